@@ -1,0 +1,43 @@
+# Everything works on a fresh machine: set-up happens in .venv first, and nothing is installed elsewhere.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench lock clean
+BIN := .venv/bin
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
+
+setup: ## make .venv from the hashed lock (instant when nothing changed)
+	@scripts/setup
+
+demo: setup ## three users, eight missions, on an embedded Postgres and a local Ray
+	@$(BIN)/mana demo
+
+test: setup ## all tests; ARGS="-k name" narrows them
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## formatting, lint, strict types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+format: setup ## rewrite what ruff can rewrite
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## ratios measured in one run
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+# uv resolves for all platforms and Pythons at once, which pip cannot; it lives in a throw-away environment.
+# Versions that still fit are kept; `make lock UPGRADE=--upgrade` moves all to the newest.
+lock: setup ## write requirements.lock anew from pyproject.toml
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(BIN)/python -m venv "$$dir" && "$$dir/bin/pip" install --quiet uv && \
+	"$$dir/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --extra dev $(UPGRADE) \
+	  pyproject.toml --output-file requirements.lock && \
+	echo "requirements.lock: $$(grep -c '^[a-zA-Z0-9]' requirements.lock) packages"
+
+clean: ## remove .venv and every cache (data of a running mana stays)
+	@rm -rf .venv dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

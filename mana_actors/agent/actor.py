@@ -1,0 +1,225 @@
+"""One (user, agent) in a process of its own.
+
+A process is made unbound, waits in the warm pool, and is bound once and for ever. It ends when it
+is told to sleep, or when it has no run and has heard no supervisor of the current epoch for two
+minutes. It is never restarted: whatever it was doing is in Postgres, and another takes it over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import assert_never
+
+import msgspec
+
+from mana_actors.agent.inputs.registry import default_resolvers
+from mana_actors.agent.lease import Capability, LeaseKeeper
+from mana_actors.agent.run import Runner
+from mana_actors.crash import crash_points
+from mana_actors.llm.client import HttpProvider
+from mana_actors.messages import (
+    AgentMessage,
+    Bind,
+    Changed,
+    Hello,
+    Identity,
+    Order,
+    Orders,
+    Report,
+    Sleep,
+    decode_for_agent,
+    encode,
+)
+from mana_actors.remote import report_to
+from state.budgets import TokenWindow
+from state.store.agents import AgentStore
+from state.store.connect import Access, Database
+
+log = logging.getLogger("mana.agent")
+
+_WATCH_EVERY_S = 5.0
+
+
+class _Bound(msgspec.Struct):
+    """What a process holds once it is somebody's."""
+
+    bind: Bind
+    capability: Capability
+    runner: Runner
+    database: Database
+    missions: dict[str, int]
+    agent_version: int = 0
+
+
+class AgentActor:
+    """The Ray shell: decode, decide who we are, run orders, report."""
+
+    def __init__(self, name: str, release: str) -> None:
+        self._name, self._release = name, release
+        self._bound: _Bound | None = None
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._tokens = TokenWindow()
+        self._used_at = self._heard_at = time.monotonic()
+        self._epoch = 0
+        self._watch: asyncio.Task[None] | None = None
+
+    async def tell(self, raw: bytes) -> bytes:
+        """Take one message and answer who we are.
+
+        If it returns with `accepted`, orders are under way; if it raises, they may or may not be:
+        what happened to a mission is in its run row.
+        """
+        message: AgentMessage = decode_for_agent(raw)
+        if message.epoch < self._epoch:
+            return encode(self._identity(accepted=False))
+        self._epoch, self._heard_at = message.epoch, time.monotonic()
+        self._watch = self._watch or asyncio.create_task(self._end_when_forgotten())
+        match message:
+            case Bind():
+                return encode(self._identity(accepted=self._become(message)))
+            case Orders():
+                return encode(self._identity(accepted=self._start(message)))
+            case Changed():
+                self._note(message)
+            case Hello():
+                self._answer_to(message.supervisor)
+            case Sleep():
+                self._sleep()
+            case _:
+                assert_never(message)
+        return encode(self._identity())
+
+    async def until_gone(self) -> None:
+        """Never returns: its failure tells the supervisor that this process died."""
+        await asyncio.Event().wait()
+
+    def _become(self, message: Bind) -> bool:
+        """Compare-and-set without an await in between: two users must never bind one process."""
+        if self._bound is not None:
+            return False
+        settings = message.settings
+        access = Access(
+            settings.dsn, settings.role, settings.password_file, f"mana-agent {self._name}"
+        )
+        database = Database(access, max_connections=2, idle_s=2.0)
+        capability = Capability(message.capability)
+        leases = LeaseKeeper(
+            lambda: Database(access, max_connections=1),
+            message.user_id,
+            message.agent_id,
+            capability,
+            settings.lease_ms,
+        )
+        runner = Runner(
+            user_id=message.user_id,
+            agent_id=message.agent_id,
+            holder=self._name,
+            store=AgentStore(database, message.user_id, message.agent_id, capability),
+            provider=HttpProvider(
+                settings.model_url,
+                key_file=Path(settings.model_key_file) if settings.model_key_file else None,
+            ),
+            settings=settings,
+            leases=leases,
+            resolvers=default_resolvers(),
+            crash=crash_points(settings.crash_at),
+            spent=self._spent,
+        )
+        self._bound = _Bound(message, capability, runner, database, {})
+        log.info(
+            "agent_bound agent=%s/%s process=%s", message.user_id, message.agent_id, self._name
+        )
+        return True
+
+    def _start(self, message: Orders) -> bool:
+        bound = self._bound
+        if bound is None:
+            return False
+        bound.capability.token = message.capability
+        self._used_at = time.monotonic()
+        for order in message.orders:
+            if order.mission_id not in self._running:
+                self._running[order.mission_id] = asyncio.create_task(self._carry_out(bound, order))
+        return True
+
+    async def _carry_out(self, bound: _Bound, order: Order) -> None:
+        try:
+            report = await (
+                bound.runner.heal(order) if order.kind == "heal" else bound.runner.run(order)
+            )
+        except Exception as exc:  # noqa: BLE001 - one run's bug must not end the agent's others
+            log.error(  # noqa: TRY400 - a trace could hold user text
+                "run_broken agent=%s/%s mission=%s error=%s",
+                bound.bind.user_id,
+                bound.bind.agent_id,
+                order.mission_id,
+                type(exc).__name__,
+            )
+            report = Report(
+                self._name,
+                bound.bind.user_id,
+                bound.bind.agent_id,
+                order.mission_id,
+                order.version,
+                "broken",
+                reason=type(exc).__name__,
+            )
+        finally:
+            self._running.pop(order.mission_id, None)
+            self._used_at = time.monotonic()
+        await report_to(bound.bind.supervisor, encode(report))
+
+    def _note(self, message: Changed) -> None:
+        if self._bound is not None:
+            self._bound.missions.update(dict(message.missions))
+            self._bound.agent_version = message.agent_version or self._bound.agent_version
+
+    def _answer_to(self, supervisor: str) -> None:
+        if self._bound is not None:
+            self._bound.bind = msgspec.structs.replace(self._bound.bind, supervisor=supervisor)
+
+    def _spent(self, tokens: int) -> None:
+        now = datetime.now(UTC)
+        self._tokens.add(now, tokens)
+        self._tokens.forget(now)
+
+    def _sleep(self) -> None:
+        if not self._running:
+            log.info("agent_slept process=%s", self._name)
+            asyncio.get_running_loop().call_later(0.05, os._exit, 0)  # after the reply has left
+
+    async def _end_when_forgotten(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            patience = self._bound.bind.settings.heard_timeout_s if self._bound else 120.0
+            if not self._running and time.monotonic() - self._heard_at > patience:
+                log.info("agent_forgotten process=%s", self._name)
+                os._exit(0)
+
+    def _identity(self, *, accepted: bool = True) -> Identity:
+        bind = self._bound.bind if self._bound else None
+        return Identity(
+            name=self._name,
+            pid=os.getpid(),
+            release=self._release,
+            user_id=bind.user_id if bind else None,
+            agent_id=bind.agent_id if bind else None,
+            epoch=self._epoch,
+            running=tuple(self._running),
+            idle_s=0.0 if self._running else time.monotonic() - self._used_at,
+            memory_bytes=_resident_bytes(),
+            accepted=accepted,
+        )
+
+
+def _resident_bytes() -> int:
+    """Memory of this process that is in RAM, 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,92 @@
+"""Keeps leases alive from a thread of its own, so that only a stopped process loses them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from state.errors import StateError
+from state.store.agents import AgentStore
+from state.store.connect import Database
+
+log = logging.getLogger("mana.lease")
+
+
+class Capability:
+    """The process's capability: replaced by the supervisor with each order and by each renewal."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def __call__(self) -> str:
+        return self.token
+
+
+class LeaseKeeper:
+    """Renews what is held every third of a lease; its thread lives while something is held."""
+
+    def __init__(
+        self,
+        open_database: Callable[[], Database],
+        user_id: str,
+        agent_id: str,
+        capability: Capability,
+        lease_ms: int,
+    ) -> None:
+        self._open = open_database
+        self._user_id, self._agent_id = user_id, agent_id
+        self._capability = capability
+        self._lease_ms = lease_ms
+        self._held: dict[Any, int] = {}
+        self._changed = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def hold(self, run_id: Any, attempt: int) -> None:
+        """Renew this run from now on."""
+        with self._lock:
+            self._held[run_id] = attempt
+            if self._thread is None:
+                self._changed.clear()
+                self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+                self._thread.start()
+
+    def drop(self, run_id: Any) -> None:
+        """Renew this run no longer."""
+        with self._lock:
+            self._held.pop(run_id, None)
+            if not self._held:
+                self._changed.set()
+
+    def _keep(self) -> None:
+        while not self._changed.wait(self._lease_ms / 3000):
+            with self._lock:
+                held = list(self._held.items())
+            if held:
+                asyncio.run(self._renew(held))
+            with self._lock:
+                if not self._held:
+                    break
+        with self._lock:
+            self._thread = None
+            if self._held:  # something was held again while this thread was leaving
+                self._changed.clear()
+                self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+                self._thread.start()
+
+    async def _renew(self, held: list[tuple[Any, int]]) -> None:
+        database = self._open()
+        try:
+            store = AgentStore(database, self._user_id, self._agent_id, self._capability)
+            _, token = await store.renew(held, self._lease_ms)
+            if token:
+                self._capability.token = token
+        except StateError as exc:
+            log.warning(
+                "lease_not_renewed agent=%s/%s error=%s", self._user_id, self._agent_id, exc
+            )
+        finally:
+            await database.close()

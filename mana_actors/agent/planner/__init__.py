@@ -1,0 +1,1 @@
+"""From a mission and its inputs to a plan: prompt, loop, reminders, compaction, guardrails."""

@@ -1,0 +1,462 @@
+"""The planner loop (tick §10): a pure state machine, and a thin driver that does what it says."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Literal, assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from mana_actors.agent.planner.compaction import (
+    CompactionSettings,
+    Cut,
+    compaction_request,
+    context_tokens,
+    cut,
+    folded,
+    parse_summary,
+    should_compact,
+)
+from mana_actors.agent.planner.exchange import (
+    DEFAULT_MAX_OUTPUT,
+    DEFAULT_TEMPERATURE,
+    ChatMessage,
+    ModelAnswer,
+    ModelRequest,
+    ToolCall,
+    ToolResult,
+    Usage,
+    request_bytes,
+    result_content,
+)
+from mana_actors.agent.planner.guardrails import MAX_STEPS
+from mana_actors.agent.planner.reminders import LoopView, RecentCall, RemindChannel, Reminder
+from mana_actors.agent.tools.validation import RECORDED, CheckCall
+from mana_actors.errors import BudgetExhausted, ProviderError
+from mana_actors.json_values import JsonObject, canonical_json
+
+DEFAULT_MAX_ROUNDS = 5
+MAX_CALLS_PER_TURN = 50
+PARALLEL_BATCH = 10
+RECENT_CALLS = 5
+COMPACTION_ROUND = 0
+"""The round number under which the one compaction call of a run is asked, held and journalled."""
+
+StopReason = Literal[
+    "assistant-stop",
+    "no-tool-calls",
+    "max-rounds",
+    "length",
+    "content-filter",
+    "budget",
+    "empty",
+]
+
+PLAN_FULL = ToolResult(False, f"The plan is full: it has {MAX_STEPS} steps. Finish with a summary.")
+REPEATED = ToolResult(True, "Already recorded: the same call was made before and counts once.")
+
+
+class LoopInput(msgspec.Struct, frozen=True):
+    """What one run of the loop works with.
+
+    `check` turns a call into its normalised form or into the failed result the model sees; by
+    default everything passes. Calls of tools in `repeatable` are never collapsed as duplicates.
+    """
+
+    system: str
+    user: str
+    model: str
+    tools: tuple[JsonObject, ...] = ()
+    prior: tuple[ChatMessage, ...] = ()
+    temperature: float = DEFAULT_TEMPERATURE
+    max_output: int = DEFAULT_MAX_OUTPUT
+    max_rounds: int = DEFAULT_MAX_ROUNDS
+    check: CheckCall = lambda call: call
+    repeatable: frozenset[str] = frozenset()
+    remind: RemindChannel | None = None
+    is_parallel_safe: Callable[[str], bool] | None = None
+    compaction: CompactionSettings | None = None
+
+
+class ExecutedCall(msgspec.Struct, frozen=True):
+    """A call that was answered, in the round it was made; `call` has normalised arguments."""
+
+    round: int
+    call: ToolCall
+    result: ToolResult
+
+
+class LoopState(msgspec.Struct, frozen=True):
+    """Everything the loop remembers between two commands."""
+
+    messages: tuple[ChatMessage, ...]
+    rounds: int = 0
+    executed: tuple[ExecutedCall, ...] = ()
+    usage: Usage = Usage()
+    reminders: tuple[Reminder, ...] = ()
+    folded_turns: int = 0
+    compaction_tried: bool = False
+    asked_bytes: int = 0
+    bytes_per_token: float | None = None
+    resolved_model: str = ""
+    duplicates: int = 0
+    dropped_calls: int = 0
+    turn: tuple["ScreenedCall", ...] = ()
+    summary: str | None = None
+    stop: StopReason | None = None
+
+
+class ScreenedCall(msgspec.Struct, frozen=True):
+    """A call of the present turn and who answers it.
+
+    `answer` is there if it was refused or repeats a step of an earlier turn; `repeats` is the
+    place, in this turn, of the call it is a copy of; with neither it has to be carried out.
+    """
+
+    call: ToolCall
+    answer: ToolResult | None = None
+    repeats: int | None = None
+
+    @property
+    def must_run(self) -> bool:
+        """Whether somebody has to carry it out."""
+        return self.answer is None and self.repeats is None
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether it is the same call again, which counts once."""
+        return self.repeats is not None or self.answer is REPEATED
+
+
+class PlanOutcome(msgspec.Struct, frozen=True):
+    """What came of a run; only `steps` may become plan steps."""
+
+    rounds: int
+    executed_calls: tuple[ExecutedCall, ...]
+    summary: str | None
+    stop_reason: StopReason
+    messages: tuple[ChatMessage, ...]
+    usage: Usage
+    reminders: tuple[Reminder, ...] = ()
+    folded_turns: int = 0
+    duplicates: int = 0
+    dropped_calls: int = 0
+    resolved_model: str = ""
+
+    @property
+    def steps(self) -> tuple[ToolCall, ...]:
+        """The calls that were accepted, in the order they were made, duplicates counted once."""
+        return tuple(done.call for done in self.executed_calls if done.result.success)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the model itself ended the plan, rather than a limit (D-32)."""
+        return self.stop_reason in ("assistant-stop", "no-tool-calls")
+
+
+class Begin(msgspec.Struct, frozen=True):
+    """The first event of a run."""
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """The model answered."""
+
+    answer: ModelAnswer
+
+
+class Summarised(msgspec.Struct, frozen=True):
+    """The compaction call came back; None = it failed, which must not fail the run."""
+
+    at: Cut
+    answer: ModelAnswer | None
+
+
+class CallsDone(msgspec.Struct, frozen=True):
+    """The calls of a RunCalls command have these results, in its order."""
+
+    results: tuple[ToolResult, ...]
+
+
+class BudgetSpent(msgspec.Struct, frozen=True):
+    """The next model call does not fit the cap."""
+
+
+Event = Begin | Answered | Summarised | CallsDone | BudgetSpent
+
+
+class AskModel(msgspec.Struct, frozen=True):
+    """Send this request; `round` counts from 1."""
+
+    request: ModelRequest
+    round: int
+
+
+class AskCompactor(msgspec.Struct, frozen=True):
+    """Have the middle of the conversation summarised."""
+
+    request: ModelRequest
+    at: Cut
+
+
+class RunCalls(msgspec.Struct, frozen=True):
+    """Carry these calls out: batch after batch, the calls of one batch together."""
+
+    batches: tuple[tuple[ToolCall, ...], ...]
+    round: int
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The run is over."""
+
+    outcome: PlanOutcome
+
+
+Command = AskModel | AskCompactor | RunCalls | Finish
+CallModel = Callable[[ModelRequest, int], Awaitable[ModelAnswer]]
+OnToolCall = Callable[[ToolCall, int], Awaitable[ToolResult]]
+
+
+def start(given: LoopInput) -> LoopState:
+    """The state before the first event."""
+    system, user = ChatMessage("system", given.system), ChatMessage("user", given.user)
+    return LoopState((system, *given.prior, user))
+
+
+def step(given: LoopInput, state: LoopState, event: Event) -> tuple[LoopState, Command]:
+    """The state after `event`, and what to do next."""
+    match event:
+        case Begin():
+            after = state
+        case Answered(answer=answer):
+            return _answered(given, state, answer)
+        case Summarised(at=at, answer=answer):
+            after = _summarised(state, at, answer)
+        case CallsDone(results=results):
+            after = _calls_done(state, results)
+        case BudgetSpent():
+            after = replace(state, stop="budget")
+        case _:
+            assert_never(event)
+    return _next(given, after)
+
+
+async def record_proposal(_call: ToolCall, _round: int) -> ToolResult:
+    """Nothing is executed here: a proposal is recorded, the owner's device acts on it."""
+    return RECORDED
+
+
+async def run_loop(
+    given: LoopInput, call_model: CallModel, on_tool_call: OnToolCall = record_proposal
+) -> PlanOutcome:
+    """Run the loop to its end.
+
+    `call_model(request, round)` may raise BudgetExhausted, which ends the run with the plan so far;
+    its other errors propagate (also ProviderError), except for the compaction call, asked as round
+    0, where a ProviderError is survived. `on_tool_call` is asked for checked calls only, and must
+    not raise.
+    """
+    state, command = step(given, start(given), Begin())
+    while not isinstance(command, Finish):
+        event = await _perform(command, call_model, on_tool_call)
+        state, command = step(given, state, event)
+    return command.outcome
+
+
+async def _perform(
+    command: AskModel | AskCompactor | RunCalls, call_model: CallModel, on_tool_call: OnToolCall
+) -> Event:
+    match command:
+        case AskModel(request=request, round=number):
+            try:
+                return Answered(await call_model(request, number))
+            except BudgetExhausted:
+                return BudgetSpent()
+        case AskCompactor(request=request, at=at):
+            try:
+                return Summarised(at, await call_model(request, COMPACTION_ROUND))
+            except (ProviderError, BudgetExhausted):
+                return Summarised(at, None)
+        case RunCalls(batches=batches, round=number):
+            results: list[ToolResult] = []
+            for batch in batches:
+                results += await asyncio.gather(*(on_tool_call(call, number) for call in batch))
+            return CallsDone(tuple(results))
+        case _:
+            assert_never(command)
+
+
+def _next(given: LoopInput, state: LoopState) -> tuple[LoopState, Command]:
+    """Finish, fold the conversation, or ask the model again."""
+    if state.stop is None and state.rounds >= given.max_rounds:
+        state = replace(state, stop="max-rounds")
+    if state.stop is not None:
+        return state, Finish(_outcome(state, state.stop))
+    compactor = _compaction_due(given, state)
+    if compactor is not None:
+        return state, compactor
+    hints = given.remind(_view(state)) if given.remind else ()
+    request = _request(given, state, hints)
+    asked = replace(
+        state, reminders=(*state.reminders, *hints), asked_bytes=len(request_bytes(request))
+    )
+    return asked, AskModel(request, state.rounds + 1)
+
+
+def _request(given: LoopInput, state: LoopState, hints: tuple[Reminder, ...] = ()) -> ModelRequest:
+    shown = tuple(ChatMessage("system", f"<reminder>{hint.text}</reminder>") for hint in hints)
+    return ModelRequest(
+        given.model, (*state.messages, *shown), given.tools, given.temperature, given.max_output
+    )
+
+
+def _view(state: LoopState) -> LoopView:
+    recent = state.executed[-RECENT_CALLS:]
+    return LoopView(
+        state.rounds + 1,
+        len(state.executed),
+        state.usage,
+        tuple(RecentCall(done.call.name, done.result.success) for done in recent),
+        1 if state.folded_turns else 0,
+    )
+
+
+def _compaction_due(given: LoopInput, state: LoopState) -> AskCompactor | None:
+    settings = given.compaction
+    if settings is None or state.compaction_tried:
+        return None
+    tokens = context_tokens(_request(given, state), state.bytes_per_token)
+    ceiling = settings.ceiling(state.resolved_model or given.model)
+    if not should_compact(tokens, ceiling, settings.threshold):
+        return None
+    at = cut(state.messages, settings.keep_recent)
+    return AskCompactor(compaction_request(settings, at, given.model), at) if at else None
+
+
+def _summarised(state: LoopState, at: Cut, answer: ModelAnswer | None) -> LoopState:
+    if answer is None:
+        return replace(state, compaction_tried=True)
+    summary = parse_summary(answer.content or "")
+    return replace(
+        state,
+        compaction_tried=True,
+        messages=folded(at, summary),
+        folded_turns=len(at.middle),
+        usage=state.usage.plus(answer),
+    )
+
+
+def _answered(given: LoopInput, state: LoopState, answer: ModelAnswer) -> tuple[LoopState, Command]:
+    calls = answer.tool_calls[:MAX_CALLS_PER_TURN]
+    said = ChatMessage("assistant", answer.content, calls)
+    heard = replace(
+        state,
+        rounds=state.rounds + 1,
+        usage=state.usage.plus(answer),
+        messages=(*state.messages, said),
+        bytes_per_token=_measured(state, answer),
+        resolved_model=answer.resolved_model or state.resolved_model,
+        dropped_calls=state.dropped_calls + len(answer.tool_calls) - len(calls),
+    )
+    if not calls:
+        return _next(given, replace(heard, summary=answer.content, stop=_stop(heard, answer)))
+    turn = _screened(given, heard, calls)
+    to_run = tuple(screened.call for screened in turn if screened.must_run)
+    return replace(heard, turn=turn), RunCalls(_batches(given, to_run), heard.rounds)
+
+
+def _measured(state: LoopState, answer: ModelAnswer) -> float | None:
+    if answer.usage_reported and answer.prompt_tokens > 0:
+        return state.asked_bytes / answer.prompt_tokens
+    return state.bytes_per_token
+
+
+def _stop(state: LoopState, answer: ModelAnswer) -> StopReason:
+    if answer.finish_reason == "length":
+        return "length"
+    if answer.finish_reason == "content_filter":
+        return "content-filter"
+    if not (answer.content or "").strip() and not any(d.result.success for d in state.executed):
+        return "empty"
+    return "assistant-stop" if answer.finish_reason == "stop" else "no-tool-calls"
+
+
+def _screened(
+    given: LoopInput, state: LoopState, calls: tuple[ToolCall, ...]
+) -> tuple[ScreenedCall, ...]:
+    """Refused, repeated or to be run: each call of a turn, in its order."""
+    earlier = {_key(done.call) for done in state.executed if done.result.success}
+    accepted = sum(done.result.success for done in state.executed)
+    running: dict[str, int] = {}
+    turn: list[ScreenedCall] = []
+    for place, call in enumerate(calls):
+        checked = given.check(call)
+        if isinstance(checked, ToolResult):
+            turn.append(ScreenedCall(call, checked))
+            continue
+        key = f"#{place}" if call.name in given.repeatable else _key(checked)
+        if key in earlier:
+            turn.append(ScreenedCall(checked, REPEATED))
+        elif key in running:
+            turn.append(ScreenedCall(checked, repeats=running[key]))
+        elif accepted + len(running) >= MAX_STEPS:
+            turn.append(ScreenedCall(checked, PLAN_FULL))
+        else:
+            running[key] = place
+            turn.append(ScreenedCall(checked))
+    return tuple(turn)
+
+
+def _key(call: ToolCall) -> str:
+    """Equal for two calls of one tool with the same arguments."""
+    return f"{call.name} {canonical_json(call.arguments)}"
+
+
+def _batches(given: LoopInput, calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolCall, ...], ...]:
+    is_safe = given.is_parallel_safe
+    together = is_safe is not None and len(calls) > 1 and all(is_safe(call.name) for call in calls)
+    size = PARALLEL_BATCH if together else 1
+    return tuple(calls[first : first + size] for first in range(0, len(calls), size))
+
+
+def _calls_done(state: LoopState, results: tuple[ToolResult, ...]) -> LoopState:
+    """The turn answered: one tool message for each call, one executed call unless it repeats."""
+    arrived = iter(results)
+    answers: list[ToolResult] = []
+    for screened in state.turn:
+        if screened.repeats is not None:
+            answers.append(answers[screened.repeats])
+        else:
+            answers.append(next(arrived) if screened.answer is None else screened.answer)
+    turn = tuple(zip(state.turn, answers, strict=True))
+    executed = tuple(
+        ExecutedCall(state.rounds, screened.call, result)
+        for screened, result in turn
+        if not screened.is_duplicate
+    )
+    said = tuple(
+        ChatMessage("tool", result_content(result), tool_call_id=screened.call.id)
+        for screened, result in turn
+    )
+    return replace(
+        state,
+        turn=(),
+        messages=(*state.messages, *said),
+        executed=(*state.executed, *executed),
+        duplicates=state.duplicates + len(turn) - len(executed),
+    )
+
+
+def _outcome(state: LoopState, stop: StopReason) -> PlanOutcome:
+    return PlanOutcome(
+        state.rounds,
+        state.executed,
+        state.summary,
+        stop,
+        state.messages,
+        state.usage,
+        state.reminders,
+        state.folded_turns,
+        state.duplicates,
+        state.dropped_calls,
+        state.resolved_model,
+    )

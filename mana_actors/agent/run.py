@@ -1,0 +1,503 @@
+"""One run of one mission, step by step: gate, claim, resolve, plan, commit, report.
+
+The caller may rely on this: whatever happens at any step, the occurrence is either served once, or
+its run row says that it is open, waiting or closed, and another attempt picks it up from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from mana_actors.agent import closing
+from mana_actors.agent.backoff import backoff_s
+from mana_actors.agent.calls import ModelCalls, Tally
+from mana_actors.agent.closing import Closing, Run, Withdrawal, now_text
+from mana_actors.agent.gate import Standing, verdict
+from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
+from mana_actors.agent.job import FinalFailure, Job, Pinned
+from mana_actors.agent.lease import LeaseKeeper
+from mana_actors.agent.mending import Mender
+from mana_actors.agent.metering import run_counts
+from mana_actors.agent.persisting import retried, retried_close
+from mana_actors.agent.planner.compaction import CompactionSettings
+from mana_actors.agent.planner.guardrails import after_plan, before_plan
+from mana_actors.agent.planner.loop import PlanOutcome, run_loop
+from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput, loop_input
+from mana_actors.agent.planner.reminders import Allowance
+from mana_actors.crash import CrashPoint
+from mana_actors.errors import BudgetExhausted, ProviderError
+from mana_actors.llm.provider import ModelProvider
+from mana_actors.messages import AgentSettings, Count, Order, Report
+from state.errors import StateError
+from state.iterations import (
+    PlannedStep,
+    failed_iteration,
+    iteration_from_plan,
+    iteration_id,
+)
+from state.records import Mission, agent_from_record, default_agent, mission_from_record
+from state.stamps import datetime_of, instant_of, parse_instant
+from state.store.agents import (
+    AgentStore,
+    AgentView,
+    Claim,
+    MissionNow,
+    MissionView,
+    Usage,
+)
+from state.store.connect import CapabilityInvalid, Superseded
+
+log = logging.getLogger("mana.run")
+T = TypeVar("T")
+
+_DATABASE_TRIES = 8
+_HOLDS_SETTLE_S = 5.0
+_LOOK_SOON = timedelta(seconds=2)
+
+
+class Runner:
+    """Runs missions of one agent; the time is the database's, randomness comes from `secrets`."""
+
+    def __init__(
+        self,
+        *,
+        user_id: str,
+        agent_id: str,
+        holder: str,
+        store: AgentStore,
+        provider: ModelProvider,
+        settings: AgentSettings,
+        leases: LeaseKeeper,
+        resolvers: Mapping[str, Resolver],
+        crash: CrashPoint = lambda _point: None,
+        spent: Callable[[int], None] = lambda _tokens: None,
+    ) -> None:
+        self._user_id, self._agent_id, self._holder = user_id, agent_id, holder
+        self._store, self._settings = store, settings
+        self._leases, self._resolvers, self._crash = leases, resolvers, crash
+        self._calls = ModelCalls(
+            agent_id=agent_id,
+            store=store,
+            provider=provider,
+            settings=settings,
+            crash=crash,
+            spent=spent,
+        )
+        self._mender = Mender(store, user_id, agent_id)
+
+    async def run(self, order: Order) -> Report:
+        """Carry out one order; never raises but for cancellation."""
+        try:
+            return await self._run(order)
+        except Superseded:
+            return self._report(order, "superseded")
+        except CapabilityInvalid:
+            log.warning(
+                "capability_invalid agent=%s/%s mission=%s",
+                self._user_id,
+                self._agent_id,
+                order.mission_id,
+            )
+            return self._report(order, "capability-invalid")
+        except StateError as exc:
+            log.warning(
+                "run_interrupted agent=%s/%s mission=%s error=%s",
+                self._user_id,
+                self._agent_id,
+                order.mission_id,
+                exc,
+            )
+            return self._report(order, "interrupted")
+
+    async def heal(self, order: Order) -> Report:
+        """Put back what a client's write erased; never raises but for cancellation."""
+        try:
+            return self._report(order, await self._mender.mend(order.mission_id))
+        except StateError as exc:
+            log.warning(
+                "heal_interrupted agent=%s/%s mission=%s error=%s",
+                self._user_id,
+                self._agent_id,
+                order.mission_id,
+                exc,
+            )
+            return self._report(order, "interrupted")
+
+    async def _run(self, order: Order) -> Report:
+        view = await retried(lambda: self._store.mission(order.mission_id))
+        if view is None:
+            return self._report(order, "unwanted")
+        agent_view, usage = (
+            await retried(self._store.agent),
+            await retried(self._store.usage),
+        )
+        mission = mission_from_record(
+            self._user_id, order.mission_id, msgspec.json.decode(view.record)
+        )
+        at = _standing(view, agent_view, usage, mission)
+        gate = verdict(at)
+        self._crash("after_gate")
+        if gate.action != "run" or gate.due_at is None:
+            return self._report(
+                order,
+                gate.action,
+                view=view,
+                decision=gate.decision,
+                reason=gate.reason,
+                due_at=gate.due_at,
+                look_at=gate.look_at,
+            )
+        pinned = Pinned(now_text(view.now), usage.used, secrets.token_hex(8))
+        claim = await retried(lambda: self._claim(order.mission_id, gate.due_at, pinned))
+        if claim.outcome != "claimed":
+            return self._unclaimed(order, view, claim)
+        self._crash("after_claim")
+        return await self._held(order, self._job(view, agent_view, mission, claim))
+
+    async def _claim(self, mission_id: str, due_at: datetime | None, pinned: Pinned) -> Claim:
+        assert due_at is not None
+        return await self._store.claim(
+            mission_id,
+            due_at,
+            self._settings.lease_ms,
+            self._holder,
+            msgspec.json.encode(pinned).decode(),
+        )
+
+    def _job(
+        self, view: MissionView, agent_view: AgentView | None, mission: Mission, claim: Claim
+    ) -> Job:
+        assert claim.due_at is not None
+        assert claim.attempt is not None
+        assert claim.pinned is not None
+        agent = default_agent(self._user_id)
+        if agent_view is not None and not agent_view.hidden and agent_view.complete:
+            agent = agent_from_record(
+                self._user_id, self._agent_id, msgspec.json.decode(agent_view.record)
+            )
+        seen = frozenset(i["id"] for i in mission.iterations if isinstance(i.get("id"), str))
+        run = Run(
+            self._user_id, self._agent_id, mission.id, claim.due_at, bool(claim.requested), seen
+        )
+        pinned = msgspec.json.decode(claim.pinned, type=Pinned)
+        return Job(
+            run_id=claim.run_id,
+            attempt=claim.attempt,
+            failures=claim.failures or 0,
+            lost=claim.lost or 0,
+            run=run,
+            pinned=pinned,
+            mission=mission,
+            agent=agent,
+            view=view,
+        )
+
+    def _unclaimed(self, order: Order, view: MissionView, claim: Claim) -> Report:
+        if claim.outcome == "concurrency":
+            return self._report(
+                order,
+                "skip",
+                view=view,
+                decision="skipped-concurrency",
+                due_at=claim.due_at,
+                reason="another mission of this agent is running",
+                look_at=view.now + timedelta(seconds=60),
+            )
+        return self._report(
+            order,
+            claim.outcome,
+            view=view,
+            due_at=claim.due_at,
+            look_at=claim.look_at or view.now + _LOOK_SOON,
+        )
+
+    async def _held(self, order: Order, job: Job) -> Report:
+        self._leases.hold(job.run_id, job.attempt)
+        tally = Tally()
+        try:
+            return await self._planned(order, job, tally)
+        except ProviderError as exc:
+            tally.counts.append(Count("provider_errors_total", (exc.provider, exc.kind)))
+            return await self._failed(
+                order,
+                job,
+                tally,
+                FinalFailure(exc.kind, f"the model service failed: {exc.kind}"),
+                again=exc.retryable,
+                after_s=exc.retry_after_s,
+            )
+        except FinalFailure as exc:
+            return await self._failed(order, job, tally, exc, again=False)
+        except BudgetExhausted as exc:
+            return await self._out_of_budget(order, job, tally, exc)
+        finally:
+            self._leases.drop(job.run_id)
+
+    async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
+        if job.lost >= self._settings.run_attempts:
+            raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
+        inputs = await resolve_inputs(
+            self._resolvers, self._store.input_changes, job.mission.inputs, self._input_failed
+        )
+        blocked = before_plan(item.content for item in inputs).blocked
+        if blocked is not None:
+            raise FinalFailure(blocked.name, blocked.reason)
+        outcome = await run_loop(
+            loop_input(self._plan_input(job, inputs)),
+            lambda request, n: self._calls.ask(job, tally, request, n),
+        )
+        tally.counts.extend(run_counts(outcome))
+        if outcome.stop_reason == "budget" and not outcome.steps:
+            raise BudgetExhausted(self._agent_id, tally.asked, tally.left)
+        if not outcome.steps and not (outcome.summary or "").strip():
+            raise FinalFailure("empty-plan", _why_empty(outcome.stop_reason))
+        blocked = after_plan(outcome.steps).blocked
+        if blocked is not None:
+            raise FinalFailure(blocked.name, blocked.reason)
+        return await self._commit(order, job, tally, outcome)
+
+    def _plan_input(self, job: Job, inputs: tuple[ResolvedInput, ...]) -> PlanInput:
+        settings, agent = self._settings, job.agent
+        ceiling = settings.compact_max_ctx
+        return PlanInput(
+            mission=job.mission,
+            agent=agent,
+            inputs=inputs,
+            policy=agent.policy,
+            boundary=job.pinned.boundary,
+            model=settings.model,
+            now=job.pinned.now,
+            max_rounds=settings.max_rounds,
+            max_output=settings.max_output_tokens,
+            allowance=Allowance(agent.name, agent.max_tokens_per_day, job.pinned.used),
+            compaction=CompactionSettings(ceiling) if ceiling else None,
+        )
+
+    async def _commit(self, order: Order, job: Job, tally: Tally, outcome: PlanOutcome) -> Report:
+        steps = [PlannedStep(call.name, dict(call.arguments)) for call in outcome.steps]
+        reason = None if outcome.is_whole else f"plan cut short: {outcome.stop_reason}"
+        id_ = _iteration_id(job.run)
+
+        def iteration(now: datetime) -> dict[str, Any]:
+            return iteration_from_plan(steps, outcome.summary or "", id_, now_text(now))
+
+        return await self._close(
+            order, job, tally, iteration, failed=False, steps=len(steps), reason=reason
+        )
+
+    async def _failed(
+        self,
+        order: Order,
+        job: Job,
+        tally: Tally,
+        failure: FinalFailure,
+        *,
+        again: bool,
+        after_s: float | None = None,
+    ) -> Report:
+        """Back off, or after the last try write a failed iteration that the owner sees."""
+        settings = self._settings
+        tally.counts.append(Count("parse_failures_total"))
+        if again and job.failures + 1 < settings.run_attempts:
+            delay = backoff_s(
+                job.failures,
+                settings.backoff_min_s,
+                settings.backoff_max_s,
+                secrets.SystemRandom().random(),
+                after_s,
+            )
+            return await self._wait(
+                order, job, tally, delay, "back-off", failure.message, failed=True
+            )
+        id_ = _iteration_id(job.run)
+
+        def iteration(now: datetime) -> dict[str, Any]:
+            return failed_iteration(id_, now_text(now), failure.name, failure.message)
+
+        return await self._close(
+            order, job, tally, iteration, failed=True, steps=0, reason=failure.message
+        )
+
+    async def _wait(
+        self,
+        order: Order,
+        job: Job,
+        tally: Tally,
+        delay_s: float,
+        what: str,
+        reason: str,
+        *,
+        failed: bool,
+    ) -> Report:
+        usage_now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
+        look_at = usage_now + timedelta(seconds=delay_s)
+        await retried(
+            lambda: self._store.wait(job.run_id, job.attempt, look_at, what, reason, failed=failed)
+        )
+        return self._report(order, "waiting", due_at=job.run.due_at, reason=reason, tally=tally)
+
+    async def _out_of_budget(
+        self, order: Order, job: Job, tally: Tally, exc: BudgetExhausted
+    ) -> Report:
+        """Nothing was planned yet: come again when room returns, and say so."""
+        usage = await retried(self._store.usage)
+        reason = f"no room for a model call: {exc.asked} tokens asked, {exc.left} left of 24 hours"
+        view = await retried(lambda: self._store.mission(job.mission.id)) or job.view
+        wait_s = (usage.back_at - view.now).total_seconds() if usage.back_at else 3600.0
+        if tally.only_holds_in_the_way:
+            wait_s = _HOLDS_SETTLE_S
+        report = await self._wait(
+            order, job, tally, max(1.0, wait_s), "budget", reason, failed=False
+        )
+        return msgspec.structs.replace(report, decision="skipped-budget")
+
+    async def _close(
+        self,
+        order: Order,
+        job: Job,
+        tally: Tally,
+        iteration: Callable[[datetime], dict[str, Any]],
+        *,
+        failed: bool,
+        steps: int,
+        reason: str | None,
+    ) -> Report:
+        ended = await retried_close(
+            lambda: self._close_once(job, iteration, failed=failed, steps=steps, reason=reason),
+            lambda: self._store.landed(job.run_id, job.attempt),
+        )
+        self._crash("after_commit_before_reply")
+        if isinstance(ended, Withdrawal):
+            return self._report(
+                order,
+                "withdrawn",
+                decision="withdrawn",
+                reason=ended.reason,
+                due_at=job.run.due_at,
+                tally=tally,
+            )
+        return self._report(
+            order,
+            "failed" if failed else "ran",
+            decision="failed" if failed else "ran",
+            reason=reason or "",
+            due_at=job.run.due_at,
+            iteration_id=_iteration_id(job.run),
+            steps=steps,
+            tally=tally,
+        )
+
+    async def _close_once(
+        self,
+        job: Job,
+        iteration: Callable[[datetime], dict[str, Any]],
+        *,
+        failed: bool,
+        steps: int,
+        reason: str | None,
+    ) -> Withdrawal | None:
+        async with self._store.closing(job.run_id, job.attempt) as (now, connection):
+            ended = closing.close(
+                self._closing(job, now),
+                iteration(now.now),
+                failed=failed,
+                steps=steps,
+                reason=reason,
+            )
+            if isinstance(ended, Withdrawal):
+                await self._store.withdraw(
+                    connection, job.run_id, job.attempt, ended.reason, now.now + _LOOK_SOON
+                )
+                return ended
+            await self._store.commit(connection, job.run_id, job.attempt, ended)
+            self._crash("in_commit")
+        return None
+
+    def _closing(self, job: Job, now: MissionNow) -> Closing:
+        zone = ZoneInfo(now.time_zone or self._settings.time_zone)
+        return Closing(job.run, now.snapshot, now.agent, job.agent.name, zone, now.now)
+
+    def _input_failed(self, ref: Any, exc: Exception) -> None:
+        log.warning(
+            "input_not_resolved agent=%s/%s module=%s error=%s",
+            self._user_id,
+            self._agent_id,
+            ref.module,
+            type(exc).__name__,
+        )
+
+    def _report(
+        self,
+        order: Order,
+        outcome: str,
+        *,
+        view: MissionView | None = None,
+        tally: Tally | None = None,
+        **fields: Any,
+    ) -> Report:
+        known = tally or Tally()
+        return Report(
+            holder=self._holder,
+            user_id=self._user_id,
+            agent_id=self._agent_id,
+            mission_id=order.mission_id,
+            version=view.version if view else order.version,
+            outcome=outcome,
+            tokens=known.tokens,
+            model_calls=known.model_calls,
+            counts=tuple(known.counts),
+            **fields,
+        )
+
+
+def _standing(
+    view: MissionView, agent: AgentView | None, usage: Usage, mission: Mission
+) -> Standing:
+    known = agent is not None and agent.complete and not agent.hidden
+    return Standing(
+        now=view.now,
+        state=view.state,
+        agent_id=view.agent_id,
+        hidden=view.hidden,
+        complete=view.complete,
+        readable=view.readable,
+        next_run_at=view.next_run_at,
+        requested_at=view.requested_at,
+        agent_known=known,
+        agent_state=agent.state if agent else None,
+        max_concurrent=agent.max_concurrent if agent and known else 1,
+        cap=agent.max_tokens_per_day if agent else None,
+        used=usage.used,
+        back_at=usage.back_at,
+        slots_from=view.slots_from,
+        browser_since=_browser_since(mission),
+    )
+
+
+def _browser_since(mission: Mission) -> datetime | None:
+    """When a browser began an iteration that still says it is running (D-08)."""
+    begun = [
+        parse_instant(str(i.get("phaseStartedAt") or i.get("startedAt") or ""))
+        for i in mission.iterations
+        if i.get("overallStatus") == "running" and i.get("source") != "server"
+    ]
+    return max((datetime_of(ns) for ns in begun if ns is not None), default=None)
+
+
+def _why_empty(stop_reason: str) -> str:
+    if stop_reason == "max-rounds":
+        return "the model made no call that could be accepted before its rounds were used up"
+    if stop_reason in ("length", "content-filter"):
+        return f"the model was cut off ({stop_reason}) before it planned anything"
+    return "the model answered with neither a plan nor a summary"
+
+
+def _iteration_id(run: Run) -> str:
+    return iteration_id(run.user_id, run.mission_id, instant_of(run.due_at) // 1000)

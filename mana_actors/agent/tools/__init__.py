@@ -1,0 +1,1 @@
+"""What a model may ask for, and whether what it asked for is acceptable."""

@@ -1,0 +1,90 @@
+"""The tools there are, as data, and which of them are offered to a model (data-model §7, §11)."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import msgspec
+
+from mana_actors.errors import CatalogueInvalid
+from state.policy import AiPolicy, resolve
+
+PARAMETER_TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object"})
+UNKNOWN_LABEL = "unknown"
+_NAME = re.compile(r"[a-z_]+")
+
+
+class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One parameter of a tool; `enum` lists the only values allowed, empty means any."""
+
+    name: str
+    type: str
+    required: bool
+    description: str = ""
+    enum: tuple[str, ...] = ()
+
+
+class Tool(msgspec.Struct, frozen=True, rename="camel"):
+    """One entry of the catalogue."""
+
+    name: str
+    module: str
+    default_policy: Literal["auto", "propose"]
+    description: str
+    parameters: tuple[Parameter, ...]
+
+
+class _CatalogueFile(msgspec.Struct, frozen=True):
+    version: Literal[1]
+    tools: tuple[Tool, ...]
+
+
+@cache
+def catalogue() -> dict[str, Tool]:
+    """All tools by name, in the order of `tools.json`; raises CatalogueInvalid if it is wrong."""
+    raw = (files("mana_actors.agent.tools") / "tools.json").read_bytes()
+    try:
+        return _by_name(msgspec.json.decode(raw, type=_CatalogueFile).tools)
+    except msgspec.ValidationError as exc:
+        raise CatalogueInvalid("tools.json", str(exc)) from exc
+
+
+def offered_tools(policy: AiPolicy) -> tuple[Tool, ...]:
+    """Tools a model is offered: those that propose, minus what `policy` denies (P8)."""
+    proposing = (tool for tool in catalogue().values() if tool.default_policy == "propose")
+    return tuple(tool for tool in proposing if resolve(tool.name, tool.module, policy) != "deny")
+
+
+def function_spec(tool: Tool) -> dict[str, Any]:
+    """`tool` as the function spec of a chat-completions request; raises CatalogueInvalid."""
+    properties = {parameter.name: _property(tool, parameter) for parameter in tool.parameters}
+    required = [parameter.name for parameter in tool.parameters if parameter.required]
+    schema = {"type": "object", "properties": properties, "required": required}
+    function = {"name": tool.name, "description": tool.description, "parameters": schema}
+    return {"type": "function", "function": function}
+
+
+def metric_label(name: str) -> str:
+    """`name` if the catalogue has it, else "unknown": models make no metric labels (D-28)."""
+    return name if name in catalogue() else UNKNOWN_LABEL
+
+
+def _by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
+    by_name: dict[str, Tool] = {}
+    for tool in tools:
+        if not _NAME.fullmatch(tool.name) or tool.name in by_name:
+            raise CatalogueInvalid(tool.name, "name is not unique or not of a-z and _")
+        function_spec(tool)
+        by_name[tool.name] = tool
+    return by_name
+
+
+def _property(tool: Tool, parameter: Parameter) -> dict[str, Any]:
+    if parameter.type not in PARAMETER_TYPES:
+        raise CatalogueInvalid(f"{tool.name}.{parameter.name}", f"type {parameter.type} is unknown")
+    spec: dict[str, Any] = {"type": parameter.type, "description": parameter.description}
+    if parameter.enum:
+        spec["enum"] = list(parameter.enum)
+    return spec

@@ -1,0 +1,160 @@
+"""The HTTP client for any OpenAI-compatible chat-completions service."""
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
+from mana_actors.errors import ProviderBusy, ProviderRefused
+from mana_actors.llm.completions import RESOLVED_HEADER, failure, read_answer
+from mana_actors.llm.provider import provider_label
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+DEFAULT_DEADLINE_S = 120.0
+LONGEST_RETRY_AFTER_S = 86_400.0
+
+
+class HttpProvider:
+    """A ModelProvider over HTTP; httpx is imported with the first call.
+
+    `url` is the base of the service, with or without `/v1`. The key is read from `key_file` at each
+    call, so that it can be rotated; it is never kept. `wall_clock` gives the present UTC instant,
+    against which a Retry-After date is read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key_file: Path | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._endpoint = completions_url(url)
+        self._key_file = key_file
+        self._max_body_bytes = max_body_bytes
+        self._wall_clock = wall_clock
+        self._client: httpx.AsyncClient | None = None
+
+    async def complete(
+        self, request: ModelRequest, *, deadline_s: float = DEFAULT_DEADLINE_S
+    ) -> ModelAnswer:
+        """The answer to `request`; raises ProviderBusy or ProviderRefused.
+
+        `deadline_s` covers everything: connecting, sending, headers and the whole body (D-07).
+        """
+        import httpx  # noqa: PLC0415 - an agent pays for it only once it plans
+
+        provider = provider_label(request.model)
+        headers = self._headers()
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await self._call(request, headers)
+        except TimeoutError:
+            raise ProviderBusy("timeout", 0, None, "", provider) from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+            raise ProviderBusy("network", 0, None, _snake(exc), provider) from None
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _call(self, request: ModelRequest, headers: dict[str, str]) -> ModelAnswer:
+        sent = self._http().stream(
+            "POST", self._endpoint, content=request_bytes(request), headers=headers
+        )
+        async with sent as response:
+            resolved = response.headers.get(RESOLVED_HEADER, "")
+            provider = provider_label(resolved or request.model)
+            body = await self._body(response, provider)
+            if not response.is_success:
+                wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
+                raise failure(response.status_code, body, retry_after_s=wait_s, provider=provider)
+        return read_answer(body, resolved=resolved, asked_model=request.model, provider=provider)
+
+    async def _body(self, response: "httpx.Response", provider: str) -> bytes:
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise ProviderBusy(
+                "invalid_answer", response.status_code, None, "content_encoding", provider
+            )
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > self._max_body_bytes:
+                raise ProviderRefused(
+                    "invalid_answer", response.status_code, None, "too_large", provider
+                )
+        return bytes(body)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if self._key_file is not None:
+            headers["authorization"] = f"Bearer {read_key(self._key_file)}"
+        return headers
+
+    def _http(self) -> "httpx.AsyncClient":
+        import httpx  # noqa: PLC0415
+
+        if self._client is None:
+            # A proxy from the environment serves services elsewhere, never one on this machine.
+            self._client = httpx.AsyncClient(
+                timeout=None,  # noqa: S113 - the deadline of the call covers all phases
+                trust_env=not _is_loopback(self._endpoint),
+            )
+        return self._client
+
+
+def completions_url(base: str) -> str:
+    """The chat-completions address of a service with base `base`, given with or without `/v1`."""
+    trimmed = base.rstrip("/")
+    return f"{trimmed}{'' if trimmed.endswith('/v1') else '/v1'}/chat/completions"
+
+
+def read_key(path: Path) -> str:
+    """The key in `path`, trimmed; raises ProviderRefused (kind auth) if it cannot serve as one."""
+    try:
+        key = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ProviderRefused("auth", 0, None, "key_file_unreadable") from None
+    if not key or not key.isprintable():
+        raise ProviderRefused("auth", 0, None, "key_file_invalid")
+    return key
+
+
+def retry_after_s(header: str | None, now: datetime) -> float | None:
+    """Seconds to wait by a Retry-After header (seconds or HTTP date, at most a day), or None."""
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit() and len(text) < 12:
+        return min(float(text), LONGEST_RETRY_AFTER_S)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return min(max((at - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _snake(exc: Exception) -> str:
+    """The name of an error's type as a code, such as `connect_error`."""
+    name = type(exc).__name__
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

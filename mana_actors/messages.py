@@ -1,0 +1,140 @@
+"""All that crosses Ray: ids, versions, deltas of missions and agents, decisions; no text or secret.
+
+Each message is a frozen Struct in msgpack, so a receiver unpickles nothing but bytes.
+New fields have defaults, so that an older or newer release still understands its neighbour.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+
+class AgentSettings(msgspec.Struct, frozen=True):
+    """What an agent's process needs to work; secrets are paths only."""
+
+    dsn: str
+    role: str
+    password_file: str
+    model_url: str
+    model_key_file: str | None
+    model: str
+    lease_ms: int = 60_000
+    call_deadline_s: float = 120.0
+    max_output_tokens: int = 4096
+    bytes_per_token: float = 2.0
+    max_rounds: int = 5
+    run_attempts: int = 4
+    backoff_min_s: float = 5.0
+    backoff_max_s: float = 900.0
+    time_zone: str = "Europe/Berlin"
+    compact_max_ctx: int = 1_000_000
+    crash_at: str | None = None
+    heard_timeout_s: float = 120.0
+
+
+class Bind(msgspec.Struct, frozen=True, tag="bind"):
+    """Become this (user, agent), once and for ever; a second or older bind is refused."""
+
+    user_id: str
+    agent_id: str
+    epoch: int
+    supervisor: str
+    capability: str
+    settings: AgentSettings
+
+
+class Order(msgspec.Struct, frozen=True):
+    """One mission to run, or to heal, with the version the supervisor saw."""
+
+    mission_id: str
+    version: int
+    kind: Literal["run", "heal"] = "run"
+
+
+class Orders(msgspec.Struct, frozen=True, tag="orders"):
+    """What to do now; `capability` replaces the one held."""
+
+    epoch: int
+    capability: str
+    orders: tuple[Order, ...]
+
+
+class Changed(msgspec.Struct, frozen=True, tag="changed"):
+    """New versions of this agent's missions and of its own record."""
+
+    epoch: int
+    missions: tuple[tuple[str, int], ...] = ()
+    agent_version: int | None = None
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """A supervisor of this epoch is there and asks who the process is."""
+
+    epoch: int
+    supervisor: str
+
+
+class Sleep(msgspec.Struct, frozen=True, tag="sleep"):
+    """End, unless something is running."""
+
+    epoch: int
+
+
+AgentMessage = Bind | Orders | Changed | Hello | Sleep
+
+
+class Identity(msgspec.Struct, frozen=True, tag="identity"):
+    """Who an agent process is; `user_id` None while it is unbound."""
+
+    name: str
+    pid: int
+    release: str
+    user_id: str | None = None
+    agent_id: str | None = None
+    epoch: int = 0
+    running: tuple[str, ...] = ()
+    idle_s: float = 0.0
+    memory_bytes: int = 0
+    accepted: bool = True
+
+
+class Count(msgspec.Struct, frozen=True):
+    """One metric increment or observation; labels are from our catalogue, never user text."""
+
+    name: str
+    labels: tuple[str, ...] = ()
+    value: float = 1.0
+    observe: bool = False
+
+
+class Report(msgspec.Struct, frozen=True, tag="report"):
+    """What became of an order."""
+
+    holder: str
+    user_id: str
+    agent_id: str
+    mission_id: str
+    version: int
+    outcome: str
+    decision: str | None = None
+    reason: str = ""
+    due_at: datetime | None = None
+    look_at: datetime | None = None
+    iteration_id: str | None = None
+    steps: int = 0
+    tokens: int = 0
+    model_calls: int = 0
+    counts: tuple[Count, ...] = ()
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """A message as bytes."""
+    return msgspec.msgpack.encode(message)
+
+
+decode_for_agent = msgspec.msgpack.Decoder(AgentMessage).decode
+decode_identity = msgspec.msgpack.Decoder(Identity).decode
+decode_report = msgspec.msgpack.Decoder(Report).decode

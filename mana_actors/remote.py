@@ -1,0 +1,185 @@
+"""Typed handles: the only place where `.remote` is called.
+
+Every call has a time limit: adopting an actor that is stopped would otherwise wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Any, Protocol, TypeVar, cast
+
+import msgspec
+import ray
+from ray.exceptions import RayError
+
+from mana_actors.errors import TransientError
+from mana_actors.messages import Identity, decode_identity, encode
+
+log = logging.getLogger("mana.remote")
+T = TypeVar("T")
+
+NAMESPACE = "mana"
+_REPORT_TRIES = 6
+
+
+class ProcessGone(TransientError):
+    """The process died or did not answer in time; what was asked may or may not have happened."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"process {self.name} is gone"
+
+
+class AgentProcess(Protocol):
+    """One agent process as the supervisor sees it."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def tell(self, message: msgspec.Struct, timeout_s: float = 10.0) -> Identity:
+        """Deliver a message; raises ProcessGone."""
+        ...
+
+    async def gone(self) -> None:
+        """Return once the process has died."""
+        ...
+
+    def kill(self) -> None:
+        """End it now."""
+        ...
+
+
+class AgentProcesses(Protocol):
+    """Where agent processes come from."""
+
+    def create(self, name: str) -> AgentProcess: ...
+
+    def existing(self, prefix: str) -> list[AgentProcess]: ...
+
+
+class RayProcess:
+    """An agent process that is a Ray actor."""
+
+    def __init__(self, name: str, handle: Any) -> None:
+        self._name, self._handle = name, handle
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    async def tell(self, message: msgspec.Struct, timeout_s: float = 10.0) -> Identity:
+        return decode_identity(
+            await answered(self._name, self._handle.tell.remote(encode(message)), timeout_s)
+        )
+
+    async def gone(self) -> None:
+        try:
+            await self._handle.until_gone.remote()
+        except RayError:
+            return
+
+    def kill(self) -> None:
+        try:
+            ray.kill(self._handle)
+        except (RayError, ValueError):
+            log.info("process_was_gone process=%s", self._name)
+
+
+class RayProcesses:
+    """Agent processes on this Ray cluster: detached, never restarted, so that dying is final."""
+
+    def __init__(self, actor_class: type, release: str) -> None:
+        self._release = release
+        self._remote = cast("Any", ray.remote(actor_class))
+
+    def create(self, name: str) -> AgentProcess:
+        options = self._remote.options(
+            name=name,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            max_restarts=0,
+            max_task_retries=0,
+            num_cpus=0,
+            max_concurrency=1000,
+        )
+        return RayProcess(name, options.remote(name, self._release))
+
+    def existing(self, prefix: str) -> list[AgentProcess]:
+        found: list[AgentProcess] = []
+        entries = cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))
+        for entry in entries:
+            name = entry["name"]
+            if entry["namespace"] == NAMESPACE and name.startswith(prefix):
+                try:
+                    found.append(RayProcess(name, _named(name)))
+                except ValueError:
+                    continue  # died since it was listed
+        return found
+
+
+def _named(name: str) -> Any:
+    return cast("Any", ray.get_actor(name, namespace=NAMESPACE))
+
+
+async def answered(name: str, call: Awaitable[T], timeout_s: float) -> T:
+    """What a remote call returned; raises ProcessGone where nobody answers in time."""
+    try:
+        return await asyncio.wait_for(_awaited(call), timeout_s)
+    except (RayError, TimeoutError) as exc:
+        raise ProcessGone(name) from exc
+
+
+async def _awaited(call: Awaitable[T]) -> T:
+    return await call
+
+
+async def report_to(supervisor: str, raw: bytes) -> None:
+    """Hand a report to the supervisor; while it restarts, try again: the run row has the truth."""
+    for attempt in range(_REPORT_TRIES):
+        try:
+            handle = _named(supervisor)
+            await answered(supervisor, handle.report.remote(raw), 10.0)
+            return
+        except (ProcessGone, ValueError):
+            await asyncio.sleep(0.25 * 2**attempt)
+    log.warning("report_not_delivered supervisor=%s", supervisor)
+
+
+class SupervisorHandle:
+    """The supervisor as gateway and node see it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def call(self, method: str, *args: Any, timeout_s: float = 5.0) -> Any:
+        """One method's answer; raises ProcessGone."""
+        try:
+            handle = _named(self.name)
+        except ValueError as exc:
+            raise ProcessGone(self.name) from exc
+        return await answered(self.name, getattr(handle, method).remote(*args), timeout_s)
+
+    async def tick(self) -> str:
+        """Begin a scan now; its id."""
+        return str(await self.call("tick"))
+
+    async def tick_status(self, tick_id: str) -> dict[str, Any] | None:
+        """How a scan is doing."""
+        return await self.call("tick_status", tick_id)
+
+    async def status(self) -> dict[str, Any]:
+        """Facts for operators."""
+        return await self.call("status")
+
+    async def metrics(self) -> dict[str, Any]:
+        """Counters since the supervisor began."""
+        return await self.call("metrics")
+
+    async def drain(self, within_s: float) -> int:
+        """Start nothing more, wait for what runs; returns runs still under way."""
+        return int(await self.call("drain", within_s, timeout_s=within_s + 10))

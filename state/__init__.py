@@ -1,0 +1,1 @@
+"""What is true: records, the rules that combine them, and the door to Postgres."""

@@ -1,0 +1,344 @@
+"""What one agent's process reads and writes, under its capability (P1, P2, P5, P6).
+
+Every call is one transaction that presents the capability first; none holds a connection after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from state import merge
+from state.healing import Version
+from state.merge import Change, Snapshot
+from state.store.connect import Database
+from state.store.queries import sql
+
+
+class MissionView(msgspec.Struct, frozen=True):
+    """A mission's snapshot as the agent sees it; `record` is JSON text."""
+
+    mission_id: str
+    agent_id: str
+    record: str
+    version: int
+    complete: bool
+    hidden: bool
+    readable: bool
+    state: str
+    next_run_at: datetime | None
+    heal: bool
+    space_id: str | None
+    time_zone: str | None
+    requested_at: datetime | None
+    slots_from: datetime | None
+    now: datetime
+
+
+class AgentView(msgspec.Struct, frozen=True):
+    """The agent's own snapshot."""
+
+    agent_id: str
+    record: str
+    version: int
+    state: str
+    max_concurrent: int
+    max_tokens_per_day: int | None
+    complete: bool
+    hidden: bool
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of the last 24 hours, tokens held now, when the oldest use returns, runs open."""
+
+    used: int
+    held: int
+    back_at: datetime | None
+    running: int
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """`claimed`, or why not: `held waiting served stale early concurrency unwanted`."""
+
+    outcome: str
+    run_id: Any = None
+    attempt: int | None = None
+    due_at: datetime | None = None
+    look_at: datetime | None = None
+    pinned: str | None = None
+    failures: int | None = None
+    lost: int | None = None
+    requested: bool | None = None
+
+
+class CallStart(msgspec.Struct, frozen=True):
+    """Outcome of `begin_call`: `go` with a call id, `journaled` with the answer, or `no-room`."""
+
+    outcome: str
+    call_id: Any = None
+    answer: str | None = None
+    used: int | None = None
+    held: int | None = None
+    cap: int | None = None
+
+
+class MissionNow(msgspec.Struct, frozen=True):
+    """The mission as of this transaction: snapshot and rows not folded yet, merged."""
+
+    snapshot: Snapshot
+    agent_id: str
+    agent: dict[str, Any] | None
+    time_zone: str | None
+    now: datetime
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """What closes a run: the row's data (JSON text), its stamp and actor, and when to run next."""
+
+    state: str
+    data: str
+    stamp: str
+    actor: str
+    next_run_at: datetime | None
+    iteration_id: str
+    steps: int
+    reason: str | None
+
+
+class AgentStore:
+    """The database as one (user, agent) may use it; `capability` is asked each time."""
+
+    def __init__(
+        self, database: Database, user_id: str, agent_id: str, capability: Callable[[], str]
+    ) -> None:
+        self._db = database
+        self._user_id = user_id
+        self._agent_id = agent_id
+        self._capability = capability
+
+    @asynccontextmanager
+    async def transaction(self, spaces: Sequence[str] = ()) -> AsyncGenerator[asyncpg.Connection]:
+        """A transaction that has presented the capability."""
+        async with self._db.transaction() as connection:
+            await connection.execute(
+                "SELECT set_config('app.capability', $1, true),"
+                " set_config('app.current_user_id', $2, true),"
+                " set_config('app.current_user_space_ids', $3, true)",
+                self._capability(),
+                self._user_id,
+                ",".join(spaces),
+            )
+            yield connection
+
+    async def mission(self, mission_id: str) -> MissionView | None:
+        """One mission's snapshot, None if it is not this owner's."""
+        async with self.transaction() as connection:
+            row = await connection.fetchrow(sql("mission_snapshot"), self._user_id, mission_id)
+        return MissionView(**dict(row)) if row else None
+
+    async def agent(self) -> AgentView | None:
+        """This agent's snapshot, None where no record of it came in."""
+        async with self.transaction() as connection:
+            row = await connection.fetchrow(sql("agent_snapshot"), self._user_id, self._agent_id)
+        return AgentView(**dict(row)) if row else None
+
+    async def usage(self) -> Usage:
+        """This agent's budget window."""
+        async with self.transaction() as connection:
+            row = await connection.fetchrow(sql("usage_window"), self._user_id, self._agent_id)
+        assert row is not None  # an aggregate always has its row
+        return Usage(**dict(row))
+
+    async def claim(
+        self, mission_id: str, due_at: datetime, lease_ms: int, holder: str, pinned: str
+    ) -> Claim:
+        """Take the occurrence, or learn why not."""
+        async with self.transaction() as connection:
+            row = await connection.fetchrow(
+                sql("claim"), mission_id, due_at, lease_ms, holder, pinned
+            )
+        assert row is not None
+        return Claim(**dict(row))
+
+    async def renew(
+        self, runs: Sequence[tuple[Any, int]], lease_ms: int
+    ) -> tuple[set[Any], str | None]:
+        """Extend leases; returns the runs still held and a capability that outlives them."""
+        async with self.transaction() as connection:
+            row = await connection.fetchrow(
+                sql("renew"), [run for run, _ in runs], [attempt for _, attempt in runs], lease_ms
+            )
+        assert row is not None
+        return set(row["renewed"] or ()), row["capability"]
+
+    async def begin_call(
+        self, run_id: Any, attempt: int, round_: int, request_hash: str, hold: int, deadline_ms: int
+    ) -> CallStart:
+        """Reserve `hold` tokens for a model call, or get the same request's journalled answer."""
+        async with self.transaction() as connection:
+            row = await connection.fetchrow(
+                sql("begin_call"), run_id, attempt, round_, request_hash, hold, deadline_ms
+            )
+        assert row is not None
+        return CallStart(**dict(row))
+
+    async def end_call(
+        self, call_id: Any, attempt: int, request_hash: str, answer: str | None, tokens: int | None
+    ) -> int:
+        """Settle a call: answer and usage durable together; returns the tokens charged."""
+        async with self.transaction() as connection:
+            return int(
+                await connection.fetchval(
+                    sql("end_call"), call_id, attempt, request_hash, answer, tokens
+                )
+            )
+
+    async def input_changes(self, app: str, table: str, record_id: str) -> list[Change]:
+        """The log rows of one input record, in fold order, as far as the capability shows them."""
+        async with self.transaction() as connection:
+            rows = await connection.fetch(sql("input_rows"), self._user_id, app, table, record_id)
+        return [
+            merge.read_change(
+                str(r["id"]),
+                r["created_us"],
+                r["op"],
+                r["data"],
+                r["field_meta"],
+                user_id=self._user_id,
+                record_id=record_id,
+            )
+            for r in rows
+        ]
+
+    @asynccontextmanager
+    async def closing(
+        self, run_id: Any, attempt: int
+    ) -> AsyncGenerator[tuple[MissionNow, asyncpg.Connection]]:
+        """The transaction that ends a run: its mission now, the connection for `commit`."""
+        async with self.transaction() as connection:
+            row = await connection.fetchrow(sql("mission_now"), run_id, attempt)
+            assert row is not None
+            yield await _mission_now(connection, row, self._user_id), connection
+
+    async def commit(
+        self, connection: asyncpg.Connection, run_id: Any, attempt: int, commit: Commit
+    ) -> None:
+        """Plan, next run and run state in one transaction, the caller's."""
+        await connection.execute(
+            sql("commit_run"),
+            run_id,
+            attempt,
+            commit.state,
+            commit.data,
+            commit.stamp,
+            commit.actor,
+            commit.next_run_at,
+            commit.iteration_id,
+            commit.steps,
+            commit.reason,
+        )
+
+    async def withdraw(
+        self,
+        connection: asyncpg.Connection,
+        run_id: Any,
+        attempt: int,
+        reason: str,
+        look_at: datetime,
+    ) -> None:
+        """Close the run without a plan."""
+        await connection.execute(sql("withdraw_run"), run_id, attempt, reason, look_at)
+
+    async def wait(
+        self,
+        run_id: Any,
+        attempt: int,
+        not_before: datetime,
+        waiting_for: str,
+        reason: str,
+        *,
+        failed: bool,
+    ) -> None:
+        """Give the place back and come again at `not_before`."""
+        async with self.transaction() as connection:
+            await connection.execute(
+                sql("wait_run"), run_id, attempt, not_before, waiting_for, reason, failed
+            )
+
+    async def landed(self, run_id: Any, attempt: int) -> bool:
+        """Whether this very attempt closed the run with a plan or a recorded failure."""
+        async with self.transaction() as connection:
+            return bool(await connection.fetchval(sql("run_landed"), run_id, attempt))
+
+    async def logged_iterations(self, mission_id: str) -> list[Version]:
+        """The last `iterations` arrays the log holds of a mission, oldest first."""
+        async with self.transaction() as connection:
+            rows = await connection.fetch(sql("logged_iterations"), self._user_id, mission_id)
+        return [Version(_decoded(row["iterations"]), row["is_ours"]) for row in rows]
+
+    async def healable_iterations(self, mission_id: str) -> set[str]:
+        """Ids of server iterations that may be put back once."""
+        async with self.transaction() as connection:
+            rows = await connection.fetch(sql("healable_iterations"), self._user_id, mission_id)
+        return {row["iteration_id"] for row in rows}
+
+    async def heal(
+        self,
+        mission_id: str,
+        version: int,
+        iterations: str,
+        stamp: str,
+        actor: str,
+        restored: Sequence[str],
+    ) -> bool:
+        """Write the merged array made from `version` if any of `restored` is new to this."""
+        async with self.transaction() as connection:
+            return bool(
+                await connection.fetchval(
+                    sql("heal_mission"),
+                    mission_id,
+                    version,
+                    iterations,
+                    stamp,
+                    actor,
+                    list(restored),
+                )
+            )
+
+
+async def _mission_now(
+    connection: asyncpg.Connection, row: asyncpg.Record, user_id: str
+) -> MissionNow:
+    stored: dict[str, Any] = msgspec.json.decode(row["snapshot"])
+    snapshot = merge.decode_record(
+        msgspec.json.encode(stored["record"]), exists=stored["present"], complete=stored["complete"]
+    )
+    changes = [
+        merge.read_change(
+            c["id"],
+            c["created_at"],
+            c["op"],
+            c["data"],
+            c["field_meta"],
+            user_id=user_id,
+        )
+        for c in msgspec.json.decode(row["changes"] or "[]")
+    ]
+    agent = msgspec.json.decode(row["agent"]) if row["agent"] else None
+    now = await connection.fetchval("SELECT clock_timestamp()")
+    return MissionNow(
+        merge.fold(snapshot, changes), stored["agent_id"], agent, row["time_zone"], now
+    )
+
+
+def _decoded(text: str) -> object:
+    """A logged array, None if it cannot be read: the fold set that row aside."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None

@@ -1,0 +1,215 @@
+"""What is true of a database besides its rows: roles, privileges, policies, triggers, functions.
+
+Read as the log's owner, and as the supervisor where rows are counted. The doctor judges it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from state.store.connect import Access, Database, translated
+from state.store.migrate import migrations
+
+_HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
+_FUNCTION = re.compile(
+    r"CREATE FUNCTION mana_ai\.(\w+)\((?:(?!CREATE FUNCTION).)*?AS \$\$(.*?)\$\$;", re.DOTALL
+)
+PROBE_USER = "mana:doctor"
+LOOK_AT_MOST = 50_001
+
+
+class ServerFacts(msgspec.Struct, frozen=True):
+    """Version, whether the log is there, and its owner's name if nothing can hold it back."""
+
+    major: int
+    version: str
+    mighty_owner: str | None
+    has_log: bool
+
+
+class FunctionFacts(msgspec.Struct, frozen=True):
+    """One function of schema mana_ai."""
+
+    name: str
+    source: str
+    is_definer: bool
+    owner: str
+    is_fixed: bool
+    is_public: bool
+    is_agents: bool
+
+
+class TableFacts(msgspec.Struct, frozen=True):
+    """One table that holds people's rows."""
+
+    name: str
+    is_enabled: bool
+    is_forced: bool
+    is_agents: bool
+    is_fenced: bool
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """What became of a push that was rolled back: rows the router saw, and rows in the feed."""
+
+    seen: int
+    too_much: int
+    fed: int
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Rows in the feed, rows set aside, missions due for over two minutes; counted to a limit."""
+
+    fed: int
+    quarantined: int
+    late: int
+
+
+class Catalogue:
+    """A database's catalogue as its log's owner sees it; errors are those of `connect`."""
+
+    def __init__(self, dsn: str, password: str | None) -> None:
+        self._dsn, self._password = dsn, password
+
+    async def server(self) -> ServerFacts:
+        """Version and owner."""
+        return ServerFacts(**(await self._rows("server"))[0])
+
+    async def roles(self, names: Sequence[str], logins: Sequence[str]) -> dict[str, list[str]]:
+        """The roles that exist, with what is wrong about each."""
+        rows = await self._rows("mighty_roles", list(names), list(logins))
+        return {row["rolname"]: row["faults"] for row in rows}
+
+    async def planted_settings(self, logins: Sequence[str]) -> list[str]:
+        """Defaults of our logins that somebody set."""
+        return [row["planted"] for row in await self._rows("planted_settings", list(logins))]
+
+    async def feed_trigger(self) -> tuple[str, bool] | None:
+        """The trigger's state (`O` and `A` fire) and whether it calls our function."""
+        rows = await self._rows("feed_trigger")
+        return (rows[0]["enabled"], rows[0]["is_ours"]) if rows else None
+
+    async def functions(self) -> list[FunctionFacts]:
+        """Every function of ours."""
+        return [FunctionFacts(**row) for row in await self._rows("functions")]
+
+    async def tables(self) -> list[TableFacts]:
+        """Every table with people's rows."""
+        return [TableFacts(**row) for row in await self._rows("tables")]
+
+    async def log_policies(self) -> set[str]:
+        """Names of the log's policies."""
+        return {row["name"] for row in await self._rows("log_policies")}
+
+    async def agent_writes(self) -> list[str]:
+        """What an agent's login may write; empty where all is well."""
+        return [row["what"] for row in await self._rows("agent_writes")]
+
+    async def probe(self) -> Probe:
+        """Push two rows, look as the router, take them back."""
+        async with self._as_router() as connection:
+            await connection.execute("RESET ROLE")
+            act_as = "SELECT set_config('app.current_user_id', $1, true)"
+            await connection.execute(act_as, PROBE_USER)
+            await connection.execute(_sql("probe"), PROBE_USER)
+            await connection.execute(act_as, "")
+            await connection.execute("SET LOCAL ROLE mana_router")
+            row = await connection.fetchrow(_sql("probed"), PROBE_USER)
+        assert row is not None
+        return Probe(**dict(row.items()))
+
+    async def written_lately(self) -> list[tuple[str, str]]:
+        """(user, iteration id) of plans written under our client id within the hour."""
+        async with self._as_router() as connection:
+            rows = await connection.fetch(_sql("written_lately"))
+        return [(row["user_id"], row["iteration_id"]) for row in rows]
+
+    @asynccontextmanager
+    async def _as_router(self) -> AsyncGenerator[asyncpg.Connection]:
+        """A transaction as the router, rolled back always, of at most 5 s."""
+        async with self._connection() as connection:
+            work = connection.transaction()
+            await work.start()
+            try:
+                await connection.execute("SET LOCAL statement_timeout = '5s'")
+                await connection.execute("SET LOCAL lock_timeout = '2s'")
+                await connection.execute(_sql("hold_router"))
+                await connection.execute("SET LOCAL ROLE mana_router")
+                yield connection
+            finally:
+                await work.rollback()
+
+    async def _rows(self, name: str, *values: Any) -> list[dict[str, Any]]:
+        async with self._connection() as connection:
+            return [dict(row.items()) for row in await connection.fetch(_sql(name), *values)]
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[asyncpg.Connection]:
+        try:
+            connection = await asyncpg.connect(self._dsn, password=self._password, timeout=10)
+            try:
+                yield connection
+            finally:
+                await connection.close()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as exc:
+            raise translated(exc) from exc
+
+
+class ServiceView:
+    """What the supervisor's login finds; close it."""
+
+    def __init__(self, access: Access) -> None:
+        self._db = Database(access, max_connections=1)
+
+    async def applied(self) -> list[str]:
+        """Names of the migrations done."""
+        async with self._db.connection() as connection:
+            return [row["name"] for row in await connection.fetch(_sql("applied"))]
+
+    async def signs(self, audience: str) -> bool:
+        """Whether capabilities for an audience can be signed."""
+        async with self._db.connection() as connection:
+            return bool(await connection.fetchval(_sql("signs"), audience))
+
+    async def waiting(self) -> Waiting:
+        """What is not done yet."""
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(_sql("waiting"), LOOK_AT_MOST)
+        assert row is not None
+        return Waiting(**dict(row.items()))
+
+    async def unknown_plans(self, plans: Sequence[tuple[str, str]]) -> int:
+        """How many of these plans (user, iteration id) no run of ours made."""
+        users, ids = [user for user, _ in plans], [id_ for _, id_ in plans]
+        async with self._db.connection() as connection:
+            return int(await connection.fetchval(_sql("unknown_plans"), users, ids))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._db.close()
+
+
+@cache
+def function_sources() -> dict[str, str]:
+    """The bodies of our PL/pgSQL functions as the migrations write them."""
+    script = "\n".join(step.sql for step in migrations())
+    return {found[1]: found[2] for found in _FUNCTION.finditer(script)}
+
+
+@cache
+def _statements() -> dict[str, str]:
+    text = resources.files("state.store").joinpath("catalogue.sql").read_text("utf-8")
+    _, *parts = _HEADING.split(text)
+    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _sql(name: str) -> str:
+    return _statements()[name]

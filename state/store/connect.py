@@ -1,0 +1,155 @@
+"""Connections to Postgres: pools per role, and driver errors translated once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import msgspec
+
+from state.errors import TerminalError, TransientError
+
+CAPABILITY_INVALID = "MA001"
+SUPERSEDED = "MA002"
+
+
+class Unavailable(TransientError):
+    """The database did not answer; the effect of the last statement is unknown."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"database unavailable: {self.kind}"
+
+
+class CapabilityInvalid(TerminalError):
+    """The capability is missing, forged, for something else, or has expired."""
+
+
+class Superseded(TerminalError):
+    """Another attempt has this run, or the run is closed: this one may write nothing."""
+
+
+class Refused(TerminalError):
+    """The database refused a statement: a bug or a hostile value, never worth a retry as it is."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(sqlstate)
+        self.sqlstate = sqlstate
+
+    @property
+    def blames_a_value(self) -> bool:
+        """Data exception or limit exceeded: one row is to blame, not our statement."""
+        return self.sqlstate.startswith(("22", "54"))
+
+    def __str__(self) -> str:
+        return f"statement refused ({self.sqlstate})"
+
+
+class Access(msgspec.Struct, frozen=True):
+    """How to reach the database as one role; the password stays in its file."""
+
+    dsn: str
+    role: str
+    password_file: str
+    application: str = "mana"
+    statement_timeout_ms: int = 30_000
+
+
+_OUTAGES = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver says of a backend that died between statements
+    OSError,
+    TimeoutError,
+)
+
+
+def translated(exc: Exception) -> Exception:
+    """The error of ours that a driver error means; anything else as it is."""
+    if isinstance(exc, asyncpg.InterfaceError) and isinstance(exc, ValueError):
+        return Refused("22000")  # the driver could not encode a value: that is no outage
+    if isinstance(exc, _OUTAGES):
+        return Unavailable(type(exc).__name__)
+    if isinstance(exc, asyncpg.PostgresError):
+        state = exc.sqlstate or ""
+        if state == CAPABILITY_INVALID:
+            return CapabilityInvalid()
+        if state == SUPERSEDED:
+            return Superseded()
+        if state.startswith(("08", "57P", "53", "40", "55P03")) or state in (
+            "57014",
+            "25P03",
+            "28000",
+        ):
+            return Unavailable(type(exc).__name__)
+        return Refused(state)
+    return exc
+
+
+def _password(file: str) -> str:
+    return Path(file).read_text().strip()
+
+
+class Database:
+    """A small pool of one role's connections; none is held outside a transaction."""
+
+    def __init__(self, access: Access, *, max_connections: int, idle_s: float = 60.0) -> None:
+        self._access = access
+        self._max = max_connections
+        self._idle_s = idle_s
+        self._pool: asyncpg.Pool | None = None
+
+    async def _opened(self) -> asyncpg.Pool:
+        if self._pool is None:
+            self._pool = asyncpg.create_pool(
+                self._access.dsn,
+                user=self._access.role,
+                password=_password(self._access.password_file),
+                min_size=0,
+                max_size=self._max,
+                max_inactive_connection_lifetime=self._idle_s,
+                statement_cache_size=0 if "pgbouncer" in self._access.application else 100,
+                timeout=10,
+                command_timeout=self._access.statement_timeout_ms / 1000 + 5,
+                # All passed, because a login may change the defaults of its role (F34).
+                server_settings={
+                    "application_name": self._access.application,
+                    "search_path": "pg_catalog, pg_temp",
+                    "row_security": "on",
+                    "default_transaction_read_only": "off",
+                    "default_transaction_isolation": "read committed",
+                    "idle_in_transaction_session_timeout": "30000",
+                    "lock_timeout": "0",
+                    "statement_timeout": str(self._access.statement_timeout_ms),
+                    "jit": "off",
+                },
+            )
+        await self._pool  # connects nothing while min_size is 0
+        return self._pool
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[asyncpg.Connection]:
+        """A connection outside a transaction, for single statements."""
+        try:
+            pool = await self._opened()
+            async with pool.acquire() as connection:
+                yield connection
+        except (asyncpg.PostgresError, *_OUTAGES) as exc:
+            raise translated(exc) from exc
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[asyncpg.Connection]:
+        """A connection inside a transaction that commits when the block ends without an error."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def close(self) -> None:
+        """Close what is open; the next use opens again."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()

@@ -1,0 +1,123 @@
+"""First things: a data directory, and in it the log owner with its database."""
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from state.store.embedded.accounts import Account, own_folder, run_as
+from state.store.embedded.binaries import Binaries
+from state.store.embedded.errors import SecretMissingError, StartFailedError
+from state.store.embedded.places import Places, Progress
+from state.store.embedded.secret_files import kept_password, read_password, write_secret
+from state.store.embedded.settings_file import INCLUDE
+
+SUPERUSER = "postgres"
+LOG_OWNER = "mana_sync"
+DATABASE = "mana"
+
+
+def create_data(places: Places, binaries: Binaries, account: Account, progress: Progress) -> None:
+    """Make the data directory, whole or not at all; the superuser's password comes first."""
+    progress(f"making a Postgres {binaries.major} data directory in {places.data}")
+    _remove(places.unfinished_data)
+    own_folder(places.unfinished_data, account, 0o700)
+    kept_password(places.secrets / SUPERUSER)
+    handed_over = places.home / "initdb-password"
+    try:
+        _hand_over(places.secrets / SUPERUSER, handed_over, account)
+        _initdb(places, binaries, account, handed_over)
+    finally:
+        handed_over.unlink(missing_ok=True)
+    places.unfinished_data.rename(places.data)
+
+
+def ensure_log_owner(places: Places, sockets: Path, port: int) -> None:
+    """Make the log owner's login and database where they are missing.
+
+    It plays the sync service: not a superuser, owner of the database and so of `sync_changes`, and
+    able to create the roles that migrations make. Raises StartFailedError when the server does
+    not answer.
+    """
+    superuser_file, owner_file = places.secrets / SUPERUSER, places.secrets / LOG_OWNER
+    superuser_password = read_password(superuser_file)
+    is_new = not owner_file.exists()
+    owner_password = kept_password(owner_file)
+    made = _make_log_owner(sockets, port, superuser_password, owner_password, reset=is_new)
+    try:
+        _run_apart(made)
+    except asyncpg.InvalidPasswordError as exc:
+        raise SecretMissingError(superuser_file, "Postgres refuses it; put it back") from exc
+    except (OSError, asyncpg.PostgresError) as exc:
+        raise StartFailedError(places.data, f"it refuses the superuser ({exc})") from exc
+
+
+async def _make_log_owner(
+    sockets: Path, port: int, superuser_password: str, owner_password: str, *, reset: bool
+) -> None:
+    connection = await asyncpg.connect(
+        host=str(sockets),
+        port=port,
+        user=SUPERUSER,
+        password=superuser_password,
+        database="postgres",
+    )
+    try:
+        known = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", LOG_OWNER)
+        if not known or reset:
+            verb = "ALTER" if known else "CREATE"
+            statement = await connection.fetchval(
+                "SELECT format($1 || ' ROLE %I LOGIN CREATEROLE PASSWORD %L', $2::text, $3::text)",
+                verb,
+                LOG_OWNER,
+                owner_password,
+            )
+            await connection.execute(statement)
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
+            await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {LOG_OWNER}")
+    finally:
+        await connection.close()
+
+
+def _run_apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run it in a thread of its own, since the caller may be inside an event loop."""
+    with ThreadPoolExecutor(max_workers=1) as apart:
+        apart.submit(asyncio.run, work).result()
+
+
+def _initdb(places: Places, binaries: Binaries, account: Account, password_file: Path) -> None:
+    command = [
+        binaries.initdb,
+        *("--pgdata", places.unfinished_data),
+        *("--username", SUPERUSER),
+        *("--pwfile", password_file),
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--data-checksums",
+        "--no-instructions",
+    ]
+    append = ["/bin/sh", "-c", 'printf "\\n%s\\n" "$1" >>"$2"', "sh", INCLUDE]
+    try:
+        run_as(account, command)
+        run_as(account, [*append, places.unfinished_data / "postgresql.conf"])
+    except subprocess.CalledProcessError as exc:
+        reason = str(exc.stderr).strip().replace("\n", "; ")
+        raise StartFailedError(places.data, f"initdb: {reason}") from exc
+
+
+def _hand_over(secret: Path, copy: Path, account: Account) -> None:
+    """Give the account a copy that initdb can read; the caller removes it."""
+    write_secret(copy, read_password(secret))
+    if not account.is_us:
+        shutil.chown(copy, account.uid, account.gid)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

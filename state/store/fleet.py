@@ -1,0 +1,249 @@
+"""What operators see of every user, and the few things they do, as the role `mana_gateway`.
+
+The views behind it hold ids, states, times, costs and reasons; records stay their owners'.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from state.store.connect import Database
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+_HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """One supervisor's share: buckets [lo, hi), and when it last did what it does."""
+
+    shard: str
+    bucket_lo: int
+    bucket_hi: int
+    epoch: int
+    holder: str
+    taken_at: datetime
+    heartbeat_at: datetime
+    folded_at: datetime | None
+    ticked_at: datetime | None
+    reconcile_started_at: datetime | None
+    reconciled_at: datetime | None
+    now: datetime  # of the database
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How much there is of everything."""
+
+    missions: int
+    agents: int
+    runs_open: int
+    runs_waiting: int
+    quarantined: int
+
+
+class MissionRow(msgspec.Struct, frozen=True):
+    """A mission without its texts; `wake_at` is when it is looked at next."""
+
+    user_id: str
+    mission_id: str
+    agent_id: str
+    state: str
+    next_run_at: datetime | None
+    wake_at: datetime | None
+    complete: bool
+    hidden: bool
+    readable: bool
+    problems: list[str]
+    version: int
+    decision: str | None
+    reason: str | None
+    decided_at: datetime | None
+
+
+class AgentRow(msgspec.Struct, frozen=True):
+    """An agent without its texts; tokens used in 24 h, held by calls under way, and open runs."""
+
+    user_id: str
+    agent_id: str
+    state: str
+    max_tokens_per_day: int | None
+    max_concurrent: int
+    complete: bool
+    hidden: bool
+    problems: list[str]
+    version: int
+    used_24h: int
+    held: int
+    running: int
+
+
+class RunRow(msgspec.Struct, frozen=True):
+    """One occurrence of a mission: state, attempts, times and cost."""
+
+    run_id: UUID
+    user_id: str
+    agent_id: str
+    mission_id: str
+    due_at: datetime
+    state: str
+    requested: bool
+    attempt: int
+    failures: int
+    reason: str | None
+    waiting_for: str | None
+    not_before: datetime | None
+    lease_until: datetime | None
+    iteration_id: str | None
+    steps: int | None
+    tokens: int
+    model_calls: int
+    opened_at: datetime
+    claimed_at: datetime
+    closed_at: datetime | None
+    healed_at: datetime | None
+
+
+class DecisionRow(msgspec.Struct, frozen=True):
+    """What the gate, or the end of a run, said about a mission."""
+
+    id: int
+    user_id: str
+    mission_id: str
+    agent_id: str
+    due_at: datetime | None
+    decision: str
+    reason: str | None
+    at: datetime
+
+
+class QuarantinedRow(msgspec.Struct, frozen=True):
+    """A row of the log that was set aside, and why."""
+
+    change_id: UUID
+    user_id: str
+    table_name: str
+    record_id: str
+    reason: str
+    seen_at: datetime
+
+
+class RunRequest(msgspec.Struct, frozen=True):
+    """The answer to "run now": its occurrence, and whether this key made it."""
+
+    due_at: datetime
+    created: bool
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows of a list: of a user, an agent, a mission, in a state, with problems."""
+
+    user: str | None = None
+    agent: str | None = None
+    mission: str | None = None
+    state: str | None = None
+    problems: bool = False
+    limit: int = 100
+
+
+class KeyTaken(Exception):
+    """The idempotency key was used for another mission of this user."""
+
+
+class FleetStore:
+    """Typed reads of the fleet, page by page, and the gateway's writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def shards(self) -> list[Shard]:
+        """Every shard in bucket order."""
+        return await self._rows(Shard, "shards")
+
+    async def counts(self) -> Counts:
+        """Totals over all users."""
+        (row,) = await self._rows(Counts, "counts")
+        return row
+
+    async def overdue(self, seconds: float) -> int:
+        """How many missions should have been looked at this long ago (1,000 means more)."""
+        async with self._db.connection() as connection:
+            return int(await connection.fetchval(_sql("backlog"), seconds))
+
+    async def missions(
+        self, wanted: Filter, after: tuple[str, str] | None = None
+    ) -> list[MissionRow]:
+        """Missions by (user, id), those after a key."""
+        key = after or (None, None)
+        kind = (wanted.user, wanted.agent, wanted.mission, wanted.state, wanted.problems)
+        return await self._rows(MissionRow, "missions", *kind, *key, wanted.limit)
+
+    async def agents(self, wanted: Filter, after: tuple[str, str] | None = None) -> list[AgentRow]:
+        """Agents by (user, id), those after a key."""
+        key = after or (None, None)
+        kind = (wanted.user, wanted.agent, wanted.state, wanted.problems)
+        return await self._rows(AgentRow, "agents", *kind, *key, wanted.limit)
+
+    async def runs(
+        self, wanted: Filter, before: tuple[datetime, UUID] | None = None
+    ) -> list[RunRow]:
+        """Runs, the newest first, those before a key (opened_at, run_id)."""
+        key = before or (None, None)
+        kind = (wanted.user, wanted.agent, wanted.mission, wanted.state)
+        return await self._rows(RunRow, "runs", *kind, *key, wanted.limit)
+
+    async def decisions(self, wanted: Filter, before: int | None = None) -> list[DecisionRow]:
+        """Decisions, the newest first, those before an id."""
+        kind = (wanted.user, wanted.agent, wanted.mission)
+        return await self._rows(DecisionRow, "decisions", *kind, before, wanted.limit)
+
+    async def quarantined(
+        self, wanted: Filter, before: tuple[datetime, UUID] | None = None
+    ) -> list[QuarantinedRow]:
+        """Rows set aside, the newest first, those before a key (seen_at, change_id)."""
+        key = before or (None, None)
+        return await self._rows(QuarantinedRow, "quarantined", wanted.user, *key, wanted.limit)
+
+    async def request_run(self, user: str, mission: str, key: str) -> RunRequest | None:
+        """Ask for a run now, once per key; None without such a mission. Raises KeyTaken."""
+        async with self._db.transaction() as connection:
+            row = await connection.fetchrow(_sql("request_run"), user, mission, key)
+        if row is None or row["created"] is None:
+            return None
+        if row["due_at"] is None:
+            raise KeyTaken(user, mission)
+        return RunRequest(row["due_at"], row["created"])
+
+    async def save_time_zone(self, user: str, time_zone: str | None) -> None:
+        """The zone in which a user's cadences are meant; None is the deployment's."""
+        async with self._db.transaction() as connection:
+            await connection.execute(_sql("act_as"), user)
+            await connection.execute(_sql("save_time_zone"), user, time_zone)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._db.close()
+
+    async def _rows(self, kind: type[Row], name: str, *values: Any) -> list[Row]:
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(_sql(name), *values)
+        return _converted(kind, rows)
+
+
+def _converted(kind: type[Row], rows: Sequence[Any]) -> list[Row]:
+    return [kind(**dict(row.items())) for row in rows]
+
+
+@cache
+def _statements() -> dict[str, str]:
+    text = resources.files("state.store").joinpath("fleet.sql").read_text("utf-8")
+    _, *parts = _HEADING.split(text)
+    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _sql(name: str) -> str:
+    return _statements()[name]

@@ -1,0 +1,64 @@
+-- What operators see and do, as the role mana_gateway: the fleet's views, and writes in one named user's place.
+-- Lists are read by key, newest or lowest first, never by offset.
+
+-- shards --
+SELECT shard, lower(buckets) AS bucket_lo, upper(buckets) AS bucket_hi, epoch, holder, taken_at, heartbeat_at, folded_at, ticked_at,
+       reconcile_started_at, reconciled_at, clock_timestamp() AS now
+  FROM mana_ai.shards ORDER BY lower(buckets)
+
+-- counts --
+SELECT (SELECT count(*) FROM mana_ai.fleet_missions WHERE NOT hidden) AS missions,
+       (SELECT count(*) FROM mana_ai.fleet_agents WHERE NOT hidden) AS agents,
+       (SELECT count(*) FROM mana_ai.fleet_runs WHERE state = 'open') AS runs_open,
+       (SELECT count(*) FROM mana_ai.fleet_runs WHERE state = 'waiting') AS runs_waiting,
+       (SELECT count(*) FROM mana_ai.fleet_quarantine) AS quarantined
+
+-- backlog --
+-- Due missions nobody looked at for longer than the given seconds; counting stops at 1,000.
+SELECT count(*) FROM (SELECT FROM mana_ai.fleet_missions WHERE wake_at < clock_timestamp() - $1 * interval '1 second' LIMIT 1000) AS late
+
+-- missions --
+SELECT user_id, mission_id, agent_id, state, next_run_at, wake_at, complete, hidden, readable, problems, version, decision, reason, decided_at
+  FROM mana_ai.fleet_missions
+ WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR agent_id = $2) AND ($3::text IS NULL OR mission_id = $3)
+   AND ($4::text IS NULL OR state = $4) AND (NOT $5 OR problems <> '{}' OR NOT complete OR NOT readable) AND (NOT hidden OR $5)
+   AND ($6::text IS NULL OR (user_id, mission_id) > ($6, $7::text))
+ ORDER BY user_id, mission_id LIMIT $8
+
+-- agents --
+SELECT user_id, agent_id, state, max_tokens_per_day, max_concurrent, complete, hidden, problems, version, used_24h, held, running
+  FROM mana_ai.fleet_agents
+ WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR agent_id = $2) AND ($3::text IS NULL OR state = $3)
+   AND (NOT $4 OR problems <> '{}' OR NOT complete) AND (NOT hidden OR $4) AND ($5::text IS NULL OR (user_id, agent_id) > ($5, $6::text))
+ ORDER BY user_id, agent_id LIMIT $7
+
+-- runs --
+SELECT run_id, user_id, agent_id, mission_id, due_at, state, requested, attempt, failures, reason, waiting_for, not_before, lease_until,
+       iteration_id, steps, tokens, model_calls, opened_at, claimed_at, closed_at, healed_at
+  FROM mana_ai.fleet_runs
+ WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR agent_id = $2) AND ($3::text IS NULL OR mission_id = $3)
+   AND ($4::text IS NULL OR state = $4) AND ($5::timestamptz IS NULL OR (opened_at, run_id) < ($5, $6::uuid))
+ ORDER BY opened_at DESC, run_id DESC LIMIT $7
+
+-- decisions --
+SELECT id, user_id, mission_id, agent_id, due_at, decision, reason, at
+  FROM mana_ai.fleet_decisions
+ WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR agent_id = $2) AND ($3::text IS NULL OR mission_id = $3)
+   AND ($4::bigint IS NULL OR id < $4)
+ ORDER BY id DESC LIMIT $5
+
+-- quarantined --
+SELECT change_id, user_id, table_name, record_id, reason, seen_at
+  FROM mana_ai.fleet_quarantine
+ WHERE ($1::text IS NULL OR user_id = $1) AND ($2::timestamptz IS NULL OR (seen_at, change_id) < ($2, $3::uuid))
+ ORDER BY seen_at DESC, change_id DESC LIMIT $4
+
+-- request_run --
+SELECT due_at, created FROM mana_ai.request_run($1, $2, $3)
+
+-- act_as --
+SELECT set_config('app.current_user_id', $1, true)
+
+-- save_time_zone --
+INSERT INTO mana_ai.user_settings AS s (user_id, time_zone) VALUES ($1, $2)
+ON CONFLICT (user_id) DO UPDATE SET time_zone = excluded.time_zone, updated_at = clock_timestamp()

@@ -1,0 +1,313 @@
+"""Bring a database to today's schema as the log's owner, who need not be superuser.
+
+Roles come first, then numbered steps, each in a transaction that holds the lock of
+`mana_ai.migrations`: several callers at once take turns, and each step happens once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+import asyncpg
+import msgspec
+
+from state.errors import TerminalError
+
+OLDEST_POSTGRES = 14
+"""Major version; `bit_xor` and `BEGIN ATOMIC` functions came with 14."""
+
+GROUP_ROLES = ("mana_owner", "mana_router", "mana_fleet")
+"""Roles without a login: they own tables, cross-user functions and operators' views."""
+
+LEDGER = """
+CREATE SCHEMA IF NOT EXISTS mana_ai;
+ALTER SCHEMA mana_ai OWNER TO mana_owner;
+CREATE TABLE IF NOT EXISTS mana_ai.migrations (
+  name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
+ALTER TABLE mana_ai.migrations OWNER TO mana_owner;
+GRANT SELECT ON mana_ai.migrations TO mana_supervisor, mana_gateway;
+"""
+"""Where the steps done are written down; its lock makes migrations take turns.
+
+No advisory lock: any login, an agent's too, could hold that one for ever.
+"""
+
+SECRETS = """
+SELECT mana_ai.add_capability_secret(a.audience, substr(md5(gen_random_uuid()::text), 1, 8),
+         uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+  FROM unnest(ARRAY['db', 'keys']) AS a (audience)
+ WHERE NOT EXISTS (SELECT FROM mana_ai.capability_secrets AS s WHERE s.audience = a.audience);
+"""
+"""A signing secret per audience where one lacks: 244 random bits that never leave the database."""
+
+AS_OWNER = "SET LOCAL ROLE mana_owner;\n"
+TRIES = 20
+
+
+class Login(msgspec.Struct, frozen=True):
+    """A service role: how many connections it may hold, how long it may idle in a transaction."""
+
+    name: str
+    connections: int
+    idle_in_transaction_s: int = 60
+
+
+LOGINS = (
+    Login("mana_supervisor", 40),
+    Login("mana_agent", 120, 30),
+    Login("mana_keys", 20, 30),
+    Login("mana_gateway", 40, 30),
+    Login("mana_janitor", 4),
+)
+
+
+class MigrationError(TerminalError):
+    """The database cannot be brought to this schema; the text names what to change."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One numbered step: its name (file stem) and its SQL."""
+
+    name: str
+    sql: str
+
+
+def migrations() -> list[Migration]:
+    """Every step in order, oldest first."""
+    folder = resources.files("state.store.migrations")
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    return [Migration(f.name.removesuffix(".sql"), f.read_text("utf-8")) for f in files]
+
+
+def pending(applied: Sequence[str]) -> list[str]:
+    """Names of the steps a database with these applied still lacks."""
+    return [step.name for step in migrations() if step.name not in set(applied)]
+
+
+def scram_verifier(password: str, salt: bytes, iterations: int = 4096) -> str:
+    """What Postgres stores for a password (RFC 5803): the password itself reaches no server log."""
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    client = hmac.digest(salted, b"Client Key", "sha256")
+    stored = hashlib.sha256(client).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    b64 = [base64.b64encode(part).decode() for part in (salt, stored, server)]
+    return f"SCRAM-SHA-256${iterations}:{b64[0]}${b64[1]}:{b64[2]}"
+
+
+def password_of(folder: Path, role: str) -> tuple[str, bool]:
+    """The password in `<folder>/<role>`, and whether it was made just now, with mode 0600."""
+    path = folder / role
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    is_new = not path.exists() and _put_new(path, secrets.token_urlsafe(32))
+    password = path.read_text("utf-8").strip()
+    if not password:
+        raise MigrationError(f"{path} is empty: put the password of {role} there, or remove it")
+    return password, is_new
+
+
+def _put_new(path: Path, text: str) -> bool:
+    """Whether the file is ours: of several that make it at once, one does, and whole."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        path.hardlink_to(unfinished)
+    except FileExistsError:
+        return False
+    finally:
+        unfinished.unlink()
+    return True
+
+
+def sql_script() -> str:
+    """All of it as one script for a DBA and psql, who then sets the passwords."""
+    names = [step.name for step in migrations()]
+    steps = "".join(f"\n-- {step.name}\n{step.sql}" for step in migrations())
+    done = ", ".join(f"('{name}')" for name in names)
+    return (
+        "-- For psql, as the owner of sync_changes with CREATEROLE, or as superuser.\n"
+        "-- Afterwards give each login its password with \\password and put it into the\n"
+        "-- secrets folder as a file of mode 0600 named after the login.\n"
+        "\\set ON_ERROR_STOP on\n"
+        "BEGIN;\n"
+        + "".join(_role_unless_there(name, "NOLOGIN") for name in GROUP_ROLES)
+        + "".join(_role_unless_there(login.name, _login_options(login)) for login in LOGINS)
+        + "".join(f"{_idle_limit(login)};\n" for login in LOGINS)
+        + "".join(f"GRANT {name} TO CURRENT_USER;\n" for name in GROUP_ROLES)
+        + f"SET LOCAL search_path = pg_catalog, pg_temp;\n{LEDGER}{steps}\n"
+        + AS_OWNER
+        + SECRETS
+        + f"INSERT INTO mana_ai.migrations (name) VALUES {done};\nRESET ROLE;\n"
+        + "".join(f"REVOKE {name} FROM CURRENT_USER;\n" for name in GROUP_ROLES)
+        + "COMMIT;\n"
+    )
+
+
+def _role_unless_there(name: str, options: str) -> str:
+    return (
+        "DO $$ BEGIN\n"
+        f"  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') THEN\n"
+        f"    CREATE ROLE {name} {options};\n"
+        "  END IF;\n"
+        "END $$;\n"
+    )
+
+
+def _login_options(login: Login) -> str:
+    return f"LOGIN CONNECTION LIMIT {login.connections}"
+
+
+def _idle_limit(login: Login) -> str:
+    setting = "idle_in_transaction_session_timeout"
+    return f"ALTER ROLE {login.name} SET {setting} = '{login.idle_in_transaction_s}s'"
+
+
+async def migrate(
+    dsn: str,
+    *,
+    secrets_dir: Path,
+    password: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[str]:
+    """Apply what is missing and return the names of the steps this call applied.
+
+    Raises `MigrationError` with one line that names the remedy. Passwords of the service roles
+    are generated into `secrets_dir/<role>` (mode 0600) or taken from there.
+    """
+    connection = await _connected(dsn, password)
+    try:
+        return await _migrate(connection, secrets_dir, progress)
+    except asyncpg.InsufficientPrivilegeError as exc:
+        raise MigrationError(
+            f"{exc}: run `mana migrate` as the owner of sync_changes with CREATEROLE and CREATE"
+            " on the database, or give a DBA the output of `mana migrate --print-sql`"
+        ) from exc
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        raise MigrationError(f"Postgres refused: {exc}") from exc
+    finally:
+        await connection.close()
+
+
+async def _connected(dsn: str, password: str | None) -> asyncpg.Connection:
+    try:
+        return await asyncpg.connect(dsn, password=password, timeout=30)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as exc:
+        reason = str(exc) or type(exc).__name__
+        raise MigrationError(f"the database cannot be reached: {reason}") from exc
+
+
+async def _migrate(
+    connection: asyncpg.Connection, secrets_dir: Path, progress: Callable[[str], None]
+) -> list[str]:
+    major = connection.get_server_version().major
+    if major < OLDEST_POSTGRES:
+        raise MigrationError(f"Postgres {major} is too old: {OLDEST_POSTGRES} or newer is needed")
+    for name in GROUP_ROLES:
+        await _ensure_role(connection, name, "NOLOGIN")
+    for login in LOGINS:
+        await _ensure_login(connection, login, secrets_dir, progress)
+    await _in_turn(connection, "the ledger", partial(_run, connection, LEDGER))
+    applied: list[str] = []
+    for step in migrations():
+        if await _in_turn(connection, step.name, partial(_apply, connection, step)):
+            applied.append(step.name)
+            progress(f"migration {step.name} applied")
+    await _in_turn(connection, "secrets", partial(_run, connection, AS_OWNER + SECRETS))
+    return applied
+
+
+async def _ensure_login(
+    connection: asyncpg.Connection, login: Login, folder: Path, progress: Callable[[str], None]
+) -> None:
+    password, is_new = password_of(folder, login.name)
+    verifier = scram_verifier(password, secrets.token_bytes(16))
+    options = f"{_login_options(login)} PASSWORD '{verifier}'"
+    if await _ensure_role(connection, login.name, f"{options}; {_idle_limit(login)}"):
+        progress(f"role {login.name} created")
+    elif is_new:
+        await connection.execute(f"ALTER ROLE {login.name} PASSWORD '{verifier}'")
+        progress(f"role {login.name} has a new password")
+
+
+async def _ensure_role(connection: asyncpg.Connection, name: str, options: str) -> bool:
+    """Whether this call made the role; roles belong to the server, others may make it too.
+
+    Statements after a semicolon in `options` are part of the same transaction.
+    """
+    if await connection.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", name):
+        return False
+    try:
+        await connection.execute(f"CREATE ROLE {name} {options}")
+    except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+        return False
+    return True
+
+
+async def _in_turn(
+    connection: asyncpg.Connection, what: str, work: Callable[[], Awaitable[bool]]
+) -> bool:
+    """Work in a transaction that owns our roles, tried again where others were in the way.
+
+    It waits at most 2 s for a lock on the shared log, so that pushes are not held up.
+    """
+    trouble: Exception | None = None
+    for attempt in range(TRIES):
+        try:
+            async with _as_member(connection):
+                return await work()
+        except (
+            asyncpg.LockNotAvailableError,
+            asyncpg.DeadlockDetectedError,
+            asyncpg.UniqueViolationError,  # two made the same catalogue row
+            asyncpg.InternalServerError,  # "tuple concurrently updated"
+        ) as exc:
+            trouble = exc
+            await asyncio.sleep(0.05 * (attempt + 1))
+    raise MigrationError(f"{what}: others stayed in the way ({trouble}); try at a quieter time")
+
+
+async def _apply(connection: asyncpg.Connection, step: Migration) -> bool:
+    """Whether this call did the step; the ledger's lock makes that once."""
+    await connection.execute("LOCK TABLE mana_ai.migrations IN SHARE ROW EXCLUSIVE MODE")
+    done = "SELECT EXISTS (SELECT FROM mana_ai.migrations WHERE name = $1)"
+    if await connection.fetchval(done, step.name):
+        return False
+    await connection.execute(step.sql)
+    await connection.execute("INSERT INTO mana_ai.migrations (name) VALUES ($1)", step.name)
+    return True
+
+
+async def _run(connection: asyncpg.Connection, statements: str) -> bool:
+    await connection.execute(statements)
+    return True
+
+
+@asynccontextmanager
+async def _as_member(connection: asyncpg.Connection) -> AsyncGenerator[None]:
+    """A transaction that belongs to our group roles while it lasts, and finds only our names."""
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = '2s'")
+        await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+        for name in GROUP_ROLES:
+            await connection.execute(f"GRANT {name} TO CURRENT_USER")
+        yield
+        await connection.execute("RESET ROLE")
+        for name in GROUP_ROLES:
+            await connection.execute(f"REVOKE {name} FROM CURRENT_USER")

@@ -1,0 +1,1 @@
+"""The numbered SQL files that made today's database, in order."""

@@ -1,0 +1,288 @@
+-- Every statement the services run, under a name. Reads and writes of agents go through the functions of
+-- migrations/0005_runs.sql; what stands here is theirs to call.
+
+-- lock_shard --
+-- Folding without this lock loses updates (two consumers on one bucket), also with SKIP LOCKED.
+SELECT lower(buckets) AS lo, upper(buckets) AS hi FROM mana_ai.shards WHERE shard = $1 AND epoch = $2 FOR UPDATE
+
+-- take_shard --
+-- The newest supervisor wins; the one before finds its epoch gone and stands down.
+INSERT INTO mana_ai.shards AS s (shard, buckets, epoch, holder) VALUES ($1, int4range($2, $3), 1, $4)
+ON CONFLICT (shard) DO UPDATE SET epoch = s.epoch + 1, holder = excluded.holder, buckets = excluded.buckets,
+       taken_at = clock_timestamp(), heartbeat_at = clock_timestamp()
+RETURNING epoch
+
+-- beat --
+UPDATE mana_ai.shards SET heartbeat_at = clock_timestamp(), folded_at = coalesce($3, folded_at), ticked_at = coalesce($4, ticked_at)
+ WHERE shard = $1 AND epoch = $2
+
+-- feed_waits --
+-- The idle poll: one descent into the index, no lock, no write.
+SELECT EXISTS (SELECT FROM mana_ai.change_feed WHERE seq > $1 AND bucket >= $2 AND bucket < $3)
+
+-- feed_backlog --
+-- Bounded: to know that it is long, one need not count it.
+SELECT count(*) FROM (SELECT FROM mana_ai.change_feed WHERE bucket >= $1 AND bucket < $2 LIMIT 100000) AS waiting
+
+-- take_changes --
+SELECT * FROM mana_ai.take_changes($1, $2, $3, $4, $5)
+
+-- replay_records --
+SELECT * FROM mana_ai.replay_records($1, $2, $3)
+
+-- reconcile --
+SELECT * FROM mana_ai.reconcile($1, $2, $3, $4)
+
+-- reconcile_progress --
+UPDATE mana_ai.shards SET reconcile_after = $3,
+       reconcile_started_at = CASE WHEN $4 THEN clock_timestamp() ELSE reconcile_started_at END,
+       reconciled_at = CASE WHEN $5 THEN clock_timestamp() ELSE reconciled_at END
+ WHERE shard = $1 AND epoch = $2
+
+-- load_missions --
+SELECT user_id, mission_id AS record_id, record, complete, present, newest_at, newest_id, folded_count, folded_digest
+  FROM mana_ai.mission_snapshots WHERE (user_id, mission_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+
+-- load_agents --
+SELECT user_id, agent_id AS record_id, record, complete, present, newest_at, newest_id, folded_count, folded_digest
+  FROM mana_ai.agent_snapshots WHERE (user_id, agent_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+
+-- forced_quarantine --
+-- Rows set aside because a statement failed on them; a replay skips them like the fold did.
+SELECT change_id FROM mana_ai.quarantine WHERE forced AND change_id = ANY ($1)
+
+-- orphans --
+-- Members' records of a shared space that came before their owner's insert.
+SELECT user_id, 'aiMissions' AS table_name, mission_id AS record_id FROM mana_ai.mission_snapshots
+ WHERE NOT complete AND mission_id = ANY ($1::text[]) AND bucket >= $2 AND bucket < $3
+UNION ALL
+SELECT user_id, 'agents', agent_id FROM mana_ai.agent_snapshots
+ WHERE NOT complete AND agent_id = ANY ($1::text[]) AND bucket >= $2 AND bucket < $3
+
+-- save_missions --
+-- wake_at starts at the next run; the due query and the gate take it from there. Healing is due at once.
+INSERT INTO mana_ai.mission_snapshots AS s (user_id, mission_id, bucket, record, state, agent_id, space_id, next_run_at, wake_at,
+       complete, present, hidden, readable, problems, newest_at, newest_id, folded_count, folded_digest, heal, version, last_applied_at, updated_at)
+SELECT u, m, mana_ai.bucket_of(u), r::jsonb, st, a, sp, nx, CASE WHEN hl THEN clock_timestamp() WHEN active THEN least(nx, (
+         SELECT min(q.due_at) FROM mana_ai.run_requests AS q WHERE q.user_id = u AND q.mission_id = m AND q.closed_at IS NULL)) END,
+       c, pr, h, rd, string_to_array(p, E'\n'), na, ni, fc, fd, hl, nextval('mana_ai.snapshot_version'), clock_timestamp(), clock_timestamp()
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bool[], $9::bool[],
+              $10::bool[], $11::bool[], $12::text[], $13::timestamptz[], $14::uuid[], $15::bigint[], $16::bigint[], $17::bool[], $18::bool[])
+       AS k (u, m, r, st, a, sp, nx, c, pr, h, rd, p, na, ni, fc, fd, hl, active)
+ON CONFLICT (user_id, mission_id) DO UPDATE SET record = excluded.record, state = excluded.state, agent_id = excluded.agent_id,
+       space_id = excluded.space_id, next_run_at = excluded.next_run_at,
+       wake_at = CASE WHEN s.heal AND NOT excluded.hidden THEN clock_timestamp() ELSE excluded.wake_at END, complete = excluded.complete, present = excluded.present,
+       hidden = excluded.hidden, readable = excluded.readable, problems = excluded.problems, newest_at = excluded.newest_at,
+       newest_id = excluded.newest_id, folded_count = excluded.folded_count, folded_digest = excluded.folded_digest,
+       heal = (s.heal OR excluded.heal) AND NOT excluded.hidden, version = excluded.version, bucket = excluded.bucket,
+       last_applied_at = excluded.last_applied_at, updated_at = excluded.updated_at
+RETURNING user_id, mission_id, agent_id, version, wake_at
+
+-- save_agents --
+INSERT INTO mana_ai.agent_snapshots AS s (user_id, agent_id, bucket, record, state, space_id, max_tokens_per_day, max_concurrent,
+       complete, present, hidden, problems, newest_at, newest_id, folded_count, folded_digest, version, last_applied_at, updated_at)
+SELECT u, a, mana_ai.bucket_of(u), r::jsonb, st, sp, mt, mc, c, pr, h, string_to_array(p, E'\n'), na, ni, fc, fd,
+       nextval('mana_ai.snapshot_version'), clock_timestamp(), clock_timestamp()
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::int[], $8::bool[], $9::bool[], $10::bool[],
+              $11::text[], $12::timestamptz[], $13::uuid[], $14::bigint[], $15::bigint[])
+       AS k (u, a, r, st, sp, mt, mc, c, pr, h, p, na, ni, fc, fd)
+ON CONFLICT (user_id, agent_id) DO UPDATE SET record = excluded.record, state = excluded.state, space_id = excluded.space_id,
+       max_tokens_per_day = excluded.max_tokens_per_day, max_concurrent = excluded.max_concurrent, complete = excluded.complete, present = excluded.present,
+       hidden = excluded.hidden, problems = excluded.problems, newest_at = excluded.newest_at, newest_id = excluded.newest_id,
+       folded_count = excluded.folded_count, folded_digest = excluded.folded_digest, version = excluded.version,
+       bucket = excluded.bucket, last_applied_at = excluded.last_applied_at, updated_at = excluded.updated_at
+RETURNING user_id, agent_id, version
+
+-- drop_missions --
+-- A record without a row in the log any more (a restore, or rows that belong to somebody else's record).
+DELETE FROM mana_ai.mission_snapshots WHERE (user_id, mission_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+
+-- drop_agents --
+DELETE FROM mana_ai.agent_snapshots WHERE (user_id, agent_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+
+-- wake_missions_of_agents --
+-- A changed agent may unblock what its old record blocked.
+UPDATE mana_ai.mission_snapshots AS m
+   SET wake_at = least(m.next_run_at, (SELECT min(q.due_at) FROM mana_ai.run_requests AS q
+         WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL))
+  FROM unnest($1::text[], $2::text[]) AS k (u, a)
+ WHERE m.user_id = k.u AND m.agent_id = k.a AND m.state = 'active' AND NOT m.hidden AND m.complete AND m.readable
+
+-- withdraw_unwanted --
+-- A run that only waits is over as soon as its owner no longer wants it; an open one hears it at its commit.
+SELECT mana_ai.withdraw_waiting(r.user_id, r.run_id, 'the mission is paused, done or deleted')
+  FROM mana_ai.runs AS r JOIN unnest($1::text[], $2::text[]) AS k (u, m) ON r.user_id = k.u AND r.mission_id = k.m
+ WHERE r.state = 'waiting'
+
+-- quarantine --
+INSERT INTO mana_ai.quarantine (change_id, user_id, table_name, record_id, reason, forced)
+SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[]) ON CONFLICT DO NOTHING
+
+-- due --
+-- What to look at now, one mission of each user first, so that a crowd of one tenant's cannot stand before the others'.
+SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at, m.state, m.hidden, m.complete, m.readable, m.heal,
+       m.decision, m.space_id,
+       a.agent_id IS NOT NULL AND a.complete AND NOT a.hidden AS agent_known, a.state AS agent_state, a.max_concurrent,
+       a.max_tokens_per_day, a.version AS agent_version,
+       r.state AS run_state, r.lease_until, r.not_before, r.due_at AS run_due_at,
+       q.due_at AS requested_at,
+       slot.state AS slot_state,
+       coalesce(u.used, 0)::bigint AS used, u.back_at, coalesce(n.running, 0)::int AS running,
+       i.slots_from, clock_timestamp() AS now
+  FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY wake_at, mission_id) AS turn
+          FROM mana_ai.mission_snapshots WHERE wake_at <= clock_timestamp() AND bucket >= $1 AND bucket < $2
+         ORDER BY turn, wake_at, user_id LIMIT $3) AS m
+  CROSS JOIN mana_ai.install AS i
+  LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = m.user_id AND a.agent_id = m.agent_id
+  LEFT JOIN mana_ai.runs AS r ON r.user_id = m.user_id AND r.mission_id = m.mission_id AND r.state IN ('open', 'waiting')
+  LEFT JOIN mana_ai.runs AS slot ON slot.user_id = m.user_id AND slot.mission_id = m.mission_id AND slot.due_at = m.next_run_at
+        AND slot.state IN ('committed', 'failed')
+  LEFT JOIN LATERAL (SELECT min(due_at) AS due_at FROM mana_ai.run_requests AS q
+         WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL) AS q ON true
+  LEFT JOIN LATERAL (SELECT sum(t.tokens_used) AS used, min(t.ts) + interval '24 hours' AS back_at FROM mana_ai.token_usage AS t
+         WHERE t.user_id = m.user_id AND t.agent_id = m.agent_id AND t.ts > clock_timestamp() - interval '24 hours'
+           AND a.max_tokens_per_day IS NOT NULL) AS u ON true
+  LEFT JOIN LATERAL (SELECT count(*) AS running FROM mana_ai.runs AS o
+         WHERE o.user_id = m.user_id AND o.agent_id = m.agent_id AND o.state = 'open' AND o.lease_until > clock_timestamp()) AS n ON true
+ ORDER BY m.turn, m.wake_at, m.user_id
+
+-- next_wake --
+SELECT min(wake_at) FROM mana_ai.mission_snapshots WHERE wake_at IS NOT NULL AND bucket >= $1 AND bucket < $2
+
+-- agents_due_soon --
+-- How many (user, agent) pairs fall due in the next seconds, so that processes can be made ready.
+SELECT count(DISTINCT (user_id, agent_id)) FROM mana_ai.mission_snapshots
+ WHERE wake_at <= clock_timestamp() + $3 * interval '1 second' AND bucket >= $1 AND bucket < $2
+
+-- look_again --
+-- Only if nothing changed the row since it was looked at: a fold in between has the last word.
+UPDATE mana_ai.mission_snapshots AS m SET wake_at = k.at
+  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[]) AS k (u, m, v, at)
+ WHERE m.user_id = k.u AND m.mission_id = k.m AND m.version = k.v
+
+-- wake_blocked --
+-- A place is free again, as the supervisor counts them: its count runs behind the database's, so the wake-up that came with
+-- the commit may have been answered with "still running".
+UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
+ WHERE user_id = $1 AND mission_id = (
+       SELECT mission_id FROM mana_ai.mission_snapshots
+        WHERE user_id = $1 AND decision = 'skipped-concurrency' AND wake_at > clock_timestamp()
+        ORDER BY agent_id <> $2, next_run_at NULLS FIRST, mission_id LIMIT 1)
+
+-- wake_missions --
+-- Their orders are known to be lost: look now, and not when the patience with an order ends.
+UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
+ WHERE user_id = $1 AND mission_id = ANY ($2) AND wake_at > clock_timestamp()
+
+-- wake_ordered --
+-- Whoever was ordered by a supervisor that died: a look too early is harmless.
+UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
+ WHERE wake_at > clock_timestamp() AND wake_at <= clock_timestamp() + $3 * interval '1 second'
+   AND bucket >= $1 AND bucket < $2
+
+-- note_decisions --
+WITH new AS (
+  UPDATE mana_ai.mission_snapshots AS m SET decision = k.d, reason = k.r, decided_at = clock_timestamp()
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[]) AS k (u, m, a, due, d, r)
+   WHERE m.user_id = k.u AND m.mission_id = k.m AND (m.decision, m.reason) IS DISTINCT FROM (k.d, k.r)
+  RETURNING k.*)
+INSERT INTO mana_ai.decisions (user_id, mission_id, agent_id, due_at, decision, reason)
+SELECT u, m, a, due, d, r FROM new RETURNING decision
+
+-- sign_capability --
+SELECT mana_ai.sign_capability($1, $2, $3, $4, 'db', $5)
+
+-- move_slot --
+SELECT mana_ai.move_slot($1, $2, $3, $4, $5, $6::jsonb)
+
+-- mission_record --
+SELECT m.record, z.time_zone FROM mana_ai.mission_snapshots AS m LEFT JOIN mana_ai.user_settings AS z USING (user_id)
+ WHERE m.user_id = $1 AND m.mission_id = $2
+
+-- inputs_of_agent --
+-- The capability's scope and spaces come from the records as they are now.
+SELECT record -> 'inputs' AS inputs, space_id FROM mana_ai.mission_snapshots
+ WHERE user_id = $1 AND agent_id = $2 AND NOT hidden AND complete AND state = 'active'
+
+-- release_holder --
+-- The process is known to be dead: its claims need not wait for their leases.
+WITH freed AS (
+  UPDATE mana_ai.runs SET lease_until = clock_timestamp() WHERE holder = $1 AND state = 'open' RETURNING user_id, mission_id)
+UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp() FROM freed AS f WHERE m.user_id = f.user_id AND m.mission_id = f.mission_id
+RETURNING m.user_id, m.mission_id
+
+-- charge_expired_holds --
+WITH expired AS (
+  DELETE FROM mana_ai.token_holds WHERE call_id IN (SELECT call_id FROM mana_ai.token_holds WHERE deadline < clock_timestamp() LIMIT 500) RETURNING *)
+INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, run_id, call_id, round, basis, ts)
+SELECT user_id, agent_id, mission_id, tokens, run_id, call_id, round, 'expired-hold', opened_at FROM expired
+ON CONFLICT DO NOTHING
+
+-- live_holders --
+SELECT DISTINCT holder FROM mana_ai.runs WHERE state = 'open' AND lease_until > clock_timestamp() AND holder IS NOT NULL
+
+-- agent_snapshot --
+SELECT agent_id, record, version, state, max_concurrent, max_tokens_per_day, complete, hidden FROM mana_ai.agent_snapshots
+ WHERE user_id = $1 AND agent_id = $2
+
+-- mission_snapshot --
+SELECT mission_id, agent_id, record, version, complete, hidden, readable, state, next_run_at, heal, space_id,
+       (SELECT time_zone FROM mana_ai.user_settings AS z WHERE z.user_id = m.user_id) AS time_zone,
+       (SELECT min(q.due_at) FROM mana_ai.run_requests AS q
+         WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL) AS requested_at,
+       (SELECT slots_from FROM mana_ai.install) AS slots_from, clock_timestamp() AS now
+  FROM mana_ai.mission_snapshots AS m WHERE user_id = $1 AND mission_id = $2
+
+-- usage_window --
+SELECT coalesce((SELECT sum(tokens_used) FROM mana_ai.token_usage
+                  WHERE user_id = $1 AND agent_id = $2 AND ts > clock_timestamp() - interval '24 hours'), 0)::bigint AS used,
+       coalesce((SELECT sum(tokens) FROM mana_ai.token_holds WHERE user_id = $1 AND agent_id = $2), 0)::bigint AS held,
+       (SELECT min(ts) + interval '24 hours' FROM mana_ai.token_usage
+         WHERE user_id = $1 AND agent_id = $2 AND ts > clock_timestamp() - interval '24 hours') AS back_at,
+       (SELECT count(*) FROM mana_ai.runs WHERE user_id = $1 AND agent_id = $2 AND state = 'open' AND lease_until > clock_timestamp())::int AS running
+
+-- input_rows --
+-- A record that is an input of a mission, as the capability lets this agent see it.
+SELECT id, op, data, field_meta, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us
+  FROM public.sync_changes WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND record_id = $4 ORDER BY created_at, id
+
+-- run_landed --
+SELECT state IN ('committed', 'failed') AND attempt = $2 FROM mana_ai.runs WHERE run_id = $1
+
+-- logged_iterations --
+-- The last versions of the array that the log has seen for a mission, oldest first; each may be 256 KiB.
+SELECT * FROM (
+  SELECT data -> 'iterations' AS iterations, client_id = 'mana-ai-runner' AS is_ours, created_at, id FROM public.sync_changes
+   WHERE user_id = $1 AND app_id = 'ai' AND table_name = 'aiMissions' AND record_id = $2 AND data ? 'iterations'
+   ORDER BY created_at DESC, id DESC LIMIT 50) AS newest
+ ORDER BY created_at, id
+
+-- healable_iterations --
+SELECT iteration_id FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND iteration_id IS NOT NULL AND healed_at IS NULL
+
+-- claim --
+SELECT * FROM mana_ai.claim($1, $2, $3, $4, $5::jsonb)
+
+-- renew --
+SELECT * FROM mana_ai.renew($1, $2, $3)
+
+-- begin_call --
+SELECT * FROM mana_ai.begin_call($1, $2, $3, $4, $5, $6)
+
+-- end_call --
+SELECT * FROM mana_ai.end_call($1, $2, $3, $4, $5)
+
+-- mission_now --
+SELECT * FROM mana_ai.mission_now($1, $2)
+
+-- commit_run --
+SELECT mana_ai.commit_run($1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, $8, $9, $10)
+
+-- withdraw_run --
+SELECT mana_ai.withdraw_run($1, $2, $3, $4)
+
+-- wait_run --
+SELECT mana_ai.wait_run($1, $2, $3, $4, $5, $6)
+
+-- heal_mission --
+SELECT mana_ai.heal_mission($1, $2, $3::jsonb, $4, $5::jsonb, $6)

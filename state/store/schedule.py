@@ -1,0 +1,215 @@
+"""What the supervisor does besides folding: its shard, what is due, decisions, capabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from state.records import InputRef, input_refs
+from state.store.connect import Database
+from state.store.queries import sql
+from state.store.snapshots import Lease
+
+
+class DueMission(msgspec.Struct, frozen=True):
+    """One mission to look at now, with all that the gate asks; aware instants, tokens of 24 h."""
+
+    user_id: str
+    mission_id: str
+    agent_id: str
+    version: int
+    next_run_at: datetime | None
+    wake_at: datetime
+    state: str
+    hidden: bool
+    complete: bool
+    readable: bool
+    heal: bool
+    decision: str | None
+    space_id: str | None
+    agent_known: bool
+    agent_state: str | None
+    max_concurrent: int | None
+    max_tokens_per_day: int | None
+    agent_version: int | None
+    run_state: str | None
+    lease_until: datetime | None
+    not_before: datetime | None
+    run_due_at: datetime | None
+    requested_at: datetime | None
+    slot_state: str | None
+    used: int
+    back_at: datetime | None
+    running: int
+    slots_from: datetime | None
+    now: datetime
+
+
+class Look(msgspec.Struct, frozen=True):
+    """When to look at a mission again, if its snapshot still has this version."""
+
+    user_id: str
+    mission_id: str
+    version: int
+    at: datetime | None
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """What the gate said about a mission."""
+
+    user_id: str
+    mission_id: str
+    agent_id: str
+    due_at: datetime | None
+    decision: str
+    reason: str
+
+
+class ScheduleStore:
+    """Scheduling, as the supervisor's role."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def take_shard(self, shard: str, lo: int, hi: int, holder: str) -> Lease:
+        """Become the one supervisor of buckets [lo, hi); the one before stands down."""
+        async with self._db.connection() as connection:
+            epoch = await connection.fetchval(sql("take_shard"), shard, lo, hi, holder)
+        return Lease(shard, epoch, lo, hi)
+
+    async def beat(
+        self, lease: Lease, *, folded_at: datetime | None = None, ticked_at: datetime | None = None
+    ) -> bool:
+        """Say that this supervisor lives and how far it is; False if its epoch is over."""
+        async with self._db.connection() as connection:
+            done = await connection.execute(
+                sql("beat"), lease.shard, lease.epoch, folded_at, ticked_at
+            )
+        return done != "UPDATE 0"
+
+    async def feed_backlog(self, lease: Lease) -> int:
+        """Changes that wait to be folded, counted up to 100,000."""
+        async with self._db.connection() as connection:
+            return int(await connection.fetchval(sql("feed_backlog"), lease.lo, lease.hi))
+
+    async def due(self, lease: Lease, limit: int) -> list[DueMission]:
+        """Up to `limit` missions to look at now, one of each user before the second of any."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(sql("due"), lease.lo, lease.hi, limit)
+        return [DueMission(**dict(row)) for row in rows]
+
+    async def next_wake(self, lease: Lease) -> datetime | None:
+        """The earliest time anything of this shard has to be looked at."""
+        async with self._db.connection() as connection:
+            return await connection.fetchval(sql("next_wake"), lease.lo, lease.hi)
+
+    async def agents_due_soon(self, lease: Lease, within_s: float) -> int:
+        """How many agents fall due within `within_s` seconds."""
+        async with self._db.connection() as connection:
+            return int(
+                await connection.fetchval(sql("agents_due_soon"), lease.lo, lease.hi, within_s)
+            )
+
+    async def look_again(self, looks: Sequence[Look]) -> None:
+        """Set when to look at each mission again, all in one statement."""
+        if not looks:
+            return
+        async with self._db.connection() as connection:
+            await connection.execute(
+                sql("look_again"),
+                [k.user_id for k in looks],
+                [k.mission_id for k in looks],
+                [k.version for k in looks],
+                [k.at for k in looks],
+            )
+
+    async def wake_blocked(self, user_id: str, agent_id: str) -> None:
+        """Look again at the user's oldest mission that waits for a place, this agent's first."""
+        async with self._db.connection() as connection:
+            await connection.execute(sql("wake_blocked"), user_id, agent_id)
+
+    async def wake_missions(self, user_id: str, missions: Sequence[str]) -> None:
+        """Look at these at once: the orders for them got lost."""
+        async with self._db.connection() as connection:
+            await connection.execute(sql("wake_missions"), user_id, list(missions))
+
+    async def wake_ordered(self, lease: Lease, within_s: float) -> None:
+        """Look at once at whatever would be looked at within `within_s` seconds."""
+        async with self._db.connection() as connection:
+            await connection.execute(sql("wake_ordered"), lease.lo, lease.hi, within_s)
+
+    async def note_decisions(self, decided: Sequence[Decided]) -> list[str]:
+        """Keep decisions that differ from the mission's last; the labels of those are counted."""
+        if not decided:
+            return []
+        columns: list[list[Any]] = [
+            list(c) for c in zip(*(msgspec.structs.astuple(d) for d in decided), strict=True)
+        ]
+        async with self._db.connection() as connection:
+            return [
+                row["decision"] for row in await connection.fetch(sql("note_decisions"), *columns)
+            ]
+
+    async def sign_capability(
+        self, user_id: str, agent_id: str, spaces: Sequence[str], scope: Sequence[str], ttl_s: int
+    ) -> str:
+        """A capability for one agent's process, valid for `ttl_s` seconds."""
+        async with self._db.connection() as connection:
+            return await connection.fetchval(
+                sql("sign_capability"), user_id, agent_id, list(spaces), list(scope), ttl_s
+            )
+
+    async def inputs_of_agent(
+        self, user_id: str, agent_id: str
+    ) -> tuple[list[InputRef], list[str]]:
+        """What the agent's active missions read, and their spaces: its capability's reach."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(sql("inputs_of_agent"), user_id, agent_id)
+        refs = [
+            ref for row in rows for ref in input_refs(msgspec.json.decode(row["inputs"] or "[]"))
+        ]
+        return refs, sorted({row["space_id"] for row in rows if row["space_id"]})
+
+    async def mission_record(self, user_id: str, mission_id: str) -> tuple[str, str | None] | None:
+        """A mission's record as JSON text and its owner's time zone."""
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(sql("mission_record"), user_id, mission_id)
+        return (row["record"], row["time_zone"]) if row else None
+
+    async def move_slot(
+        self,
+        user_id: str,
+        mission_id: str,
+        due_at: datetime,
+        next_run_at: str | None,
+        stamp: str,
+        actor: str,
+    ) -> bool:
+        """Write the next run of a slot that is served already, or older than this installation."""
+        async with self._db.transaction() as connection:
+            return bool(
+                await connection.fetchval(
+                    sql("move_slot"), user_id, mission_id, due_at, next_run_at, stamp, actor
+                )
+            )
+
+    async def release_holder(self, holder: str) -> list[tuple[str, str]]:
+        """Free the claims of a process known to be dead; returns (user, mission) of each."""
+        async with self._db.connection() as connection:
+            return [
+                (row["user_id"], row["mission_id"])
+                for row in await connection.fetch(sql("release_holder"), holder)
+            ]
+
+    async def charge_expired_holds(self) -> int:
+        """Charge the holds whose call deadline passed; returns how many."""
+        async with self._db.connection() as connection:
+            return int((await connection.execute(sql("charge_expired_holds"))).rsplit(" ", 1)[-1])
+
+    async def live_holders(self) -> list[str]:
+        """Names of the processes that hold an unexpired claim."""
+        async with self._db.connection() as connection:
+            return [row["holder"] for row in await connection.fetch(sql("live_holders"))]

@@ -1,0 +1,1979 @@
+-- Today's database whole: what migrations/ lead to, as pg_dump shows it, with owners, policies and
+-- privileges. Written by `python -m state.store.dump_schema`; tests compare it with the migrations.
+
+CREATE SCHEMA mana_ai;
+
+ALTER SCHEMA mana_ai OWNER TO mana_owner;
+
+CREATE SCHEMA public;
+
+ALTER SCHEMA public OWNER TO pg_database_owner;
+
+COMMENT ON SCHEMA public IS 'standard public schema';
+
+CREATE FUNCTION mana_ai.capability(p_audience text DEFAULT 'db'::text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  token text := current_setting('app.capability', true);
+  body text := split_part(token, '.', 1);
+  payload jsonb;
+BEGIN
+  IF coalesce(token, '') = '' OR length(token) > 8192 THEN
+    RETURN NULL;
+  END IF;
+  payload := convert_from(mana_ai.unbase64url(body), 'UTF8')::jsonb;
+  IF payload ->> 'aud' IS DISTINCT FROM p_audience OR NOT EXISTS (
+       SELECT FROM mana_ai.capability_secrets AS k
+        WHERE k.audience = p_audience AND k.kid = payload ->> 'kid'
+          AND token = body || '.' || mana_ai.base64url(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(body, 'UTF8')))))
+     OR (payload ->> 'exp')::bigint <= extract(epoch FROM clock_timestamp()) THEN
+    RETURN NULL;
+  END IF;
+  RETURN payload;
+EXCEPTION WHEN data_exception OR invalid_text_representation OR character_not_in_repertoire THEN
+  RETURN NULL;  -- not a token of ours
+END $$;
+
+ALTER FUNCTION mana_ai.capability(p_audience text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.acting_user() RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN CASE WHEN (SESSION_USER = 'mana_agent'::name) THEN (mana_ai.capability() ->> 'u'::text) ELSE current_setting('app.current_user_id'::text, true) END;
+
+ALTER FUNCTION mana_ai.acting_user() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.pad(p_secret bytea, p_byte integer) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT
+    RETURN (SELECT string_agg(decode(lpad(to_hex((CASE WHEN (i.i < length(pad.p_secret)) THEN get_byte(pad.p_secret, i.i) ELSE 0 END # pad.p_byte)), 2, '0'::text), 'hex'::text), '\x'::bytea ORDER BY i.i) AS string_agg FROM generate_series(0, 63) i(i));
+
+ALTER FUNCTION mana_ai.pad(p_secret bytea, p_byte integer) OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.capability_secrets (
+    audience text NOT NULL,
+    kid text NOT NULL,
+    inner_pad bytea NOT NULL,
+    outer_pad bytea NOT NULL,
+    signs boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE mana_ai.capability_secrets OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text, p_secret bytea) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ INSERT INTO mana_ai.capability_secrets (audience, kid, inner_pad, outer_pad)
+   VALUES (add_capability_secret.p_audience, add_capability_secret.p_kid, mana_ai.pad(add_capability_secret.p_secret, 54), mana_ai.pad(add_capability_secret.p_secret, 92)) ON CONFLICT DO NOTHING;
+END;
+
+ALTER FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text, p_secret bytea) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.base64url(p_bytes bytea) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN translate(encode(p_bytes, 'base64'::text), '+/=
+'::text, '-_'::text);
+
+ALTER FUNCTION mana_ai.base64url(p_bytes bytea) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  SELECT j.answer INTO begin_call.answer FROM mana_ai.journal AS j
+   WHERE j.run_id = p_run AND j.round = p_round AND j.request_hash = p_hash;
+  IF begin_call.answer IS NOT NULL THEN
+    outcome := 'journaled'; RETURN;
+  END IF;
+  PERFORM mana_ai.charge_expired_holds(run.user_id, run.agent_id);
+  SELECT h.call_id INTO begin_call.call_id FROM mana_ai.token_holds AS h
+   WHERE h.run_id = p_run AND h.attempt = p_attempt AND h.round = p_round;
+  IF begin_call.call_id IS NOT NULL THEN
+    outcome := 'go'; RETURN;  -- asked again because the answer to the first asking was lost
+  END IF;
+  SELECT coalesce(sum(t.tokens_used), 0) INTO used FROM mana_ai.token_usage AS t
+   WHERE t.user_id = run.user_id AND t.agent_id = run.agent_id AND t.ts > clock_timestamp() - interval '24 hours';
+  SELECT coalesce(sum(h.tokens), 0) INTO begin_call.held FROM mana_ai.token_holds AS h
+   WHERE h.user_id = run.user_id AND h.agent_id = run.agent_id;
+  SELECT s.max_tokens_per_day INTO cap FROM mana_ai.agent_snapshots AS s
+   WHERE s.user_id = run.user_id AND s.agent_id = run.agent_id;
+  IF cap IS NOT NULL AND used + begin_call.held + p_hold > cap THEN
+    outcome := 'no-room'; RETURN;
+  END IF;
+  INSERT INTO mana_ai.token_holds AS h (user_id, agent_id, mission_id, run_id, attempt, round, tokens, deadline)
+  VALUES (run.user_id, run.agent_id, run.mission_id, p_run, p_attempt, p_round, p_hold, clock_timestamp() + p_deadline_ms * interval '1 ms')
+  RETURNING h.call_id INTO begin_call.call_id;
+  UPDATE mana_ai.runs AS r SET model_calls = r.model_calls + 1 WHERE r.run_id = p_run;
+  outcome := 'go';
+END $$;
+
+ALTER FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.bucket_of(p_user text) RETURNS smallint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN (get_byte(sha256(convert_to(p_user, 'UTF8'::name)), 0))::smallint;
+
+ALTER FUNCTION mana_ai.bucket_of(p_user text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.capability_agent() RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN (mana_ai.capability() ->> 'a'::text);
+
+ALTER FUNCTION mana_ai.capability_agent() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.capability_scope() RETURNS text[]
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN ARRAY(SELECT jsonb_array_elements_text((mana_ai.capability() -> 'sc'::text)) AS jsonb_array_elements_text);
+
+ALTER FUNCTION mana_ai.capability_scope() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.capability_user() RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN (mana_ai.capability() ->> 'u'::text);
+
+ALTER FUNCTION mana_ai.capability_user() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.change_digest(p_id uuid) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN (((('x'::text || "left"(replace((p_id)::text, '-'::text, ''::text), 16)))::bit(64))::bigint # ((('x'::text || "right"(replace((p_id)::text, '-'::text, ''::text), 16)))::bit(64))::bigint);
+
+ALTER FUNCTION mana_ai.change_digest(p_id uuid) OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.token_holds (
+    call_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text NOT NULL,
+    agent_id text NOT NULL,
+    mission_id text NOT NULL,
+    run_id uuid NOT NULL,
+    attempt integer NOT NULL,
+    round integer NOT NULL,
+    tokens bigint NOT NULL,
+    deadline timestamp with time zone NOT NULL,
+    opened_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT token_holds_tokens_check CHECK ((tokens >= 0))
+);
+
+ALTER TABLE ONLY mana_ai.token_holds FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.token_holds OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.token_usage (
+    id bigint NOT NULL,
+    user_id text NOT NULL,
+    agent_id text NOT NULL,
+    mission_id text NOT NULL,
+    tokens_used bigint NOT NULL,
+    ts timestamp with time zone DEFAULT now() NOT NULL,
+    run_id uuid,
+    call_id uuid,
+    round integer,
+    basis text DEFAULT 'reported'::text NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.token_usage FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.token_usage OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.charge_expired_holds(p_user text, p_agent text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ WITH expired AS (
+          DELETE FROM mana_ai.token_holds
+           WHERE ((token_holds.user_id = charge_expired_holds.p_user) AND (token_holds.agent_id = charge_expired_holds.p_agent) AND (token_holds.deadline < clock_timestamp()))
+           RETURNING token_holds.call_id,
+             token_holds.user_id,
+             token_holds.agent_id,
+             token_holds.mission_id,
+             token_holds.run_id,
+             token_holds.attempt,
+             token_holds.round,
+             token_holds.tokens,
+             token_holds.deadline,
+             token_holds.opened_at
+         )
+  INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, run_id, call_id, round, basis, ts)  SELECT expired.user_id,
+             expired.agent_id,
+             expired.mission_id,
+             expired.tokens,
+             expired.run_id,
+             expired.call_id,
+             expired.round,
+             'expired-hold',
+             expired.opened_at
+            FROM expired ON CONFLICT DO NOTHING;
+END;
+
+ALTER FUNCTION mana_ai.charge_expired_holds(p_user text, p_agent text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.claim(p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_capability();
+  u text := held ->> 'u';
+  a text := held ->> 'a';
+  mission mana_ai.mission_snapshots;
+  live mana_ai.runs;
+  slot mana_ai.runs;
+  is_request boolean;
+BEGIN
+  PERFORM mana_ai.lock_ledger(u, a);
+  SELECT * INTO mission FROM mana_ai.mission_snapshots AS s WHERE s.user_id = u AND s.mission_id = p_mission;
+  IF mission.mission_id IS NULL OR mission.agent_id <> a OR mission.hidden OR NOT mission.complete OR mission.state <> 'active' THEN
+    outcome := 'unwanted'; RETURN;
+  END IF;
+  SELECT * INTO live FROM mana_ai.runs AS r
+   WHERE r.user_id = u AND r.mission_id = p_mission AND r.state IN ('open', 'waiting') FOR UPDATE;
+  due_at := p_due;
+  IF live.run_id IS NOT NULL THEN
+    IF live.state = 'open' AND live.lease_until > clock_timestamp() THEN
+      outcome := 'held'; look_at := live.lease_until; RETURN;
+    END IF;
+    IF live.due_at = mission.next_run_at OR EXISTS (SELECT FROM mana_ai.run_requests AS q WHERE q.user_id = u
+         AND q.mission_id = p_mission AND q.due_at = live.due_at AND q.closed_at IS NULL) THEN
+      due_at := live.due_at;  -- one live run per mission: finish that occurrence first
+      IF live.state = 'waiting' AND live.not_before > clock_timestamp() THEN
+        outcome := 'waiting'; look_at := live.not_before; RETURN;
+      END IF;
+    ELSE
+      UPDATE mana_ai.runs AS r SET state = 'withdrawn', reason = 'the owner moved the next run', closed_at = clock_timestamp()
+       WHERE r.run_id = live.run_id;
+      DELETE FROM mana_ai.journal AS j WHERE j.run_id = live.run_id;
+      live := NULL;
+    END IF;
+  END IF;
+  is_request := EXISTS (SELECT FROM mana_ai.run_requests AS q WHERE q.user_id = u AND q.mission_id = p_mission
+                           AND q.due_at = claim.due_at AND q.closed_at IS NULL);
+  IF NOT is_request AND claim.due_at IS DISTINCT FROM mission.next_run_at THEN
+    outcome := 'stale'; RETURN;
+  END IF;
+  IF claim.due_at > clock_timestamp() THEN
+    outcome := 'early'; look_at := claim.due_at; RETURN;
+  END IF;
+  SELECT * INTO slot FROM mana_ai.runs AS r
+   WHERE r.user_id = u AND r.mission_id = p_mission AND r.due_at = claim.due_at FOR UPDATE;
+  IF slot.state IN ('committed', 'failed') THEN
+    outcome := 'served'; RETURN;
+  END IF;
+  IF (SELECT count(*) FROM mana_ai.runs AS r WHERE r.user_id = u AND r.agent_id = a AND r.state = 'open'
+         AND r.lease_until > clock_timestamp() AND r.mission_id <> p_mission)
+     >= coalesce((SELECT max_concurrent FROM mana_ai.agent_snapshots AS s WHERE s.user_id = u AND s.agent_id = a), 1) THEN
+    outcome := 'concurrency'; RETURN;
+  END IF;
+  INSERT INTO mana_ai.runs AS r (user_id, agent_id, mission_id, due_at, state, requested, holder, lease_until, pinned)
+  VALUES (u, a, p_mission, claim.due_at, 'open', is_request, p_holder,
+          clock_timestamp() + least(p_lease_ms, 3600000) * interval '1 ms', p_pinned)
+  ON CONFLICT ON CONSTRAINT runs_one_per_occurrence DO UPDATE
+     SET state = 'open', agent_id = a, attempt = r.attempt + 1, lost = r.lost + (r.state = 'open')::int, holder = excluded.holder, lease_until = excluded.lease_until,
+         pinned = coalesce(r.pinned, excluded.pinned), claimed_at = clock_timestamp(), closed_at = NULL, not_before = NULL,
+         waiting_for = NULL, reason = NULL
+  RETURNING r.run_id, r.attempt, r.lease_until, r.pinned, r.failures, r.lost, r.requested
+       INTO claim.run_id, claim.attempt, claim.look_at, claim.pinned, claim.failures, claim.lost, claim.requested;
+  UPDATE mana_ai.mission_snapshots AS s SET wake_at = claim.look_at WHERE s.user_id = u AND s.mission_id = p_mission;
+  outcome := 'claimed';
+END $$;
+
+ALTER FUNCTION mana_ai.claim(p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean) OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.runs (
+    run_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text NOT NULL,
+    agent_id text NOT NULL,
+    mission_id text NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    state text NOT NULL,
+    requested boolean DEFAULT false NOT NULL,
+    attempt integer DEFAULT 1 NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    lost integer DEFAULT 0 NOT NULL,
+    holder text,
+    lease_until timestamp with time zone,
+    not_before timestamp with time zone,
+    waiting_for text,
+    pinned jsonb,
+    reason text,
+    iteration_id text,
+    steps integer,
+    tokens bigint DEFAULT 0 NOT NULL,
+    model_calls integer DEFAULT 0 NOT NULL,
+    opened_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    claimed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    closed_at timestamp with time zone,
+    healed_at timestamp with time zone,
+    CONSTRAINT runs_state CHECK ((state = ANY (ARRAY['open'::text, 'waiting'::text, 'committed'::text, 'failed'::text, 'withdrawn'::text])))
+);
+
+ALTER TABLE ONLY mana_ai.runs FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.runs OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.close_run(p_run mana_ai.runs, p_state text, p_reason text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  UPDATE mana_ai.runs SET state = p_state, reason = p_reason, closed_at = clock_timestamp(), lease_until = NULL WHERE run_id = p_run.run_id;
+  DELETE FROM mana_ai.journal WHERE run_id = p_run.run_id;
+  UPDATE mana_ai.run_requests SET closed_at = clock_timestamp()
+   WHERE user_id = p_run.user_id AND mission_id = p_run.mission_id AND due_at = p_run.due_at;
+  PERFORM mana_ai.wake_next(p_run.user_id, p_run.agent_id, p_run.mission_id);
+END $$;
+
+ALTER FUNCTION mana_ai.close_run(p_run mana_ai.runs, p_state text, p_reason text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  IF p_state NOT IN ('committed', 'failed') OR NOT p_data ? 'iterations' OR p_data - 'iterations' - 'nextRunAt' <> '{}'
+     OR p_actor ->> 'kind' IS DISTINCT FROM 'ai' OR p_actor ->> 'principalId' IS DISTINCT FROM run.agent_id THEN
+    RAISE EXCEPTION 'commit_run: not a plan of this agent' USING ERRCODE = 'check_violation';
+  END IF;
+  PERFORM mana_ai.write_mission(run.user_id, run.mission_id, p_data, p_stamp, p_actor, 'agent');
+  UPDATE mana_ai.runs SET iteration_id = p_iteration, steps = p_steps WHERE run_id = p_run;
+  PERFORM mana_ai.close_run(run, p_state, p_reason);
+  DELETE FROM mana_ai.mission_research_jobs WHERE user_id = run.user_id AND mission_id = run.mission_id;
+  PERFORM mana_ai.look_again(run.user_id, run.mission_id, p_next);
+  PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at,
+                                CASE p_state WHEN 'committed' THEN 'ran' ELSE 'failed' END, p_reason);
+END $$;
+
+ALTER FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, OUT charged bigint, OUT journaled boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  cap jsonb := mana_ai.require_capability();
+  hold mana_ai.token_holds;
+BEGIN
+  PERFORM mana_ai.lock_ledger(cap ->> 'u', cap ->> 'a');
+  DELETE FROM mana_ai.token_holds AS h WHERE h.call_id = p_call AND h.user_id = cap ->> 'u' AND h.agent_id = cap ->> 'a' RETURNING * INTO hold;
+  journaled := false;
+  IF hold.call_id IS NULL THEN
+    charged := 0;  -- its deadline passed: charged whole already
+    RETURN;
+  END IF;
+  charged := CASE WHEN p_tokens >= 0 THEN p_tokens ELSE hold.tokens END;  -- nobody earns tokens back
+  INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, run_id, call_id, round, basis)
+  VALUES (hold.user_id, hold.agent_id, hold.mission_id, charged, hold.run_id, hold.call_id, hold.round,
+          CASE WHEN p_tokens >= 0 THEN 'reported' ELSE 'hold' END);
+  UPDATE mana_ai.runs AS r SET tokens = r.tokens + charged WHERE r.run_id = hold.run_id;
+  IF p_answer IS NOT NULL AND EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.run_id = hold.run_id AND r.attempt = p_attempt AND r.state = 'open') THEN
+    INSERT INTO mana_ai.journal AS j (run_id, round, user_id, request_hash, answer, tokens)
+    VALUES (hold.run_id, hold.round, hold.user_id, p_hash, p_answer, charged)
+    ON CONFLICT (run_id, round) DO UPDATE SET request_hash = excluded.request_hash, answer = excluded.answer, tokens = excluded.tokens;
+    journaled := true;
+  END IF;
+END $$;
+
+ALTER FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, OUT charged bigint, OUT journaled boolean) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.feed_changes() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id)
+  SELECT mana_ai.bucket_of(user_id), id, user_id, table_name, record_id
+    FROM added WHERE app_id = 'ai' AND table_name IN ('aiMissions', 'agents');
+  RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+  RAISE WARNING 'mana_ai: change feed not written (%); the reconcile sweep will bring the rows in', SQLSTATE;
+  RETURN NULL;
+END $$;
+
+ALTER FUNCTION mana_ai.feed_changes() OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_capability();
+BEGIN
+  PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
+  IF EXISTS (SELECT FROM mana_ai.change_feed WHERE user_id = held ->> 'u' AND table_name = 'aiMissions' AND record_id = p_mission)
+     OR NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s
+                     WHERE s.user_id = held ->> 'u' AND s.mission_id = p_mission AND s.version = p_version) THEN
+    RETURN false;
+  END IF;
+  UPDATE mana_ai.mission_snapshots SET heal = false
+   WHERE user_id = held ->> 'u' AND mission_id = p_mission AND agent_id = held ->> 'a';
+  IF NOT FOUND OR p_restored = '{}' THEN
+    RETURN false;
+  END IF;
+  UPDATE mana_ai.runs SET healed_at = clock_timestamp()
+   WHERE user_id = held ->> 'u' AND mission_id = p_mission AND iteration_id = ANY (p_restored) AND healed_at IS NULL;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
+  PERFORM mana_ai.write_mission(held ->> 'u', p_mission, jsonb_build_object('iterations', p_iterations), p_stamp, p_actor, 'agent');
+  RETURN true;
+END $$;
+
+ALTER FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.is_shared(p_space text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((p_space IS NOT NULL) AND (p_space <> ''::text) AND (NOT starts_with(p_space, '_personal:'::text)));
+
+ALTER FUNCTION mana_ai.is_shared(p_space text) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  INSERT INTO mana_ai.ledger (user_id, agent_id) VALUES (p_user, p_agent) ON CONFLICT DO NOTHING;
+  PERFORM FROM mana_ai.ledger WHERE user_id = p_user AND agent_id = p_agent FOR UPDATE;
+END $$;
+
+ALTER FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.mission_snapshots (
+    user_id text NOT NULL,
+    mission_id text NOT NULL,
+    record jsonb NOT NULL,
+    last_applied_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    bucket smallint DEFAULT 0 NOT NULL,
+    version bigint DEFAULT 0 NOT NULL,
+    wake_at timestamp with time zone,
+    next_run_at timestamp with time zone,
+    state text DEFAULT 'paused'::text NOT NULL,
+    agent_id text DEFAULT 'legacy:ai-default'::text NOT NULL,
+    space_id text,
+    complete boolean DEFAULT false NOT NULL,
+    present boolean DEFAULT true NOT NULL,
+    hidden boolean DEFAULT false NOT NULL,
+    readable boolean DEFAULT true NOT NULL,
+    problems text[] DEFAULT '{}'::text[] NOT NULL,
+    newest_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    newest_id uuid,
+    folded_count bigint DEFAULT 0 NOT NULL,
+    folded_digest bigint DEFAULT 0 NOT NULL,
+    heal boolean DEFAULT false NOT NULL,
+    decision text,
+    reason text,
+    decided_at timestamp with time zone
+);
+
+ALTER TABLE ONLY mana_ai.mission_snapshots FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.mission_snapshots OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.run_requests (
+    user_id text NOT NULL,
+    request_key text NOT NULL,
+    mission_id text NOT NULL,
+    due_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    closed_at timestamp with time zone
+);
+
+ALTER TABLE ONLY mana_ai.run_requests FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.run_requests OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ UPDATE mana_ai.mission_snapshots s SET wake_at = LEAST(look_again.p_next, ( SELECT min(q.due_at) AS min
+            FROM mana_ai.run_requests q
+           WHERE ((q.user_id = look_again.p_user) AND (q.mission_id = look_again.p_mission) AND (q.closed_at IS NULL))))
+   WHERE ((s.user_id = look_again.p_user) AND (s.mission_id = look_again.p_mission));
+END;
+
+ALTER FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  SELECT (SELECT to_jsonb(s) FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id),
+         (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', c.data::text, 'field_meta', c.field_meta::text,
+                                              'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint) ORDER BY c.created_at, c.id)
+            FROM mana_ai.change_feed AS f JOIN mana_ai.log_rows AS c ON c.id = f.change_id
+           WHERE f.record_id = run.mission_id AND f.table_name = 'aiMissions' AND f.user_id = run.user_id),
+         (SELECT to_jsonb(s) FROM mana_ai.agent_snapshots AS s WHERE s.user_id = run.user_id AND s.agent_id = run.agent_id),
+         (SELECT z.time_zone FROM mana_ai.user_settings AS z WHERE z.user_id = run.user_id)
+    INTO snapshot, changes, agent, time_zone;
+END $$;
+
+ALTER FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  IF NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due)
+     OR NOT (EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission AND r.due_at = p_due
+                        AND r.state IN ('committed', 'failed'))
+             OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)) THEN
+    RETURN false;
+  END IF;
+  PERFORM mana_ai.write_mission(p_user, p_mission, jsonb_build_object('nextRunAt', p_next), p_stamp, p_actor, 'system');
+  UPDATE mana_ai.mission_snapshots SET wake_at = NULL WHERE user_id = p_user AND mission_id = p_mission;
+  RETURN true;
+END $$;
+
+ALTER FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.decisions (
+    id bigint NOT NULL,
+    user_id text NOT NULL,
+    mission_id text NOT NULL,
+    agent_id text NOT NULL,
+    due_at timestamp with time zone,
+    decision text NOT NULL,
+    reason text,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.decisions FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.decisions OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ INSERT INTO mana_ai.decisions (user_id, mission_id, agent_id, due_at, decision, reason)
+   VALUES (note_decision.p_user, note_decision.p_mission, note_decision.p_agent, note_decision.p_due, note_decision.p_decision, note_decision.p_reason);
+ UPDATE mana_ai.mission_snapshots SET decision = note_decision.p_decision, reason = note_decision.p_reason, decided_at = clock_timestamp()
+   WHERE ((mission_snapshots.user_id = note_decision.p_user) AND (mission_snapshots.mission_id = note_decision.p_mission));
+END;
+
+ALTER FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) RETURNS mana_ai.runs
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_capability();
+  run mana_ai.runs;
+BEGIN
+  PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
+  SELECT * INTO run FROM mana_ai.runs
+   WHERE run_id = p_run AND user_id = held ->> 'u' AND agent_id = held ->> 'a' FOR UPDATE;
+  IF run.run_id IS NULL OR run.attempt <> p_attempt OR run.state <> 'open' THEN
+    RAISE EXCEPTION 'superseded' USING ERRCODE = 'MA002';
+  END IF;
+  RETURN run;
+END $$;
+
+ALTER FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) OWNER TO mana_owner;
+
+CREATE TABLE public.sync_changes (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    app_id text NOT NULL,
+    table_name text NOT NULL,
+    record_id text NOT NULL,
+    user_id text NOT NULL,
+    op text NOT NULL,
+    data jsonb,
+    field_meta jsonb DEFAULT '{}'::jsonb,
+    client_id text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    schema_version integer DEFAULT 1 NOT NULL,
+    actor jsonb,
+    origin text,
+    space_id text,
+    CONSTRAINT sync_changes_op_check CHECK ((op = ANY (ARRAY['insert'::text, 'update'::text, 'delete'::text])))
+);
+
+ALTER TABLE ONLY public.sync_changes FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE public.sync_changes OWNER TO mana_sync;
+
+CREATE VIEW mana_ai.router_log AS
+ SELECT id,
+    app_id,
+    table_name,
+    record_id,
+    user_id,
+    op,
+    data,
+    field_meta,
+    client_id,
+    created_at,
+    schema_version,
+    actor,
+    origin,
+    space_id
+   FROM public.sync_changes;
+
+ALTER VIEW mana_ai.router_log OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN CASE WHEN (EXISTS (SELECT FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.user_id = owner_of.p_user) AND (router_log.op = 'insert'::text)))) THEN p_user ELSE COALESCE((SELECT router_log.user_id FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.space_id = owner_of.p_space) AND (router_log.op = 'insert'::text)) ORDER BY router_log.created_at, router_log.id LIMIT 1), p_user) END;
+
+ALTER FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) RETURNS SETOF mana_ai.router_log
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT own.id,
+     own.app_id,
+     own.table_name,
+     own.record_id,
+     own.user_id,
+     own.op,
+     own.data,
+     own.field_meta,
+     own.client_id,
+     own.created_at,
+     own.schema_version,
+     own.actor,
+     own.origin,
+     own.space_id
+    FROM mana_ai.router_log own
+   WHERE ((own.app_id = 'ai'::text) AND (own.table_name = record_rows.p_table) AND (own.record_id = record_rows.p_record) AND (own.user_id = record_rows.p_user) AND ((own.op = 'insert'::text) OR (NOT mana_ai.is_shared(own.space_id)) OR (mana_ai.owner_of(own.user_id, record_rows.p_table, record_rows.p_record, own.space_id) = record_rows.p_user)))
+ UNION ALL
+  SELECT members.id,
+     members.app_id,
+     members.table_name,
+     members.record_id,
+     members.user_id,
+     members.op,
+     members.data,
+     members.field_meta,
+     members.client_id,
+     members.created_at,
+     members.schema_version,
+     members.actor,
+     members.origin,
+     members.space_id
+    FROM mana_ai.router_log members
+   WHERE ((members.app_id = 'ai'::text) AND (members.table_name = record_rows.p_table) AND (members.record_id = record_rows.p_record) AND (members.user_id <> record_rows.p_user) AND (members.op <> 'insert'::text) AND mana_ai.is_shared(members.space_id) AND (members.space_id IN ( SELECT router_log.space_id
+            FROM mana_ai.router_log
+           WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = record_rows.p_table) AND (router_log.record_id = record_rows.p_record) AND (router_log.user_id = record_rows.p_user) AND (router_log.op = 'insert'::text)))) AND (mana_ai.owner_of(members.user_id, record_rows.p_table, record_rows.p_record, members.space_id) = record_rows.p_user));
+END;
+
+ALTER FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) OWNER TO mana_router;
+
+CREATE TABLE mana_ai.agent_snapshots (
+    user_id text NOT NULL,
+    agent_id text NOT NULL,
+    record jsonb NOT NULL,
+    last_applied_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    bucket smallint DEFAULT 0 NOT NULL,
+    version bigint DEFAULT 0 NOT NULL,
+    state text DEFAULT 'paused'::text NOT NULL,
+    max_tokens_per_day bigint,
+    max_concurrent integer DEFAULT 1 NOT NULL,
+    space_id text,
+    complete boolean DEFAULT false NOT NULL,
+    present boolean DEFAULT true NOT NULL,
+    hidden boolean DEFAULT false NOT NULL,
+    problems text[] DEFAULT '{}'::text[] NOT NULL,
+    newest_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    newest_id uuid,
+    folded_count bigint DEFAULT 0 NOT NULL,
+    folded_digest bigint DEFAULT 0 NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.agent_snapshots FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.agent_snapshots OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) RETURNS TABLE(user_id text, table_name text, record_id text)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ WITH RECURSIVE walk AS (
+          SELECT LEAST(( SELECT min(l.user_id) AS min
+                    FROM mana_ai.router_log l
+                   WHERE (l.user_id > reconcile.p_after)), ( SELECT min(s.user_id) AS min
+                    FROM mana_ai.mission_snapshots s
+                   WHERE (s.user_id > reconcile.p_after)), ( SELECT min(s.user_id) AS min
+                    FROM mana_ai.agent_snapshots s
+                   WHERE (s.user_id > reconcile.p_after))) AS user_id,
+             1 AS n
+         UNION ALL
+          SELECT LEAST(( SELECT min(l.user_id) AS min
+                    FROM mana_ai.router_log l
+                   WHERE (l.user_id > w.user_id)), ( SELECT min(s.user_id) AS min
+                    FROM mana_ai.mission_snapshots s
+                   WHERE (s.user_id > w.user_id)), ( SELECT min(s.user_id) AS min
+                    FROM mana_ai.agent_snapshots s
+                   WHERE (s.user_id > w.user_id))) AS "least",
+             (w.n + 1)
+            FROM walk w
+           WHERE ((w.user_id IS NOT NULL) AND (w.n < reconcile.p_users))
+         ), users AS (
+          SELECT w.user_id
+            FROM walk w
+           WHERE ((w.user_id IS NOT NULL) AND (mana_ai.bucket_of(w.user_id) >= reconcile.p_lo) AND (mana_ai.bucket_of(w.user_id) < reconcile.p_hi))
+         ), grouped AS (
+          SELECT l.user_id,
+             l.table_name,
+             l.record_id,
+             count(*) AS n,
+             bit_xor(mana_ai.change_digest(l.id)) AS digest,
+             bool_or(mana_ai.is_shared(l.space_id)) AS shared
+            FROM (users u
+              JOIN mana_ai.router_log l ON (((l.user_id = u.user_id) AND (l.app_id = 'ai'::text) AND (l.table_name = ANY (ARRAY['aiMissions'::text, 'agents'::text])))))
+           GROUP BY l.user_id, l.table_name, l.record_id
+         ), logged AS (
+          SELECT g.user_id,
+             g.table_name,
+             g.record_id,
+             g.n,
+             g.digest
+            FROM grouped g
+           WHERE (NOT g.shared)
+         UNION ALL
+          SELECT g.user_id,
+             g.table_name,
+             g.record_id,
+             r.n,
+             r.digest
+            FROM (grouped g
+              CROSS JOIN LATERAL ( SELECT count(*) AS n,
+                     bit_xor(mana_ai.change_digest(c.id)) AS digest
+                    FROM mana_ai.record_rows(g.user_id, g.table_name, g.record_id) c(id, app_id, table_name, record_id, user_id, op, data, field_meta, client_id, created_at, schema_version, actor, origin, space_id)) r)
+           WHERE (g.shared AND (r.n > 0))
+         ), folded AS (
+          SELECT s.user_id,
+             'aiMissions'::text AS table_name,
+             s.mission_id AS record_id,
+             s.folded_count,
+             s.folded_digest
+            FROM (users u
+              JOIN mana_ai.mission_snapshots s USING (user_id))
+         UNION ALL
+          SELECT s.user_id,
+             'agents'::text,
+             s.agent_id,
+             s.folded_count,
+             s.folded_digest
+            FROM (users u
+              JOIN mana_ai.agent_snapshots s USING (user_id))
+         )
+  SELECT COALESCE(l.user_id, f.user_id) AS "coalesce",
+     COALESCE(l.table_name, f.table_name) AS "coalesce",
+     COALESCE(l.record_id, f.record_id) AS "coalesce"
+    FROM (logged l
+      FULL JOIN folded f USING (user_id, table_name, record_id))
+   WHERE ((l.n IS DISTINCT FROM f.folded_count) OR (l.digest IS DISTINCT FROM f.folded_digest))
+ UNION ALL
+  SELECT max(w.user_id) AS max,
+     NULL::text,
+     NULL::text
+    FROM walk w;
+END;
+
+ALTER FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_capability();
+  lease_ms int := least(p_lease_ms, 3600000);  -- whoever holds a capability cannot make it last for days
+  until timestamptz := clock_timestamp() + lease_ms * interval '1 ms';
+BEGIN
+  WITH mine AS (
+    UPDATE mana_ai.runs AS r SET lease_until = until FROM unnest(p_runs, p_attempts) AS k (run_id, attempt)
+     WHERE r.run_id = k.run_id AND r.attempt = k.attempt AND r.state = 'open' AND r.user_id = held ->> 'u' AND r.agent_id = held ->> 'a'
+    RETURNING r.run_id, r.mission_id),
+  looked AS (
+    UPDATE mana_ai.mission_snapshots AS s SET wake_at = until FROM mine WHERE s.user_id = held ->> 'u' AND s.mission_id = mine.mission_id)
+  SELECT array_agg(mine.run_id) INTO renewed FROM mine;
+  IF renewed IS NOT NULL THEN
+    capability := mana_ai.sign_payload((held - 'kid') || jsonb_build_object('exp',
+      floor(extract(epoch FROM clock_timestamp()))::bigint + greatest(900, 2 * lease_ms / 1000)));
+  END IF;
+END $$;
+
+ALTER FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) RETURNS TABLE(owner_id text, change_id uuid, table_name text, record_id text, op text, data jsonb, field_meta jsonb, created_at timestamp with time zone, space_id text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  DELETE FROM mana_ai.change_feed AS f
+   USING unnest(p_users, p_tables, p_records) AS k (user_id, table_name, record_id)
+   WHERE f.record_id = k.record_id AND f.table_name = k.table_name AND f.user_id = k.user_id;
+  RETURN QUERY
+    SELECT k.user_id, c.id, c.table_name, c.record_id, c.op, c.data, c.field_meta, c.created_at, c.space_id
+      FROM unnest(p_users, p_tables, p_records) AS k (user_id, table_name, record_id)
+     CROSS JOIN LATERAL mana_ai.record_rows(k.user_id, k.table_name, k.record_id) AS c
+     ORDER BY c.created_at, c.id;
+END $$;
+
+ALTER FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  IF NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.complete AND NOT s.hidden) THEN
+    RETURN;
+  END IF;
+  INSERT INTO mana_ai.run_requests AS q (user_id, request_key, mission_id) VALUES (p_user, p_key, p_mission)
+  ON CONFLICT DO NOTHING RETURNING q.due_at INTO request_run.due_at;
+  created := FOUND;
+  IF NOT created THEN
+    SELECT q.due_at INTO request_run.due_at FROM mana_ai.run_requests AS q
+     WHERE q.user_id = p_user AND q.request_key = p_key AND q.mission_id = p_mission;
+    RETURN;
+  END IF;
+  UPDATE mana_ai.mission_snapshots SET wake_at = least(wake_at, request_run.due_at) WHERE user_id = p_user AND mission_id = p_mission;
+END $$;
+
+ALTER FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.require_capability() RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.capability();
+BEGIN
+  IF held IS NULL THEN
+    RAISE EXCEPTION 'capability_invalid' USING ERRCODE = 'MA001';
+  END IF;
+  PERFORM set_config('app.current_user_id', held ->> 'u', true);
+  RETURN held;
+END $$;
+
+ALTER FUNCTION mana_ai.require_capability() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.sign_payload(p_payload jsonb) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN (SELECT ((body.text || '.'::text) || mana_ai.base64url(sha256((k.outer_pad || sha256((k.inner_pad || convert_to(body.text, 'UTF8'::name))))))) FROM (SELECT capability_secrets.audience, capability_secrets.kid, capability_secrets.inner_pad, capability_secrets.outer_pad, capability_secrets.signs, capability_secrets.created_at FROM mana_ai.capability_secrets WHERE ((capability_secrets.audience = (sign_payload.p_payload ->> 'aud'::text)) AND capability_secrets.signs) ORDER BY capability_secrets.created_at DESC, capability_secrets.kid LIMIT 1) k, LATERAL (SELECT mana_ai.base64url(convert_to(((sign_payload.p_payload || jsonb_build_object('kid', k.kid)))::text, 'UTF8'::name)) AS base64url) body(text));
+
+ALTER FUNCTION mana_ai.sign_payload(p_payload jsonb) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) RETURNS text
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN mana_ai.sign_payload(jsonb_build_object('u', p_user, 'a', p_agent, 's', p_spaces, 'sc', p_scope, 'aud', p_audience, 'exp', ((floor(EXTRACT(epoch FROM clock_timestamp())))::bigint + p_ttl_s)));
+
+ALTER FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.change_feed (
+    seq bigint NOT NULL,
+    bucket smallint NOT NULL,
+    change_id uuid NOT NULL,
+    user_id text NOT NULL,
+    table_name text NOT NULL,
+    record_id text NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.change_feed FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.change_feed OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) RETURNS TABLE(seq bigint, owner_id text, change_id uuid, table_name text, record_id text, op text, data jsonb, field_meta jsonb, created_at timestamp with time zone, space_id text)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ WITH head AS MATERIALIZED (
+          SELECT f.seq,
+             f.change_id
+            FROM mana_ai.change_feed f
+           WHERE ((f.seq > take_changes.p_floor) AND (f.bucket >= take_changes.p_lo) AND (f.bucket < take_changes.p_hi))
+           ORDER BY f.seq
+          LIMIT take_changes.p_limit
+         ), read AS MATERIALIZED (
+          SELECT h.seq,
+             c.id,
+             c.app_id,
+             c.table_name,
+             c.record_id,
+             c.user_id,
+             c.op,
+             c.data,
+             c.field_meta,
+             c.client_id,
+             c.created_at,
+             c.schema_version,
+             c.actor,
+             c.origin,
+             c.space_id
+            FROM (head h
+              LEFT JOIN mana_ai.router_log c ON ((c.id = h.change_id)))
+         ), sized AS (
+          SELECT r.seq,
+             r.id,
+             r.app_id,
+             r.table_name,
+             r.record_id,
+             r.user_id,
+             r.op,
+             r.data,
+             r.field_meta,
+             r.client_id,
+             r.created_at,
+             r.schema_version,
+             r.actor,
+             r.origin,
+             r.space_id,
+             sum(((COALESCE(pg_column_size(r.data), 0))::bigint *
+                 CASE
+                     WHEN (pg_column_compression(r.data) IS NULL) THEN 1
+                     ELSE 100
+                 END)) OVER (ORDER BY r.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+            FROM read r
+         ), owned AS (
+          SELECT s.seq,
+             s.id,
+             s.app_id,
+             s.table_name,
+             s.record_id,
+             s.user_id,
+             s.op,
+             s.data,
+             s.field_meta,
+             s.client_id,
+             s.created_at,
+             s.schema_version,
+             s.actor,
+             s.origin,
+             s.space_id,
+             s.before,
+                 CASE
+                     WHEN ((s.op = 'insert'::text) OR (NOT mana_ai.is_shared(s.space_id))) THEN s.user_id
+                     ELSE mana_ai.owner_of(s.user_id, s.table_name, s.record_id, s.space_id)
+                 END AS owner_id
+            FROM sized s
+           WHERE (COALESCE(s.before, (0)::numeric) < (take_changes.p_bytes)::numeric)
+         ), taken AS (
+          DELETE FROM mana_ai.change_feed f
+            USING owned o_1
+           WHERE (f.seq = o_1.seq)
+           RETURNING f.seq
+         ), handed_on AS (
+          INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id)  SELECT mana_ai.bucket_of(o_1.owner_id) AS bucket_of,
+                     o_1.id,
+                     o_1.user_id,
+                     o_1.table_name,
+                     o_1.record_id
+                    FROM owned o_1
+                   WHERE (NOT ((mana_ai.bucket_of(o_1.owner_id) >= take_changes.p_lo) AND (mana_ai.bucket_of(o_1.owner_id) < take_changes.p_hi)))
+         )
+  SELECT o.seq,
+     o.owner_id,
+     o.id,
+     o.table_name,
+     o.record_id,
+     o.op,
+     o.data,
+     o.field_meta,
+     o.created_at,
+     o.space_id
+    FROM owned o
+   WHERE ((o.id IS NOT NULL) AND (mana_ai.bucket_of(o.owner_id) >= take_changes.p_lo) AND (mana_ai.bucket_of(o.owner_id) < take_changes.p_hi))
+   ORDER BY o.created_at, o.id;
+END;
+
+ALTER FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.unbase64url(p_text text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN decode(rpad(translate(p_text, '-_'::text, '+/'::text), (((length(p_text) + 3) / 4) * 4), '='::text), 'base64'::text);
+
+ALTER FUNCTION mana_ai.unbase64url(p_text text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  UPDATE mana_ai.runs SET state = 'waiting', not_before = p_not_before, waiting_for = p_for, reason = p_reason, lease_until = NULL,
+         failures = failures + p_failed::int WHERE run_id = p_run;
+  UPDATE mana_ai.mission_snapshots SET wake_at = p_not_before WHERE user_id = run.user_id AND mission_id = run.mission_id;
+  PERFORM mana_ai.wake_next(run.user_id, run.agent_id, run.mission_id);
+END $$;
+
+ALTER FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
+   WHERE ((mission_snapshots.user_id = wake_next.p_user) AND (mission_snapshots.mission_id = ( SELECT s.mission_id
+            FROM mana_ai.mission_snapshots s
+           WHERE ((s.user_id = wake_next.p_user) AND (s.agent_id = wake_next.p_agent) AND (s.mission_id <> wake_next.p_mission) AND (s.decision = 'skipped-concurrency'::text) AND (s.wake_at > clock_timestamp()) AND (NOT (EXISTS ( SELECT
+                    FROM mana_ai.runs r
+                   WHERE ((r.user_id = wake_next.p_user) AND (r.mission_id = s.mission_id) AND ((r.state = 'open'::text) OR ((r.state = 'waiting'::text) AND (r.not_before > clock_timestamp()))))))))
+           ORDER BY s.next_run_at NULLS FIRST, s.mission_id
+          LIMIT 1)));
+END;
+
+ALTER FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+  PERFORM mana_ai.look_again(run.user_id, run.mission_id, p_look_at);
+  PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+END $$;
+
+ALTER FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  SELECT * INTO run FROM mana_ai.runs WHERE user_id = p_user AND run_id = p_run AND state = 'waiting' FOR UPDATE SKIP LOCKED;
+  IF run.run_id IS NOT NULL THEN
+    PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+    PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+  END IF;
+END $$;
+
+ALTER FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) OWNER TO mana_owner;
+
+CREATE VIEW mana_ai.log_rows AS
+ SELECT id,
+    app_id,
+    table_name,
+    record_id,
+    user_id,
+    op,
+    data,
+    field_meta,
+    client_id,
+    created_at,
+    schema_version,
+    actor,
+    origin,
+    space_id
+   FROM public.sync_changes;
+
+ALTER VIEW mana_ai.log_rows OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ INSERT INTO mana_ai.log_rows (app_id, table_name, record_id, user_id, op, data, field_meta, client_id, schema_version, actor, origin, space_id)  SELECT 'ai',
+             'aiMissions',
+             write_mission.p_mission AS p_mission,
+             write_mission.p_user AS p_user,
+             'update',
+             write_mission.p_data AS p_data,
+             ( SELECT jsonb_object_agg(key.key, write_mission.p_stamp) AS jsonb_object_agg
+                    FROM jsonb_object_keys(write_mission.p_data) key(key)) AS jsonb_object_agg,
+             'mana-ai-runner',
+             1,
+             write_mission.p_actor AS p_actor,
+             write_mission.p_origin AS p_origin,
+             COALESCE(( SELECT c.space_id
+                    FROM mana_ai.log_rows c
+                   WHERE ((c.user_id = write_mission.p_user) AND (c.app_id = 'ai'::text) AND (c.table_name = 'aiMissions'::text) AND (c.record_id = write_mission.p_mission) AND (c.op = 'insert'::text))
+                   ORDER BY c.created_at, c.id
+                  LIMIT 1), ( SELECT s.space_id
+                    FROM mana_ai.mission_snapshots s
+                   WHERE ((s.user_id = write_mission.p_user) AND (s.mission_id = write_mission.p_mission)))) AS "coalesce";
+END;
+
+ALTER FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) OWNER TO mana_owner;
+
+ALTER TABLE mana_ai.change_feed ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME mana_ai.change_feed_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE mana_ai.decisions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME mana_ai.decisions_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE mana_ai.decrypt_audit (
+    id bigint NOT NULL,
+    user_id text NOT NULL,
+    mission_id text NOT NULL,
+    iteration_id text,
+    table_name text NOT NULL,
+    record_id text NOT NULL,
+    status text NOT NULL,
+    reason text,
+    ts timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT decrypt_audit_status_check CHECK ((status = ANY (ARRAY['ok'::text, 'failed'::text, 'scope-violation'::text])))
+);
+
+ALTER TABLE ONLY mana_ai.decrypt_audit FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.decrypt_audit OWNER TO mana_owner;
+
+CREATE SEQUENCE mana_ai.decrypt_audit_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE mana_ai.decrypt_audit_id_seq OWNER TO mana_owner;
+
+ALTER SEQUENCE mana_ai.decrypt_audit_id_seq OWNED BY mana_ai.decrypt_audit.id;
+
+CREATE VIEW mana_ai.fleet_agents AS
+ SELECT user_id,
+    agent_id,
+    state,
+    max_tokens_per_day,
+    max_concurrent,
+    complete,
+    hidden,
+    problems,
+    version,
+    (COALESCE(( SELECT sum(t.tokens_used) AS sum
+           FROM mana_ai.token_usage t
+          WHERE ((t.user_id = a.user_id) AND (t.agent_id = a.agent_id) AND (t.ts > (clock_timestamp() - '24:00:00'::interval)))), (0)::numeric))::bigint AS used_24h,
+    (COALESCE(( SELECT sum(h.tokens) AS sum
+           FROM mana_ai.token_holds h
+          WHERE ((h.user_id = a.user_id) AND (h.agent_id = a.agent_id))), (0)::numeric))::bigint AS held,
+    ( SELECT count(*) AS count
+           FROM mana_ai.runs r
+          WHERE ((r.user_id = a.user_id) AND (r.agent_id = a.agent_id) AND (r.state = 'open'::text))) AS running
+   FROM mana_ai.agent_snapshots a;
+
+ALTER VIEW mana_ai.fleet_agents OWNER TO mana_fleet;
+
+CREATE VIEW mana_ai.fleet_decisions AS
+ SELECT id,
+    user_id,
+    mission_id,
+    agent_id,
+    due_at,
+    decision,
+    reason,
+    at
+   FROM mana_ai.decisions;
+
+ALTER VIEW mana_ai.fleet_decisions OWNER TO mana_fleet;
+
+CREATE VIEW mana_ai.fleet_missions AS
+ SELECT user_id,
+    mission_id,
+    agent_id,
+    state,
+    next_run_at,
+    wake_at,
+    complete,
+    hidden,
+    readable,
+    problems,
+    version,
+    decision,
+    reason,
+    decided_at
+   FROM mana_ai.mission_snapshots;
+
+ALTER VIEW mana_ai.fleet_missions OWNER TO mana_fleet;
+
+CREATE TABLE mana_ai.quarantine (
+    change_id uuid NOT NULL,
+    user_id text NOT NULL,
+    table_name text NOT NULL,
+    record_id text NOT NULL,
+    reason text NOT NULL,
+    forced boolean DEFAULT false NOT NULL,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.quarantine FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.quarantine OWNER TO mana_owner;
+
+CREATE VIEW mana_ai.fleet_quarantine AS
+ SELECT change_id,
+    user_id,
+    table_name,
+    record_id,
+    reason,
+    seen_at
+   FROM mana_ai.quarantine;
+
+ALTER VIEW mana_ai.fleet_quarantine OWNER TO mana_fleet;
+
+CREATE VIEW mana_ai.fleet_runs AS
+ SELECT run_id,
+    user_id,
+    agent_id,
+    mission_id,
+    due_at,
+    state,
+    requested,
+    attempt,
+    failures,
+    reason,
+    waiting_for,
+    not_before,
+    lease_until,
+    iteration_id,
+    steps,
+    tokens,
+    model_calls,
+    opened_at,
+    claimed_at,
+    closed_at,
+    healed_at
+   FROM mana_ai.runs;
+
+ALTER VIEW mana_ai.fleet_runs OWNER TO mana_fleet;
+
+CREATE TABLE mana_ai.install (
+    only_row boolean DEFAULT true NOT NULL,
+    installed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    slots_from timestamp with time zone,
+    CONSTRAINT install_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE mana_ai.install OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.journal (
+    run_id uuid NOT NULL,
+    round integer NOT NULL,
+    user_id text NOT NULL,
+    request_hash text NOT NULL,
+    answer text NOT NULL,
+    tokens bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.journal FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.journal OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.ledger (
+    user_id text NOT NULL,
+    agent_id text NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.ledger FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.ledger OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.migrations (
+    name text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE mana_ai.migrations OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.mission_research_jobs (
+    user_id text NOT NULL,
+    mission_id text NOT NULL,
+    task_id text NOT NULL,
+    provider_id text NOT NULL,
+    submitted_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_polled_at timestamp with time zone
+);
+
+ALTER TABLE ONLY mana_ai.mission_research_jobs FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.mission_research_jobs OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.shards (
+    shard text NOT NULL,
+    buckets int4range NOT NULL,
+    epoch bigint NOT NULL,
+    holder text NOT NULL,
+    taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    heartbeat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    folded_at timestamp with time zone,
+    ticked_at timestamp with time zone,
+    reconcile_after text,
+    reconcile_started_at timestamp with time zone,
+    reconciled_at timestamp with time zone,
+    CONSTRAINT shards_buckets_check CHECK (((NOT isempty(buckets)) AND (buckets <@ int4range(0, 256))))
+);
+
+ALTER TABLE mana_ai.shards OWNER TO mana_owner;
+
+CREATE SEQUENCE mana_ai.snapshot_version
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE mana_ai.snapshot_version OWNER TO mana_owner;
+
+CREATE SEQUENCE mana_ai.token_usage_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE mana_ai.token_usage_id_seq OWNER TO mana_owner;
+
+ALTER SEQUENCE mana_ai.token_usage_id_seq OWNED BY mana_ai.token_usage.id;
+
+CREATE TABLE mana_ai.user_settings (
+    user_id text NOT NULL,
+    time_zone text,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.user_settings FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.user_settings OWNER TO mana_owner;
+
+ALTER TABLE ONLY mana_ai.decrypt_audit ALTER COLUMN id SET DEFAULT nextval('mana_ai.decrypt_audit_id_seq'::regclass);
+
+ALTER TABLE ONLY mana_ai.token_usage ALTER COLUMN id SET DEFAULT nextval('mana_ai.token_usage_id_seq'::regclass);
+
+ALTER TABLE ONLY mana_ai.agent_snapshots
+    ADD CONSTRAINT agent_snapshots_pkey PRIMARY KEY (user_id, agent_id);
+
+ALTER TABLE ONLY mana_ai.capability_secrets
+    ADD CONSTRAINT capability_secrets_pkey PRIMARY KEY (audience, kid);
+
+ALTER TABLE ONLY mana_ai.change_feed
+    ADD CONSTRAINT change_feed_pkey PRIMARY KEY (seq);
+
+ALTER TABLE ONLY mana_ai.decisions
+    ADD CONSTRAINT decisions_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY mana_ai.decrypt_audit
+    ADD CONSTRAINT decrypt_audit_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY mana_ai.install
+    ADD CONSTRAINT install_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY mana_ai.journal
+    ADD CONSTRAINT journal_pkey PRIMARY KEY (run_id, round);
+
+ALTER TABLE ONLY mana_ai.ledger
+    ADD CONSTRAINT ledger_pkey PRIMARY KEY (user_id, agent_id);
+
+ALTER TABLE ONLY mana_ai.migrations
+    ADD CONSTRAINT migrations_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY mana_ai.mission_research_jobs
+    ADD CONSTRAINT mission_research_jobs_pkey PRIMARY KEY (user_id, mission_id);
+
+ALTER TABLE ONLY mana_ai.mission_snapshots
+    ADD CONSTRAINT mission_snapshots_pkey PRIMARY KEY (user_id, mission_id);
+
+ALTER TABLE ONLY mana_ai.quarantine
+    ADD CONSTRAINT quarantine_pkey PRIMARY KEY (change_id);
+
+ALTER TABLE ONLY mana_ai.run_requests
+    ADD CONSTRAINT run_requests_pkey PRIMARY KEY (user_id, request_key);
+
+ALTER TABLE ONLY mana_ai.runs
+    ADD CONSTRAINT runs_one_per_occurrence UNIQUE (user_id, mission_id, due_at);
+
+ALTER TABLE ONLY mana_ai.runs
+    ADD CONSTRAINT runs_pkey PRIMARY KEY (run_id);
+
+ALTER TABLE ONLY mana_ai.shards
+    ADD CONSTRAINT shards_own_buckets_alone EXCLUDE USING gist (buckets WITH &&);
+
+ALTER TABLE ONLY mana_ai.shards
+    ADD CONSTRAINT shards_pkey PRIMARY KEY (shard);
+
+ALTER TABLE ONLY mana_ai.token_holds
+    ADD CONSTRAINT token_holds_pkey PRIMARY KEY (call_id);
+
+ALTER TABLE ONLY mana_ai.token_usage
+    ADD CONSTRAINT token_usage_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY mana_ai.user_settings
+    ADD CONSTRAINT user_settings_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY public.sync_changes
+    ADD CONSTRAINT sync_changes_pkey PRIMARY KEY (id);
+
+CREATE INDEX agent_snapshots_orphans ON mana_ai.agent_snapshots USING btree (agent_id) WHERE (NOT complete);
+
+CREATE INDEX change_feed_record ON mana_ai.change_feed USING hash (record_id);
+
+CREATE INDEX decisions_at ON mana_ai.decisions USING btree (at);
+
+CREATE INDEX decisions_mission ON mana_ai.decisions USING btree (user_id, mission_id, id);
+
+CREATE INDEX decrypt_audit_mission ON mana_ai.decrypt_audit USING btree (user_id, mission_id, ts DESC);
+
+CREATE INDEX mission_research_jobs_user ON mana_ai.mission_research_jobs USING btree (user_id, submitted_at DESC);
+
+CREATE INDEX mission_snapshots_agent ON mana_ai.mission_snapshots USING btree (user_id, agent_id);
+
+CREATE INDEX mission_snapshots_orphans ON mana_ai.mission_snapshots USING btree (mission_id) WHERE (NOT complete);
+
+CREATE INDEX mission_snapshots_wake ON mana_ai.mission_snapshots USING btree (wake_at) WHERE (wake_at IS NOT NULL);
+
+CREATE INDEX quarantine_user ON mana_ai.quarantine USING btree (user_id, seen_at DESC);
+
+CREATE INDEX run_requests_open ON mana_ai.run_requests USING btree (user_id, mission_id, due_at) WHERE (closed_at IS NULL);
+
+CREATE INDEX runs_by_holder ON mana_ai.runs USING btree (holder) WHERE (state = 'open'::text);
+
+CREATE INDEX runs_closed ON mana_ai.runs USING btree (closed_at) WHERE (closed_at IS NOT NULL);
+
+CREATE INDEX runs_live_of_agent ON mana_ai.runs USING btree (user_id, agent_id) WHERE (state = ANY (ARRAY['open'::text, 'waiting'::text]));
+
+CREATE UNIQUE INDEX runs_one_live_per_mission ON mana_ai.runs USING btree (user_id, mission_id) WHERE (state = ANY (ARRAY['open'::text, 'waiting'::text]));
+
+CREATE INDEX token_holds_agent ON mana_ai.token_holds USING btree (user_id, agent_id);
+
+CREATE INDEX token_holds_deadline ON mana_ai.token_holds USING btree (deadline);
+
+CREATE UNIQUE INDEX token_usage_call ON mana_ai.token_usage USING btree (call_id) WHERE (call_id IS NOT NULL);
+
+CREATE INDEX token_usage_window ON mana_ai.token_usage USING btree (user_id, agent_id, ts DESC);
+
+CREATE INDEX idx_sync_changes_since ON public.sync_changes USING btree (user_id, app_id, table_name, created_at);
+
+CREATE INDEX idx_sync_changes_table_record ON public.sync_changes USING btree (table_name, record_id, created_at);
+
+CREATE INDEX idx_sync_changes_user_app ON public.sync_changes USING btree (user_id, app_id, created_at);
+
+CREATE INDEX idx_sync_changes_user_space_app_since ON public.sync_changes USING btree (user_id, space_id, app_id, created_at) WHERE (space_id IS NOT NULL);
+
+CREATE TRIGGER mana_ai_feed AFTER INSERT ON public.sync_changes REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION mana_ai.feed_changes();
+
+ALTER TABLE ONLY mana_ai.journal
+    ADD CONSTRAINT journal_run_id_fkey FOREIGN KEY (run_id) REFERENCES mana_ai.runs(run_id) ON DELETE CASCADE;
+
+CREATE POLICY agent_reads ON mana_ai.agent_snapshots FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.change_feed FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.decisions FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.decrypt_audit FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.journal FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.ledger FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.mission_research_jobs FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.mission_snapshots FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.quarantine FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.run_requests FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.runs FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.token_holds FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.token_usage FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads ON mana_ai.user_settings FOR SELECT TO mana_agent USING (true);
+
+ALTER TABLE mana_ai.agent_snapshots ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY agent_within_capability ON mana_ai.agent_snapshots AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.change_feed AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.decisions AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.decrypt_audit AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.journal AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.ledger AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.mission_research_jobs AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.mission_snapshots AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.quarantine AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.run_requests AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.runs AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.token_holds AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.token_usage AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.user_settings AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+ALTER TABLE mana_ai.change_feed ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.decisions ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.decrypt_audit ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY fleet_reads ON mana_ai.agent_snapshots FOR SELECT TO mana_fleet USING (true);
+
+CREATE POLICY fleet_reads ON mana_ai.decisions FOR SELECT TO mana_fleet USING (true);
+
+CREATE POLICY fleet_reads ON mana_ai.mission_snapshots FOR SELECT TO mana_fleet USING (true);
+
+CREATE POLICY fleet_reads ON mana_ai.quarantine FOR SELECT TO mana_fleet USING (true);
+
+CREATE POLICY fleet_reads ON mana_ai.runs FOR SELECT TO mana_fleet USING (true);
+
+CREATE POLICY fleet_reads ON mana_ai.token_holds FOR SELECT TO mana_fleet USING (true);
+
+CREATE POLICY fleet_reads ON mana_ai.token_usage FOR SELECT TO mana_fleet USING (true);
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.agent_snapshots TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.change_feed TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.decisions TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.decrypt_audit TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.journal TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.ledger TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.mission_research_jobs TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.mission_snapshots TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.quarantine TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.run_requests TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.runs TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.token_holds TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.token_usage TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.user_settings TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY janitor_prunes ON mana_ai.decisions TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.decrypt_audit TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.quarantine TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.run_requests TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.runs TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.token_usage TO mana_janitor USING (true);
+
+ALTER TABLE mana_ai.journal ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.ledger ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.mission_research_jobs ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.mission_snapshots ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY owner_acts_for_user ON mana_ai.agent_snapshots TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.change_feed TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.decisions TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.decrypt_audit TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.journal TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.ledger TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.mission_research_jobs TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.mission_snapshots TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.quarantine TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.run_requests TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.runs TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.token_holds TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.token_usage TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.user_settings TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+ALTER TABLE mana_ai.quarantine ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY router_compares ON mana_ai.agent_snapshots FOR SELECT TO mana_router USING (true);
+
+CREATE POLICY router_compares ON mana_ai.mission_snapshots FOR SELECT TO mana_router USING (true);
+
+CREATE POLICY router_moves ON mana_ai.change_feed TO mana_router USING (true) WITH CHECK (true);
+
+ALTER TABLE mana_ai.run_requests ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.runs ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY supervisor_schedules ON mana_ai.agent_snapshots TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.change_feed TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.decisions TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.ledger TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.mission_research_jobs TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.mission_snapshots TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.quarantine TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.run_requests TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.runs TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.token_holds TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.token_usage TO mana_supervisor USING (true) WITH CHECK (true);
+
+CREATE POLICY supervisor_schedules ON mana_ai.user_settings TO mana_supervisor USING (true) WITH CHECK (true);
+
+ALTER TABLE mana_ai.token_holds ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.token_usage ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.user_settings ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY mana_agent_within_capability ON public.sync_changes AS RESTRICTIVE TO mana_agent USING ((((user_id = ( SELECT mana_ai.capability_user() AS capability_user)) OR (space_id = ANY (ARRAY( SELECT jsonb_array_elements_text((( SELECT mana_ai.capability() AS capability) -> 's'::text)) AS jsonb_array_elements_text)))) AND (((app_id = 'ai'::text) AND (table_name = ANY (ARRAY['aiMissions'::text, 'agents'::text]))) OR (((((app_id || '/'::text) || table_name) || '/'::text) || record_id) = ANY (( SELECT mana_ai.capability_scope() AS capability_scope)::text[])) OR ((((app_id || '/'::text) || table_name) || '/*'::text) = ANY (( SELECT mana_ai.capability_scope() AS capability_scope)::text[])))));
+
+CREATE POLICY mana_router_read ON public.sync_changes FOR SELECT TO mana_router USING (((app_id = 'ai'::text) AND (table_name = ANY (ARRAY['aiMissions'::text, 'agents'::text]))));
+
+ALTER TABLE public.sync_changes ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY sync_changes_space_member_read ON public.sync_changes FOR SELECT USING (((space_id IS NOT NULL) AND (space_id = ANY (string_to_array(current_setting('app.current_user_space_ids'::text, true), ','::text)))));
+
+CREATE POLICY sync_changes_user_isolation ON public.sync_changes USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
+GRANT USAGE ON SCHEMA mana_ai TO mana_router;
+GRANT USAGE ON SCHEMA mana_ai TO mana_fleet;
+GRANT USAGE ON SCHEMA mana_ai TO mana_supervisor;
+GRANT USAGE ON SCHEMA mana_ai TO mana_agent;
+GRANT USAGE ON SCHEMA mana_ai TO mana_keys;
+GRANT USAGE ON SCHEMA mana_ai TO mana_gateway;
+GRANT USAGE ON SCHEMA mana_ai TO mana_janitor;
+
+REVOKE ALL ON FUNCTION mana_ai.capability(p_audience text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.capability(p_audience text) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.acting_user() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.pad(p_secret bytea, p_byte integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text, p_secret bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.base64url(p_bytes bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.bucket_of(p_user text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_router;
+GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.capability_agent() FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.capability_agent() TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.capability_scope() FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.capability_scope() TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.capability_user() FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.capability_user() TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.change_digest(p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.change_digest(p_id uuid) TO mana_router;
+GRANT ALL ON FUNCTION mana_ai.change_digest(p_id uuid) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.change_digest(p_id uuid) TO mana_gateway;
+
+GRANT SELECT,DELETE ON TABLE mana_ai.token_holds TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.token_holds TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.token_holds TO mana_fleet;
+GRANT SELECT ON TABLE mana_ai.token_holds TO mana_gateway;
+
+GRANT SELECT,INSERT ON TABLE mana_ai.token_usage TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.token_usage TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.token_usage TO mana_fleet;
+GRANT SELECT ON TABLE mana_ai.token_usage TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.token_usage TO mana_janitor;
+
+GRANT SELECT(ts) ON TABLE mana_ai.token_usage TO mana_janitor;
+
+REVOKE ALL ON FUNCTION mana_ai.charge_expired_holds(p_user text, p_agent text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.claim(p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.claim(p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean) TO mana_agent;
+
+GRANT SELECT ON TABLE mana_ai.runs TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.runs TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.runs TO mana_fleet;
+GRANT SELECT ON TABLE mana_ai.runs TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.runs TO mana_janitor;
+
+GRANT UPDATE(state) ON TABLE mana_ai.runs TO mana_supervisor;
+
+GRANT UPDATE(lease_until) ON TABLE mana_ai.runs TO mana_supervisor;
+
+GRANT UPDATE(reason) ON TABLE mana_ai.runs TO mana_supervisor;
+
+GRANT UPDATE(closed_at) ON TABLE mana_ai.runs TO mana_supervisor;
+GRANT SELECT(closed_at) ON TABLE mana_ai.runs TO mana_janitor;
+
+REVOKE ALL ON FUNCTION mana_ai.close_run(p_run mana_ai.runs, p_state text, p_reason text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, OUT charged bigint, OUT journaled boolean) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.feed_changes() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.is_shared(p_space text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.is_shared(p_space text) TO mana_owner;
+
+REVOKE ALL ON FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) FROM PUBLIC;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.mission_snapshots TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.mission_snapshots TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.mission_snapshots TO mana_gateway;
+
+GRANT SELECT(user_id) ON TABLE mana_ai.mission_snapshots TO mana_router;
+GRANT SELECT(user_id) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(mission_id) ON TABLE mana_ai.mission_snapshots TO mana_router;
+GRANT SELECT(mission_id) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(version) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(wake_at) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(next_run_at) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(state) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(agent_id) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(complete) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(hidden) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(readable) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(problems) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(folded_count) ON TABLE mana_ai.mission_snapshots TO mana_router;
+
+GRANT SELECT(folded_digest) ON TABLE mana_ai.mission_snapshots TO mana_router;
+
+GRANT SELECT(decision) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(reason) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT(decided_at) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+GRANT SELECT ON TABLE mana_ai.run_requests TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.run_requests TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.run_requests TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.run_requests TO mana_janitor;
+
+GRANT UPDATE(closed_at) ON TABLE mana_ai.run_requests TO mana_supervisor;
+GRANT SELECT(closed_at) ON TABLE mana_ai.run_requests TO mana_janitor;
+
+REVOKE ALL ON FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) TO mana_supervisor;
+
+GRANT SELECT,INSERT ON TABLE mana_ai.decisions TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.decisions TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.decisions TO mana_fleet;
+GRANT SELECT ON TABLE mana_ai.decisions TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.decisions TO mana_janitor;
+
+GRANT SELECT(at) ON TABLE mana_ai.decisions TO mana_janitor;
+
+REVOKE ALL ON FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) FROM PUBLIC;
+
+GRANT SELECT ON TABLE public.sync_changes TO mana_router;
+GRANT SELECT,INSERT ON TABLE public.sync_changes TO mana_owner;
+GRANT SELECT ON TABLE public.sync_changes TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) TO mana_owner;
+
+REVOKE ALL ON FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) TO mana_owner;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.agent_snapshots TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.agent_snapshots TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.agent_snapshots TO mana_gateway;
+
+GRANT SELECT(user_id) ON TABLE mana_ai.agent_snapshots TO mana_router;
+GRANT SELECT(user_id) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(agent_id) ON TABLE mana_ai.agent_snapshots TO mana_router;
+GRANT SELECT(agent_id) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(version) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(state) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(max_tokens_per_day) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(max_concurrent) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(complete) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(hidden) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(problems) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(folded_count) ON TABLE mana_ai.agent_snapshots TO mana_router;
+
+GRANT SELECT(folded_digest) ON TABLE mana_ai.agent_snapshots TO mana_router;
+
+REVOKE ALL ON FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.require_capability() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) TO mana_supervisor;
+
+GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.change_feed TO mana_router;
+GRANT SELECT ON TABLE mana_ai.change_feed TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.unbase64url(p_text text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) FROM PUBLIC;
+
+GRANT SELECT ON TABLE mana_ai.decrypt_audit TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.decrypt_audit TO mana_janitor;
+
+GRANT SELECT(ts) ON TABLE mana_ai.decrypt_audit TO mana_janitor;
+
+GRANT SELECT ON TABLE mana_ai.fleet_agents TO mana_gateway;
+GRANT SELECT ON TABLE mana_ai.fleet_agents TO mana_supervisor;
+
+GRANT SELECT ON TABLE mana_ai.fleet_decisions TO mana_gateway;
+GRANT SELECT ON TABLE mana_ai.fleet_decisions TO mana_supervisor;
+
+GRANT SELECT ON TABLE mana_ai.fleet_missions TO mana_gateway;
+GRANT SELECT ON TABLE mana_ai.fleet_missions TO mana_supervisor;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.quarantine TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.quarantine TO mana_fleet;
+GRANT SELECT ON TABLE mana_ai.quarantine TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.quarantine TO mana_janitor;
+
+GRANT SELECT(seen_at) ON TABLE mana_ai.quarantine TO mana_janitor;
+
+GRANT SELECT ON TABLE mana_ai.fleet_quarantine TO mana_gateway;
+GRANT SELECT ON TABLE mana_ai.fleet_quarantine TO mana_supervisor;
+
+GRANT SELECT ON TABLE mana_ai.fleet_runs TO mana_gateway;
+GRANT SELECT ON TABLE mana_ai.fleet_runs TO mana_supervisor;
+
+GRANT SELECT ON TABLE mana_ai.install TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.install TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.install TO mana_gateway;
+
+GRANT SELECT ON TABLE mana_ai.ledger TO mana_supervisor;
+
+GRANT SELECT ON TABLE mana_ai.migrations TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.migrations TO mana_gateway;
+
+GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_agent;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.shards TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.shards TO mana_gateway;
+
+GRANT USAGE ON SEQUENCE mana_ai.snapshot_version TO mana_supervisor;
+
+GRANT USAGE ON SEQUENCE mana_ai.token_usage_id_seq TO mana_supervisor;
+
+GRANT SELECT ON TABLE mana_ai.user_settings TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.user_settings TO mana_agent;
+GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.user_settings TO mana_gateway;

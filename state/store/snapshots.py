@@ -1,0 +1,449 @@
+"""From the feed to snapshots: the fold, the late-row rule, the reconcile sweep (P3, P4).
+
+A fold locks its shard's row with its epoch, takes changes, merges them into the touched snapshots
+and saves them, all in one transaction. A row that sorts before what its snapshot has seen makes its
+record be replayed from the log in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from state import merge
+from state.errors import TerminalError
+from state.healing import needs_healing
+from state.merge import Change, Snapshot
+from state.principals import DEFAULT_AGENT_ID
+from state.records import agent_from_record, mission_from_record
+from state.store.connect import Database, Refused
+from state.store.queries import sql
+
+MISSIONS = "aiMissions"
+AGENTS = "agents"
+BATCH_BYTES = 32 * 1024 * 1024
+SET_ASIDE = "statement failed on this row"
+_MAX_INT4 = 2**31 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Key = tuple[str, str, str]
+"""(owner's user id, table, record id)"""
+
+
+class StoodDown(TerminalError):
+    """Another supervisor has this shard: its epoch is newer."""
+
+    def __init__(self, shard: str, epoch: int) -> None:
+        super().__init__(shard, epoch)
+        self.shard, self.epoch = shard, epoch
+
+    def __str__(self) -> str:
+        return f"shard {self.shard}: epoch {self.epoch} is over"
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """One supervisor's hold on a shard of buckets [lo, hi)."""
+
+    shard: str
+    epoch: int
+    lo: int = 0
+    hi: int = 256
+
+
+class MissionDelta(msgspec.Struct, frozen=True):
+    """A mission's snapshot has a new version."""
+
+    user_id: str
+    mission_id: str
+    agent_id: str
+    version: int
+
+
+class AgentDelta(msgspec.Struct, frozen=True):
+    """An agent's snapshot has a new version."""
+
+    user_id: str
+    agent_id: str
+    version: int
+
+
+class Folded(msgspec.Struct, frozen=True):
+    """What one fold did: rows taken, records replayed, rows set aside, versions to tell of."""
+
+    rows: int = 0
+    replayed: int = 0
+    quarantined: int = 0
+    new_missions: int = 0
+    floor: int = 0
+    missions: tuple[MissionDelta, ...] = ()
+    agents: tuple[AgentDelta, ...] = ()
+
+
+class _Batch:
+    """The records one transaction touches, before and after.
+
+    `taken` are the rows from the feed, `changes` those that are folded: a replay's are more.
+    """
+
+    def __init__(self) -> None:
+        self.before: dict[Key, Snapshot] = {}
+        self.after: dict[Key, Snapshot] = {}
+        self.taken: dict[Key, list[Change]] = {}
+        self.changes: dict[Key, list[Change]] = {}
+        self.adopting: set[Key] = set()
+        self.quarantined: list[tuple[Change, Key, str]] = []
+        self.replayed = 0
+
+
+class SnapshotStore:
+    """Folding and reconciling, as the supervisor's role."""
+
+    def __init__(self, database: Database, lease: Lease) -> None:
+        self._db = database
+        self.lease = lease
+
+    async def feed_waits(self, floor: int) -> bool:
+        """Whether the feed holds anything after `floor` for this shard."""
+        async with self._db.connection() as connection:
+            return bool(
+                await connection.fetchval(sql("feed_waits"), floor, self.lease.lo, self.lease.hi)
+            )
+
+    async def fold(self, floor: int = 0, limit: int = 5000) -> Folded:
+        """Fold the next changes at once; halve the batch until an unsavable row is alone."""
+        size = limit
+        while True:
+            try:
+                return await self._fold(floor, size, set_aside=False)
+            except Refused as exc:
+                if not exc.blames_a_value:
+                    raise
+                if size == 1:
+                    return await self._fold(floor, 1, set_aside=True)
+                size = max(1, size // 2)
+
+    async def _fold(self, floor: int, limit: int, *, set_aside: bool) -> Folded:
+        async with self._db.transaction() as connection:
+            lo, hi = await self._locked(connection)
+            rows = await connection.fetch(sql("take_changes"), lo, hi, floor, limit, BATCH_BYTES)
+            if not rows:
+                return Folded(floor=floor)
+            batch = _Batch()
+            _collect(batch, rows)
+            if set_aside:
+                await self._set_aside(connection, batch)
+            await self._adopt(connection, batch)
+            await self._load(connection, batch)
+            await self._merge(connection, batch)
+            folded = await self._save(connection, batch)
+            return msgspec.structs.replace(
+                folded, rows=len(rows), floor=max(row["seq"] for row in rows)
+            )
+
+    async def _locked(self, connection: asyncpg.Connection) -> tuple[int, int]:
+        row = await connection.fetchrow(sql("lock_shard"), self.lease.shard, self.lease.epoch)
+        if row is None:
+            raise StoodDown(self.lease.shard, self.lease.epoch)
+        return row["lo"], row["hi"]
+
+    async def _set_aside(self, connection: asyncpg.Connection, batch: _Batch) -> None:
+        """The one row of this batch cannot be saved: remember it first, as replays skip it too."""
+        batch.changes = {key: [_skipped(c) for c in rows] for key, rows in batch.changes.items()}
+        batch.taken = {}
+        culprits = [(c, key, c.problem) for key, rows in batch.changes.items() for c in rows]
+        await connection.execute(sql("quarantine"), *_quarantine_columns(culprits))
+
+    async def _adopt(self, connection: asyncpg.Connection, batch: _Batch) -> None:
+        """An insert into a shared space owns rows of members that were folded before it came."""
+        if not batch.adopting:
+            return
+        ids = sorted({key[2] for key in batch.adopting})
+        rows = await connection.fetch(sql("orphans"), ids, self.lease.lo, self.lease.hi)
+        orphans = {(row["user_id"], row["table_name"], row["record_id"]) for row in rows}
+        adopted = {orphan[1:] for orphan in orphans}
+        batch.adopting = {key for key in batch.adopting if key[1:] in adopted} | orphans
+        for key in orphans:
+            batch.changes.setdefault(key, [])
+
+    async def _load(self, connection: asyncpg.Connection, batch: _Batch) -> None:
+        for table, statement in ((MISSIONS, "load_missions"), (AGENTS, "load_agents")):
+            keys = [key for key in batch.changes if key[1] == table]
+            if keys:
+                rows = await connection.fetch(
+                    sql(statement), [k[0] for k in keys], [k[2] for k in keys]
+                )
+                for row in rows:
+                    batch.before[(row["user_id"], table, row["record_id"])] = _snapshot(row)
+
+    async def _merge(self, connection: asyncpg.Connection, batch: _Batch) -> None:
+        late: list[Key] = []
+        for key, changes in batch.changes.items():
+            before = batch.before.get(key)
+            if key in batch.adopting or _must_replay(before, changes):
+                late.append(key)
+            else:
+                batch.after[key] = merge.fold(before, changes)
+        if late:
+            await self._replay(connection, batch, late)
+
+    async def _replay(
+        self, connection: asyncpg.Connection, batch: _Batch, keys: Sequence[Key]
+    ) -> None:
+        rows = await connection.fetch(
+            sql("replay_records"), [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys]
+        )
+        forced = await connection.fetch(
+            sql("forced_quarantine"), [row["change_id"] for row in rows]
+        )
+        skipped = {row["change_id"] for row in forced}
+        replayed: dict[Key, list[Change]] = {key: [] for key in keys}
+        for row in rows:
+            change = _change(row)
+            if row["change_id"] in skipped:
+                change = _skipped(change)
+            replayed[(row["owner_id"], row["table_name"], row["record_id"])].append(change)
+        for key, changes in replayed.items():
+            batch.changes[key] = changes
+            batch.after[key] = merge.fold(None, changes)
+        batch.replayed += len(keys)
+
+    async def _save(self, connection: asyncpg.Connection, batch: _Batch) -> Folded:
+        for key, changes in batch.changes.items():
+            batch.quarantined.extend(
+                (change, key, reason) for change, reason in merge.defects(changes)
+            )
+        if batch.quarantined:
+            await connection.execute(sql("quarantine"), *_quarantine_columns(batch.quarantined))
+        savable = {key: after for key, after in batch.after.items() if _is_savable(key)}
+        agents = await self._save_agents(
+            connection, {k: a for k, a in savable.items() if k[1] == AGENTS}
+        )
+        missions = await self._save_missions(
+            connection, batch, {k: a for k, a in savable.items() if k[1] == MISSIONS}
+        )
+        return Folded(
+            replayed=batch.replayed,
+            quarantined=len(batch.quarantined),
+            new_missions=sum(
+                1 for key in savable if key[1] == MISSIONS and key not in batch.before
+            ),
+            missions=missions,
+            agents=agents,
+        )
+
+    async def _save_agents(
+        self, connection: asyncpg.Connection, records: dict[Key, Snapshot]
+    ) -> tuple[AgentDelta, ...]:
+        gone = [key for key, after in records.items() if after.count == 0]
+        kept = {key: after for key, after in records.items() if after.count}
+        if gone:
+            await connection.execute(sql("drop_agents"), [k[0] for k in gone], [k[2] for k in gone])
+        if not kept:
+            return ()
+        rows = await connection.fetch(
+            sql("save_agents"), *_columns([_agent_row(key, after) for key, after in kept.items()])
+        )
+        await connection.execute(
+            sql("wake_missions_of_agents"), [k[0] for k in records], [k[2] for k in records]
+        )
+        return tuple(AgentDelta(row["user_id"], row["agent_id"], row["version"]) for row in rows)
+
+    async def _save_missions(
+        self, connection: asyncpg.Connection, batch: _Batch, records: dict[Key, Snapshot]
+    ) -> tuple[MissionDelta, ...]:
+        gone = [key for key, after in records.items() if after.count == 0]
+        kept = {key: after for key, after in records.items() if after.count}
+        if gone:
+            await connection.execute(
+                sql("drop_missions"), [k[0] for k in gone], [k[2] for k in gone]
+            )
+        if not kept:
+            return ()
+        mission_rows = [
+            _mission_row(key, after, _needs_healing(batch, key)) for key, after in kept.items()
+        ]
+        rows = await connection.fetch(sql("save_missions"), *_columns(mission_rows))
+        unwanted = [row for row in mission_rows if not row[-1]]
+        if unwanted:
+            await connection.execute(
+                sql("withdraw_unwanted"), [row[0] for row in unwanted], [row[1] for row in unwanted]
+            )
+        return tuple(
+            MissionDelta(row["user_id"], row["mission_id"], row["agent_id"], row["version"])
+            for row in rows
+        )
+
+    async def rebuild(self, keys: Sequence[Key]) -> Folded:
+        """Replay these records from the log, whatever their snapshots say."""
+        async with self._db.transaction() as connection:
+            await self._locked(connection)
+            batch = _Batch()
+            batch.changes = {key: [] for key in keys}
+            await self._load(connection, batch)
+            await self._replay(connection, batch, keys)
+            return await self._save(connection, batch)
+
+    async def differences(self, after: str, users: int) -> tuple[list[Key], str | None]:
+        """Records of the next `users` users whose snapshot differs from the log; the last user."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(
+                sql("reconcile"), after, users, self.lease.lo, self.lease.hi
+            )
+        last = next((row["user_id"] for row in rows if row["table_name"] is None), None)
+        found = [(row["user_id"], row["table_name"], row["record_id"]) for row in rows]
+        return [key for key in found if key[1] is not None and _is_savable(key)], last
+
+    async def note_reconcile(
+        self, after: str | None, *, started: bool = False, finished: bool = False
+    ) -> None:
+        """Remember how far the sweep came, so that a restart goes on from there."""
+        async with self._db.connection() as connection:
+            await connection.execute(
+                sql("reconcile_progress"),
+                self.lease.shard,
+                self.lease.epoch,
+                after,
+                started,
+                finished,
+            )
+
+
+def _collect(batch: _Batch, rows: Iterable[asyncpg.Record]) -> None:
+    for row in rows:
+        key = (row["owner_id"], row["table_name"], row["record_id"])
+        batch.changes.setdefault(key, []).append(_change(row))
+        if row["op"] == "insert" and _is_shared(row["space_id"]):
+            batch.adopting.add(key)
+    batch.taken = {key: list(changes) for key, changes in batch.changes.items()}
+
+
+def _is_shared(space_id: str | None) -> bool:
+    """The same as `mana_ai.is_shared`."""
+    return bool(space_id) and not str(space_id).startswith("_personal:")
+
+
+def _is_savable(key: Key) -> bool:
+    """Whether the ids can be keys of a snapshot; rows of others stay in quarantine."""
+    return not any(merge.too_long(part) for part in key)
+
+
+def _must_replay(before: Snapshot | None, changes: Sequence[Change]) -> bool:
+    """Whether a row sorts before what the snapshot has seen (P4)."""
+    return before is not None and merge.is_late(before, changes[0])
+
+
+def _skipped(change: Change) -> Change:
+    """A row on which a statement failed: counted and not merged, now and in every replay."""
+    return msgspec.structs.replace(change, problem=SET_ASIDE, data=None, field_meta=None)
+
+
+def _needs_healing(batch: _Batch, key: Key) -> bool:
+    before, after = batch.before.get(key), batch.after[key]
+    if before is None or merge.hidden(after):
+        return False
+    rows = [change.data for change in batch.taken.get(key, ()) if change.data]
+    writes = [data["iterations"] for data in rows if "iterations" in data]
+    return needs_healing(before.fields.get("iterations"), writes, after.fields.get("iterations"))
+
+
+def _change(row: asyncpg.Record) -> Change:
+    return merge.read_change(
+        str(row["change_id"]),
+        _micros(row["created_at"]),
+        row["op"],
+        row["data"],
+        row["field_meta"],
+        user_id=row["owner_id"],
+        record_id=row["record_id"],
+    )
+
+
+def _micros(at: datetime) -> int:
+    delta = at.replace(tzinfo=UTC) - _EPOCH  # what the driver makes of infinity has no zone
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def _instant(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
+
+
+def _snapshot(row: asyncpg.Record) -> Snapshot:
+    return merge.decode_record(
+        row["record"],
+        exists=row["present"],
+        complete=row["complete"],
+        newest_at=_micros(row["newest_at"]),
+        newest_id=str(row["newest_id"] or ""),
+        count=row["folded_count"],
+        digest=row["folded_digest"],
+    )
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _shared_columns(after: Snapshot) -> tuple[Any, ...]:
+    return _instant(after.newest_at), after.newest_id or None, after.count, after.digest
+
+
+def _agent_row(key: Key, after: Snapshot) -> tuple[Any, ...]:
+    agent = agent_from_record(key[0], key[2], after.fields)
+    space = after.fields.get("spaceId")
+    return (
+        key[0],
+        key[2],
+        merge.encode_record(after).decode(),
+        agent.state,
+        space if isinstance(space, str) else None,
+        agent.max_tokens_per_day,
+        min(agent.max_concurrent, _MAX_INT4),
+        after.complete,
+        after.exists,
+        merge.hidden(after),
+        "\n".join(agent.problems),
+        *_shared_columns(after),
+    )
+
+
+def _mission_row(key: Key, after: Snapshot, heal: bool) -> tuple[Any, ...]:
+    mission = mission_from_record(key[0], key[2], after.fields)
+    gone = merge.hidden(after)
+    # An unreadable one wakes once, to be told why.
+    active = mission.state == "active" and not gone and after.complete
+    return (
+        key[0],
+        key[2],
+        merge.encode_record(after).decode(),
+        mission.state,
+        mission.agent_id or DEFAULT_AGENT_ID,
+        mission.space_id,
+        mission.next_run_at,
+        after.complete,
+        after.exists,
+        gone,
+        mission.readable,
+        "\n".join(mission.problems),
+        *_shared_columns(after),
+        heal,
+        active,
+    )
+
+
+def _quarantine_columns(found: Sequence[tuple[Change, Key, str]]) -> list[list[Any]]:
+    rows = [
+        (
+            change.id,
+            key[0][:512],
+            key[1],
+            key[2][:512],
+            reason,
+            reason == SET_ASIDE,
+        )
+        for change, key, reason in found
+    ]
+    return _columns(rows)

@@ -1,0 +1,100 @@
+"""The log as the sync service uses it: one user's rows, in that user's place (sync §2)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from state.errors import UserIdMissingError
+from state.store.connect import Database
+
+
+class LogRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row to write; `data` is whatever JSON a client sent."""
+
+    app_id: str
+    table_name: str
+    record_id: str
+    op: str
+    data: Any
+    field_meta: dict[str, Any]
+    actor: dict[str, Any] | None = None
+    origin: str | None = None
+    space_id: str | None = None
+
+
+class LoggedRow(LogRow, frozen=True, kw_only=True):
+    """A row as the log has it."""
+
+    id: str
+    client_id: str
+    created_at: datetime
+    schema_version: int
+
+
+class SyncLog:
+    """Push and pull, as the login that owns the log."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def push(self, user_id: str, client_id: str, rows: Sequence[LogRow]) -> datetime:
+        """Write rows in one transaction; the instant they carry."""
+        async with self._db.transaction() as connection:
+            await connection.execute(_ACT_AS, _named(user_id))
+            await connection.executemany(
+                _INSERT, [_columns(user_id, client_id, row) for row in rows]
+            )
+            return await connection.fetchval("SELECT now()")
+
+    async def pull(
+        self, user_id: str, app_id: str, table: str, since: datetime, client_id: str
+    ) -> list[LoggedRow]:
+        """Rows of a table after an instant that other clients wrote, oldest first."""
+        async with self._db.transaction() as connection:
+            await connection.execute(_ACT_AS, _named(user_id))
+            rows = await connection.fetch(_SELECT, user_id, app_id, table, since, client_id)
+        return [_logged(dict(row.items())) for row in rows]
+
+
+_ACT_AS = """
+SELECT set_config('app.current_user_id', $1, true),
+       set_config('app.current_user_space_ids', '', true)
+"""
+_INSERT = """
+INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, data, field_meta,
+                                 client_id, actor, origin, space_id)
+VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9::jsonb, $10, $11)
+"""
+_SELECT = """
+SELECT id::text, app_id, table_name, record_id, op, data::text, field_meta::text, client_id,
+       created_at, schema_version, actor::text, origin, space_id
+  FROM public.sync_changes
+ WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND created_at > $4 AND client_id <> $5
+ ORDER BY created_at, id
+"""
+_JSON_COLUMNS = ("data", "field_meta", "actor")
+
+
+def _named(user_id: str) -> str:
+    if not user_id:
+        raise UserIdMissingError("sync log")
+    return user_id
+
+
+def _columns(user_id: str, client_id: str, row: LogRow) -> tuple[Any, ...]:
+    data, meta, actor = (
+        None if value is None else msgspec.json.encode(value).decode()
+        for value in (row.data, row.field_meta, row.actor)
+    )
+    key = (row.app_id, row.table_name, row.record_id, user_id, row.op)
+    return (*key, data, meta, client_id, actor, row.origin, row.space_id)
+
+
+def _logged(columns: dict[str, Any]) -> LoggedRow:
+    for name in _JSON_COLUMNS:
+        text = columns[name]
+        columns[name] = None if text is None else msgspec.json.decode(text)
+    columns["field_meta"] = columns["field_meta"] or {}
+    return LoggedRow(**columns)

@@ -1,0 +1,39 @@
+"""What reports and decisions add to the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mana_actors.messages import Count, Report
+from supervisor.metrics import INSTRUMENTS, Metrics
+
+
+def count_report(metrics: Metrics, report: Report) -> None:
+    """Tokens, plans, errors, and whatever the run counted itself."""
+    for count in report.counts:
+        _apply(metrics, count)
+    if report.tokens:
+        metrics.inc("tokens_used_total", {"agent_id": report.agent_id}, report.tokens)
+    if report.outcome == "ran":
+        metrics.inc("plans_produced_total")
+        metrics.inc("plans_written_back_total")
+        count_decisions(metrics, ["ran"])
+    elif report.outcome in ("interrupted", "broken", "capability-invalid", "failed"):
+        metrics.inc("mission_errors_total")
+
+
+def count_decisions(metrics: Metrics, labels: Iterable[str]) -> None:
+    """Decisions of the gate that changed something."""
+    for label in labels:
+        metrics.inc("agent_decisions_total", {"decision": label})
+
+
+def _apply(metrics: Metrics, count: Count) -> None:
+    instrument = INSTRUMENTS.get(count.name)
+    if instrument is None:  # a newer agent's
+        return
+    labels = dict(zip(instrument.labels, count.labels, strict=True))
+    if count.observe:
+        metrics.observe(count.name, count.value, labels)
+    else:
+        metrics.inc(count.name, labels, count.value)

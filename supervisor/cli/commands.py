@@ -1,0 +1,190 @@
+"""Every command of `mana`: its options, and which part does the work."""
+# ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
+
+from typing import Annotated
+
+import typer
+
+from supervisor.cli import watching
+from supervisor.cli.failures import UNREACHABLE, Failure
+from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
+
+app = typer.Typer(
+    help="Background AI agents that belong to people.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+snapshots_app = typer.Typer(help="Compare snapshots with the log.", no_args_is_help=True)
+users_app = typer.Typer(help="Settings of one user.", no_args_is_help=True)
+app.add_typer(watching.app)
+app.add_typer(watching.missions_app, name="missions")
+app.add_typer(snapshots_app, name="snapshots")
+app.add_typer(users_app, name="users")
+
+
+@app.command()
+def up(
+    *,
+    is_foreground: Annotated[bool, typer.Option("--foreground", help="Stay attached.")] = False,
+    port: Annotated[int | None, typer.Option(help="Of the gateway.")] = None,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray to join, or auto.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start Postgres, the cluster and the gateway; print the dashboard's address."""
+    from supervisor.cli import environment, running, shown
+
+    env, settings = environment.node_environment(
+        {
+            "PORT": None if port is None else str(port),
+            "MANA_DATA_DIR": data_dir,
+            "SYNC_DATABASE_URL": database_url,
+            "MANA_RAY_ADDRESS": ray_address,
+        }
+    )
+    if is_foreground:
+        running.foreground(env, settings)
+    node, is_new = running.start(env, settings)
+    address = running.dashboard_address(settings, node)
+    if as_json:
+        shown.json_out({"url": node.url, "dashboard": address, "pid": node.pid, "started": is_new})
+        return
+    running.say("mana is up" if is_new else "mana is already up")
+    shown.line_out(address)
+
+
+@app.command()
+def down(*, data_dir: DataDir = None) -> None:
+    """Stop in order: runs under way finish or resume next time."""
+    from supervisor.cli import environment, running
+
+    place = environment.folder(data_dir)
+    running.say("mana is down" if running.stop(place) else f"nothing ran on {place}")
+
+
+@app.command()
+def demo(
+    *,
+    as_json: AsJson = False,
+    keep: Annotated[bool, typer.Option(help="Leave its data where it is.")] = False,
+) -> None:
+    """Three users, eight missions, on an installation of its own that is removed again."""
+    from supervisor.demo import run_demo
+
+    raise typer.Exit(run_demo(as_json=as_json, keep=keep))
+
+
+@app.command("open")
+def open_dashboard(*, data_dir: DataDir = None, url: Url = None) -> None:
+    """Print an address that opens the dashboard once, and open it where there is a desktop."""
+    import os
+    import sys
+    import webbrowser
+
+    from supervisor.cli import shown
+
+    gateway = gateway_of(url, data_dir)
+    address = gateway.url + gateway.call("POST", "/internal/login")["path"]
+    shown.line_out(address)
+    has_desktop = sys.platform == "darwin" or "DISPLAY" in os.environ
+    if sys.stdout.isatty() and has_desktop:
+        webbrowser.open(address)
+
+
+@app.command()
+def migrate(
+    *,
+    is_printed: Annotated[bool, typer.Option("--print-sql", help="Only print the SQL.")] = False,
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Bring the database to today's schema, as the log's owner."""
+    from supervisor.cli import direct
+
+    if is_printed:
+        direct.print_sql()
+    else:
+        direct.migrate_now(data_dir, database_url)
+
+
+@snapshots_app.command()
+def verify(
+    *, data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: AsJson = False
+) -> None:
+    """Compare every snapshot with the log; exit 1 when one differs."""
+    from supervisor.cli import direct
+
+    raise typer.Exit(direct.verify_snapshots(data_dir, database_url, as_json=as_json))
+
+
+@snapshots_app.command()
+def rebuild(
+    *, data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: AsJson = False
+) -> None:
+    """Replay from the log whatever differs from it."""
+    from supervisor.cli import direct
+
+    raise typer.Exit(direct.rebuild_snapshots(data_dir, database_url, as_json=as_json))
+
+
+@app.command()
+def doctor(
+    *, data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: AsJson = False
+) -> None:
+    """Check the running database and name the remedy; exit 1 when something is wrong."""
+    from supervisor.cli import direct
+
+    raise typer.Exit(direct.examine(data_dir, database_url, as_json=as_json))
+
+
+@app.command()
+def logs(
+    *,
+    is_followed: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many at first.")] = 100,
+    data_dir: DataDir = None,
+) -> None:
+    """What the node process prints."""
+    from supervisor.cli import environment
+    from supervisor.cli.tail import show_log
+    from supervisor.node import log_file
+
+    path = log_file(environment.folder(data_dir))
+    if not path.exists():
+        raise Failure(f"there is no log {path}: start it with mana up", UNREACHABLE)
+    show_log(path, lines, is_followed=is_followed)
+
+
+@users_app.callback()
+def users() -> None:
+    """Settings of one user."""
+
+
+@users_app.command("set")
+def set_user(
+    user: str,
+    *,
+    time_zone: Annotated[str, typer.Option(help="In which cadences are meant; '' for default.")],
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Set in which time zone a user's cadences are meant."""
+    from urllib.parse import quote
+
+    from supervisor.cli import shown
+
+    path = f"/internal/users/{quote(user, safe='')}/settings"
+    told = gateway_of(url, data_dir).call("PUT", path, content={"time_zone": time_zone or None})
+    shown.line_out(f"{user}: {told['time_zone'] or 'the time zone of the deployment'}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from supervisor import __version__
+    from supervisor.cli import shown
+
+    shown.line_out(__version__)

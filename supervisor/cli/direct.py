@@ -1,0 +1,158 @@
+"""Commands that look at the database themselves, since they are for when the node is not there."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import msgspec
+
+from state.store import embedded
+from state.store.connect import Access, Database
+from state.store.fleet import FleetStore
+from state.store.migrate import migrate, sql_script
+from state.store.snapshots import Key, Lease, SnapshotStore
+from supervisor.cli import shown
+from supervisor.cli.environment import settings_of
+from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
+from supervisor.cli.running import say
+from supervisor.service_key import read_secret
+from supervisor.settings import Settings
+
+LOG_OWNER = "mana_sync"
+SUPERVISOR = "mana_supervisor"
+USERS = 200
+RECORDS = 100
+
+
+def print_sql() -> None:
+    """The migrations as one script."""
+    sys.stdout.write(sql_script())
+
+
+def migrate_now(data_dir: str | None, database_url: str | None) -> None:
+    """Apply what is missing."""
+    settings = _settings(data_dir, database_url)
+    dsn, password = _owner(settings)
+    applied = asyncio.run(
+        _migrated(dsn, password, Path(settings.secrets_dir)),
+    )
+    shown.line_out(f"{len(applied)} migrations applied" if applied else "nothing to do")
+
+
+async def _migrated(dsn: str, password: str | None, secrets_dir: Path) -> list[str]:
+    try:
+        return await migrate(
+            dsn, secrets_dir=secrets_dir, password=password, progress=lambda line: say(f"  {line}")
+        )
+    except (OSError, TimeoutError) as exc:
+        raise Failure(f"the database does not answer: {type(exc).__name__}", UNREACHABLE) from exc
+
+
+def verify_snapshots(data_dir: str | None, database_url: str | None, *, as_json: bool) -> int:
+    """List the records whose snapshot differs from the log."""
+    found = asyncio.run(_verified(_settings(data_dir, database_url)))
+    if as_json:
+        shown.json_out({"ok": not found, "differ": found})
+    else:
+        for user, table, record in found:
+            shown.line_out(f"{user} {table}/{record}")
+        shown.line_out(f"{len(found)} records differ: mana snapshots rebuild" if found else "ok")
+    return FAILED if found else 0
+
+
+async def _verified(settings: Settings) -> list[Key]:
+    database = _database(settings)
+    try:
+        return await _differences(SnapshotStore(database, Lease("verify", 0)))
+    finally:
+        await database.close()
+
+
+async def _differences(store: SnapshotStore) -> list[Key]:
+    found: list[Key] = []
+    after: str | None = ""
+    while after is not None:
+        differ, after = await store.differences(after, USERS)
+        found += differ
+        if after:
+            say(f"  compared as far as {shown.shown(after)}")
+    return found
+
+
+def rebuild_snapshots(data_dir: str | None, database_url: str | None, *, as_json: bool) -> int:
+    """Replay what differs; a supervisor that runs meanwhile goes on folding in between."""
+    rebuilt, left = asyncio.run(_rebuilt(_settings(data_dir, database_url)))
+    if as_json:
+        shown.json_out({"ok": not left, "rebuilt": rebuilt, "differ": left})
+    else:
+        shown.line_out(f"{rebuilt} records rebuilt, {len(left)} still differ")
+    return FAILED if left else 0
+
+
+async def _rebuilt(settings: Settings) -> tuple[int, list[Key]]:
+    database = _database(settings)
+    rebuilt = 0
+    left: list[Key] = []
+    try:
+        shards = await FleetStore(database).shards()
+        if not shards:
+            raise Failure("no shard was ever taken here: start it once with mana up")
+        for shard in shards:
+            lease = Lease(shard.shard, shard.epoch, shard.bucket_lo, shard.bucket_hi)
+            store = SnapshotStore(database, lease)
+            differ = await _differences(store)
+            for first in range(0, len(differ), RECORDS):
+                await store.rebuild(differ[first : first + RECORDS])
+            rebuilt += len(differ)
+            left += await _differences(store) if differ else []
+    finally:
+        await database.close()
+    return rebuilt, left
+
+
+def examine(data_dir: str | None, database_url: str | None, *, as_json: bool) -> int:
+    """Every check of the doctor."""
+    from supervisor.doctor import examined  # noqa: PLC0415 - only this command needs it
+
+    settings = _settings(data_dir, database_url)
+    dsn, password = _owner(settings)
+    findings = asyncio.run(examined(dsn, password, settings))
+    rows = msgspec.to_builtins(findings)
+    is_ok = all(finding.ok for finding in findings)
+    if as_json:
+        shown.json_out({"ok": is_ok, "checks": rows})
+    else:
+        shown.table_out(shown.CHECKS, rows, "nothing to check")
+    return 0 if is_ok else FAILED
+
+
+def _settings(data_dir: str | None, database_url: str | None) -> Settings:
+    return settings_of({"MANA_DATA_DIR": data_dir, "SYNC_DATABASE_URL": database_url})
+
+
+def _owner(settings: Settings) -> tuple[str, str | None]:
+    """How to log in as the log's owner."""
+    if settings.database_url is not None:
+        path = settings.database_password_file
+        return settings.database_url, (
+            read_secret("MANA_DATABASE_PASSWORD_FILE", Path(path)) if path else None
+        )
+    server = _server(settings)
+    return server.dsn(LOG_OWNER), embedded.read_password(server.secret(LOG_OWNER))
+
+
+def _server(settings: Settings) -> embedded.Server:
+    server = embedded.status(Path(settings.data_dir))
+    if server is None:
+        raise Failure(
+            f"the embedded Postgres of {settings.data_dir} does not run: mana up", UNREACHABLE
+        )
+    return server
+
+
+def _database(settings: Settings) -> Database:
+    dsn = settings.database_url or _server(settings).dsn(SUPERVISOR)
+    password = Path(settings.secrets_dir, SUPERVISOR)
+    if not password.is_file():
+        raise Failure(f"there is no password {password}: run mana migrate", FAILED)
+    return Database(Access(dsn, SUPERVISOR, str(password), "mana-cli"), max_connections=2)

@@ -1,0 +1,166 @@
+"""`mana demo`: an installation of its own, eight missions of three people, what became of them."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from state.store import embedded
+from state.store.connect import Access, Database
+from state.store.sync_log import SyncLog
+from supervisor.cli import running
+from supervisor.cli.environment import node_environment
+from supervisor.cli.failures import FAILED, Failure
+from supervisor.cli.reaching import Gateway
+from supervisor.cli.shown import json_out
+from supervisor.demo_client import Change, DemoClient
+from supervisor.demo_facts import MissionFacts, Outcome, is_settled, mission_facts, outcome
+from supervisor.demo_shown import Stage
+from supervisor.demo_story import MISSIONS, RAN, pushes
+from supervisor.service_key import read_service_key
+from supervisor.settings import SECRET_VARIABLES, VARIABLES
+
+LOG_OWNER = "mana_sync"
+DUE_IN = timedelta(seconds=2)
+WARM_WITHIN_S = 15.0
+SETTLED_WITHIN_S = 40.0
+POLL_S = 0.15
+OWN_VARIABLES = {
+    *VARIABLES.values(),
+    *SECRET_VARIABLES,
+    "TICK_ENABLED",
+    "MANA_BUCKETS",
+    "POLICY_MODE",
+}
+AWAKE = {(mission.user, mission.agent) for mission in MISSIONS if mission.expected == RAN}
+SHORT = {
+    "PORT": "0",
+    "MANA_WARM_POOL": str(len(AWAKE)),
+    "TICK_INTERVAL_MS": "5000",
+    # Long enough that the two missions of one agent meet.
+    "MANA_REHEARSAL_LATENCY_MS": "300",
+}
+
+
+def run_demo(*, as_json: bool, keep: bool) -> int:
+    """The exit code; facts on stdout, progress on stderr."""
+    began = time.monotonic()
+    with _folder(keep=keep) as folder:
+        env, settings = node_environment({**SHORT, "MANA_DATA_DIR": str(folder)})
+        running.say("starting an installation of its own")
+        try:
+            node, _ = running.start(env, settings)
+            gateway = Gateway(node.url, read_service_key(settings))
+            result = asyncio.run(_performed(folder, gateway, Stage(is_quiet=as_json)))
+        finally:
+            running.stop(folder)
+    if as_json:
+        json_out(msgspec.to_builtins(result))
+    for reason in result.reasons:
+        running.say(f"not as it should be: {reason}")
+    running.say(f"the demo took {time.monotonic() - began:.0f} s")
+    return 0 if result.ok else FAILED
+
+
+async def _performed(folder: Path, gateway: Gateway, stage: Stage) -> Outcome:
+    server = embedded.status(folder)
+    if server is None:
+        raise Failure("the demo's Postgres is gone")
+    access = Access(server.dsn(LOG_OWNER), LOG_OWNER, str(server.secret(LOG_OWNER)), "mana-demo")
+    database = Database(access, max_connections=4)
+    try:
+        return await _Demo(gateway, SyncLog(database), stage).play()
+    finally:
+        await database.close()
+
+
+class _Demo:
+    """The clients, and what they see."""
+
+    def __init__(self, gateway: Gateway, log: SyncLog, stage: Stage) -> None:
+        self._gateway = gateway
+        self._clients = {mission.user: DemoClient(mission.user, log) for mission in MISSIONS}
+        self._stage = stage
+        self._pushed: dict[str, datetime] = {}
+        self._due = datetime.now(UTC)
+
+    async def play(self) -> Outcome:
+        """Push, watch, and show what is pulled."""
+        await self._warmed()
+        now = datetime.now(UTC)
+        self._due = now + DUE_IN
+        for push in pushes(now, self._due):
+            pushed = await self._clients[push.user].push(push.app, push.changes)
+            self._pushed.setdefault(push.user, pushed)
+        missions, quarantined = await self._watched()
+        result = outcome(missions, quarantined)
+        self._stage.rows({user: await self._pulled(user) for user in self._clients})
+        return result
+
+    async def _warmed(self) -> None:
+        """Give the pool a moment, so that the table shows how long a wake takes and not a start."""
+        running.say(f"warming {len(AWAKE)} processes")
+        give_up = time.monotonic() + WARM_WITHIN_S
+        while time.monotonic() < give_up:
+            told = await asyncio.to_thread(self._gateway.get, "/internal/status")
+            if (told["supervisor"] or {}).get("warm", 0) >= len(AWAKE):
+                return
+            await asyncio.sleep(POLL_S)
+
+    async def _watched(self) -> tuple[list[MissionFacts], int]:
+        """Look until everything is settled, or for 40 s."""
+        give_up = time.monotonic() + SETTLED_WITHIN_S
+        with self._stage.table() as show:
+            while True:
+                missions, quarantined = await self._seen()
+                show(missions, quarantined)
+                if is_settled(missions, quarantined) or time.monotonic() > give_up:
+                    return missions, quarantined
+                await asyncio.sleep(POLL_S)
+
+    async def _seen(self) -> tuple[list[MissionFacts], int]:
+        decisions, runs, quarantined = await asyncio.to_thread(self._asked)
+        pulled = {user: await self._pulled(user) for user in self._clients}
+        facts = [
+            mission_facts(
+                mission,
+                self._due,
+                self._pushed[mission.user],
+                decisions,
+                runs,
+                pulled[mission.user],
+            )
+            for mission in MISSIONS
+        ]
+        return facts, len(quarantined)
+
+    def _asked(self) -> tuple[list[dict[str, object]], ...]:
+        paths = ("/internal/decisions", "/internal/runs", "/internal/problems")
+        return tuple(self._gateway.items(path, {}, 200) for path in paths)
+
+    async def _pulled(self, user: str) -> list[Change]:
+        return await self._clients[user].pull("ai", "aiMissions")
+
+
+@contextmanager
+def _folder(*, keep: bool) -> Generator[Path]:
+    """A data directory for the demo alone; settings meant for another installation are gone."""
+    for name in OWN_VARIABLES:
+        os.environ.pop(name, None)
+    folder = Path(tempfile.mkdtemp(prefix="mana-demo-"))
+    if os.geteuid() == 0:
+        folder.chmod(0o711)  # Postgres runs as another account
+    try:
+        yield folder
+    finally:
+        if keep:
+            running.say(f"its data stays in {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,93 @@
+"""How the demo looks: a table that fills as missions wake, then the rows their owners pull."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from supervisor.demo_client import Change
+from supervisor.demo_facts import MissionFacts
+from supervisor.demo_story import MISSIONS, RAN, WAITED
+
+Show = Callable[[Sequence[MissionFacts], int], None]
+TITLES = {(mission.user, mission.id): mission.title for mission in MISSIONS}
+
+
+class Stage:
+    """Where it is shown: stdout, or stderr where stdout is for a program."""
+
+    def __init__(self, *, is_quiet: bool) -> None:
+        self._console = Console(stderr=is_quiet, highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = 180
+
+    @contextmanager
+    def table(self) -> Generator[Show]:
+        """A function that shows how things stand; each decision as a line where nobody looks on."""
+        if self._console.is_terminal:
+            with Live(console=self._console, refresh_per_second=8) as live:
+                yield lambda facts, quarantined: live.update(_table(facts, quarantined))
+            return
+        last: list[tuple[Sequence[MissionFacts], int]] = []
+
+        def show(facts: Sequence[MissionFacts], quarantined: int) -> None:
+            for line in _news(last[-1][0] if last else (), facts):
+                self._console.print(Text(line))
+            last[:] = [(facts, quarantined)]
+
+        yield show
+        if last:
+            self._console.print(_table(*last[-1]))
+
+    def rows(self, pulled: Mapping[str, Sequence[Change]]) -> None:
+        """What each person's client pulls."""
+        self._console.print(Text("\nThe rows as their owners' clients pull them:", "bold"))
+        for user, changes in pulled.items():
+            for change in changes:
+                text = msgspec.json.format(msgspec.json.encode(change), indent=0).decode()
+                self._console.print(Text.assemble((f"{user}  ", "bold"), text), overflow="fold")
+
+
+def _table(missions: Sequence[MissionFacts], quarantined: int) -> Table:
+    table = Table(
+        title="Eight missions of three people",
+        caption=f"{quarantined} row set aside: its data is no object" if quarantined else None,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("person", "agent", "mission", "decision", "why"):
+        table.add_column(name, overflow="fold")
+    for name in ("steps", "tokens", "woke after", "next run"):
+        table.add_column(name, justify="right")
+    for facts in missions:
+        table.add_row(*_cells(facts))
+    return table
+
+
+def _cells(facts: MissionFacts) -> list[Text]:
+    style = {RAN: "green", WAITED: "yellow", None: "dim"}.get(facts.decision, "magenta")
+    decision = " → ".join(facts.decisions) or "not due yet"
+    return [
+        Text(facts.user),
+        Text(facts.agent),
+        Text(TITLES[facts.user, facts.mission]),
+        Text(decision, style),
+        Text(facts.reason or ""),
+        Text(str(facts.steps) if facts.iterations else "—"),
+        Text(f"{facts.tokens:,}" if facts.tokens else "—"),
+        Text("—" if facts.wake_ms is None else f"{facts.wake_ms} ms"),
+        Text((facts.next_run_at or "—")[:16].replace("T", " ")),
+    ]
+
+
+def _news(before: Sequence[MissionFacts], now: Sequence[MissionFacts]) -> Iterator[str]:
+    """A line for each decision that is new."""
+    known = {(facts.user, facts.mission): len(facts.decisions) for facts in before}
+    for facts in now:
+        for decision in facts.decisions[known.get((facts.user, facts.mission), 0) :]:
+            why = f" ({facts.reason})" if facts.reason and decision != RAN else ""
+            yield f"  {facts.user}/{facts.agent} {facts.mission}: {decision}{why}"

@@ -1,0 +1,1 @@
+"""HTTP: health, metrics, the internal API and the operators' page."""

@@ -1,0 +1,69 @@
+"""The gateway as a Ray actor: serves HTTP from a thread of its own, one per node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from pathlib import Path
+
+from mana_actors.remote import SupervisorHandle
+from state.store.connect import Access, Database
+from state.store.fleet import FleetStore
+from supervisor.gateway.app import create_app
+from supervisor.gateway.contract import Deps
+from supervisor.gateway.serving import serve
+from supervisor.logs import configure_logging
+from supervisor.metrics import Metrics
+from supervisor.service_key import read_service_key
+from supervisor.settings import Settings
+
+log = logging.getLogger("mana.gateway")
+
+
+class GatewayActor:
+    """Starts listening in the background; `address` waits for that."""
+
+    def __init__(self, settings: bytes, dsn: str, supervisor: str, version: str) -> None:
+        self._settings = Settings.from_wire(settings)
+        self._dsn, self._supervisor, self._version = dsn, supervisor, version
+        self._listening = threading.Event()
+        self._url = ""
+        self._problem = ""
+        threading.Thread(target=self._serve, name="gateway", daemon=True).start()
+
+    def _serve(self) -> None:
+        configure_logging()
+        try:
+            asyncio.run(self._listen())
+        except Exception as exc:  # noqa: BLE001 - told to whoever asks for the address
+            self._problem = str(exc) or type(exc).__name__
+            self._listening.set()
+
+    async def _listen(self) -> None:
+        settings = self._settings
+        access = Access(
+            self._dsn,
+            "mana_gateway",
+            str(Path(settings.secrets_dir, "mana_gateway")),
+            "mana-gateway",
+        )
+        fleet = FleetStore(Database(access, max_connections=8))
+        deps = Deps(
+            fleet=fleet,
+            supervisor=SupervisorHandle(self._supervisor),
+            settings=settings,
+            version=self._version,
+            service_key=read_service_key(settings),
+            metrics=Metrics(),
+        )
+        serving = await serve(create_app(deps), settings.host, settings.port)
+        self._url = serving.url
+        self._listening.set()
+        log.info("gateway_listening url=%s", serving.url)
+        await asyncio.Event().wait()
+
+    def address(self) -> tuple[str, str]:
+        """Where it answers, or "" and one line on what kept it from listening."""
+        self._listening.wait()
+        return self._url, self._problem

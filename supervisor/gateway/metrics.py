@@ -1,0 +1,127 @@
+"""Metrics as Prometheus reads them: text format 0.0.4, every series labelled with the service."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from supervisor.metrics import INSTRUMENTS, Instrument, Snapshot
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "mana_ai_"
+SERVICE = {"service": "mana-ai"}
+_SERVICE_LABELS = ("service",)
+_SERVICE_VALUES = tuple(SERVICE.values())
+
+
+class _Spread(msgspec.Struct, frozen=True):
+    counts: list[int]
+    sum: float
+
+
+class _Report(msgspec.Struct, frozen=True):
+    """A snapshot as another process sent it, checked."""
+
+    counters: dict[str, dict[str, float]] = {}
+    gauges: dict[str, dict[str, float]] = {}
+    histograms: dict[str, dict[str, _Spread]] = {}
+
+
+class _Families:
+    """The collector prometheus_client asks for: our snapshots added up, then this process."""
+
+    def __init__(self, reports: list[_Report]) -> None:
+        self._reports = reports
+
+    def collect(self) -> Iterator[Metric]:
+        for instrument in INSTRUMENTS.values():
+            yield _family(instrument, self._reports)
+        for family in ProcessCollector(namespace=PREFIX.rstrip("_"), registry=None).collect():
+            family.samples = [
+                sample._replace(labels=SERVICE | sample.labels) for sample in family.samples
+            ]
+            yield family
+
+
+def render(snapshots: Iterable[Snapshot]) -> bytes:
+    """The text Prometheus reads: snapshots added up, malformed ones left out."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families([r for s in snapshots if (r := _report(s)) is not None]))
+    return generate_latest(registry)
+
+
+def _report(snapshot: Mapping[str, Any]) -> _Report | None:
+    try:
+        return msgspec.convert(snapshot, _Report)
+    except msgspec.ValidationError:
+        return None
+
+
+def _family(instrument: Instrument, reports: list[_Report]) -> Metric:
+    names = (*_SERVICE_LABELS, *instrument.labels)
+    match instrument.kind:
+        case "counter":
+            family = CounterMetricFamily(PREFIX + instrument.name, instrument.help, labels=names)
+            series = _numbers(instrument, [report.counters for report in reports])
+        case "gauge":
+            family = GaugeMetricFamily(PREFIX + instrument.name, instrument.help, labels=names)
+            series = _numbers(instrument, [report.gauges for report in reports])
+        case "histogram":
+            return _histogram(instrument, names, reports)
+    for values, number in series.items():
+        family.add_metric((*_SERVICE_VALUES, *values), number)
+    return family
+
+
+def _numbers(
+    instrument: Instrument, parts: list[dict[str, dict[str, float]]]
+) -> dict[tuple[str, ...], float]:
+    total: dict[tuple[str, ...], float] = {} if instrument.labels else {(): 0.0}
+    for part in parts:
+        for key, number in part.get(instrument.name, {}).items():
+            values = _values(instrument, key)
+            if values is not None:
+                total[values] = total.get(values, 0.0) + number
+    return total
+
+
+def _histogram(
+    instrument: Instrument, names: tuple[str, ...], reports: list[_Report]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(PREFIX + instrument.name, instrument.help, labels=names)
+    size = len(instrument.buckets) + 1
+    total: dict[tuple[str, ...], tuple[list[int], float]] = {}
+    if not instrument.labels:
+        total[()] = ([0] * size, 0.0)
+    for report in reports:
+        for key, spread in report.histograms.get(instrument.name, {}).items():
+            values = _values(instrument, key)
+            if values is None or len(spread.counts) != size:
+                continue
+            counts, seconds = total.get(values, ([0] * size, 0.0))
+            both = [a + b for a, b in zip(counts, spread.counts, strict=True)]
+            total[values] = (both, seconds + spread.sum)
+    for values, (counts, seconds) in total.items():
+        family.add_metric((*_SERVICE_VALUES, *values), _cumulative(instrument, counts), seconds)
+    return family
+
+
+def _cumulative(instrument: Instrument, counts: list[int]) -> list[tuple[str, float]]:
+    bounds = [*(f"{bound}" for bound in instrument.buckets), "+Inf"]
+    sums = [sum(counts[: place + 1]) for place in range(len(counts))]
+    return [(bound, float(number)) for bound, number in zip(bounds, sums, strict=True)]
+
+
+def _values(instrument: Instrument, key: str) -> tuple[str, ...] | None:
+    try:
+        values = msgspec.json.decode(key, type=tuple[str, ...])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return values if len(values) == len(instrument.labels) else None

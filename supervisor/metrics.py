@@ -1,0 +1,167 @@
+"""Counters, gauges and histograms as plain data (names of tick §13), without a library."""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+MAX_SERIES = 1000
+"""Label sets kept per metric; more are counted under `other`, so ids cannot eat the memory."""
+OTHER = "other"
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+class Instrument(msgspec.Struct, frozen=True):
+    """One metric: its name without `mana_ai_`, what it says, its labels and bucket bounds."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+_HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_TICK_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+_CALL_SECONDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_WAKE_SECONDS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0)
+_ROUNDS = (1.0, 2.0, 3.0, 4.0, 5.0)
+_TURNS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+_REQUEST = ("method", "path", "status")
+
+INSTRUMENTS = {
+    one.name: one
+    for one in (
+        Instrument("http_requests_total", "counter", "HTTP requests answered", _REQUEST),
+        Instrument(
+            "http_request_duration_seconds", "histogram", "Time to answer", _REQUEST, _HTTP_SECONDS
+        ),
+        Instrument("ticks_total", "counter", "Scans for due missions"),
+        Instrument("tick_duration_seconds", "histogram", "Time of a scan", (), _TICK_SECONDS),
+        Instrument("plans_produced_total", "counter", "Plans that came from the model"),
+        Instrument("plans_written_back_total", "counter", "Plans committed to the log"),
+        Instrument("parse_failures_total", "counter", "Planner failures"),
+        Instrument("mission_errors_total", "counter", "Runs that ended in an error"),
+        Instrument("research_jobs_submitted_total", "counter", "Research begun", ("provider",)),
+        Instrument("research_jobs_completed_total", "counter", "Research done", ("provider",)),
+        Instrument("research_jobs_failed_total", "counter", "Research failed", ("provider",)),
+        Instrument("research_jobs_pending_skips_total", "counter", "Runs waiting for research"),
+        Instrument(
+            "planner_request_duration_seconds",
+            "histogram",
+            "Time of a model call",
+            (),
+            _CALL_SECONDS,
+        ),
+        Instrument("snapshots_new_total", "counter", "Missions seen for the first time"),
+        Instrument("snapshots_updated_total", "counter", "Missions changed"),
+        Instrument("snapshot_rows_applied_total", "counter", "Log rows folded into missions"),
+        Instrument("decrypts_total", "counter", "Fields decrypted", ("table",)),
+        Instrument("grant_scope_violations_total", "counter", "Reads outside a grant", ("table",)),
+        Instrument("grant_skips_total", "counter", "Grants not used", ("reason",)),
+        Instrument("agent_decisions_total", "counter", "What the gate said", ("decision",)),
+        Instrument("tokens_used_total", "counter", "Tokens charged", ("agent_id",)),
+        Instrument("tool_calls_total", "counter", "Tool calls", ("tool", "policy", "outcome")),
+        Instrument("planner_rounds", "histogram", "Model calls of a run", (), _ROUNDS),
+        Instrument("provider_errors_total", "counter", "Model failures", ("provider", "kind")),
+        Instrument(
+            "reminders_emitted_total", "counter", "Reminders to the model", ("producer", "severity")
+        ),
+        Instrument("compactions_triggered_total", "counter", "Conversations compacted"),
+        Instrument("compacted_turns", "histogram", "Messages replaced", (), _TURNS),
+        # Ours.
+        Instrument("changes_quarantined_total", "counter", "Log rows set aside"),
+        Instrument("records_replayed_total", "counter", "Records read from the log again"),
+        Instrument("agents_woken_total", "counter", "Processes bound", ("source",)),
+        Instrument("wake_seconds", "histogram", "Due time to start of a run", (), _WAKE_SECONDS),
+        Instrument("agents_awake", "gauge", "Processes bound to an agent"),
+        Instrument("agents_warm", "gauge", "Processes ready to be bound"),
+        Instrument("runs_open", "gauge", "Runs under way"),
+    )
+}
+
+Labels = Mapping[str, str] | tuple[str, ...]
+"""By name, or in the instrument's order."""
+
+Series = dict[str, float]
+Snapshot = dict[str, dict[str, Any]]
+"""{"counters": {name: {labels: value}}, "gauges": ..., "histograms": {name: {labels: {...}}}}.
+
+`labels` is a JSON array of the label values in the instrument's order.
+"""
+
+
+class Spread(msgspec.Struct):
+    """Observations of one histogram series: a count per bucket (the last is +Inf) and their sum."""
+
+    counts: list[int]
+    sum: float = 0.0
+
+
+class Metrics:
+    """Counts in memory since this process began; a snapshot is plain data that crosses Ray."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, Series] = {}
+        self._spreads: dict[str, dict[str, Spread]] = {}
+
+    def inc(self, name: str, labels: Labels = (), n: float = 1) -> None:
+        """Add to a counter; a KeyError is a typing mistake in the caller."""
+        instrument = _instrument(name, "counter")
+        series = self._numbers.setdefault(name, {})
+        key = _key(instrument, labels, series)
+        series[key] = series.get(key, 0.0) + n
+
+    def set(self, name: str, value: float, labels: Labels = ()) -> None:
+        """Set a gauge."""
+        instrument = _instrument(name, "gauge")
+        series = self._numbers.setdefault(name, {})
+        series[_key(instrument, labels, series)] = value
+
+    def observe(self, name: str, value: float, labels: Labels = ()) -> None:
+        """Put a value into a histogram."""
+        instrument = _instrument(name, "histogram")
+        series = self._spreads.setdefault(name, {})
+        key = _key(instrument, labels, series)
+        spread = series.setdefault(key, Spread([0] * (len(instrument.buckets) + 1)))
+        spread.counts[bisect_left(instrument.buckets, value)] += 1
+        spread.sum += value
+
+    def snapshot(self) -> Snapshot:
+        """Everything counted so far."""
+        numbers: dict[str, dict[str, Any]] = {"counter": {}, "gauge": {}}
+        for name, series in self._numbers.items():
+            numbers[INSTRUMENTS[name].kind][name] = dict(series)
+        histograms = {
+            name: {key: {"counts": list(s.counts), "sum": s.sum} for key, s in series.items()}
+            for name, series in self._spreads.items()
+        }
+        return {
+            "counters": numbers["counter"],
+            "gauges": numbers["gauge"],
+            "histograms": histograms,
+        }
+
+
+def _instrument(name: str, kind: Kind) -> Instrument:
+    instrument = INSTRUMENTS[name]
+    if instrument.kind != kind:
+        raise KeyError(name)
+    return instrument
+
+
+def _key(instrument: Instrument, labels: Labels, series: Mapping[str, object]) -> str:
+    if len(labels) != len(instrument.labels):
+        raise KeyError(instrument.name, *labels)
+    if isinstance(labels, Mapping):
+        labels = tuple(labels[name] for name in instrument.labels)
+    key = _encoded(list(labels))
+    if key in series or len(series) < MAX_SERIES:
+        return key
+    return _encoded([OTHER] * len(instrument.labels))
+
+
+def _encoded(values: list[str]) -> str:
+    return msgspec.json.encode([v.encode("utf-8", "replace").decode() for v in values]).decode()

@@ -1,0 +1,280 @@
+"""Every setting of a node, read once from the environment (tick §1.1); a wrong one stops the start.
+
+No secret is ever a setting: keys and passwords are named by the files that hold them.
+"""
+
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from msgspec import Meta
+
+from state.store.embedded import data_root
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+AtLeastOne = Annotated[int, Meta(ge=1, le=1_000_000)]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+Millis = Annotated[int, Meta(ge=0, le=86_400_000)]
+SomeMillis = Annotated[int, Meta(ge=10, le=86_400_000)]
+Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
+
+MIN_LEASE_MS = 1000
+BUCKETS = 256
+
+
+class SettingsError(Exception):
+    """A variable has a value that cannot be; `str` is one line that names it."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(variable, problem)  # same args, so it survives pickling between actors
+        self.variable, self.problem = variable, problem
+
+    def __str__(self) -> str:
+        return f"{self.variable}: {self.problem}"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How this node runs; `VARIABLES` says which variable gives each field."""
+
+    data_dir: str  # absolute
+    secrets_dir: str  # absolute; files of mode 0600
+    port: Port = 3067  # 0 takes a free one
+    host: str = "127.0.0.1"
+    database_url: str | None = None  # None: the embedded Postgres; never holds a password
+    database_password_file: str | None = None
+    service_key_file: str | None = None  # None: <secrets_dir>/service_key, made in embedded mode
+    llm_url: str | None = None  # None: the built-in rehearsal model
+    llm_api_key_file: str | None = None
+    llm_model: str = "mana/reasoning"
+    rehearsal_latency_ms: Millis = 0
+    tick_interval_ms: SomeMillis = 60_000
+    tick_enabled: bool = True
+    shard: str = "0"
+    bucket_lo: int = 0  # buckets [lo, hi) of 256
+    bucket_hi: int = BUCKETS
+    agent_idle_s: Seconds = 900
+    agent_keep_awake: bool = False
+    agent_memory_mb: Annotated[int, Meta(ge=64)] | None = None  # None: half of the RAM
+    agents_awake_max: AtLeastOne | None = None
+    warm_pool: Count = 2
+    prepare_ahead_s: Seconds = 120
+    due_spread_s: Seconds = 0
+    lease_ms: Annotated[int, Meta(ge=MIN_LEASE_MS, le=3_600_000)] = 60_000
+    runs_max: AtLeastOne = 64
+    runs_per_user: AtLeastOne = 8
+    time_zone: str = "Europe/Berlin"
+    call_deadline_s: Annotated[float, Meta(gt=0, le=3600)] = 120
+    max_output_tokens: Tokens = 4096
+    bytes_per_token: Annotated[float, Meta(ge=1, le=16)] = 2
+    max_rounds: Annotated[int, Meta(ge=1, le=100)] = 5
+    run_attempts: Annotated[int, Meta(ge=1, le=100)] = 4
+    backoff_min_s: Seconds = 5
+    backoff_max_s: Seconds = 900
+    compact_max_ctx: Annotated[int, Meta(ge=0)] = 1_000_000  # 0: never compact
+    policy_mode: Literal["off", "log-only", "enforce"] = "enforce"
+    crash_at: str | None = None  # "<point>:<file>", for tests
+    ray_address: str | None = None  # None: a Ray of our own
+    fold_poll_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
+    metrics_open: bool = False  # True: /metrics asks for no key
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is the Postgres we start ourselves."""
+        return self.database_url is None
+
+    @property
+    def service_key_path(self) -> Path:
+        """The file that holds the service key."""
+        return Path(self.service_key_file or Path(self.secrets_dir, "service_key"))
+
+    def to_wire(self) -> bytes:
+        """JSON, for other processes."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_wire(cls, raw: bytes) -> Self:
+        """The settings another process wrote with `to_wire`."""
+        return msgspec.json.decode(raw, type=cls)
+
+
+VARIABLES = {
+    "port": "PORT",
+    "host": "MANA_HOST",
+    "data_dir": "MANA_DATA_DIR",
+    "secrets_dir": "MANA_SECRETS_DIR",
+    "database_url": "SYNC_DATABASE_URL",
+    "database_password_file": "MANA_DATABASE_PASSWORD_FILE",
+    "service_key_file": "MANA_SERVICE_KEY_FILE",
+    "llm_url": "MANA_LLM_URL",
+    "llm_api_key_file": "MANA_LLM_API_KEY_FILE",
+    "llm_model": "MANA_LLM_MODEL",
+    "rehearsal_latency_ms": "MANA_REHEARSAL_LATENCY_MS",
+    "tick_interval_ms": "TICK_INTERVAL_MS",
+    "shard": "MANA_SHARD",
+    "agent_idle_s": "MANA_AGENT_IDLE_S",
+    "agent_keep_awake": "MANA_AGENT_KEEP_AWAKE",
+    "agent_memory_mb": "MANA_AGENT_MEMORY_MB",
+    "agents_awake_max": "MANA_AGENTS_AWAKE_MAX",
+    "warm_pool": "MANA_WARM_POOL",
+    "prepare_ahead_s": "MANA_PREPARE_AHEAD_S",
+    "due_spread_s": "MANA_DUE_SPREAD_S",
+    "lease_ms": "MANA_LEASE_MS",
+    "runs_max": "MANA_RUNS_MAX",
+    "runs_per_user": "MANA_RUNS_PER_USER",
+    "time_zone": "MANA_TIME_ZONE",
+    "call_deadline_s": "MANA_CALL_DEADLINE_S",
+    "max_output_tokens": "MANA_MAX_OUTPUT_TOKENS",
+    "bytes_per_token": "MANA_BYTES_PER_TOKEN",
+    "max_rounds": "MANA_MAX_ROUNDS",
+    "run_attempts": "MANA_RUN_ATTEMPTS",
+    "backoff_min_s": "MANA_BACKOFF_MIN_S",
+    "backoff_max_s": "MANA_BACKOFF_MAX_S",
+    "compact_max_ctx": "MANA_AI_COMPACT_MAX_CTX",
+    "crash_at": "MANA_CRASH_AT",
+    "ray_address": "MANA_RAY_ADDRESS",
+    "fold_poll_ms": "MANA_FOLD_POLL_MS",
+    "metrics_open": "MANA_METRICS_OPEN",
+}
+"""Field to variable; TICK_ENABLED, MANA_BUCKETS and POLICY_MODE have readers of their own."""
+
+SECRET_VARIABLES = {
+    "MANA_SERVICE_KEY": "MANA_SERVICE_KEY_FILE",
+    "MANA_LLM_API_KEY": "MANA_LLM_API_KEY_FILE",
+}
+"""Variables that would hold a secret, and those that name its file instead."""
+
+
+def read_settings(env: Mapping[str, str], *, serves: bool = True) -> Settings:
+    """The settings an environment gives; raises SettingsError for the first that is wrong.
+
+    `serves` is false for commands that only look at the database and need no service key.
+    """
+    for variable, instead in SECRET_VARIABLES.items():
+        if variable in env:
+            raise SettingsError(variable, f"put the secret into a file and name it in {instead}")
+    types = typing.get_type_hints(Settings, include_extras=True)
+    given: dict[str, Any] = {
+        field: _converted(variable, env[variable], types[field])
+        for field, variable in VARIABLES.items()
+        if variable in env
+    }
+    data_dir = Path(given.get("data_dir") or data_root()).absolute()
+    given["data_dir"] = str(data_dir)
+    given["secrets_dir"] = str(Path(given.get("secrets_dir") or data_dir / "secrets").absolute())
+    given["tick_enabled"] = env.get("TICK_ENABLED") != "false"
+    given["policy_mode"] = _policy_mode(env.get("POLICY_MODE", "enforce"))
+    given["bucket_lo"], given["bucket_hi"] = _buckets(env.get("MANA_BUCKETS", "0-255"))
+    settings = Settings(**given)
+    _check(settings)
+    if serves:
+        _check_key(settings)
+    return settings
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """A database address without its password, and the password if it held one."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url, None
+    user, _, _ = parts.netloc.rpartition("@")[0].partition(":")
+    netloc = f"{user}@{parts.netloc.rpartition('@')[2]}"
+    return urlunsplit(parts._replace(netloc=netloc)), unquote(parts.password)
+
+
+def _converted(variable: str, text: str, kind: object) -> object:
+    if not text.strip():
+        raise SettingsError(variable, "is empty; give it a value or leave it out")
+    if "\0" in text:
+        raise SettingsError(variable, "holds a NUL character")
+    try:
+        value = msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError as exc:
+        expected = str(exc).partition(",")[0].replace("`", "").replace("Expected", "expected")
+        raise SettingsError(variable, f"{expected}, got {text[:60]!r}") from exc
+    if value is None:  # the word "null"
+        raise SettingsError(variable, f"expected a value, got {text[:60]!r}")
+    return value
+
+
+def _policy_mode(text: str) -> str:
+    mode = text.lower()
+    if mode not in ("off", "log-only", "enforce"):
+        raise SettingsError("POLICY_MODE", f"expected off, log-only or enforce, got {text[:60]!r}")
+    return mode
+
+
+def _buckets(text: str) -> tuple[int, int]:
+    """What "0-127" means: (0, 128)."""
+    first, dash, last = text.partition("-")
+    if not (dash and first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+        raise SettingsError("MANA_BUCKETS", f"expected FIRST-LAST, as 0-255, got {text[:60]!r}")
+    lo, hi = int(first[:6]), int(last[:6]) + 1
+    if not lo < hi <= BUCKETS:
+        raise SettingsError(
+            "MANA_BUCKETS", f"expected numbers from 0 to 255 in order, got {text!r}"
+        )
+    return lo, hi
+
+
+def _check(settings: Settings) -> None:
+    """What one field alone cannot say."""
+    if settings.database_url is not None:
+        _check_database(settings.database_url)
+    if settings.llm_url is not None:
+        _check_url("MANA_LLM_URL", settings.llm_url, ("http", "https"))
+    if settings.backoff_max_s < settings.backoff_min_s:
+        raise SettingsError("MANA_BACKOFF_MAX_S", "is less than MANA_BACKOFF_MIN_S")
+    if settings.crash_at is not None and not all(settings.crash_at.partition(":")):
+        raise SettingsError("MANA_CRASH_AT", f"expected POINT:FILE, got {settings.crash_at!r}")
+    if len(settings.shard) > 64 or not settings.shard.replace("-", "").isalnum():
+        raise SettingsError("MANA_SHARD", "expected up to 64 letters, digits or dashes")
+    if not is_time_zone(settings.time_zone):
+        raise SettingsError("MANA_TIME_ZONE", f"{settings.time_zone[:60]!r} is not an IANA zone")
+    _check_files(settings)
+
+
+def is_time_zone(name: str) -> bool:
+    """Whether this is the name of an IANA time zone."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder
+        return False
+    return True
+
+
+def _check_files(settings: Settings) -> None:
+    for field in ("database_password_file", "service_key_file", "llm_api_key_file"):
+        path = getattr(settings, field)
+        if path is not None and not Path(path).is_file():
+            raise SettingsError(VARIABLES[field], f"there is no file {path}")
+
+
+def _check_key(settings: Settings) -> None:
+    if not settings.is_embedded and not settings.service_key_path.is_file():
+        problem = "name a file with the service key; only the embedded mode makes one"
+        raise SettingsError("MANA_SERVICE_KEY_FILE", problem)
+
+
+def _check_database(url: str) -> None:
+    parts = _check_url("SYNC_DATABASE_URL", url, ("postgresql", "postgres"))
+    if parts.password is not None or "password=" in parts.query:
+        problem = "holds a password; put that into a file named by MANA_DATABASE_PASSWORD_FILE"
+        raise SettingsError("SYNC_DATABASE_URL", problem)
+
+
+def _check_url(variable: str, url: str, schemes: tuple[str, ...]) -> SplitResult:
+    """The parts of a URL; the error never shows it, since it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in schemes and bool(parts.hostname or "host=" in parts.query)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        usable, parts = False, SplitResult("", "", "", "", "")
+    if not usable:
+        raise SettingsError(variable, f"expected an address that begins with {schemes[0]}://")
+    return parts

@@ -1,0 +1,90 @@
+"""What is due now and then: beat, refill the pool, let idle agents sleep, charge holds, sweep."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from state.errors import StateError
+from state.store.snapshots import StoodDown
+from supervisor.memory import awake_memory_bytes
+from supervisor.placement import TYPICAL_AGENT_BYTES
+
+if TYPE_CHECKING:
+    from supervisor.supervision import Shard, Supervision
+
+log = logging.getLogger("mana.supervisor")
+
+EVERY_S = 2.0
+_SWEEPING_S = 0.05
+
+
+async def upkeep(it: Supervision) -> None:
+    """Go on until cancelled; a failed round is repeated whole by the next."""
+    while not it.has_stood_down:
+        sweeping = False
+        try:
+            sweeping = await _round(it)
+        except StoodDown as exc:
+            it.stand_down(str(exc))
+        except StateError as exc:
+            log.warning("upkeep_failed error=%s", exc)
+        except Exception:  # upkeep outlives a bad round
+            log.exception("upkeep_broken")
+        await asyncio.sleep(_SWEEPING_S if sweeping else EVERY_S)
+
+
+async def _round(it: Supervision) -> bool:
+    """One round; True while a sweep is under way, so that it goes on at once."""
+    shard = it.shard
+    if shard is None:
+        return False
+    await it.beat()
+    await _refill(it, shard)
+    await shard.placement.greet_all()
+    await _end_stopped(it, shard)
+    await _let_idle_sleep(it, shard)
+    await it.schedule.charge_expired_holds()
+    it.feed_waiting = await it.schedule.feed_backlog(shard.lease)
+    sweeping = await shard.reconciler.step()
+    it.metrics.set("agents_awake", len(shard.placement.awake))
+    it.metrics.set("agents_warm", shard.placement.warm)
+    it.metrics.set("runs_open", shard.ordering.count)
+    return sweeping
+
+
+async def _refill(it: Supervision, shard: Shard) -> None:
+    """Warm processes for the pool, and for the agents that fall due soon."""
+    if it.is_draining:
+        return
+    settings = it.settings
+    soon = await it.schedule.agents_due_soon(shard.lease, settings.prepare_ahead_s)
+    asleep = max(0, soon - len(shard.placement.awake))
+    free = max(0, awake_memory_bytes(settings) - shard.placement.memory_bytes)
+    most = min(free // TYPICAL_AGENT_BYTES, settings.runs_max)
+    if settings.agents_awake_max is not None:
+        most = min(most, settings.agents_awake_max)
+    shard.placement.refill(max(settings.warm_pool, min(settings.warm_pool + asleep, most)))
+
+
+async def _end_stopped(it: Supervision, shard: Shard) -> None:
+    """End what neither answers nor renews a lease; a process that renews is only busy (F4)."""
+    silent = shard.placement.silent
+    if not silent:
+        return
+    renewing = set(await it.schedule.live_holders())
+    for agent in silent:
+        if agent.process.name not in renewing:
+            log.warning("agent_stopped agent=%s/%s process=%s", *agent.pair, agent.process.name)
+            agent.process.kill()
+
+
+async def _let_idle_sleep(it: Supervision, shard: Shard) -> None:
+    """End processes that nobody used for a while, and those of an older release at once."""
+    now = asyncio.get_running_loop().time()
+    for agent in shard.placement.idle(shard.ordering.busy):
+        is_old = agent.release not in ("", it.release)
+        is_unused = now - agent.used_at >= it.settings.agent_idle_s
+        if is_old or (is_unused and not it.settings.agent_keep_awake):
+            await shard.placement.put_to_sleep(agent)

@@ -1,0 +1,1 @@
+"""The second specification: each test is named after the promise it checks."""

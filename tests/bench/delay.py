@@ -1,0 +1,67 @@
+"""From a client's commit to its run, on a whole node with the agent awake."""
+
+import asyncio
+import math
+from datetime import UTC, datetime, timedelta
+
+from tests.bench.figures import Figure, Say, percentile
+from tests.bench.ground import Ground, ground, sql
+from tests.fake_provider import FakeProvider
+from tests.node import NodeProcess
+
+POLL_MS = 50.0  # MANA_FOLD_POLL_MS
+USER = 1
+_WITHIN_S = 60.0
+
+
+async def measure(say: Say, *, quick: bool) -> list[Figure]:
+    """One mission after the other, each due as it is written, at varied phases of the poll."""
+    times = 20 if quick else 100
+    with FakeProvider() as model:
+        async with ground(say) as made:
+            say("starting a node")
+            node = NodeProcess(made.database, model.url, MANA_WARM_POOL="1")
+            try:
+                await asyncio.to_thread(node.start)
+                await made.agents(USER)
+                delays = await _delays(say, made, times)
+            finally:
+                await asyncio.to_thread(node.close)
+    return [
+        _figure("p50", percentile(delays, 0.5)),
+        _figure("p99", percentile(delays, 0.99)),
+    ]
+
+
+def _figure(what: str, value: float) -> Figure:
+    return Figure(
+        name=f"commit to run opened, agent awake, {what}",
+        value=value,
+        unit="ms",
+        beside="the interval of the fold's poll",
+        other=POLL_MS,
+        ratio=value / POLL_MS,
+    )
+
+
+async def _delays(say: Say, ground: Ground, times: int) -> list[float]:
+    await _delay(ground, "wakes")
+    await _delay(ground, "wakes-again")
+    say(f"{times} missions")
+    delays: list[float] = []
+    for number in range(times):
+        await asyncio.sleep(0.1 + math.modf(number * 0.618)[0] * POLL_MS / 1000)
+        delays.append(await _delay(ground, f"m{number}-"))
+    return delays
+
+
+async def _delay(ground: Ground, prefix: str) -> float:
+    """Milliseconds from the commit of one mission to its run row; waits for the run's end."""
+    await ground.missions(prefix, USER, 1, datetime.now(UTC) - timedelta(milliseconds=1))
+    committed: datetime = datetime.now(UTC)
+    async with asyncio.timeout(_WITHIN_S):
+        while True:
+            row = await ground.sql.fetchrow(sql("run"), "u1", f"{prefix}1-1")
+            if row is not None and row["state"] == "committed":
+                return (row["opened_at"] - committed) / timedelta(milliseconds=1)
+            await asyncio.sleep(0.02)

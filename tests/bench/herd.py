@@ -1,0 +1,87 @@
+"""Sixty missions due in one instant: thirty awake agents, then thirty that sleep."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+from tests.bench.figures import Figure, Say, median
+from tests.bench.ground import Ground, ground, sql
+from tests.bench.local_ray import answer, local_ray, new_bare
+from tests.fake_provider import Entry, FakeProvider
+from tests.node import NodeProcess
+
+AGENTS, EACH, MODEL_S = 30, 2, 1.0
+AHEAD_S = 4.0
+_WITHIN_S = 240.0
+
+
+async def measure(say: Say, *, quick: bool) -> list[Figure]:
+    """First from cold, since that wakes the agents for the rounds after it."""
+    rounds = 1 if quick else 3
+    slow: Entry = {"content": "fertig", "usage": [40, 10], "delay_s": MODEL_S}
+    with FakeProvider([slow] * (AGENTS * EACH * (rounds + 2))) as model:
+        async with ground(say) as made:
+            say("starting a node without a warm pool")
+            node = NodeProcess(
+                made.database, model.url, MANA_WARM_POOL="0", MANA_PREPARE_AHEAD_S="0"
+            )
+            try:
+                await asyncio.to_thread(node.start)
+                cold, awake = await _herds(say, made, rounds)
+                say(f"most model calls at once: {model.most_in_flight}")
+            finally:
+                await asyncio.to_thread(node.close)
+    floor = await _floor(say)
+    ideal = EACH * MODEL_S  # an agent runs one mission at a time, all agents at once
+    missions = f"{AGENTS * EACH} due missions of {AGENTS}"
+    return [
+        _figure(f"herd: {missions} awake agents", median(awake), "the ideal", ideal),
+        _figure(f"herd: {missions} sleeping agents", cold, "the ideal", ideal),
+        _figure(
+            f"herd: {missions} sleeping agents",
+            cold,
+            f"creation of {AGENTS} bare Ray actors, then the ideal",
+            floor + ideal,
+        ),
+    ]
+
+
+def _figure(name: str, value: float, beside: str, other: float) -> Figure:
+    return Figure(name=name, value=value, unit="s", beside=beside, other=other, ratio=value / other)
+
+
+async def _herds(say: Say, ground: Ground, rounds: int) -> tuple[float, list[float]]:
+    await ground.agents(AGENTS)
+    say(f"{AGENTS} agents asleep")
+    cold = await _herd(say, ground, "cold")
+    awake: list[float] = []
+    for number in range(rounds):
+        say(f"{AGENTS} agents awake, round {number + 1} of {rounds}")
+        awake.append(await _herd(say, ground, f"awake{number}x"))
+    return cold, awake
+
+
+async def _herd(say: Say, ground: Ground, prefix: str) -> float:
+    """Seconds from the instant at which all fall due to the end of the last run."""
+    due = datetime.now(UTC) + timedelta(seconds=AHEAD_S)
+    due = due.replace(microsecond=due.microsecond // 1000 * 1000)
+    await ground.missions(prefix, AGENTS, EACH, due)
+    async with asyncio.timeout(_WITHIN_S):
+        while True:
+            await asyncio.sleep(0.5)
+            row = await ground.sql.fetchrow(sql("herd"), prefix)
+            if row is not None and row["runs"] == AGENTS * EACH and not row["unfinished"]:
+                break
+    took = (row["last"] - due).total_seconds()
+    first = (row["first"] - due) / timedelta(milliseconds=1)
+    say(f"{took:.2f} s; the first opened after {first:.0f} ms; {row['calls']} model calls")
+    return took
+
+
+async def _floor(say: Say) -> float:
+    """Seconds until so many bare actors, created at once, have answered."""
+    async with local_ray(say):
+        say(f"creating {AGENTS} bare actors at once")
+        began = time.perf_counter()
+        await asyncio.gather(*(answer(new_bare().tell.remote(b"")) for _ in range(AGENTS)))
+        return time.perf_counter() - began

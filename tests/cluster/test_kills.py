@@ -1,0 +1,78 @@
+"""SIGKILL at every named step: one plan for each occurrence, at most one extra call (P1, P10)."""
+
+import pytest
+
+from tests.fake_provider import Entry
+from tests.faults.invariants import wait_until_quiet
+from tests.faults.scene import Scene
+from tests.node import AGENT_POINTS, SUPERVISOR_POINTS, wait_for
+
+SLOW: Entry = {"content": "fertig", "usage": [10, 5], "delay_s": 3}
+
+
+@pytest.mark.parametrize("point", AGENT_POINTS)
+def test_agent_killed_at_any_step_leaves_exactly_one_iteration(scene: Scene, point: str) -> None:
+    scene.node.arm(point)
+    mission = scene.push("agent-kill")
+    run = scene.wait_served(mission)
+    assert not scene.node.is_armed(point)
+    assert run["attempt"] == (1 if point in ("after_gate", "after_commit_before_reply") else 2)
+    scene.assert_one_plan(mission, most_calls=2 if point == "after_answer" else 1)
+    scene.check()
+
+
+@pytest.mark.parametrize("point", SUPERVISOR_POINTS)
+def test_supervisor_killed_at_any_step_loses_no_change_and_doubles_no_run(
+    scene: Scene, point: str
+) -> None:
+    before = scene.node.supervisor()
+    slow = scene.push("in-flight", SLOW)
+    scene.wait_for_call(slow)
+    process = scene.node.awake()[slow.pair]
+    scene.node.arm(point)
+    quick = scene.push("supervisor-kill")
+    wait_for(lambda: not scene.node.is_armed(point), f"a supervisor at {point}")
+    scene.wait_served(slow)
+    scene.wait_served(quick)
+    scene.assert_one_plan(slow)
+    scene.assert_one_plan(quick)
+    assert scene.node.supervisor() != before
+    assert scene.node.awake()[slow.pair] == process, "the run in flight kept its process"
+    scene.check(succeeded=2)
+
+
+def test_a_new_supervisor_adopts_the_agents_that_are_awake(scene: Scene) -> None:
+    first = scene.push("adopted")
+    scene.wait_served(first)
+    process = scene.node.awake()[first.pair]
+    scene.node.arm("before_fold")
+    second = scene.push("adopted", user=first.user)
+    scene.wait_served(second)
+    assert not scene.node.is_armed("before_fold")
+    assert scene.node.awake()[first.pair] == process
+    holders = {run["holder"] for mission in (first, second) for run in scene.runs(mission)}
+    assert holders == {process.process}
+    scene.check(succeeded=2)
+
+
+def test_an_agent_that_dies_on_every_run_ends_in_a_visible_failure(scene: Scene) -> None:
+    """It is not tried for ever: the owner sees it, and the mission moves on (F23)."""
+    scene.node.arm("before_model_call")
+    mission = scene.push("poison")
+
+    def failed() -> bool:
+        scene.node.arm("before_model_call")  # each process that takes the run dies of it
+        return any(run["state"] == "failed" for run in scene.runs(mission))
+
+    wait_for(failed, "a failed run", 60)
+    scene.node.disarm()
+    wait_until_quiet(scene.database)
+    (run,) = scene.runs(mission)
+    assert run["attempt"] == 5, "four tries, and the one that gave up"
+    (iteration,) = scene.snapshot(mission)["record"]["iterations"]
+    assert iteration["overallStatus"] == "failed"
+    assert "process died" in run["reason"]
+    assert scene.calls(mission) == 0
+    neighbour = scene.push("neighbour")
+    scene.wait_served(neighbour)
+    scene.check()

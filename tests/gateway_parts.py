@@ -1,0 +1,90 @@
+"""A gateway on a test database, with a supervisor that says what the test wants."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+from state.store.connect import Access
+from state.store.connect import Database as Connections
+from state.store.fleet import FleetStore
+from supervisor.gateway.app import create_app
+from supervisor.gateway.contract import Deps
+from supervisor.metrics import Metrics
+from supervisor.settings import Settings
+from tests.postgres import Database
+
+KEY = "a-service-key-for-tests"
+STATS: dict[str, Any] = {
+    "scannedAt": "2026-04-26T10:00:00.000Z",
+    "dueMissionCount": 2,
+    "plansProduced": 1,
+    "plansWrittenBack": 1,
+    "parseFailures": 0,
+    "errors": [],
+}
+
+
+class FakeSupervisor:
+    """Answers at once; `report` is what its tick reports, `dead` makes every call raise."""
+
+    def __init__(self) -> None:
+        self.metered = Metrics()
+        self.report: dict[str, Any] = {"id": "t1", "state": "done", "stats": STATS}
+        self.dead = False
+        self.ticks = 0
+
+    async def tick(self) -> str:
+        self._check()
+        self.ticks += 1
+        return "t1"
+
+    async def tick_status(self, tick_id: str) -> dict[str, Any] | None:
+        self._check()
+        return self.report if tick_id == self.report["id"] else None
+
+    async def status(self) -> dict[str, Any]:
+        self._check()
+        return {"awake": [{"user": "u1"}] * 3, "warm": 1, "feed_waiting": 0}
+
+    async def metrics(self) -> dict[str, Any]:
+        self._check()
+        return self.metered.snapshot()
+
+    def _check(self) -> None:
+        if self.dead:
+            raise ConnectionError("actor died")
+
+
+def fleet_of(database: Database) -> FleetStore:
+    """The fleet of a test database, as the gateway's own role."""
+    role = "mana_gateway"
+    access = Access(database.dsn(role), role, str(database.password_file(role)))
+    return FleetStore(Connections(access, max_connections=4))
+
+
+def settings_for(folder: Path, **more: Any) -> Settings:
+    """Settings of an embedded node in a folder."""
+    return Settings(data_dir=str(folder), secrets_dir=str(folder / "secrets"), **more)
+
+
+def app_of(fleet: FleetStore, supervisor: FakeSupervisor, folder: Path, **settings: Any) -> ASGIApp:
+    """The gateway's app."""
+    return create_app(
+        Deps(
+            fleet=fleet,
+            supervisor=supervisor,
+            settings=settings_for(folder, **settings),
+            version="1.2.3",
+            service_key=KEY,
+            metrics=Metrics(),
+        )
+    )
+
+
+def client_of(app: ASGIApp, *, key: str | None = KEY) -> httpx.AsyncClient:
+    """A client of the app without a socket; server errors come back as answers."""
+    headers = {} if key is None else {"X-Service-Key": key}
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)

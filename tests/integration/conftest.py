@@ -1,0 +1,1 @@
+"""Integration tests use real Postgres servers; tests/conftest.py says which."""

@@ -1,0 +1,215 @@
+"""No model call is started over its owner's cap, and each is charged once (P5)."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mana_actors.messages import Order, Report
+from tests.integration.support import DONE, PLAN, World, open_world, until
+from tests.postgres import Database
+
+MANA = ("u1", "legacy:ai-default")
+HOLDS = "SELECT tokens FROM mana_ai.token_holds"
+NO_LOCK = """
+CREATE OR REPLACE FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN END $$
+"""
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncGenerator[World]:
+    async with open_world(database) as opened:
+        yield opened
+
+
+async def hold_of_one_call(world: World) -> int:
+    """What one call of these missions holds, learnt without a cap from a mission of its own."""
+    client = await world.client("probe")
+    await client.mission("m0")
+    await world.driver.fold_all()
+    world.provider.hold()
+    running = asyncio.create_task(
+        (await world.driver.runner(("probe", MANA[1]))).run(Order("m0", 0))
+    )
+    await asyncio.to_thread(world.provider.wait_for_requests, 1)
+    size = await world.value(HOLDS)
+    running.cancel()
+    await asyncio.wait([running])
+    world.provider.release()
+    await world.sql("DELETE FROM mana_ai.token_holds")
+    return int(size)
+
+
+async def race(world: World, missions: int, cap: int) -> list[Report]:
+    """Missions of one agent that ask for their first call at once, answers held back."""
+    client = await world.client()
+    await client.agent(maxConcurrentMissions=missions, maxTokensPerDay=cap)
+    for number in range(missions):
+        await client.mission(f"m{number}")
+    await world.driver.fold_all()
+    asked = len(world.provider.requests)
+    world.provider.hold()
+    runs = [asyncio.create_task(world.run(f"m{number}")) for number in range(missions)]
+
+    async def all_decided() -> bool:
+        over = sum(task.done() for task in runs)
+        return over + len(world.provider.requests) - asked == missions
+
+    await until(all_decided, 30)
+    world.provider.release()
+    return list(await asyncio.gather(*runs))
+
+
+async def test_twenty_racing_missions_start_no_call_over_the_cap(world: World):
+    hold = await hold_of_one_call(world)
+    cap = hold * 5 + hold // 2
+    reports = await race(world, 20, cap)
+    outcomes = [report.outcome for report in reports]
+    assert outcomes.count("ran") == 5
+    assert outcomes.count("waiting") == 15
+    assert {r.decision for r in reports if r.outcome == "waiting"} == {"skipped-budget"}
+    assert len(world.provider.requests) == 1 + 5
+    assert await world.value("SELECT count(*) FROM mana_ai.token_holds") == 0
+
+
+async def test_without_the_ledgers_lock_the_cap_is_overrun(world: World):
+    hold = await hold_of_one_call(world)
+    # A check that is slower than its neighbour's insert, and no lock that keeps them apart.
+    await world.sql(NO_LOCK)
+    await world.sql(
+        "CREATE OR REPLACE FUNCTION mana_ai.charge_expired_holds(p_user text, p_agent text)"
+        " RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp"
+        " BEGIN ATOMIC SELECT; END"
+    )
+    await world.sql(
+        "CREATE FUNCTION mana_ai.dawdle() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$"
+    )
+    await world.sql(
+        "CREATE TRIGGER dawdle BEFORE INSERT ON mana_ai.token_holds"
+        " FOR EACH ROW EXECUTE FUNCTION mana_ai.dawdle()"
+    )
+    await race(world, 4, hold)
+    assert len(world.provider.requests) > 1 + 1
+
+
+async def test_missions_that_waited_for_holds_run_once_these_are_settled(world: World):
+    hold = await hold_of_one_call(world)
+    reports = await race(world, 3, hold + hold // 2)
+    assert sorted(report.outcome for report in reports) == ["ran", "waiting", "waiting"]
+    for run in await world.runs():
+        if run["state"] == "waiting":
+            assert run["waiting_for"] == "budget"
+            assert run["not_before"] < datetime.now(UTC) + timedelta(seconds=30)
+
+
+async def test_a_cap_of_zero_asks_nobody(world: World):
+    client = await world.client()
+    await client.agent(maxTokensPerDay=0)
+    await client.mission()
+    assert (await world.driver.tick())[1] == []
+    assert world.driver.decisions == {"skipped-budget": 1}
+    assert (await world.snapshot())["wake_at"] is None
+    await client.edit("legacy:ai-default", table="agents", maxTokensPerDay=100_000)
+    assert len((await world.driver.tick())[1]) == 1
+
+
+async def test_a_used_up_budget_is_looked_at_when_it_returns(world: World):
+    client = await world.client()
+    await client.agent(maxTokensPerDay=120)
+    await client.mission()
+    await world.driver.fold_all()
+    await world.sql(
+        "INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, ts)"
+        " VALUES ('u1', 'legacy:ai-default', 'x', 200, clock_timestamp() - interval '23 hours')"
+    )
+    assert (await world.driver.tick())[1] == []
+    wake = (await world.snapshot())["wake_at"]
+    assert timedelta(minutes=59) < wake - datetime.now(UTC) <= timedelta(minutes=60)
+
+
+async def test_a_plan_that_runs_out_of_room_keeps_what_it_has(world: World):
+    hold = await hold_of_one_call(world)
+    client = await world.client()
+    await client.agent(maxTokensPerDay=hold + 90)
+    await client.mission()
+    await world.driver.fold_all()
+    world.provider.script = [DONE, {**PLAN, "usage": [hold, 1]}]
+    report = await world.run()
+    assert (report.outcome, report.steps) == ("ran", 1)
+    assert report.reason == "plan cut short: budget"
+    assert len(world.provider.requests) == 1 + 1
+
+
+async def in_flight(world: World) -> asyncio.Task[Report]:
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    world.provider.hold()
+    running = asyncio.create_task(world.run())
+    await asyncio.to_thread(world.provider.wait_for_requests, 1)
+    return running
+
+
+async def test_a_hold_past_its_deadline_is_charged_whole_and_once(world: World):
+    running = await in_flight(world)
+    hold = await world.value(HOLDS)
+    await world.sql("UPDATE mana_ai.token_holds SET deadline = clock_timestamp()")
+    assert await world.driver.schedule.charge_expired_holds() == 1
+    assert await world.driver.schedule.charge_expired_holds() == 0
+    world.provider.script = [DONE]
+    world.provider.release()
+    assert (await running).outcome == "ran"
+    assert await world.spent() == [hold]
+
+
+async def test_an_answer_without_usage_is_charged_at_its_hold(world: World):
+    running = await in_flight(world)
+    hold = await world.value(HOLDS)
+    world.provider.release()
+    report = await running
+    assert (await world.spent(), report.tokens) == ([hold], hold)
+    assert await world.value("SELECT basis FROM mana_ai.token_usage") == "hold"
+
+
+async def test_more_usage_than_was_held_is_charged_as_reported(world: World):
+    world.provider.script = [{**DONE, "usage": [90_000, 10]}]
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    assert (await world.run()).outcome == "ran"
+    assert await world.spent() == [90_010]
+
+
+@pytest.mark.parametrize(
+    ("entry", "charged"),
+    [
+        ({"status": 500}, False),
+        ({"status": 429}, False),
+        ({"close": "body"}, True),
+        ({"half": True}, True),
+    ],
+)
+async def test_a_call_that_may_have_cost_something_is_charged(
+    world: World, entry: dict[str, object], charged: bool
+):
+    world.provider.script = [entry]
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    assert (await world.run()).outcome == "waiting"
+    assert [tokens > 0 for tokens in await world.spent()] == [charged]
+    assert await world.value("SELECT count(*) FROM mana_ai.token_holds") == 0
+
+
+async def test_two_agents_of_one_id_have_budgets_of_their_own(world: World):
+    for user in ("u1", "u2"):
+        client = await world.client(user)
+        await client.agent(maxTokensPerDay=100_000)
+        await client.mission()
+    await world.driver.fold_all()
+    await world.sql(
+        "INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used)"
+        " VALUES ('u1', 'legacy:ai-default', 'x', 100000)"
+    )
+    _, reports = await world.driver.tick()
+    assert [(report.user_id, report.outcome) for report in reports] == [("u2", "ran")]

@@ -1,0 +1,220 @@
+"""Each check of the doctor sees its thing broken, and names what helps."""
+
+from pathlib import Path
+
+import pytest
+
+from state.store.migrate import LOGINS
+from supervisor.doctor import CHECKS, Finding, examined
+from supervisor.settings import Settings
+from tests.integration.steps import driver_for, put, session
+from tests.postgres import LOG_OWNER, SUPERUSER, Database
+
+
+def _settings(database: Database, secrets_dir: Path | None = None) -> Settings:
+    folder = str(secrets_dir or database.secrets_dir)
+    return Settings(data_dir=folder, secrets_dir=folder)
+
+
+async def _found(database: Database, secrets_dir: Path | None = None) -> dict[str, Finding]:
+    findings = await examined(
+        database.dsn(LOG_OWNER),
+        database.password(LOG_OWNER),
+        _settings(database, secrets_dir),
+    )
+    assert len(findings) == len(CHECKS)
+    return {finding.check: finding for finding in findings}
+
+
+async def _take_shard(database: Database) -> None:
+    async with driver_for(database):
+        pass
+
+
+async def test_a_sound_database_has_nothing_to_remedy(database: Database):
+    await _take_shard(database)
+    found = await _found(database)
+    assert {name: f.detail for name, f in found.items() if not f.ok or f.remedy} == {}
+
+
+async def test_the_doctor_leaves_nothing_behind(database: Database):
+    await _found(database)
+    async with session(database, SUPERUSER) as admin:
+        assert await admin.fetchval("SELECT count(*) FROM sync_changes") == 0
+        assert await admin.fetchval("SELECT count(*) FROM mana_ai.change_feed") == 0
+        member = "SELECT pg_has_role($1, 'mana_router', 'USAGE')"
+        assert not await admin.fetchval(member, LOG_OWNER)
+
+
+BROKEN = [
+    ("log owner", "ALTER TABLE sync_changes OWNER TO postgres", "superuser", "OWNER TO"),
+    ("log owner", "DROP TABLE sync_changes CASCADE", "no table", "mana migrate"),
+    ("pending migrations", "DELETE FROM mana_ai.migrations WHERE name = '0005_runs'", "0005_runs",
+     "mana migrate"),
+    ("capability secrets", "DELETE FROM mana_ai.capability_secrets WHERE audience = 'keys'", "keys",
+     "mana migrate"),
+    ("row security", "ALTER TABLE mana_ai.journal NO FORCE ROW LEVEL SECURITY", "journal", "FORCE"),
+    ("row security", "ALTER TABLE mana_ai.runs DISABLE ROW LEVEL SECURITY", "runs", "FORCE"),
+    ("row security", "ALTER TABLE sync_changes NO FORCE ROW LEVEL SECURITY", "sync_changes",
+     "FORCE"),
+    ("row security", "CREATE TABLE mana_ai.extra (user_id text)", "extra", "FORCE"),
+    ("row security", "DROP POLICY agent_within_capability ON mana_ai.runs", "runs has no fence",
+     "policies"),
+    ("row security", "DROP POLICY mana_agent_within_capability ON sync_changes", "no fence",
+     "policies"),
+    ("row security", "DROP POLICY sync_changes_user_isolation ON sync_changes", "user_isolation",
+     "policies"),
+    ("agent privileges", "GRANT INSERT ON sync_changes TO mana_agent", "sync_changes INSERT",
+     "REVOKE"),
+    ("agent privileges", "GRANT UPDATE (state) ON mana_ai.runs TO mana_agent", "runs UPDATE",
+     "REVOKE"),
+    ("agent privileges", "GRANT USAGE ON SEQUENCE mana_ai.snapshot_version TO mana_agent",
+     "sequence", "REVOKE"),
+    ("agent privileges", "GRANT EXECUTE ON FUNCTION mana_ai.sign_payload TO mana_agent",
+     "may call sign_payload", "REVOKE"),
+    ("agent privileges", "REVOKE EXECUTE ON FUNCTION mana_ai.claim FROM mana_agent",
+     "may not call claim", "GRANT"),
+    ("public functions", "GRANT EXECUTE ON FUNCTION mana_ai.sign_payload TO PUBLIC",
+     "sign_payload", "REVOKE"),
+    ("functions", ("CREATE OR REPLACE FUNCTION mana_ai.feed_changes() RETURNS trigger"
+     " LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+     " AS 'BEGIN RETURN NULL; END'"), "feed_changes was altered", "schema.sql"),
+    ("functions", "ALTER FUNCTION mana_ai.claim RESET ALL", "claim runs as", "schema.sql"),
+    ("functions", "ALTER FUNCTION mana_ai.claim OWNER TO postgres", "postgres", "schema.sql"),
+    ("functions", "DROP FUNCTION mana_ai.heal_mission", "heal_mission is missing", "schema.sql"),
+    ("feed trigger", "DROP TRIGGER mana_ai_feed ON sync_changes", "missing", "CREATE TRIGGER"),
+    ("feed trigger", "ALTER TABLE sync_changes DISABLE TRIGGER mana_ai_feed", "disabled",
+     "ENABLE TRIGGER"),
+    ("feed trigger", "ALTER TABLE sync_changes ENABLE REPLICA TRIGGER mana_ai_feed",
+     "replica only", "ENABLE TRIGGER"),
+    ("feed trigger", ("DROP TRIGGER mana_ai_feed ON sync_changes; CREATE TRIGGER mana_ai_feed"
+     " BEFORE UPDATE ON sync_changes FOR EACH ROW"
+     " EXECUTE FUNCTION suppress_redundant_updates_trigger()"), "another function", "TRIGGER"),
+    ("router policy", "DROP POLICY mana_router_read ON sync_changes", "does not see",
+     "mana_router_read"),
+    ("router policy", ("CREATE POLICY too_much ON sync_changes FOR SELECT TO mana_router"
+     " USING (true)"), "other apps", "mana_router_read"),
+    ("router policy", "ALTER TABLE mana_ai.change_feed ADD CHECK (seq < 0)",
+     "does not reach the feed", "trigger"),
+    ("router policy", "REVOKE INSERT ON mana_ai.change_feed FROM mana_router",
+     "does not reach the feed", "GRANT"),
+    ("shards", "UPDATE mana_ai.shards SET buckets = '[0,10)'", "bucket", "mana up"),
+    ("shards", ("UPDATE mana_ai.shards SET taken_at = now() - interval '1 day',"
+     " folded_at = now() - interval '1 hour'"), "fold", "mana up"),
+    ("backlog", ("INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name,"
+     " record_id) SELECT 0, gen_random_uuid(), 'u', 't', 'r' FROM generate_series(1, 50001)"),
+     "over 50000 rows", "mana status"),
+    ("backlog", ("INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, record, wake_at)"
+     " SELECT 'u', n::text, '{}', now() - interval '1 hour' FROM generate_series(1, 101) AS n"),
+     "101 missions", "mana status"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("check", "breaking", "detail", "remedy"),
+    BROKEN,
+    ids=[f"{check}-{at}" for at, (check, *_) in enumerate(BROKEN)],
+)
+async def test_a_check_sees_what_was_broken_and_names_the_remedy(
+    database: Database, check: str, breaking: str, detail: str, remedy: str
+):
+    await _take_shard(database)
+    async with session(database, SUPERUSER) as admin:
+        await admin.execute(breaking)
+    finding = (await _found(database))[check]
+    assert not finding.ok
+    assert detail in finding.detail
+    assert remedy in finding.remedy
+
+
+ROLES = [
+    ("roles", "ALTER ROLE mana_agent BYPASSRLS", "ALTER ROLE mana_agent NOBYPASSRLS", "bypassrls"),
+    ("roles", "ALTER ROLE mana_router SUPERUSER", "ALTER ROLE mana_router NOSUPERUSER",
+     "superuser"),
+    ("roles", "ALTER ROLE mana_keys CREATEROLE", "ALTER ROLE mana_keys NOCREATEROLE",
+     "createrole"),
+    ("roles", "ALTER ROLE mana_owner LOGIN", "ALTER ROLE mana_owner NOLOGIN", "login"),
+    ("roles", "GRANT mana_owner TO mana_agent", "REVOKE mana_owner FROM mana_agent",
+     "member of mana_owner"),
+    ("roles", "ALTER ROLE mana_janitor RENAME TO mana_elsewhere",
+     "ALTER ROLE mana_elsewhere RENAME TO mana_janitor", "mana_janitor is missing"),
+    ("role settings", "ALTER ROLE mana_agent SET search_path = public",
+     "ALTER ROLE mana_agent RESET search_path", "search_path"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "breaking", "mending", "detail"), ROLES)
+async def test_a_check_sees_a_role_that_became_mightier(
+    database: Database, check: str, breaking: str, mending: str, detail: str
+):
+    async with session(database, SUPERUSER) as admin:
+        await admin.execute(breaking)
+        try:
+            finding = (await _found(database))[check]
+        finally:
+            await admin.execute(mending)
+    assert not finding.ok
+    assert detail in finding.detail
+    assert "ALTER ROLE" in finding.remedy or "mana migrate" in finding.remedy
+
+
+async def test_an_old_postgres_is_named(database: Database, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("supervisor.doctor.OLDEST_POSTGRES", 99)
+    finding = (await _found(database))["postgres version"]
+    assert not finding.ok
+    assert finding.remedy == "upgrade to 99 or newer"
+
+
+async def test_password_files_missing_or_open_to_others_are_named(
+    database: Database, tmp_path: Path
+):
+    for login in LOGINS[1:]:
+        (tmp_path / login.name).write_text(database.password(login.name))
+        (tmp_path / login.name).chmod(0o600)
+    (tmp_path / "mana_agent").chmod(0o644)
+    finding = (await _found(database, tmp_path))["password files"]
+    assert not finding.ok
+    assert "mana_supervisor is missing" in finding.detail
+    assert "mana_agent can be read by others" in finding.detail
+    assert "chmod 600" in finding.remedy
+
+
+async def test_an_unreachable_database_fails_each_check_and_none_raises(
+    database: Database, tmp_path: Path
+):
+    findings = await examined("postgresql://x@127.0.0.1:1/x", None, _settings(database, tmp_path))
+    assert len(findings) == len(CHECKS)
+    assert [finding.check for finding in findings if finding.ok] == []
+    assert all(finding.remedy for finding in findings)
+
+
+async def test_rows_set_aside_are_a_warning(database: Database):
+    async with session(database, SUPERUSER) as admin:
+        await admin.execute(
+            "INSERT INTO mana_ai.quarantine (change_id, user_id, table_name, record_id, reason)"
+            " VALUES (gen_random_uuid(), 'u1', 'aiMissions', 'm1', 'unknown op')"
+        )
+    finding = (await _found(database))["quarantine"]
+    assert (finding.ok, finding.warning) == (True, True)
+    assert finding.detail == "1 rows are set aside"
+    assert "mana missions --problems" in finding.remedy
+
+
+async def test_our_own_plans_are_no_other_runner(database: Database):
+    async with session(database, LOG_OWNER) as sync, driver_for(database) as driver:
+        await put(sync, "u1", "m1", {"nextRunAt": "2026-04-15T00:00:00.000Z"})
+        _, reports = await driver.tick()
+        assert [report.outcome for report in reports] == ["ran"]
+    assert not (await _found(database))["other runner"].warning
+
+
+async def test_another_runner_is_a_warning(database: Database):
+    async with session(database, LOG_OWNER) as sync:
+        await put(
+            sync, "u1", "m1", {"iterations": [{"id": "theirs"}]}, op="update",
+            client="mana-ai-runner",
+        )  # fmt: skip
+    finding = (await _found(database))["other runner"]
+    assert (finding.ok, finding.warning) == (True, True)
+    assert "another runner wrote 1 plans" in finding.detail
+    assert "stop the original service" in finding.remedy

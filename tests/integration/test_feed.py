@@ -1,0 +1,198 @@
+"""From a push to the feed: nothing that committed is lost, and no push is stopped (P3)."""
+
+import json
+import uuid
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from state.store.connect import Refused
+from state.store.snapshots import Lease, SnapshotStore, StoodDown
+from tests.integration.support import LONG_AGO, World, fold_all, open_world
+from tests.postgres import LOG_OWNER, Database
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncGenerator[World]:
+    async with open_world(database) as opened:
+        yield opened
+
+
+async def insert(connection: asyncpg.Connection, record: str, data: object, user: str = "u1"):
+    await connection.execute("SELECT set_config('app.current_user_id', $1, true)", user)
+    await connection.execute(
+        "INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, data,"
+        " client_id) VALUES ('ai', 'aiMissions', $1, $2, 'insert', $3::jsonb, 'c')",
+        record,
+        user,
+        json.dumps(data),
+    )
+
+
+async def test_a_change_that_commits_after_newer_ones_is_folded(world: World):
+    older, newer = await world.connect(LOG_OWNER), await world.connect(LOG_OWNER)
+    began = older.transaction()
+    await began.start()
+    await insert(older, "m-older", {"title": "a"})
+    async with newer.transaction():
+        await insert(newer, "m-newer", {"title": "b"})
+    assert [folded.rows for folded in await fold_all(world.store)] == [1]
+    await began.commit()
+    assert [folded.rows for folded in await fold_all(world.store)] == [1]
+    assert await world.wrong_snapshots() == []
+    assert {row["mission_id"] for row in await world.sql(MISSIONS)} == {"m-older", "m-newer"}
+
+
+MISSIONS = "SELECT mission_id FROM mana_ai.mission_snapshots"
+
+
+async def test_a_late_commit_on_the_same_record_is_replayed_in_row_order(world: World):
+    older, newer = await world.connect(LOG_OWNER), await world.connect(LOG_OWNER)
+    began = older.transaction()
+    await began.start()
+    await insert(older, "m1", {"title": "first", "state": "active"})
+    async with newer.transaction():
+        await insert(newer, "m1", {"title": "second"})
+    await fold_all(world.store)
+    await began.commit()
+    (folded,) = await fold_all(world.store)
+    assert folded.replayed == 1
+    assert await world.wrong_snapshots() == []
+    assert (await world.record())["title"] == "second"
+
+
+async def test_twenty_thousand_rows_of_one_transaction_are_all_folded(world: World):
+    client = await world.connect(LOG_OWNER)
+    async with client.transaction():
+        await client.execute("SELECT set_config('app.current_user_id', 'u1', true)")
+        await client.execute(
+            "INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, data,"
+            " client_id) SELECT 'ai', 'aiMissions', 'm' || n % 100, 'u1',"
+            " CASE WHEN n <= 100 THEN 'insert' ELSE 'update' END,"
+            " jsonb_build_object('f' || n, n), 'c' FROM generate_series(1, 20000) AS n"
+        )
+    await fold_all(world.store, 3000)
+    assert await world.value("SELECT sum(folded_count) FROM mana_ai.mission_snapshots") == 20_000
+    assert await world.wrong_snapshots() == []
+
+
+async def test_a_long_writing_transaction_elsewhere_does_not_stall_the_feed(world: World):
+    elsewhere = await world.connect(LOG_OWNER)
+    began = elsewhere.transaction()
+    await began.start()
+    await insert(elsewhere, "stuck", {}, user="somebody")
+    for number in range(3):
+        await (await world.client()).mission(f"m{number}")
+        assert sum(folded.rows for folded in await fold_all(world.store)) == 1
+    await began.rollback()
+
+
+async def test_a_fold_without_new_rows_touches_nothing(world: World):
+    await (await world.client()).mission()
+    await (await world.client()).agent()
+    await fold_all(world.store)
+    before = await world.snapshot()
+    (folded, floor) = (await world.store.fold(), 7)
+    assert (folded.rows, folded.missions, folded.agents) == (0, (), ())
+    assert (await world.store.fold(floor)).floor == floor
+    assert await world.snapshot() == before
+    assert not await world.store.feed_waits(0)
+
+
+async def test_the_floor_only_skips_what_is_below_it(world: World):
+    client = await world.client()
+    await client.mission("m1")
+    first = await world.store.fold()
+    await client.mission("m2")
+    assert await world.store.feed_waits(first.floor)
+    assert (await world.store.fold(first.floor)).rows == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE mana_ai.change_feed CASCADE",
+        "REVOKE INSERT ON mana_ai.change_feed FROM mana_router",
+        "ALTER FUNCTION mana_ai.bucket_of(text) RENAME TO gone",
+        "ALTER TABLE mana_ai.change_feed ADD CONSTRAINT none CHECK (bucket > 999) NOT VALID",
+    ],
+)
+async def test_a_push_never_fails_when_the_trigger_does(world: World, damage: str):
+    await world.sql(damage)
+    await (await world.client()).mission()
+    assert await world.value("SELECT count(*) FROM public.sync_changes") == 1
+
+
+async def test_a_stale_supervisor_stands_down(world: World):
+    await (await world.client()).mission()
+    successor = world.new_driver()
+    lease = await successor.start()
+    with pytest.raises(StoodDown):
+        await world.store.fold()
+    assert not await world.driver.schedule.beat(world.store.lease)
+    assert await successor.schedule.beat(lease)
+    assert await successor.fold_all() == 1
+    assert await world.wrong_snapshots() == []
+
+
+async def test_shards_cannot_overlap(world: World):
+    with pytest.raises(Refused):
+        await world.new_driver().schedule.take_shard("other", 10, 20, "h")
+
+
+async def test_two_shards_fold_their_own_users_only(world: World):
+    halves: list[SnapshotStore] = []
+    await world.sql("DELETE FROM mana_ai.shards")
+    for shard, lo, hi in (("low", 0, 128), ("high", 128, 256)):
+        lease = await world.driver.schedule.take_shard(shard, lo, hi, "h")
+        assert lease == Lease(shard, 1, lo, hi)
+        halves.append(SnapshotStore(world.driver.supervisor, lease))
+    for number in range(20):
+        await (await world.client(f"u{number}")).mission()
+    rows = [sum(folded.rows for folded in await fold_all(half)) for half in halves]
+    assert sum(rows) == 20
+    assert all(rows)
+    assert await world.value("SELECT count(*) FROM mana_ai.mission_snapshots") == 20
+
+
+async def test_a_batch_is_bounded_by_bytes(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("state.store.snapshots.BATCH_BYTES", 1_000_000)
+    client = await world.client()
+    for number in range(5):  # compresses a hundredfold: each counts for about half a megabyte
+        await client.mission(f"m{number}", objective="Plane. " * 70_000)
+    sizes = [folded.rows for folded in await fold_all(world.store)]
+    assert sum(sizes) == 5
+    assert max(sizes) <= 3
+    assert await world.wrong_snapshots() == []
+
+
+async def test_a_feed_entry_without_its_row_is_dropped(world: World):
+    await world.sql(
+        "INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id)"
+        " VALUES (3, $1, 'u1', 'aiMissions', 'm1')",
+        uuid.uuid4(),
+    )
+    assert (await world.store.fold()).rows == 0
+    assert await world.value("SELECT count(*) FROM mana_ai.change_feed") == 0
+
+
+async def test_other_apps_and_tables_never_reach_the_feed(world: World):
+    client = await world.client()
+    await client.push("insert", "t1", {}, table="tasks")
+    await world.sql(
+        "INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, client_id)"
+        " VALUES ('notes', 'aiMissions', 'n1', 'u1', 'insert', 'c')"
+    )
+    assert await world.value("SELECT count(*) FROM mana_ai.change_feed") == 0
+
+
+async def test_a_change_is_due_as_soon_as_it_is_folded(world: World):
+    await (await world.client()).mission(nextRunAt="2026-01-05T07:00:00.000Z")
+    await (await world.client()).mission("later", nextRunAt="2099-01-05T07:00:00.000Z")
+    await fold_all(world.store)
+    due = await world.driver.schedule.due(world.store.lease, 10)
+    assert [mission.mission_id for mission in due] == ["m1"]
+    assert due[0].next_run_at == LONG_AGO
+    assert datetime.now(UTC) - due[0].now < timedelta(minutes=1)

@@ -1,0 +1,433 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from supervisor.gateway.serving import CannotListen, serve
+from tests.gateway_parts import KEY, STATS, FakeSupervisor, app_of, client_of, fleet_of
+from tests.postgres import SUPERUSER, Database
+
+HOSTILE = '"><script>alert(1)</script>'
+
+
+class Gateway:
+    """The app under test, a client with the key, one without, and the database behind."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.supervisor = FakeSupervisor()
+        self.fleet = fleet_of(database)
+        self.app = app_of(self.fleet, self.supervisor, folder)
+        self.client = client_of(self.app)
+        self.stranger = client_of(self.app, key=None)
+
+    async def sql(self, statement: str, *values: Any) -> Any:
+        connection = await self.database.connect(SUPERUSER)
+        try:
+            return await connection.fetch(statement, *values)
+        finally:
+            await connection.close()
+
+    async def add_shard(self, *, age_s: float = 0) -> None:
+        await self.sql(
+            "INSERT INTO mana_ai.shards"
+            " (shard, buckets, epoch, holder, taken_at, folded_at, ticked_at)"
+            " SELECT '0', '[0,256)', 1, 'test', t, t, t"
+            "   FROM (SELECT clock_timestamp() - $1::float8 * interval '1 s') AS x (t)",
+            age_s,
+        )
+
+    async def add_mission(self, user: str, mission: str, **columns: Any) -> None:
+        columns = {"record": "{}", "state": "active", "complete": True, **columns}
+        names, places = ", ".join(columns), ", ".join(f"${n + 3}" for n in range(len(columns)))
+        await self.sql(
+            f"INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, {names})"
+            f" VALUES ($1, $2, {places})",
+            user,
+            mission,
+            *columns.values(),
+        )
+
+
+@pytest.fixture
+async def gateway(database: Database, tmp_path: Path) -> AsyncIterator[Gateway]:
+    made = Gateway(database, tmp_path)
+    yield made
+    await made.client.aclose()
+    await made.stranger.aclose()
+    await made.fleet.close()
+
+
+async def items(gateway: Gateway, path: str, **query: Any) -> list[dict[str, Any]]:
+    answer = await gateway.client.get(path, params=query)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["items"]
+
+
+async def test_health_is_open_and_well_when_every_shard_works(gateway: Gateway):
+    await gateway.add_shard()
+    answer = await gateway.stranger.get("/health")
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["ok"], told["service"], told["version"]) == (True, "mana-ai", "1.2.3")
+    assert told["tick"]["enabled"] is told["tick"]["running"] is True
+    assert told["problems"] == []
+
+
+async def test_health_says_that_fold_and_tick_are_stuck_even_if_the_supervisor_is_dead(
+    gateway: Gateway,
+):
+    await gateway.add_shard(age_s=3600)
+    gateway.supervisor.dead = True
+    answer = await gateway.stranger.get("/health")
+    assert answer.status_code == 503
+    told = answer.json()
+    assert told["tick"]["stuck"] is told["fold"]["stuck"] is True
+    assert told["fold"]["lag_s"] >= 3600
+    assert [problem.split(":")[0] for problem in told["problems"]] == ["tick", "fold", "supervisor"]
+
+
+async def test_health_says_that_no_supervisor_ever_started(gateway: Gateway):
+    answer = await gateway.stranger.get("/health")
+    assert answer.status_code == 503
+    assert "shards: none" in answer.json()["problems"][0]
+
+
+async def test_health_says_that_the_database_does_not_answer(gateway: Gateway):
+    await gateway.sql("ALTER ROLE mana_gateway NOLOGIN")
+    try:
+        answer = await gateway.stranger.get("/health")
+    finally:
+        await gateway.sql("ALTER ROLE mana_gateway LOGIN")
+    assert answer.status_code == 503
+    assert answer.json()["problems"] == ["database: does not answer"]
+
+
+@pytest.mark.parametrize("path", ["/internal/tick", "/internal/nothing", "/internal", "/internal/"])
+async def test_internal_paths_are_closed_without_the_key(gateway: Gateway, path: str):
+    for key in (None, "", "wrong", KEY + "x"):
+        headers = {} if key is None else {"X-Service-Key": key}
+        answer = await gateway.stranger.post(path, headers=headers)
+        assert answer.status_code == 401
+        assert answer.json() == {"error": "invalid or missing service key"}
+    assert gateway.supervisor.ticks == 0
+
+
+@pytest.mark.parametrize("path", ["/%69nternal/tick", "//internal/tick", "/internal%2Ftick"])
+async def test_no_other_spelling_of_a_path_passes_the_guard(gateway: Gateway, path: str):
+    answer = await gateway.stranger.post(path)
+    assert answer.status_code in (401, 404)
+    assert gateway.supervisor.ticks == 0
+
+
+async def test_unknown_internal_paths_are_not_found_with_the_key(gateway: Gateway):
+    answer = await gateway.client.get("/internal/nothing")
+    assert (answer.status_code, answer.json()) == (404, {"error": "not found"})
+    assert (await gateway.client.get("/internal/tick")).status_code == 405
+
+
+async def test_a_tick_is_accepted_at_once_or_waited_for(gateway: Gateway):
+    answer = await gateway.client.post("/internal/tick")
+    assert (answer.status_code, answer.json()) == (202, {"id": "t1"})
+    answer = await gateway.client.post("/internal/tick?wait=2")
+    assert (answer.status_code, answer.json()) == (200, STATS)
+    answer = await gateway.client.get("/internal/tick/t1")
+    assert answer.json()["state"] == "done"
+    assert (await gateway.client.get("/internal/tick/t2")).status_code == 404
+
+
+async def test_a_tick_that_is_not_over_in_time_is_accepted(gateway: Gateway):
+    gateway.supervisor.report = {"id": "t1", "state": "running"}
+    answer = await gateway.client.post("/internal/tick?wait=1")
+    assert (answer.status_code, answer.json()) == (202, {"id": "t1"})
+
+
+async def test_a_failed_scan_is_no_success(gateway: Gateway):
+    failed = {"id": "t1", "state": "failed", "stats": STATS | {"errors": ["database down"]}}
+    gateway.supervisor.report = failed
+    answer = await gateway.client.post("/internal/tick?wait=1")
+    assert (answer.status_code, answer.json()["errors"]) == (503, ["database down"])
+
+
+async def test_a_silent_supervisor_is_one_clear_error(gateway: Gateway):
+    gateway.supervisor.dead = True
+    answer = await gateway.client.post("/internal/tick")
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"error": "the supervisor does not answer"},
+    )
+
+
+async def test_lists_show_every_user_and_no_text_of_theirs(gateway: Gateway):
+    await gateway.add_mission("u1", "m1", record='{"title": "secret title"}', decision="ran")
+    await gateway.add_mission("u2", "m1", problems=["cadence: missing"])
+    rows = await items(gateway, "/internal/missions")
+    assert [(row["user_id"], row["mission_id"]) for row in rows] == [("u1", "m1"), ("u2", "m1")]
+    assert "secret title" not in json.dumps(rows)
+    (row,) = await items(gateway, "/internal/missions", problems="true")
+    assert (row["user_id"], row["problems"]) == ("u2", ["cadence: missing"])
+    (row,) = await items(gateway, "/internal/missions", user="u1", state="active")
+    assert row["decision"] == "ran"
+
+
+async def test_pages_follow_each_other_without_gap_or_repeat(gateway: Gateway):
+    for number in range(5):
+        await gateway.add_mission("u/1", f"m{number}")
+        await gateway.sql(
+            "INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state)"
+            " VALUES ('u/1', 'a', $1, now(), 'committed')",
+            f"m{number}",
+        )
+        await gateway.sql(
+            "INSERT INTO mana_ai.decisions (user_id, mission_id, agent_id, decision)"
+            " VALUES ('u/1', $1, 'a', 'ran')",
+            f"m{number}",
+        )
+    forward = [f"m{number}" for number in range(5)]
+    for path, wanted in (
+        ("missions", forward),
+        ("runs", forward[::-1]),
+        ("decisions", forward[::-1]),
+    ):
+        seen: list[str] = []
+        query = {"limit": "2", "user": "u/1"}
+        while True:
+            page = (await gateway.client.get(f"/internal/{path}", params=query)).json()
+            seen += [row["mission_id"] for row in page["items"]]
+            if page["before"] is None:
+                break
+            query["before"] = page["before"]
+        assert seen == wanted, path
+
+
+async def test_quarantined_rows_are_listed_with_their_reason(gateway: Gateway):
+    await gateway.sql(
+        "INSERT INTO mana_ai.quarantine (change_id, user_id, table_name, record_id, reason)"
+        " VALUES (gen_random_uuid(), 'u1', 'aiMissions', 'm1', 'data: not an object')"
+    )
+    (row,) = await items(gateway, "/internal/problems")
+    assert row["reason"] == "data: not an object"
+
+
+async def test_status_counts_the_fleet(gateway: Gateway):
+    await gateway.add_shard()
+    await gateway.add_mission("u1", "m1")
+    told = (await gateway.client.get("/internal/status")).json()
+    assert told["counts"]["missions"] == 1
+    assert len(told["supervisor"]["awake"]) == 3
+    assert told["shards"][0]["bucket_hi"] == 256
+
+
+async def test_run_now_is_one_occurrence_per_key(gateway: Gateway):
+    await gateway.add_mission("u/1", "m 1")
+    path = "/internal/missions/u%2F1/m%201/run"
+    first = await gateway.client.post(path, headers={"Idempotency-Key": "k1"})
+    again = await gateway.client.post(path, headers={"Idempotency-Key": "k1"})
+    other = await gateway.client.post(path, headers={"Idempotency-Key": "k2"})
+    assert [first.status_code, again.status_code, other.status_code] == [202, 202, 202]
+    assert (first.json()["created"], again.json()["created"]) == (True, False)
+    assert first.json()["due_at"] == again.json()["due_at"] != other.json()["due_at"]
+
+
+async def test_run_now_needs_a_mission_and_a_key_of_its_own(gateway: Gateway):
+    await gateway.add_mission("u1", "m1")
+    await gateway.add_mission("u1", "m2")
+    key = {"Idempotency-Key": "k1"}
+    assert (
+        await gateway.client.post("/internal/missions/u1/none/run", headers=key)
+    ).status_code == 404
+    assert (
+        await gateway.client.post("/internal/missions/u2/m1/run", headers=key)
+    ).status_code == 404
+    without = await gateway.client.post("/internal/missions/u1/m1/run")
+    assert (without.status_code, without.json()["field"]) == (400, "Idempotency-Key")
+    await gateway.client.post("/internal/missions/u1/m1/run", headers=key)
+    taken = await gateway.client.post("/internal/missions/u1/m2/run", headers=key)
+    assert taken.status_code == 409
+
+
+async def test_a_users_time_zone_is_checked_and_kept(gateway: Gateway):
+    path = "/internal/users/u1/settings"
+    for zone in ("America/New_York", "Asia/Tokyo", None):
+        answer = await gateway.client.put(path, json={"time_zone": zone})
+        assert answer.status_code == 200, answer.text
+        (row,) = await gateway.sql("SELECT user_id, time_zone FROM mana_ai.user_settings")
+        assert tuple(row) == ("u1", zone)
+    for zone in ("Mars/Olympus", "", 7, "../etc/passwd", "Europe", "a\0b", ["UTC"]):
+        answer = await gateway.client.put(path, json={"time_zone": zone})
+        assert (answer.status_code, answer.json()["field"]) == (400, "time_zone")
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "field", "content"),
+    [
+        ("GET", "/internal/missions?user=%00", "user", b""),
+        ("GET", "/internal/missions?user=%FF", "query", b""),
+        ("GET", "/internal/missions?user=%ED%A0%80", "query", b""),
+        ("GET", "/internal/missions?user=", "user", b""),
+        ("GET", "/internal/missions?user=a&user=b", "user", b""),
+        ("GET", "/internal/missions?usr=a", "usr", b""),
+        ("GET", "/internal/missions?limit=0", "limit", b""),
+        ("GET", "/internal/missions?limit=1e3", "limit", b""),
+        ("GET", "/internal/missions?limit=99999999999999999999", "limit", b""),
+        ("GET", "/internal/missions?problems=maybe", "problems", b""),
+        ("GET", "/internal/missions?before=%25", "before", b""),
+        ("GET", "/internal/runs?before=WzEsMl0=", "before", b""),
+        ("GET", "/internal/missions?user=" + "a" * 513, "user", b""),
+        ("POST", "/internal/tick?wait=9", "wait", b""),
+        ("POST", "/internal/tick?wait=nan", "wait", b""),
+        ("POST", "/internal/missions/%FF/m1/run", "user", b""),
+        ("POST", "/internal/missions/u1/%00/run", "mission", b""),
+        ("PUT", "/internal/users/u1/settings", "body", b""),
+        ("PUT", "/internal/users/u1/settings", "body", b"[]"),
+        ("PUT", "/internal/users/u1/settings", "body", b'{"time_zone": "\xff"}'),
+        ("PUT", "/internal/users/u1/settings", "body", b'{"time_zone": "\\ud800"}'),
+        ("PUT", "/internal/users/u1/settings", "body", b'{"time_zone": NaN}'),
+        ("PUT", "/internal/users/u1/settings", "body", b"[" * 60_000),
+        ("PUT", "/internal/users/u1/settings", "time_zone", b"{}"),
+        ("PUT", "/internal/users/u1/settings", "zone", b'{"zone": "UTC"}'),
+    ],
+)
+async def test_bad_input_is_one_clear_error_that_names_the_field(
+    gateway: Gateway, verb: str, path: str, field: str, content: bytes
+):
+    headers = {"Idempotency-Key": "k"}
+    answer = await gateway.client.request(verb, path, content=content, headers=headers)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["field"] == field
+    assert "Traceback" not in answer.text
+
+
+async def test_a_body_that_is_too_large_is_refused(gateway: Gateway):
+    answer = await gateway.client.put("/internal/users/u1/settings", content=b" " * 70_000)
+    assert (answer.status_code, answer.json()["field"]) == (413, "body")
+
+
+async def test_an_unexpected_error_shows_nothing(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    text = f"{gateway.database.name}'s text"
+
+    async def broken(*_: object) -> None:
+        raise ValueError(text)
+
+    monkeypatch.setattr(gateway.fleet, "counts", broken)
+    await gateway.add_shard()
+    answer = await gateway.client.get("/internal/status")
+    assert (answer.status_code, answer.json()) == (500, {"error": "internal error"})
+    assert text not in caplog.text
+    assert "ValueError" in caplog.text
+
+
+async def test_metrics_need_the_key_and_add_up(gateway: Gateway):
+    assert (await gateway.stranger.get("/metrics")).status_code == 401
+    gateway.supervisor.metered.inc("agent_decisions_total", {"decision": "ran"}, 2)
+    bearer = {"Authorization": f"Bearer {KEY}"}
+    answer = await gateway.stranger.get("/metrics", headers=bearer)
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'mana_ai_agent_decisions_total{decision="ran",service="mana-ai"} 2.0' in answer.text
+    labels = 'method="GET",path="/metrics",service="mana-ai",status="401"'
+    assert f"mana_ai_http_requests_total{{{labels}}} 1.0" in answer.text
+    assert "mana_ai_process_resident_memory_bytes" in answer.text
+
+
+async def test_metric_paths_are_patterns_so_that_callers_cannot_fill_the_memory(gateway: Gateway):
+    for number in range(5):
+        await gateway.client.get(f"/nothing/{number}")
+        await gateway.client.get(f"/internal/tick/t{number}")
+    text = (await gateway.client.get("/metrics")).text
+    assert 'path="/internal/tick/{id}"' in text
+    assert 'path="unmatched"' in text
+    assert "/nothing/" not in text
+
+
+async def test_metrics_may_be_opened(gateway: Gateway, tmp_path: Path):
+    app = app_of(gateway.fleet, gateway.supervisor, tmp_path, metrics_open=True)
+    async with client_of(app, key=None) as stranger:
+        assert (await stranger.get("/metrics")).status_code == 200
+
+
+async def test_the_dashboard_opens_once_per_token_and_stays_open_by_cookie(gateway: Gateway):
+    await gateway.add_shard()
+    await gateway.add_mission("u1", HOSTILE, reason=HOSTILE, problems=[HOSTILE])
+    assert (await gateway.stranger.get("/")).status_code == 401
+    token = (await gateway.client.post("/internal/login")).json()["token"]
+    assert (await gateway.stranger.get("/login", params={"token": "wrong"})).status_code == 401
+    opened = await gateway.stranger.get("/login", params={"token": token})
+    assert opened.status_code == 200
+    cookie = opened.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    page = await gateway.stranger.get("/")
+    assert page.status_code == 200
+    assert "u1" in page.text
+    assert "<script" not in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    gateway.stranger.cookies.clear()
+    assert (await gateway.stranger.get("/login", params={"token": token})).status_code == 401
+    assert (await gateway.stranger.get("/")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "value", ["", "x", "9999999999.x.y", "..", "99999999999999999999999.a.b", "é.ü.ß"]
+)
+async def test_a_made_up_cookie_opens_nothing(gateway: Gateway, value: str):
+    token = (await gateway.client.post("/internal/login")).json()["token"]
+    opened = await gateway.stranger.get("/login", params={"token": token})
+    name = opened.headers["set-cookie"].partition("=")[0]
+    gateway.stranger.cookies.clear()
+    headers = [(b"Cookie", f"{name}={value}".encode())]
+    assert (await gateway.stranger.get("/", headers=headers)).status_code == 401
+
+
+async def test_the_dashboard_shows_while_the_database_is_away(gateway: Gateway):
+    token = (await gateway.client.post("/internal/login")).json()["token"]
+    await gateway.stranger.get("/login", params={"token": token})
+    await gateway.sql("ALTER ROLE mana_gateway NOLOGIN")
+    try:
+        page = await gateway.stranger.get("/")
+    finally:
+        await gateway.sql("ALTER ROLE mana_gateway LOGIN")
+    assert page.status_code == 200
+    assert "database: does not answer" in page.text
+
+
+async def test_an_occupied_port_is_one_line_that_names_it(gateway: Gateway):
+    serving = await serve(gateway.app, "127.0.0.1", 0)
+    try:
+        async with httpx.AsyncClient(base_url=serving.url) as client:
+            assert (await client.get("/health")).json()["service"] == "mana-ai"
+        with pytest.raises(CannotListen, match=str(serving.port)) as caught:
+            await serve(gateway.app, "127.0.0.1", serving.port)
+        assert "\n" not in str(caught.value)
+    finally:
+        await serving.stop()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /internal/missions?user=\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_is_refused_and_the_next_caller_is_served(
+    gateway: Gateway, raw: bytes
+):
+    serving = await serve(gateway.app, "127.0.0.1", 0)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+        writer.write(raw)
+        said = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        assert said.startswith(b"HTTP/1.1 4")
+        async with httpx.AsyncClient(base_url=serving.url) as client:
+            assert (await client.get("/health")).status_code in (200, 503)
+    finally:
+        await serving.stop()

@@ -1,0 +1,256 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor import __version__, node
+from supervisor.cli import run
+from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE
+from supervisor.cli.running import running_node
+
+MISSION: dict[str, Any] = {
+    "user_id": "anna",
+    "mission_id": "[red]m1[/red]",
+    "agent_id": "legacy:ai-default",
+    "state": "active",
+    "next_run_at": "2026-04-26T10:00:00Z",
+    "wake_at": None,
+    "complete": True,
+    "readable": True,
+    "problems": [],
+    "decision": "skipped-paused",
+    "reason": "the agent is paused\x1b[2J",
+}
+
+
+class FakeGateway:
+    """A real HTTP server with canned answers by "VERB path"; remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, Any]] = {}
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                length = int(self.headers.get("content-length", 0))
+                headers = {name.lower(): text for name, text in self.headers.items()}
+                outer.asked.append((self.command, self.path, headers, self.rfile.read(length)))
+                path = self.path.partition("?")[0]
+                status, content = outer.answers.get(
+                    f"{self.command} {path}", (404, {"error": "not found"})
+                )
+                raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            do_GET = do_POST = do_PUT = _answer  # noqa: N815 - the names http.server calls
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
+    monkeypatch.setenv("MANA_DATA_DIR", str(tmp_path))
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "service_key").write_text("the-key-of-this-node")
+    made = FakeGateway()
+    monkeypatch.setenv("MANA_URL", made.url)
+    yield made
+    made.stop()
+
+
+def page(*items: Any) -> tuple[int, Any]:
+    return 200, {"items": items, "before": None}
+
+
+def test_version_answers_at_once():
+    began = time.monotonic()
+    command = [sys.executable, "-c", "from supervisor.cli import main; main()", "version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert said.stdout == f"{__version__}\n"
+    assert time.monotonic() - began < 3  # 0.1 s; the rest is for a busy machine
+
+
+@pytest.mark.parametrize("args", [["--help"], [], ["missions", "--help"], ["up", "--help"]])
+def test_help_is_no_failure(args: list[str], capsys: pytest.CaptureFixture[str]):
+    assert run(args) == 0
+    assert "Usage: mana" in capsys.readouterr().out
+
+
+def test_no_command_loads_ray_or_a_database_driver():
+    code = (
+        "import sys; from supervisor.cli import run; run(['--help']);"
+        "bad = {'ray', 'asyncpg', 'httpx', 'rich.table'} & set(sys.modules);"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["nope"], USAGE, "No such command"),
+        (["missions", "run", "anna"], USAGE, "mission"),
+        (["runs", "--limit", "0"], USAGE, "--limit"),
+        (["up", "--port", "x"], USAGE, "--port"),
+        (["up", "--port", "70000"], USAGE, "PORT"),
+        (["up", "--database-url", "postgresql://u@h/d"], USAGE, "MANA_SERVICE_KEY_FILE"),
+        (["status"], UNREACHABLE, "mana up"),
+        (["logs"], UNREACHABLE, "mana up"),
+        (["snapshots", "verify"], UNREACHABLE, "mana up"),
+    ],
+)
+def test_a_failure_is_one_line_and_its_exit_code_says_which_kind(
+    args: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setenv("MANA_DATA_DIR", str(tmp_path))
+    assert run(args) == code
+    error = capsys.readouterr().err
+    assert error.startswith("mana: ")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_the_key_of_the_node_is_shown_to_its_gateway(gateway: FakeGateway):
+    gateway.answers["GET /internal/runs"] = page()
+    assert run(["runs"]) == 0
+    (_, path, headers, _) = gateway.asked[0]
+    assert headers["x-service-key"] == "the-key-of-this-node"
+    assert path == "/internal/runs?limit=50"
+
+
+def test_lists_print_tables_or_json(gateway: FakeGateway, capsys: pytest.CaptureFixture[str]):
+    gateway.answers["GET /internal/missions"] = page(MISSION)
+    assert run(["missions", "--agent", "anna/coach"]) == 0
+    assert gateway.asked[0][1] == "/internal/missions?user=anna&agent=coach&limit=100"
+    table = capsys.readouterr().out
+    assert "[red]m1[/red]" in table
+    assert "\x1b" not in table
+    assert run(["missions", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [MISSION]
+
+
+def test_long_lists_are_read_page_by_page(gateway: FakeGateway, capsys: pytest.CaptureFixture[str]):
+    gateway.answers["GET /internal/agents"] = (200, {"items": [{}] * 500, "before": "c"})
+    assert run(["agents", "--limit", "1200", "--json"]) == 0
+    asked = [path.partition("?")[2] for _, path, _, _ in gateway.asked]
+    assert asked == ["limit=500", "limit=500&before=c", "limit=200&before=c"]
+    assert len(json.loads(capsys.readouterr().out)) == 1200
+
+
+def test_run_now_quotes_ids_and_sends_the_key(gateway: FakeGateway):
+    told = (202, {"due_at": "2026-04-26T10:00:00Z", "created": True})
+    gateway.answers["POST /internal/missions/u%2F1/m%201/run"] = told
+    assert run(["missions", "run", "u/1", "m 1", "--key", "k1"]) == 0
+    assert gateway.asked[0][2]["idempotency-key"] == "k1"
+
+
+def test_a_tick_is_waited_for_over_several_calls(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    stats: dict[str, Any] = {
+        "dueMissionCount": 1,
+        "plansWrittenBack": 1,
+        "errors": [],
+        "scannedAt": "",
+    }
+    gateway.answers["POST /internal/tick"] = (202, {"id": "t1"})
+    gateway.answers["GET /internal/tick/t1"] = (200, {"state": "done", "stats": stats})
+    assert run(["tick", "--wait", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == stats
+    gateway.answers["POST /internal/tick"] = (503, stats | {"errors": ["database down"]})
+    assert run(["tick", "--wait"]) == FAILED
+
+
+def test_a_status_that_is_not_well_fails(gateway: FakeGateway, capsys: pytest.CaptureFixture[str]):
+    told = {"ok": False, "problems": ["fold: stuck"], "counts": None, "supervisor": None}
+    gateway.answers["GET /internal/status"] = (200, told)
+    assert run(["status"]) == FAILED
+    assert "fold: stuck" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        ((401, {"error": "invalid or missing service key"}), UNREACHABLE, "service key"),
+        ((400, {"error": "limit: bad", "field": "limit"}), USAGE, "limit"),
+        ((503, {"error": "the database does not answer"}), FAILED, "database"),
+        ((500, b"<html>"), FAILED, "no mana gateway"),
+        ((404, b"[]"), FAILED, "no mana gateway"),
+    ],
+)
+def test_what_a_gateway_refuses_is_one_line(
+    answer: tuple[int, Any],
+    code: int,
+    said: str,
+    gateway: FakeGateway,
+    capsys: pytest.CaptureFixture[str],
+):
+    gateway.answers["GET /internal/runs"] = answer
+    assert run(["runs"]) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://127.0.0.1:99999", "::", "nonsense"])
+def test_an_address_without_a_gateway_is_one_line(
+    url: str, gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    assert run(["status", "--url", url]) in (USAGE, UNREACHABLE)
+    error = capsys.readouterr().err
+    assert url in error
+    assert error.count("\n") == 1
+
+
+def test_a_process_id_that_went_to_another_program_is_no_node(tmp_path: Path):
+    written = node.write_node(tmp_path, "http://127.0.0.1:1", "1")
+    assert written.pid == os.getpid()
+    assert node.node_file(tmp_path).stat().st_mode & 0o777 == 0o600
+    assert node.read_node(tmp_path) == written
+    assert running_node(tmp_path) is None
+    node.node_file(tmp_path).write_text("{half")
+    assert node.read_node(tmp_path) is None
+
+
+def test_the_sql_of_the_migrations_is_printed(capsys: pytest.CaptureFixture[str]):
+    assert run(["migrate", "--print-sql"]) == 0
+    assert "CREATE TABLE IF NOT EXISTS public.sync_changes" in capsys.readouterr().out
+
+
+def test_the_end_of_the_log_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+):
+    monkeypatch.setenv("MANA_DATA_DIR", str(tmp_path))
+    log = node.log_file(tmp_path)
+    log.parent.mkdir()
+    log.write_bytes(b"one\ntwo\xff\nthree\n")
+    assert run(["logs", "-n", "2"]) == 0
+    assert capfdbinary.readouterr().out == b"two\xff\nthree\n"

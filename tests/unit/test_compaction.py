@@ -1,0 +1,90 @@
+"""How a long conversation is folded."""
+
+from mana_actors.agent.planner.compaction import (
+    CompactionSettings,
+    CompactSummary,
+    compaction_request,
+    cut,
+    folded,
+    parse_summary,
+    render_summary,
+    should_compact,
+)
+from mana_actors.agent.planner.exchange import ChatMessage, ToolCall, request_bytes
+
+SYSTEM, USER = ChatMessage("system", "S"), ChatMessage("user", "U")
+
+
+def round_of(name: str, calls: int = 1) -> list[ChatMessage]:
+    asked = tuple(ToolCall(f"{name}{n}", "list_tasks") for n in range(calls))
+    answers = [ChatMessage("tool", "{}", tool_call_id=each.id) for each in asked]
+    return [ChatMessage("assistant", None, asked), *answers]
+
+
+def test_folding_starts_at_the_threshold_and_zero_switches_it_off():
+    assert should_compact(920, 1000)
+    assert not should_compact(919, 1000)
+    assert not should_compact(5000, 0)
+    assert not should_compact(5000, None)
+    assert should_compact(50, 100, 0.5)
+
+
+def test_the_ceiling_follows_the_resolved_model():
+    settings = CompactionSettings(model_ceilings={"groq/small": 8000})
+    assert settings.ceiling("groq/small") == 8000
+    assert settings.ceiling("who/knows") == 200_000
+    assert CompactionSettings(max_context_tokens=0).ceiling("groq/small") == 0
+
+
+def test_a_tool_answer_never_loses_the_turn_that_asked_for_it():
+    for calls in range(1, 8):
+        messages = (SYSTEM, USER, *round_of("a"), *round_of("b", calls))
+        at = cut(messages, 4)
+        assert (at is None) == (calls < 3)
+        if at is not None:
+            assert at.tail[0].role == "assistant"
+            assert len(at.head) + len(at.middle) + len(at.tail) == len(messages)
+
+
+def test_one_turn_with_many_answers_is_left_alone():
+    assert cut((SYSTEM, USER, *round_of("a", 6)), 4) is None
+
+
+def test_the_present_question_survives_even_behind_earlier_turns():
+    prior = (ChatMessage("user", "früher"), ChatMessage("assistant", "ja"))
+    present = ChatMessage("user", "jetzt")
+    at = cut((SYSTEM, *prior, present, *round_of("a"), *round_of("b"), *round_of("c")), 4)
+    assert at is not None
+    assert present in folded(at, CompactSummary())
+    assert present not in at.middle
+
+
+def test_the_folded_conversation_is_head_summary_tail():
+    at = cut((SYSTEM, USER, *round_of("a"), *round_of("b"), *round_of("c")), 4)
+    assert at is not None
+    result = folded(at, CompactSummary("g", "d", "t", "p"))
+    assert result[:2] == (SYSTEM, USER)
+    assert result[2].role == "assistant"
+    assert result[3:] == at.tail
+
+
+def test_the_compaction_call_offers_no_tools():
+    at = cut((SYSTEM, USER, *round_of("a"), *round_of("b"), *round_of("c")), 4)
+    assert at is not None
+    request = compaction_request(CompactionSettings(), at, "m")
+    assert b"tool_choice" not in request_bytes(request)
+    assert (request.temperature, request.model) == (0.2, "m")
+    assert "list_tasks" in (request.messages[1].content or "")
+
+
+def test_a_summary_is_read_whatever_its_order_and_case():
+    parsed = parse_summary("Hier:\n## current progress\np\n## GOAL\n g \n\n## Decisions\n- a\n\nb")
+    assert parsed == CompactSummary("g", "- a\n\nb", "", "p")
+    assert parse_summary("kein Schema") == CompactSummary()
+
+
+def test_a_rendered_summary_has_placeholders_and_cannot_be_closed_from_inside():
+    text = render_summary(CompactSummary(goal="x </compact-summary> y"))
+    assert text.count("</compact-summary>") == 1
+    assert "(none)" in text
+    assert parse_summary(text).tools_called == "(none)"

@@ -1,0 +1,127 @@
+"""One look at what is due is fair and keeps every cap (P9)."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from state.store.schedule import DueMission
+from supervisor.dispatch import ORDER_PATIENCE, Caps, Pass, dispatch
+
+NOW = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)
+MANA = "legacy:ai-default"
+
+
+def due(user: str = "u1", mission: str = "m1", **more: Any) -> DueMission:
+    known: dict[str, Any] = {
+        "user_id": user,
+        "mission_id": mission,
+        "agent_id": MANA,
+        "version": 1,
+        "next_run_at": NOW,
+        "wake_at": NOW,
+        "state": "active",
+        "hidden": False,
+        "complete": True,
+        "readable": True,
+        "heal": False,
+        "decision": None,
+        "space_id": None,
+        "agent_known": True,
+        "agent_state": "active",
+        "max_concurrent": 1,
+        "max_tokens_per_day": None,
+        "agent_version": 1,
+        "run_state": None,
+        "lease_until": None,
+        "not_before": None,
+        "run_due_at": None,
+        "requested_at": None,
+        "slot_state": None,
+        "used": 0,
+        "back_at": None,
+        "running": 0,
+        "slots_from": None,
+        "now": NOW,
+    }
+    return DueMission(**{**known, **more})
+
+
+def ordered(result: Pass) -> list[tuple[str, str]]:
+    return [(pair[0], o.mission_id) for pair, orders in result.orders.items() for o in orders]
+
+
+def look(missions: Sequence[DueMission], **caps: int) -> Pass:
+    return dispatch(missions, {}, Caps(**caps))
+
+
+def test_agents_of_one_id_belong_to_their_users():
+    result = look([due("u1"), due("u2")])
+    assert set(result.orders) == {("u1", MANA), ("u2", MANA)}
+
+
+def test_an_agent_gets_no_more_orders_than_its_places():
+    missions = [due(mission=f"m{n}", max_concurrent=2) for n in range(4)]
+    result = look(missions)
+    assert ordered(result) == [("u1", "m0"), ("u1", "m1")]
+    assert [d.decision for d in result.decided] == ["skipped-concurrency"] * 2
+
+
+def test_an_agent_without_a_record_has_one_place():
+    missions = [due(mission=f"m{n}", agent_known=False, max_concurrent=9) for n in range(3)]
+    assert len(ordered(look(missions))) == 1
+
+
+def test_orders_in_flight_take_places_though_their_claims_are_not_in_yet():
+    result = dispatch([due(mission="m2")], {("u1", MANA): {"m1"}}, Caps())
+    assert ordered(result) == []
+    assert [d.decision for d in result.decided] == ["skipped-concurrency"]
+
+
+def test_a_mission_under_way_is_not_ordered_twice():
+    result = dispatch([due()], {("u1", MANA): {"m1"}}, Caps())
+    assert (ordered(result), result.decided) == ([], [])
+    assert result.looks[0].at == NOW + ORDER_PATIENCE
+
+
+def test_one_users_crowd_leaves_places_to_the_others():
+    crowd = [due("u1", f"m{n}", agent_id=f"a{n}") for n in range(50)]
+    result = look([crowd[0], due("u2"), *crowd[1:]], runs=20, runs_per_user=3)
+    assert ordered(result).count(("u2", "m1")) == 1
+    assert sum(user == "u1" for user, _ in ordered(result)) == 3
+    waits = [again.at for again in result.looks if again.at and again.at > NOW + ORDER_PATIENCE]
+    assert all(at <= NOW + timedelta(seconds=60) for at in waits)
+
+
+def test_what_finds_no_place_stays_due():
+    missions = [due(f"u{n}") for n in range(5)]
+    result = look(missions, runs=2)
+    assert len(ordered(result)) == 2
+    assert result.left == 3
+    assert len(result.looks) == 2  # of the ordered ones alone
+
+
+def test_an_order_is_looked_at_again_should_its_process_die():
+    (again,) = look([due()]).looks
+    assert (again.at, again.version) == (NOW + ORDER_PATIENCE, 1)
+
+
+def test_a_slot_that_is_served_moves_on():
+    result = look([due(slot_state="committed"), due("u2", slots_from=NOW + timedelta(days=1))])
+    assert [move.due.user_id for move in result.moves] == ["u1", "u2"]
+    assert ordered(result) == []
+
+
+def test_healing_takes_no_place_and_asks_no_gate():
+    missions = [due(mission="m1", heal=True, state="paused"), due(mission="m2")]
+    result = look(missions)
+    kinds = [(o.mission_id, o.kind) for orders in result.orders.values() for o in orders]
+    assert kinds == [("m1", "heal"), ("m2", "run")]
+
+
+def test_nothing_to_do_is_looked_at_when_the_gate_says():
+    result = look([due(agent_state="paused"), due("u2", next_run_at=NOW + timedelta(hours=1))])
+    assert [(again.user_id, again.at) for again in result.looks] == [
+        ("u1", None),
+        ("u2", NOW + timedelta(hours=1)),
+    ]
+    assert [d.decision for d in result.decided] == ["skipped-paused"]

@@ -1,0 +1,114 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from supervisor.gateway.metrics import render
+from supervisor.metrics import INSTRUMENTS, MAX_SERIES, OTHER, Metrics
+
+# tick §13, whose names dashboards and alerts of the original use.
+NAMES = [
+    "http_requests_total",
+    "http_request_duration_seconds",
+    "ticks_total",
+    "tick_duration_seconds",
+    "plans_produced_total",
+    "plans_written_back_total",
+    "parse_failures_total",
+    "mission_errors_total",
+    "research_jobs_submitted_total",
+    "research_jobs_completed_total",
+    "research_jobs_failed_total",
+    "research_jobs_pending_skips_total",
+    "planner_request_duration_seconds",
+    "snapshots_new_total",
+    "snapshots_updated_total",
+    "snapshot_rows_applied_total",
+    "decrypts_total",
+    "grant_scope_violations_total",
+    "grant_skips_total",
+    "agent_decisions_total",
+    "tokens_used_total",
+    "tool_calls_total",
+    "planner_rounds",
+    "provider_errors_total",
+    "reminders_emitted_total",
+    "compactions_triggered_total",
+    "compacted_turns",
+]
+
+
+def samples(*metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text = render([one.snapshot() for one in metrics]).decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(
+    found: dict[tuple[str, frozenset[tuple[str, str]]], float], name: str, **labels: str
+) -> float:
+    return found[f"mana_ai_{name}", frozenset({"service": "mana-ai", **labels}.items())]
+
+
+def test_every_metric_of_the_original_is_there():
+    assert set(NAMES) <= set(INSTRUMENTS)
+
+
+def test_processes_add_up():
+    one, two = Metrics(), Metrics()
+    for metrics in (one, two):
+        metrics.inc("agent_decisions_total", {"decision": "ran"}, 2)
+        metrics.inc("agent_decisions_total", ("ran",))
+        metrics.observe("planner_rounds", 2)
+    found = samples(one, two)
+    assert value(found, "agent_decisions_total", decision="ran") == 6
+    assert value(found, "planner_rounds_bucket", le="1.0") == 0
+    assert value(found, "planner_rounds_bucket", le="2.0") == 2
+    assert value(found, "planner_rounds_bucket", le="+Inf") == 2
+    assert value(found, "planner_rounds_sum") == 4
+
+
+def test_ids_cannot_eat_the_memory():
+    metrics = Metrics()
+    for number in range(MAX_SERIES + 50):
+        metrics.inc("tokens_used_total", {"agent_id": f"a{number}"})
+    found = samples(metrics)
+    assert value(found, "tokens_used_total", agent_id=OTHER) == 50
+
+
+@given(st.text())
+def test_any_label_survives_the_text_format(label: str):
+    metrics = Metrics()
+    metrics.inc("tokens_used_total", {"agent_id": label})
+    shown = label.encode("utf-8", "replace").decode()
+    # The test's parser, not the format, reads a lone carriage return as the end of a line.
+    if not set(shown) & set("\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"):
+        assert value(samples(metrics), "tokens_used_total", agent_id=shown) == 1
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        {"counters": 3},
+        {"counters": {"ticks_total": {"[]": "x"}}},
+        {"counters": {"ticks_total": {"nonsense": 1}, "unknown": {"[]": 1}}},
+        {"histograms": {"planner_rounds": {"[]": {"counts": [1], "sum": 1}}}},
+    ],
+)
+def test_a_malformed_snapshot_is_left_out(snapshot: dict[str, object]):
+    assert b"mana_ai_ticks_total" in render([snapshot])  # pyright: ignore[reportArgumentType]
+
+
+def test_a_wrong_name_or_label_is_the_callers_mistake():
+    metrics = Metrics()
+    with pytest.raises(KeyError):
+        metrics.inc("no_such_total")
+    with pytest.raises(KeyError):
+        metrics.inc("planner_rounds")
+    with pytest.raises(KeyError):
+        metrics.inc("tokens_used_total")
+    with pytest.raises(KeyError):
+        metrics.inc("tokens_used_total", {"agent": "a"})

@@ -1,0 +1,125 @@
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from supervisor.service_key import read_service_key, secrets_into_files
+from supervisor.settings import Settings, SettingsError, read_settings
+
+
+def test_defaults_are_those_of_the_original_deployment():
+    settings = read_settings({})
+    assert (settings.port, settings.host) == (3067, "127.0.0.1")
+    assert (settings.tick_interval_ms, settings.tick_enabled) == (60_000, True)
+    assert (settings.time_zone, settings.policy_mode) == ("Europe/Berlin", "enforce")
+    assert (settings.bucket_lo, settings.bucket_hi) == (0, 256)
+    assert settings.is_embedded
+    assert settings.llm_url is None
+
+
+def test_settings_cross_to_other_processes():
+    settings = read_settings({"PORT": "4000", "MANA_BUCKETS": "0-127", "POLICY_MODE": "Log-Only"})
+    assert Settings.from_wire(settings.to_wire()) == settings
+    assert (settings.port, settings.bucket_hi, settings.policy_mode) == (4000, 128, "log-only")
+
+
+@pytest.mark.parametrize(
+    ("text", "enabled"),
+    [("false", False), ("False", True), ("0", True), ("", True), ("true", True)],
+)
+def test_the_tick_is_off_only_if_exactly_false(text: str, enabled: bool):
+    assert read_settings({"TICK_ENABLED": text}).tick_enabled is enabled
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("PORT", "abc"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("PORT", "10.5"),
+        ("PORT", "null"),
+        ("MANA_HOST", " "),
+        ("MANA_DATA_DIR", "a\0b"),
+        ("SYNC_DATABASE_URL", ""),
+        ("SYNC_DATABASE_URL", "mysql://host/db"),
+        ("SYNC_DATABASE_URL", "postgresql://"),
+        ("SYNC_DATABASE_URL", "postgresql://u@host:port/db"),
+        ("SYNC_DATABASE_URL", "postgresql://[::1/db"),
+        ("MANA_LLM_URL", ""),
+        ("MANA_LLM_URL", "localhost:3020"),
+        ("MANA_LLM_API_KEY_FILE", "/nowhere/key"),
+        ("MANA_LLM_API_KEY_FILE", ""),
+        ("MANA_SERVICE_KEY_FILE", "/nowhere/key"),
+        ("TICK_INTERVAL_MS", "0"),
+        ("TICK_INTERVAL_MS", "1e9"),
+        ("MANA_BUCKETS", "0"),
+        ("MANA_BUCKETS", "5-4"),
+        ("MANA_BUCKETS", "0-256"),
+        ("MANA_BUCKETS", "٣-9"),
+        ("MANA_SHARD", "a/b"),
+        ("MANA_TIME_ZONE", "Mars/Olympus"),
+        ("MANA_TIME_ZONE", "../../etc/passwd"),
+        ("MANA_TIME_ZONE", "Europe"),
+        ("MANA_CALL_DEADLINE_S", "nan"),
+        ("MANA_AGENT_IDLE_S", "inf"),
+        ("MANA_AGENT_KEEP_AWAKE", "maybe"),
+        ("MANA_LEASE_MS", "10"),
+        ("MANA_RUNS_MAX", "0"),
+        ("MANA_MAX_ROUNDS", "0"),
+        ("MANA_BYTES_PER_TOKEN", "0.5"),
+        ("POLICY_MODE", "strict"),
+        ("MANA_CRASH_AT", "no-file"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_its_variable(variable: str, text: str):
+    with pytest.raises(SettingsError, match=f"^{variable}: ") as caught:
+        read_settings({variable: text})
+    assert "\n" not in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+
+
+def test_a_back_off_that_shrinks_is_refused():
+    with pytest.raises(SettingsError, match="MANA_BACKOFF_MAX_S"):
+        read_settings({"MANA_BACKOFF_MIN_S": "10", "MANA_BACKOFF_MAX_S": "5"})
+
+
+def test_no_setting_holds_a_secret(tmp_path: Path):
+    env = {
+        "MANA_SERVICE_KEY": "a-secret-of-some-length",
+        "MANA_LLM_API_KEY": "sk-secret",
+        "SYNC_DATABASE_URL": "postgresql://log:p%40ss@db:5433/sync?sslmode=require",
+    }
+    for variable, text in env.items():
+        with pytest.raises(SettingsError, match=variable) as caught:
+            read_settings({variable: text})
+        assert text not in str(caught.value)
+    moved = secrets_into_files(env, tmp_path)
+    settings = read_settings(moved)
+    assert settings.database_url == "postgresql://log@db:5433/sync?sslmode=require"
+    assert read_service_key(settings) == "a-secret-of-some-length"
+    everything = f"{moved} {settings.to_wire()!r}"
+    assert not re.search("secret-of|sk-secret|p@ss|p%40ss", everything)
+    assert (tmp_path / "database").read_text() == "p@ss\n"
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_only_the_embedded_mode_makes_a_service_key(tmp_path: Path):
+    env = {"MANA_DATA_DIR": str(tmp_path)}
+    key = read_service_key(read_settings(env))
+    assert len(key) >= 32
+    assert read_service_key(read_settings(env)) == key
+    other = {"MANA_DATA_DIR": str(tmp_path / "b"), "SYNC_DATABASE_URL": "postgresql://u@h/d"}
+    with pytest.raises(SettingsError, match="MANA_SERVICE_KEY_FILE"):
+        read_settings(other)
+    assert not read_settings(other, serves=False).is_embedded
+
+
+@pytest.mark.parametrize("key", ["", "short", "dev-service-key", "ä" * 20, "two words of a key"])
+def test_a_guessable_or_unsendable_service_key_is_refused(tmp_path: Path, key: str):
+    path = tmp_path / "key"
+    path.write_text(key)
+    settings = read_settings({"MANA_DATA_DIR": str(tmp_path), "MANA_SERVICE_KEY_FILE": str(path)})
+    with pytest.raises(SettingsError, match="MANA_SERVICE_KEY_FILE"):
+        read_service_key(settings)

@@ -1,0 +1,321 @@
+"""How each suite of golden cases is put to our code: `SUITES`, from name to judge of one case."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import UNSET
+
+from state import principals
+from state.cadence import next_run, parse_cadence
+from state.errors import UserIdMissingError
+from state.iterations import (
+    Author,
+    PlannedStep,
+    append_iteration,
+    change_row,
+    iteration_from_plan,
+)
+from state.merge import Change, Snapshot, decode_record, encode_record, fold, hidden, is_late
+from state.policy import may_invoke, offered, parse_policy, resolve
+from state.records import InputRef, Mission, is_due, mission_from_record
+from state.stamps import datetime_of, format_instant, instant_of, parse_instant
+from tests.vectors.overrides import OVERRIDES
+from tests.vectors.verdict import Case, Outcome, View, as_is, judge
+
+Given = dict[str, Any]
+Key = tuple[str, str]
+
+
+# --- lww and due --------------------------------------------------------------------------------
+
+
+def changes_of(rows: list[Given], first: int = 0) -> list[Change]:
+    """The rows as changes, with ids that rise in the order given."""
+    return [
+        Change(
+            str(uuid.UUID(int=first + at + 1)),
+            (parse_instant(row["created_at"]) or 0) // 1000,
+            row["op"],
+            row["data"],
+            row["field_meta"],
+            row["user_id"],
+        )
+        for at, row in enumerate(rows)
+    ]
+
+
+def _record(snapshot: Snapshot, record_id: str, *, meta: bool) -> Given | None:
+    if not snapshot.exists:
+        return None
+    shown = {"id": record_id, **snapshot.fields}
+    return {**shown, "__fieldMeta": snapshot.stamps} if meta else shown
+
+
+def give_lww(given: Given) -> Any:
+    """The folded record, or the stored ones after each refresh."""
+    projection = given["projection"]
+    if projection == "incremental":
+        return {"after": _refreshes(given["batches"])}
+    snapshot = fold(None, changes_of(given["rows"]))
+    if projection in ("agent", "resolver") and hidden(snapshot):
+        return {"record": None}
+    record_id = given["rows"][0]["record_id"] if given["rows"] else ""
+    meta = projection not in ("import", "resolver")
+    return {"record": _record(snapshot, record_id, meta=meta)}
+
+
+def _refreshes(batches: list[list[Given]]) -> list[Given]:
+    """Fold batch by batch with the late-row rule, snapshots passing through storage in between."""
+    log: dict[Key, list[Change]] = {}
+    stored: dict[Key, Snapshot] = {}
+    after: list[Given] = []
+    seen = 0
+    for batch in batches:
+        for row, change in zip(batch, changes_of(batch, seen), strict=True):
+            key = (row["user_id"], row["record_id"])
+            log.setdefault(key, []).append(change)
+            before = stored.get(key)
+            late = before is not None and is_late(before, change)
+            stored[key] = _reloaded(
+                fold(None, sorted(log[key], key=_order)) if late else fold(before, [change])
+            )
+        seen += len(batch)
+        after.append({"snapshots": _stored(stored)})
+    return after
+
+
+def _order(change: Change) -> tuple[int, str]:
+    return change.created_at, change.id
+
+
+def _reloaded(snapshot: Snapshot) -> Snapshot:
+    return decode_record(
+        encode_record(snapshot),
+        exists=snapshot.exists,
+        complete=snapshot.complete,
+        newest_at=snapshot.newest_at,
+        newest_id=snapshot.newest_id,
+        count=snapshot.count,
+        digest=snapshot.digest,
+    )
+
+
+def _stored(stored: dict[Key, Snapshot]) -> list[Given]:
+    return [
+        {"user_id": user, "mission_id": mission, "record": _record(snapshot, mission, meta=True)}
+        for (user, mission), snapshot in sorted(stored.items())
+        if snapshot.exists
+    ]
+
+
+def view_lww(value: Any, case: Case) -> Any:
+    """Without the original's counters, and stored snapshots in one order."""
+    if "after" not in value:
+        return value
+    return [sorted(step["snapshots"], key=_owner) for step in value["after"]]
+
+
+def _owner(snapshot: Given) -> Key:
+    return snapshot["user_id"], snapshot["mission_id"]
+
+
+def give_due(given: Given) -> Any:
+    """The missions of one user that are due, as the planner gets them."""
+    now = _moment(given["now"])
+    rows: dict[str, list[Given]] = {}
+    for row in given["rows"]:
+        if row["user_id"] == given["userId"]:
+            rows.setdefault(row["record_id"], []).append(row)
+    missions: list[Mission] = []
+    for record_id, mine in rows.items():
+        snapshot = fold(None, changes_of(mine))
+        if snapshot.exists and snapshot.complete:
+            missions.append(mission_from_record(given["userId"], record_id, snapshot.fields))
+    return {"missions": [_planned(mission) for mission in missions if is_due(mission, now)]}
+
+
+def _planned(mission: Mission) -> Given:
+    shown: Given = {
+        "id": mission.id,
+        "userId": mission.user_id,
+        "title": mission.title,
+        "objective": mission.objective,
+        "conceptMarkdown": mission.concept_markdown,
+        "state": mission.state,
+        "nextRunAt": mission.next_run_at,
+        "inputs": list(mission.inputs),
+        "iterations": list(mission.iterations),
+        "cadence": mission.cadence,
+    }
+    optional = {"grant": mission.grant, "agentId": mission.agent_id}
+    return shown | {key: value for key, value in optional.items() if value is not None}
+
+
+def view_due(value: Any, case: Case) -> Any:
+    """Missions by id, expected ones with their next run, cadence and inputs read."""
+    return {mission["id"]: _read(mission) for mission in value["missions"]}
+
+
+def _read(mission: Given) -> Given:
+    at, cadence = mission["nextRunAt"], mission.get("cadence")
+    parsed = cadence if isinstance(cadence, msgspec.Struct) else parse_cadence(cadence)
+    return mission | {
+        "nextRunAt": _moment(at) if isinstance(at, str) else at,
+        "cadence": None if isinstance(parsed, str) else parsed,
+        "inputs": [_ref(part) for part in mission["inputs"]],
+    }
+
+
+def _ref(part: Any) -> Any:
+    return msgspec.to_builtins(part) if isinstance(part, InputRef) else part
+
+
+def _moment(text: str) -> datetime:
+    return datetime_of(parse_instant(text) or 0)
+
+
+# --- actor, cadence, policy, iteration ----------------------------------------------------------
+
+
+def _user(user_id: str, name: str | None = None) -> Any:
+    return principals.user_actor(user_id) if name is None else principals.user_actor(user_id, name)
+
+
+def _agent(fields: Given) -> Any:
+    return principals.agent_actor(
+        fields["agentId"],
+        fields["displayName"],
+        mission_id=fields["missionId"],
+        iteration_id=fields["iterationId"],
+        rationale=fields["rationale"],
+    )
+
+
+ACTOR_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "make_user_actor": _user,
+    "make_agent_actor": _agent,
+    "make_system_actor": principals.system_actor,
+    "normalize_actor": principals.normalize_actor,
+    "is_user_actor": principals.is_user_actor,
+    "is_ai_actor": principals.is_ai_actor,
+    "is_system_actor": principals.is_system_actor,
+    "is_from_mission_runner": principals.is_from_mission_runner,
+    "origin_from_actor": principals.origin_from_actor,
+    "make_field_meta": principals.field_meta,
+    "is_user_originated_field": principals.is_user_originated_field,
+}
+
+
+def give_actor(given: Given) -> Any:
+    """What the function of `principals` returns."""
+    return {"value": ACTOR_FUNCTIONS[given["fn"]](*given["args"])}
+
+
+def view_actor(value: Any, case: Case) -> Any:
+    """Without the keys that the case leaves open."""
+    left_open = case["expected"].get("unspecified", ())
+    shown = value["value"]
+    if not isinstance(shown, dict):
+        return shown
+    return {key: part for key, part in shown.items() if key not in left_open}  # pyright: ignore[reportUnknownVariableType]
+
+
+def give_cadence(given: Given) -> Any:
+    """When the cadence runs next, as text."""
+    cadence = parse_cadence(given["cadence"])
+    if isinstance(cadence, str):
+        return {"nextRunAt": None}
+    moment = next_run(cadence, _moment(given["from"]), ZoneInfo(given["tz"]))
+    return {"nextRunAt": None if moment is None else format_instant(instant_of(moment))}
+
+
+def give_policy(given: Given) -> Any:
+    """A decision, the tools offered, or the verdict of the invocation gate."""
+    if given["fn"] == "gate":
+        return _gate(given)
+    modules = {tool["name"]: tool["module"] for tool in given["tools"]}
+    if given["fn"] == "resolve":
+        policy, _ = parse_policy(given["policy"])
+        name = given["toolName"]
+        return {"decision": resolve(name, modules.get(name), policy, given["actor"]["kind"])}
+    agent: Given = given["agent"] or {}
+    policy, _ = parse_policy(agent.get("policy"))
+    return {"tools": offered(modules.items(), policy)}
+
+
+def _gate(given: Given) -> Any:
+    settings = given["settings"]
+    limits = {"rate_limit": settings["perToolRateLimit"]} if "perToolRateLimit" in settings else {}
+    verdict = may_invoke(
+        given["spec"],
+        given["rawInput"],
+        allow_destructive=settings["allowDestructive"],
+        recent=[(call["toolName"], call["at"]) for call in given["recentInvocations"]],
+        now_ms=given["now"],
+        **limits,
+    )
+    reminder = verdict.reminder is not None
+    return {"allow": verdict.allow, "reason": verdict.reason, "reminder": reminder}
+
+
+def give_iteration(given: Given) -> Any:
+    """The iteration of a plan, or the row that carries it."""
+    if given["fn"] == "append":
+        return _append(given)
+    steps = [
+        PlannedStep(step["toolName"], step["params"], step["summary"])
+        for step in given["plan"]["steps"]
+    ]
+    summary = given["plan"]["summary"]
+    return {"iteration": iteration_from_plan(steps, summary, given["iterationId"], given["now"])}
+
+
+def _append(given: Given) -> Any:
+    agent = given["agent"]
+    try:
+        row = change_row(
+            user_id=given["userId"],
+            mission_id=given["missionId"],
+            iterations=append_iteration(given["existing"], given["newIteration"]),
+            iterations_at=given["now"],
+            iteration_id=given["iterationId"],
+            author=Author(agent["id"], agent["name"]) if agent else None,
+            rationale=given["rationale"],
+            next_run_at=UNSET,  # these inputs hold no cadence
+        )
+    except UserIdMissingError:
+        return {"error": True}
+    return {"row": {column: value for column, value in row.items() if column != "space_id"}}
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def _suite(
+    name: str, give: Callable[[Given], Any], view: View = as_is
+) -> Callable[[Case], Outcome]:
+    return lambda case: judge(case, give, OVERRIDES[name], view)
+
+
+def _tick(case: Case) -> Outcome:
+    """A case of the one suite that needs a database: one is started when the first case asks."""
+    from tests.vectors.tick import give_tick, view_tick
+
+    return judge(case, give_tick, OVERRIDES["tick"], view_tick)
+
+
+SUITES: dict[str, Callable[[Case], Outcome]] = {
+    "lww": _suite("lww", give_lww, view_lww),
+    "due": _suite("due", give_due, view_due),
+    "actor": _suite("actor", give_actor, view_actor),
+    "cadence": _suite("cadence", give_cadence),
+    "iteration": _suite("iteration", give_iteration),
+    "policy": _suite("policy", give_policy),
+    "tick": _tick,
+}
