@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from collections.abc import Callable, Iterable
 
@@ -16,6 +17,9 @@ log = logging.getLogger("mana.placement")
 HELLO_LIMIT_S = 2.0
 SILENT_AFTER = 3
 """So many greetings in a row unanswered, and a process is taken for silent."""
+STARTS_AT_ONCE = max(2, os.cpu_count() or 1)
+"""Each costs a second of CPU: more at once end later, all of them together."""
+
 TYPICAL_AGENT_BYTES = 110 * 1024 * 1024
 
 
@@ -60,6 +64,7 @@ class Placement:
         self._making: set[asyncio.Task[None]] = set()
         self._waking: dict[Pair, asyncio.Task[Awake]] = {}
         self._watches: set[asyncio.Task[None]] = set()
+        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
 
     @property
     def warm(self) -> int:
@@ -156,11 +161,14 @@ class Placement:
 
     async def _bind(self, pair: Pair, bind: Callable[[], Bind]) -> Awake:
         for _ in range(3):
-            process = self._warm.pop(0) if self._warm else self._created()
-            try:
-                identity = await process.tell(bind(), 60.0)
-            except ProcessGone:
-                process.kill()
+            if self._warm:
+                process = self._warm.pop(0)
+                identity = await self._told(process, bind)
+            else:
+                async with self._starts:
+                    process = self._warm.pop(0) if self._warm else self._created()
+                    identity = await self._told(process, bind)
+            if identity is None:
                 continue
             if identity.accepted and (identity.user_id, identity.agent_id) == pair:
                 agent = Awake(pair, process, asyncio.get_running_loop().time())
@@ -169,6 +177,14 @@ class Placement:
                 return agent
             process.kill()
         raise ProcessGone(f"agent of {pair[0]}/{pair[1]}")
+
+    async def _told(self, process: AgentProcess, bind: Callable[[], Bind]) -> Identity | None:
+        """Its answer to being bound; None, and its end, where it gives none."""
+        try:
+            return await process.tell(bind(), 60.0)
+        except ProcessGone:
+            process.kill()
+            return None
 
     def _created(self) -> AgentProcess:
         process = self._processes.create(f"agent-{self._release}-{secrets.token_hex(6)}")

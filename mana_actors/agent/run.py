@@ -131,13 +131,10 @@ class Runner:
             return self._report(order, "interrupted")
 
     async def _run(self, order: Order) -> Report:
-        view = await retried(lambda: self._store.mission(order.mission_id))
-        if view is None:
+        found = await retried(lambda: self._store.standing(order.mission_id))
+        if found is None:
             return self._report(order, "unwanted")
-        agent_view, usage = (
-            await retried(self._store.agent),
-            await retried(self._store.usage),
-        )
+        view, agent_view, usage = found
         mission = mission_from_record(
             self._user_id, order.mission_id, msgspec.json.decode(view.record)
         )

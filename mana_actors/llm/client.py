@@ -2,11 +2,12 @@
 
 import asyncio
 import ipaddress
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 8 * 1024 * 1024
 DEFAULT_DEADLINE_S = 120.0
 LONGEST_RETRY_AFTER_S = 86_400.0
+
+
+def _leave_out_cli() -> None:
+    """Keep httpx's command line out: it would load click, rich and pygments into every agent."""
+    cast("dict[str, Any]", sys.modules).setdefault("httpx._main", None)  # httpx does without it
 
 
 class HttpProvider:
@@ -51,6 +57,7 @@ class HttpProvider:
 
         `deadline_s` covers everything: connecting, sending, headers and the whole body (D-07).
         """
+        _leave_out_cli()
         import httpx  # noqa: PLC0415 - an agent pays for it only once it plans
 
         provider = provider_label(request.model)

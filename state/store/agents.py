@@ -154,6 +154,22 @@ class AgentStore:
         assert row is not None  # an aggregate always has its row
         return Usage(**dict(row))
 
+    async def standing(self, mission_id: str) -> tuple[MissionView, AgentView | None, Usage] | None:
+        """What the gate asks about a mission, read together; None if it is not this owner's."""
+        async with self.transaction() as connection:
+            mission = await connection.fetchrow(sql("mission_snapshot"), self._user_id, mission_id)
+            if mission is None:
+                return None
+            pair = self._user_id, self._agent_id
+            agent = await connection.fetchrow(sql("agent_snapshot"), *pair)
+            usage = await connection.fetchrow(sql("usage_window"), *pair)
+        assert usage is not None  # an aggregate always has its row
+        return (
+            MissionView(**dict(mission)),
+            AgentView(**dict(agent)) if agent else None,
+            Usage(**dict(usage)),
+        )
+
     async def claim(
         self, mission_id: str, due_at: datetime, lease_ms: int, holder: str, pinned: str
     ) -> Claim:
