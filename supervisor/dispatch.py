@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 import msgspec
 
@@ -24,10 +25,14 @@ ORDER_PATIENCE = timedelta(seconds=30)
 
 
 class Caps(msgspec.Struct, frozen=True):
-    """How many runs may be under way: over all and per user (per agent is the owner's setting)."""
+    """How many runs may be under way, over all and per user; per agent is the owner's setting.
+
+    `due_spread_s` spreads what falls due at one minute over that many seconds, by agent.
+    """
 
     runs: int = 64
     runs_per_user: int = 8
+    due_spread_s: float = 0.0
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -59,7 +64,7 @@ class _Places:
     """Places taken, per agent, per user and over all."""
 
     def __init__(self, in_flight: Mapping[Pair, set[str]], caps: Caps) -> None:
-        self._caps = caps
+        self.caps = caps
         self._in_flight = in_flight
         self._agents: Counter[Pair] = Counter(
             {pair: len(missions) for pair, missions in in_flight.items()}
@@ -79,10 +84,10 @@ class _Places:
 
     @property
     def full(self) -> bool:
-        return self._all >= self._caps.runs
+        return self._all >= self.caps.runs
 
     def user_full(self, user_id: str) -> bool:
-        return self._users[user_id] >= self._caps.runs_per_user
+        return self._users[user_id] >= self.caps.runs_per_user
 
     def take(self, mission: DueMission) -> None:
         self._agents[(mission.user_id, mission.agent_id)] += 1
@@ -117,7 +122,20 @@ def _look(result: Pass, places: _Places, mission: DueMission) -> None:
             )
 
 
+def spread_until(mission: DueMission, spread_s: float) -> datetime | None:
+    """When a slot's turn comes within the spread; the same for all missions of one agent."""
+    if not spread_s or mission.next_run_at is None or mission.requested_at is not None:
+        return None
+    name = f"{mission.user_id}/{mission.agent_id}".encode()
+    share = int.from_bytes(sha256(name).digest()[:4]) / 2**32
+    return mission.next_run_at + timedelta(seconds=share * spread_s)
+
+
 def _admit(result: Pass, places: _Places, mission: DueMission, gate: Verdict) -> None:
+    turn = spread_until(mission, places.caps.due_spread_s)
+    if turn is not None and turn > mission.now:
+        result.looks.append(_again(mission, turn))
+        return
     if places.full:
         result.left += 1  # stays due: the next look with a free place takes it in turn
         return

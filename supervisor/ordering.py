@@ -87,9 +87,12 @@ class Ordering:
         """Have the agent carry these out; a failure leaves the missions due."""
         try:
             await self._deliver(pair, tuple(orders))
+        except NoRoom:  # an ordinary wait: the missions stay due
+            await self._take_back(pair, orders, "later")
+            return
         except (ProcessGone, StateError) as exc:
             log.warning("orders_not_delivered agent=%s/%s error=%s", *pair, exc)
-            await self._take_back(pair, orders)
+            await self._take_back(pair, orders, "interrupted")
             return
         for mission in due:
             waited = (mission.now - mission.wake_at).total_seconds()
@@ -115,11 +118,11 @@ class Ordering:
         if not identity.accepted:
             raise ProcessGone(agent.process.name)
 
-    async def _take_back(self, pair: Pair, orders: Sequence[Order]) -> None:
+    async def _take_back(self, pair: Pair, orders: Sequence[Order], outcome: str) -> None:
         soon = datetime.fromtimestamp(time.time() + 1, UTC)
         for order in orders:
             self.leave(pair, order.mission_id)
-            self._ticks.reported((pair[0], order.mission_id), "interrupted", "")
+            self._ticks.reported((pair[0], order.mission_id), outcome, "")
         looks = [Look(pair[0], order.mission_id, order.version, soon) for order in orders]
         try:
             await self._schedule.look_again(looks)

@@ -22,7 +22,7 @@ from state.errors import StateError
 from state.stamps import format_instant, instant_of
 from state.store.connect import Database
 from state.store.schedule import Decided, DueMission, Look, ScheduleStore
-from state.store.snapshots import Folded, Lease, SnapshotStore, StoodDown
+from state.store.snapshots import Folded, SnapshotStore, StoodDown
 from supervisor.accounting import count_decisions, count_report
 from supervisor.background import Background
 from supervisor.dispatch import ORDER_PATIENCE, Caps, Pair, dispatch
@@ -34,6 +34,7 @@ from supervisor.placement import Placement
 from supervisor.reconciling import Reconciler
 from supervisor.routing import changes_by_agent
 from supervisor.settings import Settings
+from supervisor.shard import Shard
 from supervisor.ticks import Ticks
 from supervisor.upkeep import upkeep
 
@@ -42,22 +43,6 @@ log = logging.getLogger("mana.supervisor")
 DUE_LIMIT = 500
 _FULL_PAUSE_S = 0.25
 _FAIL_PAUSE_S = (0.1, 5.0)
-
-
-class Shard:
-    """What a supervisor holds while it has its shard."""
-
-    def __init__(
-        self,
-        lease: Lease,
-        snapshots: SnapshotStore,
-        placement: Placement,
-        ordering: Ordering,
-        folding: FoldLoop,
-        reconciler: Reconciler,
-    ) -> None:
-        self.lease, self.snapshots, self.placement = lease, snapshots, placement
-        self.ordering, self.folding, self.reconciler = ordering, folding, reconciler
 
 
 class Supervision:
@@ -214,7 +199,7 @@ class Supervision:
         if not due:
             return 0
         self.ticks.saw(len(due))
-        caps = Caps(self.settings.runs_max, self.settings.runs_per_user)
+        caps = Caps(self.settings.runs_max, self.settings.runs_per_user, self.settings.due_spread_s)
         ordering = self._held.ordering
         result = dispatch(due, ordering.in_flight, caps)
         if result.left:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from state.errors import StateError
+from state.store.schedule import ScheduleStore
 from state.store.snapshots import StoodDown
 from supervisor.memory import awake_memory_bytes
+from supervisor.metrics import Metrics
 from supervisor.placement import TYPICAL_AGENT_BYTES
-
-if TYPE_CHECKING:
-    from supervisor.supervision import Shard, Supervision
+from supervisor.settings import Settings
+from supervisor.shard import Shard
 
 log = logging.getLogger("mana.supervisor")
 
@@ -20,7 +21,24 @@ EVERY_S = 2.0
 _SWEEPING_S = 0.05
 
 
-async def upkeep(it: Supervision) -> None:
+class Supervised(Protocol):
+    """What upkeep needs of a supervision."""
+
+    settings: Settings
+    schedule: ScheduleStore
+    metrics: Metrics
+    shard: Shard | None
+    release: str
+    is_draining: bool
+    has_stood_down: bool
+    feed_waiting: int
+
+    async def beat(self, *, ticked: bool = False) -> None: ...
+
+    def stand_down(self, why: str) -> None: ...
+
+
+async def upkeep(it: Supervised) -> None:
     """Go on until cancelled; a failed round is repeated whole by the next."""
     while not it.has_stood_down:
         sweeping = False
@@ -35,7 +53,7 @@ async def upkeep(it: Supervision) -> None:
         await asyncio.sleep(_SWEEPING_S if sweeping else EVERY_S)
 
 
-async def _round(it: Supervision) -> bool:
+async def _round(it: Supervised) -> bool:
     """One round; True while a sweep is under way, so that it goes on at once."""
     shard = it.shard
     if shard is None:
@@ -54,7 +72,7 @@ async def _round(it: Supervision) -> bool:
     return sweeping
 
 
-async def _refill(it: Supervision, shard: Shard) -> None:
+async def _refill(it: Supervised, shard: Shard) -> None:
     """Warm processes for the pool, and for the agents that fall due soon."""
     if it.is_draining:
         return
@@ -68,7 +86,7 @@ async def _refill(it: Supervision, shard: Shard) -> None:
     shard.placement.refill(max(settings.warm_pool, min(settings.warm_pool + asleep, most)))
 
 
-async def _end_stopped(it: Supervision, shard: Shard) -> None:
+async def _end_stopped(it: Supervised, shard: Shard) -> None:
     """End what neither answers nor renews a lease; a process that renews is only busy (F4)."""
     silent = shard.placement.silent
     if not silent:
@@ -80,7 +98,7 @@ async def _end_stopped(it: Supervision, shard: Shard) -> None:
             agent.process.kill()
 
 
-async def _let_idle_sleep(it: Supervision, shard: Shard) -> None:
+async def _let_idle_sleep(it: Supervised, shard: Shard) -> None:
     """End processes that nobody used for a while, and those of an older release at once."""
     now = asyncio.get_running_loop().time()
     for agent in shard.placement.idle(shard.ordering.busy):

@@ -72,7 +72,7 @@ def demo(
     keep: Annotated[bool, typer.Option(help="Leave its data where it is.")] = False,
 ) -> None:
     """Three users, eight missions, on an installation of its own that is removed again."""
-    from supervisor.demo import run_demo
+    from supervisor.demo.performance import run_demo
 
     raise typer.Exit(run_demo(as_json=as_json, keep=keep))
 

@@ -125,3 +125,18 @@ def test_nothing_to_do_is_looked_at_when_the_gate_says():
         ("u2", NOW + timedelta(hours=1)),
     ]
     assert [d.decision for d in result.decided] == ["skipped-paused"]
+
+
+def test_one_minute_is_spread_by_agent_and_a_request_is_not():
+    crowd = [due(f"u{i}", f"m{i}") for i in range(40)]
+    spread = dispatch(crowd, {}, Caps(runs=100, due_spread_s=600.0))
+    turns = {each.at for each in spread.looks if each.at is not None and not spread.orders}
+    assert not spread.orders
+    assert len(turns) == len(crowd)
+    assert all(NOW < turn <= NOW + timedelta(seconds=600) for turn in turns)
+    again = dispatch(crowd, {}, Caps(runs=100, due_spread_s=600.0))
+    assert {each.at for each in again.looks} == turns
+    late = [due(now=NOW + timedelta(seconds=600))]
+    assert ordered(dispatch(late, {}, Caps(due_spread_s=600.0))) == [("u1", "m1")]
+    asked = [due(requested_at=NOW - timedelta(seconds=1))]
+    assert ordered(dispatch(asked, {}, Caps(due_spread_s=600.0))) == [("u1", "m1")]

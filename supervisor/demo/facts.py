@@ -7,8 +7,8 @@ from typing import Any, cast
 import msgspec
 
 from state.stamps import format_instant, instant_of
-from supervisor.demo_client import Change
-from supervisor.demo_story import MISSIONS, ONE_AT_A_TIME, RAN, WAITED, DemoMission
+from supervisor.demo.client import Change
+from supervisor.demo.story import MISSIONS, ONE_AT_A_TIME, RAN, WAITED, DemoMission
 
 Key = tuple[str, str]
 """(user, mission)"""

@@ -8,7 +8,7 @@ import msgspec
 
 from state.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME, user_actor
 from state.stamps import format_instant, instant_of
-from supervisor.demo_client import Change
+from supervisor.demo.client import Change
 
 WAITED = "skipped-concurrency"
 RAN = "ran"

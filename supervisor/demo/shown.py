@@ -9,9 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from supervisor.demo_client import Change
-from supervisor.demo_facts import MissionFacts
-from supervisor.demo_story import MISSIONS, RAN, WAITED
+from supervisor.demo.client import Change
+from supervisor.demo.facts import MissionFacts
+from supervisor.demo.story import MISSIONS, RAN, WAITED
 
 Show = Callable[[Sequence[MissionFacts], int], None]
 TITLES = {(mission.user, mission.id): mission.title for mission in MISSIONS}

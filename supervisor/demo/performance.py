@@ -20,10 +20,10 @@ from supervisor.cli.environment import node_environment
 from supervisor.cli.failures import FAILED, Failure
 from supervisor.cli.reaching import Gateway
 from supervisor.cli.shown import json_out
-from supervisor.demo_client import Change, DemoClient
-from supervisor.demo_facts import MissionFacts, Outcome, is_settled, mission_facts, outcome
-from supervisor.demo_shown import Stage
-from supervisor.demo_story import MISSIONS, RAN, pushes
+from supervisor.demo.client import Change, DemoClient
+from supervisor.demo.facts import MissionFacts, Outcome, is_settled, mission_facts, outcome
+from supervisor.demo.shown import Stage
+from supervisor.demo.story import MISSIONS, RAN, pushes
 from supervisor.service_key import read_service_key
 from supervisor.settings import SECRET_VARIABLES, VARIABLES
 
