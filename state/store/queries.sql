@@ -118,6 +118,11 @@ SELECT mana_ai.withdraw_waiting(r.user_id, r.run_id, 'the mission is paused, don
 INSERT INTO mana_ai.quarantine (change_id, user_id, table_name, record_id, reason, forced)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[]) ON CONFLICT DO NOTHING
 
+-- is_due --
+-- The idle look: the first entry of an index.
+SELECT wake_at <= clock_timestamp() FROM mana_ai.mission_snapshots
+ WHERE wake_at IS NOT NULL AND bucket >= $1 AND bucket < $2 ORDER BY wake_at LIMIT 1
+
 -- due --
 -- What to look at now, one mission of each user first, so that a crowd of one tenant's cannot stand before the others'.
 SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at, m.state, m.hidden, m.complete, m.readable, m.heal,
@@ -130,7 +135,10 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
        coalesce(u.used, 0)::bigint AS used, u.back_at, coalesce(n.running, 0)::int AS running,
        i.slots_from, clock_timestamp() AS now
   FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY wake_at, mission_id) AS turn
-          FROM mana_ai.mission_snapshots WHERE wake_at <= clock_timestamp() AND bucket >= $1 AND bucket < $2
+          FROM (SELECT user_id, mission_id, agent_id, version, next_run_at, wake_at, state, hidden, complete, readable, heal,
+                       decision, space_id
+                  FROM mana_ai.mission_snapshots
+                 WHERE wake_at <= (SELECT clock_timestamp()) AND bucket >= $1 AND bucket < $2 ORDER BY wake_at LIMIT 2000) AS oldest
          ORDER BY turn, wake_at, user_id LIMIT $3) AS m
   CROSS JOIN mana_ai.install AS i
   LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = m.user_id AND a.agent_id = m.agent_id
@@ -145,9 +153,6 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
   LEFT JOIN LATERAL (SELECT count(*) AS running FROM mana_ai.runs AS o
          WHERE o.user_id = m.user_id AND o.agent_id = m.agent_id AND o.state = 'open' AND o.lease_until > clock_timestamp()) AS n ON true
  ORDER BY m.turn, m.wake_at, m.user_id
-
--- next_wake --
-SELECT min(wake_at) FROM mana_ai.mission_snapshots WHERE wake_at IS NOT NULL AND bucket >= $1 AND bucket < $2
 
 -- agents_due_soon --
 -- How many (user, agent) pairs fall due in the next seconds, so that processes can be made ready.

@@ -98,13 +98,10 @@ class ScheduleStore:
     async def due(self, lease: Lease, limit: int) -> list[DueMission]:
         """Up to `limit` missions to look at now, one of each user before the second of any."""
         async with self._db.connection() as connection:
+            if not await connection.fetchval(sql("is_due"), lease.lo, lease.hi):
+                return []
             rows = await connection.fetch(sql("due"), lease.lo, lease.hi, limit)
         return [DueMission(**dict(row)) for row in rows]
-
-    async def next_wake(self, lease: Lease) -> datetime | None:
-        """The earliest time anything of this shard has to be looked at."""
-        async with self._db.connection() as connection:
-            return await connection.fetchval(sql("next_wake"), lease.lo, lease.hi)
 
     async def agents_due_soon(self, lease: Lease, within_s: float) -> int:
         """How many agents fall due within `within_s` seconds."""

@@ -972,9 +972,29 @@ CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint,
                  END AS owner_id
             FROM sized s
            WHERE (COALESCE(s.before, (0)::numeric) < (take_changes.p_bytes)::numeric)
+         ), placed AS MATERIALIZED (
+          SELECT o_1.seq,
+             o_1.id,
+             o_1.app_id,
+             o_1.table_name,
+             o_1.record_id,
+             o_1.user_id,
+             o_1.op,
+             o_1.data,
+             o_1.field_meta,
+             o_1.client_id,
+             o_1.created_at,
+             o_1.schema_version,
+             o_1.actor,
+             o_1.origin,
+             o_1.space_id,
+             o_1.before,
+             o_1.owner_id,
+             ((o_1.owner_id = o_1.user_id) OR ((mana_ai.bucket_of(o_1.owner_id) >= take_changes.p_lo) AND (mana_ai.bucket_of(o_1.owner_id) < take_changes.p_hi))) AS is_here
+            FROM owned o_1
          ), taken AS (
           DELETE FROM mana_ai.change_feed f
-            USING owned o_1
+            USING placed o_1
            WHERE (f.seq = o_1.seq)
            RETURNING f.seq
          ), handed_on AS (
@@ -983,8 +1003,8 @@ CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint,
                      o_1.user_id,
                      o_1.table_name,
                      o_1.record_id
-                    FROM owned o_1
-                   WHERE (NOT ((mana_ai.bucket_of(o_1.owner_id) >= take_changes.p_lo) AND (mana_ai.bucket_of(o_1.owner_id) < take_changes.p_hi)))
+                    FROM placed o_1
+                   WHERE (NOT o_1.is_here)
          )
   SELECT o.seq,
      o.owner_id,
@@ -996,8 +1016,8 @@ CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint,
      o.field_meta,
      o.created_at,
      o.space_id
-    FROM owned o
-   WHERE ((o.id IS NOT NULL) AND (mana_ai.bucket_of(o.owner_id) >= take_changes.p_lo) AND (mana_ai.bucket_of(o.owner_id) < take_changes.p_hi))
+    FROM placed o
+   WHERE o.is_here
    ORDER BY o.created_at, o.id;
 END;
 

@@ -90,15 +90,17 @@ BEGIN ATOMIC
     SELECT s.*, CASE WHEN s.op = 'insert' OR NOT mana_ai.is_shared(s.space_id) THEN s.user_id
                      ELSE mana_ai.owner_of(s.user_id, s.table_name, s.record_id, s.space_id) END AS owner_id
       FROM sized AS s WHERE coalesce(s.before, 0) < p_bytes),
+  placed AS MATERIALIZED (
+    SELECT o.*, o.owner_id = o.user_id OR (mana_ai.bucket_of(o.owner_id) >= p_lo AND mana_ai.bucket_of(o.owner_id) < p_hi) AS is_here
+      FROM owned AS o),
   taken AS (
-    DELETE FROM mana_ai.change_feed AS f USING owned AS o WHERE f.seq = o.seq RETURNING f.seq),
+    DELETE FROM mana_ai.change_feed AS f USING placed AS o WHERE f.seq = o.seq RETURNING f.seq),
   handed_on AS (
     INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id)
-    SELECT mana_ai.bucket_of(o.owner_id), o.id, o.user_id, o.table_name, o.record_id FROM owned AS o
-     WHERE NOT (mana_ai.bucket_of(o.owner_id) >= p_lo AND mana_ai.bucket_of(o.owner_id) < p_hi))
+    SELECT mana_ai.bucket_of(o.owner_id), o.id, o.user_id, o.table_name, o.record_id FROM placed AS o WHERE NOT o.is_here)
   SELECT o.seq, o.owner_id, o.id, o.table_name, o.record_id, o.op, o.data, o.field_meta, o.created_at, o.space_id
-    FROM owned AS o  -- not joined to taken: the shard's lock makes them equal, and a join of two CTEs is planned as a loop
-   WHERE o.id IS NOT NULL AND mana_ai.bucket_of(o.owner_id) >= p_lo AND mana_ai.bucket_of(o.owner_id) < p_hi
+    FROM placed AS o  -- not joined to taken: the shard's lock makes them equal, and a join of two CTEs is planned as a loop
+   WHERE o.is_here
    ORDER BY o.created_at, o.id;
 END;
 
