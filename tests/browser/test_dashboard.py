@@ -1,0 +1,79 @@
+"""The operators' page as a person sees it: a real Chromium, the real gateway, real HTTP."""
+
+import asyncio
+import shutil
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from supervisor.gateway.serving import Serving, serve
+from tests.gateway_parts import KEY, FakeSupervisor, app_of, fleet_of
+from tests.postgres import Database
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install -y chromium"),
+    pytest.mark.skipif(sys.platform != "linux", reason="Debian's chromium"),
+]
+TITLE = "Geheimer Plan der Woche"
+MISSION = """
+INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, record, state, agent_id, complete,
+       decision, reason)
+VALUES ('u<1>', 'm1', jsonb_build_object('title', $1::text), 'active', 'a1', true, 'skipped-paused',
+        'the agent is paused')
+"""
+
+
+@asynccontextmanager
+async def gateway(database: Database, folder: Path) -> AsyncGenerator[Serving]:
+    fleet = fleet_of(database)
+    serving = await serve(app_of(fleet, FakeSupervisor(), folder), "127.0.0.1", 0)
+    try:
+        yield serving
+    finally:
+        await serving.stop()
+        await fleet.close()
+
+
+async def page(url: str, profile: Path) -> str:
+    """What the browser made of a page, as HTML."""
+    assert CHROMIUM is not None
+    process = await asyncio.create_subprocess_exec(
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={profile}",
+        "--virtual-time-budget=3000",
+        "--dump-dom",
+        url,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    shown, _ = await process.communicate()
+    return shown.decode()
+
+
+async def test_an_operator_sees_states_and_reasons_but_no_title(database: Database, tmp_path: Path):
+    owner = await database.connect("postgres")
+    await owner.execute(MISSION, TITLE)
+    await owner.close()
+    async with gateway(database, tmp_path) as serving:
+        async with httpx.AsyncClient(headers={"X-Service-Key": KEY}) as service:
+            token = (await service.post(f"{serving.url}/internal/login")).json()["token"]
+        shown = await page(f"{serving.url}/login?token={token}", tmp_path / "first")
+        assert "skipped-paused" in shown
+        assert "the agent is paused" in shown
+        assert "u&lt;1&gt;" in shown
+        assert TITLE not in shown
+        stranger = await page(f"{serving.url}/login?token={token}", tmp_path / "second")
+        assert "skipped-paused" not in stranger  # the token was spent
