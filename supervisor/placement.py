@@ -72,11 +72,6 @@ class Placement:
         return len(self._warm)
 
     @property
-    def waking(self) -> int:
-        """Agents being bound."""
-        return len(self._waking)
-
-    @property
     def making(self) -> int:
         """Processes being made."""
         return len(self._making)

@@ -43,13 +43,6 @@ class Reconciler:
         self._after = last or ""
         return last is not None
 
-    async def sweep(self) -> int:
-        """One whole sweep now; returns records replayed."""
-        self._due_at, self._after = 0.0, ""
-        while self._due_at == 0.0:
-            await self.step()
-        return self._replayed
-
     def status(self) -> dict[str, Any]:
         """How far the sweep is."""
         return {
