@@ -221,6 +221,13 @@ class Placement:
         if identity.running:
             self.awake.setdefault(agent.pair, agent)
 
+    def give_up(self, agent: Awake) -> None:
+        """End a process that is silent, and take it for dead at once: nobody may say so later."""
+        agent.process.kill()
+        if self.awake.get(agent.pair) is agent:
+            del self.awake[agent.pair]
+            self._died(agent.process.name, agent.pair)
+
     async def greet_all(self) -> None:
         """Let every process know that its supervisor lives, and learn its memory."""
         agents = list(self.awake.values())

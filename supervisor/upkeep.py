@@ -95,7 +95,7 @@ async def _end_stopped(it: Supervised, shard: Shard) -> None:
     for agent in silent:
         if agent.process.name not in renewing:
             log.warning("agent_stopped agent=%s/%s process=%s", *agent.pair, agent.process.name)
-            agent.process.kill()
+            shard.placement.give_up(agent)
 
 
 async def _let_idle_sleep(it: Supervised, shard: Shard) -> None:

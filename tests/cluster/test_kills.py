@@ -64,7 +64,7 @@ def test_an_agent_that_dies_on_every_run_ends_in_a_visible_failure(scene: Scene)
         scene.node.arm("before_model_call")  # each process that takes the run dies of it
         return any(run["state"] == "failed" for run in scene.runs(mission))
 
-    wait_for(failed, "a failed run", 60)
+    wait_for(failed, "a failed run", 180)  # five processes in turn, on a loaded machine
     scene.node.disarm()
     wait_until_quiet(scene.database)
     (run,) = scene.runs(mission)
