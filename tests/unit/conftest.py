@@ -11,7 +11,7 @@ def _refused(*_: object, **__: object) -> NoReturn:
     raise AssertionError(message)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def alone() -> Iterator[None]:
     """Make ray.init raise, which also stops Ray's implicit start; and any connection."""
     with pytest.MonkeyPatch.context() as patch:
