@@ -990,7 +990,7 @@ CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint,
              o_1.space_id,
              o_1.before,
              o_1.owner_id,
-             ((o_1.owner_id = o_1.user_id) OR ((mana_ai.bucket_of(o_1.owner_id) >= take_changes.p_lo) AND (mana_ai.bucket_of(o_1.owner_id) < take_changes.p_hi))) AS is_here
+             ((o_1.op = 'insert'::text) OR (NOT mana_ai.is_shared(o_1.space_id)) OR ((mana_ai.bucket_of(o_1.owner_id) >= take_changes.p_lo) AND (mana_ai.bucket_of(o_1.owner_id) < take_changes.p_hi))) AS is_here
             FROM owned o_1
          ), taken AS (
           DELETE FROM mana_ai.change_feed f
@@ -1017,7 +1017,7 @@ CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint,
      o.created_at,
      o.space_id
     FROM placed o
-   WHERE o.is_here
+   WHERE ((o.id IS NOT NULL) AND o.is_here)
    ORDER BY o.created_at, o.id;
 END;
 

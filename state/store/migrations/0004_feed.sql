@@ -91,7 +91,9 @@ BEGIN ATOMIC
                      ELSE mana_ai.owner_of(s.user_id, s.table_name, s.record_id, s.space_id) END AS owner_id
       FROM sized AS s WHERE coalesce(s.before, 0) < p_bytes),
   placed AS MATERIALIZED (
-    SELECT o.*, o.owner_id = o.user_id OR (mana_ai.bucket_of(o.owner_id) >= p_lo AND mana_ai.bucket_of(o.owner_id) < p_hi) AS is_here
+    -- Only a shared row is ever handed on, and its owner may have changed since: the others need no hashing.
+    SELECT o.*, o.op = 'insert' OR NOT mana_ai.is_shared(o.space_id)
+                OR (mana_ai.bucket_of(o.owner_id) >= p_lo AND mana_ai.bucket_of(o.owner_id) < p_hi) AS is_here
       FROM owned AS o),
   taken AS (
     DELETE FROM mana_ai.change_feed AS f USING placed AS o WHERE f.seq = o.seq RETURNING f.seq),
@@ -100,7 +102,7 @@ BEGIN ATOMIC
     SELECT mana_ai.bucket_of(o.owner_id), o.id, o.user_id, o.table_name, o.record_id FROM placed AS o WHERE NOT o.is_here)
   SELECT o.seq, o.owner_id, o.id, o.table_name, o.record_id, o.op, o.data, o.field_meta, o.created_at, o.space_id
     FROM placed AS o  -- not joined to taken: the shard's lock makes them equal, and a join of two CTEs is planned as a loop
-   WHERE o.is_here
+   WHERE o.id IS NOT NULL AND o.is_here
    ORDER BY o.created_at, o.id;
 END;
 
