@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
 from mana_actors.errors import ProviderBusy, ProviderRefused
 from mana_actors.llm.completions import RESOLVED_HEADER, failure, read_answer
-from mana_actors.llm.provider import provider_label
+from mana_actors.llm.provider import AliasFacts, Exposure, provider_label
 
 if TYPE_CHECKING:
     import httpx
 
+EXPOSURE_HEADER = "x-mana-llm-exposure"
 MAX_BODY_BYTES = 8 * 1024 * 1024
 DEFAULT_DEADLINE_S = 120.0
 LONGEST_RETRY_AFTER_S = 86_400.0
@@ -51,7 +52,11 @@ class HttpProvider:
         self._client: httpx.AsyncClient | None = None
 
     async def complete(
-        self, request: ModelRequest, *, deadline_s: float = DEFAULT_DEADLINE_S
+        self,
+        request: ModelRequest,
+        *,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        exposure: Exposure = "any",
     ) -> ModelAnswer:
         """The answer to `request`; raises ProviderBusy or ProviderRefused.
 
@@ -61,7 +66,7 @@ class HttpProvider:
         import httpx  # noqa: PLC0415 - an agent pays for it only once it plans
 
         provider = provider_label(request.model)
-        headers = self._headers()
+        headers = self._headers() | {EXPOSURE_HEADER: exposure}
         try:
             async with asyncio.timeout(deadline_s):
                 return await self._call(request, headers)
@@ -69,6 +74,10 @@ class HttpProvider:
             raise ProviderBusy("timeout", 0, None, "", provider) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
             raise ProviderBusy("network", 0, None, _snake(exc), provider) from None
+
+    async def facts(self, model: str, exposure: Exposure = "any") -> AliasFacts:  # noqa: ARG002
+        """What `model` costs at most."""
+        return AliasFacts()
 
     async def aclose(self) -> None:
         """Close the connections."""

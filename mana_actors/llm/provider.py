@@ -1,15 +1,42 @@
-"""The interface behind which a model is called; the LlmRouter will stand behind it too."""
+"""The interface behind which a model is called: any chat-completions service, or the LlmRouter."""
 
-from typing import Protocol
+from typing import Literal, Protocol
+
+import msgspec
 
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest
+
+Exposure = Literal["local", "eu", "any"]
+"""How far a prompt may travel: this machine, a provider in the EU, or anywhere; in that order."""
+
+
+class AliasFacts(msgspec.Struct, frozen=True):
+    """What a model or alias costs at most, over every entry of its chain that may serve.
+
+    Prices are micro-units of the alias file's currency per token; `context_tokens` is the smallest
+    context of the chain.
+    """
+
+    bytes_per_token: float = 2.0
+    context_tokens: int = 200_000
+    micros_per_prompt_token: float = 0.0
+    micros_per_completion_token: float = 0.0
 
 
 class ModelProvider(Protocol):
     """Somebody who answers model requests."""
 
-    async def complete(self, request: ModelRequest, *, deadline_s: float) -> ModelAnswer:
-        """The whole answer to `request` within `deadline_s` seconds; raises ProviderError."""
+    async def complete(
+        self, request: ModelRequest, *, deadline_s: float, exposure: Exposure = "any"
+    ) -> ModelAnswer:
+        """The whole answer to `request` within `deadline_s` seconds; raises ProviderError.
+
+        No provider beyond `exposure` sees the request.
+        """
+        ...
+
+    async def facts(self, model: str, exposure: Exposure = "any") -> AliasFacts:
+        """What `model` costs at most; cached, and the defaults where nobody knows better."""
         ...
 
     async def aclose(self) -> None:

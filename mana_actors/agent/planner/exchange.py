@@ -51,7 +51,11 @@ class ModelRequest(msgspec.Struct, frozen=True):
 
 
 class ModelAnswer(msgspec.Struct, frozen=True):
-    """One model answer; tokens are 0 and `usage_reported` false where the provider was silent."""
+    """One model answer; tokens are 0 and `usage_reported` false where the provider was silent.
+
+    `exposure` ("" unknown), `context_tokens` (0 unknown) and `cost_micros` (None unknown) are what
+    the router says of the model that answered.
+    """
 
     content: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
@@ -61,6 +65,9 @@ class ModelAnswer(msgspec.Struct, frozen=True):
     total_tokens: int = 0
     usage_reported: bool = False
     resolved_model: str = ""
+    exposure: str = ""
+    context_tokens: int = 0
+    cost_micros: int | None = None
 
 
 class Usage(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""The LlmRouter: aliases, provider health, fallback, and the HTTP API that everybody uses."""
