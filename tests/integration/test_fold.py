@@ -418,7 +418,8 @@ async def test_a_record_without_an_insert_is_never_due(world: World):
     ]
 
 
-async def test_a_members_row_is_handed_on_to_the_owners_shard(world: World):
+async def two_shards(world: World) -> tuple[list[SnapshotStore], str, str]:
+    """Two shards, and a user in each."""
     await world.sql("DELETE FROM mana_ai.shards")
     halves = [
         SnapshotStore(world.driver.supervisor, await world.driver.schedule.take_shard(*shard, "h"))
@@ -429,6 +430,26 @@ async def test_a_members_row_is_handed_on_to_the_owners_shard(world: World):
     }
     low = next(user for user, bucket in buckets.items() if bucket < 128)
     high = next(user for user, bucket in buckets.items() if bucket >= 128)
+    return halves, low, high
+
+
+async def test_a_row_that_was_handed_on_goes_back_to_an_author_who_turned_owner(world: World):
+    (lower, higher), low, high = await two_shards(world)
+    await (await world.client(low)).mission(space="s1")
+    author = await world.client(high)
+    await author.push("update", "m1", {"title": "von weit"}, space="s1")
+    await higher.fold()  # hands the row on to the owner's shard
+    await author.mission(title="eigene", space="s1")
+    for half in (lower, higher, lower, higher):
+        await half.fold()
+    assert await owners(world) == {low: True, high: True}
+    assert (await world.record(user=low))["title"] == "Wochenplan"
+    assert await world.wrong_snapshots() == []
+    assert await world.value("SELECT count(*) FROM mana_ai.change_feed") == 0
+
+
+async def test_a_members_row_is_handed_on_to_the_owners_shard(world: World):
+    halves, low, high = await two_shards(world)
     await (await world.client(low)).mission(space="s1")
     await (await world.client(high)).push("update", "m1", {"title": "von weit"}, space="s1")
     for half in (*halves, *halves):

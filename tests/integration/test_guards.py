@@ -1,0 +1,127 @@
+"""A guard nobody can see missing is not there: each is switched off, and something breaks.
+
+More of these stand beside what they guard: the late-row rule and the shard's lock in test_fold.py,
+the ledger's lock in test_budget.py.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mana_actors.messages import Order
+from state.stamps import format_instant
+from tests.integration.support import DONE, LONG_AGO, World, open_world, text
+from tests.postgres import Database
+
+MANA = ("u1", "legacy:ai-default")
+LEASE_OVER = "UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'"
+
+ANY_ATTEMPT = """
+CREATE OR REPLACE FUNCTION mana_ai.own_run(p_run uuid, p_attempt int) RETURNS mana_ai.runs
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  held jsonb := mana_ai.require_capability();
+  run mana_ai.runs;
+BEGIN
+  SELECT * INTO run FROM mana_ai.runs WHERE run_id = p_run AND user_id = held ->> 'u' FOR UPDATE;
+  RETURN run;
+END $$"""
+FORGET = (
+    "CREATE FUNCTION mana_ai.forget() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$ BEGIN RETURN NULL; END $$",
+    "CREATE TRIGGER forget BEFORE INSERT ON mana_ai.journal"
+    " FOR EACH ROW EXECUTE FUNCTION mana_ai.forget()",
+)
+
+
+class Killed(Exception):
+    """Stands in for SIGKILL where everything runs in the test's process."""
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncGenerator[World]:
+    async with open_world(database) as opened:
+        yield opened
+
+
+async def due_mission(world: World) -> None:
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+
+
+async def overtaken(world: World) -> None:
+    """Two attempts of one occurrence: the first's lease ends while its model thinks."""
+    world.provider.script = [DONE, DONE]
+    await due_mission(world)
+    world.provider.hold()
+    runners = [await world.driver.runner(MANA, name) for name in ("first", "second")]
+    attempts: list[asyncio.Task[object]] = []
+    for number, runner in enumerate(runners, 1):
+        attempts.append(asyncio.create_task(runner.run(Order("m1", 0))))
+        await asyncio.to_thread(world.provider.wait_for_requests, number)
+        await world.sql(LEASE_OVER)
+    world.provider.release()
+    await asyncio.gather(*attempts)
+
+
+async def calls_after_a_kill_once_journalled(world: World) -> int:
+    world.provider.script = [DONE, DONE]
+
+    def reached(point: str) -> None:
+        if point == "after_journal":
+            raise Killed
+
+    await due_mission(world)
+    with pytest.raises(Killed):
+        await (await world.driver.runner(MANA, crash=reached)).run(Order("m1", 0))
+    await world.sql(LEASE_OVER)
+    assert (await world.run()).outcome == "ran"
+    return len(world.provider.requests)
+
+
+async def next_run_after_a_clock_ahead(world: World) -> str:
+    client = await world.client()
+    await client.mission()
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    await client.edit(iterations=[], nextRunAt=text(LONG_AGO), stamp=ahead)
+    await world.driver.fold_all()
+    assert (await world.run()).outcome == "ran"
+    await world.driver.fold_all()
+    return (await world.record())["nextRunAt"]
+
+
+async def test_an_overtaken_attempt_writes_nothing(world: World):
+    await overtaken(world)
+    assert len(await world.written()) == 1
+
+
+async def test_without_the_attempt_check_an_overtaken_attempt_writes_too(world: World):
+    await world.sql(ANY_ATTEMPT)
+    await overtaken(world)
+    assert len(await world.written()) == 2
+
+
+async def test_a_journalled_answer_is_not_asked_for_again(world: World):
+    assert await calls_after_a_kill_once_journalled(world) == 1
+
+
+async def test_without_the_journal_a_killed_run_pays_twice(world: World):
+    for statement in FORGET:
+        await world.sql(statement)
+    assert await calls_after_a_kill_once_journalled(world) == 2
+
+
+async def test_a_written_slot_moves_on_though_a_client_is_ahead(world: World):
+    assert await next_run_after_a_clock_ahead(world) > text(datetime.now(UTC))
+
+
+async def test_without_winning_stamps_a_client_ahead_keeps_its_slot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    def plain_now(now_ns: int, _current: str | None) -> str:
+        return format_instant(now_ns)
+
+    monkeypatch.setattr("mana_actors.agent.closing.winning_stamp", plain_now)
+    assert await next_run_after_a_clock_ahead(world) == text(LONG_AGO)
