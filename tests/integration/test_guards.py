@@ -28,12 +28,11 @@ BEGIN
   SELECT * INTO run FROM mana_ai.runs WHERE run_id = p_run AND user_id = held ->> 'u' FOR UPDATE;
   RETURN run;
 END $$"""
-FORGET = (
-    "CREATE FUNCTION mana_ai.forget() RETURNS trigger LANGUAGE plpgsql AS"
-    " $$ BEGIN RETURN NULL; END $$",
-    "CREATE TRIGGER forget BEFORE INSERT ON mana_ai.journal"
-    " FOR EACH ROW EXECUTE FUNCTION mana_ai.forget()",
-)
+FORGET = """
+CREATE FUNCTION mana_ai.forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"""
+FORGETS_ANSWERS = """
+CREATE TRIGGER forget BEFORE INSERT ON mana_ai.journal
+  FOR EACH ROW EXECUTE FUNCTION mana_ai.forget()"""
 
 
 class Killed(Exception):
@@ -108,8 +107,8 @@ async def test_a_journalled_answer_is_not_asked_for_again(world: World):
 
 
 async def test_without_the_journal_a_killed_run_pays_twice(world: World):
-    for statement in FORGET:
-        await world.sql(statement)
+    await world.sql(FORGET)
+    await world.sql(FORGETS_ANSWERS)
     assert await calls_after_a_kill_once_journalled(world) == 2
 
 
