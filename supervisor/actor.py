@@ -101,6 +101,16 @@ class SupervisorActor:
 
         return await self._on_loop(look())
 
+    async def stop_run(
+        self, user_id: str, agent_id: str, mission_id: str, run_id: str, reason: str
+    ) -> None:
+        """Have an agent drop a run that was cancelled; nobody is told where it sleeps."""
+
+        async def stop() -> None:
+            self._it.stop_run((user_id, agent_id), mission_id, run_id, reason)
+
+        await self._on_loop(stop())
+
     async def status(self) -> dict[str, Any]:
         """Facts for operators."""
 

@@ -195,4 +195,5 @@ def standing(due: DueMission, running: int) -> Standing:
         not_before=due.not_before,
         slot_served=due.slot_state is not None,
         slots_from=due.slots_from,
+        browser_since=due.browser_since,
     )

@@ -86,6 +86,9 @@ class ModelCalls:
             answer = await self._provider.complete(
                 request, deadline_s=self._settings.call_deadline_s
             )
+        except asyncio.CancelledError:  # stopped: what the provider did of it, nobody hears
+            tally.tokens += await self._settle(start.call_id, job.attempt, digest, None, None)
+            raise
         except ProviderError as exc:
             # Refused: nothing was spent. Not heard from: it may have been, so the hold is charged.
             spent = None if exc.kind in ("timeout", "network", "invalid_answer", "truncated") else 0

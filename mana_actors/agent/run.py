@@ -6,6 +6,7 @@ its run row says that it is open, waiting or closed, and another attempt picks i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -31,10 +32,13 @@ from mana_actors.agent.planner.guardrails import after_plan, before_plan
 from mana_actors.agent.planner.loop import PlanOutcome, run_loop
 from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput, loop_input
 from mana_actors.agent.planner.reminders import Allowance
+from mana_actors.agent.stopping import Stops
+from mana_actors.agent.wanted import why_unwanted
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
+from state.browser_runs import browser_since
 from state.errors import StateError
 from state.iterations import (
     PlannedStep,
@@ -43,7 +47,7 @@ from state.iterations import (
     iteration_id,
 )
 from state.records import Mission, agent_from_record, default_agent, mission_from_record
-from state.stamps import datetime_of, instant_of, parse_instant
+from state.stamps import instant_of
 from state.store.agents import (
     AgentStore,
     AgentView,
@@ -60,6 +64,7 @@ T = TypeVar("T")
 _DATABASE_TRIES = 8
 _HOLDS_SETTLE_S = 5.0
 _LOOK_SOON = timedelta(seconds=2)
+_LOOK_AFTER_STOP_S = 0.2
 
 
 class Runner:
@@ -91,9 +96,44 @@ class Runner:
             spent=spent,
         )
         self._mender = Mender(store, user_id, agent_id)
+        self._stops = Stops()
 
     async def run(self, order: Order) -> Report:
         """Carry out one order; never raises but for cancellation."""
+        with self._stops.under_way(order.mission_id):
+            return await self._run_safely(order)
+
+    def stop(self, mission_id: str, reason: str, run_id: str | None = None) -> None:
+        """End a mission's run at once; nothing happens where it does not run, or closes already."""
+        self._stops.stop(mission_id, reason, run_id)
+
+    async def recheck(self, mission_id: str) -> None:
+        """Stop a mission's run if mission or agent want it no longer; its commit asks again."""
+        try:
+            found = await self._store.standing(mission_id)
+        except StateError as exc:
+            log.warning(
+                "recheck_failed agent=%s/%s mission=%s error=%s",
+                self._user_id,
+                self._agent_id,
+                mission_id,
+                exc,
+            )
+            return
+        reason = "the mission is gone" if found is None else self._unwanted(found[0], found[1])
+        if reason is not None:
+            self.stop(mission_id, reason)
+
+    def _unwanted(self, mission: MissionView, agent: AgentView | None) -> str | None:
+        return why_unwanted(
+            hidden=mission.hidden,
+            state=mission.state,
+            is_ours=mission.agent_id == self._agent_id,
+            agent_hidden=agent is not None and agent.hidden,
+            agent_state=agent.state if agent else None,
+        )
+
+    async def _run_safely(self, order: Order) -> Report:
         try:
             return await self._run(order)
         except Superseded:
@@ -217,8 +257,20 @@ class Runner:
 
     async def _held(self, order: Order, job: Job) -> Report:
         self._leases.hold(job.run_id, job.attempt)
-        tally = Tally()
+        tally, live = Tally(), self._stops[order.mission_id]
         try:
+            return await self._settled(order, job, tally)
+        except asyncio.CancelledError:
+            reason = live.heard()
+            if reason is None:
+                raise
+            return await self._stopped(order, job, tally, reason)
+        finally:
+            self._leases.drop(job.run_id)
+
+    async def _settled(self, order: Order, job: Job, tally: Tally) -> Report:
+        try:
+            self._stops[order.mission_id].plan(str(job.run_id))
             return await self._planned(order, job, tally)
         except ProviderError as exc:
             tally.counts.append(Count("provider_errors_total", (exc.provider, exc.kind)))
@@ -234,8 +286,27 @@ class Runner:
             return await self._failed(order, job, tally, exc, again=False)
         except BudgetExhausted as exc:
             return await self._out_of_budget(order, job, tally, exc)
-        finally:
-            self._leases.drop(job.run_id)
+
+    async def _stopped(self, order: Order, job: Job, tally: Tally, reason: str) -> Report:
+        """Withdraw it; a cancelled run is closed already, and its decision written."""
+        decision = "withdrawn"
+        try:
+            await retried(
+                lambda: self._store.stop(job.run_id, job.attempt, reason, _LOOK_AFTER_STOP_S)
+            )
+        except Superseded:
+            decision = None
+        log.info(
+            "run_stopped agent=%s/%s mission=%s", self._user_id, self._agent_id, order.mission_id
+        )
+        return self._report(
+            order,
+            "withdrawn",
+            decision=decision,
+            reason=reason,
+            due_at=job.run.due_at,
+            tally=tally,
+        )
 
     async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
         if job.lost >= self._settings.run_attempts:
@@ -335,6 +406,7 @@ class Runner:
     ) -> Report:
         usage_now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
         look_at = usage_now + timedelta(seconds=delay_s)
+        self._stops[order.mission_id].close()
         await retried(
             lambda: self._store.wait(job.run_id, job.attempt, look_at, what, reason, failed=failed)
         )
@@ -366,6 +438,7 @@ class Runner:
         steps: int,
         reason: str | None,
     ) -> Report:
+        self._stops[order.mission_id].close()
         ended = await retried_close(
             lambda: self._close_once(job, iteration, failed=failed, steps=steps, reason=reason),
             lambda: self._store.landed(job.run_id, job.attempt),
@@ -474,18 +547,8 @@ def _standing(
         used=usage.used,
         back_at=usage.back_at,
         slots_from=view.slots_from,
-        browser_since=_browser_since(mission),
+        browser_since=browser_since(mission.iterations),
     )
-
-
-def _browser_since(mission: Mission) -> datetime | None:
-    """When a browser began an iteration that still says it is running (D-08)."""
-    begun = [
-        parse_instant(str(i.get("phaseStartedAt") or i.get("startedAt") or ""))
-        for i in mission.iterations
-        if i.get("overallStatus") == "running" and i.get("source") != "server"
-    ]
-    return max((datetime_of(ns) for ns in begun if ns is not None), default=None)
 
 
 def _why_empty(stop_reason: str) -> str:

@@ -16,6 +16,7 @@ import msgspec
 from state import merge
 from state.healing import Version
 from state.merge import Change, Snapshot
+from state.records import agent_from_record
 from state.store.connect import Database
 from state.store.queries import sql
 
@@ -270,6 +271,11 @@ class AgentStore:
         """Close the run without a plan."""
         await connection.execute(sql("withdraw_run"), run_id, attempt, reason, look_at)
 
+    async def stop(self, run_id: Any, attempt: int, reason: str, look_after_s: float) -> None:
+        """Close a run that is wanted no longer; raises Superseded where it is closed already."""
+        async with self.transaction() as connection:
+            await connection.execute(sql("stop_run"), run_id, attempt, reason, look_after_s)
+
     async def wait(
         self,
         run_id: Any,
@@ -334,7 +340,16 @@ async def _mission_now(
     snapshot = merge.decode_record(
         msgspec.json.encode(stored["record"]), exists=stored["present"], complete=stored["complete"]
     )
-    changes = [
+    changes = _changes(row["changes"], user_id)
+    agent = _agent_now(row, user_id)
+    now = await connection.fetchval("SELECT clock_timestamp()")
+    return MissionNow(
+        merge.fold(snapshot, changes), stored["agent_id"], agent, row["time_zone"], now
+    )
+
+
+def _changes(rows: str | None, user_id: str) -> list[Change]:
+    return [
         merge.read_change(
             c["id"],
             c["created_at"],
@@ -343,13 +358,26 @@ async def _mission_now(
             c["field_meta"],
             user_id=user_id,
         )
-        for c in msgspec.json.decode(row["changes"] or "[]")
+        for c in msgspec.json.decode(rows or "[]")
     ]
-    agent = msgspec.json.decode(row["agent"]) if row["agent"] else None
-    now = await connection.fetchval("SELECT clock_timestamp()")
-    return MissionNow(
-        merge.fold(snapshot, changes), stored["agent_id"], agent, row["time_zone"], now
-    )
+
+
+def _agent_now(row: asyncpg.Record, user_id: str) -> dict[str, Any] | None:
+    """The agent's snapshot row with state and deletion as of the rows not folded yet."""
+    stored: dict[str, Any] | None = msgspec.json.decode(row["agent"]) if row["agent"] else None
+    changes = _changes(row["agent_changes"], user_id)
+    if not changes:
+        return stored
+    before = None
+    if stored is not None:
+        before = merge.decode_record(
+            msgspec.json.encode(stored["record"]),
+            exists=stored["present"],
+            complete=stored["complete"],
+        )
+    after = merge.fold(before, changes)
+    state = agent_from_record(user_id, "", after.fields).state
+    return {**(stored or {}), "hidden": merge.hidden(after), "state": state}
 
 
 def _decoded(text: str) -> object:

@@ -132,6 +132,12 @@ class QuarantinedRow(msgspec.Struct, frozen=True):
     seen_at: datetime
 
 
+class PolicyRow(msgspec.Struct, frozen=True):
+    """The policy of a record, as JSON text."""
+
+    policy: str | None
+
+
 class RunRequest(msgspec.Struct, frozen=True):
     """The answer to "run now": its occurrence, and whether this key made it."""
 
@@ -159,6 +165,11 @@ class FleetStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+
+    @property
+    def database(self) -> Database:
+        """The gateway's connections, for its other stores."""
+        return self._db
 
     async def shards(self) -> list[Shard]:
         """Every shard in bucket order."""
@@ -218,6 +229,13 @@ class FleetStore:
             raise KeyTaken(user, mission)
         return RunRequest(row["due_at"], row["created"])
 
+    async def policy(self, user: str, agent: str) -> PolicyRow | None:
+        """An agent's policy as its record holds it (JSON text); None without a record."""
+        async with self._db.transaction() as connection:
+            await connection.execute(_sql("act_as"), user)
+            row = await connection.fetchrow(_sql("policy_of_agent"), user, agent)
+        return None if row is None else PolicyRow(**dict(row))
+
     async def save_time_zone(self, user: str, time_zone: str | None) -> None:
         """The zone in which a user's cadences are meant; None is the deployment's."""
         async with self._db.transaction() as connection:
@@ -243,6 +261,11 @@ def _statements() -> dict[str, str]:
     text = resources.files("state.store").joinpath("fleet.sql").read_text("utf-8")
     _, *parts = _HEADING.split(text)
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def fleet_sql(name: str) -> str:
+    """A statement of fleet.sql, for the gateway's other stores."""
+    return _sql(name)
 
 
 def _sql(name: str) -> str:

@@ -62,20 +62,20 @@ SELECT user_id, 'agents', agent_id FROM mana_ai.agent_snapshots
 -- save_missions --
 -- wake_at starts at the next run; the due query and the gate take it from there. Healing is due at once.
 INSERT INTO mana_ai.mission_snapshots AS s (user_id, mission_id, bucket, record, state, agent_id, space_id, next_run_at, wake_at,
-       complete, present, hidden, readable, problems, newest_at, newest_id, folded_count, folded_digest, heal, version, last_applied_at, updated_at)
+       complete, present, hidden, readable, problems, newest_at, newest_id, folded_count, folded_digest, heal, browser_since, version, last_applied_at, updated_at)
 SELECT u, m, mana_ai.bucket_of(u), r::jsonb, st, a, sp, nx, CASE WHEN hl THEN clock_timestamp() WHEN active THEN least(nx, (
          SELECT min(q.due_at) FROM mana_ai.run_requests AS q WHERE q.user_id = u AND q.mission_id = m AND q.closed_at IS NULL)) END,
-       c, pr, h, rd, string_to_array(p, E'\n'), na, ni, fc, fd, hl, nextval('mana_ai.snapshot_version'), clock_timestamp(), clock_timestamp()
+       c, pr, h, rd, string_to_array(p, E'\n'), na, ni, fc, fd, hl, br, nextval('mana_ai.snapshot_version'), clock_timestamp(), clock_timestamp()
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bool[], $9::bool[],
-              $10::bool[], $11::bool[], $12::text[], $13::timestamptz[], $14::uuid[], $15::bigint[], $16::bigint[], $17::bool[], $18::bool[])
-       AS k (u, m, r, st, a, sp, nx, c, pr, h, rd, p, na, ni, fc, fd, hl, active)
+              $10::bool[], $11::bool[], $12::text[], $13::timestamptz[], $14::uuid[], $15::bigint[], $16::bigint[], $17::timestamptz[], $18::bool[], $19::bool[])
+       AS k (u, m, r, st, a, sp, nx, c, pr, h, rd, p, na, ni, fc, fd, br, hl, active)
 ON CONFLICT (user_id, mission_id) DO UPDATE SET record = excluded.record, state = excluded.state, agent_id = excluded.agent_id,
        space_id = excluded.space_id, next_run_at = excluded.next_run_at,
        wake_at = CASE WHEN s.heal AND NOT excluded.hidden THEN clock_timestamp() ELSE excluded.wake_at END, complete = excluded.complete, present = excluded.present,
        hidden = excluded.hidden, readable = excluded.readable, problems = excluded.problems, newest_at = excluded.newest_at,
        newest_id = excluded.newest_id, folded_count = excluded.folded_count, folded_digest = excluded.folded_digest,
-       heal = (s.heal OR excluded.heal) AND NOT excluded.hidden, version = excluded.version, bucket = excluded.bucket,
-       last_applied_at = excluded.last_applied_at, updated_at = excluded.updated_at
+       heal = (s.heal OR excluded.heal) AND NOT excluded.hidden, browser_since = excluded.browser_since,
+       version = excluded.version, bucket = excluded.bucket, last_applied_at = excluded.last_applied_at, updated_at = excluded.updated_at
 RETURNING user_id, mission_id, agent_id, version, wake_at
 
 -- save_agents --
@@ -109,10 +109,22 @@ UPDATE mana_ai.mission_snapshots AS m
  WHERE m.user_id = k.u AND m.agent_id = k.a AND m.state = 'active' AND NOT m.hidden AND m.complete AND m.readable
 
 -- withdraw_unwanted --
--- A run that only waits is over as soon as its owner no longer wants it; an open one hears it at its commit.
-SELECT mana_ai.withdraw_waiting(r.user_id, r.run_id, 'the mission is paused, done or deleted')
+-- A run that only waits is over as soon as its owner wants it no longer; the process of an open one is told.
+SELECT mana_ai.withdraw_waiting(r.user_id, r.run_id,
+         CASE WHEN s.hidden THEN 'the mission was deleted' WHEN s.state <> 'active' THEN 'the mission is ' || s.state
+              WHEN a.hidden THEN 'the agent is deleted' ELSE 'the agent is ' || a.state END) AS withdrawn
   FROM mana_ai.runs AS r JOIN unnest($1::text[], $2::text[]) AS k (u, m) ON r.user_id = k.u AND r.mission_id = k.m
- WHERE r.state = 'waiting'
+  JOIN mana_ai.mission_snapshots AS s ON s.user_id = r.user_id AND s.mission_id = r.mission_id
+  LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = r.user_id AND a.agent_id = r.agent_id
+ WHERE r.state = 'waiting' AND (s.hidden OR s.state <> 'active' OR a.hidden OR a.state <> 'active')
+
+-- withdraw_of_agents --
+-- The same for agents; after the rows of their missions were locked, so that a run that begins to wait meanwhile is seen.
+SELECT mana_ai.withdraw_waiting(r.user_id, r.run_id, CASE WHEN a.hidden THEN 'the agent is deleted' ELSE 'the agent is ' || a.state END)
+         AS withdrawn
+  FROM mana_ai.runs AS r JOIN unnest($1::text[], $2::text[]) AS k (u, a) ON r.user_id = k.u AND r.agent_id = k.a
+  JOIN mana_ai.agent_snapshots AS a ON a.user_id = r.user_id AND a.agent_id = r.agent_id
+ WHERE r.state = 'waiting' AND (a.hidden OR a.state <> 'active')
 
 -- quarantine --
 INSERT INTO mana_ai.quarantine (change_id, user_id, table_name, record_id, reason, forced)
@@ -131,12 +143,12 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
        a.max_tokens_per_day, a.version AS agent_version,
        r.state AS run_state, r.lease_until, r.not_before, r.due_at AS run_due_at,
        q.due_at AS requested_at,
-       slot.state AS slot_state,
+       slot.state AS slot_state, m.browser_since,
        coalesce(u.used, 0)::bigint AS used, u.back_at, coalesce(n.running, 0)::int AS running,
        i.slots_from, clock_timestamp() AS now
   FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY wake_at, mission_id) AS turn
           FROM (SELECT user_id, mission_id, agent_id, version, next_run_at, wake_at, state, hidden, complete, readable, heal,
-                       decision, space_id
+                       decision, space_id, browser_since
                   FROM mana_ai.mission_snapshots
                  WHERE wake_at <= (SELECT clock_timestamp()) AND bucket >= $1 AND bucket < $2 ORDER BY wake_at LIMIT 2000) AS oldest
          ORDER BY turn, wake_at, user_id LIMIT $3) AS m
@@ -144,7 +156,7 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
   LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = m.user_id AND a.agent_id = m.agent_id
   LEFT JOIN mana_ai.runs AS r ON r.user_id = m.user_id AND r.mission_id = m.mission_id AND r.state IN ('open', 'waiting')
   LEFT JOIN mana_ai.runs AS slot ON slot.user_id = m.user_id AND slot.mission_id = m.mission_id AND slot.due_at = m.next_run_at
-        AND slot.state IN ('committed', 'failed')
+        AND (slot.state IN ('committed', 'failed') OR slot.cancelled_at IS NOT NULL)
   LEFT JOIN LATERAL (SELECT min(due_at) AS due_at FROM mana_ai.run_requests AS q
          WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL) AS q ON true
   LEFT JOIN LATERAL (SELECT sum(t.tokens_used) AS used, min(t.ts) + interval '24 hours' AS back_at FROM mana_ai.token_usage AS t
@@ -285,6 +297,9 @@ SELECT mana_ai.commit_run($1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, $8, $9, $10)
 
 -- withdraw_run --
 SELECT mana_ai.withdraw_run($1, $2, $3, $4)
+
+-- stop_run --
+SELECT mana_ai.withdraw_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
 
 -- wait_run --
 SELECT mana_ai.wait_run($1, $2, $3, $4, $5, $6)

@@ -41,6 +41,7 @@ class DueMission(msgspec.Struct, frozen=True):
     run_due_at: datetime | None
     requested_at: datetime | None
     slot_state: str | None
+    browser_since: datetime | None
     used: int
     back_at: datetime | None
     running: int
@@ -132,6 +133,14 @@ class ScheduleStore:
         """Look at these at once: the orders for them got lost."""
         async with self._db.connection() as connection:
             await connection.execute(sql("wake_missions"), user_id, list(missions))
+
+    async def withdraw_unwanted(self, user_id: str, missions: Sequence[str]) -> int:
+        """End these missions' runs that only wait and are wanted no longer; returns how many."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(
+                sql("withdraw_unwanted"), [user_id] * len(missions), list(missions)
+            )
+        return sum(row["withdrawn"] for row in rows)
 
     async def wake_ordered(self, lease: Lease, within_s: float) -> None:
         """Look at once at whatever would be looked at within `within_s` seconds."""

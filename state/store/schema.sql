@@ -121,6 +121,39 @@ CREATE FUNCTION mana_ai.bucket_of(p_user text) RETURNS smallint
 
 ALTER FUNCTION mana_ai.bucket_of(p_user text) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, OUT outcome text, OUT state text, OUT agent_id text, OUT mission_id text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  SELECT * INTO run FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.run_id = p_run;
+  IF run.run_id IS NULL THEN
+    RETURN;
+  END IF;
+  PERFORM mana_ai.lock_ledger(p_user, run.agent_id);
+  SELECT * INTO run FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.run_id = p_run FOR UPDATE;
+  agent_id := run.agent_id;
+  mission_id := run.mission_id;
+  IF run.state NOT IN ('open', 'waiting') THEN
+    state := run.state;
+    outcome := CASE WHEN run.cancelled_at IS NOT NULL THEN 'already' ELSE 'over' END;
+    RETURN;
+  END IF;
+  PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+  UPDATE mana_ai.runs AS r SET cancelled_at = clock_timestamp() WHERE r.run_id = p_run;
+  -- Its slot is due still: the supervisor looks at once, and moves it on.
+  PERFORM mana_ai.look_again(p_user, run.mission_id, (SELECT s.next_run_at FROM mana_ai.mission_snapshots AS s
+    WHERE s.user_id = p_user AND s.mission_id = run.mission_id AND s.state = 'active' AND NOT s.hidden));
+  PERFORM mana_ai.note_decision(p_user, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+  state := 'withdrawn';
+  outcome := 'cancelled';
+END $$;
+
+ALTER FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, OUT outcome text, OUT state text, OUT agent_id text, OUT mission_id text) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.capability_agent() RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -263,7 +296,7 @@ BEGIN
   END IF;
   SELECT * INTO slot FROM mana_ai.runs AS r
    WHERE r.user_id = u AND r.mission_id = p_mission AND r.due_at = claim.due_at FOR UPDATE;
-  IF slot.state IN ('committed', 'failed') THEN
+  IF slot.state IN ('committed', 'failed') OR slot.cancelled_at IS NOT NULL THEN
     outcome := 'served'; RETURN;
   END IF;
   IF (SELECT count(*) FROM mana_ai.runs AS r WHERE r.user_id = u AND r.agent_id = a AND r.state = 'open'
@@ -311,6 +344,7 @@ CREATE TABLE mana_ai.runs (
     claimed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     closed_at timestamp with time zone,
     healed_at timestamp with time zone,
+    cancelled_at timestamp with time zone,
     CONSTRAINT runs_state CHECK ((state = ANY (ARRAY['open'::text, 'waiting'::text, 'committed'::text, 'failed'::text, 'withdrawn'::text])))
 );
 
@@ -471,7 +505,8 @@ CREATE TABLE mana_ai.mission_snapshots (
     heal boolean DEFAULT false NOT NULL,
     decision text,
     reason text,
-    decided_at timestamp with time zone
+    decided_at timestamp with time zone,
+    browser_since timestamp with time zone
 );
 
 ALTER TABLE ONLY mana_ai.mission_snapshots FORCE ROW LEVEL SECURITY;
@@ -502,7 +537,7 @@ END;
 
 ALTER FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) OWNER TO mana_owner;
 
-CREATE FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) RETURNS record
+CREATE FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -510,16 +545,14 @@ DECLARE
   run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
 BEGIN
   SELECT (SELECT to_jsonb(s) FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id),
-         (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', c.data::text, 'field_meta', c.field_meta::text,
-                                              'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint) ORDER BY c.created_at, c.id)
-            FROM mana_ai.change_feed AS f JOIN mana_ai.log_rows AS c ON c.id = f.change_id
-           WHERE f.record_id = run.mission_id AND f.table_name = 'aiMissions' AND f.user_id = run.user_id),
+         mana_ai.unfolded(run.user_id, 'aiMissions', run.mission_id),
          (SELECT to_jsonb(s) FROM mana_ai.agent_snapshots AS s WHERE s.user_id = run.user_id AND s.agent_id = run.agent_id),
+         mana_ai.unfolded(run.user_id, 'agents', run.agent_id),
          (SELECT z.time_zone FROM mana_ai.user_settings AS z WHERE z.user_id = run.user_id)
-    INTO snapshot, changes, agent, time_zone;
+    INTO snapshot, changes, agent, agent_changes, time_zone;
 END $$;
 
-ALTER FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -529,7 +562,7 @@ BEGIN
   PERFORM set_config('app.current_user_id', p_user, true);
   IF NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due)
      OR NOT (EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission AND r.due_at = p_due
-                        AND r.state IN ('committed', 'failed'))
+                        AND (r.state IN ('committed', 'failed') OR r.cancelled_at IS NOT NULL))
              OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)) THEN
     RETURN false;
   END IF;
@@ -566,6 +599,13 @@ CREATE FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text,
 END;
 
 ALTER FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.only_state(p_fields jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN CASE WHEN (jsonb_typeof(p_fields) = 'object'::text) THEN COALESCE((SELECT jsonb_object_agg(jsonb_each.key, jsonb_each.value) AS jsonb_object_agg FROM jsonb_each(only_state.p_fields) jsonb_each(key, value) WHERE (jsonb_each.key = ANY (ARRAY['state'::text, 'deletedAt'::text]))), '{}'::jsonb) ELSE NULL::jsonb END;
+
+ALTER FUNCTION mana_ai.only_state(p_fields jsonb) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) RETURNS mana_ai.runs
     LANGUAGE plpgsql
@@ -885,6 +925,34 @@ CREATE FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text
 
 ALTER FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  record jsonb;
+  present boolean;
+  complete boolean;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  IF p_table = 'agents' THEN
+    SELECT s.record, s.present, s.complete INTO record, present, complete FROM mana_ai.agent_snapshots AS s
+     WHERE s.user_id = p_user AND s.agent_id = p_record;
+  ELSE
+    SELECT s.record, s.present, s.complete INTO record, present, complete FROM mana_ai.mission_snapshots AS s
+     WHERE s.user_id = p_user AND s.mission_id = p_record;
+  END IF;
+  IF record IS NOT NULL THEN
+    snapshot := jsonb_build_object('present', present, 'complete', complete, 'record',
+      mana_ai.only_state(record) || jsonb_build_object('__fieldMeta', mana_ai.only_state(record -> '__fieldMeta')));
+  END IF;
+  SELECT jsonb_agg(c || jsonb_build_object('data', mana_ai.only_state((c ->> 'data')::jsonb)::text,
+                                           'field_meta', mana_ai.only_state((c ->> 'field_meta')::jsonb)::text))
+    INTO changes FROM jsonb_array_elements(mana_ai.unfolded(p_user, p_table, p_record)) AS c;
+END $$;
+
+ALTER FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.change_feed (
     seq bigint NOT NULL,
     bucket smallint NOT NULL,
@@ -1029,6 +1097,37 @@ CREATE FUNCTION mana_ai.unbase64url(p_text text) RETURNS bytea
 
 ALTER FUNCTION mana_ai.unbase64url(p_text text) OWNER TO mana_owner;
 
+CREATE VIEW mana_ai.log_rows AS
+ SELECT id,
+    app_id,
+    table_name,
+    record_id,
+    user_id,
+    op,
+    data,
+    field_meta,
+    client_id,
+    created_at,
+    schema_version,
+    actor,
+    origin,
+    space_id
+   FROM public.sync_changes;
+
+ALTER VIEW mana_ai.log_rows OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', (c.data)::text, 'field_meta', (c.field_meta)::text, 'created_at', ((EXTRACT(epoch FROM c.created_at) * (1000000)::numeric))::bigint) ORDER BY c.created_at, c.id) AS jsonb_agg
+    FROM (mana_ai.change_feed f
+      JOIN mana_ai.log_rows c ON ((c.id = f.change_id)))
+   WHERE ((f.record_id = unfolded.p_record) AND (f.table_name = unfolded.p_table) AND (f.user_id = unfolded.p_user));
+END;
+
+ALTER FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1074,7 +1173,7 @@ END $$;
 
 ALTER FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) OWNER TO mana_owner;
 
-CREATE FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) RETURNS void
+CREATE FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1083,32 +1182,15 @@ DECLARE
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true);
   SELECT * INTO run FROM mana_ai.runs WHERE user_id = p_user AND run_id = p_run AND state = 'waiting' FOR UPDATE SKIP LOCKED;
-  IF run.run_id IS NOT NULL THEN
-    PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
-    PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+  IF run.run_id IS NULL THEN
+    RETURN false;
   END IF;
+  PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+  PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+  RETURN true;
 END $$;
 
 ALTER FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) OWNER TO mana_owner;
-
-CREATE VIEW mana_ai.log_rows AS
- SELECT id,
-    app_id,
-    table_name,
-    record_id,
-    user_id,
-    op,
-    data,
-    field_meta,
-    client_id,
-    created_at,
-    schema_version,
-    actor,
-    origin,
-    space_id
-   FROM public.sync_changes;
-
-ALTER VIEW mana_ai.log_rows OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) RETURNS void
     LANGUAGE sql
@@ -1136,6 +1218,28 @@ CREATE FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb,
 END;
 
 ALTER FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  IF p_table NOT IN ('agents', 'aiMissions') OR p_state NOT IN ('active', 'paused') OR p_actor ->> 'kind' IS DISTINCT FROM 'system' THEN
+    RAISE EXCEPTION 'write_state: not a pause or its end' USING ERRCODE = 'check_violation';
+  END IF;
+  PERFORM set_config('app.current_user_id', p_user, true);
+  INSERT INTO mana_ai.log_rows (app_id, table_name, record_id, user_id, op, data, field_meta, client_id, schema_version, actor, origin, space_id)
+  SELECT 'ai', p_table, p_record, p_user, 'update', jsonb_build_object('state', p_state), jsonb_build_object('state', p_stamp),
+         'mana-ai-runner', 1, p_actor, 'system',
+         coalesce((SELECT c.space_id FROM mana_ai.log_rows AS c WHERE c.user_id = p_user AND c.app_id = 'ai' AND c.table_name = p_table
+                      AND c.record_id = p_record AND c.op = 'insert' ORDER BY c.created_at, c.id LIMIT 1),
+                  (SELECT s.space_id FROM mana_ai.mission_snapshots AS s
+                    WHERE p_table = 'aiMissions' AND s.user_id = p_user AND s.mission_id = p_record),
+                  (SELECT s.space_id FROM mana_ai.agent_snapshots AS s
+                    WHERE p_table = 'agents' AND s.user_id = p_user AND s.agent_id = p_record));
+END $$;
+
+ALTER FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) OWNER TO mana_owner;
 
 ALTER TABLE mana_ai.change_feed ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME mana_ai.change_feed_seq_seq
@@ -1739,6 +1843,9 @@ GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_router;
 GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_supervisor;
 GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_gateway;
 
+REVOKE ALL ON FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, OUT outcome text, OUT state text, OUT agent_id text, OUT mission_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, OUT outcome text, OUT state text, OUT agent_id text, OUT mission_id text) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.capability_agent() FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability_agent() TO mana_agent;
 
@@ -1852,8 +1959,8 @@ GRANT SELECT(closed_at) ON TABLE mana_ai.run_requests TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) TO mana_supervisor;
@@ -1867,6 +1974,8 @@ GRANT DELETE ON TABLE mana_ai.decisions TO mana_janitor;
 GRANT SELECT(at) ON TABLE mana_ai.decisions TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) FROM PUBLIC;
 
@@ -1927,6 +2036,9 @@ REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) TO mana_supervisor;
 
+REVOKE ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) TO mana_gateway;
+
 GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.change_feed TO mana_router;
 GRANT SELECT ON TABLE mana_ai.change_feed TO mana_supervisor;
 
@@ -1934,6 +2046,8 @@ REVOKE ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor 
 GRANT ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.unbase64url(p_text text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) TO mana_agent;
@@ -1947,6 +2061,9 @@ REVOKE ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reaso
 GRANT ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) TO mana_gateway;
 
 GRANT SELECT ON TABLE mana_ai.decrypt_audit TO mana_gateway;
 GRANT DELETE ON TABLE mana_ai.decrypt_audit TO mana_janitor;

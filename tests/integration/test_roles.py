@@ -55,7 +55,9 @@ CALLABLE_BY = {
         "bucket_of", "change_digest", "move_slot", "reconcile", "replay_records", "sign_capability",
         "take_changes", "withdraw_waiting",
     },
-    "mana_gateway": {"bucket_of", "change_digest", "request_run"},
+    "mana_gateway": {
+        "bucket_of", "cancel_run", "change_digest", "request_run", "state_now", "write_state",
+    },
     "mana_keys": set[str](),
     "mana_janitor": set[str](),
 }  # fmt: skip

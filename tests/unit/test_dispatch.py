@@ -37,6 +37,7 @@ def due(user: str = "u1", mission: str = "m1", **more: Any) -> DueMission:
         "run_due_at": None,
         "requested_at": None,
         "slot_state": None,
+        "browser_since": None,
         "used": 0,
         "back_at": None,
         "running": 0,
