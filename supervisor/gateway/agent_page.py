@@ -102,10 +102,11 @@ def _budget(record: AgentRow | None) -> dict[str, Any] | None:
     left = None if cap is None else max(0, cap - record.used_24h - record.held)
     return {
         "cap": cap,
-        "source": "none" if cap is None else "owner",
+        "cap_source": "none" if cap is None else "owner",
         "used": record.used_24h,
         "held": record.held,
         "left": left,
+        "back_at": None,
     }
 
 

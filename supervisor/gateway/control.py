@@ -145,8 +145,17 @@ def run_id_of(text: str) -> UUID:
         raise BadRequest("run", "is not the id of a run") from exc
 
 
+def verb_of(text: str) -> Verb:
+    """A verb of a path; raises BadRequest."""
+    match text:
+        case "pause" | "resume":
+            return text
+        case _:
+            raise BadRequest("verb", "must be pause or resume")
+
+
 def _verb(request: Request) -> Verb:
-    return "pause" if request.url.path.endswith("/pause") else "resume"
+    return verb_of(request.url.path.rpartition("/")[2])
 
 
 def _facts(switched: Switched) -> dict[str, object]:
