@@ -161,7 +161,7 @@ async def test_a_pause_during_a_model_call_ends_the_run_and_charges_its_hold_onc
     task = await begun(world, runner)
     table, record = ("aiMissions", "m1") if what == "mission" else ("agents", AGENT)
     if who == "operator":
-        await control.switch("u1", table, record, "paused")  # type: ignore[arg-type]
+        await control.switch("u1", table, record, "paused")
     else:
         await client.edit(record, table=table, state="paused")
     report = await stopped(world, runner, task)
@@ -174,7 +174,7 @@ async def test_a_pause_during_a_model_call_ends_the_run_and_charges_its_hold_onc
     assert charged > 0
     assert await world.value("SELECT count(*) FROM mana_ai.token_holds") == 0
     assert (await world.record())["iterations"] == []
-    await control.switch("u1", table, record, "active")  # type: ignore[arg-type]
+    await control.switch("u1", table, record, "active")
     await until(lambda: _ran(world))
     assert len((await world.record())["iterations"]) == 1
 
@@ -223,12 +223,12 @@ async def test_a_pause_during_back_off_withdraws_the_run_with_the_fold(
     await client.agent()
     await waiting(world)
     table, record = ("aiMissions", "m1") if what == "mission" else ("agents", AGENT)
-    await control.switch("u1", table, record, "paused")  # type: ignore[arg-type]
+    await control.switch("u1", table, record, "paused")
     folded = await world.store.fold()
     assert folded.withdrawn == 1
     run = await the_run(world)
     assert (run["state"], run["reason"]) == ("withdrawn", f"the {what} is paused")
-    await control.switch("u1", table, record, "active")  # type: ignore[arg-type]
+    await control.switch("u1", table, record, "active")
     assert await _ran(world)
 
 
@@ -342,7 +342,12 @@ async def test_a_run_that_is_over_cannot_be_cancelled(world: World, control: Con
 
 async def test_a_browser_run_defers_the_mission_without_waking_anybody(world: World):
     begun_at = datetime.now(UTC)
-    iteration = {"id": "i1", "startedAt": text(begun_at), "overallStatus": "running", "plan": []}
+    iteration: dict[str, Any] = {
+        "id": "i1",
+        "startedAt": text(begun_at),
+        "overallStatus": "running",
+        "plan": [],
+    }
     await (await world.client()).mission(iterations=[iteration])
     looked, reports = await world.driver.tick()
     assert (looked.orders, reports) == ({}, [])
@@ -352,5 +357,11 @@ async def test_a_browser_run_defers_the_mission_without_waking_anybody(world: Wo
 
 
 def _mission(space: str) -> dict[str, Any]:
-    fields = {"id": "m1", "title": "T", "objective": "O", "conceptMarkdown": "", "inputs": []}
+    fields: dict[str, Any] = {
+        "id": "m1",
+        "title": "T",
+        "objective": "O",
+        "conceptMarkdown": "",
+        "inputs": [],
+    }
     return {**fields, "state": "active", "iterations": [], "spaceId": space}
