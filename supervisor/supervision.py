@@ -285,6 +285,8 @@ class Supervision:
             await self.schedule.look_again([look] if look else [])
             if report.outcome == "waiting":  # a pause that was folded before it began to wait
                 await self._withdraw_unwanted(report.user_id, report.mission_id)
+            if report.outcome in ("withdrawn", "superseded"):  # looked at while it was under way
+                await self.schedule.wake_missions(report.user_id, [report.mission_id])
             if report.outcome not in ("skip", "later"):
                 async with self._deciding:
                     await self.schedule.wake_blocked(report.user_id, report.agent_id)
