@@ -21,6 +21,7 @@ from mana_actors.remote import AgentProcesses, ProcessGone
 from state.errors import StateError
 from state.stamps import format_instant, instant_of
 from state.store.connect import Database
+from state.store.janitor import JanitorStore
 from state.store.schedule import Decided, DueMission, Look, ScheduleStore
 from state.store.snapshots import Folded, SnapshotStore, StoodDown
 from supervisor.accounting import count_decisions, count_report
@@ -31,6 +32,7 @@ from supervisor.metrics import Metrics
 from supervisor.moving import next_slot
 from supervisor.ordering import Ordering
 from supervisor.placement import Placement
+from supervisor.pruning import Pruning
 from supervisor.reconciling import Reconciler
 from supervisor.routing import changes_by_agent
 from supervisor.settings import Settings
@@ -57,12 +59,14 @@ class Supervision:
         *,
         name: str,
         release: str,
+        janitor: JanitorStore,
     ) -> None:
         self.settings, self._agent_settings = settings, agent_settings
         self._database, self._processes = database, processes
         self._name, self.release = name, release
         self.metrics, self.ticks = Metrics(), Ticks()
         self.schedule = ScheduleStore(database)
+        self.pruning = Pruning(janitor, settings, self.metrics)
         self.shard: Shard | None = None
         self._background = Background()
         self._crash = crash_points(settings.crash_at)

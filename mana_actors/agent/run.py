@@ -39,6 +39,7 @@ from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
 from state.browser_runs import browser_since
+from state.budgets import refusal_reason
 from state.errors import StateError
 from state.iterations import (
     PlannedStep,
@@ -62,7 +63,6 @@ log = logging.getLogger("mana.run")
 T = TypeVar("T")
 
 _DATABASE_TRIES = 8
-_HOLDS_SETTLE_S = 5.0
 _LOOK_SOON = timedelta(seconds=2)
 _LOOK_AFTER_STOP_S = 0.2
 
@@ -191,7 +191,7 @@ class Runner:
                 due_at=gate.due_at,
                 look_at=gate.look_at,
             )
-        pinned = Pinned(now_text(view.now), usage.used, secrets.token_hex(8))
+        pinned = Pinned(now_text(view.now), usage.used, secrets.token_hex(8), usage.cap)
         claim = await retried(lambda: self._claim(order.mission_id, gate.due_at, pinned))
         if claim.outcome != "claimed":
             return self._unclaimed(order, view, claim)
@@ -284,8 +284,8 @@ class Runner:
             )
         except FinalFailure as exc:
             return await self._failed(order, job, tally, exc, again=False)
-        except BudgetExhausted as exc:
-            return await self._out_of_budget(order, job, tally, exc)
+        except BudgetExhausted:
+            return await self._out_of_budget(order, job, tally)
 
     async def _stopped(self, order: Order, job: Job, tally: Tally, reason: str) -> Report:
         """Withdraw it; a cancelled run is closed already, and its decision written."""
@@ -322,8 +322,8 @@ class Runner:
             lambda request, n: self._calls.ask(job, tally, request, n),
         )
         tally.counts.extend(run_counts(outcome))
-        if outcome.stop_reason == "budget" and not outcome.steps:
-            raise BudgetExhausted(self._agent_id, tally.asked, tally.left)
+        if outcome.stop_reason == "budget" and not outcome.steps and tally.refused is not None:
+            raise BudgetExhausted(self._agent_id, tally.refused[1].asked, 0)
         if not outcome.steps and not (outcome.summary or "").strip():
             raise FinalFailure("empty-plan", _why_empty(outcome.stop_reason))
         blocked = after_plan(outcome.steps).blocked
@@ -344,7 +344,7 @@ class Runner:
             now=job.pinned.now,
             max_rounds=settings.max_rounds,
             max_output=settings.max_output_tokens,
-            allowance=Allowance(agent.name, agent.max_tokens_per_day, job.pinned.used),
+            allowance=Allowance(agent.name, job.pinned.cap, job.pinned.used),
             compaction=CompactionSettings(ceiling) if ceiling else None,
         )
 
@@ -412,20 +412,21 @@ class Runner:
         )
         return self._report(order, "waiting", due_at=job.run.due_at, reason=reason, tally=tally)
 
-    async def _out_of_budget(
-        self, order: Order, job: Job, tally: Tally, exc: BudgetExhausted
-    ) -> Report:
-        """Nothing was planned yet: come again when room returns, and say so."""
-        usage = await retried(self._store.usage)
-        reason = f"no room for a model call: {exc.asked} tokens asked, {exc.left} left of 24 hours"
-        view = await retried(lambda: self._store.mission(job.mission.id)) or job.view
-        wait_s = (usage.back_at - view.now).total_seconds() if usage.back_at else 3600.0
-        if tally.only_holds_in_the_way:
-            wait_s = _HOLDS_SETTLE_S
-        report = await self._wait(
-            order, job, tally, max(1.0, wait_s), "budget", reason, failed=False
+    async def _out_of_budget(self, order: Order, job: Job, tally: Tally) -> Report:
+        """Nothing was planned yet: come again when room returns or a cap changes, and say so."""
+        assert tally.refused is not None, "only a refusal raises BudgetExhausted"
+        hold, refusal = tally.refused
+        reason = refusal_reason(refusal)
+        self._stops[order.mission_id].close()
+        await retried(lambda: self._store.wait_for_room(job.run_id, job.attempt, hold, reason))
+        return self._report(
+            order,
+            "waiting",
+            due_at=job.run.due_at,
+            decision="skipped-budget",
+            reason=reason,
+            tally=tally,
         )
-        return msgspec.structs.replace(report, decision="skipped-budget")
 
     async def _close(
         self,
@@ -543,7 +544,7 @@ def _standing(
         agent_known=known,
         agent_state=agent.state if agent else None,
         max_concurrent=agent.max_concurrent if agent and known else 1,
-        cap=agent.max_tokens_per_day if agent else None,
+        cap=usage.cap,
         used=usage.used,
         back_at=usage.back_at,
         slots_from=view.slots_from,

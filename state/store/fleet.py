@@ -13,7 +13,9 @@ from uuid import UUID
 
 import msgspec
 
+from state.budgets import room
 from state.store.connect import Database
+from state.store.limits import Budget, Limit, LimitChange, LimitState
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 _HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
@@ -242,6 +244,34 @@ class FleetStore:
             await connection.execute(_sql("act_as"), user)
             await connection.execute(_sql("save_time_zone"), user, time_zone)
 
+    async def budget(self, user_id: str, agent_id: str) -> Budget | None:
+        """What an agent has used, holds and has left, and when room returns; None for no agent."""
+        async with self._db.transaction() as connection:
+            await connection.execute(_sql("act_as"), user_id)
+            if not await connection.fetchval(_sql("has_agent"), user_id, agent_id):
+                return None
+            rows = await connection.fetch(_sql("budgets"), user_id, agent_id)
+        return _budget(_converted(LimitState, rows))
+
+    async def limits(self) -> list[Limit]:
+        """Every limit that operators set, the widest first."""
+        return await self._rows(Limit, "limits")
+
+    async def set_limit(self, change: LimitChange) -> None:
+        """Set or lift one limit; missions it refused are looked at again."""
+        tokens, micros = change.tokens, change.micros
+        async with self._db.transaction() as connection:
+            await connection.execute(
+                _sql("set_limit"),
+                change.kind,
+                change.user_id,
+                change.agent_id,
+                None if tokens is msgspec.UNSET else tokens,
+                None if micros is msgspec.UNSET else micros,
+                tokens is not msgspec.UNSET,
+                micros is not msgspec.UNSET,
+            )
+
     async def close(self) -> None:
         """Close the connections."""
         await self._db.close()
@@ -250,6 +280,21 @@ class FleetStore:
         async with self._db.connection() as connection:
             rows = await connection.fetch(_sql(name), *values)
         return _converted(kind, rows)
+
+
+def _budget(limits: list[LimitState]) -> Budget:
+    own = limits[0]
+    rooms = [left for one in limits if (left := room(one.cap, one.used, one.held)) is not None]
+    return Budget(
+        cap=own.cap,
+        cap_source=own.source,
+        used=own.used,
+        held=own.held,
+        left=min(rooms, default=None),
+        back_at=own.back_at,
+        cost_micros_used=own.micros_used,
+        limits=tuple(limits),
+    )
 
 
 def _converted(kind: type[Row], rows: Sequence[Any]) -> list[Row]:

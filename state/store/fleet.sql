@@ -81,3 +81,23 @@ SELECT outcome, state, agent_id, mission_id FROM mana_ai.cancel_run($1, $2, $3)
 -- policy_of_agent --
 -- One field of the record: the rest is the owner's.
 SELECT record -> 'policy' AS policy FROM mana_ai.agent_snapshots WHERE user_id = $1 AND agent_id = $2
+
+-- has_agent --
+SELECT EXISTS (SELECT FROM mana_ai.agent_snapshots WHERE user_id = $1 AND agent_id = $2)
+    OR EXISTS (SELECT FROM mana_ai.mission_snapshots WHERE user_id = $1 AND agent_id = $2)
+
+-- budgets --
+-- In the user's place: the agent's own budget first, then the wider limits that are set.
+SELECT b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.micros_held,
+       CASE WHEN b.cap IS NOT NULL THEN mana_ai.room_at(b.scope, $1, $2, clock_timestamp() - interval '24 hours', 'tokens',
+            greatest(1, b.used - b.cap + 1))
+            WHEN b.micros_cap IS NOT NULL THEN mana_ai.room_at(b.scope, $1, $2, clock_timestamp() - interval '24 hours', 'money',
+            greatest(1, b.micros_used - b.micros_cap + 1)) END AS back_at
+  FROM mana_ai.budgets_of($1, $2, ARRAY['agent', 'user', 'installation']) AS b
+
+-- limits --
+SELECT kind, user_id, agent_id, tokens, micros, set_at FROM mana_ai.limits
+ ORDER BY array_position(ARRAY['installation', 'each-user', 'each-agent', 'user', 'agent'], kind), user_id, agent_id
+
+-- set_limit --
+SELECT mana_ai.set_limit($1, $2, $3, $4, $5, $6, $7)

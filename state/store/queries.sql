@@ -140,11 +140,13 @@ SELECT wake_at <= clock_timestamp() FROM mana_ai.mission_snapshots
 SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at, m.state, m.hidden, m.complete, m.readable, m.heal,
        m.decision, m.space_id,
        a.agent_id IS NOT NULL AND a.complete AND NOT a.hidden AS agent_known, a.state AS agent_state, a.max_concurrent,
-       a.max_tokens_per_day, a.version AS agent_version,
+       u.cap AS max_tokens_per_day, a.version AS agent_version,
        r.state AS run_state, r.lease_until, r.not_before, r.due_at AS run_due_at,
        q.due_at AS requested_at,
        slot.state AS slot_state, m.browser_since,
-       coalesce(u.used, 0)::bigint AS used, u.back_at, coalesce(n.running, 0)::int AS running,
+       u.used, u.back_at, coalesce(u.full_scope, f.scope) AS full_scope, coalesce(u.full_unit, f.unit) AS full_unit,
+       CASE WHEN u.full_scope IS NULL THEN f.back_at ELSE u.full_back_at END AS full_back_at,
+       coalesce(n.running, 0)::int AS running,
        i.slots_from, clock_timestamp() AS now
   FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY wake_at, mission_id) AS turn
           FROM (SELECT user_id, mission_id, agent_id, version, next_run_at, wake_at, state, hidden, complete, readable, heal,
@@ -159,9 +161,8 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
         AND (slot.state IN ('committed', 'failed') OR slot.cancelled_at IS NOT NULL)
   LEFT JOIN LATERAL (SELECT min(due_at) AS due_at FROM mana_ai.run_requests AS q
          WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL) AS q ON true
-  LEFT JOIN LATERAL (SELECT sum(t.tokens_used) AS used, min(t.ts) + interval '24 hours' AS back_at FROM mana_ai.token_usage AS t
-         WHERE t.user_id = m.user_id AND t.agent_id = m.agent_id AND t.ts > clock_timestamp() - interval '24 hours'
-           AND a.max_tokens_per_day IS NOT NULL) AS u ON true
+  LEFT JOIN mana_ai.used_up('', '', ARRAY['installation']) AS f ON true
+  CROSS JOIN LATERAL mana_ai.standing_of(m.user_id, m.agent_id) AS u
   LEFT JOIN LATERAL (SELECT count(*) AS running FROM mana_ai.runs AS o
          WHERE o.user_id = m.user_id AND o.agent_id = m.agent_id AND o.state = 'open' AND o.lease_until > clock_timestamp()) AS n ON true
  ORDER BY m.turn, m.wake_at, m.user_id
@@ -231,9 +232,19 @@ RETURNING m.user_id, m.mission_id
 -- charge_expired_holds --
 WITH expired AS (
   DELETE FROM mana_ai.token_holds WHERE call_id IN (SELECT call_id FROM mana_ai.token_holds WHERE deadline < clock_timestamp() LIMIT 500) RETURNING *)
-INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, run_id, call_id, round, basis, ts)
-SELECT user_id, agent_id, mission_id, tokens, run_id, call_id, round, 'expired-hold', opened_at FROM expired
+INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, cost_micros, run_id, call_id, round, basis, ts)
+SELECT user_id, agent_id, mission_id, tokens, cost_micros, run_id, call_id, round, 'expired-hold', opened_at FROM expired
 ON CONFLICT DO NOTHING
+
+-- wake_after_limits --
+-- A limit changed: whoever was refused room is looked at again.
+WITH told AS (DELETE FROM mana_ai.budget_wakes WHERE wake_at <= clock_timestamp() RETURNING whose)
+UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp()
+ WHERE m.state = 'active' AND NOT m.hidden AND (m.wake_at IS NULL OR m.wake_at > clock_timestamp())
+   AND EXISTS (SELECT FROM told WHERE told.whose IN ('', m.user_id))
+   AND (m.decision = 'skipped-budget' OR EXISTS (
+        SELECT FROM mana_ai.runs AS r WHERE r.user_id = m.user_id AND r.agent_id = m.agent_id AND r.mission_id = m.mission_id
+           AND r.state = 'waiting' AND r.waiting_for IN ('budget', 'holds')))
 
 -- live_holders --
 SELECT DISTINCT holder FROM mana_ai.runs WHERE state = 'open' AND lease_until > clock_timestamp() AND holder IS NOT NULL
@@ -250,13 +261,13 @@ SELECT mission_id, agent_id, record, version, complete, hidden, readable, state,
        (SELECT slots_from FROM mana_ai.install) AS slots_from, clock_timestamp() AS now
   FROM mana_ai.mission_snapshots AS m WHERE user_id = $1 AND mission_id = $2
 
--- usage_window --
-SELECT coalesce((SELECT sum(tokens_used) FROM mana_ai.token_usage
-                  WHERE user_id = $1 AND agent_id = $2 AND ts > clock_timestamp() - interval '24 hours'), 0)::bigint AS used,
-       coalesce((SELECT sum(tokens) FROM mana_ai.token_holds WHERE user_id = $1 AND agent_id = $2), 0)::bigint AS held,
-       (SELECT min(ts) + interval '24 hours' FROM mana_ai.token_usage
-         WHERE user_id = $1 AND agent_id = $2 AND ts > clock_timestamp() - interval '24 hours') AS back_at,
-       (SELECT count(*) FROM mana_ai.runs WHERE user_id = $1 AND agent_id = $2 AND state = 'open' AND lease_until > clock_timestamp())::int AS running
+-- own_budget --
+SELECT * FROM mana_ai.own_budget()
+
+-- spent_window --
+-- What counts in the window of 24 hours, and when it was spent.
+SELECT ts, tokens_used FROM mana_ai.token_usage
+ WHERE user_id = $1 AND agent_id = $2 AND ts > (SELECT clock_timestamp() - interval '24 hours') ORDER BY ts
 
 -- input_rows --
 -- A record that is an input of a mission, as the capability lets this agent see it.
@@ -284,10 +295,10 @@ SELECT * FROM mana_ai.claim($1, $2, $3, $4, $5::jsonb)
 SELECT * FROM mana_ai.renew($1, $2, $3)
 
 -- begin_call --
-SELECT * FROM mana_ai.begin_call($1, $2, $3, $4, $5, $6)
+SELECT * FROM mana_ai.begin_call($1, $2, $3, $4, $5, $6, $7)
 
 -- end_call --
-SELECT * FROM mana_ai.end_call($1, $2, $3, $4, $5)
+SELECT * FROM mana_ai.end_call($1, $2, $3, $4, $5, $6)
 
 -- mission_now --
 SELECT * FROM mana_ai.mission_now($1, $2)
@@ -304,5 +315,26 @@ SELECT mana_ai.withdraw_run($1, $2, $3, clock_timestamp() + $4 * interval '1 sec
 -- wait_run --
 SELECT mana_ai.wait_run($1, $2, $3, $4, $5, $6)
 
+-- wait_for_room --
+SELECT mana_ai.wait_for_room($1, $2, $3, $4, $5)
+
 -- heal_mission --
 SELECT mana_ai.heal_mission($1, $2, $3::jsonb, $4, $5::jsonb, $6)
+
+-- prune_usage --
+-- By age alone, the oldest first: the janitor sees no column but the time. Rows of one instant go together.
+DELETE FROM mana_ai.token_usage WHERE ts < clock_timestamp() - $1 * interval '1 second'
+   AND ts <= coalesce((SELECT ts FROM mana_ai.token_usage ORDER BY ts OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_decisions --
+DELETE FROM mana_ai.decisions WHERE at < clock_timestamp() - $1 * interval '1 second'
+   AND at <= coalesce((SELECT at FROM mana_ai.decisions ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_runs --
+-- Live runs have no closed_at.
+DELETE FROM mana_ai.runs WHERE closed_at < clock_timestamp() - $1 * interval '1 second'
+   AND closed_at <= coalesce((SELECT closed_at FROM mana_ai.runs WHERE closed_at IS NOT NULL ORDER BY closed_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_requests --
+DELETE FROM mana_ai.run_requests WHERE closed_at < clock_timestamp() - $1 * interval '1 second'
+   AND closed_at <= coalesce((SELECT closed_at FROM mana_ai.run_requests WHERE closed_at IS NOT NULL ORDER BY closed_at OFFSET $2 LIMIT 1), 'infinity')

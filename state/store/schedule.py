@@ -44,6 +44,9 @@ class DueMission(msgspec.Struct, frozen=True):
     browser_since: datetime | None
     used: int
     back_at: datetime | None
+    full_scope: str | None
+    full_unit: str | None
+    full_back_at: datetime | None
     running: int
     slots_from: datetime | None
     now: datetime
@@ -214,6 +217,11 @@ class ScheduleStore:
         """Charge the holds whose call deadline passed; returns how many."""
         async with self._db.connection() as connection:
             return int((await connection.execute(sql("charge_expired_holds"))).rsplit(" ", 1)[-1])
+
+    async def wake_after_limits(self) -> int:
+        """Look again at missions refused room before a limit changed; returns how many."""
+        async with self._db.connection() as connection:
+            return int((await connection.execute(sql("wake_after_limits"))).rsplit(" ", 1)[-1])
 
     async def live_holders(self) -> list[str]:
         """Names of the processes that hold an unexpired claim."""

@@ -33,8 +33,9 @@ async def get_agent(request: Request, deps: Deps) -> Response:
 async def agent_facts(deps: Deps, user: str, agent: str) -> dict[str, Any] | None:
     """Everything about one agent; None where neither record nor mission names it."""
     wanted = Filter(user=user, agent=agent, limit=MISSIONS)
-    record, missions, runs, decisions = await asyncio.gather(
+    record, budget, missions, runs, decisions = await asyncio.gather(
         _record(deps, user, agent),
+        deps.fleet.budget(user, agent),
         deps.fleet.missions(wanted),
         deps.fleet.runs(msgspec.structs.replace(wanted, limit=RUNS)),
         deps.fleet.decisions(msgspec.structs.replace(wanted, limit=DECISIONS)),
@@ -46,7 +47,7 @@ async def agent_facts(deps: Deps, user: str, agent: str) -> dict[str, Any] | Non
         "agent_id": agent,
         "record": record,
         "policy": await _policy(deps, user, agent),
-        "budget": _budget(record),
+        "budget": budget,
         "missions": missions,
         "live_runs": [run for run in runs if run.state in ("open", "waiting")],
         "runs": runs,
@@ -92,22 +93,6 @@ def _known_modules(policy: AiPolicy) -> dict[str, str]:
     """The defaults of modules that exist: other keys of a record may be anybody's text."""
     known = {tool.module for tool in catalogue().values()}
     return {module: said for module, said in policy.modules.items() if module in known}
-
-
-def _budget(record: AgentRow | None) -> dict[str, Any] | None:
-    """Used, held and left of the last 24 hours."""
-    if record is None:
-        return None
-    cap = record.max_tokens_per_day
-    left = None if cap is None else max(0, cap - record.used_24h - record.held)
-    return {
-        "cap": cap,
-        "cap_source": "none" if cap is None else "owner",
-        "used": record.used_24h,
-        "held": record.held,
-        "left": left,
-        "back_at": None,
-    }
 
 
 def _problems(agent: str, record: AgentRow | None, missions: list[MissionRow]) -> list[str]:

@@ -13,7 +13,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from state.errors import TransientError
-from supervisor.gateway import agent_page, api, control, dashboard, ticks
+from supervisor.gateway import agent_page, api, control, dashboard, limits, ticks
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer, failure, query
 from supervisor.gateway.asking import SupervisorSilent, asked, facts
 from supervisor.gateway.auth import Sessions, is_service
@@ -30,6 +30,9 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/internal/tick/{id}", ticks.get_tick),
     ("GET", "/internal/status", api.get_status),
     ("GET", "/internal/agents", api.get_agents),
+    ("GET", "/internal/agents/{user}/{agent}/budget", limits.get_budget),
+    ("GET", "/internal/limits", limits.get_limits),
+    ("PUT", "/internal/limits", limits.put_limit),
     ("GET", "/internal/missions", api.get_missions),
     ("GET", "/internal/runs", api.get_runs),
     ("GET", "/internal/decisions", api.get_decisions),

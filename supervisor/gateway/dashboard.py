@@ -191,6 +191,7 @@ def _templates() -> Environment:
         "ago": ago,
         "tone": tone,
         "number": number,
+        "money": money,
         "part": part,
     }
     environment.filters.update(filters)
@@ -216,6 +217,11 @@ def tone(word: str | None) -> str:
         if word in words:
             return name
     return "quiet"
+
+
+def money(micros: int | None) -> str:
+    """Millionths of the currency of the alias file, as an amount."""
+    return "—" if micros is None else f"{micros / 1_000_000:,.4f}".replace(",", "\u202f")
 
 
 def part(text: str) -> str:
