@@ -70,6 +70,15 @@ class Changed(msgspec.Struct, frozen=True, tag="changed"):
     agent_version: int | None = None
 
 
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """This run is over: its row is closed; `reason` holds no user's text."""
+
+    epoch: int
+    mission_id: str
+    run_id: str
+    reason: str
+
+
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """A supervisor of this epoch is there and asks who the process is."""
 
@@ -83,7 +92,7 @@ class Sleep(msgspec.Struct, frozen=True, tag="sleep"):
     epoch: int
 
 
-AgentMessage = Bind | Orders | Changed | Hello | Sleep
+AgentMessage = Bind | Orders | Changed | Stop | Hello | Sleep
 
 
 class Identity(msgspec.Struct, frozen=True, tag="identity"):

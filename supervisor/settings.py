@@ -22,6 +22,7 @@ Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Millis = Annotated[int, Meta(ge=0, le=86_400_000)]
 SomeMillis = Annotated[int, Meta(ge=10, le=86_400_000)]
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
+KeepDays = Annotated[float, Meta(ge=1, le=3650)]
 
 MIN_LEASE_MS = 1000
 BUCKETS = 256
@@ -80,6 +81,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     crash_at: str | None = None  # "<point>:<file>", for tests
     ray_address: str | None = None  # None: a Ray of our own
     fold_poll_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
+    keep_usage_h: Annotated[float, Meta(ge=25, le=8760)] = 48  # the budget's window is 24
+    keep_decisions_days: KeepDays = 90
+    keep_runs_days: KeepDays = 90
+    keep_requests_days: KeepDays = 30
     metrics_open: bool = False  # True: /metrics asks for no key
 
     @property
@@ -138,6 +143,10 @@ VARIABLES = {
     "crash_at": "MANA_CRASH_AT",
     "ray_address": "MANA_RAY_ADDRESS",
     "fold_poll_ms": "MANA_FOLD_POLL_MS",
+    "keep_usage_h": "MANA_KEEP_USAGE_H",
+    "keep_decisions_days": "MANA_KEEP_DECISIONS_DAYS",
+    "keep_runs_days": "MANA_KEEP_RUNS_DAYS",
+    "keep_requests_days": "MANA_KEEP_REQUESTS_DAYS",
     "metrics_open": "MANA_METRICS_OPEN",
 }
 """Field to variable; TICK_ENABLED, MANA_BUCKETS and POLICY_MODE have readers of their own."""

@@ -3,7 +3,7 @@
 Each request takes the next entry of the script; when it is used up, `DEFAULT` is played. Entries:
     {"content": "…", "calls": [{"name", "args", "id"?}], "finish"?, "usage"?: [prompt, completion]}
     {"status": 429, "kind"?: "rate_limit", "message"?, "retry_after"?: "7", "text"?: "not JSON"}
-    {"hang": "headers"}  {"hang": "body"}  never finishes
+    {"hang": "headers"}  {"hang": "body"}  never finishes, until the client leaves
     {"close": "headers"} {"close": "body"} drops the connection before that part is complete
     {"half": True}       half of the JSON, complete as HTTP
     {"garbage": b"…"}    any body at all
@@ -108,9 +108,24 @@ class FakeProvider:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(entry.get("delay_s", 0))
+            if "hang" in entry:
+                return await self._hang(entry, reader, writer)
             return await self._play(entry, writer)
         finally:
             self.in_flight -= 1
+
+    async def _hang(
+        self, entry: Entry, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Hang until we are stopped, or the client goes away."""
+        hanging = asyncio.create_task(self._play(entry, writer))
+        left = asyncio.create_task(reader.read(1))
+        try:
+            await asyncio.wait({hanging, left}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hanging.cancel()
+            left.cancel()
+        return False
 
     def _record(self, request: Recorded) -> Entry:
         with self._arrived:

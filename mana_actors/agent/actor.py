@@ -32,6 +32,7 @@ from mana_actors.messages import (
     Orders,
     Report,
     Sleep,
+    Stop,
     decode_for_agent,
     encode,
 )
@@ -67,6 +68,7 @@ class AgentActor:
         self._used_at = self._heard_at = time.monotonic()
         self._epoch = 0
         self._watch: asyncio.Task[None] | None = None
+        self._rechecks: set[asyncio.Task[None]] = set()
 
     async def tell(self, raw: bytes) -> bytes:
         """Take one message and answer who we are.
@@ -86,6 +88,8 @@ class AgentActor:
                 return encode(self._identity(accepted=self._start(message)))
             case Changed():
                 self._note(message)
+            case Stop():
+                self._stop(message)
             case Hello():
                 self._answer_to(message.supervisor)
             case Sleep():
@@ -178,6 +182,21 @@ class AgentActor:
         if self._bound is not None:
             self._bound.missions.update(dict(message.missions))
             self._bound.agent_version = message.agent_version or self._bound.agent_version
+            self._recheck(self._bound.runner, message)
+
+    def _recheck(self, runner: Runner, message: Changed) -> None:
+        """A run under way is stopped if its mission, or the agent, wants it no longer."""
+        changed = {mission for mission, _ in message.missions}
+        is_about_us = message.agent_version is not None
+        for mission in self._running:
+            if is_about_us or mission in changed:
+                task = asyncio.create_task(runner.recheck(mission))
+                self._rechecks.add(task)
+                task.add_done_callback(self._rechecks.discard)
+
+    def _stop(self, message: Stop) -> None:
+        if self._bound is not None:
+            self._bound.runner.stop(message.mission_id, message.reason, message.run_id)
 
     def _answer_to(self, supervisor: str) -> None:
         if self._bound is not None:

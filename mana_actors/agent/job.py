@@ -17,6 +17,7 @@ class Pinned(msgspec.Struct, frozen=True):
     now: str
     used: int
     boundary: str
+    cap: int | None = None  # in force at the first attempt
 
 
 class FinalFailure(Exception):

@@ -6,6 +6,7 @@ its run row says that it is open, waiting or closed, and another attempt picks i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -31,10 +32,14 @@ from mana_actors.agent.planner.guardrails import after_plan, before_plan
 from mana_actors.agent.planner.loop import PlanOutcome, run_loop
 from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput, loop_input
 from mana_actors.agent.planner.reminders import Allowance
+from mana_actors.agent.stopping import Stops
+from mana_actors.agent.wanted import why_unwanted
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
+from state.browser_runs import browser_since
+from state.budgets import refusal_reason
 from state.errors import StateError
 from state.iterations import (
     PlannedStep,
@@ -43,7 +48,7 @@ from state.iterations import (
     iteration_id,
 )
 from state.records import Mission, agent_from_record, default_agent, mission_from_record
-from state.stamps import datetime_of, instant_of, parse_instant
+from state.stamps import instant_of
 from state.store.agents import (
     AgentStore,
     AgentView,
@@ -58,8 +63,8 @@ log = logging.getLogger("mana.run")
 T = TypeVar("T")
 
 _DATABASE_TRIES = 8
-_HOLDS_SETTLE_S = 5.0
 _LOOK_SOON = timedelta(seconds=2)
+_LOOK_AFTER_STOP_S = 0.2
 
 
 class Runner:
@@ -91,9 +96,44 @@ class Runner:
             spent=spent,
         )
         self._mender = Mender(store, user_id, agent_id)
+        self._stops = Stops()
 
     async def run(self, order: Order) -> Report:
         """Carry out one order; never raises but for cancellation."""
+        with self._stops.under_way(order.mission_id):
+            return await self._run_safely(order)
+
+    def stop(self, mission_id: str, reason: str, run_id: str | None = None) -> None:
+        """End a mission's run at once; nothing happens where it does not run, or closes already."""
+        self._stops.stop(mission_id, reason, run_id)
+
+    async def recheck(self, mission_id: str) -> None:
+        """Stop a mission's run if mission or agent want it no longer; its commit asks again."""
+        try:
+            found = await self._store.standing(mission_id)
+        except StateError as exc:
+            log.warning(
+                "recheck_failed agent=%s/%s mission=%s error=%s",
+                self._user_id,
+                self._agent_id,
+                mission_id,
+                exc,
+            )
+            return
+        reason = "the mission is gone" if found is None else self._unwanted(found[0], found[1])
+        if reason is not None:
+            self.stop(mission_id, reason)
+
+    def _unwanted(self, mission: MissionView, agent: AgentView | None) -> str | None:
+        return why_unwanted(
+            hidden=mission.hidden,
+            state=mission.state,
+            is_ours=mission.agent_id == self._agent_id,
+            agent_hidden=agent is not None and agent.hidden,
+            agent_state=agent.state if agent else None,
+        )
+
+    async def _run_safely(self, order: Order) -> Report:
         try:
             return await self._run(order)
         except Superseded:
@@ -151,7 +191,7 @@ class Runner:
                 due_at=gate.due_at,
                 look_at=gate.look_at,
             )
-        pinned = Pinned(now_text(view.now), usage.used, secrets.token_hex(8))
+        pinned = Pinned(now_text(view.now), usage.used, secrets.token_hex(8), usage.cap)
         claim = await retried(lambda: self._claim(order.mission_id, gate.due_at, pinned))
         if claim.outcome != "claimed":
             return self._unclaimed(order, view, claim)
@@ -217,8 +257,20 @@ class Runner:
 
     async def _held(self, order: Order, job: Job) -> Report:
         self._leases.hold(job.run_id, job.attempt)
-        tally = Tally()
+        tally, live = Tally(), self._stops[order.mission_id]
         try:
+            return await self._settled(order, job, tally)
+        except asyncio.CancelledError:
+            reason = live.heard()
+            if reason is None:
+                raise
+            return await self._stopped(order, job, tally, reason)
+        finally:
+            self._leases.drop(job.run_id)
+
+    async def _settled(self, order: Order, job: Job, tally: Tally) -> Report:
+        try:
+            self._stops[order.mission_id].plan(str(job.run_id))
             return await self._planned(order, job, tally)
         except ProviderError as exc:
             tally.counts.append(Count("provider_errors_total", (exc.provider, exc.kind)))
@@ -232,10 +284,29 @@ class Runner:
             )
         except FinalFailure as exc:
             return await self._failed(order, job, tally, exc, again=False)
-        except BudgetExhausted as exc:
-            return await self._out_of_budget(order, job, tally, exc)
-        finally:
-            self._leases.drop(job.run_id)
+        except BudgetExhausted:
+            return await self._out_of_budget(order, job, tally)
+
+    async def _stopped(self, order: Order, job: Job, tally: Tally, reason: str) -> Report:
+        """Withdraw it; a cancelled run is closed already, and its decision written."""
+        decision = "withdrawn"
+        try:
+            await retried(
+                lambda: self._store.stop(job.run_id, job.attempt, reason, _LOOK_AFTER_STOP_S)
+            )
+        except Superseded:
+            decision = None
+        log.info(
+            "run_stopped agent=%s/%s mission=%s", self._user_id, self._agent_id, order.mission_id
+        )
+        return self._report(
+            order,
+            "withdrawn",
+            decision=decision,
+            reason=reason,
+            due_at=job.run.due_at,
+            tally=tally,
+        )
 
     async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
         if job.lost >= self._settings.run_attempts:
@@ -251,8 +322,8 @@ class Runner:
             lambda request, n: self._calls.ask(job, tally, request, n),
         )
         tally.counts.extend(run_counts(outcome))
-        if outcome.stop_reason == "budget" and not outcome.steps:
-            raise BudgetExhausted(self._agent_id, tally.asked, tally.left)
+        if outcome.stop_reason == "budget" and not outcome.steps and tally.refused is not None:
+            raise BudgetExhausted(self._agent_id, tally.refused[1].asked, 0)
         if not outcome.steps and not (outcome.summary or "").strip():
             raise FinalFailure("empty-plan", _why_empty(outcome.stop_reason))
         blocked = after_plan(outcome.steps).blocked
@@ -273,7 +344,7 @@ class Runner:
             now=job.pinned.now,
             max_rounds=settings.max_rounds,
             max_output=settings.max_output_tokens,
-            allowance=Allowance(agent.name, agent.max_tokens_per_day, job.pinned.used),
+            allowance=Allowance(agent.name, job.pinned.cap, job.pinned.used),
             compaction=CompactionSettings(ceiling) if ceiling else None,
         )
 
@@ -335,25 +406,27 @@ class Runner:
     ) -> Report:
         usage_now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
         look_at = usage_now + timedelta(seconds=delay_s)
+        self._stops[order.mission_id].close()
         await retried(
             lambda: self._store.wait(job.run_id, job.attempt, look_at, what, reason, failed=failed)
         )
         return self._report(order, "waiting", due_at=job.run.due_at, reason=reason, tally=tally)
 
-    async def _out_of_budget(
-        self, order: Order, job: Job, tally: Tally, exc: BudgetExhausted
-    ) -> Report:
-        """Nothing was planned yet: come again when room returns, and say so."""
-        usage = await retried(self._store.usage)
-        reason = f"no room for a model call: {exc.asked} tokens asked, {exc.left} left of 24 hours"
-        view = await retried(lambda: self._store.mission(job.mission.id)) or job.view
-        wait_s = (usage.back_at - view.now).total_seconds() if usage.back_at else 3600.0
-        if tally.only_holds_in_the_way:
-            wait_s = _HOLDS_SETTLE_S
-        report = await self._wait(
-            order, job, tally, max(1.0, wait_s), "budget", reason, failed=False
+    async def _out_of_budget(self, order: Order, job: Job, tally: Tally) -> Report:
+        """Nothing was planned yet: come again when room returns or a cap changes, and say so."""
+        assert tally.refused is not None, "only a refusal raises BudgetExhausted"
+        hold, refusal = tally.refused
+        reason = refusal_reason(refusal)
+        self._stops[order.mission_id].close()
+        await retried(lambda: self._store.wait_for_room(job.run_id, job.attempt, hold, reason))
+        return self._report(
+            order,
+            "waiting",
+            due_at=job.run.due_at,
+            decision="skipped-budget",
+            reason=reason,
+            tally=tally,
         )
-        return msgspec.structs.replace(report, decision="skipped-budget")
 
     async def _close(
         self,
@@ -366,6 +439,7 @@ class Runner:
         steps: int,
         reason: str | None,
     ) -> Report:
+        self._stops[order.mission_id].close()
         ended = await retried_close(
             lambda: self._close_once(job, iteration, failed=failed, steps=steps, reason=reason),
             lambda: self._store.landed(job.run_id, job.attempt),
@@ -470,22 +544,12 @@ def _standing(
         agent_known=known,
         agent_state=agent.state if agent else None,
         max_concurrent=agent.max_concurrent if agent and known else 1,
-        cap=agent.max_tokens_per_day if agent else None,
+        cap=usage.cap,
         used=usage.used,
         back_at=usage.back_at,
         slots_from=view.slots_from,
-        browser_since=_browser_since(mission),
+        browser_since=browser_since(mission.iterations),
     )
-
-
-def _browser_since(mission: Mission) -> datetime | None:
-    """When a browser began an iteration that still says it is running (D-08)."""
-    begun = [
-        parse_instant(str(i.get("phaseStartedAt") or i.get("startedAt") or ""))
-        for i in mission.iterations
-        if i.get("overallStatus") == "running" and i.get("source") != "server"
-    ]
-    return max((datetime_of(ns) for ns in begun if ns is not None), default=None)
 
 
 def _why_empty(stop_reason: str) -> str:

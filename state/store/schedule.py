@@ -41,8 +41,12 @@ class DueMission(msgspec.Struct, frozen=True):
     run_due_at: datetime | None
     requested_at: datetime | None
     slot_state: str | None
+    browser_since: datetime | None
     used: int
     back_at: datetime | None
+    full_scope: str | None
+    full_unit: str | None
+    full_back_at: datetime | None
     running: int
     slots_from: datetime | None
     now: datetime
@@ -133,6 +137,14 @@ class ScheduleStore:
         async with self._db.connection() as connection:
             await connection.execute(sql("wake_missions"), user_id, list(missions))
 
+    async def withdraw_unwanted(self, user_id: str, missions: Sequence[str]) -> int:
+        """End these missions' runs that only wait and are wanted no longer; returns how many."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(
+                sql("withdraw_unwanted"), [user_id] * len(missions), list(missions)
+            )
+        return sum(row["withdrawn"] for row in rows)
+
     async def wake_ordered(self, lease: Lease, within_s: float) -> None:
         """Look at once at whatever would be looked at within `within_s` seconds."""
         async with self._db.connection() as connection:
@@ -205,6 +217,11 @@ class ScheduleStore:
         """Charge the holds whose call deadline passed; returns how many."""
         async with self._db.connection() as connection:
             return int((await connection.execute(sql("charge_expired_holds"))).rsplit(" ", 1)[-1])
+
+    async def wake_after_limits(self) -> int:
+        """Look again at missions refused room before a limit changed; returns how many."""
+        async with self._db.connection() as connection:
+            return int((await connection.execute(sql("wake_after_limits"))).rsplit(" ", 1)[-1])
 
     async def live_holders(self) -> list[str]:
         """Names of the processes that hold an unexpired claim."""

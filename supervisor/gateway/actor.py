@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mana_actors.remote import SupervisorHandle
 from state.store.connect import Access, Database
+from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
@@ -51,6 +52,7 @@ class GatewayActor:
         fleet = FleetStore(Database(access, max_connections=8))
         deps = Deps(
             fleet=fleet,
+            control=ControlStore(fleet.database),
             supervisor=SupervisorHandle(self._supervisor),
             settings=settings,
             version=self._version,

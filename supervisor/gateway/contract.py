@@ -4,6 +4,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.metrics import Metrics
 from supervisor.settings import Settings
@@ -43,6 +44,12 @@ class Supervisor(Protocol):
         """Facts for operators: a list `awake`, a text `problem` or null, and more JSON values."""
         ...
 
+    async def stop_run(
+        self, user_id: str, agent_id: str, mission_id: str, run_id: str, reason: str
+    ) -> None:
+        """Have an agent drop a run that was cancelled."""
+        ...
+
     async def metrics(self) -> dict[str, Any]:
         """A snapshot of its `supervisor.metrics.Metrics`."""
         ...
@@ -52,6 +59,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the app is made of; the service key comes from its file."""
 
     fleet: FleetStore
+    control: ControlStore
     supervisor: Supervisor
     settings: Settings
     version: str

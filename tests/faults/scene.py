@@ -83,6 +83,10 @@ class Scene:
         self._as_client(mission.user, "mission", id_, **{"objective": f"Plane {id_}", **f})
         return mission
 
+    def add_agent(self, mission: Mission, **fields: Any) -> None:
+        """A record of the agent a mission belongs to."""
+        self._as_client(mission.user, "agent", mission.agent, **fields)
+
     def edit(self, mission: Mission, **fields: Any) -> None:
         """Its owner changes some fields now."""
         self._as_client(mission.user, "edit", mission.id, **fields)

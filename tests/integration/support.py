@@ -325,10 +325,12 @@ async def fold_all(store: SnapshotStore, limit: int = 5000) -> list[Folded]:
 
 
 @asynccontextmanager
-async def open_world(database: Database, script: Sequence[Entry] = ()) -> AsyncGenerator[World]:
+async def open_world(
+    database: Database, script: Sequence[Entry] = (), *, provider: HeldProvider | None = None
+) -> AsyncGenerator[World]:
     """A world whose driver holds the only shard."""
     async with AsyncExitStack() as stack:
-        provider = stack.enter_context(HeldProvider(script))
+        provider = stack.enter_context(provider or HeldProvider(script))
         world = World(database, provider, stack)
         await world.driver.start()
         yield world
