@@ -61,6 +61,7 @@ class LoopInput(msgspec.Struct, frozen=True):
 
     `check` turns a call into its normalised form or into the failed result the model sees; by
     default everything passes. Calls of tools in `repeatable` are never collapsed as duplicates.
+    `is_step` says by tool name which accepted calls become plan steps; by default all.
     """
 
     system: str
@@ -73,17 +74,27 @@ class LoopInput(msgspec.Struct, frozen=True):
     max_rounds: int = DEFAULT_MAX_ROUNDS
     check: CheckCall = lambda call: call
     repeatable: frozenset[str] = frozenset()
+    is_step: Callable[[str], bool] = lambda _name: True
     remind: RemindChannel | None = None
     is_parallel_safe: Callable[[str], bool] | None = None
     compaction: CompactionSettings | None = None
 
 
 class ExecutedCall(msgspec.Struct, frozen=True):
-    """A call that was answered, in the round it was made; `call` has normalised arguments."""
+    """A call that was answered, in the round it was made; `call` has normalised arguments.
+
+    `is_step` is false where the call was carried out in the run and proposes nothing.
+    """
 
     round: int
     call: ToolCall
     result: ToolResult
+    is_step: bool = True
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether it is a step of the plan."""
+        return self.is_step and self.result.success
 
 
 class LoopState(msgspec.Struct, frozen=True):
@@ -145,8 +156,8 @@ class PlanOutcome(msgspec.Struct, frozen=True):
 
     @property
     def steps(self) -> tuple[ToolCall, ...]:
-        """The calls that were accepted, in the order they were made, duplicates counted once."""
-        return tuple(done.call for done in self.executed_calls if done.result.success)
+        """The proposals that were accepted, in the order they were made, each counted once."""
+        return tuple(done.call for done in self.executed_calls if done.is_planned)
 
     @property
     def is_whole(self) -> bool:
@@ -232,7 +243,7 @@ def step(given: LoopInput, state: LoopState, event: Event) -> tuple[LoopState, C
         case Summarised(at=at, answer=answer):
             after = _summarised(state, at, answer)
         case CallsDone(results=results):
-            after = _calls_done(state, results)
+            after = _calls_done(given, state, results)
         case BudgetSpent():
             after = replace(state, stop="budget")
         case _:
@@ -375,7 +386,7 @@ def _stop(state: LoopState, answer: ModelAnswer) -> StopReason:
         return "length"
     if answer.finish_reason == "content_filter":
         return "content-filter"
-    if not (answer.content or "").strip() and not any(d.result.success for d in state.executed):
+    if not (answer.content or "").strip() and not any(d.is_planned for d in state.executed):
         return "empty"
     return "assistant-stop" if answer.finish_reason == "stop" else "no-tool-calls"
 
@@ -385,7 +396,7 @@ def _screened(
 ) -> tuple[ScreenedCall, ...]:
     """Refused, repeated or to be run: each call of a turn, in its order."""
     earlier = {_key(done.call) for done in state.executed if done.result.success}
-    accepted = sum(done.result.success for done in state.executed)
+    accepted = sum(done.is_planned for done in state.executed)
     running: dict[str, int] = {}
     turn: list[ScreenedCall] = []
     for place, call in enumerate(calls):
@@ -398,10 +409,11 @@ def _screened(
             turn.append(ScreenedCall(checked, REPEATED))
         elif key in running:
             turn.append(ScreenedCall(checked, repeats=running[key]))
-        elif accepted + len(running) >= MAX_STEPS:
+        elif given.is_step(call.name) and accepted >= MAX_STEPS:
             turn.append(ScreenedCall(checked, PLAN_FULL))
         else:
             running[key] = place
+            accepted += given.is_step(call.name)
             turn.append(ScreenedCall(checked))
     return tuple(turn)
 
@@ -418,7 +430,9 @@ def _batches(given: LoopInput, calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolC
     return tuple(calls[first : first + size] for first in range(0, len(calls), size))
 
 
-def _calls_done(state: LoopState, results: tuple[ToolResult, ...]) -> LoopState:
+def _calls_done(
+    given: LoopInput, state: LoopState, results: tuple[ToolResult, ...]
+) -> LoopState:
     """The turn answered: one tool message for each call, one executed call unless it repeats."""
     arrived = iter(results)
     answers: list[ToolResult] = []
@@ -429,7 +443,7 @@ def _calls_done(state: LoopState, results: tuple[ToolResult, ...]) -> LoopState:
             answers.append(next(arrived) if screened.answer is None else screened.answer)
     turn = tuple(zip(state.turn, answers, strict=True))
     executed = tuple(
-        ExecutedCall(state.rounds, screened.call, result)
+        ExecutedCall(state.rounds, screened.call, result, given.is_step(screened.call.name))
         for screened, result in turn
         if not screened.is_duplicate
     )
