@@ -16,12 +16,14 @@ from mana_actors.agent.planner.exchange import (
     request_bytes,
     request_hash,
 )
+from mana_actors.agent.planner.loop import PlanOutcome
+from mana_actors.agent.receipts import Receipt
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count
 from state.budgets import hold_size
-from state.store.agents import AgentStore, CallStart
+from state.store.agents import AgentStore, CallStart, PlanNote
 
 
 class Tally:
@@ -33,12 +35,24 @@ class Tally:
         self.counts: list[Count] = []
         self.asked = self.left = 0
         self.only_holds_in_the_way = False
+        self.receipt = Receipt()
+        self.outcome: PlanOutcome | None = None  # once the loop has ended
 
     def refused(self, hold: int, start: CallStart) -> None:
         """Remember why the last call had no room."""
         free = (start.cap or 0) - (start.used or 0)
         self.asked, self.left = hold, max(0, free - (start.held or 0))
         self.only_holds_in_the_way = hold <= free
+
+
+def plan_note(tally: Tally) -> PlanNote:
+    """What the run row keeps of a run's thinking."""
+    answers, outcome = tally.receipt.as_json(), tally.outcome
+    if outcome is None:
+        return PlanNote(answers)
+    return PlanNote(
+        answers, outcome.stop_reason, outcome.duplicates, outcome.dropped_calls, outcome.refused
+    )
 
 
 class ModelCalls:
@@ -70,7 +84,9 @@ class ModelCalls:
             )
         )
         if start.outcome == "journaled" and start.answer is not None:
-            return decode_answer(start.answer.encode())
+            answer = decode_answer(start.answer.encode())
+            tally.receipt.answered(number, answer, _tokens_of(answer, hold))
+            return answer
         if start.outcome != "go":
             tally.refused(hold, start)
             raise BudgetExhausted(
@@ -89,7 +105,9 @@ class ModelCalls:
         except ProviderError as exc:
             # Refused: nothing was spent. Not heard from: it may have been, so the hold is charged.
             spent = None if exc.kind in ("timeout", "network", "invalid_answer", "truncated") else 0
-            tally.tokens += await self._settle(start.call_id, job.attempt, digest, None, spent)
+            charged = await self._settle(start.call_id, job.attempt, digest, None, spent)
+            tally.tokens += charged
+            tally.receipt.failed(number, job.attempt, exc.provider, charged)
             raise
         finally:
             tally.counts.append(
@@ -102,9 +120,11 @@ class ModelCalls:
             )
         self._crash("after_answer")
         tokens = answer.total_tokens if answer.usage_reported else None
-        tally.tokens += await self._settle(
+        charged = await self._settle(
             start.call_id, job.attempt, digest, encode_answer(answer).decode(), tokens
         )
+        tally.tokens += charged
+        tally.receipt.answered(number, answer, charged)
         self._crash("after_journal")
         return answer
 
@@ -116,3 +136,7 @@ class ModelCalls:
         )
         self._spent(charged)
         return charged
+
+
+def _tokens_of(answer: ModelAnswer, hold: int) -> int:
+    return answer.total_tokens if answer.usage_reported else hold

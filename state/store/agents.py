@@ -110,6 +110,16 @@ class Commit(msgspec.Struct, frozen=True):
     reason: str | None
 
 
+class PlanNote(msgspec.Struct, frozen=True):
+    """What a run knows of its thinking: `answers` is JSON text, `stop` why the model stopped."""
+
+    answers: str = "{}"
+    stop: str | None = None
+    duplicates: int = 0
+    dropped: int = 0
+    refused: int = 0
+
+
 class AgentStore:
     """The database as one (user, agent) may use it; `capability` is asked each time."""
 
@@ -259,6 +269,21 @@ class AgentStore:
             commit.reason,
         )
 
+    async def note_plan(
+        self, connection: asyncpg.Connection, run_id: Any, attempt: int, note: PlanNote
+    ) -> None:
+        """Keep with the run what it knows of its model calls, in the caller's transaction."""
+        await connection.execute(
+            sql("note_plan"),
+            run_id,
+            attempt,
+            note.answers,
+            note.stop,
+            note.duplicates,
+            note.dropped,
+            note.refused,
+        )
+
     async def withdraw(
         self,
         connection: asyncpg.Connection,
@@ -279,9 +304,11 @@ class AgentStore:
         reason: str,
         *,
         failed: bool,
+        note: PlanNote,
     ) -> None:
         """Give the place back and come again at `not_before`."""
         async with self.transaction() as connection:
+            await self.note_plan(connection, run_id, attempt, note)
             await connection.execute(
                 sql("wait_run"), run_id, attempt, not_before, waiting_for, reason, failed
             )

@@ -283,6 +283,9 @@ SELECT * FROM mana_ai.mission_now($1, $2)
 -- commit_run --
 SELECT mana_ai.commit_run($1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, $8, $9, $10)
 
+-- note_plan --
+SELECT mana_ai.note_plan($1, $2, $3::jsonb, $4, $5, $6, $7)
+
 -- withdraw_run --
 SELECT mana_ai.withdraw_run($1, $2, $3, $4)
 

@@ -47,15 +47,16 @@ SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnames
 
 AGENT_FUNCTIONS = {
     "begin_call", "capability", "capability_agent", "capability_scope", "capability_user", "claim",
-    "commit_run", "end_call", "heal_mission", "mission_now", "renew", "wait_run", "withdraw_run",
+    "commit_run", "end_call", "heal_mission", "mission_now", "note_plan", "renew", "wait_run",
+    "withdraw_run",
 }  # fmt: skip
 CALLABLE_BY = {
     "mana_agent": AGENT_FUNCTIONS,
     "mana_supervisor": {
         "bucket_of", "change_digest", "move_slot", "reconcile", "replay_records", "sign_capability",
-        "take_changes", "withdraw_waiting",
+        "take_changes", "withdraw_waiting", "receipt",
     },
-    "mana_gateway": {"bucket_of", "change_digest", "request_run"},
+    "mana_gateway": {"bucket_of", "change_digest", "receipt", "request_run"},
     "mana_keys": set[str](),
     "mana_janitor": set[str](),
 }  # fmt: skip

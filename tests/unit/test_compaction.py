@@ -30,10 +30,12 @@ def test_folding_starts_at_the_threshold_and_zero_switches_it_off():
 
 
 def test_the_ceiling_follows_the_resolved_model():
-    settings = CompactionSettings(model_ceilings={"groq/small": 8000})
-    assert settings.ceiling("groq/small") == 8000
-    assert settings.ceiling("who/knows") == 200_000
-    assert CompactionSettings(max_context_tokens=0).ceiling("groq/small") == 0
+    settings = CompactionSettings(model_context=32_000)
+    assert settings.ceiling() == 32_000
+    assert settings.ceiling(8000) == 8000
+    assert CompactionSettings().ceiling() == 200_000
+    assert CompactionSettings(100_000).ceiling(1_000_000) == 100_000
+    assert CompactionSettings(max_context_tokens=0).ceiling(8000) == 0
 
 
 def test_a_tool_answer_never_loses_the_turn_that_asked_for_it():

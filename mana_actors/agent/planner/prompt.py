@@ -4,6 +4,7 @@ The system prompt depends on agent and tools only: together with the tools a byt
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -12,14 +13,23 @@ from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.exchange import DEFAULT_MAX_OUTPUT
 from mana_actors.agent.planner.fences import fence, is_ciphertext, without_tags
 from mana_actors.agent.planner.loop import DEFAULT_MAX_ROUNDS, LoopInput
+from mana_actors.agent.planner.rationale import aside, spec_with_rationale, takes_rationale
 from mana_actors.agent.planner.reminders import Allowance, reminder_channel
-from mana_actors.agent.tools.catalogue import Tool, catalogue, function_spec, offered_tools
+from mana_actors.agent.planner.subagents import TASK
+from mana_actors.agent.tools.catalogue import (
+    Tool,
+    Toolbox,
+    catalogue,
+    function_spec,
+    proposing_tools,
+)
 from mana_actors.agent.tools.validation import check_against
-from mana_actors.json_values import as_text, objects_in
+from mana_actors.json_values import JsonObject, as_text, objects_in
 from state.policy import AiPolicy
 from state.records import Agent, Mission
 
 SHOWN_ITERATIONS = 3
+MAX_MEMORY_CHARS = 8000
 _NOTHING = "(not given)"
 
 
@@ -31,6 +41,12 @@ class ResolvedInput(msgspec.Struct, frozen=True):
     table: str
     title: str | None
     content: str
+
+
+@cache
+def planning_tools() -> Toolbox:
+    """The catalogue with sub-agents: what a plan can use where nothing else is carried out."""
+    return proposing_tools().with_tools([TASK], [TASK.name])
 
 
 class PlanInput(msgspec.Struct, frozen=True):
@@ -51,20 +67,24 @@ class PlanInput(msgspec.Struct, frozen=True):
     max_rounds: int = DEFAULT_MAX_ROUNDS
     max_output: int = DEFAULT_MAX_OUTPUT
     compaction: CompactionSettings | None = None
+    toolbox: Toolbox = msgspec.field(default_factory=planning_tools)
 
 
 def loop_input(plan: PlanInput) -> LoopInput:
     """The loop's input for `plan`: prompts, offered tools, and the judge of the answers (P8)."""
-    tools = offered_tools(plan.policy)
+    tools = plan.toolbox.offered(plan.policy)
+    check = check_against(tools, plan.policy, plan.toolbox)
+    with_reason = frozenset(tool.name for tool in tools if takes_rationale(tool))
     return LoopInput(
         system=system_prompt(plan.agent, tools),
         user=user_prompt(plan.mission, plan.inputs, boundary=plan.boundary, now=plan.now),
         model=plan.model,
-        tools=tuple(function_spec(tool) for tool in tools),
+        tools=tuple(_spec(tool) for tool in tools),
         max_output=plan.max_output,
         max_rounds=plan.max_rounds,
-        check=check_against(tools, plan.policy),
+        check=aside(check, with_reason),
         repeatable=_reading_tools(),
+        is_step=plan.toolbox.is_step,
         remind=reminder_channel(plan.allowance),
         compaction=plan.compaction,
     )
@@ -75,7 +95,7 @@ def system_prompt(agent: Agent | None, tools: Sequence[Tool]) -> str:
     parts = [_role(agent), _rules(tools)]
     if agent is not None:
         parts += _tagged("agent_persona", agent.system_prompt)
-        parts += _tagged("agent_memory", agent.memory)
+        parts += _tagged("agent_memory", _remembered(agent.memory))
     return "\n\n".join(parts)
 
 
@@ -130,8 +150,12 @@ def _tool_rules(tools: Sequence[Tool]) -> tuple[str, ...]:
         "Act through function calls only; text does not change anything.",
         "Make independent calls together in one turn, and each call once.",
         "When a call comes back as failed, read its message; correct the call or leave it.",
+        (
+            "With each proposal say in `rationale`, in one short sentence in the language of the "
+            "mission, why it serves the mission."
+        ),
     )
-    if any(tool.default_policy == "auto" for tool in tools):
+    if any(tool.default_policy == "auto" and tool.name != TASK.name for tool in tools):
         return rules
     note = (
         "Each call is recorded as a proposal for the owner; you will not see an effect, and you "
@@ -144,6 +168,16 @@ def _tagged(tag: str, text: str | None) -> list[str]:
     if is_ciphertext(text) or not as_text(text).strip():
         return []
     return [f"<{tag}>\n{without_tags(as_text(text)).strip()}\n</{tag}>"]
+
+
+def _remembered(memory: str | None) -> str:
+    """The memory as far as it is shown: its first 8,000 characters."""
+    text = as_text(memory).strip()
+    return text if len(text) <= MAX_MEMORY_CHARS else f"{text[: MAX_MEMORY_CHARS - 1]}…"
+
+
+def _spec(tool: Tool) -> JsonObject:
+    return spec_with_rationale(tool) if takes_rationale(tool) else function_spec(tool)
 
 
 def _inputs(inputs: Sequence[ResolvedInput], boundary: str) -> str:
