@@ -216,7 +216,7 @@ class FleetStore:
         kind = (wanted.user, wanted.agent, wanted.mission, wanted.state)
         async with self._db.connection() as connection:
             rows = await connection.fetch(_sql("runs"), *kind, *key, wanted.limit)
-        return [RunRow(**dict(row) | {"receipt": _receipt(row["receipt"])}) for row in rows]
+        return [_run_row(dict(row)) for row in rows]
 
     async def decisions(self, wanted: Filter, before: int | None = None) -> list[DecisionRow]:
         """Decisions, the newest first, those before an id."""
@@ -254,6 +254,11 @@ class FleetStore:
         async with self._db.connection() as connection:
             rows = await connection.fetch(_sql(name), *values)
         return _converted(kind, rows)
+
+
+def _run_row(row: dict[str, Any]) -> RunRow:
+    row["receipt"] = _receipt(row["receipt"])
+    return RunRow(**row)
 
 
 _receipt = msgspec.json.Decoder(tuple[ReceiptLine, ...]).decode

@@ -106,7 +106,10 @@ def wire(*tools: dict[str, Any]) -> dict[str, Any]:
     return {"fn": "wire", "request": asked, "answer": {"status": 200, "body": body}}
 
 
-SPEC = {"type": "function", "function": {"name": "a", "description": "", "parameters": {}}}
+SPEC: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "a", "description": "", "parameters": {}},
+}
 SMALL = {"maxContextTokens": 100, "threshold": None, "keepRecent": None}
 END = entry(content="x")
 SIX = [task(f"c{number}", i=number) for number in range(6)]

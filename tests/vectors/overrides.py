@@ -245,7 +245,7 @@ LOOP_TEXTS = {
 }
 
 
-def _run_override(name: str, rule: str, applies: Callable[[dict[str, Any]], bool]) -> Override:
+def _run_override(name: str, rule: str, applies: Callable[[dict[str, Any]], object]) -> Override:
     return Override(
         name,
         rule,

@@ -135,7 +135,7 @@ class _Scripted:
                 agent, used = self.given.get("agent"), self.given.get("pretickUsage")
                 found = reminders_for(view, allowance_of(agent, used))
             else:
-                texts = reminders[view.round - 1] if view.round <= len(reminders) else []
+                texts: list[str] = _nth(reminders, view.round)
                 found = tuple(Reminder("retry-loop", "info", text) for text in texts)
             self.hints = len(found)
             return found
@@ -192,6 +192,10 @@ class _Scripted:
             "unusedScript": (self.script or None, len(self.script)),
         }
         return shown | {key: value for key, (asked, value) in optional.items() if asked is not None}
+
+
+def _nth(listed: list[list[str]], round_: int) -> list[str]:
+    return listed[round_ - 1] if round_ <= len(listed) else []
 
 
 def _compaction(compactor: Given | None) -> CompactionSettings | None:
@@ -365,7 +369,8 @@ def give_prompt(given: Given) -> Any:
     """System and user text, or whether two inputs give the same system text."""
     if given["fn"] == "same_system":
         return {"same": _system(given["a"]) == _system(given["b"])}
-    inputs = [ResolvedInput(**{"title": None, **each}) for each in given["resolvedInputs"]]
+    titled: list[Given] = [{"title": None} | each for each in given["resolvedInputs"]]
+    inputs = msgspec.convert(titled, list[ResolvedInput])
     mission = mission_from_record("u1", given["mission"]["id"], given["mission"])
     user = user_prompt(mission, inputs, boundary=BOUNDARY)
     return {"system": _system(given), "user": user}

@@ -186,7 +186,7 @@ def _arguments(text: str | None) -> Given:
         value: Any = json.loads(text or "{}")
     except ValueError:
         return {}
-    return value if isinstance(value, dict) else {}
+    return as_object(value) or {}
 
 
 # --- the loop -----------------------------------------------------------------------------------

@@ -51,8 +51,9 @@ def is_researched(given: Given) -> bool:
 def record(given: Given, table: str) -> Given:
     """The inserted record of a table, {} if there is none."""
     rows: list[Given] = given["rows"]
-    found = (row["data"] for row in rows if row["table_name"] == table and row["op"] == "insert")
-    return next(found, {})
+    ours = (row for row in rows if row["table_name"] == table and row["op"] == "insert")
+    found: list[Given] = [row["data"] for row in ours]
+    return found[0] if found else {}
 
 
 def _plain(fields: Given, names: tuple[str, ...]) -> list[str]:

@@ -10,7 +10,14 @@ from mana_actors.json_values import JsonObject, as_list, canonical_json, texts_i
 from state.policy import AiPolicy
 
 MAX_ARGUMENT_BYTES = 32_768
-NEVER_EMPTY = frozenset({("create_task", "title"), ("save_news_article", "url")})
+NEVER_EMPTY = frozenset(
+    {
+        ("create_task", "title"),
+        ("save_news_article", "url"),
+        ("task", "description"),
+        ("task", "prompt"),
+    }
+)
 RECORDED = ToolResult(True, "Recorded. The owner's device will act on it after this run.")
 _FORBIDDEN = ("\x00",)  # Postgres cannot store it in a text or jsonb
 
