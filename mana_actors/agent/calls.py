@@ -16,6 +16,7 @@ from mana_actors.agent.planner.exchange import (
     request_bytes,
     request_hash,
 )
+from mana_actors.agent.tools.watching import Sighting
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import ModelProvider
@@ -33,6 +34,10 @@ class Tally:
         self.counts: list[Count] = []
         self.asked = self.left = 0
         self.only_holds_in_the_way = False
+
+    def saw(self, sighting: Sighting) -> None:
+        """Count text that reads like an instruction."""
+        self.counts.append(Count("injection_markers_total", (sighting.place, sighting.marker)))
 
     def refused(self, hold: int, start: CallStart) -> None:
         """Remember why the last call had no room."""

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from mana_actors.agent.planner.loop import PlanOutcome
-from mana_actors.agent.tools.catalogue import catalogue, metric_label
+from mana_actors.agent.tools.catalogue import Toolbox
 from mana_actors.messages import Count
 
 
-def run_counts(outcome: PlanOutcome) -> list[Count]:
-    """Rounds, tool calls, reminders and compactions of one plan."""
+def run_counts(outcome: PlanOutcome, toolbox: Toolbox) -> list[Count]:
+    """Rounds, tool calls, reminders and compactions of one plan made with these tools."""
     counts = [Count("planner_rounds", (), outcome.rounds, observe=True)]
     for done in outcome.executed_calls:
-        tool = catalogue().get(done.call.name)
+        tool = toolbox.tools.get(done.call.name)
         policy = tool.default_policy if tool else "propose"
+        well = "deferred" if done.is_step else "success"
         counts.append(
             Count(
                 "tool_calls_total",
                 (
-                    metric_label(done.call.name),
+                    toolbox.label(done.call.name),
                     policy,
-                    "deferred" if done.result.success else "failure",
+                    well if done.result.success else "failure",
                 ),
             )
         )

@@ -430,9 +430,7 @@ def _batches(given: LoopInput, calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolC
     return tuple(calls[first : first + size] for first in range(0, len(calls), size))
 
 
-def _calls_done(
-    given: LoopInput, state: LoopState, results: tuple[ToolResult, ...]
-) -> LoopState:
+def _calls_done(given: LoopInput, state: LoopState, results: tuple[ToolResult, ...]) -> LoopState:
     """The turn answered: one tool message for each call, one executed call unless it repeats."""
     arrived = iter(results)
     answers: list[ToolResult] = []

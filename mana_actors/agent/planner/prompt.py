@@ -13,8 +13,9 @@ from mana_actors.agent.planner.exchange import DEFAULT_MAX_OUTPUT
 from mana_actors.agent.planner.fences import fence, is_ciphertext, without_tags
 from mana_actors.agent.planner.loop import DEFAULT_MAX_ROUNDS, LoopInput
 from mana_actors.agent.planner.reminders import Allowance, reminder_channel
-from mana_actors.agent.tools.catalogue import Tool, catalogue, function_spec, offered_tools
-from mana_actors.agent.tools.validation import check_against
+from mana_actors.agent.tools.catalogue import Tool, Toolbox, function_spec, proposing_tools
+from mana_actors.agent.tools.reading.readers import READERS
+from mana_actors.agent.tools.validation import WasSeen, check_against
 from mana_actors.json_values import as_text, objects_in
 from state.policy import AiPolicy
 from state.records import Agent, Mission
@@ -37,7 +38,8 @@ class PlanInput(msgspec.Struct, frozen=True):
     """All that a plan depends on; the same PlanInput gives the same requests, byte for byte.
 
     `boundary` is a token of the run that nobody who writes its data can know; `now` is an instant
-    with offset pinned for the run, or "" to leave time out; `policy` says which tools are offered.
+    with offset pinned for the run, or "" to leave time out; `policy` says which tools of `toolbox`
+    are offered (None: the catalogue, and nothing is carried out); `was_seen` which ids are known.
     """
 
     mission: Mission
@@ -51,11 +53,14 @@ class PlanInput(msgspec.Struct, frozen=True):
     max_rounds: int = DEFAULT_MAX_ROUNDS
     max_output: int = DEFAULT_MAX_OUTPUT
     compaction: CompactionSettings | None = None
+    toolbox: Toolbox | None = None
+    was_seen: WasSeen | None = None
 
 
 def loop_input(plan: PlanInput) -> LoopInput:
     """The loop's input for `plan`: prompts, offered tools, and the judge of the answers (P8)."""
-    tools = offered_tools(plan.policy)
+    box = plan.toolbox or proposing_tools()
+    tools = box.offered(plan.policy)
     return LoopInput(
         system=system_prompt(plan.agent, tools),
         user=user_prompt(plan.mission, plan.inputs, boundary=plan.boundary, now=plan.now),
@@ -63,8 +68,10 @@ def loop_input(plan: PlanInput) -> LoopInput:
         tools=tuple(function_spec(tool) for tool in tools),
         max_output=plan.max_output,
         max_rounds=plan.max_rounds,
-        check=check_against(tools, plan.policy),
-        repeatable=_reading_tools(),
+        check=check_against(tools, plan.policy, box, plan.was_seen),
+        repeatable=box.executable,
+        is_step=box.is_step,
+        is_parallel_safe=READERS.__contains__,
         remind=reminder_channel(plan.allowance),
         compaction=plan.compaction,
     )
@@ -123,6 +130,13 @@ _RULES = (
 )
 
 
+_READING = (
+    "Tools that read answer at once, and their data stands between <data …> and </data …>; every "
+    "other call is recorded as a proposal for the owner. Read before you propose to change a "
+    "record: its id must have been shown to you."
+)
+
+
 def _tool_rules(tools: Sequence[Tool]) -> tuple[str, ...]:
     if not tools:
         return ("You have no tools in this run: answer with text only.",)
@@ -132,7 +146,7 @@ def _tool_rules(tools: Sequence[Tool]) -> tuple[str, ...]:
         "When a call comes back as failed, read its message; correct the call or leave it.",
     )
     if any(tool.default_policy == "auto" for tool in tools):
-        return rules
+        return (*rules, _READING)
     note = (
         "Each call is recorded as a proposal for the owner; you will not see an effect, and you "
         "cannot look anything up: what you know is in this conversation."
@@ -190,7 +204,3 @@ def _step(step: Mapping[str, Any]) -> str:
 def _line(text: str) -> str:
     """`text` on one line, without tags."""
     return " ".join(without_tags(text).split())
-
-
-def _reading_tools() -> frozenset[str]:
-    return frozenset(t.name for t in catalogue().values() if t.default_policy == "auto")
