@@ -54,8 +54,9 @@ module's clients call what they hold. A wrong name reads nothing.
 
 
 def scope_of(inputs: Iterable[InputRef], policy: AiPolicy = DENY_ALL) -> list[str]:
-    """The capability's scope: `app/table/record` of each input, `app/table/*` of each table that a
-    tool which `policy` lets run by itself reads; sorted.
+    """The capability's scope, sorted: `app/table/record` of each input, and `app/table/*`.
+
+    Whole tables are those of the reading tools that `policy` lets run by themselves.
     """
     records = {
         f"{INPUT_APPS[ref.module]}/{ref.table}/{ref.id}"

@@ -18,6 +18,7 @@ from mana_actors.agent.planner.exchange import (
 )
 from mana_actors.agent.planner.loop import PlanOutcome
 from mana_actors.agent.receipts import Receipt
+from mana_actors.agent.tools.watching import Sighting
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import ModelProvider
@@ -37,6 +38,10 @@ class Tally:
         self.only_holds_in_the_way = False
         self.receipt = Receipt()
         self.outcome: PlanOutcome | None = None  # once the loop has ended
+
+    def saw(self, sighting: Sighting) -> None:
+        """Count text that reads like an instruction."""
+        self.counts.append(Count("injection_markers_total", (sighting.place, sighting.marker)))
 
     def refused(self, hold: int, start: CallStart) -> None:
         """Remember why the last call had no room."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mana_actors.agent.planner.loop import ExecutedCall, PlanOutcome
-from mana_actors.agent.planner.prompt import planning_tools
+from mana_actors.agent.tools.catalogue import Toolbox
 from mana_actors.messages import Count
 
 
-def run_counts(outcome: PlanOutcome, sub_outcomes: Iterable[PlanOutcome] = ()) -> list[Count]:
-    """Rounds, tool calls (also those of sub-agents), reminders and compactions of one plan."""
+def run_counts(
+    outcome: PlanOutcome, toolbox: Toolbox, sub_outcomes: Iterable[PlanOutcome] = ()
+) -> list[Count]:
+    """Rounds, tool calls (of sub-agents too), reminders, compactions of a plan with these tools."""
     counts = [Count("planner_rounds", (), outcome.rounds, observe=True)]
     counts += [
-        _tool_call(done) for each in (outcome, *sub_outcomes) for done in each.executed_calls
+        _tool_call(done, toolbox)
+        for each in (outcome, *sub_outcomes)
+        for done in each.executed_calls
     ]
     counts += [
         Count("reminders_emitted_total", (hint.producer, hint.severity))
@@ -27,13 +31,12 @@ def run_counts(outcome: PlanOutcome, sub_outcomes: Iterable[PlanOutcome] = ()) -
     return counts
 
 
-def _tool_call(done: ExecutedCall) -> Count:
-    box = planning_tools()
-    tool = box.tools.get(done.call.name)
-    outcome = "deferred" if done.is_step else "success"
+def _tool_call(done: ExecutedCall, toolbox: Toolbox) -> Count:
+    tool = toolbox.tools.get(done.call.name)
+    well = "deferred" if done.is_step else "success"
     labels = (
-        box.label(done.call.name),
+        toolbox.label(done.call.name),
         tool.default_policy if tool else "propose",
-        outcome if done.result.success else "failure",
+        well if done.result.success else "failure",
     )
     return Count("tool_calls_total", labels)

@@ -22,6 +22,7 @@ from mana_actors.agent.closing import Closing, Run, Withdrawal, now_text
 from mana_actors.agent.gate import Standing, verdict
 from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
 from mana_actors.agent.job import FinalFailure, Job, Pinned
+from mana_actors.agent.kit import Kit, kit_of
 from mana_actors.agent.lease import LeaseKeeper
 from mana_actors.agent.mending import Mender
 from mana_actors.agent.persisting import retried, retried_close
@@ -42,7 +43,7 @@ from state.iterations import (
     iteration_from_plan,
     iteration_id,
 )
-from state.records import Mission, agent_from_record, default_agent, mission_from_record
+from state.records import Agent, Mission, agent_from_record, default_agent, mission_from_record
 from state.stamps import datetime_of, instant_of, parse_instant
 from state.store.agents import (
     AgentStore,
@@ -174,11 +175,7 @@ class Runner:
         assert claim.due_at is not None
         assert claim.attempt is not None
         assert claim.pinned is not None
-        agent = default_agent(self._user_id)
-        if agent_view is not None and not agent_view.hidden and agent_view.complete:
-            agent = agent_from_record(
-                self._user_id, self._agent_id, msgspec.json.decode(agent_view.record)
-            )
+        agent, is_known = self._agent(agent_view)
         seen = frozenset(i["id"] for i in mission.iterations if isinstance(i.get("id"), str))
         run = Run(
             self._user_id, self._agent_id, mission.id, claim.due_at, bool(claim.requested), seen
@@ -194,7 +191,18 @@ class Runner:
             mission=mission,
             agent=agent,
             view=view,
+            is_known=is_known,
         )
+
+    def _agent(self, view: AgentView | None) -> tuple[Agent, bool]:
+        """The agent, and whether it is known; a deleted one still may only what its owner said."""
+        if view is None:
+            return default_agent(self._user_id), False
+        agent = agent_from_record(self._user_id, self._agent_id, msgspec.json.decode(view.record))
+        if view.complete and not view.hidden:
+            return agent, True
+        default = default_agent(self._user_id)
+        return msgspec.structs.replace(default, policy=agent.policy), False
 
     def _unclaimed(self, order: Order, view: MissionView, claim: Claim) -> Report:
         if claim.outcome == "concurrency":
@@ -246,11 +254,12 @@ class Runner:
         blocked = before_plan(item.content for item in inputs).blocked
         if blocked is not None:
             raise FinalFailure(blocked.name, blocked.reason)
+        kit = kit_of(job, inputs, self._store, self._settings, tally.saw)
         facts = await self._provider.facts(self._settings.model)
         outcome, counts = await make_plan(
-            self._plan_input(job, inputs, facts.context_tokens),
+            self._plan_input(job, inputs, kit, facts.context_tokens),
             lambda request, n: self._calls.ask(job, tally, request, n),
-            {},
+            kit.executor,
         )
         tally.outcome = outcome
         tally.counts.extend(counts)
@@ -265,7 +274,7 @@ class Runner:
         return await self._commit(order, job, tally, outcome, warnings)
 
     def _plan_input(
-        self, job: Job, inputs: tuple[ResolvedInput, ...], model_context: int
+        self, job: Job, inputs: tuple[ResolvedInput, ...], kit: Kit, model_context: int
     ) -> PlanInput:
         settings, agent = self._settings, job.agent
         ceiling = settings.compact_max_ctx
@@ -283,6 +292,8 @@ class Runner:
             compaction=CompactionSettings(ceiling, model_context=model_context)
             if ceiling
             else None,
+            toolbox=kit.toolbox,
+            was_seen=kit.seen.was_seen,
         )
 
     async def _commit(

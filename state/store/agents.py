@@ -15,9 +15,12 @@ import msgspec
 
 from state import merge
 from state.healing import Version
-from state.merge import Change, Snapshot
+from state.merge import Change, Snapshot, TableRows
 from state.store.connect import Database
 from state.store.queries import sql
+
+MAX_RECORD_BYTES = 256 * 1024
+MAX_TABLE_BYTES = 2 * 1024 * 1024
 
 
 class MissionView(msgspec.Struct, frozen=True):
@@ -228,18 +231,28 @@ class AgentStore:
         """The log rows of one input record, in fold order, as far as the capability shows them."""
         async with self.transaction() as connection:
             rows = await connection.fetch(sql("input_rows"), self._user_id, app, table, record_id)
-        return [
-            merge.read_change(
-                str(r["id"]),
-                r["created_us"],
-                r["op"],
-                r["data"],
-                r["field_meta"],
-                user_id=self._user_id,
-                record_id=record_id,
+        return [_change(row, self._user_id, record_id) for row in rows]
+
+    async def table_changes(
+        self, app: str, table: str, most_records: int, until: datetime
+    ) -> TableRows:
+        """The rows until then of the records of a table that changed last, 2 MB of them at most."""
+        async with self.transaction() as connection:
+            rows = await connection.fetch(
+                sql("table_rows"),
+                self._user_id,
+                app,
+                table,
+                until,
+                most_records,
+                MAX_RECORD_BYTES,
+                MAX_TABLE_BYTES,
             )
-            for r in rows
-        ]
+        changes: dict[str, list[Change]] = {}
+        for row in rows:
+            id_ = row["record_id"]
+            changes.setdefault(id_, []).append(_change(row, self._user_id, id_))
+        return TableRows(changes, rows[0]["left_out"] if rows else 0)
 
     @asynccontextmanager
     async def closing(
@@ -352,6 +365,18 @@ class AgentStore:
                     list(restored),
                 )
             )
+
+
+def _change(row: asyncpg.Record, user_id: str, record_id: str) -> Change:
+    return merge.read_change(
+        str(row["id"]),
+        row["created_us"],
+        row["op"],
+        row["data"],
+        row["field_meta"],
+        user_id=user_id,
+        record_id=record_id,
+    )
 
 
 async def _mission_now(

@@ -238,7 +238,7 @@ TASK = call("task", subagent_type="general", description="Einkauf", prompt="Plan
 async def test_a_sub_agents_calls_are_held_charged_and_journalled_like_any_other(world: World):
     found = {"content": "GEFUNDEN", "usage": [30, 10]}
     failing = {"status": 500}
-    waiting = await run(world, turn(TASK), PLAN, found, failing)
+    waiting = await run(world, turn(TASK), PLAN, found, failing, agent={})
     assert waiting.outcome == "waiting"
     rounds = await world.sql("SELECT round FROM mana_ai.journal ORDER BY round")
     assert [row["round"] for row in rounds] == [1, 1001, 1002]

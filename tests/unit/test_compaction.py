@@ -10,7 +10,14 @@ from mana_actors.agent.planner.compaction import (
     render_summary,
     should_compact,
 )
-from mana_actors.agent.planner.exchange import ChatMessage, ToolCall, request_bytes
+from mana_actors.agent.planner.exchange import (
+    ChatMessage,
+    ModelAnswer,
+    ModelRequest,
+    ToolCall,
+    request_bytes,
+)
+from mana_actors.agent.planner.loop import COMPACTION_ROUND, LoopInput, run_loop
 
 SYSTEM, USER = ChatMessage("system", "S"), ChatMessage("user", "U")
 
@@ -90,3 +97,20 @@ def test_a_rendered_summary_has_placeholders_and_cannot_be_closed_from_inside():
     assert text.count("</compact-summary>") == 1
     assert "(none)" in text
     assert parse_summary(text).tools_called == "(none)"
+
+
+async def test_a_smaller_model_that_answered_makes_the_conversation_fold_sooner():
+    asked: list[int] = []
+
+    async def model(request: ModelRequest, number: int) -> ModelAnswer:
+        asked.append(number)
+        if number == COMPACTION_ROUND or len(asked) > 4:
+            return ModelAnswer("done")
+        calls = tuple(ToolCall(f"{number}{n}", "list_tasks", {"n": "x" * 900}) for n in range(2))
+        return ModelAnswer(None, calls, "tool_calls", context_tokens=small)
+
+    given = LoopInput(system="S", user="U", model="m", compaction=CompactionSettings())
+    for small, expected in ((0, False), (1000, True)):
+        asked.clear()
+        await run_loop(given, model)
+        assert (COMPACTION_ROUND in asked) == expected

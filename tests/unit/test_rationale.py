@@ -6,12 +6,15 @@ from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, ToolCa
 from mana_actors.agent.planner.loop import PlanOutcome
 from mana_actors.agent.planner.prompt import PlanInput, loop_input
 from mana_actors.agent.planner.rationale import MAX_CHARS
+from mana_actors.agent.planner.subagents import with_sub_agents
 from mana_actors.agent.planning import make_plan
-from mana_actors.agent.tools.catalogue import catalogue
+from mana_actors.agent.tools.catalogue import catalogue, proposing_tools
+from mana_actors.agent.tools.executor import Executor
 from state.policy import DEFAULT_POLICY
 from state.records import Mission
 
-PLAN = PlanInput(Mission("m", "u"), None, (), DEFAULT_POLICY, "b", "m")
+BOX = with_sub_agents(proposing_tools())
+PLAN = PlanInput(Mission("m", "u"), None, (), DEFAULT_POLICY, "b", "m", toolbox=BOX)
 
 
 def task(identity: str, **arguments: Any) -> ToolCall:
@@ -24,7 +27,7 @@ async def planned(*calls: ToolCall, content: str | None = None) -> PlanOutcome:
     async def model(_request: ModelRequest, _number: int) -> ModelAnswer:
         return script.pop(0)
 
-    outcome, _ = await make_plan(PLAN, model, {})
+    outcome, _ = await make_plan(PLAN, model, Executor({}))
     return outcome
 
 

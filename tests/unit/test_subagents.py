@@ -12,22 +12,24 @@ from mana_actors.agent.planner.exchange import (
 )
 from mana_actors.agent.planner.guardrails import MAX_STEPS
 from mana_actors.agent.planner.loop import LoopInput, PlanOutcome, record_proposal, run_loop
-from mana_actors.agent.planner.prompt import PlanInput, loop_input, planning_tools
+from mana_actors.agent.planner.prompt import PlanInput, loop_input
 from mana_actors.agent.planner.subagents import (
     MOST,
     SubAgents,
     TooDeep,
     sub_input,
     with_proposals,
+    with_sub_agents,
 )
 from mana_actors.agent.planning import make_plan
-from mana_actors.agent.tools.catalogue import catalogue
+from mana_actors.agent.tools.catalogue import catalogue, proposing_tools
+from mana_actors.agent.tools.executor import Executor
 from mana_actors.errors import ProviderBusy
 from state.policy import DEFAULT_POLICY, AiPolicy
 from state.records import Mission
 
 READS = "list_tasks"
-BOX = planning_tools().with_tools([], [READS])
+BOX = with_sub_agents(proposing_tools().with_tools([], [READS]))
 TASK: dict[str, Any] = {"description": "Look", "prompt": "Look it up"}
 
 
@@ -76,7 +78,7 @@ class Model:
 
 
 async def plan(model: Model, policy: AiPolicy = DEFAULT_POLICY) -> PlanOutcome:
-    outcome, _ = await make_plan(plan_input(policy), model, {READS: _read})
+    outcome, _ = await make_plan(plan_input(policy), model, Executor({READS: _read}))
     return outcome
 
 
@@ -156,6 +158,14 @@ async def test_a_denied_tool_stays_denied_inside():
     model = Model(asks(task()), asks(call("create_task", title="a")), says("no"), says("done"))
     outcome = await plan(model, policy)
     assert '"success":false' in told(model, 2)
+    assert outcome.steps == ()
+
+
+async def test_its_calls_are_checked_like_those_of_the_run():
+    wrong = call("create_task", titel="a")
+    model = Model(asks(task()), asks(wrong), says("no"), says("done"))
+    outcome = await plan(model)
+    assert "Unknown parameter: titel" in told(model, 2)
     assert outcome.steps == ()
 
 

@@ -4,7 +4,6 @@ The system prompt depends on agent and tools only: together with the tools a byt
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -16,14 +15,9 @@ from mana_actors.agent.planner.loop import DEFAULT_MAX_ROUNDS, LoopInput
 from mana_actors.agent.planner.rationale import aside, spec_with_rationale, takes_rationale
 from mana_actors.agent.planner.reminders import Allowance, reminder_channel
 from mana_actors.agent.planner.subagents import TASK
-from mana_actors.agent.tools.catalogue import (
-    Tool,
-    Toolbox,
-    catalogue,
-    function_spec,
-    proposing_tools,
-)
-from mana_actors.agent.tools.validation import check_against
+from mana_actors.agent.tools.catalogue import Tool, Toolbox, function_spec, proposing_tools
+from mana_actors.agent.tools.reading.readers import READERS
+from mana_actors.agent.tools.validation import WasSeen, check_against
 from mana_actors.json_values import JsonObject, as_text, objects_in
 from state.policy import AiPolicy
 from state.records import Agent, Mission
@@ -43,17 +37,12 @@ class ResolvedInput(msgspec.Struct, frozen=True):
     content: str
 
 
-@cache
-def planning_tools() -> Toolbox:
-    """The catalogue with sub-agents: what a plan can use where nothing else is carried out."""
-    return proposing_tools().with_tools([TASK], [TASK.name])
-
-
 class PlanInput(msgspec.Struct, frozen=True):
     """All that a plan depends on; the same PlanInput gives the same requests, byte for byte.
 
     `boundary` is a token of the run that nobody who writes its data can know; `now` is an instant
-    with offset pinned for the run, or "" to leave time out; `policy` says which tools are offered.
+    with offset pinned for the run, or "" to leave time out; `policy` says which tools of `toolbox`
+    are offered (None: the catalogue, and nothing is carried out); `was_seen` which ids are known.
     """
 
     mission: Mission
@@ -67,13 +56,15 @@ class PlanInput(msgspec.Struct, frozen=True):
     max_rounds: int = DEFAULT_MAX_ROUNDS
     max_output: int = DEFAULT_MAX_OUTPUT
     compaction: CompactionSettings | None = None
-    toolbox: Toolbox = msgspec.field(default_factory=planning_tools)
+    toolbox: Toolbox | None = None
+    was_seen: WasSeen | None = None
 
 
 def loop_input(plan: PlanInput) -> LoopInput:
     """The loop's input for `plan`: prompts, offered tools, and the judge of the answers (P8)."""
-    tools = plan.toolbox.offered(plan.policy)
-    check = check_against(tools, plan.policy, plan.toolbox)
+    box = plan.toolbox or proposing_tools()
+    tools = box.offered(plan.policy)
+    check = check_against(tools, plan.policy, box, plan.was_seen)
     with_reason = frozenset(tool.name for tool in tools if takes_rationale(tool))
     return LoopInput(
         system=system_prompt(plan.agent, tools),
@@ -83,8 +74,9 @@ def loop_input(plan: PlanInput) -> LoopInput:
         max_output=plan.max_output,
         max_rounds=plan.max_rounds,
         check=aside(check, with_reason),
-        repeatable=_reading_tools(),
-        is_step=plan.toolbox.is_step,
+        repeatable=box.executable,
+        is_step=box.is_step,
+        is_parallel_safe=READERS.__contains__,
         remind=reminder_channel(plan.allowance),
         compaction=plan.compaction,
     )
@@ -143,6 +135,13 @@ _RULES = (
 )
 
 
+_READING = (
+    "Tools that read answer at once, and their data stands between <data …> and </data …>; every "
+    "other call is recorded as a proposal for the owner. Read before you propose to change a "
+    "record: its id must have been shown to you."
+)
+
+
 def _tool_rules(tools: Sequence[Tool]) -> tuple[str, ...]:
     if not tools:
         return ("You have no tools in this run: answer with text only.",)
@@ -156,7 +155,7 @@ def _tool_rules(tools: Sequence[Tool]) -> tuple[str, ...]:
         ),
     )
     if any(tool.default_policy == "auto" and tool.name != TASK.name for tool in tools):
-        return rules
+        return (*rules, _READING)
     note = (
         "Each call is recorded as a proposal for the owner; you will not see an effect, and you "
         "cannot look anything up: what you know is in this conversation."
@@ -224,7 +223,3 @@ def _step(step: Mapping[str, Any]) -> str:
 def _line(text: str) -> str:
     """`text` on one line, without tags."""
     return " ".join(without_tags(text).split())
-
-
-def _reading_tools() -> frozenset[str]:
-    return frozenset(t.name for t in catalogue().values() if t.default_policy == "auto")

@@ -21,7 +21,7 @@ from mana_actors.agent.planner.loop import (
     PlanOutcome,
     run_loop,
 )
-from mana_actors.agent.tools.catalogue import Parameter, Tool
+from mana_actors.agent.tools.catalogue import Parameter, Tool, Toolbox
 from mana_actors.errors import ProviderError, TerminalError
 
 Kind = Literal["research", "plan", "general"]
@@ -52,6 +52,11 @@ CALL_NUMBERS = 1000
 """Call `round` of sub-agent n of a run is number `1000 * n + round`: the same in every attempt."""
 
 CUT_OFF = "(The sub-agent was stopped before it could answer.)"
+
+
+def with_sub_agents(toolbox: Toolbox) -> Toolbox:
+    """`toolbox` with the `task` tool, where whoever carries out its calls has the handler."""
+    return toolbox.with_tools([TASK], [TASK.name])
 
 
 class TooDeep(TerminalError):
