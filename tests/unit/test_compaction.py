@@ -1,5 +1,7 @@
 """How a long conversation is folded."""
 
+import pytest
+
 from mana_actors.agent.planner.compaction import (
     CompactionSettings,
     CompactSummary,
@@ -99,18 +101,18 @@ def test_a_rendered_summary_has_placeholders_and_cannot_be_closed_from_inside():
     assert parse_summary(text).tools_called == "(none)"
 
 
-async def test_a_smaller_model_that_answered_makes_the_conversation_fold_sooner():
+@pytest.mark.parametrize(("context", "folds"), [(0, False), (1000, True)])
+async def test_a_smaller_model_that_answered_makes_the_conversation_fold_sooner(
+    context: int, folds: bool
+):
     asked: list[int] = []
 
-    async def model(request: ModelRequest, number: int) -> ModelAnswer:
+    async def model(_request: ModelRequest, number: int) -> ModelAnswer:
         asked.append(number)
-        if number == COMPACTION_ROUND or len(asked) > 4:
+        if number == COMPACTION_ROUND or number > 4:
             return ModelAnswer("done")
         calls = tuple(ToolCall(f"{number}{n}", "list_tasks", {"n": "x" * 900}) for n in range(2))
-        return ModelAnswer(None, calls, "tool_calls", context_tokens=small)
+        return ModelAnswer(None, calls, "tool_calls", context_tokens=context)
 
-    given = LoopInput(system="S", user="U", model="m", compaction=CompactionSettings())
-    for small, expected in ((0, False), (1000, True)):
-        asked.clear()
-        await run_loop(given, model)
-        assert (COMPACTION_ROUND in asked) == expected
+    await run_loop(LoopInput("S", "U", "m", compaction=CompactionSettings()), model)
+    assert (COMPACTION_ROUND in asked) == folds
