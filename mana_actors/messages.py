@@ -33,6 +33,11 @@ class AgentSettings(msgspec.Struct, frozen=True):
     compact_max_ctx: int = 1_000_000
     crash_at: str | None = None
     heard_timeout_s: float = 120.0
+    policy_mode: Literal["off", "log-only", "enforce"] = "enforce"
+    tools_file: str | None = None
+    tools: bytes = b"[]"  # what that file declares, as JSON
+    tool_deadline_s: float = 20.0
+    tool_memory_mb: int = 512
 
 
 class Bind(msgspec.Struct, frozen=True, tag="bind"):

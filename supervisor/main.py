@@ -39,6 +39,7 @@ from supervisor.logs import configure_logging
 from supervisor.node import STEP, remove_node, write_node
 from supervisor.service_key import read_secret, read_service_key, write_secret
 from supervisor.settings import Settings, SettingsError, read_settings
+from supervisor.tools_file import tools_of_file, tools_path
 
 log = logging.getLogger("mana.node")
 
@@ -110,7 +111,8 @@ class Node:
         settings = self._settings = msgspec.structs.replace(settings, port=_free_port(settings))
         dsn = await self._database()
         model_url, key_file = self._model()
-        agent_settings = _agent_settings(settings, dsn, model_url, key_file)
+        tools = await tools_of_file(settings)
+        agent_settings = _agent_settings(settings, dsn, model_url, key_file, tools)
         self._start_ray_or_say_why()
         name = await self._start_supervisor(agent_settings)
         url = await self._start_gateway(dsn, name)
@@ -310,7 +312,7 @@ def _without_login(url: str) -> str:
 
 
 def _agent_settings(
-    settings: Settings, dsn: str, model_url: str, key_file: str | None
+    settings: Settings, dsn: str, model_url: str, key_file: str | None, tools: bytes
 ) -> AgentSettings:
     return AgentSettings(
         dsn=dsn,
@@ -330,6 +332,11 @@ def _agent_settings(
         time_zone=settings.time_zone,
         compact_max_ctx=settings.compact_max_ctx,
         crash_at=settings.crash_at,
+        policy_mode=settings.policy_mode,
+        tools_file=tools_path(settings),
+        tools=tools,
+        tool_deadline_s=settings.tool_deadline_s,
+        tool_memory_mb=settings.tool_memory_mb,
     )
 
 

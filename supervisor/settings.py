@@ -78,6 +78,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backoff_max_s: Seconds = 900
     compact_max_ctx: Annotated[int, Meta(ge=0)] = 1_000_000  # 0: never compact
     policy_mode: Literal["off", "log-only", "enforce"] = "enforce"
+    tools_file: str | None = None  # a Python file with tools of the deployment
+    tool_deadline_s: Annotated[float, Meta(gt=0, le=600)] = 20
+    tool_memory_mb: Annotated[int, Meta(ge=64, le=65_536)] = 512
     crash_at: str | None = None  # "<point>:<file>", for tests
     ray_address: str | None = None  # None: a Ray of our own
     fold_poll_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
@@ -140,6 +143,9 @@ VARIABLES = {
     "backoff_min_s": "MANA_BACKOFF_MIN_S",
     "backoff_max_s": "MANA_BACKOFF_MAX_S",
     "compact_max_ctx": "MANA_AI_COMPACT_MAX_CTX",
+    "tools_file": "MANA_TOOLS_FILE",
+    "tool_deadline_s": "MANA_TOOL_DEADLINE_S",
+    "tool_memory_mb": "MANA_TOOL_MEMORY_MB",
     "crash_at": "MANA_CRASH_AT",
     "ray_address": "MANA_RAY_ADDRESS",
     "fold_poll_ms": "MANA_FOLD_POLL_MS",
@@ -257,7 +263,8 @@ def is_time_zone(name: str) -> bool:
 
 
 def _check_files(settings: Settings) -> None:
-    for field in ("database_password_file", "service_key_file", "llm_api_key_file"):
+    files = ("database_password_file", "service_key_file", "llm_api_key_file", "tools_file")
+    for field in files:
         path = getattr(settings, field)
         if path is not None and not Path(path).is_file():
             raise SettingsError(VARIABLES[field], f"there is no file {path}")

@@ -89,8 +89,9 @@ class PlainDriver:
         """A runner with a fresh capability, as an agent's process holds one."""
         user_id, agent_id = pair
         inputs, spaces = await self.schedule.inputs_of_agent(user_id, agent_id)
+        scope = scope_of(inputs, await self.schedule.policy_of_agent(user_id, agent_id))
         token = Capability(
-            await self.schedule.sign_capability(user_id, agent_id, spaces, scope_of(inputs), 900)
+            await self.schedule.sign_capability(user_id, agent_id, spaces, scope, 900)
         )
         database = Database(self._access("mana_agent"), max_connections=2, idle_s=2)
         self._databases.append(database)

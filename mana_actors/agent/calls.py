@@ -18,12 +18,15 @@ from mana_actors.agent.planner.exchange import (
     request_bytes,
     request_hash,
 )
+from mana_actors.agent.planner.loop import PlanOutcome
+from mana_actors.agent.receipts import Receipt
+from mana_actors.agent.tools.watching import Sighting
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import AliasFacts, ModelProvider
 from mana_actors.messages import AgentSettings, Count
 from state.budgets import Hold, Refusal, cost_micros, hold_size
-from state.store.agents import AgentStore, CallStart
+from state.store.agents import AgentStore, CallStart, PlanNote
 
 
 class Tally:
@@ -34,6 +37,12 @@ class Tally:
         self.model_calls = 0
         self.counts: list[Count] = []
         self.refused: tuple[Hold, Refusal] | None = None
+        self.receipt = Receipt()
+        self.outcome: PlanOutcome | None = None  # once the loop has ended
+
+    def saw(self, sighting: Sighting) -> None:
+        """Count text that reads like an instruction."""
+        self.counts.append(Count("injection_markers_total", (sighting.place, sighting.marker)))
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -43,6 +52,16 @@ class _Call(msgspec.Struct, frozen=True):
     attempt: int
     digest: str
     hold: Hold
+
+
+def plan_note(tally: Tally) -> PlanNote:
+    """What the run row keeps of a run's thinking."""
+    answers, outcome = tally.receipt.as_json(), tally.outcome
+    if outcome is None:
+        return PlanNote(answers)
+    return PlanNote(
+        answers, outcome.stop_reason, outcome.duplicates, outcome.dropped_calls, outcome.refused
+    )
 
 
 class ModelCalls:
@@ -73,18 +92,21 @@ class ModelCalls:
             )
         )
         if start.outcome == "journaled" and start.answer is not None:
-            return decode_answer(start.answer.encode())
+            answer = decode_answer(start.answer.encode())
+            tally.receipt.answered(number, answer, _spent_tokens(answer) or hold.tokens)
+            return answer
         if start.outcome != "go":
             raise self._refused(tally, hold, start)
         self._crash("after_hold")
         tally.model_calls += 1
         call = _Call(start.call_id, job.attempt, digest, hold)
-        answer = await self._answered(tally, call, request)
+        answer = await self._answered(tally, call, number, request)
         self._crash("after_answer")
         tokens = _spent_tokens(answer)
-        await self._settle(
+        charged = await self._settle(
             tally, call, encode_answer(answer).decode(), tokens, _cost(answer, facts)
         )
+        tally.receipt.answered(number, answer, charged)
         self._crash("after_journal")
         return answer
 
@@ -116,18 +138,22 @@ class ModelCalls:
         left = max(0, (start.cap or 0) - (start.used or 0) - (start.held or 0))
         return BudgetExhausted(self._agent_id, asked, left)
 
-    async def _answered(self, tally: Tally, call: _Call, request: ModelRequest) -> ModelAnswer:
+    async def _answered(
+        self, tally: Tally, call: _Call, number: int, request: ModelRequest
+    ) -> ModelAnswer:
         began = asyncio.get_running_loop().time()
         try:
             self._crash("before_model_call")
             return await self._provider.complete(request, deadline_s=self._settings.call_deadline_s)
         except asyncio.CancelledError:  # stopped: what the provider did of it, nobody hears
-            await self._settle(tally, call, None, None, None)
+            charged = await self._settle(tally, call, None, None, None)
+            tally.receipt.failed(number, call.attempt, "unknown", charged)
             raise
         except ProviderError as exc:
             # Refused: nothing was spent. Not heard from: it may have been, so the hold is charged.
             spent = None if exc.kind in ("timeout", "network", "invalid_answer", "truncated") else 0
-            await self._settle(tally, call, None, spent, None)
+            charged = await self._settle(tally, call, None, spent, None)
+            tally.receipt.failed(number, call.attempt, exc.provider, charged)
             raise
         finally:
             took_s = asyncio.get_running_loop().time() - began
@@ -135,7 +161,7 @@ class ModelCalls:
 
     async def _settle(
         self, tally: Tally, call: _Call, answer: str | None, tokens: int | None, micros: int | None
-    ) -> None:
+    ) -> int:
         charged = await retried(
             lambda: self._store.end_call(call.id, call.attempt, call.digest, answer, tokens, micros)
         )
@@ -143,6 +169,7 @@ class ModelCalls:
             tally.counts.append(Count("calls_above_hold_total"))
         tally.tokens += charged
         self._spent(charged)
+        return charged
 
 
 def _spent_tokens(answer: ModelAnswer) -> int | None:

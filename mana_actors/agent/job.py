@@ -40,3 +40,4 @@ class Job(msgspec.Struct, frozen=True):
     mission: Mission
     agent: Agent
     view: MissionView
+    is_known: bool = False  # the agent's record is there and not deleted

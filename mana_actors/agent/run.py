@@ -18,20 +18,21 @@ import msgspec
 
 from mana_actors.agent import closing
 from mana_actors.agent.backoff import backoff_s
-from mana_actors.agent.calls import ModelCalls, Tally
+from mana_actors.agent.calls import ModelCalls, Tally, plan_note
 from mana_actors.agent.closing import Closing, Run, Withdrawal, now_text
 from mana_actors.agent.gate import Standing, verdict
 from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
 from mana_actors.agent.job import FinalFailure, Job, Pinned
+from mana_actors.agent.kit import Kit, kit_of
 from mana_actors.agent.lease import LeaseKeeper
 from mana_actors.agent.mending import Mender
-from mana_actors.agent.metering import run_counts
 from mana_actors.agent.persisting import retried, retried_close
 from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.guardrails import after_plan, before_plan
-from mana_actors.agent.planner.loop import PlanOutcome, run_loop
-from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput, loop_input
+from mana_actors.agent.planner.loop import PlanOutcome
+from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput
 from mana_actors.agent.planner.reminders import Allowance
+from mana_actors.agent.planning import make_plan
 from mana_actors.agent.stopping import Stops
 from mana_actors.agent.wanted import why_unwanted
 from mana_actors.crash import CrashPoint
@@ -47,7 +48,7 @@ from state.iterations import (
     iteration_from_plan,
     iteration_id,
 )
-from state.records import Mission, agent_from_record, default_agent, mission_from_record
+from state.records import Agent, Mission, agent_from_record, default_agent, mission_from_record
 from state.stamps import instant_of
 from state.store.agents import (
     AgentStore,
@@ -85,7 +86,7 @@ class Runner:
         spent: Callable[[int], None] = lambda _tokens: None,
     ) -> None:
         self._user_id, self._agent_id, self._holder = user_id, agent_id, holder
-        self._store, self._settings = store, settings
+        self._store, self._settings, self._provider = store, settings, provider
         self._leases, self._resolvers, self._crash = leases, resolvers, crash
         self._calls = ModelCalls(
             agent_id=agent_id,
@@ -214,11 +215,7 @@ class Runner:
         assert claim.due_at is not None
         assert claim.attempt is not None
         assert claim.pinned is not None
-        agent = default_agent(self._user_id)
-        if agent_view is not None and not agent_view.hidden and agent_view.complete:
-            agent = agent_from_record(
-                self._user_id, self._agent_id, msgspec.json.decode(agent_view.record)
-            )
+        agent, is_known = self._agent(agent_view)
         seen = frozenset(i["id"] for i in mission.iterations if isinstance(i.get("id"), str))
         run = Run(
             self._user_id, self._agent_id, mission.id, claim.due_at, bool(claim.requested), seen
@@ -234,7 +231,18 @@ class Runner:
             mission=mission,
             agent=agent,
             view=view,
+            is_known=is_known,
         )
+
+    def _agent(self, view: AgentView | None) -> tuple[Agent, bool]:
+        """The agent, and whether it is known; a deleted one still may only what its owner said."""
+        if view is None:
+            return default_agent(self._user_id), False
+        agent = agent_from_record(self._user_id, self._agent_id, msgspec.json.decode(view.record))
+        if view.complete and not view.hidden:
+            return agent, True
+        default = default_agent(self._user_id)
+        return msgspec.structs.replace(default, policy=agent.policy), False
 
     def _unclaimed(self, order: Order, view: MissionView, claim: Claim) -> Report:
         if claim.outcome == "concurrency":
@@ -292,7 +300,9 @@ class Runner:
         decision = "withdrawn"
         try:
             await retried(
-                lambda: self._store.stop(job.run_id, job.attempt, reason, _LOOK_AFTER_STOP_S)
+                lambda: self._store.stop(
+                    job.run_id, job.attempt, reason, _LOOK_AFTER_STOP_S, plan_note(tally)
+                )
             )
         except Superseded:
             decision = None
@@ -317,21 +327,28 @@ class Runner:
         blocked = before_plan(item.content for item in inputs).blocked
         if blocked is not None:
             raise FinalFailure(blocked.name, blocked.reason)
-        outcome = await run_loop(
-            loop_input(self._plan_input(job, inputs)),
+        kit = kit_of(job, inputs, self._store, self._settings, tally.saw)
+        facts = await self._provider.facts(self._settings.model)
+        outcome, counts = await make_plan(
+            self._plan_input(job, inputs, kit, facts.context_tokens),
             lambda request, n: self._calls.ask(job, tally, request, n),
+            kit.executor,
         )
-        tally.counts.extend(run_counts(outcome))
+        tally.outcome = outcome
+        tally.counts.extend(counts)
         if outcome.stop_reason == "budget" and not outcome.steps and tally.refused is not None:
             raise BudgetExhausted(self._agent_id, tally.refused[1].asked, 0)
         if not outcome.steps and not (outcome.summary or "").strip():
             raise FinalFailure("empty-plan", _why_empty(outcome.stop_reason))
-        blocked = after_plan(outcome.steps).blocked
-        if blocked is not None:
-            raise FinalFailure(blocked.name, blocked.reason)
-        return await self._commit(order, job, tally, outcome)
+        judged = after_plan(outcome.steps)
+        if judged.blocked is not None:
+            raise FinalFailure(judged.blocked.name, judged.blocked.reason)
+        warnings = [finding.reason for finding in judged.findings]
+        return await self._commit(order, job, tally, outcome, warnings)
 
-    def _plan_input(self, job: Job, inputs: tuple[ResolvedInput, ...]) -> PlanInput:
+    def _plan_input(
+        self, job: Job, inputs: tuple[ResolvedInput, ...], kit: Kit, model_context: int
+    ) -> PlanInput:
         settings, agent = self._settings, job.agent
         ceiling = settings.compact_max_ctx
         return PlanInput(
@@ -345,16 +362,27 @@ class Runner:
             max_rounds=settings.max_rounds,
             max_output=settings.max_output_tokens,
             allowance=Allowance(agent.name, job.pinned.cap, job.pinned.used),
-            compaction=CompactionSettings(ceiling) if ceiling else None,
+            compaction=CompactionSettings(ceiling, model_context=model_context)
+            if ceiling
+            else None,
+            toolbox=kit.toolbox,
+            was_seen=kit.seen.was_seen,
         )
 
-    async def _commit(self, order: Order, job: Job, tally: Tally, outcome: PlanOutcome) -> Report:
-        steps = [PlannedStep(call.name, dict(call.arguments)) for call in outcome.steps]
-        reason = None if outcome.is_whole else f"plan cut short: {outcome.stop_reason}"
+    async def _commit(
+        self, order: Order, job: Job, tally: Tally, outcome: PlanOutcome, warnings: list[str]
+    ) -> Report:
+        steps = [
+            PlannedStep(call.name, dict(call.arguments), rationale=call.rationale)
+            for call in outcome.steps
+        ]
+        cut_short = outcome.cut_short
+        reason = "; ".join(filter(None, [cut_short, *warnings])) or None
         id_ = _iteration_id(job.run)
 
         def iteration(now: datetime) -> dict[str, Any]:
-            return iteration_from_plan(steps, outcome.summary or "", id_, now_text(now))
+            summary = outcome.summary or ""
+            return iteration_from_plan(steps, summary, id_, now_text(now), cut_short)
 
         return await self._close(
             order, job, tally, iteration, failed=False, steps=len(steps), reason=reason
@@ -408,7 +436,15 @@ class Runner:
         look_at = usage_now + timedelta(seconds=delay_s)
         self._stops[order.mission_id].close()
         await retried(
-            lambda: self._store.wait(job.run_id, job.attempt, look_at, what, reason, failed=failed)
+            lambda: self._store.wait(
+                job.run_id,
+                job.attempt,
+                look_at,
+                what,
+                reason,
+                failed=failed,
+                note=plan_note(tally),
+            )
         )
         return self._report(order, "waiting", due_at=job.run.due_at, reason=reason, tally=tally)
 
@@ -418,7 +454,11 @@ class Runner:
         hold, refusal = tally.refused
         reason = refusal_reason(refusal)
         self._stops[order.mission_id].close()
-        await retried(lambda: self._store.wait_for_room(job.run_id, job.attempt, hold, reason))
+        await retried(
+            lambda: self._store.wait_for_room(
+                job.run_id, job.attempt, hold, reason, plan_note(tally)
+            )
+        )
         return self._report(
             order,
             "waiting",
@@ -441,7 +481,9 @@ class Runner:
     ) -> Report:
         self._stops[order.mission_id].close()
         ended = await retried_close(
-            lambda: self._close_once(job, iteration, failed=failed, steps=steps, reason=reason),
+            lambda: self._close_once(
+                job, tally, iteration, failed=failed, steps=steps, reason=reason
+            ),
             lambda: self._store.landed(job.run_id, job.attempt),
         )
         self._crash("after_commit_before_reply")
@@ -468,6 +510,7 @@ class Runner:
     async def _close_once(
         self,
         job: Job,
+        tally: Tally,
         iteration: Callable[[datetime], dict[str, Any]],
         *,
         failed: bool,
@@ -475,6 +518,8 @@ class Runner:
         reason: str | None,
     ) -> Withdrawal | None:
         async with self._store.closing(job.run_id, job.attempt) as (now, connection):
+            note = plan_note(tally)
+            await self._store.note_plan(connection, job.run_id, job.attempt, note)
             ended = closing.close(
                 self._closing(job, now),
                 iteration(now.now),

@@ -16,10 +16,13 @@ import msgspec
 from state import merge
 from state.budgets import Hold
 from state.healing import Version
-from state.merge import Change, Snapshot
+from state.merge import Change, Snapshot, TableRows
 from state.records import agent_from_record
 from state.store.connect import Database
 from state.store.queries import sql
+
+MAX_RECORD_BYTES = 256 * 1024
+MAX_TABLE_BYTES = 2 * 1024 * 1024
 
 
 class MissionView(msgspec.Struct, frozen=True):
@@ -118,6 +121,16 @@ class Commit(msgspec.Struct, frozen=True):
     iteration_id: str
     steps: int
     reason: str | None
+
+
+class PlanNote(msgspec.Struct, frozen=True):
+    """What a run knows of its thinking: `answers` is JSON text, `stop` why the model stopped."""
+
+    answers: str = "{}"
+    stop: str | None = None
+    duplicates: int = 0
+    dropped: int = 0
+    refused: int = 0
 
 
 class AgentStore:
@@ -255,18 +268,28 @@ class AgentStore:
         """The log rows of one input record, in fold order, as far as the capability shows them."""
         async with self.transaction() as connection:
             rows = await connection.fetch(sql("input_rows"), self._user_id, app, table, record_id)
-        return [
-            merge.read_change(
-                str(r["id"]),
-                r["created_us"],
-                r["op"],
-                r["data"],
-                r["field_meta"],
-                user_id=self._user_id,
-                record_id=record_id,
+        return [_change(row, self._user_id, record_id) for row in rows]
+
+    async def table_changes(
+        self, app: str, table: str, most_records: int, until: datetime
+    ) -> TableRows:
+        """The rows until then of the records of a table that changed last, 2 MB of them at most."""
+        async with self.transaction() as connection:
+            rows = await connection.fetch(
+                sql("table_rows"),
+                self._user_id,
+                app,
+                table,
+                until,
+                most_records,
+                MAX_RECORD_BYTES,
+                MAX_TABLE_BYTES,
             )
-            for r in rows
-        ]
+        changes: dict[str, list[Change]] = {}
+        for row in rows:
+            id_ = row["record_id"]
+            changes.setdefault(id_, []).append(_change(row, self._user_id, id_))
+        return TableRows(changes, rows[0]["left_out"] if rows else 0)
 
     @asynccontextmanager
     async def closing(
@@ -296,6 +319,21 @@ class AgentStore:
             commit.reason,
         )
 
+    async def note_plan(
+        self, connection: asyncpg.Connection, run_id: Any, attempt: int, note: PlanNote
+    ) -> None:
+        """Keep with the run what it knows of its model calls, in the caller's transaction."""
+        await connection.execute(
+            sql("note_plan"),
+            run_id,
+            attempt,
+            note.answers,
+            note.stop,
+            note.duplicates,
+            note.dropped,
+            note.refused,
+        )
+
     async def withdraw(
         self,
         connection: asyncpg.Connection,
@@ -307,9 +345,12 @@ class AgentStore:
         """Close the run without a plan."""
         await connection.execute(sql("withdraw_run"), run_id, attempt, reason, look_at)
 
-    async def stop(self, run_id: Any, attempt: int, reason: str, look_after_s: float) -> None:
+    async def stop(
+        self, run_id: Any, attempt: int, reason: str, look_after_s: float, note: PlanNote
+    ) -> None:
         """Close a run that is wanted no longer; raises Superseded where it is closed already."""
         async with self.transaction() as connection:
+            await self.note_plan(connection, run_id, attempt, note)
             await connection.execute(sql("stop_run"), run_id, attempt, reason, look_after_s)
 
     async def wait(
@@ -321,16 +362,21 @@ class AgentStore:
         reason: str,
         *,
         failed: bool,
+        note: PlanNote,
     ) -> None:
         """Give the place back and come again at `not_before`."""
         async with self.transaction() as connection:
+            await self.note_plan(connection, run_id, attempt, note)
             await connection.execute(
                 sql("wait_run"), run_id, attempt, not_before, waiting_for, reason, failed
             )
 
-    async def wait_for_room(self, run_id: Any, attempt: int, hold: Hold, reason: str) -> None:
+    async def wait_for_room(
+        self, run_id: Any, attempt: int, hold: Hold, reason: str, note: PlanNote
+    ) -> None:
         """Give the place back until `hold` may fit; the database knows when that is."""
         async with self.transaction() as connection:
+            await self.note_plan(connection, run_id, attempt, note)
             await connection.execute(
                 sql("wait_for_room"), run_id, attempt, hold.tokens, hold.micros, reason
             )
@@ -374,6 +420,18 @@ class AgentStore:
                     list(restored),
                 )
             )
+
+
+def _change(row: asyncpg.Record, user_id: str, record_id: str) -> Change:
+    return merge.read_change(
+        str(row["id"]),
+        row["created_us"],
+        row["op"],
+        row["data"],
+        row["field_meta"],
+        user_id=user_id,
+        record_id=record_id,
+    )
 
 
 async def _mission_now(

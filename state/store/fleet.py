@@ -84,8 +84,23 @@ class AgentRow(msgspec.Struct, frozen=True):
     running: int
 
 
+class ReceiptLine(msgspec.Struct, frozen=True):
+    """What one model did for a run; `cost_micros` None where a price is not known."""
+
+    provider: str
+    model: str
+    exposure: str
+    calls: int
+    tokens: int
+    cost_micros: int | None = None
+
+
 class RunRow(msgspec.Struct, frozen=True):
-    """One occurrence of a mission: state, attempts, times and cost."""
+    """One occurrence of a mission: state, attempts, times, cost, and who answered its calls.
+
+    `stop_reason` is why the model stopped; calls that were made twice, were too many or came back
+    as failed are counted.
+    """
 
     run_id: UUID
     user_id: str
@@ -108,6 +123,11 @@ class RunRow(msgspec.Struct, frozen=True):
     claimed_at: datetime
     closed_at: datetime | None
     healed_at: datetime | None
+    stop_reason: str | None = None
+    duplicate_calls: int = 0
+    dropped_calls: int = 0
+    refused_calls: int = 0
+    receipt: tuple[ReceiptLine, ...] = ()
 
 
 class DecisionRow(msgspec.Struct, frozen=True):
@@ -207,7 +227,9 @@ class FleetStore:
         """Runs, the newest first, those before a key (opened_at, run_id)."""
         key = before or (None, None)
         kind = (wanted.user, wanted.agent, wanted.mission, wanted.state)
-        return await self._rows(RunRow, "runs", *kind, *key, wanted.limit)
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(_sql("runs"), *kind, *key, wanted.limit)
+        return [_run_row(dict(row)) for row in rows]
 
     async def decisions(self, wanted: Filter, before: int | None = None) -> list[DecisionRow]:
         """Decisions, the newest first, those before an id."""
@@ -295,6 +317,12 @@ def _budget(limits: list[LimitState]) -> Budget:
         cost_micros_used=own.micros_used,
         limits=tuple(limits),
     )
+def _run_row(row: dict[str, Any]) -> RunRow:
+    row["receipt"] = _receipt(row["receipt"])
+    return RunRow(**row)
+
+
+_receipt = msgspec.json.Decoder(tuple[ReceiptLine, ...]).decode
 
 
 def _converted(kind: type[Row], rows: Sequence[Any]) -> list[Row]:

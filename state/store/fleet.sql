@@ -34,7 +34,8 @@ SELECT user_id, agent_id, state, max_tokens_per_day, max_concurrent, complete, h
 
 -- runs --
 SELECT run_id, user_id, agent_id, mission_id, due_at, state, requested, attempt, failures, reason, waiting_for, not_before, lease_until,
-       iteration_id, steps, tokens, model_calls, opened_at, claimed_at, closed_at, healed_at
+       iteration_id, steps, tokens, model_calls, opened_at, claimed_at, closed_at, healed_at,
+       stop_reason, duplicate_calls, dropped_calls, refused_calls, receipt
   FROM mana_ai.fleet_runs
  WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR agent_id = $2) AND ($3::text IS NULL OR mission_id = $3)
    AND ($4::text IS NULL OR state = $4) AND ($5::timestamptz IS NULL OR (opened_at, run_id) < ($5, $6::uuid))

@@ -217,6 +217,10 @@ SELECT mana_ai.move_slot($1, $2, $3, $4, $5, $6::jsonb)
 SELECT m.record, z.time_zone FROM mana_ai.mission_snapshots AS m LEFT JOIN mana_ai.user_settings AS z USING (user_id)
  WHERE m.user_id = $1 AND m.mission_id = $2
 
+-- policy_of_agent --
+SELECT record -> 'policy' AS policy FROM mana_ai.agent_snapshots
+ WHERE user_id = $1 AND agent_id = $2 AND NOT hidden AND complete
+
 -- inputs_of_agent --
 -- The capability's scope and spaces come from the records as they are now.
 SELECT record -> 'inputs' AS inputs, space_id FROM mana_ai.mission_snapshots
@@ -274,6 +278,22 @@ SELECT ts, tokens_used FROM mana_ai.token_usage
 SELECT id, op, data, field_meta, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us
   FROM public.sync_changes WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND record_id = $4 ORDER BY created_at, id
 
+-- table_rows --
+-- All rows, up to $4, of the records of a table that changed last, as the capability shows them: whole records or none,
+-- since half a record's rows merge into what never was. $5 records, $6 bytes each and $7 together bound it.
+WITH sized AS MATERIALIZED (
+  SELECT record_id, max(created_at) AS newest, sum(length(data::text)) AS size FROM public.sync_changes
+   WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND created_at <= $4 AND length(record_id) <= 512 GROUP BY record_id),
+ranked AS MATERIALIZED (
+  SELECT record_id, row_number() OVER w AS place, sum(size) OVER w AS so_far FROM sized WHERE coalesce(size, 0) <= $6
+  WINDOW w AS (ORDER BY newest DESC, record_id)),
+chosen AS MATERIALIZED (SELECT record_id FROM ranked WHERE place <= $5 AND coalesce(so_far, 0) <= $7)
+SELECT c.record_id, c.id, c.op, c.data, c.field_meta, (extract(epoch FROM c.created_at) * 1000000)::bigint AS created_us,
+       (SELECT count(*) FROM sized) - (SELECT count(*) FROM chosen) AS left_out
+  FROM public.sync_changes AS c JOIN chosen USING (record_id)
+ WHERE c.user_id = $1 AND c.app_id = $2 AND c.table_name = $3 AND c.created_at <= $4
+ ORDER BY c.record_id, c.created_at, c.id
+
 -- run_landed --
 SELECT state IN ('committed', 'failed') AND attempt = $2 FROM mana_ai.runs WHERE run_id = $1
 
@@ -305,6 +325,9 @@ SELECT * FROM mana_ai.mission_now($1, $2)
 
 -- commit_run --
 SELECT mana_ai.commit_run($1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, $8, $9, $10)
+
+-- note_plan --
+SELECT mana_ai.note_plan($1, $2, $3::jsonb, $4, $5, $6, $7)
 
 -- withdraw_run --
 SELECT mana_ai.withdraw_run($1, $2, $3, $4)

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from state.policy import DENY_ALL, AiPolicy, parse_policy
 from state.records import InputRef, input_refs
 from state.store.connect import Database
 from state.store.queries import sql
@@ -181,6 +182,12 @@ class ScheduleStore:
             ref for row in rows for ref in input_refs(msgspec.json.decode(row["inputs"] or "[]"))
         ]
         return refs, sorted({row["space_id"] for row in rows if row["space_id"]})
+
+    async def policy_of_agent(self, user_id: str, agent_id: str) -> AiPolicy:
+        """What the owner allows the agent; nothing if it is unknown or deleted."""
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(sql("policy_of_agent"), user_id, agent_id)
+        return parse_policy(msgspec.json.decode(row["policy"] or "null"))[0] if row else DENY_ALL
 
     async def mission_record(self, user_id: str, mission_id: str) -> tuple[str, str | None] | None:
         """A mission's record as JSON text and its owner's time zone."""

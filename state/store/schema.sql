@@ -477,6 +477,11 @@ CREATE TABLE mana_ai.runs (
     closed_at timestamp with time zone,
     healed_at timestamp with time zone,
     cancelled_at timestamp with time zone,
+    stop_reason text,
+    duplicate_calls integer DEFAULT 0 NOT NULL,
+    dropped_calls integer DEFAULT 0 NOT NULL,
+    refused_calls integer DEFAULT 0 NOT NULL,
+    answers jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT runs_state CHECK ((state = ANY (ARRAY['open'::text, 'waiting'::text, 'committed'::text, 'failed'::text, 'withdrawn'::text])))
 );
 
@@ -737,6 +742,19 @@ END $$;
 
 ALTER FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.model_word(p_text text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN (p_text ~ '^[A-Za-z0-9._:/@+-]{1,120}$'::text) THEN p_text
+             ELSE 'unknown'::text
+         END AS "case";
+END;
+
+ALTER FUNCTION mana_ai.model_word(p_text text) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -782,6 +800,25 @@ CREATE FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text,
 END;
 
 ALTER FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  UPDATE mana_ai.runs SET stop_reason = mana_ai.model_word(p_stop), duplicate_calls = p_duplicates, dropped_calls = p_dropped,
+         refused_calls = p_refused, answers = coalesce((
+           SELECT jsonb_object_agg(a.key, jsonb_build_object(
+                    'provider', mana_ai.model_word(a.value ->> 'provider'), 'model', mana_ai.model_word(a.value ->> 'model'),
+                    'exposure', CASE WHEN a.value ->> 'exposure' IN ('local', 'eu', 'any') THEN a.value ->> 'exposure' ELSE '' END,
+                    'tokens', (a.value ->> 'tokens')::bigint, 'cost_micros', (a.value ->> 'cost_micros')::bigint))
+             FROM jsonb_each(p_answers) AS a WHERE a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'), '{}') || run.answers
+   WHERE run_id = p_run;
+END $_$;
+
+ALTER FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.only_state(p_fields jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE
@@ -875,6 +912,26 @@ CREATE FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_spa
     RETURN CASE WHEN (EXISTS (SELECT FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.user_id = owner_of.p_user) AND (router_log.op = 'insert'::text)))) THEN p_user ELSE COALESCE((SELECT router_log.user_id FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.space_id = owner_of.p_space) AND (router_log.op = 'insert'::text)) ORDER BY router_log.created_at, router_log.id LIMIT 1), p_user) END;
 
 ALTER FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.receipt(p_answers jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT COALESCE(jsonb_agg(jsonb_build_object('provider', g.provider, 'model', g.model, 'exposure', g.exposure, 'calls', g.calls, 'tokens', g.tokens, 'cost_micros', g.cost_micros) ORDER BY g.provider, g.model, g.exposure), '[]'::jsonb) AS "coalesce"
+    FROM ( SELECT (a.value ->> 'provider'::text) AS provider,
+             (a.value ->> 'model'::text) AS model,
+             (a.value ->> 'exposure'::text) AS exposure,
+             count(*) AS calls,
+             sum(((a.value ->> 'tokens'::text))::bigint) AS tokens,
+                 CASE
+                     WHEN (count((a.value ->> 'cost_micros'::text)) = count(*)) THEN sum(((a.value ->> 'cost_micros'::text))::bigint)
+                     ELSE NULL::numeric
+                 END AS cost_micros
+            FROM jsonb_each(receipt.p_answers) a(key, value)
+           GROUP BY (a.value ->> 'provider'::text), (a.value ->> 'model'::text), (a.value ->> 'exposure'::text)) g;
+END;
+
+ALTER FUNCTION mana_ai.receipt(p_answers jsonb) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) RETURNS SETOF mana_ai.router_log
     LANGUAGE sql STABLE
@@ -1716,7 +1773,12 @@ CREATE VIEW mana_ai.fleet_runs AS
     opened_at,
     claimed_at,
     closed_at,
-    healed_at
+    healed_at,
+    stop_reason,
+    duplicate_calls,
+    dropped_calls,
+    refused_calls,
+    mana_ai.receipt(answers) AS receipt
    FROM mana_ai.runs;
 
 ALTER VIEW mana_ai.fleet_runs OWNER TO mana_fleet;
@@ -2358,6 +2420,8 @@ REVOKE ALL ON FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next ti
 REVOKE ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) TO mana_agent;
 
+REVOKE ALL ON FUNCTION mana_ai.model_word(p_text text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) TO mana_supervisor;
 
@@ -2370,6 +2434,9 @@ GRANT DELETE ON TABLE mana_ai.decisions TO mana_janitor;
 GRANT SELECT(at) ON TABLE mana_ai.decisions TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
 
@@ -2384,6 +2451,11 @@ GRANT SELECT ON TABLE public.sync_changes TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) TO mana_owner;
+
+REVOKE ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) TO mana_fleet;
+GRANT ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) TO mana_gateway;
+GRANT ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) TO mana_owner;

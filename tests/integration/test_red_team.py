@@ -223,6 +223,7 @@ async def test_a_forged_expired_or_swapped_capability_writes_nothing(scene: Data
         "SELECT mana_ai.mission_now(gen_random_uuid(), 1)",
         "SELECT mana_ai.withdraw_run(gen_random_uuid(), 1, 'r', now())",
         "SELECT mana_ai.wait_run(gen_random_uuid(), 1, now(), 'x', 'r', false)",
+        "SELECT mana_ai.note_plan(gen_random_uuid(), 1, '{}', 's', 0, 0, 0)",
     ]
     async with session(scene, "mana_agent") as agent:
         for what, token in (await forgeries(scene)).items():
@@ -536,6 +537,7 @@ async def test_runs_of_others_cannot_be_touched(scene: Database):
         "SELECT mana_ai.mission_now($1, 1)",
         "SELECT mana_ai.withdraw_run($1, 1, 'r', now())",
         "SELECT mana_ai.wait_run($1, 1, now(), 'x', 'r', false)",
+        "SELECT mana_ai.note_plan($1, 1, '{}', 's', 0, 0, 0)",
         COMMIT_TEXT,
     ]
     assert len(runs) == 2

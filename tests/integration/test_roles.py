@@ -47,8 +47,8 @@ SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnames
 
 AGENT_FUNCTIONS = {
     "begin_call", "capability", "capability_agent", "capability_scope", "capability_user", "claim",
-    "commit_run", "end_call", "heal_mission", "mission_now", "own_budget", "renew", "wait_for_room",
-    "wait_run", "withdraw_run",
+    "commit_run", "end_call", "heal_mission", "mission_now", "note_plan", "own_budget", "renew",
+    "wait_for_room", "wait_run", "withdraw_run",
 }  # fmt: skip
 BUDGET_READS = {
     "budgets_of", "caps_of", "installation_room_at", "installation_spent", "room_at",
@@ -58,11 +58,11 @@ CALLABLE_BY = {
     "mana_agent": AGENT_FUNCTIONS,
     "mana_supervisor": {
         "bucket_of", "change_digest", "move_slot", "reconcile", "replay_records", "sign_capability",
-        "take_changes", "withdraw_waiting", *BUDGET_READS,
+        "take_changes", "withdraw_waiting", "receipt", *BUDGET_READS,
     },
     "mana_gateway": {
-        "bucket_of", "cancel_run", "change_digest", "request_run", "set_limit", "state_now",
-        "write_state", *BUDGET_READS,
+        "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit",
+        "state_now", "write_state", *BUDGET_READS,
     },
     "mana_keys": set[str](),
     "mana_janitor": set[str](),
