@@ -72,7 +72,7 @@ def resume(scene: Scene, mission: Mission) -> None:
 def pushed(scene: Scene, name: str, *script: dict[str, Any]) -> Mission:
     """A mission of an agent that has a record."""
     mission = scene.push(name, *script, nextRunAt=None)
-    scene.add_agent(mission)
+    scene.add_agent(mission.user, mission.agent)
     scene.edit(mission, nextRunAt="2026-01-05T07:00:00.000Z")
     return mission
 

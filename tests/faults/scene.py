@@ -83,9 +83,9 @@ class Scene:
         self._as_client(mission.user, "mission", id_, **{"objective": f"Plane {id_}", **f})
         return mission
 
-    def add_agent(self, mission: Mission, **fields: Any) -> None:
-        """A record of the agent a mission belongs to."""
-        self._as_client(mission.user, "agent", mission.agent, **fields)
+    def add_agent(self, user: str, agent: str = DEFAULT_AGENT, **fields: Any) -> None:
+        """A record of this agent."""
+        self._as_client(user, "agent", agent, **fields)
 
     def edit(self, mission: Mission, **fields: Any) -> None:
         """Its owner changes some fields now."""
