@@ -88,13 +88,8 @@ class PlainDriver:
     ) -> Runner:
         """A runner with a fresh capability, as an agent's process holds one."""
         user_id, agent_id = pair
-        inputs, spaces = await self.schedule.inputs_of_agent(user_id, agent_id)
-        scope = scope_of(inputs, await self.schedule.policy_of_agent(user_id, agent_id))
-        token = Capability(
-            await self.schedule.sign_capability(user_id, agent_id, spaces, scope, 900)
-        )
-        database = Database(self._access("mana_agent"), max_connections=2, idle_s=2)
-        self._databases.append(database)
+        token = await self._capability(pair)
+        store = self._store(pair, token)
         leases = LeaseKeeper(
             lambda: Database(self._access("mana_agent"), max_connections=1),
             user_id,
@@ -106,10 +101,24 @@ class PlainDriver:
             user_id=user_id,
             agent_id=agent_id,
             holder=holder,
-            store=AgentStore(database, user_id, agent_id, token),
+            store=store,
             provider=self._provider,
             settings=self.settings,
             leases=leases,
             resolvers=default_resolvers(),
             crash=crash or crash_points(self.settings.crash_at),
         )
+
+    async def store(self, pair: Pair) -> AgentStore:
+        """What an agent's process reads and writes, with a fresh capability."""
+        return self._store(pair, await self._capability(pair))
+
+    def _store(self, pair: Pair, token: Capability) -> AgentStore:
+        database = Database(self._access("mana_agent"), max_connections=2, idle_s=2)
+        self._databases.append(database)
+        return AgentStore(database, *pair, token)
+
+    async def _capability(self, pair: Pair) -> Capability:
+        inputs, spaces = await self.schedule.inputs_of_agent(*pair)
+        scope = scope_of(inputs, await self.schedule.policy_of_agent(*pair))
+        return Capability(await self.schedule.sign_capability(*pair, spaces, scope, 900))

@@ -29,7 +29,7 @@ _fields = st.sampled_from(
 )
 
 
-def ask(tool: str, *records: dict[str, Any], left_out: int = 0, **arguments: Any) -> Answer:
+def ask(tool: str, *records: dict[str, Any], left_out: Any = 0, **arguments: Any) -> Answer:
     found = tuple({"id": f"r{n}", **record} for n, record in enumerate(records))
     return READERS[tool](Records(found, left_out), Question(arguments, TODAY, BERLIN))
 

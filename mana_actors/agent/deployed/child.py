@@ -63,6 +63,7 @@ def main(mode: str, file: str, memory_mb: str, seconds: str) -> int:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    os.close(nowhere)
     try:
         _load(file)
         result = {"tools": [declared for declared, _ in _tools.values()]}

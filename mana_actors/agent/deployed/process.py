@@ -37,10 +37,10 @@ async def ask_child(
     memory_mb: int,
 ) -> JsonObject:
     """What the child says; it has our code's environment, files and credentials in no variable."""
-    child = await asyncio.create_subprocess_exec(
+    loop = asyncio.get_running_loop()
+    child, answer = await loop.subprocess_exec(
+        lambda: _Answer(loop),
         *(sys.executable, "-I", str(_CHILD), mode, file, str(memory_mb), str(int(deadline_s) + 1)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env=_CLEAN,
         cwd="/",
@@ -48,34 +48,52 @@ async def ask_child(
     )
     try:
         async with asyncio.timeout(deadline_s + _MARGIN_S):
-            raw = await _exchange(child, question)
+            return _decoded(await _exchange(child, answer, question))
     except TimeoutError:
         raise ToolProcessFailed("it took too long") from None
     finally:
-        await _end(child)
-    return _decoded(raw)
+        await _end(child, answer)
 
 
-async def _exchange(child: asyncio.subprocess.Process, question: bytes) -> bytes:
-    assert child.stdin is not None
-    assert child.stdout is not None
-    with contextlib.suppress(ConnectionError):  # it died: what it said tells
-        child.stdin.write(question)
-        await child.stdin.drain()
-    child.stdin.close()
-    said = bytearray()
-    while chunk := await child.stdout.read(8192):
-        said += chunk
-        if len(said) > MAX_OUTPUT_BYTES:
-            raise ToolProcessFailed("its answer is too large")
-    return bytes(said)
+class _Answer(asyncio.SubprocessProtocol):
+    """What a child says until it closes its end, or says too much."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._said = bytearray()
+        self.whole: asyncio.Future[bytes] = loop.create_future()
+        self.gone = asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._said += data
+        if fd == 1 and len(self._said) > MAX_OUTPUT_BYTES and not self.whole.done():
+            self.whole.set_exception(ToolProcessFailed("its answer is too large"))
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        del exc  # whatever cut it short shows in what was said
+        if fd == 1 and not self.whole.done():
+            self.whole.set_result(bytes(self._said))
+
+    def process_exited(self) -> None:
+        self.gone.set()
 
 
-async def _end(child: asyncio.subprocess.Process) -> None:
-    """Nothing of it is left: it leads a process group, and all of that ends."""
+async def _exchange(child: asyncio.SubprocessTransport, answer: _Answer, question: bytes) -> bytes:
+    pipe = child.get_pipe_transport(0)
+    assert isinstance(pipe, asyncio.WriteTransport)
+    pipe.write(question)
+    pipe.close()
+    return await answer.whole
+
+
+async def _end(child: asyncio.SubprocessTransport, answer: _Answer) -> None:
+    """Nothing of it is left: it leads a process group, all of which ends, and so do its pipes.
+
+    Not `Process.wait`: that also waits for whoever else holds the pipe.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    await child.wait()
+        os.killpg(child.get_pid(), signal.SIGKILL)
+    await answer.gone.wait()
+    child.close()
 
 
 def _decoded(raw: bytes) -> JsonObject:
