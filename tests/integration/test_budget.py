@@ -27,6 +27,7 @@ async def world(database: Database) -> AsyncGenerator[World]:
 async def hold_of_one_call(world: World) -> int:
     """What one call of these missions holds, learnt without a cap from a mission of its own."""
     client = await world.client("probe")
+    await client.agent()  # a known agent is offered more, so its calls are larger
     await client.mission("m0")
     await world.driver.fold_all()
     world.provider.hold()
