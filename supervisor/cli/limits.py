@@ -2,12 +2,15 @@
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
+
+if TYPE_CHECKING:
+    from supervisor.cli.shown import Column
 
 PATH = "/internal/limits"
 MICROS = 1_000_000
@@ -120,7 +123,7 @@ def _money(row: Any) -> str:
     return "no limit" if row["micros"] is None else f"{Decimal(row['micros']) / MICROS:,f}"
 
 
-_COLUMNS = (
+_COLUMNS: "tuple[Column, ...]" = (
     ("limit of", lambda row: row["kind"]),
     ("whose", _subject),
     ("tokens in 24 h", _tokens),
