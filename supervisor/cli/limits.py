@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PATH = "/internal/limits"
 MICROS = 1_000_000
+MOST = 2**53 - 1
 NONE = "none"
 
 app = typer.Typer(help="What agents, users and the installation may spend in 24 hours.")
@@ -91,12 +92,14 @@ def _number(option: str, text: str, per_unit: int) -> int | None:
     if text == NONE:
         return None
     try:
-        amount = Decimal(text) * per_unit
-        whole = int(amount)
-    except (InvalidOperation, OverflowError, ValueError):
+        amount = Decimal(text)
+    except InvalidOperation:
         raise Failure(f"{option}: expected a number or none, got {text[:40]!r}", USAGE) from None
-    if amount < 0 or amount != whole or whole > 2**53 - 1:
-        raise Failure(f"{option}: {text[:40]} is negative, too fine or too large", USAGE)
+    if not (amount.is_finite() and 0 <= amount <= MOST // per_unit):
+        raise Failure(f"{option}: {text[:40]} is negative or too large", USAGE)
+    whole = int(amount * per_unit)
+    if whole != amount * per_unit:
+        raise Failure(f"{option}: {text[:40]} is finer than can be counted", USAGE)
     return whole
 
 
