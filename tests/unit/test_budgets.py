@@ -13,9 +13,8 @@ from state.budgets import Refusal, cost_micros, refusal_reason
             "one call needs up to 900 tokens, the agent's cap is 10 tokens",
         ),
         (
-            Refusal("user", "tokens", "window", 900, 1000, 300, 100),
-            "one call needs up to 900 tokens,"
-            " 600 tokens left of the user's 1000 tokens in 24 hours",
+            Refusal("user", "tokens", "window", 900, 1000, 893, 100),
+            "one call needs up to 900 tokens, 7 tokens left of the user's 1000 tokens in 24 hours",
         ),
         (
             Refusal("installation", "tokens", "holds", 900),
