@@ -112,6 +112,7 @@ class Identity(msgspec.Struct, frozen=True, tag="identity"):
     running: tuple[str, ...] = ()
     idle_s: float = 0.0
     memory_bytes: int = 0
+    tokens_24h: int | None = None  # spent by this agent; None until it has read the ledger
     accepted: bool = True
 
 

@@ -37,14 +37,18 @@ class Pruning:
         self._background = Background()
         self._next = 0.0
 
-    def when_due(self) -> None:
-        """Begin if it is time; nobody waits for the end."""
-        if self._clock() >= self._next:
-            self._next = self._clock() + EVERY_S
-            self._background.start(self.prune())
+    def is_due(self) -> bool:
+        """Whether an hour has passed since the last time, or nothing was pruned yet."""
+        return self._clock() >= self._next
+
+    def start(self) -> None:
+        """Prune beside everything else; nobody waits for the end."""
+        self._next = self._clock() + EVERY_S
+        self._background.start(self.prune())
 
     async def prune(self) -> None:
         """Delete what is old, and say how much that was."""
+        self._next = self._clock() + EVERY_S
         try:
             deleted = await self._janitor.prune(self._keep)
         except StateError as exc:

@@ -399,6 +399,7 @@ def _awake_facts(shard: Shard, pair: Pair) -> dict[str, Any]:
         "process": agent.process.name,
         "pid": agent.pid,
         "memory_bytes": agent.memory_bytes,
+        "tokens_24h": agent.tokens_24h,
         "running": sorted(shard.ordering.in_flight.get(pair, ())),
         "idle_s": round(asyncio.get_running_loop().time() - agent.used_at, 1),
     }

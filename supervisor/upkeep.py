@@ -67,7 +67,8 @@ async def _round(it: Supervised) -> bool:
     await _let_idle_sleep(it, shard)
     await it.schedule.charge_expired_holds()
     await it.schedule.wake_after_limits()
-    it.pruning.when_due()
+    if it.pruning.is_due():
+        it.pruning.start()
     it.feed_waiting = await it.schedule.feed_backlog(shard.lease)
     sweeping = await shard.reconciler.step()
     it.metrics.set("agents_awake", len(shard.placement.awake))

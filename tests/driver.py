@@ -14,6 +14,7 @@ from mana_actors.agent.lease import Capability, LeaseKeeper
 from mana_actors.agent.run import Runner
 from mana_actors.crash import CrashPoint, crash_points
 from mana_actors.llm.client import HttpProvider
+from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Report
 from state.input_apps import scope_of
 from state.store.agents import AgentStore
@@ -34,7 +35,7 @@ class PlainDriver:
         self.schedule = ScheduleStore(self.supervisor)
         self.snapshots: SnapshotStore | None = None
         self._databases: list[Database] = [self.supervisor]
-        self._provider = HttpProvider(settings.model_url)
+        self.provider: ModelProvider = HttpProvider(settings.model_url)
         self.decisions: Counter[str] = Counter()
 
     async def start(self, shard: str = "0", lo: int = 0, hi: int = 256) -> Lease:
@@ -45,7 +46,7 @@ class PlainDriver:
 
     async def close(self) -> None:
         """Close every pool."""
-        await self._provider.aclose()
+        await self.provider.aclose()
         for database in self._databases:
             await database.close()
 
@@ -102,7 +103,7 @@ class PlainDriver:
             agent_id=agent_id,
             holder=holder,
             store=store,
-            provider=self._provider,
+            provider=self.provider,
             settings=self.settings,
             leases=leases,
             resolvers=default_resolvers(),

@@ -538,7 +538,9 @@ BEGIN
   DELETE FROM mana_ai.token_holds AS h WHERE h.call_id = p_call AND h.user_id = cap ->> 'u' AND h.agent_id = cap ->> 'a' RETURNING * INTO hold;
   journaled := false;
   IF hold.call_id IS NULL THEN
-    charged := 0;  -- its deadline passed: charged whole already
+    -- Its deadline passed, or the reply to the first asking was lost: what was charged then.
+    charged := coalesce((SELECT t.tokens_used FROM mana_ai.token_usage AS t
+                          WHERE t.call_id = p_call AND t.user_id = cap ->> 'u' AND t.agent_id = cap ->> 'a'), 0);
     RETURN;
   END IF;
   charged := CASE WHEN is_reported THEN p_tokens ELSE hold.tokens END;

@@ -2,15 +2,19 @@
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
 
+if TYPE_CHECKING:
+    from supervisor.cli.shown import Column
+
 PATH = "/internal/limits"
 MICROS = 1_000_000
+MOST = 2**53 - 1
 NONE = "none"
 
 app = typer.Typer(help="What agents, users and the installation may spend in 24 hours.")
@@ -88,12 +92,14 @@ def _number(option: str, text: str, per_unit: int) -> int | None:
     if text == NONE:
         return None
     try:
-        amount = Decimal(text) * per_unit
-        whole = int(amount)
-    except (InvalidOperation, OverflowError, ValueError):
+        amount = Decimal(text)
+    except InvalidOperation:
         raise Failure(f"{option}: expected a number or none, got {text[:40]!r}", USAGE) from None
-    if amount < 0 or amount != whole or whole > 2**53 - 1:
-        raise Failure(f"{option}: {text[:40]} is negative, too fine or too large", USAGE)
+    if not (amount.is_finite() and 0 <= amount <= MOST // per_unit):
+        raise Failure(f"{option}: {text[:40]} is negative or too large", USAGE)
+    whole = int(amount * per_unit)
+    if whole != amount * per_unit:
+        raise Failure(f"{option}: {text[:40]} is finer than can be counted", USAGE)
     return whole
 
 
@@ -120,7 +126,7 @@ def _money(row: Any) -> str:
     return "no limit" if row["micros"] is None else f"{Decimal(row['micros']) / MICROS:,f}"
 
 
-_COLUMNS = (
+_COLUMNS: "tuple[Column, ...]" = (
     ("limit of", lambda row: row["kind"]),
     ("whose", _subject),
     ("tokens in 24 h", _tokens),

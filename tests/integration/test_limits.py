@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from mana_actors.llm.client import HttpProvider
+from mana_actors.llm.provider import AliasFacts, Exposure
 from state.store.fleet import FleetStore
 from state.store.limits import LimitChange
 from tests.gateway_parts import FakeSupervisor, app_of, client_of, fleet_of
-from tests.integration.support import DONE, World, open_world
-from tests.postgres import Database
+from tests.integration.support import DONE, World, open_world, until
+from tests.postgres import SUPERUSER, Database
 
 MANA = "legacy:ai-default"
 SPEND = (
@@ -170,17 +172,75 @@ async def test_a_used_up_wider_limit_costs_no_process(world: World, fleet: Fleet
     assert reason == f"the {scope}'s limit in tokens is used up for these 24 hours"
 
 
-async def test_two_users_race_one_installations_limit(world: World, fleet: FleetStore):
+DAWDLE = """
+CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_sleep(0.3); RETURN NEW; END $$;
+CREATE TRIGGER dawdle BEFORE INSERT ON mana_ai.token_holds
+  FOR EACH ROW EXECUTE FUNCTION public.dawdle();
+"""
+
+
+@pytest.mark.parametrize("kind", ["installation", "user"])
+async def test_agents_that_race_one_wider_limit_start_no_call_over_it(
+    world: World, fleet: FleetStore, kind: str
+):
     hold = await _hold(world)
-    await limited(fleet, "installation", tokens=hold + hold // 2)
-    for user in ("u1", "u2"):
-        client = await world.client(user)
-        await client.mission()
+    await limited(fleet, kind, "u1" if kind == "user" else "", tokens=hold + hold // 2)
+    client = await world.client()
+    pairs = [("u1", "a0"), ("u1", "a1"), ("u1", "a2")]
+    for _, agent in pairs:
+        await client.agent(agent)
+        await client.mission(f"m-{agent}", agentId=agent)
     await world.driver.fold_all()
+    await (await world.connect(SUPERUSER)).execute(DAWDLE)
     before = len(world.provider.requests)
-    reports = await asyncio.gather(*(world.run("m1", (user, MANA)) for user in ("u1", "u2")))
-    assert sorted(report.outcome for report in reports) == ["ran", "waiting"]
+    world.provider.hold()
+    runs = [asyncio.create_task(world.run(f"m-{pair[1]}", pair)) for pair in pairs]
+
+    async def all_decided() -> bool:
+        over = sum(task.done() for task in runs)
+        return over + len(world.provider.requests) - before == len(pairs)
+
+    await until(all_decided, 30)
+    world.provider.release()
+    outcomes = sorted([(await run).outcome for run in runs])
+    assert outcomes == ["ran", "waiting", "waiting"]
     assert len(world.provider.requests) == before + 1
+
+
+class Priced(HttpProvider):
+    """A provider whose tokens cost 3 micro-units each."""
+
+    async def facts(self, model: str, exposure: Exposure = "any") -> AliasFacts:
+        """The same for every model."""
+        assert (model, exposure) == ("mana/reasoning", "any")
+        return AliasFacts(micros_per_prompt_token=3, micros_per_completion_token=3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "user", "agent"),
+    [
+        ("each-agent", "", ""),
+        ("agent", "u1", MANA),
+        ("user", "u1", ""),
+        ("installation", "", ""),
+    ],
+)
+async def test_money_is_limited_like_tokens(
+    world: World, fleet: FleetStore, kind: str, user: str, agent: str
+):
+    world.driver.provider = Priced(world.provider.url)
+    await limited(fleet, kind, user, agent, micros=1_000_000)
+    await world.sql(SPEND, "u1", MANA, 1, 999_990)
+    report = await asked(world)
+    assert (report.outcome, report.decision) == ("waiting", "skipped-budget")
+    assert "in money" in report.reason
+    assert world.provider.requests == []
+    await limited(fleet, kind, user, agent, micros=2_000_000)
+    await world.driver.schedule.wake_after_limits()
+    assert [r.outcome for r in (await world.driver.tick())[1]] == ["ran"]
+    assert await world.value("SELECT max(cost_micros) FROM mana_ai.token_usage WHERE run_id"
+                             " IS NOT NULL") == 50 * 3  # fmt: skip
 
 
 async def _hold(world: World) -> int:
