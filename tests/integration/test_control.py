@@ -43,11 +43,18 @@ async def begun(world: World, runner: Runner) -> "asyncio.Task[Report]":
     return task
 
 
+async def ended(task: "asyncio.Task[Report]") -> Report:
+    """What comes of the run, long before its model call's own deadline; never cancels it itself."""
+    done, _ = await asyncio.wait({task}, timeout=5)
+    assert done, "it goes on"
+    return task.result()
+
+
 async def stopped(world: World, runner: Runner, task: "asyncio.Task[Report]") -> Report:
     """What comes of the run once the change is folded and heard of; its answer never comes."""
     await world.driver.fold_all()
     await runner.recheck("m1")
-    report = await asyncio.wait_for(task, 5)
+    report = await ended(task)
     world.provider.release()
     return report
 
@@ -300,7 +307,7 @@ async def test_a_cancel_during_a_model_call_drops_the_call(world: World, control
     await cancelled(control, run_id)
     assert await world.value("SELECT count(*) FROM mana_ai.runs WHERE state = 'open'") == 0
     runner.stop("m1", CANCELLED, str(run_id))
-    report = await asyncio.wait_for(task, 5)
+    report = await ended(task)
     world.provider.release()
     assert (report.outcome, report.decision) == ("withdrawn", None)
     (charged,) = await world.spent()

@@ -302,3 +302,30 @@ def test_the_end_of_the_log_is_shown(
     log.write_bytes(b"one\ntwo\xff\nthree\n")
     assert run(["logs", "-n", "2"]) == 0
     assert capfdbinary.readouterr().out == b"two\xff\nthree\n"
+
+
+@pytest.mark.parametrize("target", ["anna", "anna/", "/a1", ""])
+def test_an_agent_is_named_by_user_and_agent(target: str, capsys: pytest.CaptureFixture[str]):
+    assert run(["pause", target]) == USAGE
+    assert "USER/AGENT" in capsys.readouterr().err
+
+
+def test_ids_of_agents_and_missions_may_hold_slashes_and_colons(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    agent = "/internal/agents/anna/legacy%3Aai-default%2F1/pause"
+    mission = "/internal/missions/anna/m%2F1/resume"
+    gateway.answers["POST " + agent] = (200, {"state": "paused", "changed": True})
+    gateway.answers["POST " + mission] = (200, {"state": "active", "changed": False})
+    assert run(["pause", "anna/legacy:ai-default/1"]) == 0
+    assert run(["resume", "anna", "--mission", "m/1"]) == 0
+    said = capsys.readouterr().out
+    assert said == "anna/legacy:ai-default/1 is paused\nanna: m/1 is active already\n"
+
+
+def test_what_cannot_be_cancelled_is_said_in_one_line(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    gateway.answers["POST /internal/runs/r1/cancel"] = (409, {"error": "the run is committed"})
+    assert run(["cancel", "r1"]) == FAILED
+    assert "the run is committed" in capsys.readouterr().err
