@@ -317,6 +317,8 @@ def _budget(limits: list[LimitState]) -> Budget:
         cost_micros_used=own.micros_used,
         limits=tuple(limits),
     )
+
+
 def _run_row(row: dict[str, Any]) -> RunRow:
     row["receipt"] = _receipt(row["receipt"])
     return RunRow(**row)
