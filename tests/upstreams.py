@@ -49,7 +49,7 @@ class ScriptedUpstream:
         is_script = isinstance(answer, dict)
         if not is_script:
             await self._given(answer, model, deadline_s)
-        script: JsonObject = answer if is_script else {"chunks": 1}
+        script: Any = answer if is_script else {"chunks": 1}
         for place in range(script["chunks"]):
             yield {"chunk": f"{self.name}:{place}"}
         if "error" in script:

@@ -22,7 +22,7 @@ from tests.fake_provider import Entry, FakeProvider
 SECRET = "geheimer Auftrag"
 BODY: JsonObject = {"model": "mana/x", "messages": [{"role": "user", "content": SECRET}]}
 NOW = datetime(2026, 4, 15, 12, 0, 0, tzinfo=UTC)
-STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+STOP: JsonObject = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
 def text(content: str) -> JsonObject:
@@ -177,7 +177,7 @@ async def test_deltas_of_tool_calls_arrive_whole_and_with_their_place(
     first = {"index": 1, "id": "c", "function": {"name": "create_task", "arguments": ""}}
     later = {"index": 1, "function": {"arguments": '{"ti'}}
     deltas = [{"choices": [{"delta": {"tool_calls": [each]}}]} for each in (first, later)]
-    usage = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    usage: JsonObject = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
     fake.script = [{"stream": [*deltas, STOP, usage]}]
     assert await chunks(upstream) == [*deltas, STOP, usage]
     sent = fake.requests[0].body
