@@ -26,6 +26,7 @@ from state.policy import may_invoke, offered, parse_policy, resolve
 from state.records import InputRef, Mission, is_due, mission_from_record
 from state.stamps import datetime_of, format_instant, instant_of, parse_instant
 from tests.vectors import planner
+from tests.vectors.llm import give_llm, view_llm
 from tests.vectors.overrides import OVERRIDES
 from tests.vectors.verdict import Case, Outcome, View, as_is, judge
 
@@ -341,4 +342,5 @@ SUITES: dict[str, Callable[[Case], Outcome]] = {
     "injection": _suite("injection", planner.give_injection),
     "prompt": _prompt,
     "tick": _tick,
+    "llm_alias": _suite("llm_alias", give_llm, view_llm),
 }
