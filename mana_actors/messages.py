@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from state.consent import Exposure
+
 
 class AgentSettings(msgspec.Struct, frozen=True):
     """What an agent's process needs to work; secrets are paths only."""
@@ -33,6 +35,7 @@ class AgentSettings(msgspec.Struct, frozen=True):
     compact_max_ctx: int = 1_000_000
     crash_at: str | None = None
     heard_timeout_s: float = 120.0
+    exposure: Exposure = "any"
 
 
 class Bind(msgspec.Struct, frozen=True, tag="bind"):

@@ -84,7 +84,7 @@ class ModelCalls:
         try:
             self._crash("before_model_call")
             answer = await self._provider.complete(
-                request, deadline_s=self._settings.call_deadline_s
+                request, deadline_s=self._settings.call_deadline_s, exposure=job.exposure
             )
         except ProviderError as exc:
             # Refused: nothing was spent. Not heard from: it may have been, so the hold is charged.

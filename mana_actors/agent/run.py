@@ -35,6 +35,7 @@ from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
+from state.consent import exposure_allowed
 from state.errors import StateError
 from state.iterations import (
     PlannedStep,
@@ -194,6 +195,9 @@ class Runner:
             mission=mission,
             agent=agent,
             view=view,
+            exposure=exposure_allowed(
+                msgspec.json.decode(view.record, type=dict[str, Any]), self._settings.exposure
+            ),
         )
 
     def _unclaimed(self, order: Order, view: MissionView, claim: Claim) -> Report:
