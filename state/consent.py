@@ -26,9 +26,12 @@ def exposure_allowed(mission_record: Mapping[str, Any], deployment: Exposure) ->
 
 def lower_of(one: Exposure, other: Exposure) -> Exposure:
     """The more restrictive of two."""
-    return min(one, other, key=ORDER.index)
+    return one if ORDER.index(one) <= ORDER.index(other) else other
 
 
 def known_exposure(value: object) -> Exposure:
     """`value` if it is an exposure, else the most restrictive."""
-    return next((each for each in ORDER if each == value), "local")
+    for each in ORDER:
+        if each == value:
+            return each
+    return "local"

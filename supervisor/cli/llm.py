@@ -8,6 +8,8 @@ import typer
 from supervisor.cli.failures import FAILED
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
 
+_TEST_S = 75.0
+
 app = typer.Typer(help="The models behind the aliases.", no_args_is_help=True)
 
 
@@ -23,15 +25,15 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
         shown.line_out(f"{told['status']}: {told['source']} at {told['url']}")
         if told["problem"]:
             shown.line_out(f"  not reloaded, the old state stays: {told['problem']}")
-        shown.table_out(_ALIASES, told["aliases"], "no aliases")
+        shown.table_out(shown.ALIASES, told["aliases"], "no aliases")
         rows = [{"provider": name} | health for name, health in told["providers"].items()]
-        shown.table_out(_PROVIDERS, rows, "no provider is configured")
+        shown.table_out(shown.PROVIDERS, rows, "no provider is configured")
     is_well = told["status"] == "healthy" and not told["problem"]
     raise typer.Exit(0 if is_well else FAILED)
 
 
-@app.command()
-def test(alias: str, *, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False) -> None:
+@app.command("test")
+def ask(alias: str, *, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False) -> None:
     """Ask an alias or a model one tiny question; exit 1 with the reason when nobody answers."""
     from supervisor.cli import shown
 
@@ -48,29 +50,3 @@ def test(alias: str, *, data_dir: DataDir = None, url: Url = None, as_json: AsJs
     else:
         shown.line_out(f"{alias}: {told['kind']}: {told['error']}")
     raise typer.Exit(0 if told["ok"] else FAILED)
-
-
-_TEST_S = 75.0
-
-
-def _chain(row: Any) -> str:
-    return " > ".join(row["chain"])
-
-
-def _until(row: Any) -> str:
-    from datetime import UTC, datetime
-
-    from supervisor.cli import shown
-
-    until = row["unhealthy_until_unix"]
-    return shown.local_time(datetime.fromtimestamp(until, UTC).isoformat() if until else None)
-
-
-_ALIASES = (("alias", lambda row: str(row["name"])), ("chain", _chain))
-_PROVIDERS = (
-    ("provider", lambda row: str(row["provider"])),
-    ("state", lambda row: str(row["status"])),
-    ("failures", lambda row: str(row["consecutive_failures"])),
-    ("last error", lambda row: str(row["last_error"] or "—")),
-    ("not asked until", _until),
-)

@@ -12,6 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.json_values import as_object
 from supervisor.gateway.answers import BadRequest, answer, body, failure, query
 from supervisor.gateway.contract import Deps
 from supervisor.llm import router_url, token_file
@@ -82,8 +83,7 @@ def _answered(told: httpx.Response) -> dict[str, Any]:
 
 
 def _refused(told: httpx.Response) -> dict[str, Any]:
-    detail = _decoded(told).get("detail")
-    known: dict[str, Any] = detail if isinstance(detail, dict) else {}
+    known = as_object(_decoded(told).get("detail")) or {}
     return {
         "ok": False,
         "status": told.status_code,

@@ -74,7 +74,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
-            key: Any = self.construct_object(key_node, deep=True)
+            key = cast("object", self.construct_object(key_node, deep=True))
             if not isinstance(key, Hashable):
                 continue  # PyYAML refuses it itself
             if key in seen:

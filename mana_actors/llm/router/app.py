@@ -24,6 +24,7 @@ from mana_actors.llm.router.answers import (
 )
 from mana_actors.llm.router.calls import CallFailed, Calls, Routing
 from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.health import ProviderHealth
 from mana_actors.llm.router.metrics import CONTENT_TYPE, Metrics
 from mana_actors.llm.router.registry import Registry, UnknownAlias
 from mana_actors.llm.router.reloading import Loaded
@@ -52,7 +53,6 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     settings: RouterSettings
     token: str
     router: Routing
-    registry: Callable[[], Registry]
     loaded: Callable[[], Loaded]
     calls: Calls
     metrics: Metrics
@@ -123,7 +123,7 @@ class _Api:
     async def aliases(self, request: Request) -> ASGIApp:
         """The chains, and what each name costs at most within the exposure asked for."""
         exposure, _ = self._limits(request)
-        registry, loaded = self._service.registry(), self._service.loaded()
+        registry, loaded = self._service.router.registry, self._service.loaded()
         return json_answer(
             {
                 "default": registry.default,
@@ -148,7 +148,7 @@ class _Api:
     async def health(self, request: Request) -> ASGIApp:
         """The health of every provider; the status code is 200 in any case."""
         providers = self._providers()
-        flags = [each["status"] == "healthy" for each in providers.values()]
+        flags = [each.status == "healthy" for each in providers.values()]
         status = "healthy" if all(flags) else "degraded" if any(flags) else "unhealthy"
         more = {"service": SERVICE, "version": self._service.settings.version}
         is_open = request.url.path == "/health"
@@ -169,7 +169,7 @@ class _Api:
         return exposure, _deadline_s(request.headers.get(DEADLINE_HEADER), settings.deadline_s)
 
     def _entry(self, target: Target, exposure: Exposure) -> JsonObject:
-        registry = self._service.registry()
+        registry = self._service.router.registry
         return {
             "name": target.name,
             "exposure": registry.exposure(target),
@@ -181,11 +181,11 @@ class _Api:
         return sorted(named | self._known_names())
 
     def _known_names(self) -> set[str]:
-        return set(label_names(self._service.registry()))
+        return set(label_names(self._service.router.registry))
 
-    def _providers(self) -> dict[str, JsonObject]:
+    def _providers(self) -> dict[str, ProviderHealth]:
         found = self._service.router.health().items()
-        return {name: _provider_health(health) for name, health in sorted(found)}
+        return dict(sorted(found))
 
 
 class Edge:
@@ -284,17 +284,6 @@ def _deadline_s(given: str | None, most: float) -> float:
 
 def _model(name: str) -> JsonObject:
     return {"id": name, "object": "model", "created": 0, "owned_by": name.partition("/")[0]}
-
-
-def _provider_health(health: Any) -> JsonObject:
-    """A provider as §6 shows it; 0 is no time."""
-    return {
-        "status": "healthy" if health.healthy else "unhealthy",
-        "consecutive_failures": health.consecutive_failures,
-        "last_error": health.last_error,
-        "last_check_unix": health.last_check or None,
-        "unhealthy_until_unix": health.unhealthy_until or None,
-    }
 
 
 def known_targets(registry: Registry) -> list[Target]:

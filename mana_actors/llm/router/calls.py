@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from math import ceil
-from typing import Any, Protocol
+from typing import Protocol
 
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject, as_object, as_text
 from mana_actors.llm.provider import AliasFacts, Exposure
 from mana_actors.llm.router.answers import Problem, problem_of
 from mana_actors.llm.router.contract import Answered, Streamed, Target
+from mana_actors.llm.router.health import ProviderHealth
 from mana_actors.llm.router.metrics import Metrics, token_count
 from mana_actors.llm.router.registry import Registry, UnknownAlias
 from mana_actors.llm.router.sse import shown_chunk
@@ -24,6 +25,11 @@ log = logging.getLogger("mana.llm")
 
 class Routing(Protocol):
     """What is asked of the router."""
+
+    @property
+    def registry(self) -> Registry:
+        """The one in force."""
+        ...
 
     async def complete(
         self, body: JsonObject, *, exposure: Exposure, deadline_s: float
@@ -39,9 +45,9 @@ class Routing(Protocol):
 
     async def models(self) -> list[Target]: ...
 
-    def health(self) -> Mapping[str, Any]: ...
+    def health(self) -> Mapping[str, ProviderHealth]: ...
 
-    def facts(self, model: str, exposure: Exposure) -> AliasFacts: ...
+    def facts(self, model: object, exposure: Exposure) -> AliasFacts: ...
 
 
 class CallFailed(Exception):
@@ -53,18 +59,17 @@ class CallFailed(Exception):
 
 
 class Calls:
-    """Makes calls; `registry` gives the one in force, `only_service` is where all names lead."""
+    """Makes calls; `only_service` is where all names lead."""
 
     def __init__(
         self,
         router: Routing,
-        registry: Callable[[], Registry],
         *,
         metrics: Metrics,
         tracing: Tracing,
         only_service: str | None = None,
     ) -> None:
-        self._router, self._registry = router, registry
+        self._router = router
         self._metrics, self._tracing, self._only = metrics, tracing, only_service
 
     async def complete(
@@ -148,11 +153,11 @@ class Calls:
 
     def _asked(self, body: JsonObject) -> str:
         """The name that was asked for: the default where there is none."""
-        return as_text(body.get("model")) or self._registry().default or ""
+        return as_text(body.get("model")) or self._router.registry.default or ""
 
     def _routed(self, body: JsonObject, asked: str) -> JsonObject:
         """The request under a name the registry knows; one service gets all direct names."""
-        if self._only is not None and self._registry().alias(asked) is None:
+        if self._only is not None and self._router.registry.alias(asked) is None:
             asked = f"{self._only}/{asked.removeprefix(f'{self._only}/')}"
         return body | {"model": asked}
 
@@ -176,12 +181,12 @@ class Calls:
         return {
             "x-mana-llm-resolved": target.name,
             "x-mana-llm-exposure": exposure,
-            "x-mana-llm-context": str(self._registry().model(target).context_tokens),
+            "x-mana-llm-context": str(self._router.registry.model(target).context_tokens),
         }
 
     def _cost_micros(self, target: Target, usage: object) -> int | None:
         """What the answer cost, rounded up; None where the provider did not count."""
-        model = self._registry().model(target)
+        model = self._router.registry.model(target)
         prompt = token_count(usage, "prompt_tokens")
         completion = token_count(usage, "completion_tokens")
         if not prompt and not completion:

@@ -42,7 +42,7 @@ class EventStream:
         pairs = (_HEADERS | dict(headers)).items()
         self._headers = [(name.lower().encode(), text.encode("latin-1")) for name, text in pairs]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send it all, unless the caller hangs up before the end."""
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         with suppress(CallerGone):
