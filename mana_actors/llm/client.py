@@ -14,7 +14,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
-from mana_actors.errors import ProviderBusy, ProviderRefused
+from mana_actors.errors import (
+    ProviderBusy,
+    ProviderError,
+    ProviderErrorKind,
+    ProviderRefused,
+)
 from mana_actors.llm.completions import RESOLVED_HEADER, failure, read_answer
 from mana_actors.llm.provider import AliasFacts, Exposure, provider_label
 
@@ -25,6 +30,13 @@ EXPOSURE_HEADER = "x-mana-llm-exposure"
 CONTEXT_HEADER = "x-mana-llm-context"
 COST_HEADER = "x-mana-llm-cost-micros"
 DEADLINE_HEADER = "x-mana-llm-deadline"
+MAY_HAVE_SPENT: tuple[ProviderErrorKind, ...] = (
+    "timeout",
+    "network",
+    "invalid_answer",
+    "truncated",
+)
+"""Failures after which a provider may count tokens that nobody told us of."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
 DEFAULT_DEADLINE_S = 120.0
 LONGEST_RETRY_AFTER_S = 86_400.0
@@ -36,6 +48,20 @@ FACTS_DEADLINE_S = 3.0
 def _leave_out_cli() -> None:
     """Keep httpx's command line out: it would load click, rich and pygments into every agent."""
     cast("dict[str, Any]", sys.modules).setdefault("httpx._main", None)  # httpx does without it
+
+
+class _Attempt(msgspec.Struct, frozen=True):
+    reason: str
+
+
+class _Detail(msgspec.Struct, frozen=True):
+    attempts: tuple[_Attempt, ...] = ()
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What of a router's refusal tells whether tokens were spent."""
+
+    detail: _Detail
 
 
 class _Name(msgspec.Struct, frozen=True):
@@ -150,7 +176,8 @@ class HttpProvider:
             body = await self._body(response, provider)
             if not response.is_success:
                 wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
-                raise failure(response.status_code, body, retry_after_s=wait_s, provider=provider)
+                error = failure(response.status_code, body, retry_after_s=wait_s, provider=provider)
+                raise told_of_attempts(error, body)
         answer = read_answer(body, resolved=resolved, asked_model=request.model, provider=provider)
         return with_headers(answer, response.headers)
 
@@ -184,6 +211,24 @@ class HttpProvider:
                 trust_env=not _is_loopback(self._endpoint),
             )
         return self._client
+
+
+def told_of_attempts(error: ProviderError, body: bytes) -> ProviderError:
+    """`error`, as the kind of the attempt that may have spent tokens where the router had several.
+
+    "No provider" would read as "nothing was spent", although one of them may have worked on it.
+    """
+    if error.kind != "no_healthy_provider":
+        return error
+    try:
+        reasons = {each.reason for each in msgspec.json.decode(body, type=_Told).detail.attempts}
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return error
+    for kind in MAY_HAVE_SPENT:
+        if kind in reasons:
+            wait_s = error.retry_after_s
+            return ProviderBusy(kind, error.status, wait_s, error.kind, error.provider)
+    return error
 
 
 def with_headers(answer: ModelAnswer, headers: Mapping[str, str]) -> ModelAnswer:

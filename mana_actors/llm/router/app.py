@@ -4,7 +4,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -165,7 +165,7 @@ class _Api:
         wanted = request.headers.get(EXPOSURE_HEADER)
         if wanted is not None and wanted not in ORDER:
             raise InvalidRequest(EXPOSURE_HEADER, "is not local, eu or any")
-        exposure = lower_of(cast("Exposure", wanted or settings.exposure), settings.exposure)
+        exposure = lower_of(wanted or settings.exposure, settings.exposure)
         return exposure, _deadline_s(request.headers.get(DEADLINE_HEADER), settings.deadline_s)
 
     def _entry(self, target: Target, exposure: Exposure) -> JsonObject:

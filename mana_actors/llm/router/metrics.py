@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.metrics import MetricWrapperBase
 
-from mana_actors.json_values import JsonObject, as_object
+from mana_actors.json_values import as_object
+from mana_actors.llm.completions import MOST_TOKENS
 from mana_actors.llm.router.contract import Target
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -21,6 +21,7 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._known: frozenset[str] = frozenset()
+        self._shown: frozenset[str] = frozenset()
         self._resolved = self._counter(
             "alias_resolved", "Alias requests by the entry that served.", ("alias", "target")
         )
@@ -56,11 +57,11 @@ class Metrics:
         """The aliases and entries of the registry in force, and the configured providers."""
         self._known = frozenset(names)
         wanted = frozenset(providers)
-        shown = {sample.labels["provider"] for sample in _samples(self._healthy)}
-        for name in wanted - shown:
+        for name in wanted - self._shown:
             self._healthy.labels(name).set(1)
-        for name in shown - wanted:
+        for name in self._shown - wanted:
             self._healthy.remove(name)
+        self._shown = wanted
 
     # --- what the router observes -----------------------------------------------------------------
 
@@ -74,8 +75,9 @@ class Metrics:
         self._fallback.labels(self._label(from_target.name), to, reason).inc()
 
     def provider_healthy(self, provider: str, healthy: bool) -> None:
-        """A provider's health changed."""
-        self._healthy.labels(provider).set(1 if healthy else 0)
+        """A provider's health changed; before `know` has named it, it is not shown."""
+        if provider in self._shown:
+            self._healthy.labels(provider).set(1 if healthy else 0)
 
     # --- what the API counts ----------------------------------------------------------------------
 
@@ -134,14 +136,6 @@ class Metrics:
 def token_count(usage: object, field: str) -> int:
     """A count of a provider's `usage`, 0 where it is silent or talks nonsense."""
     value = (as_object(usage) or {}).get(field)
-    is_count = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_count and 0 <= value <= 2**40 else 0
-
-
-def usage_of(body: JsonObject) -> object:
-    """The `usage` of an answer or of a chunk."""
-    return body.get("usage")
-
-
-def _samples(metric: MetricWrapperBase) -> list[object]:
-    return [sample for family in metric.collect() for sample in family.samples]
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return value if 0 <= value <= MOST_TOKENS else 0

@@ -6,7 +6,7 @@ The SDK is loaded only where an endpoint is configured; elsewhere a span costs n
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from mana_actors.llm.router.contract import Target
@@ -34,19 +34,13 @@ class CallSpan(Protocol):
 class Tracing(Protocol):
     """Where spans come from."""
 
-    def call(self, operation: str, model: str) -> _Context:
+    def call(self, operation: str, model: str) -> AbstractContextManager[CallSpan]:
         """A span around one call, ended with the block."""
         ...
 
     def close(self) -> None:
         """Send what is left."""
         ...
-
-
-class _Context(Protocol):
-    def __enter__(self) -> CallSpan: ...
-
-    def __exit__(self, kind: object, error: object, trace: object, /) -> bool | None: ...
 
 
 class _NoSpan:
@@ -56,19 +50,13 @@ class _NoSpan:
     def failed(self, error_type: str) -> None:
         """Nobody looks."""
 
-    def __enter__(self) -> CallSpan:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object, /) -> None:
-        return None
-
 
 class NoTracing:
     """Traces nothing."""
 
-    _span = _NoSpan()
+    _span: AbstractContextManager[CallSpan] = nullcontext(_NoSpan())
 
-    def call(self, operation: str, model: str) -> _Context:  # noqa: ARG002 - one for all
+    def call(self, operation: str, model: str) -> AbstractContextManager[CallSpan]:  # noqa: ARG002 - one for all
         """A span that is none."""
         return self._span
 
