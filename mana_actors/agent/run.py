@@ -342,7 +342,10 @@ class Runner:
         await retried(
             lambda: self._store.wait(job.run_id, job.attempt, look_at, what, reason, failed=failed)
         )
-        return self._report(order, "waiting", due_at=job.run.due_at, reason=reason, tally=tally)
+        # The supervisor may have looked before this report came, and put the mission off by 30 s.
+        return self._report(
+            order, "waiting", due_at=job.run.due_at, look_at=look_at, reason=reason, tally=tally
+        )
 
     async def _out_of_budget(
         self, order: Order, job: Job, tally: Tally, exc: BudgetExhausted
