@@ -33,7 +33,7 @@ class ChunkReader:
         """The chunks that were waiting for the end; raises ProviderBusy if it came too early."""
         rest = self.feed(b"\n") if self._rest else []
         if not (self.is_done or self._finished):
-            raise ProviderBusy("network", 200, None, "cut_stream", self._provider)
+            raise ProviderBusy("invalid_answer", 200, None, "cut_stream", self._provider)
         return rest
 
     def _chunk(self, line: bytes) -> JsonObject | None:

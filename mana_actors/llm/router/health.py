@@ -135,8 +135,9 @@ class Health:
     def succeeded(self, target: Target, now: float) -> None:
         """A call was answered: provider and model are well."""
         was_well = self._is_well(target.provider)
-        self._calls.setdefault(target.provider, _Circuit()).succeed(now)
-        for circuit in self._around(target):
+        self._models.pop(target, None)
+        self._calls.setdefault(target.provider, _Circuit())
+        for circuit in self._of(target.provider):
             circuit.succeed(now)
         self._announce(target.provider, was_well=was_well)
 
@@ -223,8 +224,7 @@ class Health:
     def _shown(self, provider: str) -> ProviderHealth:
         found = _shown(self._of(provider))
         models = {t.model: _shown([c]) for t, c in self._models.items() if t.provider == provider}
-        troubled = {name: shown for name, shown in models.items() if shown.consecutive_failures}
-        return ProviderHealth(**msgspec.structs.asdict(found), models=troubled)
+        return ProviderHealth(**msgspec.structs.asdict(found), models=models)
 
 
 def _shown(circuits: list[_Circuit]) -> ModelHealth:
