@@ -59,9 +59,7 @@ def sample(router: RunningRouter, name: str) -> list[str]:
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/aliases", "/v1/health", "/metrics", "/x"])
 @pytest.mark.parametrize("token", ["", "Bearer", "Bearer wrong", "router-token-for-tests"])
-def test_nothing_but_health_is_told_without_the_token(
-    router: RunningRouter, path: str, token: str
-):
+def test_nothing_but_health_is_told_without_the_token(router: RunningRouter, path: str, token: str):
     answer = router.http("GET", path, headers={"authorization": token})
     assert answer.status_code == 401
     assert answer.json()["detail"]["kind"] == "auth"
@@ -322,7 +320,8 @@ def test_metrics_are_filled_with_names_of_the_alias_file_only(
         'to_model="far/vendor/large"} 1.0' in text
     )
     assert (
-        'mana_llm_alias_resolved_total{alias="mana/fast-text",target="far/vendor/large"} 1.0' in text
+        'mana_llm_alias_resolved_total{alias="mana/fast-text",target="far/vendor/large"} 1.0'
+        in text
     )
     assert 'mana_llm_provider_healthy{provider="near"} 1.0' in text
     assert (
