@@ -115,7 +115,9 @@ async def serve(listening: socket.socket, token: str, *, latency_s: float = 0.0)
 
 def bound_socket(host: str, port: int) -> socket.socket:
     """A TCP socket bound to `host` and `port` (0 = any free one), not inherited by children."""
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named as TCP, or asyncio leaves Nagle's algorithm on, and each answer waits for 40 ms.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
