@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, cast
 
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject
@@ -49,7 +49,7 @@ class ScriptedUpstream:
         is_script = isinstance(answer, dict)
         if not is_script:
             await self._given(answer, model, deadline_s)
-        script: JsonObject = answer if is_script else {"chunks": 1}
+        script = cast("JsonObject", answer if is_script else {"chunks": 1})
         for place in range(script["chunks"]):
             yield {"chunk": f"{self.name}:{place}"}
         if "error" in script:

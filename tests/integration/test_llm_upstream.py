@@ -22,7 +22,7 @@ from tests.fake_provider import Entry, FakeProvider
 SECRET = "geheimer Auftrag"
 BODY: JsonObject = {"model": "mana/x", "messages": [{"role": "user", "content": SECRET}]}
 NOW = datetime(2026, 4, 15, 12, 0, 0, tzinfo=UTC)
-STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+STOP: JsonObject = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
 def text(content: str) -> JsonObject:
@@ -177,7 +177,7 @@ async def test_deltas_of_tool_calls_arrive_whole_and_with_their_place(
     first = {"index": 1, "id": "c", "function": {"name": "create_task", "arguments": ""}}
     later = {"index": 1, "function": {"arguments": '{"ti'}}
     deltas = [{"choices": [{"delta": {"tool_calls": [each]}}]} for each in (first, later)]
-    usage = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    usage: JsonObject = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
     fake.script = [{"stream": [*deltas, STOP, usage]}]
     assert await chunks(upstream) == [*deltas, STOP, usage]
     sent = fake.requests[0].body
@@ -257,7 +257,7 @@ def second() -> Iterator[FakeProvider]:
 async def router(fake: FakeProvider, second: FakeProvider, tmp_path: Path) -> AsyncIterator[Router]:
     registry = read_registry(
         "aliases: {mana/x: {chain: [one/a, two/b]}}\n"
-        f"providers: {{one: {{url: '{fake.url}/v1', exposure: local}},"
+        f"providers: {{one: {{url: '{fake.url}/v1', exposure: local, deadline_s: 1}},"
         f" two: {{url: '{second.url}/v1', exposure: any}}}}"
     )
     found = Router(registry, upstreams_of(registry, tmp_path))
@@ -286,7 +286,7 @@ async def test_each_bad_provider_costs_one_call_and_the_next_one_serves(
     fake: FakeProvider, second: FakeProvider, router: Router, entry: Entry
 ):
     fake.script = [entry]
-    answer = await router.complete(BODY, exposure="any", deadline_s=1 if "hang" in entry else 10)
+    answer = await router.complete(BODY, exposure="any", deadline_s=20)
     assert answer.target.name == "two/b"
     assert (len(fake.requests), len(second.requests)) == (1, 1)
 
@@ -304,10 +304,20 @@ async def test_each_bad_stream_costs_one_call_and_the_next_one_serves(
     fake: FakeProvider, second: FakeProvider, router: Router, entry: Entry
 ):
     fake.script, second.script = [entry], [{"stream": [text("b"), STOP]}]
-    deadline_s = 1 if "hang" in entry else 10
-    found = await router.stream(BODY, exposure="any", deadline_s=deadline_s)
+    found = await router.stream(BODY, exposure="any", deadline_s=20)
     assert [chunk async for chunk in found.chunks] == [text("b"), STOP]
     assert (len(fake.requests), len(second.requests)) == (1, 1)
+
+
+async def test_a_role_alone_commits_nobody(
+    fake: FakeProvider, second: FakeProvider, router: Router
+):
+    role: JsonObject = {"choices": [{"delta": {"role": "assistant", "content": ""}}]}
+    fake.script = [{"stream": [role, {"error": {"message": "nein"}}]}]
+    second.script = [{"stream": [role, text("b"), STOP]}]
+    found = await router.stream(BODY, exposure="any", deadline_s=20)
+    assert [chunk async for chunk in found.chunks] == [role, text("b"), STOP]
+    assert found.target.name == "two/b"
 
 
 async def test_half_a_stream_is_passed_on_and_not_spliced(

@@ -349,10 +349,9 @@ async def test_a_capable_entry_that_is_down_makes_it_an_outage():
 
 async def test_a_hanging_entry_leaves_time_for_the_next():
     world = World(home=["hang"])
-    assert await world.ask(deadline_s=0.4) == "eu/b"
-    given = world.upstreams["home"].deadlines[0]
-    assert 0.15 < given <= 0.2
-    assert world.upstreams["eu"].deadlines[0] <= 0.11
+    assert await world.ask(deadline_s=2) == "eu/b"
+    assert world.upstreams["home"].deadlines[0] <= 1
+    assert world.upstreams["eu"].deadlines[0] <= 0.5
 
 
 async def test_the_last_that_could_serve_gets_all_the_time():
@@ -384,7 +383,7 @@ async def test_waiting_for_a_turn_counts_and_is_no_trouble():
     world = World(registry_of(entries=providers(max_concurrent=1)), home=["wait"])
     first = asyncio.create_task(world.ask())
     await until(lambda: world.calls)
-    assert await world.ask(deadline_s=0.1) == "eu/b"
+    assert await world.ask(deadline_s=1) == "eu/b"
     assert world.seen.fallbacks == [("home/a", "eu/b", "busy")]
     assert world.router.health()["home"].consecutive_failures == 0
     world.upstreams["home"].go_on.set()
@@ -429,9 +428,19 @@ async def test_an_empty_stream_is_an_answer():
 async def test_a_stream_that_does_not_begin_is_passed_by():
     world = World(home=["hang"])
     sent: JsonObject = {"model": "mana/x", "messages": HELLO}
-    found = await world.router.stream(sent, exposure="any", deadline_s=0.2)
+    found = await world.router.stream(sent, exposure="any", deadline_s=1)
     assert found.attempts == (Attempt(LOCAL, "timeout"),)
     await found.chunks.aclose()
+
+
+async def test_a_stream_keeps_its_turn_until_it_ends():
+    world = World(registry_of(entries=providers(max_concurrent=1)), home=[{"chunks": 3}, "ok"])
+    sent: JsonObject = {"model": "mana/x", "messages": HELLO}
+    found = await world.router.stream(sent, exposure="any", deadline_s=5)
+    assert await anext(found.chunks) == {"chunk": "home:0"}
+    assert await world.ask(deadline_s=1) == "eu/b"
+    assert len([chunk async for chunk in found.chunks]) == 2
+    assert await world.ask() == "home/a"
 
 
 @pytest.mark.parametrize("read", [0, 1, 3])
@@ -524,7 +533,9 @@ async def test_a_reload_lets_calls_that_run_end_and_then_closes():
     rest = {name: world.upstreams[name] for name in ("eu", "far")}
     entries = {name: entry for name, entry in providers().items() if name != "home"}
     world.router.replace(registry_of(EU, FAR, entries=entries), rest)
-    assert await world.ask() == "eu/b"
+    for _ in range(20):  # turns of the loop in which it could be closed too early
+        assert await world.ask() == "eu/b"
+        await asyncio.sleep(0)
     assert not old.closed
     old.go_on.set()
     assert await asked == "home/a"
@@ -538,7 +549,7 @@ async def test_turns_taken_before_a_reload_still_count_after_it():
     asked = asyncio.create_task(world.ask())
     await until(lambda: world.calls)
     world.router.replace(registry_of(entries=entries), dict(world.upstreams))
-    assert await world.ask(deadline_s=0.1) == "eu/b"
+    assert await world.ask(deadline_s=1) == "eu/b"
     world.upstreams["home"].go_on.set()
     assert await asked == "home/a"
 

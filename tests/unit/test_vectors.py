@@ -9,14 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.vectors import reference
+from tests.vectors import reference, reference_llm
 from tests.vectors.__main__ import load, main, run
+from tests.vectors.llm import view_llm
 from tests.vectors.overrides import OVERRIDES
 from tests.vectors.suites import SUITES
 from tests.vectors.verdict import Case, Outcome
 
 FOLDER = Path(__file__).parents[1] / "vectors"
-PURE = ("lww", "due", "actor", "cadence", "iteration", "policy")
+PURE = ("lww", "due", "actor", "cadence", "iteration", "policy", "llm_alias")
 NONE: frozenset[str] = frozenset()
 
 
@@ -78,6 +79,21 @@ def policy(**fields: Any) -> dict[str, Any]:
     return {"fn": "filter", "tools": TOOLS, "agent": {"id": "a", "policy": fields}}
 
 
+FALLBACK = "aliases:\n  mana/x: {chain: [a/m, b/n]}\n  mana/y: {chain: [a/o]}\ndefault: mana/x\n"
+
+
+def route(*answers: str, asks: int = 1, second: str = "mana/x", **about: Any) -> dict[str, Any]:
+    request = {"model": "mana/x", **about}
+    return {
+        "fn": "route",
+        "yaml": FALLBACK,
+        "providers": {"a": {"answers": list(answers) or ["ok"], "tools": False}, "b": {}},
+        "threshold": 2,
+        "backoff": 60.0,
+        "steps": [{"request": request}] * asks + [{"request": {"model": second}}],
+    }
+
+
 # One input per override, mostly the odd behaviour that the original's authors noted.
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("lww", "instants"): lww(
@@ -136,6 +152,19 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("cadence", "cadence-range"): cadence(kind="daily", atHour=24, atMinute=0),
     ("cadence", "gap-shift"): cadence(kind="daily", atHour=2, atMinute=30),
     ("policy", "policy-malformed"): policy(),
+    ("llm_alias", "whole-file"): {
+        "fn": "registry",
+        "yaml": "aliases: {mana/x: {chain: [a/b]}, mana/y: {chain: [mana/x]}}",
+    },
+    ("llm_alias", "default-alias"): route(model=""),
+    ("llm_alias", "next-capable"): route(tools=True),
+    ("llm_alias", "next-key"): route("auth"),
+    ("llm_alias", "next-model"): route("http_404", second="a/o"),
+    ("llm_alias", "typed-429"): route("http_429"),
+    ("llm_alias", "passing"): route("builtin_timeout"),
+    ("llm_alias", "short-wait"): route("rate_limit", asks=2, second="mana/y"),
+    ("llm_alias", "half-answer"): route("truncated"),
+    ("llm_alias", "own-health"): route("http_503", "http_503", "ok", asks=2, second="mana/y"),
     ("policy", "policy-unknown"): policy(tools={"create_task": "bogus"}, defaultForAi="propose"),
     ("iteration", "same-iteration"): APPEND | {"existing": [ITERATION | {"userFeedback": "gut"}]},
     ("iteration", "bounded-history"): APPEND
@@ -158,6 +187,12 @@ def test_the_reference_without_rules_is_the_original(
 ):
     for case in load(FOLDER / f"{suite}.json"):
         assert comparable(answer(case["input"], NONE)) == comparable(case["expected"]), case["name"]
+
+
+def test_the_reference_without_rules_is_the_original_gateway():
+    for case in load(FOLDER / "llm_alias.json"):
+        answer, expected = reference_llm.llm(case["input"], NONE), case["expected"]
+        assert view_llm(answer, case) == view_llm(expected, case), case["name"]
 
 
 def comparable(expected: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.vectors import reference
 from tests.vectors.reference import DUE_RULES, FOLD_RULES, Rules
+from tests.vectors.reference_llm import LLM_RULES, llm
 from tests.vectors.reference_tick import TICK_RULES, tick
 from tests.vectors.verdict import Override
 
@@ -230,6 +231,21 @@ TICK = (
     *_switched(tick, TICK_RULES, TICK_TEXTS),
 )
 
+# --- llm_alias ----------------------------------------------------------------------------------
+
+LLM_TEXTS = {
+    "whole-file": "llm-gateway §2 [D]: repeated keys and aliases inside a chain are refused",
+    "default-alias": "llm-gateway §2 [D]: a request without a model means the default alias",
+    "next-capable": "llm-gateway §4 [D], issue 3: a capability miss tries the next entry",
+    "next-key": "llm-gateway §4 [D]: a refused key is that provider's trouble, the next one serves",
+    "next-model": "llm-gateway §4 [D]: a missing model (404) falls back, and is its own trouble",
+    "typed-429": "llm-gateway §4 [D]: a 429 is a rate limit, falls back and counts",
+    "passing": "tick §10.1: any timeout, 408, 409 and 425 pass, so the next entry is tried",
+    "short-wait": "llm-gateway §4: a rate limit backs off for 15 s, or as long as it says",
+    "half-answer": "llm-gateway §4 [D]: a truncated answer is no outage",
+    "own-health": "llm-gateway §3 [D], issue 3: health per model, one slow model blocks no other",
+}
+
 OVERRIDES: dict[str, tuple[Override, ...]] = {
     "lww": _switched(reference.lww, FOLD_RULES, FOLD_TEXTS),
     "due": _switched(reference.due, DUE_RULES, DUE_TEXTS),
@@ -238,4 +254,5 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
     "iteration": ITERATION,
     "policy": POLICY,
     "tick": TICK,
+    "llm_alias": _switched(llm, LLM_RULES, LLM_TEXTS),
 }

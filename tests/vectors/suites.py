@@ -25,6 +25,7 @@ from state.merge import Change, Snapshot, decode_record, encode_record, fold, hi
 from state.policy import may_invoke, offered, parse_policy, resolve
 from state.records import InputRef, Mission, is_due, mission_from_record
 from state.stamps import datetime_of, format_instant, instant_of, parse_instant
+from tests.vectors.llm import give_llm, view_llm
 from tests.vectors.overrides import OVERRIDES
 from tests.vectors.verdict import Case, Outcome, View, as_is, judge
 
@@ -318,4 +319,5 @@ SUITES: dict[str, Callable[[Case], Outcome]] = {
     "iteration": _suite("iteration", give_iteration),
     "policy": _suite("policy", give_policy),
     "tick": _tick,
+    "llm_alias": _suite("llm_alias", give_llm, view_llm),
 }

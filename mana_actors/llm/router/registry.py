@@ -35,8 +35,8 @@ class UnknownAlias(TerminalError):
 class ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A provider: `/chat/completions` is appended to `url`, `exposure` is how far prompts go.
 
-    `key_file` lies in the folder of secrets. `deadline_s` bounds one call; `probe_path`, appended
-    to `url`, is its cheapest question, or None where it has none.
+    `key_file` lies in the folder of secrets. `deadline_s` bounds the wait for an answer, or for a
+    stream to begin; `probe_path`, appended to `url`, is its cheapest question; None = it has none.
     """
 
     name: str

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
-from mana_actors.json_values import JsonObject
+from mana_actors.json_values import JsonObject, as_object, objects_in
 from mana_actors.llm.provider import AliasFacts, Exposure
 from mana_actors.llm.router.attempts import NobodyObserves, Observer, Trail
 from mana_actors.llm.router.contract import Answered, Attempt, Streamed, Target, Upstream
@@ -135,7 +135,7 @@ class Router:
         return Answered(found.target, found.exposure, found.answer, found.attempts)
 
     async def stream(self, body: JsonObject, *, exposure: Exposure, deadline_s: float) -> Streamed:
-        """A stream whose first chunk is there; what fails later is passed on, never spliced.
+        """A stream that has begun to say something; what fails later is passed on, never spliced.
 
         The caller closes `chunks`, which gives the turn at the provider back.
         """
@@ -364,7 +364,7 @@ async def _opened(call: _Call, body: JsonObject) -> AsyncGenerator[JsonObject]:
     chunks = call.upstream.stream(body, call.model, deadline_s=call.times.left_s)
     try:
         async with asyncio.timeout(call.times.share_s):
-            first = await anext(chunks, None)
+            first = await _beginning(chunks)
     except TimeoutError:
         await chunks.aclose()
         raise ProviderBusy("timeout") from None
@@ -376,15 +376,35 @@ async def _opened(call: _Call, body: JsonObject) -> AsyncGenerator[JsonObject]:
     return opened
 
 
+async def _beginning(chunks: AsyncGenerator[JsonObject]) -> list[JsonObject]:
+    """The chunks up to the first that says something; a role alone commits nobody."""
+    found: list[JsonObject] = []
+    async for chunk in chunks:
+        found.append(chunk)
+        if not _is_prelude(chunk):
+            break
+    return found
+
+
+def _is_prelude(chunk: JsonObject) -> bool:
+    choices = objects_in(chunk.get("choices"))
+    return bool(choices) and all(_says_nothing(choice) for choice in choices)
+
+
+def _says_nothing(choice: JsonObject) -> bool:
+    delta = as_object(choice.get("delta")) or {}
+    return not choice.get("finish_reason") and not any(delta[key] for key in delta if key != "role")
+
+
 async def _continued(
-    first: JsonObject | None,
+    first: list[JsonObject],
     chunks: AsyncGenerator[JsonObject],
     held: contextlib.AsyncExitStack,
 ) -> AsyncGenerator[JsonObject]:
     async with held, contextlib.aclosing(chunks):
         yield {}  # for `_opened`
-        if first is not None:
-            yield first
+        for chunk in first:
+            yield chunk
         async for chunk in chunks:
             yield chunk
 
