@@ -114,9 +114,8 @@ def test_errors_have_the_types_of_the_client(
     fake: FakeProvider, client: openai.OpenAI, *, stream: bool
 ):
     def ask(**more: Any) -> None:
-        client.chat.completions.create(
-            **({"model": "mana/fast-text", "messages": HELLO, "stream": stream} | more)
-        )
+        asked: Any = {"model": "mana/fast-text", "messages": HELLO, "stream": stream} | more
+        client.chat.completions.create(**asked)
 
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         ask(temperature=9)
