@@ -286,6 +286,12 @@ async def test_nobody_within_the_exposure_is_a_final_refusal(model: str):
     assert world.calls == []
 
 
+async def test_a_missing_key_beyond_the_exposure_is_no_outage_that_passes():
+    world = World(registry_of(FAR))
+    world.upstreams["far"].is_configured = False
+    assert (await world.fail(exposure="local")).kind == "exposure"
+
+
 async def test_a_provider_nobody_described_is_as_far_as_can_be():
     world = World(registry_of(entries={}))
     assert (await world.fail(exposure="eu")).kind == "exposure"
@@ -388,6 +394,17 @@ async def test_waiting_for_a_turn_counts_and_is_no_trouble():
     assert world.router.health()["home"].consecutive_failures == 0
     world.upstreams["home"].go_on.set()
     assert await first == "home/a"
+
+
+async def test_who_got_little_time_because_others_were_before_it_is_not_slow():
+    entries = providers(max_concurrent=1, deadline_s=1.0)
+    world = World(registry_of(entries=entries), home=["wait", "hang"])
+    first = asyncio.create_task(world.ask(deadline_s=60))
+    await until(lambda: world.calls)
+    asyncio.get_running_loop().call_later(0.7, world.upstreams["home"].go_on.set)
+    assert await world.ask(deadline_s=60) == "eu/b"
+    assert await first == "home/a"
+    assert world.router.health()["home"].consecutive_failures == 0
 
 
 # --- streams ------------------------------------------------------------------------------------
