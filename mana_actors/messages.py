@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from state.consent import Exposure
+
 
 class AgentSettings(msgspec.Struct, frozen=True):
     """What an agent's process needs to work; secrets are paths only."""
@@ -38,6 +40,7 @@ class AgentSettings(msgspec.Struct, frozen=True):
     tools: bytes = b"[]"  # what that file declares, as JSON
     tool_deadline_s: float = 20.0
     tool_memory_mb: int = 512
+    exposure: Exposure = "any"
 
 
 class Bind(msgspec.Struct, frozen=True, tag="bind"):

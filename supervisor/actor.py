@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from mana_actors.agent.actor import AgentActor
+from mana_actors.logs import configure_logging
 from mana_actors.messages import AgentSettings, decode_report
 from mana_actors.remote import RayProcesses
 from state.store.connect import Access, Database
 from state.store.janitor import JanitorStore
-from supervisor.logs import configure_logging
 from supervisor.settings import Settings
 from supervisor.supervision import Supervision
 

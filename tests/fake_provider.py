@@ -106,6 +106,8 @@ class FakeProvider:
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Serve one request; False when the connection is to be closed."""
         request = await _read_request(reader)
+        if request.path.endswith("/aliases"):  # asked of routers for their prices; we are none
+            return await self._play({"status": 404}, writer)
         entry = self._record(request)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)

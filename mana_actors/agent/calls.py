@@ -83,7 +83,7 @@ class ModelCalls:
     async def ask(self, job: Job, tally: Tally, request: ModelRequest, number: int) -> ModelAnswer:
         """One model call: hold, ask, settle; a journalled answer to the same request is free."""
         digest = request_hash(request)
-        facts = await self._provider.facts(request.model)
+        facts = await self._provider.facts(request.model, job.exposure)
         hold = self._bound(request, facts)
         deadline_ms = int(self._settings.call_deadline_s * 1000) + 30_000
         start = await retried(
@@ -100,7 +100,7 @@ class ModelCalls:
         self._crash("after_hold")
         tally.model_calls += 1
         call = _Call(start.call_id, job.attempt, digest, hold)
-        answer = await self._answered(tally, call, number, request)
+        answer = await self._answered(job, tally, call, number, request)
         self._crash("after_answer")
         tokens = _spent_tokens(answer)
         charged = await self._settle(
@@ -139,12 +139,14 @@ class ModelCalls:
         return BudgetExhausted(self._agent_id, asked, left)
 
     async def _answered(
-        self, tally: Tally, call: _Call, number: int, request: ModelRequest
+        self, job: Job, tally: Tally, call: _Call, number: int, request: ModelRequest
     ) -> ModelAnswer:
         began = asyncio.get_running_loop().time()
         try:
             self._crash("before_model_call")
-            return await self._provider.complete(request, deadline_s=self._settings.call_deadline_s)
+            return await self._provider.complete(
+                request, deadline_s=self._settings.call_deadline_s, exposure=job.exposure
+            )
         except asyncio.CancelledError:  # stopped: what the provider did of it, nobody hears
             charged = await self._settle(tally, call, None, None, None)
             tally.receipt.failed(number, call.attempt, "unknown", charged)

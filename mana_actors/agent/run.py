@@ -41,6 +41,7 @@ from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
 from state.browser_runs import browser_since
 from state.budgets import refusal_reason
+from state.consent import exposure_allowed
 from state.errors import StateError
 from state.iterations import (
     PlannedStep,
@@ -232,6 +233,9 @@ class Runner:
             agent=agent,
             view=view,
             is_known=is_known,
+            exposure=exposure_allowed(
+                msgspec.json.decode(view.record, type=dict[str, Any]), self._settings.exposure
+            ),
         )
 
     def _agent(self, view: AgentView | None) -> tuple[Agent, bool]:
@@ -328,7 +332,7 @@ class Runner:
         if blocked is not None:
             raise FinalFailure(blocked.name, blocked.reason)
         kit = kit_of(job, inputs, self._store, self._settings, tally.saw)
-        facts = await self._provider.facts(self._settings.model)
+        facts = await self._provider.facts(self._settings.model, job.exposure)
         outcome, counts = await make_plan(
             self._plan_input(job, inputs, kit, facts.context_tokens),
             lambda request, n: self._calls.ask(job, tally, request, n),
@@ -446,7 +450,10 @@ class Runner:
                 note=plan_note(tally),
             )
         )
-        return self._report(order, "waiting", due_at=job.run.due_at, reason=reason, tally=tally)
+        # The supervisor may have looked before this report came, and put the mission off by 30 s.
+        return self._report(
+            order, "waiting", due_at=job.run.due_at, look_at=look_at, reason=reason, tally=tally
+        )
 
     async def _out_of_budget(self, order: Order, job: Job, tally: Tally) -> Report:
         """Nothing was planned yet: come again when room returns or a cap changes, and say so."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli import control, limits, watching
+from supervisor.cli import control, limits, llm, watching
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -25,6 +25,7 @@ app.add_typer(watching.missions_app, name="missions")
 app.add_typer(limits.app, name="limits")
 app.add_typer(snapshots_app, name="snapshots")
 app.add_typer(users_app, name="users")
+app.add_typer(llm.app, name="llm")
 
 
 @app.command()

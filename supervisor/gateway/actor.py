@@ -7,6 +7,7 @@ import logging
 import threading
 from pathlib import Path
 
+from mana_actors.logs import configure_logging
 from mana_actors.remote import SupervisorHandle
 from state.store.connect import Access, Database
 from state.store.control import ControlStore
@@ -14,7 +15,6 @@ from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.serving import serve
-from supervisor.logs import configure_logging
 from supervisor.metrics import Metrics
 from supervisor.service_key import read_service_key
 from supervisor.settings import Settings

@@ -13,7 +13,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from state.errors import TransientError
-from supervisor.gateway import agent_page, api, control, dashboard, limits, ticks
+from supervisor.gateway import agent_page, api, control, dashboard, limits, models, ticks
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer, failure, query
 from supervisor.gateway.asking import SupervisorSilent, asked, facts
 from supervisor.gateway.auth import Sessions, is_service
@@ -37,6 +37,8 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/internal/runs", api.get_runs),
     ("GET", "/internal/decisions", api.get_decisions),
     ("GET", "/internal/problems", api.get_problems),
+    ("GET", "/internal/llm", models.get_llm),
+    ("POST", "/internal/llm/test", models.post_llm_test),
     ("POST", "/internal/missions/{user}/{mission}/run", api.post_run),
     ("POST", "/internal/missions/{user}/{mission}/pause", control.post_mission),
     ("POST", "/internal/missions/{user}/{mission}/resume", control.post_mission),
@@ -64,7 +66,8 @@ def create_app(deps: Deps) -> ASGIApp:
         snapshots = [deps.metrics.snapshot()]
         with suppress(SupervisorSilent):  # ours are better than none
             snapshots.append(await asked(deps.supervisor.metrics()))
-        return Response(render(snapshots), media_type=CONTENT_TYPE, headers=NO_STORE)
+        text = render(snapshots) + await models.router_metrics(deps)
+        return Response(text, media_type=CONTENT_TYPE, headers=NO_STORE)
 
     async def post_login(request: Request) -> Response:
         return await api.post_login(request, sessions)

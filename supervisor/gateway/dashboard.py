@@ -25,6 +25,7 @@ from supervisor.gateway.auth import SESSION_S, Sessions
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.control import Missing, cancel_run, run_id_of, switch, verb_of
 from supervisor.gateway.health import health
+from supervisor.llm import model_in_words
 
 ROWS = 50
 HEADERS = {
@@ -144,7 +145,7 @@ async def _fleet(deps: Deps) -> dict[str, Any]:
     return {
         "health": judged,
         "awake": None if found.supervisor is None else len(found.supervisor.get("awake", ())),
-        "model": deps.settings.llm_model if deps.settings.llm_url else "rehearsal (built in)",
+        "model": model_in_words(deps.settings),
         "now": datetime.now(UTC),
         **lists,
     }

@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.vectors import reference, reference_prompt
 from tests.vectors.reference import DUE_RULES, FOLD_RULES, Rules
-from tests.vectors.reference_loop import LOOP_RULES, planner_loop
 from tests.vectors.reference_llm import LLM_RULES, llm
+from tests.vectors.reference_loop import LOOP_RULES, planner_loop
 from tests.vectors.reference_tick import TICK_RULES, tick
 from tests.vectors.verdict import Override
 
