@@ -107,7 +107,9 @@ class FakeProvider:
         """Serve one request; False when the connection is to be closed."""
         request = await _read_request(reader)
         if request.path.endswith("/aliases"):  # asked of routers for their prices; we are none
-            return await self._play({"status": 404}, writer)
+            return await FakeProvider._play(
+                self, {"status": 404}, writer
+            )  # at once, whatever plays
         entry = self._record(request)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
