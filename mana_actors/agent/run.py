@@ -12,27 +12,25 @@ import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
 
 import msgspec
 
-from mana_actors.agent import closing
-from mana_actors.agent.backoff import backoff_s
-from mana_actors.agent.calls import ModelCalls, Tally, plan_note
-from mana_actors.agent.closing import Closing, Run, Withdrawal, now_text
+from mana_actors.agent.calls import ModelCalls, Tally
+from mana_actors.agent.closing import Run, now_text
+from mana_actors.agent.ending import Ending
 from mana_actors.agent.gate import Standing, verdict
 from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
 from mana_actors.agent.job import FinalFailure, Job, Pinned
 from mana_actors.agent.kit import Kit, kit_of
 from mana_actors.agent.lease import LeaseKeeper
 from mana_actors.agent.mending import Mender
-from mana_actors.agent.persisting import retried, retried_close
+from mana_actors.agent.persisting import retried
 from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.guardrails import after_plan, before_plan
-from mana_actors.agent.planner.loop import PlanOutcome
 from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput
 from mana_actors.agent.planner.reminders import Allowance
 from mana_actors.agent.planning import make_plan
+from mana_actors.agent.reporting import Reporter
 from mana_actors.agent.stopping import Stops
 from mana_actors.agent.wanted import why_unwanted
 from mana_actors.crash import CrashPoint
@@ -40,22 +38,13 @@ from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
 from state.browser_runs import browser_since
-from state.budgets import refusal_reason
 from state.consent import exposure_allowed
 from state.errors import StateError
-from state.iterations import (
-    PlannedStep,
-    failed_iteration,
-    iteration_from_plan,
-    iteration_id,
-)
 from state.records import Agent, Mission, agent_from_record, default_agent, mission_from_record
-from state.stamps import instant_of
 from state.store.agents import (
     AgentStore,
     AgentView,
     Claim,
-    MissionNow,
     MissionView,
     Usage,
 )
@@ -99,6 +88,10 @@ class Runner:
         )
         self._mender = Mender(store, user_id, agent_id)
         self._stops = Stops()
+        self._report = Reporter(user_id, agent_id, holder)
+        self._ending = Ending(
+            store=store, settings=settings, stops=self._stops, report=self._report, crash=crash
+        )
 
     async def run(self, order: Order) -> Report:
         """Carry out one order; never raises but for cancellation."""
@@ -276,7 +269,7 @@ class Runner:
             reason = live.heard()
             if reason is None:
                 raise
-            return await self._stopped(order, job, tally, reason)
+            return await self._ending.stop(order, job, tally, reason)
         finally:
             self._leases.drop(job.run_id)
 
@@ -286,7 +279,7 @@ class Runner:
             return await self._planned(order, job, tally)
         except ProviderError as exc:
             tally.counts.append(Count("provider_errors_total", (exc.provider, exc.kind)))
-            return await self._failed(
+            return await self._ending.fail(
                 order,
                 job,
                 tally,
@@ -295,32 +288,9 @@ class Runner:
                 after_s=exc.retry_after_s,
             )
         except FinalFailure as exc:
-            return await self._failed(order, job, tally, exc, again=False)
+            return await self._ending.fail(order, job, tally, exc, again=False)
         except BudgetExhausted:
-            return await self._out_of_budget(order, job, tally)
-
-    async def _stopped(self, order: Order, job: Job, tally: Tally, reason: str) -> Report:
-        """Withdraw it; a cancelled run is closed already, and its decision written."""
-        decision = "withdrawn"
-        try:
-            await retried(
-                lambda: self._store.stop(
-                    job.run_id, job.attempt, reason, _LOOK_AFTER_STOP_S, plan_note(tally)
-                )
-            )
-        except Superseded:
-            decision = None
-        log.info(
-            "run_stopped agent=%s/%s mission=%s", self._user_id, self._agent_id, order.mission_id
-        )
-        return self._report(
-            order,
-            "withdrawn",
-            decision=decision,
-            reason=reason,
-            due_at=job.run.due_at,
-            tally=tally,
-        )
+            return await self._ending.wait_for_room(order, job, tally)
 
     async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
         if job.lost >= self._settings.run_attempts:
@@ -348,7 +318,7 @@ class Runner:
         if judged.blocked is not None:
             raise FinalFailure(judged.blocked.name, judged.blocked.reason)
         warnings = [finding.reason for finding in judged.findings]
-        return await self._commit(order, job, tally, outcome, warnings)
+        return await self._ending.commit(order, job, tally, outcome, warnings)
 
     def _plan_input(
         self, job: Job, inputs: tuple[ResolvedInput, ...], kit: Kit, model_context: int
@@ -373,180 +343,6 @@ class Runner:
             was_seen=kit.seen.was_seen,
         )
 
-    async def _commit(
-        self, order: Order, job: Job, tally: Tally, outcome: PlanOutcome, warnings: list[str]
-    ) -> Report:
-        steps = [
-            PlannedStep(call.name, dict(call.arguments), rationale=call.rationale)
-            for call in outcome.steps
-        ]
-        cut_short = outcome.cut_short
-        reason = "; ".join(filter(None, [cut_short, *warnings])) or None
-        id_ = _iteration_id(job.run)
-
-        def iteration(now: datetime) -> dict[str, Any]:
-            summary = outcome.summary or ""
-            return iteration_from_plan(steps, summary, id_, now_text(now), cut_short)
-
-        return await self._close(
-            order, job, tally, iteration, failed=False, steps=len(steps), reason=reason
-        )
-
-    async def _failed(
-        self,
-        order: Order,
-        job: Job,
-        tally: Tally,
-        failure: FinalFailure,
-        *,
-        again: bool,
-        after_s: float | None = None,
-    ) -> Report:
-        """Back off, or after the last try write a failed iteration that the owner sees."""
-        settings = self._settings
-        tally.counts.append(Count("parse_failures_total"))
-        if again and job.failures + 1 < settings.run_attempts:
-            delay = backoff_s(
-                job.failures,
-                settings.backoff_min_s,
-                settings.backoff_max_s,
-                secrets.SystemRandom().random(),
-                after_s,
-            )
-            return await self._wait(
-                order, job, tally, delay, "back-off", failure.message, failed=True
-            )
-        id_ = _iteration_id(job.run)
-
-        def iteration(now: datetime) -> dict[str, Any]:
-            return failed_iteration(id_, now_text(now), failure.name, failure.message)
-
-        return await self._close(
-            order, job, tally, iteration, failed=True, steps=0, reason=failure.message
-        )
-
-    async def _wait(
-        self,
-        order: Order,
-        job: Job,
-        tally: Tally,
-        delay_s: float,
-        what: str,
-        reason: str,
-        *,
-        failed: bool,
-    ) -> Report:
-        usage_now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
-        look_at = usage_now + timedelta(seconds=delay_s)
-        self._stops[order.mission_id].close()
-        await retried(
-            lambda: self._store.wait(
-                job.run_id,
-                job.attempt,
-                look_at,
-                what,
-                reason,
-                failed=failed,
-                note=plan_note(tally),
-            )
-        )
-        # The supervisor may have looked before this report came, and put the mission off by 30 s.
-        return self._report(
-            order, "waiting", due_at=job.run.due_at, look_at=look_at, reason=reason, tally=tally
-        )
-
-    async def _out_of_budget(self, order: Order, job: Job, tally: Tally) -> Report:
-        """Nothing was planned yet: come again when room returns or a cap changes, and say so."""
-        assert tally.refused is not None, "only a refusal raises BudgetExhausted"
-        hold, refusal = tally.refused
-        reason = refusal_reason(refusal)
-        self._stops[order.mission_id].close()
-        await retried(
-            lambda: self._store.wait_for_room(
-                job.run_id, job.attempt, hold, reason, plan_note(tally)
-            )
-        )
-        return self._report(
-            order,
-            "waiting",
-            due_at=job.run.due_at,
-            decision="skipped-budget",
-            reason=reason,
-            tally=tally,
-        )
-
-    async def _close(
-        self,
-        order: Order,
-        job: Job,
-        tally: Tally,
-        iteration: Callable[[datetime], dict[str, Any]],
-        *,
-        failed: bool,
-        steps: int,
-        reason: str | None,
-    ) -> Report:
-        self._stops[order.mission_id].close()
-        ended = await retried_close(
-            lambda: self._close_once(
-                job, tally, iteration, failed=failed, steps=steps, reason=reason
-            ),
-            lambda: self._store.landed(job.run_id, job.attempt),
-        )
-        self._crash("after_commit_before_reply")
-        if isinstance(ended, Withdrawal):
-            return self._report(
-                order,
-                "withdrawn",
-                decision="withdrawn",
-                reason=ended.reason,
-                due_at=job.run.due_at,
-                tally=tally,
-            )
-        return self._report(
-            order,
-            "failed" if failed else "ran",
-            decision="failed" if failed else "ran",
-            reason=reason or "",
-            due_at=job.run.due_at,
-            iteration_id=_iteration_id(job.run),
-            steps=steps,
-            tally=tally,
-        )
-
-    async def _close_once(
-        self,
-        job: Job,
-        tally: Tally,
-        iteration: Callable[[datetime], dict[str, Any]],
-        *,
-        failed: bool,
-        steps: int,
-        reason: str | None,
-    ) -> Withdrawal | None:
-        async with self._store.closing(job.run_id, job.attempt) as (now, connection):
-            note = plan_note(tally)
-            await self._store.note_plan(connection, job.run_id, job.attempt, note)
-            ended = closing.close(
-                self._closing(job, now),
-                iteration(now.now),
-                failed=failed,
-                steps=steps,
-                reason=reason,
-            )
-            if isinstance(ended, Withdrawal):
-                await self._store.withdraw(
-                    connection, job.run_id, job.attempt, ended.reason, now.now + _LOOK_SOON
-                )
-                return ended
-            await self._store.commit(connection, job.run_id, job.attempt, ended)
-            self._crash("in_commit")
-        return None
-
-    def _closing(self, job: Job, now: MissionNow) -> Closing:
-        zone = ZoneInfo(now.time_zone or self._settings.time_zone)
-        return Closing(job.run, now.snapshot, now.agent, job.agent.name, zone, now.now)
-
     def _input_failed(self, ref: Any, exc: Exception) -> None:
         log.warning(
             "input_not_resolved agent=%s/%s module=%s error=%s",
@@ -554,29 +350,6 @@ class Runner:
             self._agent_id,
             ref.module,
             type(exc).__name__,
-        )
-
-    def _report(
-        self,
-        order: Order,
-        outcome: str,
-        *,
-        view: MissionView | None = None,
-        tally: Tally | None = None,
-        **fields: Any,
-    ) -> Report:
-        known = tally or Tally()
-        return Report(
-            holder=self._holder,
-            user_id=self._user_id,
-            agent_id=self._agent_id,
-            mission_id=order.mission_id,
-            version=view.version if view else order.version,
-            outcome=outcome,
-            tokens=known.tokens,
-            model_calls=known.model_calls,
-            counts=tuple(known.counts),
-            **fields,
         )
 
 
@@ -610,7 +383,3 @@ def _why_empty(stop_reason: str) -> str:
     if stop_reason in ("length", "content-filter"):
         return f"the model was cut off ({stop_reason}) before it planned anything"
     return "the model answered with neither a plan nor a summary"
-
-
-def _iteration_id(run: Run) -> str:
-    return iteration_id(run.user_id, run.mission_id, instant_of(run.due_at) // 1000)

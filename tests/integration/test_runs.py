@@ -325,6 +325,21 @@ async def test_an_empty_answer_fails_visibly(world: World):
     assert row["data"]["iterations"][0]["errorDetails"]["name"] == "empty-plan"
 
 
+@pytest.mark.parametrize(
+    ("answer", "is_nonsense"),
+    [({"status": 503, "kind": "no_healthy_provider"}, False), ({"garbage": b"not json"}, True)],
+)
+async def test_only_nonsense_counts_as_a_parse_failure(
+    world: World, answer: dict[str, Any], is_nonsense: bool
+):
+    world.provider.script = [answer]
+    await due_mission(world)
+    report = await world.run()
+    assert report.outcome == "waiting"
+    names = {count.name for count in report.counts}
+    assert ("parse_failures_total" in names) == is_nonsense
+
+
 async def test_what_the_provider_asked_for_is_waited(world: World):
     world.provider.script = [{"status": 429, "kind": "rate_limit", "retry_after": "17"}]
     await due_mission(world)

@@ -218,7 +218,7 @@ async def _pass(
 
 
 def _has_failed(report: Report) -> bool:
-    return any(count.name.endswith("parse_failures_total") for count in report.counts)
+    return report.outcome == "failed" or (report.outcome == "waiting" and report.decision is None)
 
 
 def _written(row: asyncpg.Record) -> Given:
