@@ -17,10 +17,14 @@ def pytest_report_header() -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Integration tests run on every version found, the slower kinds on the embedded one."""
+    """Integration tests run on every version found, the slower kinds on the embedded one.
+
+    So do those marked `one_postgres`, whose SQL other tests try on every version.
+    """
     if "postgres" not in metafunc.fixturenames:
         return
     found = servers.sources()
-    if not metafunc.definition.path.is_relative_to(INTEGRATION):
+    is_one = metafunc.definition.get_closest_marker("one_postgres") is not None
+    if is_one or not metafunc.definition.path.is_relative_to(INTEGRATION):
         found = found[:1]
     metafunc.parametrize("postgres", found, indirect=True, ids=str, scope="session")

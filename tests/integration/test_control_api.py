@@ -12,6 +12,8 @@ from tests.gateway_parts import FakeSupervisor, app_of, client_of, fleet_of
 from tests.integration.support import World, open_world
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 AGENT = "legacy:ai-default"
 TITLE = "Geheimer Plan"
 POLICY = {

@@ -11,6 +11,8 @@ from supervisor.dispatch import Caps, dispatch
 from tests.integration.support import LONG_AGO, World, open_world, text
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 MANA = "legacy:ai-default"
 
 

@@ -14,6 +14,8 @@ from tests.gateway_parts import KEY, STATS, FakeSupervisor, app_of, client_of, f
 from tests.postgres import SUPERUSER, Database
 from tests.router_parts import RunningRouter
 
+pytestmark = pytest.mark.one_postgres
+
 HOSTILE = '"><script>alert(1)</script>'
 
 

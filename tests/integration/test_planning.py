@@ -13,6 +13,8 @@ from tests.fake_provider import Entry
 from tests.integration.support import DONE, PLAN, Json, World, open_world
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 MANA = ("u1", "legacy:ai-default")
 
 
