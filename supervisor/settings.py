@@ -81,6 +81,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ray_address: str | None = None  # None: a Ray of our own
     fold_poll_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
     metrics_open: bool = False  # True: /metrics asks for no key
+    auth_url: str | None = None  # None: /api/v1/me is off; whose JWKS tokens are checked by
+    jwt_issuers: tuple[str, ...] = ()  # accepted beside auth_url
+    jwt_audience: str = "mana"
+    cors_origins: tuple[str, ...] = ()  # exact; none: no page may read /api/v1/me
+    kek_file: str | None = None  # None: no vaults
+    ai_public_key_file: str | None = None  # RSA, SPKI; None: no grants
+    grant_signing_key_file: str | None = None  # Ed25519, PKCS#8; None: no grants
+    grant_issuer: bool = True  # False: the auth service mints grants
 
     @property
     def is_embedded(self) -> bool:
@@ -139,12 +147,30 @@ VARIABLES = {
     "ray_address": "MANA_RAY_ADDRESS",
     "fold_poll_ms": "MANA_FOLD_POLL_MS",
     "metrics_open": "MANA_METRICS_OPEN",
+    "auth_url": "MANA_AUTH_URL",
+    "jwt_audience": "JWT_AUDIENCE",
+    "kek_file": "MANA_AUTH_KEK_FILE",
+    "ai_public_key_file": "MANA_AI_PUBLIC_KEY_FILE",
+    "grant_signing_key_file": "MANA_GRANT_SIGNING_KEY_FILE",
+    "grant_issuer": "MANA_GRANT_ISSUER",
 }
-"""Field to variable; TICK_ENABLED, MANA_BUCKETS and POLICY_MODE have readers of their own."""
+"""Field to variable; TICK_ENABLED, MANA_BUCKETS, POLICY_MODE, JWT_ISSUER and CORS_ORIGINS have
+readers of their own."""
+
+FILES = (
+    "database_password_file",
+    "service_key_file",
+    "llm_api_key_file",
+    "kek_file",
+    "ai_public_key_file",
+    "grant_signing_key_file",
+)
+"""Fields that name files which must be there."""
 
 SECRET_VARIABLES = {
     "MANA_SERVICE_KEY": "MANA_SERVICE_KEY_FILE",
     "MANA_LLM_API_KEY": "MANA_LLM_API_KEY_FILE",
+    "MANA_AUTH_KEK": "MANA_AUTH_KEK_FILE",
 }
 """Variables that would hold a secret, and those that name its file instead."""
 
@@ -169,6 +195,8 @@ def read_settings(env: Mapping[str, str], *, serves: bool = True) -> Settings:
     given["tick_enabled"] = env.get("TICK_ENABLED") != "false"
     given["policy_mode"] = _policy_mode(env.get("POLICY_MODE", "enforce"))
     given["bucket_lo"], given["bucket_hi"] = _buckets(env.get("MANA_BUCKETS", "0-255"))
+    given["jwt_issuers"] = _listed("JWT_ISSUER", env)
+    given["cors_origins"] = _listed("CORS_ORIGINS", env)
     settings = Settings(**given)
     _check(settings)
     if serves:
@@ -208,6 +236,16 @@ def _policy_mode(text: str) -> str:
     return mode
 
 
+def _listed(variable: str, env: Mapping[str, str]) -> tuple[str, ...]:
+    """The parts of a comma-separated list; empty where the variable is not set."""
+    if variable not in env:
+        return ()
+    parts = tuple(part.strip() for part in env[variable].split(","))
+    if not all(parts) or "\0" in env[variable]:
+        raise SettingsError(variable, "has an empty part; give each a value or leave it out")
+    return parts
+
+
 def _buckets(text: str) -> tuple[int, int]:
     """What "0-127" means: (0, 128)."""
     first, dash, last = text.partition("-")
@@ -227,6 +265,7 @@ def _check(settings: Settings) -> None:
         _check_database(settings.database_url)
     if settings.llm_url is not None:
         _check_url("MANA_LLM_URL", settings.llm_url, ("http", "https"))
+    _check_auth(settings)
     if settings.backoff_max_s < settings.backoff_min_s:
         raise SettingsError("MANA_BACKOFF_MAX_S", "is less than MANA_BACKOFF_MIN_S")
     if settings.crash_at is not None and not all(settings.crash_at.partition(":")):
@@ -236,6 +275,30 @@ def _check(settings: Settings) -> None:
     if not is_time_zone(settings.time_zone):
         raise SettingsError("MANA_TIME_ZONE", f"{settings.time_zone[:60]!r} is not an IANA zone")
     _check_files(settings)
+
+
+def _check_auth(settings: Settings) -> None:
+    if settings.auth_url is not None:
+        _check_url("MANA_AUTH_URL", settings.auth_url, ("http", "https"))
+    elif settings.kek_file or settings.grant_signing_key_file:
+        problem = "is not set: vault and grants need to know who asks"
+        raise SettingsError("MANA_AUTH_URL", problem)
+    for origin in settings.cors_origins:
+        if not is_origin(origin):
+            problem = f"expected scheme://host[:port] in lower case, got {origin[:60]!r}"
+            raise SettingsError("CORS_ORIGINS", problem)
+
+
+def is_origin(text: str) -> bool:
+    """Whether this is `scheme://host[:port]` as browsers send it, and nothing more."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not parts.hostname or text != text.lower():
+        return False
+    return text == f"{parts.scheme}://{parts.netloc}" and not set("*@ ") & set(text)
 
 
 def is_time_zone(name: str) -> bool:
@@ -248,7 +311,7 @@ def is_time_zone(name: str) -> bool:
 
 
 def _check_files(settings: Settings) -> None:
-    for field in ("database_password_file", "service_key_file", "llm_api_key_file"):
+    for field in FILES:
         path = getattr(settings, field)
         if path is not None and not Path(path).is_file():
             raise SettingsError(VARIABLES[field], f"there is no file {path}")
