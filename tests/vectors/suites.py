@@ -303,6 +303,19 @@ def _suite(
     return lambda case: judge(case, give, OVERRIDES[name], view)
 
 
+def _grant(case: Case) -> Outcome:
+    """Grants and sealed values stand in files of their own."""
+    from tests.vectors.granting import give_grant
+
+    return judge(case, give_grant, OVERRIDES["grant"])
+
+
+def _aesgcm(case: Case) -> Outcome:
+    from tests.vectors.granting import give_sealed, view_sealed
+
+    return judge(case, give_sealed, OVERRIDES["aesgcm"], view_sealed)
+
+
 def _tick(case: Case) -> Outcome:
     """A case of the one suite that needs a database: one is started when the first case asks."""
     from tests.vectors.tick import give_tick, view_tick
@@ -317,5 +330,7 @@ SUITES: dict[str, Callable[[Case], Outcome]] = {
     "cadence": _suite("cadence", give_cadence),
     "iteration": _suite("iteration", give_iteration),
     "policy": _suite("policy", give_policy),
+    "grant": _grant,
+    "aesgcm": _aesgcm,
     "tick": _tick,
 }
