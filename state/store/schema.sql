@@ -1,6 +1,10 @@
 -- Today's database whole: what migrations/ lead to, as pg_dump shows it, with owners, policies and
 -- privileges. Written by `python -m state.store.dump_schema`; tests compare it with the migrations.
 
+CREATE SCHEMA auth;
+
+ALTER SCHEMA auth OWNER TO mana_owner;
+
 CREATE SCHEMA mana_ai;
 
 ALTER SCHEMA mana_ai OWNER TO mana_owner;
@@ -1137,6 +1141,44 @@ END;
 
 ALTER FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) OWNER TO mana_owner;
 
+CREATE TABLE auth.encryption_vault_audit (
+    id text NOT NULL,
+    user_id text NOT NULL,
+    action text NOT NULL,
+    ip_address text,
+    user_agent text,
+    context text,
+    status integer NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT encryption_vault_audit_action CHECK ((action = ANY (ARRAY['init'::text, 'fetch'::text, 'rotate'::text, 'failed_fetch'::text, 'recovery_set'::text, 'recovery_clear'::text, 'zk_enable'::text, 'zk_disable'::text])))
+);
+
+ALTER TABLE ONLY auth.encryption_vault_audit FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE auth.encryption_vault_audit OWNER TO mana_owner;
+
+CREATE TABLE auth.encryption_vaults (
+    user_id text NOT NULL,
+    wrapped_mk text,
+    wrap_iv text,
+    format_version integer DEFAULT 1 NOT NULL,
+    kek_id text DEFAULT 'env-v1'::text NOT NULL,
+    recovery_wrapped_mk text,
+    recovery_iv text,
+    recovery_format_version integer,
+    recovery_set_at timestamp with time zone,
+    zero_knowledge boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    rotated_at timestamp with time zone,
+    CONSTRAINT encryption_vaults_has_wrap CHECK (((wrapped_mk IS NOT NULL) OR (recovery_wrapped_mk IS NOT NULL))),
+    CONSTRAINT encryption_vaults_wrap_iv_pair CHECK ((((wrapped_mk IS NULL) = (wrap_iv IS NULL)) AND ((recovery_wrapped_mk IS NULL) = (recovery_iv IS NULL)))),
+    CONSTRAINT encryption_vaults_zk_consistency CHECK (((NOT zero_knowledge) OR ((wrapped_mk IS NULL) AND (recovery_wrapped_mk IS NOT NULL))))
+);
+
+ALTER TABLE ONLY auth.encryption_vaults FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE auth.encryption_vaults OWNER TO mana_owner;
+
 ALTER TABLE mana_ai.change_feed ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME mana_ai.change_feed_seq_seq
     START WITH 1
@@ -1388,9 +1430,25 @@ ALTER TABLE ONLY mana_ai.user_settings FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.user_settings OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.vault_key_checks (
+    user_id text NOT NULL,
+    written_for timestamp with time zone NOT NULL,
+    key_check text NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.vault_key_checks FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.vault_key_checks OWNER TO mana_owner;
+
 ALTER TABLE ONLY mana_ai.decrypt_audit ALTER COLUMN id SET DEFAULT nextval('mana_ai.decrypt_audit_id_seq'::regclass);
 
 ALTER TABLE ONLY mana_ai.token_usage ALTER COLUMN id SET DEFAULT nextval('mana_ai.token_usage_id_seq'::regclass);
+
+ALTER TABLE ONLY auth.encryption_vault_audit
+    ADD CONSTRAINT encryption_vault_audit_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY auth.encryption_vaults
+    ADD CONSTRAINT encryption_vaults_pkey PRIMARY KEY (user_id);
 
 ALTER TABLE ONLY mana_ai.agent_snapshots
     ADD CONSTRAINT agent_snapshots_pkey PRIMARY KEY (user_id, agent_id);
@@ -1452,8 +1510,15 @@ ALTER TABLE ONLY mana_ai.token_usage
 ALTER TABLE ONLY mana_ai.user_settings
     ADD CONSTRAINT user_settings_pkey PRIMARY KEY (user_id);
 
+ALTER TABLE ONLY mana_ai.vault_key_checks
+    ADD CONSTRAINT vault_key_checks_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY public.sync_changes
     ADD CONSTRAINT sync_changes_pkey PRIMARY KEY (id);
+
+CREATE INDEX encryption_vault_audit_at ON auth.encryption_vault_audit USING btree (created_at);
+
+CREATE INDEX encryption_vault_audit_user ON auth.encryption_vault_audit USING btree (user_id, created_at DESC);
 
 CREATE INDEX agent_snapshots_orphans ON mana_ai.agent_snapshots USING btree (agent_id) WHERE (NOT complete);
 
@@ -1464,6 +1529,8 @@ CREATE INDEX decisions_at ON mana_ai.decisions USING btree (at);
 CREATE INDEX decisions_mission ON mana_ai.decisions USING btree (user_id, mission_id, id);
 
 CREATE INDEX decrypt_audit_mission ON mana_ai.decrypt_audit USING btree (user_id, mission_id, ts DESC);
+
+CREATE INDEX decrypt_audit_user ON mana_ai.decrypt_audit USING btree (user_id, ts DESC, id DESC);
 
 CREATE INDEX mission_research_jobs_user ON mana_ai.mission_research_jobs USING btree (user_id, submitted_at DESC);
 
@@ -1505,6 +1572,14 @@ CREATE TRIGGER mana_ai_feed AFTER INSERT ON public.sync_changes REFERENCING NEW 
 
 ALTER TABLE ONLY mana_ai.journal
     ADD CONSTRAINT journal_run_id_fkey FOREIGN KEY (run_id) REFERENCES mana_ai.runs(run_id) ON DELETE CASCADE;
+
+ALTER TABLE auth.encryption_vault_audit ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY encryption_vault_audit_user_isolation ON auth.encryption_vault_audit USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
+ALTER TABLE auth.encryption_vaults ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY encryption_vaults_user_isolation ON auth.encryption_vaults USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY agent_reads ON mana_ai.agent_snapshots FOR SELECT TO mana_agent USING (true);
 
@@ -1612,6 +1687,8 @@ CREATE POLICY gateway_reads_as_user ON mana_ai.token_usage TO mana_gateway USING
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.user_settings TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
+CREATE POLICY issuer_acts_for_user ON mana_ai.vault_key_checks TO mana_issuer USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
 CREATE POLICY janitor_prunes ON mana_ai.decisions TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.decrypt_audit TO mana_janitor USING (true);
@@ -1702,6 +1779,8 @@ ALTER TABLE mana_ai.token_usage ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.user_settings ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE mana_ai.vault_key_checks ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY mana_agent_within_capability ON public.sync_changes AS RESTRICTIVE TO mana_agent USING ((((user_id = ( SELECT mana_ai.capability_user() AS capability_user)) OR (space_id = ANY (ARRAY( SELECT jsonb_array_elements_text((( SELECT mana_ai.capability() AS capability) -> 's'::text)) AS jsonb_array_elements_text)))) AND (((app_id = 'ai'::text) AND (table_name = ANY (ARRAY['aiMissions'::text, 'agents'::text]))) OR (((((app_id || '/'::text) || table_name) || '/'::text) || record_id) = ANY (( SELECT mana_ai.capability_scope() AS capability_scope)::text[])) OR ((((app_id || '/'::text) || table_name) || '/*'::text) = ANY (( SELECT mana_ai.capability_scope() AS capability_scope)::text[])))));
 
 CREATE POLICY mana_router_read ON public.sync_changes FOR SELECT TO mana_router USING (((app_id = 'ai'::text) AND (table_name = ANY (ARRAY['aiMissions'::text, 'agents'::text]))));
@@ -1712,6 +1791,8 @@ CREATE POLICY sync_changes_space_member_read ON public.sync_changes FOR SELECT U
 
 CREATE POLICY sync_changes_user_isolation ON public.sync_changes USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
 
+GRANT USAGE ON SCHEMA auth TO mana_issuer;
+
 GRANT USAGE ON SCHEMA mana_ai TO mana_router;
 GRANT USAGE ON SCHEMA mana_ai TO mana_fleet;
 GRANT USAGE ON SCHEMA mana_ai TO mana_supervisor;
@@ -1719,6 +1800,7 @@ GRANT USAGE ON SCHEMA mana_ai TO mana_agent;
 GRANT USAGE ON SCHEMA mana_ai TO mana_keys;
 GRANT USAGE ON SCHEMA mana_ai TO mana_gateway;
 GRANT USAGE ON SCHEMA mana_ai TO mana_janitor;
+GRANT USAGE ON SCHEMA mana_ai TO mana_issuer;
 
 REVOKE ALL ON FUNCTION mana_ai.capability(p_audience text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability(p_audience text) TO mana_agent;
@@ -1948,6 +2030,10 @@ GRANT ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason
 
 REVOKE ALL ON FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) FROM PUBLIC;
 
+GRANT INSERT ON TABLE auth.encryption_vault_audit TO mana_issuer;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE auth.encryption_vaults TO mana_issuer;
+
 GRANT SELECT ON TABLE mana_ai.decrypt_audit TO mana_gateway;
 GRANT DELETE ON TABLE mana_ai.decrypt_audit TO mana_janitor;
 
@@ -1997,3 +2083,5 @@ GRANT USAGE ON SEQUENCE mana_ai.token_usage_id_seq TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.user_settings TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.user_settings TO mana_agent;
 GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.user_settings TO mana_gateway;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.vault_key_checks TO mana_issuer;

@@ -12,6 +12,7 @@ from state.store.connect import Access, Database
 from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
+from supervisor.gateway.issuing import opened_owners
 from supervisor.gateway.serving import serve
 from supervisor.logs import configure_logging
 from supervisor.metrics import Metrics
@@ -56,6 +57,7 @@ class GatewayActor:
             version=self._version,
             service_key=read_service_key(settings),
             metrics=Metrics(),
+            owners=opened_owners(settings, self._dsn),
         )
         serving = await serve(create_app(deps), settings.host, settings.port)
         self._url = serving.url

@@ -13,7 +13,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from state.errors import TransientError
-from supervisor.gateway import api, dashboard, ticks
+from supervisor.gateway import api, dashboard, issuing, me, ticks
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer, failure, query
 from supervisor.gateway.asking import SupervisorSilent, asked, facts
 from supervisor.gateway.auth import Sessions, is_service
@@ -36,6 +36,7 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/internal/problems", api.get_problems),
     ("POST", "/internal/missions/{user}/{mission}/run", api.post_run),
     ("PUT", "/internal/users/{user}/settings", api.put_user_settings),
+    ("GET", "/internal/ai-runner-pubkey", issuing.get_public_keys),
 )
 
 
@@ -64,6 +65,7 @@ def create_app(deps: Deps) -> ASGIApp:
         Route("/metrics", get_metrics),
         Route("/internal/login", post_login, methods=["POST"]),
         *(Route(path, _bound(handler, deps), methods=[verb]) for verb, path, handler in INTERNAL),
+        *me.routes(deps.owners, deps.settings.cors_origins),
         *dashboard.routes(deps, sessions),
     ]
     return Edge(Router(routes=routes, redirect_slashes=False), deps)

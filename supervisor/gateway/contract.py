@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from state.store.fleet import FleetStore
+from supervisor.gateway.owners import Owners
 from supervisor.metrics import Metrics
 from supervisor.settings import Settings
 
@@ -57,3 +58,4 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     service_key: str
     metrics: Metrics
+    owners: Owners | None = None  # None: no auth service is named

@@ -58,6 +58,7 @@ CALLABLE_BY = {
     "mana_gateway": {"bucket_of", "change_digest", "request_run"},
     "mana_keys": set[str](),
     "mana_janitor": set[str](),
+    "mana_issuer": set[str](),
 }  # fmt: skip
 HIDDEN_FROM = {
     "mana_agent": {"journal", "capability_secrets", "decrypt_audit", "change_feed", "ledger"},
@@ -66,6 +67,8 @@ HIDDEN_FROM = {
     "mana_gateway": {"sync_changes", "log_rows", "router_log", "journal", "capability_secrets"},
     "mana_keys": {"sync_changes", "journal", "capability_secrets", "mission_snapshots"},
     "mana_janitor": {"sync_changes", "journal", "capability_secrets", "mission_snapshots"},
+    "mana_issuer": {"sync_changes", "journal", "capability_secrets", "mission_snapshots",
+                    "decrypt_audit", "agent_snapshots", "runs"},
 }  # fmt: skip
 
 
@@ -156,6 +159,7 @@ async def test_each_login_is_kept_from_what_is_not_its_business(database: Databa
         ("mana_agent", set[str]()),
         ("mana_gateway", set[str]()),
         ("mana_janitor", set[str]()),
+        ("mana_issuer", set[str]()),
         ("mana_supervisor", {"snapshot_version", "token_usage_id_seq"}),
     ],
 )
