@@ -1,0 +1,120 @@
+"""The page on which people see every look at their records: their own rows, in order, whole."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.gateway.audit import limit_of
+from tests.owners import PAGE, House, open_house
+from tests.postgres import Database
+
+PATH = "/api/v1/me/ai-audit"
+ADD = """
+INSERT INTO mana_ai.decrypt_audit
+  (user_id, mission_id, iteration_id, table_name, record_id, status, reason, ts)
+SELECT $1, $2, $3, 'notes', 'n-' || n, $4, $5,
+       timestamptz '2026-04-26 10:00:00Z' + (n / 3) * interval '1 s'
+  FROM generate_series(1, $6::int) AS n
+"""
+
+
+@pytest.fixture
+async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
+    async with open_house(database, tmp_path) as opened:
+        yield opened
+
+
+async def _page(house: House, user: str = "u1", **query: Any) -> dict[str, Any]:
+    answered = await house.desk(user).ask("GET", PATH, params=query)
+    assert answered.status_code == 200, answered.text
+    return answered.json()
+
+
+async def test_a_row_has_the_originals_shape(house: House):
+    await house.sql(ADD, "u1", "m-1", None, "failed", "decrypt-failed", 1)
+    (row,) = (await _page(house))["rows"]
+    assert int(row["id"]) > 0
+    original = {
+        "missionId": "m-1",
+        "iterationId": None,
+        "tableName": "notes",
+        "recordId": "n-1",
+        "status": "failed",
+        "reason": "decrypt-failed",
+        "ts": "2026-04-26T10:00:00.000Z",
+    }
+    assert row | original == row
+
+
+async def test_people_see_their_own_rows_and_one_mission_if_they_ask(house: House):
+    for user, mission in (("u1", "m-1"), ("u1", "m-2"), ("u2", "m-1")):
+        await house.sql(ADD, user, mission, None, "ok", None, 2)
+    assert len((await _page(house))["rows"]) == 4
+    rows = (await _page(house, missionId="m-2"))["rows"]
+    assert [row["missionId"] for row in rows] == ["m-2", "m-2"]
+    assert (await _page(house, "u3"))["rows"] == []
+    assert len((await _page(house, missionId=""))["rows"]) == 4
+
+
+async def test_pages_follow_each_other_without_gap_or_repeat(house: House):
+    await house.sql(ADD, "u1", "m-1", None, "ok", None, 50)
+    await house.sql(ADD, "u2", "m-1", None, "ok", None, 50)
+    seen: list[dict[str, Any]] = []
+    page = await _page(house, limit=7)
+    while True:
+        seen += page["rows"]
+        if page["before"] is None:
+            break
+        page = await _page(house, limit=7, before=page["before"])
+    assert [int(row["id"]) for row in seen] == sorted(
+        {int(row["id"]) for row in seen}, reverse=True
+    )
+    assert len(seen) == 50
+    assert [row["ts"] for row in seen] == sorted((row["ts"] for row in seen), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [(None, 200), ("", 200), ("abc", 200), ("nan", 200), ("0", 1), ("-7", 1), ("1", 1),
+     ("5.9", 5), ("1000", 1000), ("1001", 1000), ("1e9", 1000), ("inf", 1000)],
+)  # fmt: skip
+def test_a_limit_is_clamped_and_nonsense_is_the_default(text: str | None, limit: int):
+    assert limit_of(text) == limit
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"before": "x"},
+        {"before": "W10="},
+        {"before": "WyIyMDI2LTAxLTAxVDAwOjAwOjAwIiwxXQ=="},  # without a zone
+        {"before": "WyIyMDI2LTAxLTAxVDAwOjAwOjAwWiIsLTFd"},  # -1
+        {"missionId": "a\0b"},
+        {"missionId": "m" * 513},
+    ],
+    ids=range(6),
+)
+async def test_a_wrong_cursor_or_filter_is_400(house: House, query: dict[str, str]):
+    answered = await house.desk().ask("GET", PATH, params=query)
+    assert answered.status_code == 400
+
+
+async def test_a_page_elsewhere_can_ask_and_read_the_refusal_too(house: House):
+    asked = {"Origin": PAGE, "Access-Control-Request-Method": "GET"}
+    told = await house.client.options(PATH, headers=asked)
+    assert (told.status_code, told.headers["access-control-allow-origin"]) == (204, PAGE)
+    refused = await house.client.get(PATH, headers={"Origin": PAGE})
+    assert (refused.status_code, refused.text) == (401, "missing bearer token")
+    assert refused.headers["content-type"].startswith("text/plain")
+    assert refused.headers["access-control-allow-origin"] == PAGE
+
+
+async def test_while_the_database_is_away_the_answer_is_503(house: House):
+    await house.sql("ALTER ROLE mana_gateway NOLOGIN")
+    try:
+        answered = await house.desk().ask("GET", PATH)
+    finally:
+        await house.sql("ALTER ROLE mana_gateway LOGIN")
+    assert answered.status_code == 503
