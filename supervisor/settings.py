@@ -265,7 +265,6 @@ def _check(settings: Settings) -> None:
         _check_database(settings.database_url)
     if settings.llm_url is not None:
         _check_url("MANA_LLM_URL", settings.llm_url, ("http", "https"))
-    _check_auth(settings)
     if settings.backoff_max_s < settings.backoff_min_s:
         raise SettingsError("MANA_BACKOFF_MAX_S", "is less than MANA_BACKOFF_MIN_S")
     if settings.crash_at is not None and not all(settings.crash_at.partition(":")):
@@ -275,11 +274,14 @@ def _check(settings: Settings) -> None:
     if not is_time_zone(settings.time_zone):
         raise SettingsError("MANA_TIME_ZONE", f"{settings.time_zone[:60]!r} is not an IANA zone")
     _check_files(settings)
+    _check_auth(settings)
 
 
 def _check_auth(settings: Settings) -> None:
     if settings.auth_url is not None:
-        _check_url("MANA_AUTH_URL", settings.auth_url, ("http", "https"))
+        parts = _check_url("MANA_AUTH_URL", settings.auth_url, ("http", "https"))
+        if "@" in parts.netloc or parts.query:
+            raise SettingsError("MANA_AUTH_URL", "holds more than an address")
     elif settings.kek_file or settings.grant_signing_key_file:
         problem = "is not set: vault and grants need to know who asks"
         raise SettingsError("MANA_AUTH_URL", problem)

@@ -113,6 +113,10 @@ class Catalogue:
         """What an agent's login may write; empty where all is well."""
         return [row["what"] for row in await self._rows("agent_writes")]
 
+    async def vault_faults(self, others: Sequence[str]) -> list[str]:
+        """What is wrong about the vault's tables; these other logins must not get at them."""
+        return [row["fault"] for row in await self._rows("vault", list(others))]
+
     async def probe(self) -> Probe:
         """Push two rows, look as the router, take them back."""
         async with self._as_router() as connection:

@@ -32,7 +32,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners | None:
     kek, issuer = read_kek(settings), read_issuer(settings)  # a wrong file stops the start
     if settings.auth_url is None:
         return None
-    issuers = (*settings.jwt_issuers, settings.auth_url)
+    issuers = (*settings.jwt_issuers, settings.auth_url.rstrip("/"))
     return Owners(
         verifier=Verifier(KeySet(settings.auth_url), Expected(issuers, settings.jwt_audience)),
         view=OwnerView(Database(_access(settings, dsn, "mana_gateway"), max_connections=8)),

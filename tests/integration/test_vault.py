@@ -13,6 +13,7 @@ import pytest
 
 from state import vault as rules
 from state.sealing import DataKey
+from tests.gateway_parts import KEY
 from tests.integration.steps import session
 from tests.owners import PAGE, VAULT, House, open_house
 from tests.postgres import SUPERUSER, Database
@@ -29,7 +30,8 @@ ROUTES = [
 ]
 
 OF_ANOTHER = """
-INSERT INTO auth.encryption_vault_audit (id, user_id, action, status) VALUES ('x', 'u2', 'fetch', 200)
+INSERT INTO auth.encryption_vault_audit (id, user_id, action, status)
+VALUES ('x', 'u2', 'fetch', 200)
 """
 
 
@@ -259,7 +261,7 @@ async def test_a_key_whose_row_cannot_be_written_never_leaves(house: House):
 
 
 async def test_nobody_is_let_in_without_a_token(house: House):
-    wrong = ({}, {"Authorization": "Bearer x"}, {"X-Service-Key": "a-service-key-for-tests"})
+    wrong: list[dict[str, str]] = [{}, {"Authorization": "Bearer x"}, {"X-Service-Key": KEY}]
     for (verb, route), headers in itertools.product(ROUTES, wrong):
         answered = await house.client.request(verb, f"{VAULT}/{route}", headers=headers)
         assert (answered.status_code, answered.json()["statusCode"]) == (401, 401), route

@@ -73,6 +73,7 @@ def test_the_tick_is_off_only_if_exactly_false(text: str, enabled: bool):
         ("MANA_CRASH_AT", "no-file"),
         ("MANA_AUTH_URL", "auth.example"),
         ("MANA_AUTH_URL", ""),
+        ("MANA_AUTH_URL", "https://user:secret@auth.example"),
         ("JWT_ISSUER", "https://a,,https://b"),
         ("JWT_AUDIENCE", ""),
         ("CORS_ORIGINS", "*"),
@@ -143,7 +144,7 @@ def test_a_guessable_or_unsendable_service_key_is_refused(tmp_path: Path, key: s
 def test_the_vault_needs_an_auth_service_and_lists_are_exact(tmp_path: Path):
     kek = tmp_path / "kek"
     kek.write_text("x")
-    with pytest.raises(SettingsError, match="^MANA_AUTH_URL: "):
+    with pytest.raises(SettingsError, match=r"^MANA_AUTH_URL: "):
         read_settings({"MANA_AUTH_KEK_FILE": str(kek)})
     env = {
         "MANA_AUTH_KEK_FILE": str(kek),
