@@ -28,6 +28,7 @@ LATE_MISSIONS = 100
 
 AGENT_FUNCTIONS = frozenset(
     {
+        "audit_outcome", "keys_capability",
         "begin_call", "capability", "capability_agent", "capability_scope", "capability_user",
         "claim", "commit_run", "end_call", "heal_mission", "mission_now", "renew", "wait_run",
         "withdraw_run",

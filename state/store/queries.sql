@@ -291,3 +291,15 @@ SELECT mana_ai.wait_run($1, $2, $3, $4, $5, $6)
 
 -- heal_mission --
 SELECT mana_ai.heal_mission($1, $2, $3::jsonb, $4, $5::jsonb, $6)
+
+-- granted_mission --
+SELECT * FROM mana_ai.granted_mission($1, $2, $3)
+
+-- note_release --
+SELECT mana_ai.note_release($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- keys_capability --
+SELECT mana_ai.keys_capability($1, $2)
+
+-- audit_outcome --
+SELECT mana_ai.audit_outcome($1, $2, $3, $4, $5, $6)

@@ -76,6 +76,28 @@ END;
 
 ALTER FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text, p_secret bytea) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_capability();
+  release mana_ai.key_releases;
+BEGIN
+  SELECT * INTO release FROM mana_ai.key_releases AS k
+   WHERE k.release_id = p_release AND k.user_id = held ->> 'u' AND k.agent_id = held ->> 'a' AND k.outcome = 'released';
+  IF release.release_id IS NULL OR cardinality(p_tables) + (SELECT count(*) FROM mana_ai.decrypt_audit AS d
+       WHERE d.release_id = p_release) > 4000 THEN
+    RAISE EXCEPTION 'audit_outcome: no such release' USING ERRCODE = 'check_violation';
+  END IF;
+  INSERT INTO mana_ai.decrypt_audit (user_id, mission_id, iteration_id, table_name, record_id, status, reason, run_id, attempt, release_id)
+  SELECT release.user_id, release.mission_id, left(p_iteration, 512), left(k.t, 512), left(k.r, 512), k.s, left(k.w, 512),
+         release.run_id, release.attempt, p_release
+    FROM unnest(p_tables, p_records, p_statuses, p_reasons) AS k (t, r, s, w);
+END $$;
+
+ALTER FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.base64url(p_bytes bytea) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN translate(encode(p_bytes, 'base64'::text), '+/=
@@ -404,6 +426,45 @@ END $$;
 
 ALTER FUNCTION mana_ai.feed_changes() OWNER TO mana_router;
 
+CREATE FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_keys_capability(p_run, p_attempt);
+  wanted text[] := ARRAY['grant', 'deletedAt', 'createdAt', 'updatedAt'];
+  run mana_ai.runs;
+BEGIN
+  user_id := held ->> 'u';
+  agent_id := held ->> 'a';
+  asked_at := clock_timestamp();
+  SELECT * INTO run FROM mana_ai.runs AS r
+   WHERE r.run_id = p_run AND r.user_id = held ->> 'u' AND r.agent_id = held ->> 'a' FOR SHARE;
+  IF run.run_id IS NULL OR run.attempt <> p_attempt OR run.state <> 'open' OR run.lease_until <= clock_timestamp() THEN
+    outcome := 'run-not-live'; RETURN;
+  END IF;
+  IF run.mission_id <> p_mission THEN
+    outcome := 'other-mission'; RETURN;
+  END IF;
+  IF (SELECT count(*) FROM mana_ai.key_releases AS k WHERE k.run_id = p_run) >= 100 THEN
+    outcome := 'too-many'; RETURN;
+  END IF;
+  outcome := 'live';
+  SELECT jsonb_build_object('present', s.present, 'complete', s.complete, 'record',
+           mana_ai.only_keys(s.record, wanted)
+           || jsonb_build_object('__fieldMeta', mana_ai.only_keys(s.record -> '__fieldMeta', wanted)))
+    INTO granted_mission.snapshot
+    FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = p_mission;
+  SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', mana_ai.only_keys(c.data, wanted)::text,
+                                      'field_meta', mana_ai.only_keys(c.field_meta, wanted)::text,
+                                      'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint) ORDER BY c.created_at, c.id)
+    INTO granted_mission.changes
+    FROM mana_ai.change_feed AS f JOIN mana_ai.log_rows AS c ON c.id = f.change_id
+   WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = run.user_id;
+END $$;
+
+ALTER FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -438,6 +499,19 @@ CREATE FUNCTION mana_ai.is_shared(p_space text) RETURNS boolean
     RETURN ((p_space IS NOT NULL) AND (p_space <> ''::text) AND (NOT starts_with(p_space, '_personal:'::text)));
 
 ALTER FUNCTION mana_ai.is_shared(p_space text) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  RETURN mana_ai.sign_payload(jsonb_build_object('u', run.user_id, 'a', run.agent_id, 'm', run.mission_id, 'run', p_run,
+    'attempt', p_attempt, 'aud', 'keys', 'exp', floor(extract(epoch FROM clock_timestamp()))::bigint + 60));
+END $$;
+
+ALTER FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) RETURNS void
     LANGUAGE plpgsql
@@ -570,6 +644,29 @@ CREATE FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text,
 END;
 
 ALTER FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_keys_capability(p_run, p_attempt);
+  release uuid;
+BEGIN
+  PERFORM set_config('synchronous_commit', 'on', true);
+  INSERT INTO mana_ai.key_releases (user_id, agent_id, mission_id, run_id, attempt, outcome, reason, grant_version, record_ids, expires_at)
+  VALUES (held ->> 'u', held ->> 'a', left(p_mission, 512), p_run, p_attempt, p_outcome, p_reason, p_version, p_records, p_expires)
+  RETURNING release_id INTO release;
+  RETURN release;
+END $$;
+
+ALTER FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (jsonb_typeof(p_value) = 'object'::text) THEN (SELECT COALESCE(jsonb_object_agg(e.key, e.value), '{}'::jsonb) AS "coalesce" FROM jsonb_each(only_keys.p_value) e(key, value) WHERE (e.key = ANY (only_keys.p_keys))) ELSE p_value END;
+
+ALTER FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) RETURNS mana_ai.runs
     LANGUAGE plpgsql
@@ -874,6 +971,22 @@ BEGIN
 END $$;
 
 ALTER FUNCTION mana_ai.require_capability() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.capability('keys');
+BEGIN
+  IF held IS NULL OR held ->> 'run' IS DISTINCT FROM p_run::text OR held ->> 'attempt' IS DISTINCT FROM p_attempt::text THEN
+    RAISE EXCEPTION 'capability_invalid' USING ERRCODE = 'MA001';
+  END IF;
+  PERFORM set_config('app.current_user_id', held ->> 'u', true);
+  RETURN held;
+END $$;
+
+ALTER FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt integer) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.sign_payload(p_payload jsonb) RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -1207,6 +1320,9 @@ CREATE TABLE mana_ai.decrypt_audit (
     status text NOT NULL,
     reason text,
     ts timestamp with time zone DEFAULT now() NOT NULL,
+    run_id uuid,
+    attempt integer,
+    release_id uuid,
     CONSTRAINT decrypt_audit_status_check CHECK ((status = ANY (ARRAY['ok'::text, 'failed'::text, 'scope-violation'::text])))
 );
 
@@ -1354,6 +1470,26 @@ ALTER TABLE ONLY mana_ai.journal FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.journal OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.key_releases (
+    release_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text NOT NULL,
+    agent_id text NOT NULL,
+    mission_id text NOT NULL,
+    run_id uuid NOT NULL,
+    attempt integer NOT NULL,
+    outcome text NOT NULL,
+    reason text,
+    grant_version text,
+    record_ids text[] DEFAULT '{}'::text[] NOT NULL,
+    expires_at timestamp with time zone,
+    ts timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT key_releases_outcome CHECK ((outcome = ANY (ARRAY['released'::text, 'refused'::text])))
+);
+
+ALTER TABLE ONLY mana_ai.key_releases FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.key_releases OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.ledger (
     user_id text NOT NULL,
     agent_id text NOT NULL
@@ -1471,6 +1607,9 @@ ALTER TABLE ONLY mana_ai.install
 ALTER TABLE ONLY mana_ai.journal
     ADD CONSTRAINT journal_pkey PRIMARY KEY (run_id, round);
 
+ALTER TABLE ONLY mana_ai.key_releases
+    ADD CONSTRAINT key_releases_pkey PRIMARY KEY (release_id);
+
 ALTER TABLE ONLY mana_ai.ledger
     ADD CONSTRAINT ledger_pkey PRIMARY KEY (user_id, agent_id);
 
@@ -1530,7 +1669,15 @@ CREATE INDEX decisions_mission ON mana_ai.decisions USING btree (user_id, missio
 
 CREATE INDEX decrypt_audit_mission ON mana_ai.decrypt_audit USING btree (user_id, mission_id, ts DESC);
 
+CREATE INDEX decrypt_audit_release ON mana_ai.decrypt_audit USING btree (release_id) WHERE (release_id IS NOT NULL);
+
 CREATE INDEX decrypt_audit_user ON mana_ai.decrypt_audit USING btree (user_id, ts DESC, id DESC);
+
+CREATE INDEX key_releases_age ON mana_ai.key_releases USING btree (ts);
+
+CREATE INDEX key_releases_run ON mana_ai.key_releases USING btree (run_id);
+
+CREATE INDEX key_releases_user ON mana_ai.key_releases USING btree (user_id, ts DESC, release_id);
 
 CREATE INDEX mission_research_jobs_user ON mana_ai.mission_research_jobs USING btree (user_id, submitted_at DESC);
 
@@ -1669,6 +1816,8 @@ CREATE POLICY gateway_reads_as_user ON mana_ai.decrypt_audit TO mana_gateway USI
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.journal TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
+CREATE POLICY gateway_reads_as_user ON mana_ai.key_releases FOR SELECT TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
 CREATE POLICY gateway_reads_as_user ON mana_ai.ledger TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.mission_research_jobs TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
@@ -1693,6 +1842,8 @@ CREATE POLICY janitor_prunes ON mana_ai.decisions TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.decrypt_audit TO mana_janitor USING (true);
 
+CREATE POLICY janitor_prunes ON mana_ai.key_releases TO mana_janitor USING (true);
+
 CREATE POLICY janitor_prunes ON mana_ai.quarantine TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.run_requests TO mana_janitor USING (true);
@@ -1702,6 +1853,8 @@ CREATE POLICY janitor_prunes ON mana_ai.runs TO mana_janitor USING (true);
 CREATE POLICY janitor_prunes ON mana_ai.token_usage TO mana_janitor USING (true);
 
 ALTER TABLE mana_ai.journal ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.key_releases ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.ledger ENABLE ROW LEVEL SECURITY;
 
@@ -1718,6 +1871,8 @@ CREATE POLICY owner_acts_for_user ON mana_ai.decisions TO mana_owner USING ((use
 CREATE POLICY owner_acts_for_user ON mana_ai.decrypt_audit TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.journal TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.key_releases TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.ledger TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
@@ -1811,6 +1966,9 @@ REVOKE ALL ON FUNCTION mana_ai.pad(p_secret bytea, p_byte integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text, p_secret bytea) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) TO mana_agent;
+
 REVOKE ALL ON FUNCTION mana_ai.base64url(p_bytes bytea) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint) FROM PUBLIC;
@@ -1878,11 +2036,17 @@ GRANT ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash te
 
 REVOKE ALL ON FUNCTION mana_ai.feed_changes() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) TO mana_keys;
+
 REVOKE ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.is_shared(p_space text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.is_shared(p_space text) TO mana_owner;
+
+REVOKE ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) FROM PUBLIC;
 
@@ -1950,6 +2114,11 @@ GRANT SELECT(at) ON TABLE mana_ai.decisions TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) TO mana_keys;
+
+REVOKE ALL ON FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) FROM PUBLIC;
 
 GRANT SELECT ON TABLE public.sync_changes TO mana_router;
@@ -2003,6 +2172,8 @@ REVOKE ALL ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key te
 GRANT ALL ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.require_capability() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
 
@@ -2064,6 +2235,11 @@ GRANT SELECT ON TABLE mana_ai.fleet_runs TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.install TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.install TO mana_agent;
 GRANT SELECT ON TABLE mana_ai.install TO mana_gateway;
+
+GRANT SELECT ON TABLE mana_ai.key_releases TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.key_releases TO mana_janitor;
+
+GRANT SELECT(ts) ON TABLE mana_ai.key_releases TO mana_janitor;
 
 GRANT SELECT ON TABLE mana_ai.ledger TO mana_supervisor;
 

@@ -19,6 +19,8 @@ ROLES = {
     "snapshots.py": "mana_supervisor",
     "schedule.py": "mana_supervisor",
     "janitor.py": "mana_janitor",
+    "keys.py": "mana_keys",
+    "audit.py": "mana_agent",
 }
 """Which role's connection a module gets."""
 

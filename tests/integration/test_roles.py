@@ -46,6 +46,7 @@ SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnames
 """
 
 AGENT_FUNCTIONS = {
+    "audit_outcome", "keys_capability",
     "begin_call", "capability", "capability_agent", "capability_scope", "capability_user", "claim",
     "commit_run", "end_call", "heal_mission", "mission_now", "renew", "wait_run", "withdraw_run",
 }  # fmt: skip
@@ -56,7 +57,7 @@ CALLABLE_BY = {
         "take_changes", "withdraw_waiting",
     },
     "mana_gateway": {"bucket_of", "change_digest", "request_run"},
-    "mana_keys": set[str](),
+    "mana_keys": {"granted_mission", "note_release"},
     "mana_janitor": set[str](),
     "mana_issuer": set[str](),
 }  # fmt: skip
