@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -15,9 +16,14 @@ from state.store.queries import statements_of
 
 
 class AuditRow(msgspec.Struct, frozen=True):
-    """One look, or attempt to look, at a granted record."""
+    """A look at a granted record as its reader told it, or a key request nothing was told about.
 
-    id: int
+    The latter have no table and record; `status` is then what became of the request. `key` orders
+    rows of one instant. Rows of the original service have neither run nor release.
+    """
+
+    key: str
+    id: str
     mission_id: str
     iteration_id: str | None
     table_name: str
@@ -25,6 +31,12 @@ class AuditRow(msgspec.Struct, frozen=True):
     status: str
     reason: str | None
     ts: datetime
+    run_id: UUID | None
+    attempt: int | None
+    release_id: UUID | None
+    agent_id: str | None
+    released_at: datetime | None
+    granted: list[str]  # what the released key opens
 
 
 class OwnerView:
@@ -39,9 +51,9 @@ class OwnerView:
             return bool(await connection.fetchval(_sql("has_mission"), user, mission))
 
     async def trail(
-        self, user: str, mission: str | None, limit: int, before: tuple[datetime, int] | None
+        self, user: str, mission: str | None, limit: int, before: tuple[datetime, str] | None
     ) -> list[AuditRow]:
-        """Who looked at what, the newest first, rows before a key (ts, id)."""
+        """Who looked at what, the newest first, rows before a key (ts, key)."""
         key = before or (None, None)
         async with self._as(user) as connection:
             rows = await connection.fetch(_sql("trail"), user, mission, *key, limit)

@@ -17,7 +17,8 @@ from supervisor.gateway.custody import Caller
 from supervisor.gateway.owners import Owners
 
 DEFAULT_LIMIT, MAX_LIMIT = 200, 1000
-Key = tuple[datetime, int]
+MAX_KEY_CHARS = 64
+Key = tuple[datetime, str]
 
 
 async def get_audit(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -27,7 +28,7 @@ async def get_audit(request: Request, caller: Caller, owners: Owners) -> Respons
     before = _read_cursor(given["before"]) if given.get("before") else None
     limit = limit_of(given.get("limit"))
     rows = await owners.view.trail(caller.user, mission, limit, before)
-    more = _cursor((rows[-1].ts, rows[-1].id)) if len(rows) == limit else None
+    more = _cursor((rows[-1].ts, rows[-1].key)) if len(rows) == limit else None
     return answer({"rows": [_shown(row) for row in rows], "before": more})
 
 
@@ -42,15 +43,25 @@ def limit_of(text: str | None) -> int:
 
 def _shown(row: AuditRow) -> dict[str, Any]:
     return {
-        "id": str(row.id),
+        "id": row.id,
         "missionId": row.mission_id,
         "iterationId": row.iteration_id,
         "tableName": row.table_name,
         "recordId": row.record_id,
         "status": row.status,
         "reason": row.reason,
-        "ts": format_instant(instant_of(row.ts)),
+        "ts": _text(row.ts),
+        "agentId": row.agent_id,
+        "runId": row.run_id,
+        "attempt": row.attempt,
+        "releaseId": row.release_id,
+        "releasedAt": None if row.released_at is None else _text(row.released_at),
+        "granted": row.granted,
     }
+
+
+def _text(at: datetime) -> str:
+    return format_instant(instant_of(at))
 
 
 def _cursor(key: Key) -> str:
@@ -62,6 +73,6 @@ def _read_cursor(text: str) -> Key:
         key = msgspec.json.decode(base64.b64decode(text, b"-_", validate=True), type=Key)
     except (msgspec.MsgspecError, binascii.Error, ValueError) as exc:
         raise BadRequest("before", "is not a cursor of this list") from exc
-    if key[0].tzinfo is None or not 0 <= key[1] < 2**63:
+    if key[0].tzinfo is None or "\0" in key[1] or len(key[1]) > MAX_KEY_CHARS:
         raise BadRequest("before", "is not a cursor of this list")
     return key

@@ -1,6 +1,10 @@
 """The page on which people see every look at their records: their own rows, in order, whole."""
 
+import base64
+import json
+import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,23 @@ SELECT $1, $2, $3, 'notes', 'n-' || n, $4, $5,
        timestamptz '2026-04-26 10:00:00Z' + (n / 3) * interval '1 s'
   FROM generate_series(1, $6::int) AS n
 """
+
+
+RELEASE = """
+INSERT INTO mana_ai.key_releases
+  (release_id, user_id, agent_id, mission_id, run_id, attempt, outcome, reason, record_ids, ts)
+VALUES ($1, $2, 'a-1', 'm-1', $3, 1, $4, $5, $6, $7)
+"""
+TOLD = """
+INSERT INTO mana_ai.decrypt_audit (user_id, mission_id, iteration_id, table_name, record_id, status,
+                                   run_id, attempt, release_id, ts)
+SELECT user_id, mission_id, 'i-1', 'notes', 'n-1', 'ok', run_id, attempt, release_id, ts
+  FROM mana_ai.key_releases WHERE release_id = $1
+"""
+
+
+def _cursor_of(at: str, key: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps([at, key]).encode()).decode()
 
 
 @pytest.fixture
@@ -58,9 +79,49 @@ async def test_people_see_their_own_rows_and_one_mission_if_they_ask(house: Hous
     assert len((await _page(house, missionId=""))["rows"]) == 4
 
 
+async def _release(
+    house: House, at: datetime, *, user: str = "u1", reason: str | None = None, told: bool = False
+) -> str:
+    release = uuid.uuid4()
+    outcome = "refused" if reason else "released"
+    records = [] if reason else ["notes:n-1", "notes:n-2"]
+    await house.sql(RELEASE, release, user, uuid.uuid4(), outcome, reason, records, at)
+    if told:
+        await house.sql(TOLD, release)
+    return str(release)
+
+
+async def test_a_key_that_left_without_a_word_is_seen_and_so_is_a_refusal(house: House):
+    now = datetime(2026, 4, 26, 10, tzinfo=UTC)
+    told = await _release(house, now, told=True)
+    silent = await _release(house, now + timedelta(seconds=1))
+    refused = await _release(house, now + timedelta(seconds=2), reason="expired")
+    await _release(house, now, user="u2")
+    first, second, third = (await _page(house))["rows"]
+    assert (first["id"], first["status"], first["reason"]) == (refused, "refused", "expired")
+    assert (second["id"], second["status"]) == (silent, "released")
+    assert second["reason"] == "no-outcome-recorded"
+    assert (third["releaseId"], third["status"], third["recordId"]) == (told, "ok", "n-1")
+    assert third["granted"] == second["granted"] == ["notes:n-1", "notes:n-2"]
+    assert (third["agentId"], third["attempt"], third["iterationId"]) == ("a-1", 1, "i-1")
+    assert third["releasedAt"] == "2026-04-26T10:00:00.000Z"
+
+
+async def test_a_release_of_another_person_never_lends_its_facts(house: House):
+    release = await _release(house, datetime(2026, 4, 26, 10, tzinfo=UTC), user="u2")
+    await house.sql(ADD, "u1", "m-1", None, "ok", None, 1)
+    await house.sql("UPDATE mana_ai.decrypt_audit SET release_id = $1", uuid.UUID(release))
+    (row,) = (await _page(house))["rows"]
+    assert (row["agentId"], row["granted"]) == (None, [])
+
+
 async def test_pages_follow_each_other_without_gap_or_repeat(house: House):
     await house.sql(ADD, "u1", "m-1", None, "ok", None, 50)
     await house.sql(ADD, "u2", "m-1", None, "ok", None, 50)
+    for n in range(20):
+        at = datetime(2026, 4, 26, 10, 0, n // 2, tzinfo=UTC)
+        await _release(house, at, reason="expired" if n % 3 else None, told=not n % 4)
+    whole = (await _page(house))["rows"]
     seen: list[dict[str, Any]] = []
     page = await _page(house, limit=7)
     while True:
@@ -68,10 +129,8 @@ async def test_pages_follow_each_other_without_gap_or_repeat(house: House):
         if page["before"] is None:
             break
         page = await _page(house, limit=7, before=page["before"])
-    assert [int(row["id"]) for row in seen] == sorted(
-        {int(row["id"]) for row in seen}, reverse=True
-    )
-    assert len(seen) == 50
+    assert seen == whole
+    assert len({row["id"] for row in seen}) == len(seen) == 70
     assert [row["ts"] for row in seen] == sorted((row["ts"] for row in seen), reverse=True)
 
 
@@ -89,12 +148,15 @@ def test_a_limit_is_clamped_and_nonsense_is_the_default(text: str | None, limit:
     [
         {"before": "x"},
         {"before": "W10="},
-        {"before": "WyIyMDI2LTAxLTAxVDAwOjAwOjAwIiwxXQ=="},  # without a zone
-        {"before": "WyIyMDI2LTAxLTAxVDAwOjAwOjAwWiIsLTFd"},  # -1
+        {"before": _cursor_of("2026-01-01T00:00:00", "1")},  # without a zone
+        {"before": _cursor_of("2026-01-01T00:00:00Z", "a\0b")},
+        {"before": _cursor_of("2026-01-01T00:00:00Z", "\ud800")},
+        {"before": _cursor_of("2026-01-01T00:00:00Z", "1" * 65)},
+        {"before": _cursor_of("2026-01-01T00:00:00Z", 1)},
         {"missionId": "a\0b"},
         {"missionId": "m" * 513},
     ],
-    ids=range(6),
+    ids=range(9),
 )
 async def test_a_wrong_cursor_or_filter_is_400(house: House, query: dict[str, str]):
     answered = await house.desk().ask("GET", PATH, params=query)

@@ -73,7 +73,4 @@ ALTER TABLE mana_ai.vault_key_checks FORCE ROW LEVEL SECURITY;
 CREATE POLICY issuer_acts_for_user ON mana_ai.vault_key_checks TO mana_issuer
   USING (user_id = current_setting('app.current_user_id', true)) WITH CHECK (user_id = current_setting('app.current_user_id', true));
 GRANT SELECT, INSERT, UPDATE ON mana_ai.vault_key_checks TO mana_issuer;
-
--- A person reads their own trail page by page, with or without a mission (D-55).
-CREATE INDEX IF NOT EXISTS decrypt_audit_user ON mana_ai.decrypt_audit (user_id, ts DESC, id DESC);
 RESET ROLE;
