@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from state.errors import TransientError
 from state.minting import MintRefused
@@ -58,6 +58,16 @@ def routes(owners: Owners | None, origins: tuple[str, ...]) -> list[Route]:
         Route(path, _endpoint(handler, owners, origins, tell), methods=[verb, "OPTIONS"])
         for verb, path, handler, tell in ROUTES
     ]
+
+
+def app_of(owners: Owners, origins: tuple[str, ...]) -> Router:
+    """These routes alone, for a process outside Ray."""
+
+    async def get_health(_: Request) -> Response:
+        return answer({"ok": True, "service": "mana-issuer"})
+
+    own = [Route("/health", get_health), *routes(owners, origins)]
+    return Router(routes=own, redirect_slashes=False)
 
 
 def _endpoint(
