@@ -35,7 +35,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners | None:
     issuers = (*settings.jwt_issuers, settings.auth_url.rstrip("/"))
     return Owners(
         verifier=Verifier(KeySet(settings.auth_url), Expected(issuers, settings.jwt_audience)),
-        view=OwnerView(Database(_access(settings, dsn, "mana_gateway"), max_connections=8)),
+        view=OwnerView(Database(_access(settings, dsn, "mana_gateway"), max_connections=4)),
         pacing=Pacing(),
         custody=None if kek is None else Custody(_vaults(settings, dsn), kek),
         issuer=issuer,
