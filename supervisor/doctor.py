@@ -234,10 +234,9 @@ async def capability_secrets(patient: Patient) -> Finding:
 async def vault(patient: Patient) -> Finding:
     """Where vaults are kept: only the issuer's login gets at them, and only we read the keys."""
     settings = patient.settings
-    if settings.kek_file is None:
-        return Finding("vault", ok=True, detail="off: MANA_AUTH_KEK_FILE is not set", remedy="")
     others = [login.name for login in LOGINS if login.name != ISSUER]
-    faults = await patient.catalogue.vault_faults(others)
+    is_used = settings.kek_file is not None
+    faults = await patient.catalogue.vault_faults(others, is_used=is_used)
     files = (settings.kek_file, settings.grant_signing_key_file)
     faults += [fault for file in files if file and (fault := _file_fault(Path(file))) is not None]
     return _finding("vault", faults, _VAULT_REMEDY)

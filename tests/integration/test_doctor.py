@@ -256,7 +256,13 @@ async def test_the_doctor_looks_after_vaults_where_they_are_kept(
             work = admin.transaction()
             await work.start()
             await admin.execute(breaking)
-            faults = await admin.fetch(statements_of("catalogue.sql")["vault"], ["mana_agent"])
+            faults = await admin.fetch(
+                statements_of("catalogue.sql")["vault"], ["mana_agent"], True
+            )
             await work.rollback()
         assert any(detail in row["fault"] for row in faults), breaking
-    assert (await _found(database))["vault"].detail.startswith("off")
+    async with session(database, SUPERUSER) as admin:
+        await admin.execute(VAULT_BROKEN[0][0])
+        assert (await _found(database))["vault"].ok  # no vaults are kept
+        await admin.execute("GRANT SELECT ON auth.encryption_vault_audit TO mana_agent")
+        assert not (await _found(database))["vault"].ok

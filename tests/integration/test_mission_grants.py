@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from state import wrapping
 from state.grants import Claim, Derivation, OpenedGrant, Refusal, Trust, derived_key, opened_grant
 from state.stamps import NS_PER_MS, parse_instant
+from state.store.owner import OwnerView
 from supervisor.gateway.pacing import Pacing
 from supervisor.settings import SettingsError
 from tests.gateway_parts import KEY
@@ -215,11 +216,22 @@ async def test_a_mission_must_exist_and_be_the_callers_and_not_deleted(house: Ho
     assert {row[:2] for row in (await house.trail())[1:]} == {("failed_fetch", 404)}
 
 
-async def test_a_mission_pushed_just_now_is_waited_for(database: Database, tmp_path: Path):
+async def test_a_mission_pushed_just_now_is_waited_for(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looked, look = asyncio.Event(), OwnerView.has_mission
+
+    async def seen(self: OwnerView, user: str, mission: str) -> bool:
+        found = await look(self, user, mission)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(OwnerView, "has_mission", seen)
     async with open_house(database, tmp_path) as house, open_world(database) as world:
         await house.desk().key()
         await (await world.client()).mission("m-1")
         pending = asyncio.create_task(house.desk().ask("POST", PATH, json=WANTED))
+        await asyncio.wait_for(looked.wait(), 10)
         await world.store.fold(limit=100)
         assert (await pending).status_code == 200
 

@@ -42,7 +42,7 @@ async def _migrated(database: Database) -> None:
 
 async def _faults(database: Database) -> list[str]:
     async with session(database, LOG_OWNER) as owner:
-        rows = await owner.fetch(statements_of("catalogue.sql")["vault"], ["mana_gateway"])
+        rows = await owner.fetch(statements_of("catalogue.sql")["vault"], ["mana_gateway"], True)
     return sorted(row["fault"] for row in rows)
 
 
