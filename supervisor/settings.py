@@ -81,6 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ray_address: str | None = None  # None: a Ray of our own
     fold_poll_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
     metrics_open: bool = False  # True: /metrics asks for no key
+    keys_dir: str | None = None  # None: <secrets_dir>/keys
+    accept_v1_grants: bool = False  # True: also the original's grants, which nobody signed
 
     @property
     def is_embedded(self) -> bool:
@@ -91,6 +93,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def service_key_path(self) -> Path:
         """The file that holds the service key."""
         return Path(self.service_key_file or Path(self.secrets_dir, "service_key"))
+
+    @property
+    def keys_path(self) -> Path:
+        """The folder with the keys of grants."""
+        return Path(self.keys_dir or Path(self.secrets_dir, "keys"))
+
+    @property
+    def key_socket(self) -> Path:
+        """Where the key holder answers."""
+        return Path(self.data_dir, "keyholder", "socket")
 
     def to_wire(self) -> bytes:
         """JSON, for other processes."""
@@ -139,6 +151,8 @@ VARIABLES = {
     "ray_address": "MANA_RAY_ADDRESS",
     "fold_poll_ms": "MANA_FOLD_POLL_MS",
     "metrics_open": "MANA_METRICS_OPEN",
+    "keys_dir": "MANA_KEYS_DIR",
+    "accept_v1_grants": "MANA_ACCEPT_V1_GRANTS",
 }
 """Field to variable; TICK_ENABLED, MANA_BUCKETS and POLICY_MODE have readers of their own."""
 
