@@ -86,9 +86,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_audience: str = "mana"
     cors_origins: tuple[str, ...] = ()  # exact; none: no page may read /api/v1/me
     kek_file: str | None = None  # None: no vaults
-    ai_public_key_file: str | None = None  # RSA, SPKI; None: no grants
-    grant_signing_key_file: str | None = None  # Ed25519, PKCS#8; None: no grants
+    ai_public_key_file: str | None = None  # None: the newest in keys_dir
+    grant_signing_key_file: str | None = None  # None: the newest in keys_dir
     grant_issuer: bool = True  # False: the auth service mints grants
+    keys_dir: str | None = None  # None: <secrets_dir>/keys
+    accept_v1_grants: bool = False  # True: also the original's grants, which nobody signed
 
     @property
     def is_embedded(self) -> bool:
@@ -99,6 +101,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def service_key_path(self) -> Path:
         """The file that holds the service key."""
         return Path(self.service_key_file or Path(self.secrets_dir, "service_key"))
+
+    @property
+    def keys_path(self) -> Path:
+        """The folder with the keys of grants."""
+        return Path(self.keys_dir or Path(self.secrets_dir, "keys"))
+
+    @property
+    def key_socket(self) -> Path:
+        """Where the key holder answers."""
+        return Path(self.data_dir, "keyholder", "socket")
 
     def to_wire(self) -> bytes:
         """JSON, for other processes."""
@@ -153,6 +165,8 @@ VARIABLES = {
     "ai_public_key_file": "MANA_AI_PUBLIC_KEY_FILE",
     "grant_signing_key_file": "MANA_GRANT_SIGNING_KEY_FILE",
     "grant_issuer": "MANA_GRANT_ISSUER",
+    "keys_dir": "MANA_KEYS_DIR",
+    "accept_v1_grants": "MANA_ACCEPT_V1_GRANTS",
 }
 """Field to variable; TICK_ENABLED, MANA_BUCKETS, POLICY_MODE, JWT_ISSUER and CORS_ORIGINS have
 readers of their own."""

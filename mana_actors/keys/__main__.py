@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import resource
 import signal
 import sys
@@ -44,9 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--dsn", required=True, help="without a password")
     parser.add_argument("--password-file", type=Path, required=True)
-    parser.add_argument("--private-key", type=Path, action="append", required=True)
+    parser.add_argument("--private-key", type=Path, action="append", default=[])
     parser.add_argument("--issuer-key", type=Path, action="append", default=[])
     parser.add_argument("--accept-v1", action="store_true", help="unsigned grants of the original")
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
     return parser
 
 
@@ -54,6 +56,10 @@ async def _serve(given: argparse.Namespace, trust: Trust) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    if given.until_eof:
+        asyncio.get_running_loop().add_reader(sys.stdin, _stop_at_eof, stop)
+    if not trust.private_keys:
+        log.error("key_holder_has_no_key: no grant can be used until there is one (mana keys new)")
     access = Access(given.dsn, LOGIN, str(given.password_file), "mana-keys", 4000)
     store = KeyStore(Database(access, max_connections=CONNECTIONS))
     async with KeyServer(Releases(store, trust), given.socket).serving():
@@ -61,6 +67,13 @@ async def _serve(given: argparse.Namespace, trust: Trust) -> None:
         await stop.wait()
     await store.close()
     log.info("key_holder_stopped")
+
+
+def _stop_at_eof(stop: asyncio.Event) -> None:
+    """Whoever started us is gone when its end of the pipe is."""
+    if not os.read(sys.stdin.fileno(), 1024):
+        asyncio.get_running_loop().remove_reader(sys.stdin)
+        stop.set()
 
 
 if __name__ == "__main__":

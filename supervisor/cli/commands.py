@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli import watching
+from supervisor.cli import keys, watching
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -20,6 +20,7 @@ snapshots_app = typer.Typer(help="Compare snapshots with the log.", no_args_is_h
 users_app = typer.Typer(help="Settings of one user.", no_args_is_help=True)
 app.add_typer(watching.app)
 app.add_typer(watching.missions_app, name="missions")
+app.add_typer(keys.app, name="keys")
 app.add_typer(snapshots_app, name="snapshots")
 app.add_typer(users_app, name="users")
 

@@ -21,6 +21,7 @@ from supervisor.gateway.jwks import KeySet
 from supervisor.gateway.jwt import Expected, Verifier
 from supervisor.gateway.owners import Owners
 from supervisor.gateway.pacing import Pacing
+from supervisor.key_folder import key_folder
 from supervisor.service_key import read_secret
 from supervisor.settings import Settings, SettingsError
 
@@ -62,36 +63,44 @@ def read_kek(settings: Settings) -> Kek | None:
 
 def read_issuer(settings: Settings) -> Issuer | None:
     """Whose key grants are wrapped for and what signs them; None where we mint none."""
-    public, signing = settings.ai_public_key_file, settings.grant_signing_key_file
+    public, signing = runner_public_file(settings), _signing_file(settings)
     if not settings.grant_issuer or public is None or signing is None:
         return None
     try:
-        runner = wrapping.runner_public_key(read_secret("MANA_AI_PUBLIC_KEY_FILE", Path(public)))
+        runner = wrapping.runner_public_key(read_secret("MANA_AI_PUBLIC_KEY_FILE", public))
     except TerminalError as exc:
         raise SettingsError("MANA_AI_PUBLIC_KEY_FILE", f"{public} {exc}") from None
     try:
-        text = read_secret("MANA_GRANT_SIGNING_KEY_FILE", Path(signing))
+        text = read_secret("MANA_GRANT_SIGNING_KEY_FILE", signing)
         return Issuer(runner_key=runner, signing_key=wrapping.issuer_private_key(text))
     except TerminalError as exc:
         raise SettingsError("MANA_GRANT_SIGNING_KEY_FILE", f"{signing} {exc}") from None
 
 
+def runner_public_file(settings: Settings) -> Path | None:
+    """The key to wrap for: the one named, else the newest of `mana keys`."""
+    if settings.ai_public_key_file is not None:
+        return Path(settings.ai_public_key_file)
+    return next(iter(key_folder(settings.keys_path).runner_public), None)
+
+
+def _signing_file(settings: Settings) -> Path | None:
+    if settings.grant_signing_key_file is not None:
+        return Path(settings.grant_signing_key_file)
+    return next(iter(key_folder(settings.keys_path).issuer_private), None)
+
+
 def public_keys(settings: Settings) -> dict[str, str | None]:
     """What an auth service that mints grants itself needs of us; raises SettingsError."""
-    issuer = read_issuer(settings)
-    file = settings.ai_public_key_file
-    signing = issuer.signing_key if issuer else None
-    return {
-        "publicKeyPem": None
-        if file is None
-        else read_secret("MANA_AI_PUBLIC_KEY_FILE", Path(file)),
-        "issuerKeyId": None if signing is None else wrapping.key_id(signing.public_key()),
-        "issuerPublicKeyPem": None
-        if signing is None
-        else signing.public_key()
-        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        .decode(),
-    }
+    issuer, file = read_issuer(settings), runner_public_file(settings)
+    signing = None if issuer is None or issuer.signing_key is None else issuer.signing_key
+    pem = None if file is None else read_secret("MANA_AI_PUBLIC_KEY_FILE", file)
+    if signing is None:
+        return {"publicKeyPem": pem, "issuerKeyId": None, "issuerPublicKeyPem": None}
+    public = signing.public_key()
+    spki = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    key_id = wrapping.key_id(public)
+    return {"publicKeyPem": pem, "issuerKeyId": key_id, "issuerPublicKeyPem": spki}
 
 
 async def get_public_keys(request: Request, deps: Deps) -> Response:

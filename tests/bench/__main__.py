@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tests.bench import delay, fold, herd, idle_poll, memory, quiet_tick, transactions, wake
+from tests.bench import delay, fold, herd, idle_poll, keys, memory, quiet_tick, transactions, wake
 from tests.bench.figures import Figure, Say
 
 
@@ -29,6 +29,7 @@ BENCHES: dict[str, Bench] = {
     "tick": quiet_tick.measure,
     "poll": idle_poll.measure,
     "transactions": transactions.measure,
+    "keys": keys.measure,
     "delay": delay.measure,
     "wake": wake.measure,
     "memory": memory.measure,

@@ -5,6 +5,7 @@ import base64
 import copy
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from state.grants import Claim, Derivation, OpenedGrant, Refusal, Trust, derived
 from state.stamps import NS_PER_MS, parse_instant
 from state.store.owner import OwnerView
 from supervisor.gateway.pacing import Pacing
+from supervisor.key_folder import KINDS, add_key, key_folder
 from supervisor.settings import SettingsError
 from tests.gateway_parts import KEY
 from tests.integration.support import open_world
@@ -255,6 +257,26 @@ async def test_without_any_of_its_keys_or_switched_off_it_mints_nothing(
             answered = await house.desk().ask("POST", PATH, json=body)
             assert answered.status_code == status
         assert answered.json()["code"] == "GRANT_NOT_CONFIGURED"
+
+
+async def test_the_keys_that_mana_keys_made_mint_where_no_others_are_named(
+    database: Database, tmp_path: Path
+):
+    keys = tmp_path / "keys"
+    for day in (1, 2):
+        for kind in KINDS:
+            add_key(keys, kind, datetime(2026, 1, day, tzinfo=UTC))
+    made = key_folder(keys)
+    private = tuple(wrapping.runner_private_key(path.read_text()) for path in made.runner_private)
+    issuer = wrapping.issuer_public_key(made.issuer_public[0].read_text())
+    trust = Trust(private[:1], {wrapping.key_id(issuer): issuer})
+    unnamed = {"ai_public_key_file": None, "grant_signing_key_file": None}
+    async with open_house(database, tmp_path, keys_dir=str(keys), **unnamed) as house:
+        await house.desk().key()
+        await house.mission()
+        grant = await _minted(house)
+    opened = opened_grant(grant, Claim("u1", "m-1"), trust, time.time_ns())
+    assert isinstance(opened, OpenedGrant)
 
 
 async def test_the_runners_public_key_is_told_to_services(database: Database, tmp_path: Path):
