@@ -23,7 +23,7 @@ from supervisor.gateway.contract import Deps
 from supervisor.gateway.issuing import opened_owners
 from supervisor.gateway.serving import serve
 from supervisor.metrics import Metrics
-from supervisor.settings import Settings
+from supervisor.settings import VARIABLES, Settings
 from tests.fake_auth import FakeAuth
 from tests.gateway_parts import KEY, FakeSupervisor, fleet_of
 from tests.postgres import SUPERUSER, Database
@@ -114,6 +114,11 @@ def key_files(folder: Path) -> dict[str, Any]:
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     return {name: str(folder / name) for name in contents}
+
+
+def key_variables(folder: Path) -> dict[str, str]:
+    """The same as variables of a process."""
+    return {VARIABLES[field]: path for field, path in key_files(folder).items()}
 
 
 @asynccontextmanager

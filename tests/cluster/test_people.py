@@ -6,16 +6,14 @@ import httpx
 
 from tests.fake_auth import FakeAuth
 from tests.faults.scene import FAST
-from tests.integration.test_issuer import NAMES
 from tests.node import NodeProcess
-from tests.owners import PAGE, Desk, key_files
+from tests.owners import PAGE, Desk, key_variables
 from tests.postgres import Database
 
 
 async def test_a_node_answers_people_and_refuses_strangers(database: Database, tmp_path: Path):
-    files = {NAMES[field]: path for field, path in key_files(tmp_path).items()}
     async with FakeAuth() as auth:
-        named = {"MANA_AUTH_URL": auth.url, "CORS_ORIGINS": PAGE, **files}
+        named = {"MANA_AUTH_URL": auth.url, "CORS_ORIGINS": PAGE, **key_variables(tmp_path)}
         with NodeProcess(database, **FAST, **named) as node:
             async with httpx.AsyncClient(base_url=node.url, trust_env=False) as client:
                 desk = Desk(client, auth, "u1")

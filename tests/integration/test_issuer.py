@@ -13,18 +13,11 @@ import httpx
 import pytest
 
 from tests.fake_auth import FakeAuth
-from tests.owners import VAULT, Desk, key_files
+from tests.owners import VAULT, Desk, key_variables
 from tests.postgres import LOG_OWNER, Database
-
-NAMES = {
-    "kek_file": "MANA_AUTH_KEK_FILE",
-    "ai_public_key_file": "MANA_AI_PUBLIC_KEY_FILE",
-    "grant_signing_key_file": "MANA_GRANT_SIGNING_KEY_FILE",
-}
 
 
 def _environment(database: Database, folder: Path, auth_url: str) -> dict[str, str]:
-    files = {NAMES[field]: path for field, path in key_files(folder).items()}
     return {
         "PATH": os.defpath,
         "PORT": "0",
@@ -32,7 +25,7 @@ def _environment(database: Database, folder: Path, auth_url: str) -> dict[str, s
         "MANA_SECRETS_DIR": str(database.secrets_dir),
         "SYNC_DATABASE_URL": database.dsn(LOG_OWNER),
         "MANA_AUTH_URL": auth_url,
-        **files,
+        **key_variables(folder),
     }
 
 
