@@ -15,11 +15,12 @@ demo: setup ## three users, eight missions, on an embedded Postgres and a local 
 test: setup ## all tests; ARGS="-k name" narrows them
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: setup ## formatting, lint, strict types, import contracts
+check: setup ## formatting, lint, strict types, import contracts, no model named in code
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+	@$(BIN)/python scripts/check_model_names.py
 
 format: setup ## rewrite what ruff can rewrite
 	@$(BIN)/ruff format .

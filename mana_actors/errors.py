@@ -24,8 +24,10 @@ ProviderErrorKind = Literal[
     "timeout",
     "network",
     "invalid_answer",
+    "exposure",
 ]
-"""Kinds of tick §10.1, then three of our own: no answer in time, no connection, no sense in it."""
+"""Kinds of tick §10.1, then four of our own: no answer in time, no connection, no sense in it,
+and nobody who may see the prompt."""
 
 
 class ActorsError(Exception):

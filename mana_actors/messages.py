@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from state.consent import Exposure
+
 
 class AgentSettings(msgspec.Struct, frozen=True):
     """What an agent's process needs to work; secrets are paths only."""
@@ -33,6 +35,12 @@ class AgentSettings(msgspec.Struct, frozen=True):
     compact_max_ctx: int = 1_000_000
     crash_at: str | None = None
     heard_timeout_s: float = 120.0
+    policy_mode: Literal["off", "log-only", "enforce"] = "enforce"
+    tools_file: str | None = None
+    tools: bytes = b"[]"  # what that file declares, as JSON
+    tool_deadline_s: float = 20.0
+    tool_memory_mb: int = 512
+    exposure: Exposure = "any"
 
 
 class Bind(msgspec.Struct, frozen=True, tag="bind"):
@@ -70,6 +78,15 @@ class Changed(msgspec.Struct, frozen=True, tag="changed"):
     agent_version: int | None = None
 
 
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """This run is over: its row is closed; `reason` holds no user's text."""
+
+    epoch: int
+    mission_id: str
+    run_id: str
+    reason: str
+
+
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """A supervisor of this epoch is there and asks who the process is."""
 
@@ -83,7 +100,7 @@ class Sleep(msgspec.Struct, frozen=True, tag="sleep"):
     epoch: int
 
 
-AgentMessage = Bind | Orders | Changed | Hello | Sleep
+AgentMessage = Bind | Orders | Changed | Stop | Hello | Sleep
 
 
 class Identity(msgspec.Struct, frozen=True, tag="identity"):
@@ -98,6 +115,7 @@ class Identity(msgspec.Struct, frozen=True, tag="identity"):
     running: tuple[str, ...] = ()
     idle_s: float = 0.0
     memory_bytes: int = 0
+    tokens_24h: int | None = None  # spent by this agent; None until it has read the ledger
     accepted: bool = True
 
 

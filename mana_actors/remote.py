@@ -172,6 +172,12 @@ class SupervisorHandle:
         """How a scan is doing."""
         return await self.call("tick_status", tick_id)
 
+    async def stop_run(
+        self, user_id: str, agent_id: str, mission_id: str, run_id: str, reason: str
+    ) -> None:
+        """Have an agent drop a run that was cancelled."""
+        await self.call("stop_run", user_id, agent_id, mission_id, run_id, reason)
+
     async def status(self) -> dict[str, Any]:
         """Facts for operators."""
         return await self.call("status")

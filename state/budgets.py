@@ -5,6 +5,9 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from math import ceil
+
+import msgspec
 
 WINDOW = timedelta(hours=24)
 
@@ -17,6 +20,51 @@ def hold_size(request_bytes: int, max_output: int, bytes_per_token: float = 2) -
 def room(cap: int | None, used: int, held: int) -> int | None:
     """The tokens that may still be held under `cap`, at least 0; None without a cap."""
     return None if cap is None else max(0, cap - used - held)
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """The most one model call may cost: tokens, and micro-units of money."""
+
+    tokens: int
+    micros: int = 0
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A hold that did not fit: of which `scope` and `unit` (tokens, or money in micro-units).
+
+    `until` is what can change that: `change` of a cap below this one call, `window`, `holds`.
+    Numbers are None where they are not this owner's business.
+    """
+
+    scope: str
+    unit: str
+    until: str
+    asked: int
+    cap: int | None = None
+    used: int | None = None
+    held: int | None = None
+
+
+def cost_micros(prompt: int, output: int, per_prompt: float, per_output: float) -> int:
+    """What these tokens cost at these micro-units each, never estimated too low."""
+    return ceil(prompt * per_prompt + output * per_output)
+
+
+def refusal_reason(no: Refusal) -> str:
+    """Why there was no room, for a person."""
+    asked = f"one call needs up to {amount(no.asked, no.unit)}"
+    whose = f"the {no.scope}'s"
+    if no.cap is None:
+        return f"{asked}, more than is left of {whose} limit"
+    if no.until == "change":
+        return f"{asked}, {whose} cap is {amount(no.cap, no.unit)}"
+    left = max(0, no.cap - (no.used or 0) - (no.held or 0))
+    return f"{asked}, {amount(left, no.unit)} left of {whose} {amount(no.cap, no.unit)} in 24 hours"
+
+
+def amount(number: int, unit: str) -> str:
+    """Tokens, or money in whole units of its currency."""
+    return f"{number / 1_000_000:.4f} in money" if unit == "money" else f"{number} tokens"
 
 
 class TokenWindow:

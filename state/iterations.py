@@ -28,6 +28,7 @@ CLIENT_ID = "mana-ai-runner"
 APP_ID = "ai"
 MISSIONS_TABLE = "aiMissions"
 SCHEMA_VERSION = 1
+CUT_SHORT = "plan-cut-short"
 
 Iteration = dict[str, Any]
 
@@ -38,6 +39,7 @@ class PlannedStep(msgspec.Struct, frozen=True):
     tool_name: str
     params: dict[str, Any]
     summary: str | None = None
+    rationale: str = ""
 
 
 class Author(msgspec.Struct, frozen=True):
@@ -58,9 +60,12 @@ def iteration_id(user_id: str, mission_id: str, due_at_us: int) -> str:
 
 
 def iteration_from_plan(
-    steps: Sequence[PlannedStep], summary: str, id_: str, now: str
+    steps: Sequence[PlannedStep], summary: str, id_: str, now: str, cut_short: str = ""
 ) -> Iteration:
-    """A finished server iteration; without steps there is nothing to review."""
+    """A finished server iteration; without steps there is nothing to review.
+
+    `cut_short` says why the plan is not whole; its owner finds it under `errorDetails` (D-32).
+    """
     plan = [_plan_step(f"{id_}-{index}", step) for index, step in enumerate(steps)]
     iteration = MissionIteration(
         id=id_,
@@ -70,6 +75,7 @@ def iteration_from_plan(
         summary=summary,
         overall_status="awaiting-review" if plan else "approved",
         source="server",
+        error_details=ErrorDetails(CUT_SHORT, cut_short) if cut_short else UNSET,
     )
     return msgspec.to_builtins(iteration)
 
@@ -188,7 +194,8 @@ def row_actor(
 
 def _plan_step(id_: str, step: PlannedStep) -> PlanStep:
     summary = step.tool_name if step.summary is None else step.summary
-    return PlanStep(id_, summary, ToolCallIntent(step.tool_name, step.params), "planned")
+    intent = ToolCallIntent(step.tool_name, step.params)
+    return PlanStep(id_, summary, intent, "planned", rationale=step.rationale or UNSET)
 
 
 def _started(iteration: Iteration) -> int:

@@ -36,6 +36,13 @@ class Change(msgspec.Struct, frozen=True):
     problem: str = ""  # why the row could not be read; such a row is counted and skipped
 
 
+class TableRows(msgspec.Struct, frozen=True):
+    """Rows of a table by record, each in row order; `left_out` records were not read."""
+
+    changes: dict[str, list[Change]]
+    left_out: int = 0
+
+
 class Snapshot(msgspec.Struct):
     """One record as of the rows folded; `newest_*` is the last of them in row order (µs, uuid)."""
 

@@ -21,9 +21,12 @@ class AiPolicy(msgspec.Struct, frozen=True):
     tools: dict[str, Decision] = {}
     modules: dict[str, Decision] = {}
     default: Decision = "propose"
+    by_catalogue: bool = False  # the owner said nothing: each tool by its own default
 
 
-DEFAULT_POLICY = AiPolicy()
+DEFAULT_POLICY = AiPolicy(by_catalogue=True)
+"""Of an agent whose record holds no policy."""
+
 DENY_ALL = AiPolicy(default="deny")
 
 
@@ -56,6 +59,11 @@ def resolve(tool_name: str, module: str | None, policy: AiPolicy, actor_kind: st
     by_tool = policy.tools.get(tool_name)
     by_module = None if module is None else policy.modules.get(module)
     return by_tool or by_module or policy.default
+
+
+def decide(tool_name: str, module: str, default: Decision, policy: AiPolicy) -> Decision:
+    """What an agent may do with a tool whose own default is `default`: the one question (P8)."""
+    return default if policy.by_catalogue else resolve(tool_name, module, policy)
 
 
 def offered(tools: Iterable[tuple[str, str]], policy: AiPolicy) -> list[str]:

@@ -95,6 +95,7 @@ class PlanStep(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     intent: ToolCallIntent | NoteIntent
     status: Literal["planned", "staged", "approved", "rejected", "skipped", "failed"]
     proposal_id: str | UnsetType = UNSET
+    rationale: str | UnsetType = UNSET  # ours: why the model proposes it
 
 
 class ErrorDetails(msgspec.Struct, frozen=True, omit_defaults=True):

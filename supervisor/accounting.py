@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from mana_actors.messages import Count, Report
 from supervisor.metrics import INSTRUMENTS, Metrics
 
+ENDED = frozenset({"ran", "failed", "withdrawn"})
+"""Outcomes that end a run: its decision was written with its end, and is counted here."""
+
 
 def count_report(metrics: Metrics, report: Report) -> None:
     """Tokens, plans, errors, and whatever the run counted itself."""
@@ -17,9 +20,10 @@ def count_report(metrics: Metrics, report: Report) -> None:
     if report.outcome == "ran":
         metrics.inc("plans_produced_total")
         metrics.inc("plans_written_back_total")
-        count_decisions(metrics, ["ran"])
     elif report.outcome in ("interrupted", "broken", "capability-invalid", "failed"):
         metrics.inc("mission_errors_total")
+    if report.decision is not None and report.outcome in ENDED:
+        count_decisions(metrics, [report.decision])
 
 
 def count_decisions(metrics: Metrics, labels: Iterable[str]) -> None:

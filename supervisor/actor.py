@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from mana_actors.agent.actor import AgentActor
+from mana_actors.logs import configure_logging
 from mana_actors.messages import AgentSettings, decode_report
 from mana_actors.remote import RayProcesses
 from state.store.connect import Access, Database
-from supervisor.logs import configure_logging
+from state.store.janitor import JanitorStore
 from supervisor.settings import Settings
 from supervisor.supervision import Supervision
 
@@ -53,13 +54,8 @@ class SupervisorActor:
 
     async def _run(self) -> None:
         settings = self._settings
-        access = Access(
-            self._agent_settings.dsn,
-            "mana_supervisor",
-            str(Path(settings.secrets_dir, "mana_supervisor")),
-            self._name,
-        )
-        database = Database(access, max_connections=8)
+        database = Database(self._access("mana_supervisor"), max_connections=8)
+        janitor = JanitorStore(Database(self._access("mana_janitor"), max_connections=1))
         self._supervision = Supervision(
             settings,
             self._agent_settings,
@@ -67,10 +63,15 @@ class SupervisorActor:
             RayProcesses(AgentActor, self._release),
             name=self._name,
             release=self._release,
+            janitor=janitor,
         )
         self._ready.set()
         await self._supervision.run()
         await asyncio.Event().wait()  # stood down or drained: keep answering what we know
+
+    def _access(self, role: str) -> Access:
+        file = str(Path(self._settings.secrets_dir, role))
+        return Access(self._agent_settings.dsn, role, file, self._name)
 
     @property
     def _it(self) -> Supervision:
@@ -100,6 +101,16 @@ class SupervisorActor:
             return self._it.ticks.report(tick_id)
 
         return await self._on_loop(look())
+
+    async def stop_run(
+        self, user_id: str, agent_id: str, mission_id: str, run_id: str, reason: str
+    ) -> None:
+        """Have an agent drop a run that was cancelled; nobody is told where it sleeps."""
+
+        async def stop() -> None:
+            self._it.stop_run((user_id, agent_id), mission_id, run_id, reason)
+
+        await self._on_loop(stop())
 
     async def status(self) -> dict[str, Any]:
         """Facts for operators."""

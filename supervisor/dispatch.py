@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import msgspec
 
-from mana_actors.agent.gate import Standing, Verdict, verdict
+from mana_actors.agent.gate import Full, Standing, Verdict, verdict
 from mana_actors.messages import Order
 from state.store.schedule import Decided, DueMission, Look
 
@@ -188,6 +188,9 @@ def standing(due: DueMission, running: int) -> Standing:
         cap=due.max_tokens_per_day,
         used=due.used,
         back_at=due.back_at,
+        full=Full(due.full_scope, due.full_unit, due.full_back_at)
+        if due.full_scope and due.full_unit
+        else None,
         running=running,
         run_state=due.run_state,
         run_due_at=due.run_due_at,
@@ -195,4 +198,5 @@ def standing(due: DueMission, running: int) -> Standing:
         not_before=due.not_before,
         slot_served=due.slot_state is not None,
         slots_from=due.slots_from,
+        browser_since=due.browser_since,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from mana_actors.crash import CrashPoint
 from state.store.snapshots import Folded, SnapshotStore
+from supervisor.accounting import count_decisions
 from supervisor.metrics import Metrics
 
 BATCH = 5000
@@ -66,3 +67,4 @@ class FoldLoop:
         metrics.inc("snapshot_rows_applied_total", n=folded.rows)
         metrics.inc("records_replayed_total", n=folded.replayed)
         metrics.inc("changes_quarantined_total", n=folded.quarantined)
+        count_decisions(metrics, ["withdrawn"] * folded.withdrawn)

@@ -14,12 +14,12 @@ import sys
 
 from starlette.routing import Router
 
+from mana_actors.logs import configure_logging
 from state.errors import StateError
 from supervisor import __version__
 from supervisor.gateway.issuing import opened_owners
 from supervisor.gateway.me import app_of
 from supervisor.gateway.serving import CannotListen, serve
-from supervisor.logs import configure_logging
 from supervisor.settings import Settings, SettingsError, read_settings
 
 log = logging.getLogger("mana.issuer")

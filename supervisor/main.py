@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import importlib
 import logging
 import os
@@ -21,29 +22,34 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
 import msgspec
 import ray
 
+from mana_actors.llm.router.actor import LlmRouterActor
+from mana_actors.llm.router.settings import RouterSettings
 from mana_actors.llm.server import RehearsalServer
+from mana_actors.logs import configure_logging
 from mana_actors.messages import AgentSettings
 from mana_actors.release import release
 from mana_actors.remote import NAMESPACE, ProcessGone, SupervisorHandle
 from state.errors import StateError
 from state.store import embedded
 from state.store.migrate import migrate
-from supervisor import __version__
+from supervisor import __version__, llm
 from supervisor.actor import SupervisorActor
 from supervisor.gateway.actor import GatewayActor
 from supervisor.gateway.serving import CannotListen, bound_socket
-from supervisor.logs import configure_logging
 from supervisor.node import STEP, remove_node, write_node
 from supervisor.service_key import read_secret, read_service_key, write_secret
 from supervisor.settings import Settings, SettingsError, read_settings
+from supervisor.tools_file import tools_of_file, tools_path
 
 log = logging.getLogger("mana.node")
 
 DRAIN_S = 30.0
 _WATCH_EVERY_S = 2.0
+_LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Ray carries ids and versions only
 
 
@@ -88,6 +94,9 @@ class Node:
         self._stop = asyncio.Event()
         self._cleanup = ExitStack()
         self._gateway: Any = None
+        self._router: Any = None
+        self._router_settings: RouterSettings | None = None
+        self._router_answers = True
         self._supervisor: Any = None
 
     async def run(self) -> int:
@@ -96,6 +105,7 @@ class Node:
             await self._start()
             for name in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(name, self._stop.set)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
             await self._watch()
             await self._drain()
         finally:
@@ -107,11 +117,14 @@ class Node:
     async def _start(self) -> None:
         settings = self._settings
         read_service_key(settings)
-        settings = self._settings = msgspec.structs.replace(settings, port=_free_port(settings))
+        llm.make_token(settings)
+        settings = self._settings = _with_ports(settings)
+        tools = await tools_of_file(settings)
         dsn = await self._database()
-        model_url, key_file = self._model()
-        agent_settings = _agent_settings(settings, dsn, model_url, key_file)
+        self._router_settings = llm.router_settings(settings, __version__, self._rehearsal())
         self._start_ray_or_say_why()
+        await self._start_router()
+        agent_settings = _agent_settings(settings, dsn, tools)
         name = await self._start_supervisor(agent_settings)
         url = await self._start_gateway(dsn, name)
         write_node(settings.data_dir, url, __version__)
@@ -145,11 +158,11 @@ class Node:
         )
         return _without_login(server.dsn("mana_sync", tcp=True))
 
-    def _model(self) -> tuple[str, str | None]:
-        """The model service: the configured one, or the rehearsal model on a port of its own."""
+    def _rehearsal(self) -> tuple[str, Path] | None:
+        """The rehearsal model on a port of its own, where no other is configured: URL and key."""
         settings = self._settings
-        if settings.llm_url is not None:
-            return settings.llm_url, settings.llm_api_key_file
+        if not llm.wants_rehearsal(settings):
+            return None
         key_file = Path(settings.secrets_dir, "rehearsal_key")
         if not key_file.exists():
             write_secret(key_file, secrets.token_urlsafe(32))
@@ -158,8 +171,8 @@ class Node:
         )
         server.start()
         self._cleanup.callback(server.stop)
-        _step("no MANA_LLM_URL is set: the built-in rehearsal model plans")
-        return server.url, str(key_file)
+        _step("no MANA_LLM_URL or MANA_LLM_ALIASES is set: the built-in rehearsal model plans")
+        return server.url, key_file
 
     def _start_ray_or_say_why(self) -> None:
         try:
@@ -218,6 +231,49 @@ class Node:
         _retire_supervisors(settings.shard, keep=name)
         return name
 
+    async def _start_router(self) -> None:
+        """Start the model router, bound to this machine: others here find it on loopback."""
+        _step("starting the model router")
+        assert self._router_settings is not None
+        wire = self._router_settings.to_wire()
+        # A router that was left by a node with the same settings serves as well; others do not.
+        prefix = f"llm-{socket.gethostname()}-{self._router_settings.port}-"
+        digest = hashlib.sha256(wire + release().encode()).hexdigest()[:12]
+        options = _remote(LlmRouterActor).options(
+            name=prefix + digest,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            num_cpus=0,
+            max_concurrency=8,
+            scheduling_strategy=_on_this_node(),
+        )
+        _retire(prefix, keep=prefix + digest)
+        self._router = options.remote(wire)
+        _, problem = await self._router.address.remote()
+        if problem:
+            raise StartFailed("the model router", problem)
+
+    def _reload(self) -> None:
+        """Have the router read its alias file again; it logs what came of it."""
+        self._router.reload.remote()
+
+    async def _see_to_router(self) -> None:
+        """Ray restarts the router's process; where even Ray gave it up, it is made anew."""
+        assert self._router_settings is not None
+        try:
+            async with httpx.AsyncClient(timeout=_WATCH_EVERY_S, trust_env=False) as http:
+                answers = (await http.get(f"{self._router_settings.url}/health")).is_success
+        except httpx.HTTPError:
+            answers = False
+        if answers != self._router_answers:
+            _step(f"the model router {'answers again' if answers else 'does not answer'}")
+        elif not answers:
+            with contextlib.suppress(Exception):  # Ray's are many; tried again at the next look
+                await asyncio.wait_for(self._start_router(), _WATCH_EVERY_S)
+        self._router_answers = answers
+
     async def _start_gateway(self, dsn: str, supervisor: str) -> str:
         settings = self._settings
         _step("starting the gateway")
@@ -244,6 +300,8 @@ class Node:
                 await asyncio.wait_for(self._stop.wait(), _WATCH_EVERY_S)
             if self._settings.is_embedded and not self._stop.is_set():
                 await self._see_to_postgres()
+            if not self._stop.is_set():
+                await self._see_to_router()
 
     async def _see_to_postgres(self) -> None:
         root = Path(self._settings.data_dir)
@@ -262,18 +320,30 @@ class Node:
             _step(f"drained, {left} runs left to resume" if left else "drained")
         except ProcessGone as exc:
             _step(f"not drained: {exc}")
-        for actor in (self._gateway, self._supervisor):
+        for actor in (self._gateway, self._supervisor, self._router):
             with contextlib.suppress(Exception):  # ending anyway; Ray may have ended it first
                 ray.kill(actor)
 
 
 def _retire_supervisors(shard: str, *, keep: str) -> None:
     """End supervisors of this shard from other releases; the new epoch made them stand down."""
+    _retire("supervisor-", f"-{shard}", keep=keep)
+
+
+def _retire(prefix: str, suffix: str = "", *, keep: str) -> None:
+    """End the named actors of ours that are called so, but for one."""
     entries = cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))
     for name in (entry["name"] for entry in entries if entry["namespace"] == NAMESPACE):
-        if name.startswith("supervisor-") and name.endswith(f"-{shard}") and name != keep:
+        if name.startswith(prefix) and name.endswith(suffix) and name != keep:
             with contextlib.suppress(ValueError):  # ended since it was listed
                 ray.kill(cast("Any", ray.get_actor(name, namespace=NAMESPACE)))
+
+
+def _on_this_node() -> Any:
+    """A placement that holds an actor on the machine we are on, also when it restarts."""
+    strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+    here = cast("Any", ray).get_runtime_context().get_node_id()
+    return strategies.NodeAffinitySchedulingStrategy(node_id=here, soft=False)
 
 
 def _keep_ray_on_loopback() -> None:
@@ -294,13 +364,20 @@ def _remote(actor_class: type) -> Any:
     return cast("Any", ray.remote(actor_class))
 
 
-def _free_port(settings: Settings) -> int:
-    """The port to listen on; taken ones fail here, before anything was started."""
-    listening = bound_socket(settings.host, settings.port)
-    try:
-        return int(listening.getsockname()[1])
-    finally:
-        listening.close()
+def _with_ports(settings: Settings) -> Settings:
+    """Settings with the ports to listen on; taken ones fail here, before anything was started."""
+    with contextlib.closing(bound_socket(settings.host, settings.port)) as gateway:
+        try:
+            router = bound_socket(_LOOPBACK, settings.llm_port)
+        except CannotListen as exc:
+            reason = f"port {exc.port}: {exc.reason}; choose another with MANA_LLM_PORT"
+            raise StartFailed("the model router", reason) from exc
+        with contextlib.closing(router):
+            return msgspec.structs.replace(
+                settings,
+                port=int(gateway.getsockname()[1]),
+                llm_port=int(router.getsockname()[1]),
+            )
 
 
 def _without_login(url: str) -> str:
@@ -309,15 +386,14 @@ def _without_login(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _agent_settings(
-    settings: Settings, dsn: str, model_url: str, key_file: str | None
-) -> AgentSettings:
+def _agent_settings(settings: Settings, dsn: str, tools: bytes) -> AgentSettings:
     return AgentSettings(
         dsn=dsn,
         role="mana_agent",
         password_file=str(Path(settings.secrets_dir, "mana_agent")),
-        model_url=model_url,
-        model_key_file=key_file,
+        model_url=llm.router_url(settings),
+        model_key_file=str(llm.token_file(settings)),
+        exposure=settings.llm_exposure,
         model=settings.llm_model,
         lease_ms=settings.lease_ms,
         call_deadline_s=settings.call_deadline_s,
@@ -330,6 +406,11 @@ def _agent_settings(
         time_zone=settings.time_zone,
         compact_max_ctx=settings.compact_max_ctx,
         crash_at=settings.crash_at,
+        policy_mode=settings.policy_mode,
+        tools_file=tools_path(settings),
+        tools=tools,
+        tool_deadline_s=settings.tool_deadline_s,
+        tool_memory_mb=settings.tool_memory_mb,
     )
 
 

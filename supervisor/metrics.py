@@ -72,6 +72,11 @@ INSTRUMENTS = {
         Instrument("compactions_triggered_total", "counter", "Conversations compacted"),
         Instrument("compacted_turns", "histogram", "Messages replaced", (), _TURNS),
         # Ours.
+        Instrument("calls_above_hold_total", "counter", "Model calls that cost more than was held"),
+        Instrument("rows_pruned_total", "counter", "Old rows deleted", ("table",)),
+        Instrument(
+            "injection_markers_total", "counter", "Text like an instruction", ("place", "marker")
+        ),
         Instrument("changes_quarantined_total", "counter", "Log rows set aside"),
         Instrument("records_replayed_total", "counter", "Records read from the log again"),
         Instrument("agents_woken_total", "counter", "Processes bound", ("source",)),

@@ -108,7 +108,9 @@ class Ordering:
 
     async def _hand_over(self, pair: Pair, orders: tuple[Order, ...]) -> None:
         inputs, spaces = await self._schedule.inputs_of_agent(*pair)
-        token = await self._schedule.sign_capability(*pair, spaces, scope_of(inputs), CAPABILITY_S)
+        policy = await self._schedule.policy_of_agent(*pair)
+        scope = scope_of(inputs, policy)
+        token = await self._schedule.sign_capability(*pair, spaces, scope, CAPABILITY_S)
         bind = Bind(*pair, self._lease.epoch, self._supervisor, token, self._agent_settings)
         agent, source = await self._placement.wake(pair, lambda: bind)
         if source != "awake":

@@ -32,12 +32,14 @@ class Awake:
         self.pid = 0
         self.release = ""
         self.memory_bytes = TYPICAL_AGENT_BYTES
+        self.tokens_24h: int | None = None
         self.unanswered = 0
 
     def learn(self, identity: Identity) -> None:
         """Note what the process said of itself."""
         self.pid, self.release = identity.pid, identity.release
         self.memory_bytes = identity.memory_bytes or self.memory_bytes
+        self.tokens_24h = identity.tokens_24h
         self.unanswered = 0
 
 

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Meta
 
+from state.consent import Exposure
 from state.store.embedded import data_root
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -22,6 +23,7 @@ Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Millis = Annotated[int, Meta(ge=0, le=86_400_000)]
 SomeMillis = Annotated[int, Meta(ge=10, le=86_400_000)]
 Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
+KeepDays = Annotated[float, Meta(ge=1, le=3650)]
 
 MIN_LEASE_MS = 1000
 BUCKETS = 256
@@ -48,7 +50,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str | None = None  # None: the embedded Postgres; never holds a password
     database_password_file: str | None = None
     service_key_file: str | None = None  # None: <secrets_dir>/service_key, made in embedded mode
-    llm_url: str | None = None  # None: the built-in rehearsal model
+    llm_aliases: str | None = None  # an alias file, or "shipped"; comes before llm_url
+    llm_url: str | None = None  # without it and an alias file: the built-in rehearsal model
+    llm_url_exposure: Exposure = "any"
+    llm_exposure: Exposure = "any"  # the most that any prompt may use
+    llm_port: Port = 0  # of the model router, on loopback; 0 takes a free one
+    llm_failure_threshold: AtLeastOne = 2
+    llm_unhealthy_backoff_s: Seconds = 60
+    otlp_endpoint: str | None = None  # base address of a collector; None: no traces
     llm_api_key_file: str | None = None
     llm_model: str = "mana/reasoning"
     rehearsal_latency_ms: Millis = 0
@@ -77,9 +86,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backoff_max_s: Seconds = 900
     compact_max_ctx: Annotated[int, Meta(ge=0)] = 1_000_000  # 0: never compact
     policy_mode: Literal["off", "log-only", "enforce"] = "enforce"
+    tools_file: str | None = None  # a Python file with tools of the deployment
+    tool_deadline_s: Annotated[float, Meta(gt=0, le=600)] = 20
+    tool_memory_mb: Annotated[int, Meta(ge=64, le=65_536)] = 512
     crash_at: str | None = None  # "<point>:<file>", for tests
     ray_address: str | None = None  # None: a Ray of our own
     fold_poll_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
+    keep_usage_h: Annotated[float, Meta(ge=25, le=8760)] = 48  # the budget's window is 24
+    keep_decisions_days: KeepDays = 90
+    keep_runs_days: KeepDays = 90
+    keep_requests_days: KeepDays = 30
     metrics_open: bool = False  # True: /metrics asks for no key
     auth_url: str | None = None  # None: /api/v1/me is off; whose JWKS tokens are checked by
     jwt_issuers: tuple[str, ...] = ()  # accepted beside auth_url
@@ -130,7 +146,14 @@ VARIABLES = {
     "database_url": "SYNC_DATABASE_URL",
     "database_password_file": "MANA_DATABASE_PASSWORD_FILE",
     "service_key_file": "MANA_SERVICE_KEY_FILE",
+    "llm_aliases": "MANA_LLM_ALIASES",
     "llm_url": "MANA_LLM_URL",
+    "llm_url_exposure": "MANA_LLM_URL_EXPOSURE",
+    "llm_exposure": "MANA_LLM_EXPOSURE",
+    "llm_port": "MANA_LLM_PORT",
+    "llm_failure_threshold": "MANA_LLM_FAILURE_THRESHOLD",
+    "llm_unhealthy_backoff_s": "MANA_LLM_UNHEALTHY_BACKOFF_S",
+    "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "llm_api_key_file": "MANA_LLM_API_KEY_FILE",
     "llm_model": "MANA_LLM_MODEL",
     "rehearsal_latency_ms": "MANA_REHEARSAL_LATENCY_MS",
@@ -155,9 +178,16 @@ VARIABLES = {
     "backoff_min_s": "MANA_BACKOFF_MIN_S",
     "backoff_max_s": "MANA_BACKOFF_MAX_S",
     "compact_max_ctx": "MANA_AI_COMPACT_MAX_CTX",
+    "tools_file": "MANA_TOOLS_FILE",
+    "tool_deadline_s": "MANA_TOOL_DEADLINE_S",
+    "tool_memory_mb": "MANA_TOOL_MEMORY_MB",
     "crash_at": "MANA_CRASH_AT",
     "ray_address": "MANA_RAY_ADDRESS",
     "fold_poll_ms": "MANA_FOLD_POLL_MS",
+    "keep_usage_h": "MANA_KEEP_USAGE_H",
+    "keep_decisions_days": "MANA_KEEP_DECISIONS_DAYS",
+    "keep_runs_days": "MANA_KEEP_RUNS_DAYS",
+    "keep_requests_days": "MANA_KEEP_REQUESTS_DAYS",
     "metrics_open": "MANA_METRICS_OPEN",
     "auth_url": "MANA_AUTH_URL",
     "jwt_audience": "JWT_AUDIENCE",
@@ -175,6 +205,7 @@ FILES = (
     "database_password_file",
     "service_key_file",
     "llm_api_key_file",
+    "tools_file",
     "kek_file",
     "ai_public_key_file",
     "grant_signing_key_file",
@@ -237,6 +268,8 @@ def _converted(variable: str, text: str, kind: object) -> object:
         value = msgspec.convert(text, kind, strict=False)
     except msgspec.ValidationError as exc:
         expected = str(exc).partition(",")[0].replace("`", "").replace("Expected", "expected")
+        if typing.get_origin(kind) is Literal:
+            expected = f"expected {', '.join(typing.get_args(kind))}"
         raise SettingsError(variable, f"{expected}, got {text[:60]!r}") from exc
     if value is None:  # the word "null"
         raise SettingsError(variable, f"expected a value, got {text[:60]!r}")
@@ -279,6 +312,10 @@ def _check(settings: Settings) -> None:
         _check_database(settings.database_url)
     if settings.llm_url is not None:
         _check_url("MANA_LLM_URL", settings.llm_url, ("http", "https"))
+    if settings.otlp_endpoint is not None:
+        _check_url("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint, ("http", "https"))
+    if settings.llm_aliases not in (None, "shipped") and not Path(settings.llm_aliases).is_file():
+        raise SettingsError("MANA_LLM_ALIASES", f"there is no file {settings.llm_aliases}")
     if settings.backoff_max_s < settings.backoff_min_s:
         raise SettingsError("MANA_BACKOFF_MAX_S", "is less than MANA_BACKOFF_MIN_S")
     if settings.crash_at is not None and not all(settings.crash_at.partition(":")):

@@ -16,11 +16,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from mana_actors.crash import crash_points
-from mana_actors.messages import AgentSettings, Changed, Report
+from mana_actors.messages import AgentSettings, Changed, Report, Stop
 from mana_actors.remote import AgentProcesses, ProcessGone
 from state.errors import StateError
 from state.stamps import format_instant, instant_of
 from state.store.connect import Database
+from state.store.janitor import JanitorStore
 from state.store.schedule import Decided, DueMission, Look, ScheduleStore
 from state.store.snapshots import Folded, SnapshotStore, StoodDown
 from supervisor.accounting import count_decisions, count_report
@@ -31,6 +32,7 @@ from supervisor.metrics import Metrics
 from supervisor.moving import next_slot
 from supervisor.ordering import Ordering
 from supervisor.placement import Placement
+from supervisor.pruning import Pruning
 from supervisor.reconciling import Reconciler
 from supervisor.routing import changes_by_agent
 from supervisor.settings import Settings
@@ -57,12 +59,14 @@ class Supervision:
         *,
         name: str,
         release: str,
+        janitor: JanitorStore,
     ) -> None:
         self.settings, self._agent_settings = settings, agent_settings
         self._database, self._processes = database, processes
         self._name, self.release = name, release
         self.metrics, self.ticks = Metrics(), Ticks()
         self.schedule = ScheduleStore(database)
+        self.pruning = Pruning(janitor, settings, self.metrics)
         self.shard: Shard | None = None
         self._background = Background()
         self._crash = crash_points(settings.crash_at)
@@ -210,6 +214,9 @@ class Supervision:
         count_decisions(self.metrics, noted)
         for move in result.moves:
             await self._move(move.due)
+        for mission in due:
+            if mission.run_state == "waiting" and _is_unwanted(mission):
+                await self._withdraw_unwanted(mission.user_id, mission.mission_id)
         self._crash("before_dispatch")
         rows = {(mission.user_id, mission.mission_id): mission for mission in due}
         for pair, orders in result.orders.items():
@@ -242,11 +249,18 @@ class Supervision:
     def _route(self, folded: Folded) -> None:
         shard = self._held
         for pair, message in changes_by_agent(
-            folded, shard.placement.awake, shard.lease.epoch
+            folded, shard.placement.awake, shard.lease.epoch, shard.ordering.in_flight
         ).items():
             self._background.start(self._tell(pair, message))
 
-    async def _tell(self, pair: Pair, message: Changed) -> None:
+    def stop_run(self, pair: Pair, mission_id: str, run_id: str, reason: str) -> None:
+        """Have the agent drop a run whose row is closed, and look at what it leaves."""
+        if self.shard is not None:
+            message = Stop(self.shard.lease.epoch, mission_id, run_id, reason)
+            self._background.start(self._tell(pair, message))
+        self._nudged.set()
+
+    async def _tell(self, pair: Pair, message: Changed | Stop) -> None:
         agent = self._held.placement.awake.get(pair)
         if agent is not None:
             try:
@@ -273,6 +287,10 @@ class Supervision:
         look = _look_of(report, datetime.now(UTC))
         try:
             await self.schedule.look_again([look] if look else [])
+            if report.outcome == "waiting":  # a pause that was folded before it began to wait
+                await self._withdraw_unwanted(report.user_id, report.mission_id)
+            if report.outcome in ("withdrawn", "superseded"):  # looked at while it was under way
+                await self.schedule.wake_missions(report.user_id, [report.mission_id])
             if report.outcome not in ("skip", "later"):
                 async with self._deciding:
                     await self.schedule.wake_blocked(report.user_id, report.agent_id)
@@ -294,6 +312,10 @@ class Supervision:
                 report.mission_id,
                 exc,
             )
+
+    async def _withdraw_unwanted(self, user_id: str, mission_id: str) -> None:
+        withdrawn = await self.schedule.withdraw_unwanted(user_id, [mission_id])
+        count_decisions(self.metrics, ["withdrawn"] * withdrawn)
 
     def _process_died(self, name: str, pair: Pair | None) -> None:
         lost: set[str] = set()
@@ -364,6 +386,11 @@ def _look_of(report: Report, now: datetime) -> Look | None:
     return None
 
 
+def _is_unwanted(mission: DueMission) -> bool:
+    is_idle = mission.agent_state not in (None, "active")
+    return mission.hidden or mission.state != "active" or is_idle
+
+
 def _awake_facts(shard: Shard, pair: Pair) -> dict[str, Any]:
     agent = shard.placement.awake[pair]
     return {
@@ -372,6 +399,7 @@ def _awake_facts(shard: Shard, pair: Pair) -> dict[str, Any]:
         "process": agent.process.name,
         "pid": agent.pid,
         "memory_bytes": agent.memory_bytes,
+        "tokens_24h": agent.tokens_24h,
         "running": sorted(shard.ordering.in_flight.get(pair, ())),
         "idle_s": round(asyncio.get_running_loop().time() - agent.used_at, 1),
     }

@@ -1,4 +1,4 @@
-"""What is due now and then: beat, refill the pool, let idle agents sleep, charge holds, sweep."""
+"""What is due now and then: beat, refill the pool, let idle sleep, charge holds, prune, sweep."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from state.store.snapshots import StoodDown
 from supervisor.memory import awake_memory_bytes
 from supervisor.metrics import Metrics
 from supervisor.placement import TYPICAL_AGENT_BYTES
+from supervisor.pruning import Pruning
 from supervisor.settings import Settings
 from supervisor.shard import Shard
 
@@ -28,6 +29,7 @@ class Supervised(Protocol):
     schedule: ScheduleStore
     metrics: Metrics
     shard: Shard | None
+    pruning: Pruning
     release: str
     is_draining: bool
     has_stood_down: bool
@@ -64,6 +66,9 @@ async def _round(it: Supervised) -> bool:
     await _end_stopped(it, shard)
     await _let_idle_sleep(it, shard)
     await it.schedule.charge_expired_holds()
+    await it.schedule.wake_after_limits()
+    if it.pruning.is_due():
+        it.pruning.start()
     it.feed_waiting = await it.schedule.feed_backlog(shard.lease)
     sweeping = await shard.reconciler.step()
     it.metrics.set("agents_awake", len(shard.placement.awake))

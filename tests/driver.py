@@ -14,6 +14,7 @@ from mana_actors.agent.lease import Capability, LeaseKeeper
 from mana_actors.agent.run import Runner
 from mana_actors.crash import CrashPoint, crash_points
 from mana_actors.llm.client import HttpProvider
+from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Report
 from state.input_apps import scope_of
 from state.store.agents import AgentStore
@@ -34,7 +35,7 @@ class PlainDriver:
         self.schedule = ScheduleStore(self.supervisor)
         self.snapshots: SnapshotStore | None = None
         self._databases: list[Database] = [self.supervisor]
-        self._provider = HttpProvider(settings.model_url)
+        self.provider: ModelProvider = HttpProvider(settings.model_url)
         self.decisions: Counter[str] = Counter()
 
     async def start(self, shard: str = "0", lo: int = 0, hi: int = 256) -> Lease:
@@ -45,7 +46,7 @@ class PlainDriver:
 
     async def close(self) -> None:
         """Close every pool."""
-        await self._provider.aclose()
+        await self.provider.aclose()
         for database in self._databases:
             await database.close()
 
@@ -88,12 +89,8 @@ class PlainDriver:
     ) -> Runner:
         """A runner with a fresh capability, as an agent's process holds one."""
         user_id, agent_id = pair
-        inputs, spaces = await self.schedule.inputs_of_agent(user_id, agent_id)
-        token = Capability(
-            await self.schedule.sign_capability(user_id, agent_id, spaces, scope_of(inputs), 900)
-        )
-        database = Database(self._access("mana_agent"), max_connections=2, idle_s=2)
-        self._databases.append(database)
+        token = await self._capability(pair)
+        store = self._store(pair, token)
         leases = LeaseKeeper(
             lambda: Database(self._access("mana_agent"), max_connections=1),
             user_id,
@@ -105,10 +102,24 @@ class PlainDriver:
             user_id=user_id,
             agent_id=agent_id,
             holder=holder,
-            store=AgentStore(database, user_id, agent_id, token),
-            provider=self._provider,
+            store=store,
+            provider=self.provider,
             settings=self.settings,
             leases=leases,
             resolvers=default_resolvers(),
             crash=crash or crash_points(self.settings.crash_at),
         )
+
+    async def store(self, pair: Pair) -> AgentStore:
+        """What an agent's process reads and writes, with a fresh capability."""
+        return self._store(pair, await self._capability(pair))
+
+    def _store(self, pair: Pair, token: Capability) -> AgentStore:
+        database = Database(self._access("mana_agent"), max_connections=2, idle_s=2)
+        self._databases.append(database)
+        return AgentStore(database, *pair, token)
+
+    async def _capability(self, pair: Pair) -> Capability:
+        inputs, spaces = await self.schedule.inputs_of_agent(*pair)
+        scope = scope_of(inputs, await self.schedule.policy_of_agent(*pair))
+        return Capability(await self.schedule.sign_capability(*pair, spaces, scope, 900))

@@ -3,10 +3,13 @@
 Each request takes the next entry of the script; when it is used up, `DEFAULT` is played. Entries:
     {"content": "…", "calls": [{"name", "args", "id"?}], "finish"?, "usage"?: [prompt, completion]}
     {"status": 429, "kind"?: "rate_limit", "message"?, "retry_after"?: "7", "text"?: "not JSON"}
-    {"hang": "headers"}  {"hang": "body"}  never finishes
+    {"hang": "headers"}  {"hang": "body"}  never finishes, until the client leaves
     {"close": "headers"} {"close": "body"} drops the connection before that part is complete
     {"half": True}       half of the JSON, complete as HTTP
     {"garbage": b"…"}    any body at all
+    {"stream": [{…}, b"…"]}  server-sent events: objects as data, bytes as they are, then [DONE];
+                         with "close"/"hang": "body" the rest never comes, "undone": True no [DONE]
+    {"answer": {…}}      this JSON as it is, such as a list of models
 and with any of them "delay_s", "headers" (a dict) or "resolved" (X-Mana-LLM-Resolved).
 Without "usage" none is reported. It runs in a thread of its own, so that sync tests, async tests
 and other processes can all use it.
@@ -103,14 +106,33 @@ class FakeProvider:
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Serve one request; False when the connection is to be closed."""
         request = await _read_request(reader)
+        if request.path.endswith("/aliases"):  # asked of routers for their prices; we are none
+            return await FakeProvider._play(
+                self, {"status": 404}, writer
+            )  # at once, whatever plays
         entry = self._record(request)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(entry.get("delay_s", 0))
+            if "hang" in entry:
+                return await self._hang(entry, reader, writer)
             return await self._play(entry, writer)
         finally:
             self.in_flight -= 1
+
+    async def _hang(
+        self, entry: Entry, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Hang until we are stopped, or the client goes away."""
+        hanging = asyncio.create_task(self._play(entry, writer))
+        left = asyncio.create_task(reader.read(1))
+        try:
+            await asyncio.wait({hanging, left}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hanging.cancel()
+            left.cancel()
+        return False
 
     def _record(self, request: Recorded) -> Entry:
         with self._arrived:
@@ -126,6 +148,8 @@ class FakeProvider:
         if entry.get("hang") == "headers":
             await self._stop.wait()
             return False
+        if "stream" in entry:
+            return await self._play_stream(entry, writer)
         status, body = _rendered(entry)
         if entry.get("half"):
             body = body[: len(body) // 2]
@@ -134,6 +158,23 @@ class FakeProvider:
         await writer.drain()
         if entry.get("hang") == "body":
             await self._stop.wait()
+        return not is_cut
+
+    async def _play_stream(self, entry: Entry, writer: asyncio.StreamWriter) -> bool:
+        """Events in chunked encoding, one piece each."""
+        head = "HTTP/1.1 200 Fake\r\ncontent-type: text/event-stream\r\n"
+        writer.write(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
+        is_cut = "body" in (entry.get("hang"), entry.get("close"))
+        end = [] if is_cut or entry.get("undone") else [b"data: [DONE]\n\n"]
+        for piece in [*entry["stream"], *end]:
+            raw = (
+                piece if isinstance(piece, bytes) else b"data: %s\n\n" % json.dumps(piece).encode()
+            )
+            writer.write(b"%x\r\n%s\r\n" % (len(raw), raw))
+            await writer.drain()
+        if entry.get("hang") == "body":
+            await self._stop.wait()
+        writer.write(b"" if is_cut else b"0\r\n\r\n")
         return not is_cut
 
 
@@ -160,6 +201,8 @@ def _head(status: int, length: int, entry: Entry) -> bytes:
 def _rendered(entry: Entry) -> tuple[int, bytes]:
     if "garbage" in entry:
         return entry.get("status", 200), entry["garbage"]
+    if "answer" in entry:
+        return entry.get("status", 200), json.dumps(entry["answer"]).encode()
     if "status" in entry:
         return entry["status"], _failure(entry)
     return 200, json.dumps(_completion(entry)).encode()

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from state.store.connect import Access
 from state.store.connect import Database as Connections
+from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
@@ -34,6 +35,7 @@ class FakeSupervisor:
         self.report: dict[str, Any] = {"id": "t1", "state": "done", "stats": STATS}
         self.dead = False
         self.ticks = 0
+        self.stopped: list[tuple[str, ...]] = []
 
     async def tick(self) -> str:
         self._check()
@@ -47,6 +49,12 @@ class FakeSupervisor:
     async def status(self) -> dict[str, Any]:
         self._check()
         return {"awake": [{"user": "u1"}] * 3, "warm": 1, "feed_waiting": 0}
+
+    async def stop_run(
+        self, user_id: str, agent_id: str, mission_id: str, run_id: str, reason: str
+    ) -> None:
+        self._check()
+        self.stopped.append((user_id, agent_id, mission_id, run_id, reason))
 
     async def metrics(self) -> dict[str, Any]:
         self._check()
@@ -74,6 +82,7 @@ def app_of(fleet: FleetStore, supervisor: FakeSupervisor, folder: Path, **settin
     return create_app(
         Deps(
             fleet=fleet,
+            control=ControlStore(fleet.database),
             supervisor=supervisor,
             settings=settings_for(folder, **settings),
             version="1.2.3",

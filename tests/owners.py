@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from state.store.control import ControlStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.issuing import opened_owners
@@ -140,6 +141,7 @@ async def open_house(database: Database, folder: Path, **changed: Any) -> AsyncG
         stack.push_async_callback(fleet.close)
         deps = Deps(
             fleet=fleet,
+            control=ControlStore(fleet.database),
             supervisor=FakeSupervisor(),
             settings=settings,
             version="1.2.3",

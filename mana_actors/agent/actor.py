@@ -32,11 +32,13 @@ from mana_actors.messages import (
     Orders,
     Report,
     Sleep,
+    Stop,
     decode_for_agent,
     encode,
 )
 from mana_actors.remote import report_to
 from state.budgets import TokenWindow
+from state.errors import StateError
 from state.store.agents import AgentStore
 from state.store.connect import Access, Database
 
@@ -51,7 +53,7 @@ class _Bound(msgspec.Struct):
     bind: Bind
     capability: Capability
     runner: Runner
-    database: Database
+    store: AgentStore
     missions: dict[str, int]
     agent_version: int = 0
 
@@ -64,9 +66,12 @@ class AgentActor:
         self._bound: _Bound | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._tokens = TokenWindow()
+        self._knows_spent = False
+        self._reading_spent = asyncio.Lock()
         self._used_at = self._heard_at = time.monotonic()
         self._epoch = 0
         self._watch: asyncio.Task[None] | None = None
+        self._rechecks: set[asyncio.Task[None]] = set()
 
     async def tell(self, raw: bytes) -> bytes:
         """Take one message and answer who we are.
@@ -86,6 +91,8 @@ class AgentActor:
                 return encode(self._identity(accepted=self._start(message)))
             case Changed():
                 self._note(message)
+            case Stop():
+                self._stop(message)
             case Hello():
                 self._answer_to(message.supervisor)
             case Sleep():
@@ -115,11 +122,12 @@ class AgentActor:
             capability,
             settings.lease_ms,
         )
+        store = AgentStore(database, message.user_id, message.agent_id, capability)
         runner = Runner(
             user_id=message.user_id,
             agent_id=message.agent_id,
             holder=self._name,
-            store=AgentStore(database, message.user_id, message.agent_id, capability),
+            store=store,
             provider=HttpProvider(
                 settings.model_url,
                 key_file=Path(settings.model_key_file) if settings.model_key_file else None,
@@ -130,7 +138,7 @@ class AgentActor:
             crash=crash_points(settings.crash_at),
             spent=self._spent,
         )
-        self._bound = _Bound(message, capability, runner, database, {})
+        self._bound = _Bound(message, capability, runner, store, {})
         log.info(
             "agent_bound agent=%s/%s process=%s", message.user_id, message.agent_id, self._name
         )
@@ -148,6 +156,7 @@ class AgentActor:
         return True
 
     async def _carry_out(self, bound: _Bound, order: Order) -> None:
+        await self._read_spent(bound)
         try:
             report = await (
                 bound.runner.heal(order) if order.kind == "heal" else bound.runner.run(order)
@@ -178,12 +187,39 @@ class AgentActor:
         if self._bound is not None:
             self._bound.missions.update(dict(message.missions))
             self._bound.agent_version = message.agent_version or self._bound.agent_version
+            self._recheck(self._bound.runner, message)
+
+    def _recheck(self, runner: Runner, message: Changed) -> None:
+        """A run under way is stopped if its mission, or the agent, wants it no longer."""
+        changed = {mission for mission, _ in message.missions}
+        is_about_us = message.agent_version is not None
+        for mission in self._running:
+            if is_about_us or mission in changed:
+                task = asyncio.create_task(runner.recheck(mission))
+                self._rechecks.add(task)
+                task.add_done_callback(self._rechecks.discard)
+
+    def _stop(self, message: Stop) -> None:
+        if self._bound is not None:
+            self._bound.runner.stop(message.mission_id, message.reason, message.run_id)
 
     def _answer_to(self, supervisor: str) -> None:
         if self._bound is not None:
             self._bound.bind = msgspec.structs.replace(self._bound.bind, supervisor=supervisor)
 
+    async def _read_spent(self, bound: _Bound) -> None:
+        """Rebuild the window from the ledger, once: earlier processes' charges are in it too."""
+        async with self._reading_spent:
+            if not self._knows_spent:
+                try:
+                    self._tokens = TokenWindow(await bound.store.spent_window())
+                    self._knows_spent = True
+                except StateError as exc:  # the ledger itself decides; this is what we show
+                    log.warning("window_not_read process=%s error=%s", self._name, exc)
+
     def _spent(self, tokens: int) -> None:
+        if not self._knows_spent:
+            return  # it is in the ledger, and read from there at the next order
         now = datetime.now(UTC)
         self._tokens.add(now, tokens)
         self._tokens.forget(now)
@@ -213,6 +249,7 @@ class AgentActor:
             running=tuple(self._running),
             idle_s=0.0 if self._running else time.monotonic() - self._used_at,
             memory_bytes=_resident_bytes(),
+            tokens_24h=self._tokens.used(datetime.now(UTC)) if self._knows_spent else None,
             accepted=accepted,
         )
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from mana_actors.agent.wanted import why_unwanted
 from state import merge
 from state.cadence import next_run
 from state.iterations import Author, append_iteration, row_actor
@@ -75,17 +76,16 @@ def close(
 
 
 def _unwanted(at: Closing, mission: Mission) -> str | None:
-    if merge.hidden(at.snapshot):
-        return "the mission was deleted"
-    if mission.state != "active":
-        return f"the mission is {mission.state}"
-    if (mission.agent_id or DEFAULT_AGENT_ID) != at.run.agent_id:
-        return "the mission belongs to another agent now"
-    if at.agent is not None and (at.agent["hidden"] or at.agent["state"] != "active"):
-        return "the agent is deleted" if at.agent["hidden"] else f"the agent is {at.agent['state']}"
-    if _served_by_browser(at, mission):
+    reason = why_unwanted(
+        hidden=merge.hidden(at.snapshot),
+        state=mission.state,
+        is_ours=(mission.agent_id or DEFAULT_AGENT_ID) == at.run.agent_id,
+        agent_hidden=at.agent is not None and bool(at.agent["hidden"]),
+        agent_state=None if at.agent is None else at.agent["state"],
+    )
+    if reason is None and _served_by_browser(at, mission):
         return "a browser served this occurrence"
-    return None
+    return reason
 
 
 def _served_by_browser(at: Closing, mission: Mission) -> bool:

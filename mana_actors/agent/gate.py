@@ -18,6 +18,17 @@ BROWSER_RUN_GRACE = timedelta(minutes=15)
 Action = Literal["run", "skip", "move", "later"]
 
 
+class Full(msgspec.Struct, frozen=True):
+    """A limit with nothing left: of the `agent`, `user` or `installation`, in `tokens` or `money`.
+
+    `back_at` is when something of it returns.
+    """
+
+    scope: str
+    unit: str
+    back_at: datetime | None
+
+
 class Standing(msgspec.Struct, frozen=True):
     """Everything the gate looks at; instants are aware, tokens are those of the last 24 h."""
 
@@ -35,6 +46,7 @@ class Standing(msgspec.Struct, frozen=True):
     cap: int | None = None
     used: int = 0
     back_at: datetime | None = None
+    full: Full | None = None
     running: int = 0
     run_state: str | None = None
     run_due_at: datetime | None = None
@@ -116,8 +128,9 @@ def _gated(at: Standing, due: datetime) -> Verdict:
     if at.running >= at.max_concurrent:
         reason = f"{at.running} of {at.max_concurrent} missions of this agent are running"
         return Verdict("skip", due, "skipped-concurrency", reason, at.now + CONCURRENCY_FALLBACK)
-    if at.cap is not None and at.used >= at.cap:
-        return _over_budget(at, due)
+    over = _over_budget(at, due)
+    if over is not None:
+        return over
     if at.browser_since is not None and at.browser_since + BROWSER_RUN_GRACE > at.now:
         return Verdict(
             "skip",
@@ -129,8 +142,17 @@ def _gated(at: Standing, due: datetime) -> Verdict:
     return Verdict("run", due)
 
 
-def _over_budget(at: Standing, due: datetime) -> Verdict:
-    if at.cap == 0:
-        return Verdict("skip", due, "skipped-budget", "the agent's daily token budget is 0")
-    reason = f"{at.used} of {at.cap} tokens of the last 24 hours are used"
-    return Verdict("skip", due, "skipped-budget", reason, at.back_at)
+def _over_budget(at: Standing, due: datetime) -> Verdict | None:
+    if at.cap is not None and at.used >= at.cap:
+        reason = (
+            f"{at.used} of {at.cap} tokens of the last 24 hours are used"
+            if at.cap
+            else "the agent's daily token budget is 0"
+        )
+        look_at = at.back_at if at.cap else None
+    elif at.full is not None:
+        reason = f"the {at.full.scope}'s limit in {at.full.unit} is used up for these 24 hours"
+        look_at = at.full.back_at
+    else:
+        return None
+    return Verdict("skip", due, "skipped-budget", reason, look_at)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from mana_actors.agent.closing import Run
+from state.consent import Exposure
 from state.records import Agent, Mission
 from state.store.agents import MissionView
 
@@ -17,6 +18,7 @@ class Pinned(msgspec.Struct, frozen=True):
     now: str
     used: int
     boundary: str
+    cap: int | None = None  # in force at the first attempt
 
 
 class FinalFailure(Exception):
@@ -39,3 +41,5 @@ class Job(msgspec.Struct, frozen=True):
     mission: Mission
     agent: Agent
     view: MissionView
+    exposure: Exposure  # the most that the deployment and the mission's grant allow
+    is_known: bool = False  # the agent's record is there and not deleted

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from mana_actors.agent.planner.loop import PlanOutcome
-from mana_actors.agent.tools.catalogue import catalogue, metric_label
+from collections.abc import Iterable
+
+from mana_actors.agent.planner.loop import ExecutedCall, PlanOutcome
+from mana_actors.agent.tools.catalogue import Toolbox
 from mana_actors.messages import Count
 
 
-def run_counts(outcome: PlanOutcome) -> list[Count]:
-    """Rounds, tool calls, reminders and compactions of one plan."""
+def run_counts(
+    outcome: PlanOutcome, toolbox: Toolbox, sub_outcomes: Iterable[PlanOutcome] = ()
+) -> list[Count]:
+    """Rounds, tool calls (of sub-agents too), reminders, compactions of a plan with these tools."""
     counts = [Count("planner_rounds", (), outcome.rounds, observe=True)]
-    for done in outcome.executed_calls:
-        tool = catalogue().get(done.call.name)
-        policy = tool.default_policy if tool else "propose"
-        counts.append(
-            Count(
-                "tool_calls_total",
-                (
-                    metric_label(done.call.name),
-                    policy,
-                    "deferred" if done.result.success else "failure",
-                ),
-            )
-        )
+    counts += [
+        _tool_call(done, toolbox)
+        for each in (outcome, *sub_outcomes)
+        for done in each.executed_calls
+    ]
     counts += [
         Count("reminders_emitted_total", (hint.producer, hint.severity))
         for hint in outcome.reminders
@@ -33,3 +29,14 @@ def run_counts(outcome: PlanOutcome) -> list[Count]:
             Count("mana_ai_compacted_turns", (), outcome.folded_turns, observe=True),
         ]
     return counts
+
+
+def _tool_call(done: ExecutedCall, toolbox: Toolbox) -> Count:
+    tool = toolbox.tools.get(done.call.name)
+    well = "deferred" if done.is_step else "success"
+    labels = (
+        toolbox.label(done.call.name),
+        tool.default_policy if tool else "propose",
+        well if done.result.success else "failure",
+    )
+    return Count("tool_calls_total", labels)

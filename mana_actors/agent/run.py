@@ -6,6 +6,7 @@ its run row says that it is open, waiting or closed, and another attempt picks i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -17,24 +18,30 @@ import msgspec
 
 from mana_actors.agent import closing
 from mana_actors.agent.backoff import backoff_s
-from mana_actors.agent.calls import ModelCalls, Tally
+from mana_actors.agent.calls import ModelCalls, Tally, plan_note
 from mana_actors.agent.closing import Closing, Run, Withdrawal, now_text
 from mana_actors.agent.gate import Standing, verdict
 from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
 from mana_actors.agent.job import FinalFailure, Job, Pinned
+from mana_actors.agent.kit import Kit, kit_of
 from mana_actors.agent.lease import LeaseKeeper
 from mana_actors.agent.mending import Mender
-from mana_actors.agent.metering import run_counts
 from mana_actors.agent.persisting import retried, retried_close
 from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.guardrails import after_plan, before_plan
-from mana_actors.agent.planner.loop import PlanOutcome, run_loop
-from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput, loop_input
+from mana_actors.agent.planner.loop import PlanOutcome
+from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput
 from mana_actors.agent.planner.reminders import Allowance
+from mana_actors.agent.planning import make_plan
+from mana_actors.agent.stopping import Stops
+from mana_actors.agent.wanted import why_unwanted
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
+from state.browser_runs import browser_since
+from state.budgets import refusal_reason
+from state.consent import exposure_allowed
 from state.errors import StateError
 from state.iterations import (
     PlannedStep,
@@ -42,8 +49,8 @@ from state.iterations import (
     iteration_from_plan,
     iteration_id,
 )
-from state.records import Mission, agent_from_record, default_agent, mission_from_record
-from state.stamps import datetime_of, instant_of, parse_instant
+from state.records import Agent, Mission, agent_from_record, default_agent, mission_from_record
+from state.stamps import instant_of
 from state.store.agents import (
     AgentStore,
     AgentView,
@@ -58,8 +65,8 @@ log = logging.getLogger("mana.run")
 T = TypeVar("T")
 
 _DATABASE_TRIES = 8
-_HOLDS_SETTLE_S = 5.0
 _LOOK_SOON = timedelta(seconds=2)
+_LOOK_AFTER_STOP_S = 0.2
 
 
 class Runner:
@@ -80,7 +87,7 @@ class Runner:
         spent: Callable[[int], None] = lambda _tokens: None,
     ) -> None:
         self._user_id, self._agent_id, self._holder = user_id, agent_id, holder
-        self._store, self._settings = store, settings
+        self._store, self._settings, self._provider = store, settings, provider
         self._leases, self._resolvers, self._crash = leases, resolvers, crash
         self._calls = ModelCalls(
             agent_id=agent_id,
@@ -91,9 +98,44 @@ class Runner:
             spent=spent,
         )
         self._mender = Mender(store, user_id, agent_id)
+        self._stops = Stops()
 
     async def run(self, order: Order) -> Report:
         """Carry out one order; never raises but for cancellation."""
+        with self._stops.under_way(order.mission_id):
+            return await self._run_safely(order)
+
+    def stop(self, mission_id: str, reason: str, run_id: str | None = None) -> None:
+        """End a mission's run at once; nothing happens where it does not run, or closes already."""
+        self._stops.stop(mission_id, reason, run_id)
+
+    async def recheck(self, mission_id: str) -> None:
+        """Stop a mission's run if mission or agent want it no longer; its commit asks again."""
+        try:
+            found = await self._store.standing(mission_id)
+        except StateError as exc:
+            log.warning(
+                "recheck_failed agent=%s/%s mission=%s error=%s",
+                self._user_id,
+                self._agent_id,
+                mission_id,
+                exc,
+            )
+            return
+        reason = "the mission is gone" if found is None else self._unwanted(found[0], found[1])
+        if reason is not None:
+            self.stop(mission_id, reason)
+
+    def _unwanted(self, mission: MissionView, agent: AgentView | None) -> str | None:
+        return why_unwanted(
+            hidden=mission.hidden,
+            state=mission.state,
+            is_ours=mission.agent_id == self._agent_id,
+            agent_hidden=agent is not None and agent.hidden,
+            agent_state=agent.state if agent else None,
+        )
+
+    async def _run_safely(self, order: Order) -> Report:
         try:
             return await self._run(order)
         except Superseded:
@@ -151,7 +193,7 @@ class Runner:
                 due_at=gate.due_at,
                 look_at=gate.look_at,
             )
-        pinned = Pinned(now_text(view.now), usage.used, secrets.token_hex(8))
+        pinned = Pinned(now_text(view.now), usage.used, secrets.token_hex(8), usage.cap)
         claim = await retried(lambda: self._claim(order.mission_id, gate.due_at, pinned))
         if claim.outcome != "claimed":
             return self._unclaimed(order, view, claim)
@@ -174,11 +216,7 @@ class Runner:
         assert claim.due_at is not None
         assert claim.attempt is not None
         assert claim.pinned is not None
-        agent = default_agent(self._user_id)
-        if agent_view is not None and not agent_view.hidden and agent_view.complete:
-            agent = agent_from_record(
-                self._user_id, self._agent_id, msgspec.json.decode(agent_view.record)
-            )
+        agent, is_known = self._agent(agent_view)
         seen = frozenset(i["id"] for i in mission.iterations if isinstance(i.get("id"), str))
         run = Run(
             self._user_id, self._agent_id, mission.id, claim.due_at, bool(claim.requested), seen
@@ -194,7 +232,21 @@ class Runner:
             mission=mission,
             agent=agent,
             view=view,
+            is_known=is_known,
+            exposure=exposure_allowed(
+                msgspec.json.decode(view.record, type=dict[str, Any]), self._settings.exposure
+            ),
         )
+
+    def _agent(self, view: AgentView | None) -> tuple[Agent, bool]:
+        """The agent, and whether it is known; a deleted one still may only what its owner said."""
+        if view is None:
+            return default_agent(self._user_id), False
+        agent = agent_from_record(self._user_id, self._agent_id, msgspec.json.decode(view.record))
+        if view.complete and not view.hidden:
+            return agent, True
+        default = default_agent(self._user_id)
+        return msgspec.structs.replace(default, policy=agent.policy), False
 
     def _unclaimed(self, order: Order, view: MissionView, claim: Claim) -> Report:
         if claim.outcome == "concurrency":
@@ -217,8 +269,20 @@ class Runner:
 
     async def _held(self, order: Order, job: Job) -> Report:
         self._leases.hold(job.run_id, job.attempt)
-        tally = Tally()
+        tally, live = Tally(), self._stops[order.mission_id]
         try:
+            return await self._settled(order, job, tally)
+        except asyncio.CancelledError:
+            reason = live.heard()
+            if reason is None:
+                raise
+            return await self._stopped(order, job, tally, reason)
+        finally:
+            self._leases.drop(job.run_id)
+
+    async def _settled(self, order: Order, job: Job, tally: Tally) -> Report:
+        try:
+            self._stops[order.mission_id].plan(str(job.run_id))
             return await self._planned(order, job, tally)
         except ProviderError as exc:
             tally.counts.append(Count("provider_errors_total", (exc.provider, exc.kind)))
@@ -232,10 +296,31 @@ class Runner:
             )
         except FinalFailure as exc:
             return await self._failed(order, job, tally, exc, again=False)
-        except BudgetExhausted as exc:
-            return await self._out_of_budget(order, job, tally, exc)
-        finally:
-            self._leases.drop(job.run_id)
+        except BudgetExhausted:
+            return await self._out_of_budget(order, job, tally)
+
+    async def _stopped(self, order: Order, job: Job, tally: Tally, reason: str) -> Report:
+        """Withdraw it; a cancelled run is closed already, and its decision written."""
+        decision = "withdrawn"
+        try:
+            await retried(
+                lambda: self._store.stop(
+                    job.run_id, job.attempt, reason, _LOOK_AFTER_STOP_S, plan_note(tally)
+                )
+            )
+        except Superseded:
+            decision = None
+        log.info(
+            "run_stopped agent=%s/%s mission=%s", self._user_id, self._agent_id, order.mission_id
+        )
+        return self._report(
+            order,
+            "withdrawn",
+            decision=decision,
+            reason=reason,
+            due_at=job.run.due_at,
+            tally=tally,
+        )
 
     async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
         if job.lost >= self._settings.run_attempts:
@@ -246,21 +331,28 @@ class Runner:
         blocked = before_plan(item.content for item in inputs).blocked
         if blocked is not None:
             raise FinalFailure(blocked.name, blocked.reason)
-        outcome = await run_loop(
-            loop_input(self._plan_input(job, inputs)),
+        kit = kit_of(job, inputs, self._store, self._settings, tally.saw)
+        facts = await self._provider.facts(self._settings.model, job.exposure)
+        outcome, counts = await make_plan(
+            self._plan_input(job, inputs, kit, facts.context_tokens),
             lambda request, n: self._calls.ask(job, tally, request, n),
+            kit.executor,
         )
-        tally.counts.extend(run_counts(outcome))
-        if outcome.stop_reason == "budget" and not outcome.steps:
-            raise BudgetExhausted(self._agent_id, tally.asked, tally.left)
+        tally.outcome = outcome
+        tally.counts.extend(counts)
+        if outcome.stop_reason == "budget" and not outcome.steps and tally.refused is not None:
+            raise BudgetExhausted(self._agent_id, tally.refused[1].asked, 0)
         if not outcome.steps and not (outcome.summary or "").strip():
             raise FinalFailure("empty-plan", _why_empty(outcome.stop_reason))
-        blocked = after_plan(outcome.steps).blocked
-        if blocked is not None:
-            raise FinalFailure(blocked.name, blocked.reason)
-        return await self._commit(order, job, tally, outcome)
+        judged = after_plan(outcome.steps)
+        if judged.blocked is not None:
+            raise FinalFailure(judged.blocked.name, judged.blocked.reason)
+        warnings = [finding.reason for finding in judged.findings]
+        return await self._commit(order, job, tally, outcome, warnings)
 
-    def _plan_input(self, job: Job, inputs: tuple[ResolvedInput, ...]) -> PlanInput:
+    def _plan_input(
+        self, job: Job, inputs: tuple[ResolvedInput, ...], kit: Kit, model_context: int
+    ) -> PlanInput:
         settings, agent = self._settings, job.agent
         ceiling = settings.compact_max_ctx
         return PlanInput(
@@ -273,17 +365,28 @@ class Runner:
             now=job.pinned.now,
             max_rounds=settings.max_rounds,
             max_output=settings.max_output_tokens,
-            allowance=Allowance(agent.name, agent.max_tokens_per_day, job.pinned.used),
-            compaction=CompactionSettings(ceiling) if ceiling else None,
+            allowance=Allowance(agent.name, job.pinned.cap, job.pinned.used),
+            compaction=CompactionSettings(ceiling, model_context=model_context)
+            if ceiling
+            else None,
+            toolbox=kit.toolbox,
+            was_seen=kit.seen.was_seen,
         )
 
-    async def _commit(self, order: Order, job: Job, tally: Tally, outcome: PlanOutcome) -> Report:
-        steps = [PlannedStep(call.name, dict(call.arguments)) for call in outcome.steps]
-        reason = None if outcome.is_whole else f"plan cut short: {outcome.stop_reason}"
+    async def _commit(
+        self, order: Order, job: Job, tally: Tally, outcome: PlanOutcome, warnings: list[str]
+    ) -> Report:
+        steps = [
+            PlannedStep(call.name, dict(call.arguments), rationale=call.rationale)
+            for call in outcome.steps
+        ]
+        cut_short = outcome.cut_short
+        reason = "; ".join(filter(None, [cut_short, *warnings])) or None
         id_ = _iteration_id(job.run)
 
         def iteration(now: datetime) -> dict[str, Any]:
-            return iteration_from_plan(steps, outcome.summary or "", id_, now_text(now))
+            summary = outcome.summary or ""
+            return iteration_from_plan(steps, summary, id_, now_text(now), cut_short)
 
         return await self._close(
             order, job, tally, iteration, failed=False, steps=len(steps), reason=reason
@@ -335,25 +438,42 @@ class Runner:
     ) -> Report:
         usage_now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
         look_at = usage_now + timedelta(seconds=delay_s)
+        self._stops[order.mission_id].close()
         await retried(
-            lambda: self._store.wait(job.run_id, job.attempt, look_at, what, reason, failed=failed)
+            lambda: self._store.wait(
+                job.run_id,
+                job.attempt,
+                look_at,
+                what,
+                reason,
+                failed=failed,
+                note=plan_note(tally),
+            )
         )
-        return self._report(order, "waiting", due_at=job.run.due_at, reason=reason, tally=tally)
+        # The supervisor may have looked before this report came, and put the mission off by 30 s.
+        return self._report(
+            order, "waiting", due_at=job.run.due_at, look_at=look_at, reason=reason, tally=tally
+        )
 
-    async def _out_of_budget(
-        self, order: Order, job: Job, tally: Tally, exc: BudgetExhausted
-    ) -> Report:
-        """Nothing was planned yet: come again when room returns, and say so."""
-        usage = await retried(self._store.usage)
-        reason = f"no room for a model call: {exc.asked} tokens asked, {exc.left} left of 24 hours"
-        view = await retried(lambda: self._store.mission(job.mission.id)) or job.view
-        wait_s = (usage.back_at - view.now).total_seconds() if usage.back_at else 3600.0
-        if tally.only_holds_in_the_way:
-            wait_s = _HOLDS_SETTLE_S
-        report = await self._wait(
-            order, job, tally, max(1.0, wait_s), "budget", reason, failed=False
+    async def _out_of_budget(self, order: Order, job: Job, tally: Tally) -> Report:
+        """Nothing was planned yet: come again when room returns or a cap changes, and say so."""
+        assert tally.refused is not None, "only a refusal raises BudgetExhausted"
+        hold, refusal = tally.refused
+        reason = refusal_reason(refusal)
+        self._stops[order.mission_id].close()
+        await retried(
+            lambda: self._store.wait_for_room(
+                job.run_id, job.attempt, hold, reason, plan_note(tally)
+            )
         )
-        return msgspec.structs.replace(report, decision="skipped-budget")
+        return self._report(
+            order,
+            "waiting",
+            due_at=job.run.due_at,
+            decision="skipped-budget",
+            reason=reason,
+            tally=tally,
+        )
 
     async def _close(
         self,
@@ -366,8 +486,11 @@ class Runner:
         steps: int,
         reason: str | None,
     ) -> Report:
+        self._stops[order.mission_id].close()
         ended = await retried_close(
-            lambda: self._close_once(job, iteration, failed=failed, steps=steps, reason=reason),
+            lambda: self._close_once(
+                job, tally, iteration, failed=failed, steps=steps, reason=reason
+            ),
             lambda: self._store.landed(job.run_id, job.attempt),
         )
         self._crash("after_commit_before_reply")
@@ -394,6 +517,7 @@ class Runner:
     async def _close_once(
         self,
         job: Job,
+        tally: Tally,
         iteration: Callable[[datetime], dict[str, Any]],
         *,
         failed: bool,
@@ -401,6 +525,8 @@ class Runner:
         reason: str | None,
     ) -> Withdrawal | None:
         async with self._store.closing(job.run_id, job.attempt) as (now, connection):
+            note = plan_note(tally)
+            await self._store.note_plan(connection, job.run_id, job.attempt, note)
             ended = closing.close(
                 self._closing(job, now),
                 iteration(now.now),
@@ -470,22 +596,12 @@ def _standing(
         agent_known=known,
         agent_state=agent.state if agent else None,
         max_concurrent=agent.max_concurrent if agent and known else 1,
-        cap=agent.max_tokens_per_day if agent else None,
+        cap=usage.cap,
         used=usage.used,
         back_at=usage.back_at,
         slots_from=view.slots_from,
-        browser_since=_browser_since(mission),
+        browser_since=browser_since(mission.iterations),
     )
-
-
-def _browser_since(mission: Mission) -> datetime | None:
-    """When a browser began an iteration that still says it is running (D-08)."""
-    begun = [
-        parse_instant(str(i.get("phaseStartedAt") or i.get("startedAt") or ""))
-        for i in mission.iterations
-        if i.get("overallStatus") == "running" and i.get("source") != "server"
-    ]
-    return max((datetime_of(ns) for ns in begun if ns is not None), default=None)
 
 
 def _why_empty(stop_reason: str) -> str:

@@ -3,15 +3,23 @@
 import asyncio
 import ipaddress
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 from urllib.parse import urlsplit
 
+import msgspec
+
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
-from mana_actors.errors import ProviderBusy, ProviderRefused
+from mana_actors.errors import (
+    ProviderBusy,
+    ProviderError,
+    ProviderErrorKind,
+    ProviderRefused,
+)
 from mana_actors.llm.completions import RESOLVED_HEADER, failure, read_answer
 from mana_actors.llm.provider import AliasFacts, Exposure, provider_label
 
@@ -19,9 +27,22 @@ if TYPE_CHECKING:
     import httpx
 
 EXPOSURE_HEADER = "x-mana-llm-exposure"
+CONTEXT_HEADER = "x-mana-llm-context"
+COST_HEADER = "x-mana-llm-cost-micros"
+DEADLINE_HEADER = "x-mana-llm-deadline"
+MAY_HAVE_SPENT: tuple[ProviderErrorKind, ...] = (
+    "timeout",
+    "network",
+    "invalid_answer",
+    "truncated",
+)
+"""Failures after which a provider may count tokens that nobody told us of."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
 DEFAULT_DEADLINE_S = 120.0
 LONGEST_RETRY_AFTER_S = 86_400.0
+FACTS_KEPT_S = 60.0
+FACTS_AGAIN_S = 5.0
+FACTS_DEADLINE_S = 3.0
 
 
 def _leave_out_cli() -> None:
@@ -29,12 +50,43 @@ def _leave_out_cli() -> None:
     cast("dict[str, Any]", sys.modules).setdefault("httpx._main", None)  # httpx does without it
 
 
+class _Attempt(msgspec.Struct, frozen=True):
+    reason: str
+
+
+class _Detail(msgspec.Struct, frozen=True):
+    attempts: tuple[_Attempt, ...] = ()
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What of a router's refusal tells whether tokens were spent."""
+
+    detail: _Detail
+
+
+class _Name(msgspec.Struct, frozen=True):
+    name: str
+    facts: AliasFacts
+
+
+class _Names(msgspec.Struct, frozen=True):
+    """What the router says of the names it knows."""
+
+    aliases: tuple[_Name, ...]
+    models: tuple[_Name, ...] = ()
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    until: float
+    facts: dict[str, AliasFacts]
+
+
 class HttpProvider:
     """A ModelProvider over HTTP; httpx is imported with the first call.
 
     `url` is the base of the service, with or without `/v1`. The key is read from `key_file` at each
     call, so that it can be rotated; it is never kept. `wall_clock` gives the present UTC instant,
-    against which a Retry-After date is read.
+    against which a Retry-After date is read; `clock` counts seconds, for how old facts are.
     """
 
     def __init__(
@@ -44,8 +96,12 @@ class HttpProvider:
         key_file: Path | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoint = completions_url(url)
+        self._base = self._endpoint.removesuffix("/chat/completions")
+        self._facts: dict[str, _Facts] = {}
+        self._clock = clock
         self._key_file = key_file
         self._max_body_bytes = max_body_bytes
         self._wall_clock = wall_clock
@@ -66,7 +122,9 @@ class HttpProvider:
         import httpx  # noqa: PLC0415 - an agent pays for it only once it plans
 
         provider = provider_label(request.model)
-        headers = self._headers() | {EXPOSURE_HEADER: exposure}
+        # The router gives up a little earlier, so that we hear its reason and not our own timeout.
+        patience = {DEADLINE_HEADER: f"{deadline_s * 0.95:.3f}"}
+        headers = self._headers() | {EXPOSURE_HEADER: exposure} | patience
         try:
             async with asyncio.timeout(deadline_s):
                 return await self._call(request, headers)
@@ -75,9 +133,32 @@ class HttpProvider:
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
             raise ProviderBusy("network", 0, None, _snake(exc), provider) from None
 
-    async def facts(self, model: str, exposure: Exposure = "any") -> AliasFacts:  # noqa: ARG002
-        """What `model` costs at most."""
-        return AliasFacts()
+    async def facts(self, model: str, exposure: Exposure = "any") -> AliasFacts:
+        """What `model` costs at most, a minute old at most; the defaults where nobody can say."""
+        known = self._facts.get(exposure)
+        if known is None or known.until < self._clock():
+            known = self._facts[exposure] = await self._asked_facts(exposure, known)
+        return known.facts.get(model, AliasFacts())
+
+    async def _asked_facts(self, exposure: Exposure, before: "_Facts | None") -> "_Facts":
+        """What the router says of all names; when it is silent, what it said before."""
+        _leave_out_cli()
+        import httpx  # noqa: PLC0415
+
+        failed = _Facts(self._clock() + FACTS_AGAIN_S, before.facts if before else {})
+        try:
+            headers = self._headers() | {EXPOSURE_HEADER: exposure}
+            async with asyncio.timeout(FACTS_DEADLINE_S):
+                answer = await self._http().get(f"{self._base}/aliases", headers=headers)
+            answer.raise_for_status()
+            found = msgspec.json.decode(answer.content, type=_Names)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ProviderRefused):
+            return failed
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return failed
+        names = (*found.models, *found.aliases)
+        until = self._clock() + FACTS_KEPT_S
+        return _Facts(until, {each.name: each.facts for each in names})
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -95,8 +176,10 @@ class HttpProvider:
             body = await self._body(response, provider)
             if not response.is_success:
                 wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
-                raise failure(response.status_code, body, retry_after_s=wait_s, provider=provider)
-        return read_answer(body, resolved=resolved, asked_model=request.model, provider=provider)
+                error = failure(response.status_code, body, retry_after_s=wait_s, provider=provider)
+                raise told_of_attempts(error, body)
+        answer = read_answer(body, resolved=resolved, asked_model=request.model, provider=provider)
+        return with_headers(answer, response.headers)
 
     async def _body(self, response: "httpx.Response", provider: str) -> bytes:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
@@ -128,6 +211,40 @@ class HttpProvider:
                 trust_env=not _is_loopback(self._endpoint),
             )
         return self._client
+
+
+def told_of_attempts(error: ProviderError, body: bytes) -> ProviderError:
+    """`error`, as the kind of the attempt that may have spent tokens where the router had several.
+
+    "No provider" would read as "nothing was spent", although one of them may have worked on it.
+    """
+    if error.kind != "no_healthy_provider":
+        return error
+    try:
+        reasons = {each.reason for each in msgspec.json.decode(body, type=_Told).detail.attempts}
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return error
+    for kind in MAY_HAVE_SPENT:
+        if kind in reasons:
+            wait_s = error.retry_after_s
+            return ProviderBusy(kind, error.status, wait_s, error.kind, error.provider)
+    return error
+
+
+def with_headers(answer: ModelAnswer, headers: Mapping[str, str]) -> ModelAnswer:
+    """`answer` with what the router's headers say of the model that gave it."""
+    exposure = headers.get(EXPOSURE_HEADER, "")
+    return msgspec.structs.replace(
+        answer,
+        exposure=exposure if exposure in get_args(Exposure) else "",
+        context_tokens=_count(headers.get(CONTEXT_HEADER)) or 0,
+        cost_micros=_count(headers.get(COST_HEADER)),
+    )
+
+
+def _count(header: str | None) -> int | None:
+    text = header or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 def completions_url(base: str) -> str:

@@ -12,10 +12,19 @@ from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
 RESOLVED_HEADER = "x-mana-llm-resolved"
 MOST_TOKENS = 2**40
 SERVICE_KINDS: frozenset[str] = frozenset(
-    ("blocked", "truncated", "auth", "rate_limit", "capability", "no_healthy_provider", "unknown")
+    (
+        "blocked",
+        "truncated",
+        "auth",
+        "rate_limit",
+        "capability",
+        "no_healthy_provider",
+        "unknown",
+        "exposure",
+    )
 )
 _PASSING_KINDS = frozenset({"truncated", "rate_limit", "no_healthy_provider"})
-_FINAL_KINDS = frozenset({"blocked", "auth", "capability"})
+_FINAL_KINDS = frozenset({"blocked", "auth", "capability", "exposure"})
 _PASSING_STATUS = frozenset({408, 409, 425, 429})
 _KIND_OF_STATUS: dict[int, ProviderErrorKind] = {401: "auth", 403: "auth", 429: "rate_limit"}
 _CODE = re.compile(r"[a-z_]{1,40}")  # no digits and no capitals, so no key fits in

@@ -183,6 +183,7 @@ _PHRASES = {
     "about": ("Über: {}", "About: {}"),
     "next": ("Nächster Schritt: {}", "Next step: {}"),
     "left": ("noch {}", "{} to go"),
+    "why": ("Folgt aus: {}", "Follows from: {}"),
 }
 
 
@@ -249,6 +250,7 @@ def _known_values(wish: Wish, briefing: Briefing) -> dict[str, Any]:
         "title": wish.subject[:120],
         "content": _content(wish, briefing),
         "url": wish.url or None,
+        "rationale": _phrase(briefing, "why", wish.source or briefing.title or wish.subject),
         "icon": "⭐",
         "color": "#3366CC",
         "slug": re.sub(r"[^a-z0-9]+", "-", wish.subject.lower()).strip("-")[:40] or "page",

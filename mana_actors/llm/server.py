@@ -33,7 +33,10 @@ def rehearsal_app(token: str, *, latency_s: float = 0.0) -> Starlette:
             return _failure(400, "unknown", problem)
         await asyncio.sleep(latency_s)
         answer = complete(body) | {"created": int(time.time())}
-        return _json(answer, headers={"X-Mana-LLM-Resolved": MODEL})
+        headers = {"X-Mana-LLM-Resolved": MODEL}
+        if body.get("stream") is True:
+            return Response(_events(answer), headers=headers, media_type="text/event-stream")
+        return _json(answer, headers=headers)
 
     async def models(request: Request) -> Response:
         if not _is_allowed(request, token):
@@ -112,7 +115,9 @@ async def serve(listening: socket.socket, token: str, *, latency_s: float = 0.0)
 
 def bound_socket(host: str, port: int) -> socket.socket:
     """A TCP socket bound to `host` and `port` (0 = any free one), not inherited by children."""
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named as TCP, or asyncio leaves Nagle's algorithm on, and each answer waits for 40 ms.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
@@ -148,6 +153,24 @@ async def _request_body(request: Request) -> tuple[JsonObject | None, str]:
     if body is None or not objects_in(body.get("messages")):
         return None, "messages: needs at least one"
     return body, ""
+
+
+def _events(answer: JsonObject) -> bytes:
+    """A whole answer as the event stream of it: what it says, its end, its usage."""
+    (choice,) = objects_in(answer.get("choices"))
+    message = as_object(choice.get("message")) or {}
+    calls = enumerate(objects_in(message.get("tool_calls")))
+    said = {"role": "assistant", "content": message.get("content")}
+    delta = said | {"tool_calls": [call | {"index": place} for place, call in calls] or None}
+    finish = choice.get("finish_reason")
+    shared = answer | {"object": "chat.completion.chunk", "usage": None}
+    chunks: list[JsonObject] = [
+        shared | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+        shared | {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]},
+        shared | {"choices": [], "usage": answer.get("usage")},
+    ]
+    lines = [b"data: " + msgspec.json.encode(chunk) for chunk in chunks]
+    return b"\n\n".join([*lines, b"data: [DONE]", b""])
 
 
 def _json(

@@ -14,10 +14,15 @@ import asyncpg
 import msgspec
 
 from state import merge
+from state.budgets import Hold
 from state.healing import Version
-from state.merge import Change, Snapshot
+from state.merge import Change, Snapshot, TableRows
+from state.records import agent_from_record
 from state.store.connect import Database
 from state.store.queries import sql
+
+MAX_RECORD_BYTES = 256 * 1024
+MAX_TABLE_BYTES = 2 * 1024 * 1024
 
 
 class MissionView(msgspec.Struct, frozen=True):
@@ -54,8 +59,9 @@ class AgentView(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of the last 24 hours, tokens held now, when the oldest use returns, runs open."""
+    """The agent's cap, tokens of 24 hours, tokens held, when a used-up cap has room, open runs."""
 
+    cap: int | None
     used: int
     held: int
     back_at: datetime | None
@@ -77,7 +83,11 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class CallStart(msgspec.Struct, frozen=True):
-    """Outcome of `begin_call`: `go` with a call id, `journaled` with the answer, or `no-room`."""
+    """Outcome of `begin_call`: `go` with a call id, `journaled` with the answer, or `no-room`.
+
+    Without room: which `scope` (agent, user, installation) and `unit` (tokens, money in micros),
+    and what can change that (`until`: change, window, holds). Other users' sums are not told.
+    """
 
     outcome: str
     call_id: Any = None
@@ -85,6 +95,9 @@ class CallStart(msgspec.Struct, frozen=True):
     used: int | None = None
     held: int | None = None
     cap: int | None = None
+    scope: str | None = None
+    unit: str | None = None
+    until: str | None = None
 
 
 class MissionNow(msgspec.Struct, frozen=True):
@@ -108,6 +121,16 @@ class Commit(msgspec.Struct, frozen=True):
     iteration_id: str
     steps: int
     reason: str | None
+
+
+class PlanNote(msgspec.Struct, frozen=True):
+    """What a run knows of its thinking: `answers` is JSON text, `stop` why the model stopped."""
+
+    answers: str = "{}"
+    stop: str | None = None
+    duplicates: int = 0
+    dropped: int = 0
+    refused: int = 0
 
 
 class AgentStore:
@@ -150,9 +173,15 @@ class AgentStore:
     async def usage(self) -> Usage:
         """This agent's budget window."""
         async with self.transaction() as connection:
-            row = await connection.fetchrow(sql("usage_window"), self._user_id, self._agent_id)
-        assert row is not None  # an aggregate always has its row
+            row = await connection.fetchrow(sql("own_budget"))
+        assert row is not None  # a function always has its row
         return Usage(**dict(row))
+
+    async def spent_window(self) -> list[tuple[datetime, int]]:
+        """When this agent spent how many tokens in the last 24 hours, oldest first."""
+        async with self.transaction() as connection:
+            rows = await connection.fetch(sql("spent_window"), self._user_id, self._agent_id)
+        return [(row["ts"], row["tokens_used"]) for row in rows]
 
     async def standing(self, mission_id: str) -> tuple[MissionView, AgentView | None, Usage] | None:
         """What the gate asks about a mission, read together; None if it is not this owner's."""
@@ -160,10 +189,9 @@ class AgentStore:
             mission = await connection.fetchrow(sql("mission_snapshot"), self._user_id, mission_id)
             if mission is None:
                 return None
-            pair = self._user_id, self._agent_id
-            agent = await connection.fetchrow(sql("agent_snapshot"), *pair)
-            usage = await connection.fetchrow(sql("usage_window"), *pair)
-        assert usage is not None  # an aggregate always has its row
+            agent = await connection.fetchrow(sql("agent_snapshot"), self._user_id, self._agent_id)
+            usage = await connection.fetchrow(sql("own_budget"))
+        assert usage is not None  # a function always has its row
         return (
             MissionView(**dict(mission)),
             AgentView(**dict(agent)) if agent else None,
@@ -193,24 +221,46 @@ class AgentStore:
         return set(row["renewed"] or ()), row["capability"]
 
     async def begin_call(
-        self, run_id: Any, attempt: int, round_: int, request_hash: str, hold: int, deadline_ms: int
+        self,
+        run_id: Any,
+        attempt: int,
+        round_: int,
+        request_hash: str,
+        hold: Hold,
+        deadline_ms: int,
     ) -> CallStart:
-        """Reserve `hold` tokens for a model call, or get the same request's journalled answer."""
+        """Reserve `hold` for a model call, or get the same request's journalled answer."""
         async with self.transaction() as connection:
             row = await connection.fetchrow(
-                sql("begin_call"), run_id, attempt, round_, request_hash, hold, deadline_ms
+                sql("begin_call"),
+                run_id,
+                attempt,
+                round_,
+                request_hash,
+                hold.tokens,
+                deadline_ms,
+                hold.micros,
             )
         assert row is not None
         return CallStart(**dict(row))
 
     async def end_call(
-        self, call_id: Any, attempt: int, request_hash: str, answer: str | None, tokens: int | None
+        self,
+        call_id: Any,
+        attempt: int,
+        request_hash: str,
+        answer: str | None,
+        tokens: int | None,
+        micros: int | None = None,
     ) -> int:
-        """Settle a call: answer and usage durable together; returns the tokens charged."""
+        """Settle a call: answer and usage durable together; returns the tokens charged.
+
+        None stands for what nobody reported: the hold is charged.
+        """
         async with self.transaction() as connection:
             return int(
                 await connection.fetchval(
-                    sql("end_call"), call_id, attempt, request_hash, answer, tokens
+                    sql("end_call"), call_id, attempt, request_hash, answer, tokens, micros
                 )
             )
 
@@ -218,18 +268,28 @@ class AgentStore:
         """The log rows of one input record, in fold order, as far as the capability shows them."""
         async with self.transaction() as connection:
             rows = await connection.fetch(sql("input_rows"), self._user_id, app, table, record_id)
-        return [
-            merge.read_change(
-                str(r["id"]),
-                r["created_us"],
-                r["op"],
-                r["data"],
-                r["field_meta"],
-                user_id=self._user_id,
-                record_id=record_id,
+        return [_change(row, self._user_id, record_id) for row in rows]
+
+    async def table_changes(
+        self, app: str, table: str, most_records: int, until: datetime
+    ) -> TableRows:
+        """The rows until then of the records of a table that changed last, 2 MB of them at most."""
+        async with self.transaction() as connection:
+            rows = await connection.fetch(
+                sql("table_rows"),
+                self._user_id,
+                app,
+                table,
+                until,
+                most_records,
+                MAX_RECORD_BYTES,
+                MAX_TABLE_BYTES,
             )
-            for r in rows
-        ]
+        changes: dict[str, list[Change]] = {}
+        for row in rows:
+            id_ = row["record_id"]
+            changes.setdefault(id_, []).append(_change(row, self._user_id, id_))
+        return TableRows(changes, rows[0]["left_out"] if rows else 0)
 
     @asynccontextmanager
     async def closing(
@@ -259,6 +319,21 @@ class AgentStore:
             commit.reason,
         )
 
+    async def note_plan(
+        self, connection: asyncpg.Connection, run_id: Any, attempt: int, note: PlanNote
+    ) -> None:
+        """Keep with the run what it knows of its model calls, in the caller's transaction."""
+        await connection.execute(
+            sql("note_plan"),
+            run_id,
+            attempt,
+            note.answers,
+            note.stop,
+            note.duplicates,
+            note.dropped,
+            note.refused,
+        )
+
     async def withdraw(
         self,
         connection: asyncpg.Connection,
@@ -270,6 +345,14 @@ class AgentStore:
         """Close the run without a plan."""
         await connection.execute(sql("withdraw_run"), run_id, attempt, reason, look_at)
 
+    async def stop(
+        self, run_id: Any, attempt: int, reason: str, look_after_s: float, note: PlanNote
+    ) -> None:
+        """Close a run that is wanted no longer; raises Superseded where it is closed already."""
+        async with self.transaction() as connection:
+            await self.note_plan(connection, run_id, attempt, note)
+            await connection.execute(sql("stop_run"), run_id, attempt, reason, look_after_s)
+
     async def wait(
         self,
         run_id: Any,
@@ -279,11 +362,23 @@ class AgentStore:
         reason: str,
         *,
         failed: bool,
+        note: PlanNote,
     ) -> None:
         """Give the place back and come again at `not_before`."""
         async with self.transaction() as connection:
+            await self.note_plan(connection, run_id, attempt, note)
             await connection.execute(
                 sql("wait_run"), run_id, attempt, not_before, waiting_for, reason, failed
+            )
+
+    async def wait_for_room(
+        self, run_id: Any, attempt: int, hold: Hold, reason: str, note: PlanNote
+    ) -> None:
+        """Give the place back until `hold` may fit; the database knows when that is."""
+        async with self.transaction() as connection:
+            await self.note_plan(connection, run_id, attempt, note)
+            await connection.execute(
+                sql("wait_for_room"), run_id, attempt, hold.tokens, hold.micros, reason
             )
 
     async def landed(self, run_id: Any, attempt: int) -> bool:
@@ -327,6 +422,18 @@ class AgentStore:
             )
 
 
+def _change(row: asyncpg.Record, user_id: str, record_id: str) -> Change:
+    return merge.read_change(
+        str(row["id"]),
+        row["created_us"],
+        row["op"],
+        row["data"],
+        row["field_meta"],
+        user_id=user_id,
+        record_id=record_id,
+    )
+
+
 async def _mission_now(
     connection: asyncpg.Connection, row: asyncpg.Record, user_id: str
 ) -> MissionNow:
@@ -334,7 +441,16 @@ async def _mission_now(
     snapshot = merge.decode_record(
         msgspec.json.encode(stored["record"]), exists=stored["present"], complete=stored["complete"]
     )
-    changes = [
+    changes = _changes(row["changes"], user_id)
+    agent = _agent_now(row, user_id)
+    now = await connection.fetchval("SELECT clock_timestamp()")
+    return MissionNow(
+        merge.fold(snapshot, changes), stored["agent_id"], agent, row["time_zone"], now
+    )
+
+
+def _changes(rows: str | None, user_id: str) -> list[Change]:
+    return [
         merge.read_change(
             c["id"],
             c["created_at"],
@@ -343,13 +459,26 @@ async def _mission_now(
             c["field_meta"],
             user_id=user_id,
         )
-        for c in msgspec.json.decode(row["changes"] or "[]")
+        for c in msgspec.json.decode(rows or "[]")
     ]
-    agent = msgspec.json.decode(row["agent"]) if row["agent"] else None
-    now = await connection.fetchval("SELECT clock_timestamp()")
-    return MissionNow(
-        merge.fold(snapshot, changes), stored["agent_id"], agent, row["time_zone"], now
-    )
+
+
+def _agent_now(row: asyncpg.Record, user_id: str) -> dict[str, Any] | None:
+    """The agent's snapshot row with state and deletion as of the rows not folded yet."""
+    stored: dict[str, Any] | None = msgspec.json.decode(row["agent"]) if row["agent"] else None
+    changes = _changes(row["agent_changes"], user_id)
+    if not changes:
+        return stored
+    before = None
+    if stored is not None:
+        before = merge.decode_record(
+            msgspec.json.encode(stored["record"]),
+            exists=stored["present"],
+            complete=stored["complete"],
+        )
+    after = merge.fold(before, changes)
+    state = agent_from_record(user_id, "", after.fields).state
+    return {**(stored or {}), "hidden": merge.hidden(after), "state": state}
 
 
 def _decoded(text: str) -> object:

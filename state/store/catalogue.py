@@ -20,7 +20,9 @@ from state.store.migrate import migrations
 
 _HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
 _FUNCTION = re.compile(
-    r"CREATE FUNCTION mana_ai\.(\w+)\((?:(?!CREATE FUNCTION).)*?AS \$\$(.*?)\$\$;", re.DOTALL
+    r"CREATE (?:OR REPLACE )?FUNCTION mana_ai\.(\w+)\((?:(?!CREATE (?:OR REPLACE )?FUNCTION).)*?"
+    r"AS \$\$(.*?)\$\$;",
+    re.DOTALL,
 )
 PROBE_USER = "mana:doctor"
 LOOK_AT_MOST = 50_001

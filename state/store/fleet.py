@@ -13,7 +13,9 @@ from uuid import UUID
 
 import msgspec
 
+from state.budgets import room
 from state.store.connect import Database
+from state.store.limits import Budget, Limit, LimitChange, LimitState
 
 Row = TypeVar("Row", bound=msgspec.Struct)
 _HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
@@ -82,8 +84,23 @@ class AgentRow(msgspec.Struct, frozen=True):
     running: int
 
 
+class ReceiptLine(msgspec.Struct, frozen=True):
+    """What one model did for a run; `cost_micros` None where a price is not known."""
+
+    provider: str
+    model: str
+    exposure: str
+    calls: int
+    tokens: int
+    cost_micros: int | None = None
+
+
 class RunRow(msgspec.Struct, frozen=True):
-    """One occurrence of a mission: state, attempts, times and cost."""
+    """One occurrence of a mission: state, attempts, times, cost, and who answered its calls.
+
+    `stop_reason` is why the model stopped; calls that were made twice, were too many or came back
+    as failed are counted.
+    """
 
     run_id: UUID
     user_id: str
@@ -106,6 +123,11 @@ class RunRow(msgspec.Struct, frozen=True):
     claimed_at: datetime
     closed_at: datetime | None
     healed_at: datetime | None
+    stop_reason: str | None = None
+    duplicate_calls: int = 0
+    dropped_calls: int = 0
+    refused_calls: int = 0
+    receipt: tuple[ReceiptLine, ...] = ()
 
 
 class DecisionRow(msgspec.Struct, frozen=True):
@@ -130,6 +152,12 @@ class QuarantinedRow(msgspec.Struct, frozen=True):
     record_id: str
     reason: str
     seen_at: datetime
+
+
+class PolicyRow(msgspec.Struct, frozen=True):
+    """The policy of a record, as JSON text."""
+
+    policy: str | None
 
 
 class RunRequest(msgspec.Struct, frozen=True):
@@ -159,6 +187,11 @@ class FleetStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+
+    @property
+    def database(self) -> Database:
+        """The gateway's connections, for its other stores."""
+        return self._db
 
     async def shards(self) -> list[Shard]:
         """Every shard in bucket order."""
@@ -194,7 +227,9 @@ class FleetStore:
         """Runs, the newest first, those before a key (opened_at, run_id)."""
         key = before or (None, None)
         kind = (wanted.user, wanted.agent, wanted.mission, wanted.state)
-        return await self._rows(RunRow, "runs", *kind, *key, wanted.limit)
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(_sql("runs"), *kind, *key, wanted.limit)
+        return [_run_row(dict(row)) for row in rows]
 
     async def decisions(self, wanted: Filter, before: int | None = None) -> list[DecisionRow]:
         """Decisions, the newest first, those before an id."""
@@ -218,11 +253,46 @@ class FleetStore:
             raise KeyTaken(user, mission)
         return RunRequest(row["due_at"], row["created"])
 
+    async def policy(self, user: str, agent: str) -> PolicyRow | None:
+        """An agent's policy as its record holds it (JSON text); None without a record."""
+        async with self._db.transaction() as connection:
+            await connection.execute(_sql("act_as"), user)
+            row = await connection.fetchrow(_sql("policy_of_agent"), user, agent)
+        return None if row is None else PolicyRow(**dict(row))
+
     async def save_time_zone(self, user: str, time_zone: str | None) -> None:
         """The zone in which a user's cadences are meant; None is the deployment's."""
         async with self._db.transaction() as connection:
             await connection.execute(_sql("act_as"), user)
             await connection.execute(_sql("save_time_zone"), user, time_zone)
+
+    async def budget(self, user_id: str, agent_id: str) -> Budget | None:
+        """What an agent has used, holds and has left, and when room returns; None for no agent."""
+        async with self._db.transaction() as connection:
+            await connection.execute(_sql("act_as"), user_id)
+            if not await connection.fetchval(_sql("has_agent"), user_id, agent_id):
+                return None
+            rows = await connection.fetch(_sql("budgets"), user_id, agent_id)
+        return _budget(_converted(LimitState, rows))
+
+    async def limits(self) -> list[Limit]:
+        """Every limit that operators set, the widest first."""
+        return await self._rows(Limit, "limits")
+
+    async def set_limit(self, change: LimitChange) -> None:
+        """Set or lift one limit; missions it refused are looked at again."""
+        tokens, micros = change.tokens, change.micros
+        async with self._db.transaction() as connection:
+            await connection.execute(
+                _sql("set_limit"),
+                change.kind,
+                change.user_id,
+                change.agent_id,
+                None if tokens is msgspec.UNSET else tokens,
+                None if micros is msgspec.UNSET else micros,
+                tokens is not msgspec.UNSET,
+                micros is not msgspec.UNSET,
+            )
 
     async def close(self) -> None:
         """Close the connections."""
@@ -234,6 +304,29 @@ class FleetStore:
         return _converted(kind, rows)
 
 
+def _budget(limits: list[LimitState]) -> Budget:
+    own = limits[0]
+    rooms = [left for one in limits if (left := room(one.cap, one.used, one.held)) is not None]
+    return Budget(
+        cap=own.cap,
+        cap_source=own.source,
+        used=own.used,
+        held=own.held,
+        left=min(rooms, default=None),
+        back_at=own.back_at,
+        cost_micros_used=own.micros_used,
+        limits=tuple(limits),
+    )
+
+
+def _run_row(row: dict[str, Any]) -> RunRow:
+    row["receipt"] = _receipt(row["receipt"])
+    return RunRow(**row)
+
+
+_receipt = msgspec.json.Decoder(tuple[ReceiptLine, ...]).decode
+
+
 def _converted(kind: type[Row], rows: Sequence[Any]) -> list[Row]:
     return [kind(**dict(row.items())) for row in rows]
 
@@ -243,6 +336,11 @@ def _statements() -> dict[str, str]:
     text = resources.files("state.store").joinpath("fleet.sql").read_text("utf-8")
     _, *parts = _HEADING.split(text)
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def fleet_sql(name: str) -> str:
+    """A statement of fleet.sql, for the gateway's other stores."""
+    return _sql(name)
 
 
 def _sql(name: str) -> str:

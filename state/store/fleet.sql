@@ -34,7 +34,8 @@ SELECT user_id, agent_id, state, max_tokens_per_day, max_concurrent, complete, h
 
 -- runs --
 SELECT run_id, user_id, agent_id, mission_id, due_at, state, requested, attempt, failures, reason, waiting_for, not_before, lease_until,
-       iteration_id, steps, tokens, model_calls, opened_at, claimed_at, closed_at, healed_at
+       iteration_id, steps, tokens, model_calls, opened_at, claimed_at, closed_at, healed_at,
+       stop_reason, duplicate_calls, dropped_calls, refused_calls, receipt
   FROM mana_ai.fleet_runs
  WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR agent_id = $2) AND ($3::text IS NULL OR mission_id = $3)
    AND ($4::text IS NULL OR state = $4) AND ($5::timestamptz IS NULL OR (opened_at, run_id) < ($5, $6::uuid))
@@ -62,3 +63,42 @@ SELECT set_config('app.current_user_id', $1, true)
 -- save_time_zone --
 INSERT INTO mana_ai.user_settings AS s (user_id, time_zone) VALUES ($1, $2)
 ON CONFLICT (user_id) DO UPDATE SET time_zone = excluded.time_zone, updated_at = clock_timestamp()
+
+-- state_now --
+SELECT snapshot, changes, clock_timestamp() AS now FROM mana_ai.state_now($1, $2, $3)
+
+-- write_state --
+SELECT mana_ai.write_state($1, $2, $3, $4, $5, $6::jsonb)
+
+-- owner_of_run --
+SELECT user_id FROM mana_ai.fleet_runs WHERE run_id = $1
+
+-- live_run --
+SELECT run_id FROM mana_ai.fleet_runs WHERE user_id = $1 AND mission_id = $2 AND state IN ('open', 'waiting')
+
+-- cancel_run --
+SELECT outcome, state, agent_id, mission_id FROM mana_ai.cancel_run($1, $2, $3)
+
+-- policy_of_agent --
+-- One field of the record: the rest is the owner's.
+SELECT record -> 'policy' AS policy FROM mana_ai.agent_snapshots WHERE user_id = $1 AND agent_id = $2
+
+-- has_agent --
+SELECT EXISTS (SELECT FROM mana_ai.agent_snapshots WHERE user_id = $1 AND agent_id = $2)
+    OR EXISTS (SELECT FROM mana_ai.mission_snapshots WHERE user_id = $1 AND agent_id = $2)
+
+-- budgets --
+-- In the user's place: the agent's own budget first, then the wider limits that are set.
+SELECT b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.micros_held,
+       CASE WHEN b.cap IS NOT NULL THEN mana_ai.room_at(b.scope, $1, $2, clock_timestamp() - interval '24 hours', 'tokens',
+            greatest(1, b.used - b.cap + 1))
+            WHEN b.micros_cap IS NOT NULL THEN mana_ai.room_at(b.scope, $1, $2, clock_timestamp() - interval '24 hours', 'money',
+            greatest(1, b.micros_used - b.micros_cap + 1)) END AS back_at
+  FROM mana_ai.budgets_of($1, $2, ARRAY['agent', 'user', 'installation']) AS b
+
+-- limits --
+SELECT kind, user_id, agent_id, tokens, micros, set_at FROM mana_ai.limits
+ ORDER BY array_position(ARRAY['installation', 'each-user', 'each-agent', 'user', 'agent'], kind), user_id, agent_id
+
+-- set_limit --
+SELECT mana_ai.set_limit($1, $2, $3, $4, $5, $6, $7)

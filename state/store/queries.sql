@@ -62,20 +62,20 @@ SELECT user_id, 'agents', agent_id FROM mana_ai.agent_snapshots
 -- save_missions --
 -- wake_at starts at the next run; the due query and the gate take it from there. Healing is due at once.
 INSERT INTO mana_ai.mission_snapshots AS s (user_id, mission_id, bucket, record, state, agent_id, space_id, next_run_at, wake_at,
-       complete, present, hidden, readable, problems, newest_at, newest_id, folded_count, folded_digest, heal, version, last_applied_at, updated_at)
+       complete, present, hidden, readable, problems, newest_at, newest_id, folded_count, folded_digest, heal, browser_since, version, last_applied_at, updated_at)
 SELECT u, m, mana_ai.bucket_of(u), r::jsonb, st, a, sp, nx, CASE WHEN hl THEN clock_timestamp() WHEN active THEN least(nx, (
          SELECT min(q.due_at) FROM mana_ai.run_requests AS q WHERE q.user_id = u AND q.mission_id = m AND q.closed_at IS NULL)) END,
-       c, pr, h, rd, string_to_array(p, E'\n'), na, ni, fc, fd, hl, nextval('mana_ai.snapshot_version'), clock_timestamp(), clock_timestamp()
+       c, pr, h, rd, string_to_array(p, E'\n'), na, ni, fc, fd, hl, br, nextval('mana_ai.snapshot_version'), clock_timestamp(), clock_timestamp()
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bool[], $9::bool[],
-              $10::bool[], $11::bool[], $12::text[], $13::timestamptz[], $14::uuid[], $15::bigint[], $16::bigint[], $17::bool[], $18::bool[])
-       AS k (u, m, r, st, a, sp, nx, c, pr, h, rd, p, na, ni, fc, fd, hl, active)
+              $10::bool[], $11::bool[], $12::text[], $13::timestamptz[], $14::uuid[], $15::bigint[], $16::bigint[], $17::timestamptz[], $18::bool[], $19::bool[])
+       AS k (u, m, r, st, a, sp, nx, c, pr, h, rd, p, na, ni, fc, fd, br, hl, active)
 ON CONFLICT (user_id, mission_id) DO UPDATE SET record = excluded.record, state = excluded.state, agent_id = excluded.agent_id,
        space_id = excluded.space_id, next_run_at = excluded.next_run_at,
        wake_at = CASE WHEN s.heal AND NOT excluded.hidden THEN clock_timestamp() ELSE excluded.wake_at END, complete = excluded.complete, present = excluded.present,
        hidden = excluded.hidden, readable = excluded.readable, problems = excluded.problems, newest_at = excluded.newest_at,
        newest_id = excluded.newest_id, folded_count = excluded.folded_count, folded_digest = excluded.folded_digest,
-       heal = (s.heal OR excluded.heal) AND NOT excluded.hidden, version = excluded.version, bucket = excluded.bucket,
-       last_applied_at = excluded.last_applied_at, updated_at = excluded.updated_at
+       heal = (s.heal OR excluded.heal) AND NOT excluded.hidden, browser_since = excluded.browser_since,
+       version = excluded.version, bucket = excluded.bucket, last_applied_at = excluded.last_applied_at, updated_at = excluded.updated_at
 RETURNING user_id, mission_id, agent_id, version, wake_at
 
 -- save_agents --
@@ -109,10 +109,22 @@ UPDATE mana_ai.mission_snapshots AS m
  WHERE m.user_id = k.u AND m.agent_id = k.a AND m.state = 'active' AND NOT m.hidden AND m.complete AND m.readable
 
 -- withdraw_unwanted --
--- A run that only waits is over as soon as its owner no longer wants it; an open one hears it at its commit.
-SELECT mana_ai.withdraw_waiting(r.user_id, r.run_id, 'the mission is paused, done or deleted')
+-- A run that only waits is over as soon as its owner wants it no longer; the process of an open one is told.
+SELECT mana_ai.withdraw_waiting(r.user_id, r.run_id,
+         CASE WHEN s.hidden THEN 'the mission was deleted' WHEN s.state <> 'active' THEN 'the mission is ' || s.state
+              WHEN a.hidden THEN 'the agent is deleted' ELSE 'the agent is ' || a.state END) AS withdrawn
   FROM mana_ai.runs AS r JOIN unnest($1::text[], $2::text[]) AS k (u, m) ON r.user_id = k.u AND r.mission_id = k.m
- WHERE r.state = 'waiting'
+  JOIN mana_ai.mission_snapshots AS s ON s.user_id = r.user_id AND s.mission_id = r.mission_id
+  LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = r.user_id AND a.agent_id = r.agent_id
+ WHERE r.state = 'waiting' AND (s.hidden OR s.state <> 'active' OR a.hidden OR a.state <> 'active')
+
+-- withdraw_of_agents --
+-- The same for agents; after the rows of their missions were locked, so that a run that begins to wait meanwhile is seen.
+SELECT mana_ai.withdraw_waiting(r.user_id, r.run_id, CASE WHEN a.hidden THEN 'the agent is deleted' ELSE 'the agent is ' || a.state END)
+         AS withdrawn
+  FROM mana_ai.runs AS r JOIN unnest($1::text[], $2::text[]) AS k (u, a) ON r.user_id = k.u AND r.agent_id = k.a
+  JOIN mana_ai.agent_snapshots AS a ON a.user_id = r.user_id AND a.agent_id = r.agent_id
+ WHERE r.state = 'waiting' AND (a.hidden OR a.state <> 'active')
 
 -- quarantine --
 INSERT INTO mana_ai.quarantine (change_id, user_id, table_name, record_id, reason, forced)
@@ -128,15 +140,17 @@ SELECT wake_at <= clock_timestamp() FROM mana_ai.mission_snapshots
 SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at, m.state, m.hidden, m.complete, m.readable, m.heal,
        m.decision, m.space_id,
        a.agent_id IS NOT NULL AND a.complete AND NOT a.hidden AS agent_known, a.state AS agent_state, a.max_concurrent,
-       a.max_tokens_per_day, a.version AS agent_version,
+       u.cap AS max_tokens_per_day, a.version AS agent_version,
        r.state AS run_state, r.lease_until, r.not_before, r.due_at AS run_due_at,
        q.due_at AS requested_at,
-       slot.state AS slot_state,
-       coalesce(u.used, 0)::bigint AS used, u.back_at, coalesce(n.running, 0)::int AS running,
+       slot.state AS slot_state, m.browser_since,
+       u.used, u.back_at, coalesce(u.full_scope, f.scope) AS full_scope, coalesce(u.full_unit, f.unit) AS full_unit,
+       CASE WHEN u.full_scope IS NULL THEN f.back_at ELSE u.full_back_at END AS full_back_at,
+       coalesce(n.running, 0)::int AS running,
        i.slots_from, clock_timestamp() AS now
   FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY wake_at, mission_id) AS turn
           FROM (SELECT user_id, mission_id, agent_id, version, next_run_at, wake_at, state, hidden, complete, readable, heal,
-                       decision, space_id
+                       decision, space_id, browser_since
                   FROM mana_ai.mission_snapshots
                  WHERE wake_at <= (SELECT clock_timestamp()) AND bucket >= $1 AND bucket < $2 ORDER BY wake_at LIMIT 2000) AS oldest
          ORDER BY turn, wake_at, user_id LIMIT $3) AS m
@@ -144,12 +158,11 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
   LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = m.user_id AND a.agent_id = m.agent_id
   LEFT JOIN mana_ai.runs AS r ON r.user_id = m.user_id AND r.mission_id = m.mission_id AND r.state IN ('open', 'waiting')
   LEFT JOIN mana_ai.runs AS slot ON slot.user_id = m.user_id AND slot.mission_id = m.mission_id AND slot.due_at = m.next_run_at
-        AND slot.state IN ('committed', 'failed')
+        AND (slot.state IN ('committed', 'failed') OR slot.cancelled_at IS NOT NULL)
   LEFT JOIN LATERAL (SELECT min(due_at) AS due_at FROM mana_ai.run_requests AS q
          WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL) AS q ON true
-  LEFT JOIN LATERAL (SELECT sum(t.tokens_used) AS used, min(t.ts) + interval '24 hours' AS back_at FROM mana_ai.token_usage AS t
-         WHERE t.user_id = m.user_id AND t.agent_id = m.agent_id AND t.ts > clock_timestamp() - interval '24 hours'
-           AND a.max_tokens_per_day IS NOT NULL) AS u ON true
+  LEFT JOIN mana_ai.used_up('', '', ARRAY['installation']) AS f ON true
+  CROSS JOIN LATERAL mana_ai.standing_of(m.user_id, m.agent_id) AS u
   LEFT JOIN LATERAL (SELECT count(*) AS running FROM mana_ai.runs AS o
          WHERE o.user_id = m.user_id AND o.agent_id = m.agent_id AND o.state = 'open' AND o.lease_until > clock_timestamp()) AS n ON true
  ORDER BY m.turn, m.wake_at, m.user_id
@@ -204,6 +217,10 @@ SELECT mana_ai.move_slot($1, $2, $3, $4, $5, $6::jsonb)
 SELECT m.record, z.time_zone FROM mana_ai.mission_snapshots AS m LEFT JOIN mana_ai.user_settings AS z USING (user_id)
  WHERE m.user_id = $1 AND m.mission_id = $2
 
+-- policy_of_agent --
+SELECT record -> 'policy' AS policy FROM mana_ai.agent_snapshots
+ WHERE user_id = $1 AND agent_id = $2 AND NOT hidden AND complete
+
 -- inputs_of_agent --
 -- The capability's scope and spaces come from the records as they are now.
 SELECT record -> 'inputs' AS inputs, space_id FROM mana_ai.mission_snapshots
@@ -219,9 +236,19 @@ RETURNING m.user_id, m.mission_id
 -- charge_expired_holds --
 WITH expired AS (
   DELETE FROM mana_ai.token_holds WHERE call_id IN (SELECT call_id FROM mana_ai.token_holds WHERE deadline < clock_timestamp() LIMIT 500) RETURNING *)
-INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, run_id, call_id, round, basis, ts)
-SELECT user_id, agent_id, mission_id, tokens, run_id, call_id, round, 'expired-hold', opened_at FROM expired
+INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, cost_micros, run_id, call_id, round, basis, ts)
+SELECT user_id, agent_id, mission_id, tokens, cost_micros, run_id, call_id, round, 'expired-hold', opened_at FROM expired
 ON CONFLICT DO NOTHING
+
+-- wake_after_limits --
+-- A limit changed: whoever was refused room is looked at again.
+WITH told AS (DELETE FROM mana_ai.budget_wakes WHERE wake_at <= clock_timestamp() RETURNING whose)
+UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp()
+ WHERE m.state = 'active' AND NOT m.hidden AND (m.wake_at IS NULL OR m.wake_at > clock_timestamp())
+   AND EXISTS (SELECT FROM told WHERE told.whose IN ('', m.user_id))
+   AND (m.decision = 'skipped-budget' OR EXISTS (
+        SELECT FROM mana_ai.runs AS r WHERE r.user_id = m.user_id AND r.agent_id = m.agent_id AND r.mission_id = m.mission_id
+           AND r.state = 'waiting' AND r.waiting_for IN ('budget', 'holds')))
 
 -- live_holders --
 SELECT DISTINCT holder FROM mana_ai.runs WHERE state = 'open' AND lease_until > clock_timestamp() AND holder IS NOT NULL
@@ -238,18 +265,34 @@ SELECT mission_id, agent_id, record, version, complete, hidden, readable, state,
        (SELECT slots_from FROM mana_ai.install) AS slots_from, clock_timestamp() AS now
   FROM mana_ai.mission_snapshots AS m WHERE user_id = $1 AND mission_id = $2
 
--- usage_window --
-SELECT coalesce((SELECT sum(tokens_used) FROM mana_ai.token_usage
-                  WHERE user_id = $1 AND agent_id = $2 AND ts > clock_timestamp() - interval '24 hours'), 0)::bigint AS used,
-       coalesce((SELECT sum(tokens) FROM mana_ai.token_holds WHERE user_id = $1 AND agent_id = $2), 0)::bigint AS held,
-       (SELECT min(ts) + interval '24 hours' FROM mana_ai.token_usage
-         WHERE user_id = $1 AND agent_id = $2 AND ts > clock_timestamp() - interval '24 hours') AS back_at,
-       (SELECT count(*) FROM mana_ai.runs WHERE user_id = $1 AND agent_id = $2 AND state = 'open' AND lease_until > clock_timestamp())::int AS running
+-- own_budget --
+SELECT * FROM mana_ai.own_budget()
+
+-- spent_window --
+-- What counts in the window of 24 hours, and when it was spent.
+SELECT ts, tokens_used FROM mana_ai.token_usage
+ WHERE user_id = $1 AND agent_id = $2 AND ts > (SELECT clock_timestamp() - interval '24 hours') ORDER BY ts
 
 -- input_rows --
 -- A record that is an input of a mission, as the capability lets this agent see it.
 SELECT id, op, data, field_meta, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us
   FROM public.sync_changes WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND record_id = $4 ORDER BY created_at, id
+
+-- table_rows --
+-- All rows, up to $4, of the records of a table that changed last, as the capability shows them: whole records or none,
+-- since half a record's rows merge into what never was. $5 records, $6 bytes each and $7 together bound it.
+WITH sized AS MATERIALIZED (
+  SELECT record_id, max(created_at) AS newest, sum(length(data::text)) AS size FROM public.sync_changes
+   WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND created_at <= $4 AND length(record_id) <= 512 GROUP BY record_id),
+ranked AS MATERIALIZED (
+  SELECT record_id, row_number() OVER w AS place, sum(size) OVER w AS so_far FROM sized WHERE coalesce(size, 0) <= $6
+  WINDOW w AS (ORDER BY newest DESC, record_id)),
+chosen AS MATERIALIZED (SELECT record_id FROM ranked WHERE place <= $5 AND coalesce(so_far, 0) <= $7)
+SELECT c.record_id, c.id, c.op, c.data, c.field_meta, (extract(epoch FROM c.created_at) * 1000000)::bigint AS created_us,
+       (SELECT count(*) FROM sized) - (SELECT count(*) FROM chosen) AS left_out
+  FROM public.sync_changes AS c JOIN chosen USING (record_id)
+ WHERE c.user_id = $1 AND c.app_id = $2 AND c.table_name = $3 AND c.created_at <= $4
+ ORDER BY c.record_id, c.created_at, c.id
 
 -- run_landed --
 SELECT state IN ('committed', 'failed') AND attempt = $2 FROM mana_ai.runs WHERE run_id = $1
@@ -272,10 +315,10 @@ SELECT * FROM mana_ai.claim($1, $2, $3, $4, $5::jsonb)
 SELECT * FROM mana_ai.renew($1, $2, $3)
 
 -- begin_call --
-SELECT * FROM mana_ai.begin_call($1, $2, $3, $4, $5, $6)
+SELECT * FROM mana_ai.begin_call($1, $2, $3, $4, $5, $6, $7)
 
 -- end_call --
-SELECT * FROM mana_ai.end_call($1, $2, $3, $4, $5)
+SELECT * FROM mana_ai.end_call($1, $2, $3, $4, $5, $6)
 
 -- mission_now --
 SELECT * FROM mana_ai.mission_now($1, $2)
@@ -283,11 +326,20 @@ SELECT * FROM mana_ai.mission_now($1, $2)
 -- commit_run --
 SELECT mana_ai.commit_run($1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, $8, $9, $10)
 
+-- note_plan --
+SELECT mana_ai.note_plan($1, $2, $3::jsonb, $4, $5, $6, $7)
+
 -- withdraw_run --
 SELECT mana_ai.withdraw_run($1, $2, $3, $4)
 
+-- stop_run --
+SELECT mana_ai.withdraw_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
+
 -- wait_run --
 SELECT mana_ai.wait_run($1, $2, $3, $4, $5, $6)
+
+-- wait_for_room --
+SELECT mana_ai.wait_for_room($1, $2, $3, $4, $5)
 
 -- heal_mission --
 SELECT mana_ai.heal_mission($1, $2, $3::jsonb, $4, $5::jsonb, $6)
@@ -303,3 +355,21 @@ SELECT mana_ai.keys_capability($1, $2)
 
 -- audit_outcome --
 SELECT mana_ai.audit_outcome($1, $2, $3, $4, $5, $6)
+
+-- prune_usage --
+-- By age alone, the oldest first: the janitor sees no column but the time. Rows of one instant go together.
+DELETE FROM mana_ai.token_usage WHERE ts < clock_timestamp() - $1 * interval '1 second'
+   AND ts <= coalesce((SELECT ts FROM mana_ai.token_usage ORDER BY ts OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_decisions --
+DELETE FROM mana_ai.decisions WHERE at < clock_timestamp() - $1 * interval '1 second'
+   AND at <= coalesce((SELECT at FROM mana_ai.decisions ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_runs --
+-- Live runs have no closed_at.
+DELETE FROM mana_ai.runs WHERE closed_at < clock_timestamp() - $1 * interval '1 second'
+   AND closed_at <= coalesce((SELECT closed_at FROM mana_ai.runs WHERE closed_at IS NOT NULL ORDER BY closed_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_requests --
+DELETE FROM mana_ai.run_requests WHERE closed_at < clock_timestamp() - $1 * interval '1 second'
+   AND closed_at <= coalesce((SELECT closed_at FROM mana_ai.run_requests WHERE closed_at IS NOT NULL ORDER BY closed_at OFFSET $2 LIMIT 1), 'infinity')

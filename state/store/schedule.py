@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from state.policy import DENY_ALL, AiPolicy, parse_policy
 from state.records import InputRef, input_refs
 from state.store.connect import Database
 from state.store.queries import sql
@@ -41,8 +42,12 @@ class DueMission(msgspec.Struct, frozen=True):
     run_due_at: datetime | None
     requested_at: datetime | None
     slot_state: str | None
+    browser_since: datetime | None
     used: int
     back_at: datetime | None
+    full_scope: str | None
+    full_unit: str | None
+    full_back_at: datetime | None
     running: int
     slots_from: datetime | None
     now: datetime
@@ -133,6 +138,14 @@ class ScheduleStore:
         async with self._db.connection() as connection:
             await connection.execute(sql("wake_missions"), user_id, list(missions))
 
+    async def withdraw_unwanted(self, user_id: str, missions: Sequence[str]) -> int:
+        """End these missions' runs that only wait and are wanted no longer; returns how many."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(
+                sql("withdraw_unwanted"), [user_id] * len(missions), list(missions)
+            )
+        return sum(row["withdrawn"] for row in rows)
+
     async def wake_ordered(self, lease: Lease, within_s: float) -> None:
         """Look at once at whatever would be looked at within `within_s` seconds."""
         async with self._db.connection() as connection:
@@ -170,6 +183,12 @@ class ScheduleStore:
         ]
         return refs, sorted({row["space_id"] for row in rows if row["space_id"]})
 
+    async def policy_of_agent(self, user_id: str, agent_id: str) -> AiPolicy:
+        """What the owner allows the agent; nothing if it is unknown or deleted."""
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(sql("policy_of_agent"), user_id, agent_id)
+        return parse_policy(msgspec.json.decode(row["policy"] or "null"))[0] if row else DENY_ALL
+
     async def mission_record(self, user_id: str, mission_id: str) -> tuple[str, str | None] | None:
         """A mission's record as JSON text and its owner's time zone."""
         async with self._db.connection() as connection:
@@ -205,6 +224,11 @@ class ScheduleStore:
         """Charge the holds whose call deadline passed; returns how many."""
         async with self._db.connection() as connection:
             return int((await connection.execute(sql("charge_expired_holds"))).rsplit(" ", 1)[-1])
+
+    async def wake_after_limits(self) -> int:
+        """Look again at missions refused room before a limit changed; returns how many."""
+        async with self._db.connection() as connection:
+            return int((await connection.execute(sql("wake_after_limits"))).rsplit(" ", 1)[-1])
 
     async def live_holders(self) -> list[str]:
         """Names of the processes that hold an unexpired claim."""

@@ -105,13 +105,26 @@ CREATE FUNCTION mana_ai.base64url(p_bytes bytea) RETURNS text
 
 ALTER FUNCTION mana_ai.base64url(p_bytes bytea) OWNER TO mana_owner;
 
-CREATE FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint) RETURNS record
+CREATE FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint DEFAULT 0, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  token jsonb := mana_ai.require_capability();
+  scopes text[] := ARRAY['agent'];
+  caps record;
+  run mana_ai.runs;
 BEGIN
+  SELECT * INTO caps FROM mana_ai.caps_of(token ->> 'u', token ->> 'a');
+  IF caps.installation_tokens IS NOT NULL OR caps.installation_micros IS NOT NULL THEN
+    PERFORM mana_ai.lock_installation();
+    scopes := scopes || 'installation'::text;
+  END IF;
+  IF caps.user_tokens IS NOT NULL OR caps.user_micros IS NOT NULL THEN
+    PERFORM mana_ai.lock_ledger(token ->> 'u', '');
+    scopes := scopes || 'user'::text;
+  END IF;
+  run := mana_ai.own_run(p_run, p_attempt);
   SELECT j.answer INTO begin_call.answer FROM mana_ai.journal AS j
    WHERE j.run_id = p_run AND j.round = p_round AND j.request_hash = p_hash;
   IF begin_call.answer IS NOT NULL THEN
@@ -123,29 +136,96 @@ BEGIN
   IF begin_call.call_id IS NOT NULL THEN
     outcome := 'go'; RETURN;  -- asked again because the answer to the first asking was lost
   END IF;
-  SELECT coalesce(sum(t.tokens_used), 0) INTO used FROM mana_ai.token_usage AS t
-   WHERE t.user_id = run.user_id AND t.agent_id = run.agent_id AND t.ts > clock_timestamp() - interval '24 hours';
-  SELECT coalesce(sum(h.tokens), 0) INTO begin_call.held FROM mana_ai.token_holds AS h
-   WHERE h.user_id = run.user_id AND h.agent_id = run.agent_id;
-  SELECT s.max_tokens_per_day INTO cap FROM mana_ai.agent_snapshots AS s
-   WHERE s.user_id = run.user_id AND s.agent_id = run.agent_id;
-  IF cap IS NOT NULL AND used + begin_call.held + p_hold > cap THEN
-    outcome := 'no-room'; RETURN;
+  SELECT r.scope, r.unit, r.cap, r.used, r.held, r.until
+    INTO begin_call.scope, begin_call.unit, begin_call.cap, begin_call.used, begin_call.held, begin_call.until
+    FROM mana_ai.refusal(run.user_id, run.agent_id, scopes, p_hold, p_micros) AS r;
+  IF begin_call.scope IS NOT NULL THEN
+    outcome := 'no-room';
+    IF begin_call.scope = 'installation' THEN  -- what all users spent is no agent's business
+      begin_call.cap := NULL; begin_call.used := NULL; begin_call.held := NULL;
+    END IF;
+    RETURN;
   END IF;
-  INSERT INTO mana_ai.token_holds AS h (user_id, agent_id, mission_id, run_id, attempt, round, tokens, deadline)
-  VALUES (run.user_id, run.agent_id, run.mission_id, p_run, p_attempt, p_round, p_hold, clock_timestamp() + p_deadline_ms * interval '1 ms')
+  INSERT INTO mana_ai.token_holds AS h (user_id, agent_id, mission_id, run_id, attempt, round, tokens, cost_micros, deadline)
+  VALUES (run.user_id, run.agent_id, run.mission_id, p_run, p_attempt, p_round, p_hold, p_micros,
+          clock_timestamp() + p_deadline_ms * interval '1 ms')
   RETURNING h.call_id INTO begin_call.call_id;
   UPDATE mana_ai.runs AS r SET model_calls = r.model_calls + 1 WHERE r.run_id = p_run;
   outcome := 'go';
 END $$;
 
-ALTER FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.bucket_of(p_user text) RETURNS smallint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN (get_byte(sha256(convert_to(p_user, 'UTF8'::name)), 0))::smallint;
 
 ALTER FUNCTION mana_ai.bucket_of(p_user text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.budgets_of(p_user text, p_agent text, p_scopes text[]) RETURNS TABLE(scope text, source text, cap bigint, used bigint, held bigint, micros_cap bigint, micros_used bigint, micros_held bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  since timestamptz := clock_timestamp() - interval '24 hours';
+  caps record;
+BEGIN
+  SELECT * INTO caps FROM mana_ai.caps_of(p_user, p_agent);
+  IF 'agent' = ANY (p_scopes) THEN
+    RETURN QUERY SELECT 'agent', caps.agent_source, caps.agent_tokens, u.tokens, h.tokens, caps.agent_micros, u.micros, h.micros
+      FROM (SELECT coalesce(sum(t.tokens_used), 0)::bigint, coalesce(sum(t.cost_micros), 0)::bigint FROM mana_ai.token_usage AS t
+             WHERE t.user_id = p_user AND t.agent_id = p_agent AND t.ts > since) AS u (tokens, micros),
+           (SELECT coalesce(sum(o.tokens), 0)::bigint, coalesce(sum(o.cost_micros), 0)::bigint FROM mana_ai.token_holds AS o
+             WHERE o.user_id = p_user AND o.agent_id = p_agent) AS h (tokens, micros);
+  END IF;
+  IF 'user' = ANY (p_scopes) AND (caps.user_tokens IS NOT NULL OR caps.user_micros IS NOT NULL) THEN
+    RETURN QUERY SELECT 'user', 'operator', caps.user_tokens, u.tokens, h.tokens, caps.user_micros, u.micros, h.micros
+      FROM (SELECT coalesce(sum(t.tokens_used), 0)::bigint, coalesce(sum(t.cost_micros), 0)::bigint FROM mana_ai.token_usage AS t
+             WHERE t.user_id = p_user AND t.ts > since) AS u (tokens, micros),
+           (SELECT coalesce(sum(o.tokens), 0)::bigint, coalesce(sum(o.cost_micros), 0)::bigint FROM mana_ai.token_holds AS o
+             WHERE o.user_id = p_user) AS h (tokens, micros);
+  END IF;
+  IF 'installation' = ANY (p_scopes) AND (caps.installation_tokens IS NOT NULL OR caps.installation_micros IS NOT NULL) THEN
+    RETURN QUERY SELECT 'installation', 'operator', caps.installation_tokens, i.used, i.held,
+                        caps.installation_micros, i.micros_used, i.micros_held
+      FROM mana_ai.installation_spent(since) AS i;
+  END IF;
+END $$;
+
+ALTER FUNCTION mana_ai.budgets_of(p_user text, p_agent text, p_scopes text[]) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, OUT outcome text, OUT state text, OUT agent_id text, OUT mission_id text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  SELECT * INTO run FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.run_id = p_run;
+  IF run.run_id IS NULL THEN
+    RETURN;
+  END IF;
+  PERFORM mana_ai.lock_ledger(p_user, run.agent_id);
+  SELECT * INTO run FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.run_id = p_run FOR UPDATE;
+  agent_id := run.agent_id;
+  mission_id := run.mission_id;
+  IF run.state NOT IN ('open', 'waiting') THEN
+    state := run.state;
+    outcome := CASE WHEN run.cancelled_at IS NOT NULL THEN 'already' ELSE 'over' END;
+    RETURN;
+  END IF;
+  PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+  UPDATE mana_ai.runs AS r SET cancelled_at = clock_timestamp() WHERE r.run_id = p_run;
+  -- Its slot is due still: the supervisor looks at once, and moves it on.
+  PERFORM mana_ai.look_again(p_user, run.mission_id, (SELECT s.next_run_at FROM mana_ai.mission_snapshots AS s
+    WHERE s.user_id = p_user AND s.mission_id = run.mission_id AND s.state = 'active' AND NOT s.hidden));
+  PERFORM mana_ai.note_decision(p_user, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+  state := 'withdrawn';
+  outcome := 'cancelled';
+END $$;
+
+ALTER FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, OUT outcome text, OUT state text, OUT agent_id text, OUT mission_id text) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.capability_agent() RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -168,6 +248,86 @@ CREATE FUNCTION mana_ai.capability_user() RETURNS text
 
 ALTER FUNCTION mana_ai.capability_user() OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.agent_snapshots (
+    user_id text NOT NULL,
+    agent_id text NOT NULL,
+    record jsonb NOT NULL,
+    last_applied_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    bucket smallint DEFAULT 0 NOT NULL,
+    version bigint DEFAULT 0 NOT NULL,
+    state text DEFAULT 'paused'::text NOT NULL,
+    max_tokens_per_day bigint,
+    max_concurrent integer DEFAULT 1 NOT NULL,
+    space_id text,
+    complete boolean DEFAULT false NOT NULL,
+    present boolean DEFAULT true NOT NULL,
+    hidden boolean DEFAULT false NOT NULL,
+    problems text[] DEFAULT '{}'::text[] NOT NULL,
+    newest_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    newest_id uuid,
+    folded_count bigint DEFAULT 0 NOT NULL,
+    folded_digest bigint DEFAULT 0 NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.agent_snapshots FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.agent_snapshots OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.limits (
+    kind text NOT NULL,
+    user_id text DEFAULT ''::text NOT NULL,
+    agent_id text DEFAULT ''::text NOT NULL,
+    tokens bigint,
+    micros bigint,
+    set_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT limits_kind CHECK ((kind = ANY (ARRAY['installation'::text, 'each-user'::text, 'each-agent'::text, 'user'::text, 'agent'::text]))),
+    CONSTRAINT limits_micros CHECK ((micros >= 0)),
+    CONSTRAINT limits_named CHECK ((((user_id <> ''::text) = (kind = ANY (ARRAY['user'::text, 'agent'::text]))) AND ((agent_id <> ''::text) = (kind = 'agent'::text)))),
+    CONSTRAINT limits_say_something CHECK (((tokens IS NOT NULL) OR (micros IS NOT NULL))),
+    CONSTRAINT limits_tokens CHECK ((tokens >= 0))
+);
+
+ALTER TABLE ONLY mana_ai.limits FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.limits OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.caps_of(p_user text, p_agent text, OUT agent_tokens bigint, OUT agent_micros bigint, OUT agent_source text, OUT user_tokens bigint, OUT user_micros bigint, OUT installation_tokens bigint, OUT installation_micros bigint) RETURNS record
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN (a.tokens IS NULL) THEN COALESCE(l.named, l.default_tokens)
+             ELSE LEAST(a.tokens, l.named)
+         END AS "least",
+     l.micros,
+         CASE
+             WHEN (a.tokens <= COALESCE(l.named, a.tokens)) THEN 'owner'::text
+             WHEN (l.named IS NOT NULL) THEN 'operator'::text
+             WHEN (l.default_tokens IS NOT NULL) THEN 'default'::text
+             ELSE 'none'::text
+         END AS "case",
+     l.user_tokens,
+     l.user_micros,
+     l.installation_tokens,
+     l.installation_micros
+    FROM (( SELECT ( SELECT s.max_tokens_per_day
+                    FROM mana_ai.agent_snapshots s
+                   WHERE ((s.user_id = caps_of.p_user) AND (s.agent_id = caps_of.p_agent))) AS max_tokens_per_day) a(tokens)
+      CROSS JOIN ( SELECT max(limits.tokens) FILTER (WHERE (limits.kind = 'agent'::text)) AS named,
+             max(limits.tokens) FILTER (WHERE (limits.kind = 'each-agent'::text)) AS default_tokens,
+             COALESCE(max(limits.micros) FILTER (WHERE (limits.kind = 'agent'::text)), max(limits.micros) FILTER (WHERE (limits.kind = 'each-agent'::text))) AS micros,
+             COALESCE(max(limits.tokens) FILTER (WHERE (limits.kind = 'user'::text)), max(limits.tokens) FILTER (WHERE (limits.kind = 'each-user'::text))) AS user_tokens,
+             COALESCE(max(limits.micros) FILTER (WHERE (limits.kind = 'user'::text)), max(limits.micros) FILTER (WHERE (limits.kind = 'each-user'::text))) AS user_micros,
+             max(limits.tokens) FILTER (WHERE (limits.kind = 'installation'::text)) AS installation_tokens,
+             max(limits.micros) FILTER (WHERE (limits.kind = 'installation'::text)) AS installation_micros
+            FROM mana_ai.limits
+           WHERE ((limits.user_id = ANY (ARRAY[''::text, caps_of.p_user])) AND (limits.agent_id = ANY (ARRAY[''::text, caps_of.p_agent])))) l);
+END;
+
+ALTER FUNCTION mana_ai.caps_of(p_user text, p_agent text, OUT agent_tokens bigint, OUT agent_micros bigint, OUT agent_source text, OUT user_tokens bigint, OUT user_micros bigint, OUT installation_tokens bigint, OUT installation_micros bigint) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.change_digest(p_id uuid) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN (((('x'::text || "left"(replace((p_id)::text, '-'::text, ''::text), 16)))::bit(64))::bigint # ((('x'::text || "right"(replace((p_id)::text, '-'::text, ''::text), 16)))::bit(64))::bigint);
@@ -185,6 +345,8 @@ CREATE TABLE mana_ai.token_holds (
     tokens bigint NOT NULL,
     deadline timestamp with time zone NOT NULL,
     opened_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    cost_micros bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT token_holds_cost CHECK ((cost_micros >= 0)),
     CONSTRAINT token_holds_tokens_check CHECK ((tokens >= 0))
 );
 
@@ -202,7 +364,8 @@ CREATE TABLE mana_ai.token_usage (
     run_id uuid,
     call_id uuid,
     round integer,
-    basis text DEFAULT 'reported'::text NOT NULL
+    basis text DEFAULT 'reported'::text NOT NULL,
+    cost_micros bigint DEFAULT 0 NOT NULL
 );
 
 ALTER TABLE ONLY mana_ai.token_usage FORCE ROW LEVEL SECURITY;
@@ -225,12 +388,14 @@ CREATE FUNCTION mana_ai.charge_expired_holds(p_user text, p_agent text) RETURNS 
              token_holds.round,
              token_holds.tokens,
              token_holds.deadline,
-             token_holds.opened_at
+             token_holds.opened_at,
+             token_holds.cost_micros
          )
-  INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, run_id, call_id, round, basis, ts)  SELECT expired.user_id,
+  INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, cost_micros, run_id, call_id, round, basis, ts)  SELECT expired.user_id,
              expired.agent_id,
              expired.mission_id,
              expired.tokens,
+             expired.cost_micros,
              expired.run_id,
              expired.call_id,
              expired.round,
@@ -289,7 +454,7 @@ BEGIN
   END IF;
   SELECT * INTO slot FROM mana_ai.runs AS r
    WHERE r.user_id = u AND r.mission_id = p_mission AND r.due_at = claim.due_at FOR UPDATE;
-  IF slot.state IN ('committed', 'failed') THEN
+  IF slot.state IN ('committed', 'failed') OR slot.cancelled_at IS NOT NULL THEN
     outcome := 'served'; RETURN;
   END IF;
   IF (SELECT count(*) FROM mana_ai.runs AS r WHERE r.user_id = u AND r.agent_id = a AND r.state = 'open'
@@ -337,6 +502,12 @@ CREATE TABLE mana_ai.runs (
     claimed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     closed_at timestamp with time zone,
     healed_at timestamp with time zone,
+    cancelled_at timestamp with time zone,
+    stop_reason text,
+    duplicate_calls integer DEFAULT 0 NOT NULL,
+    dropped_calls integer DEFAULT 0 NOT NULL,
+    refused_calls integer DEFAULT 0 NOT NULL,
+    answers jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT runs_state CHECK ((state = ANY (ARRAY['open'::text, 'waiting'::text, 'committed'::text, 'failed'::text, 'withdrawn'::text])))
 );
 
@@ -380,26 +551,32 @@ END $$;
 
 ALTER FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) OWNER TO mana_owner;
 
-CREATE FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, OUT charged bigint, OUT journaled boolean) RETURNS record
+CREATE FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint DEFAULT NULL::bigint, OUT charged bigint, OUT journaled boolean) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
   cap jsonb := mana_ai.require_capability();
   hold mana_ai.token_holds;
+  is_reported boolean := coalesce(p_tokens >= 0, false);  -- nobody earns tokens back
 BEGIN
   PERFORM mana_ai.lock_ledger(cap ->> 'u', cap ->> 'a');
   DELETE FROM mana_ai.token_holds AS h WHERE h.call_id = p_call AND h.user_id = cap ->> 'u' AND h.agent_id = cap ->> 'a' RETURNING * INTO hold;
   journaled := false;
   IF hold.call_id IS NULL THEN
-    charged := 0;  -- its deadline passed: charged whole already
+    -- Its deadline passed, or the reply to the first asking was lost: what was charged then.
+    charged := coalesce((SELECT t.tokens_used FROM mana_ai.token_usage AS t
+                          WHERE t.call_id = p_call AND t.user_id = cap ->> 'u' AND t.agent_id = cap ->> 'a'), 0);
     RETURN;
   END IF;
-  charged := CASE WHEN p_tokens >= 0 THEN p_tokens ELSE hold.tokens END;  -- nobody earns tokens back
-  INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, run_id, call_id, round, basis)
-  VALUES (hold.user_id, hold.agent_id, hold.mission_id, charged, hold.run_id, hold.call_id, hold.round,
-          CASE WHEN p_tokens >= 0 THEN 'reported' ELSE 'hold' END);
+  charged := CASE WHEN is_reported THEN p_tokens ELSE hold.tokens END;
+  INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, cost_micros, run_id, call_id, round, basis)
+  VALUES (hold.user_id, hold.agent_id, hold.mission_id, charged,
+          CASE WHEN p_micros >= 0 THEN p_micros WHEN charged = 0 THEN 0 ELSE hold.cost_micros END,
+          hold.run_id, hold.call_id, hold.round,
+          CASE WHEN NOT is_reported THEN 'hold' WHEN charged > hold.tokens THEN 'above-hold' ELSE 'reported' END);
   UPDATE mana_ai.runs AS r SET tokens = r.tokens + charged WHERE r.run_id = hold.run_id;
+  PERFORM mana_ai.wake_for_room(hold.user_id, hold.agent_id);
   IF p_answer IS NOT NULL AND EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.run_id = hold.run_id AND r.attempt = p_attempt AND r.state = 'open') THEN
     INSERT INTO mana_ai.journal AS j (run_id, round, user_id, request_hash, answer, tokens)
     VALUES (hold.run_id, hold.round, hold.user_id, p_hash, p_answer, charged)
@@ -408,7 +585,7 @@ BEGIN
   END IF;
 END $$;
 
-ALTER FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, OUT charged bigint, OUT journaled boolean) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.feed_changes() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -494,6 +671,43 @@ END $$;
 
 ALTER FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT (min(f.ts) + '24:00:00'::interval)
+    FROM ( SELECT t.ts,
+             sum(
+                 CASE installation_room_at.p_unit
+                     WHEN 'money'::text THEN t.cost_micros
+                     ELSE t.tokens_used
+                 END) OVER (ORDER BY t.ts, t.id) AS freed
+            FROM mana_ai.token_usage t
+           WHERE (t.ts > installation_room_at.p_since)) f
+   WHERE (f.freed >= (installation_room_at.p_need)::numeric);
+END;
+
+ALTER FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) OWNER TO mana_fleet;
+
+CREATE FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) RETURNS record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT u.tokens,
+     h.tokens,
+     u.micros,
+     h.micros
+    FROM ( SELECT (COALESCE(sum(t.tokens_used), (0)::numeric))::bigint AS "coalesce",
+             (COALESCE(sum(t.cost_micros), (0)::numeric))::bigint AS "coalesce"
+            FROM mana_ai.token_usage t
+           WHERE (t.ts > installation_spent.p_since)) u(tokens, micros),
+     ( SELECT (COALESCE(sum(o.tokens), (0)::numeric))::bigint AS "coalesce",
+             (COALESCE(sum(o.cost_micros), (0)::numeric))::bigint AS "coalesce"
+            FROM mana_ai.token_holds o) h(tokens, micros);
+END;
+
+ALTER FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) OWNER TO mana_fleet;
+
 CREATE FUNCTION mana_ai.is_shared(p_space text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN ((p_space IS NOT NULL) AND (p_space <> ''::text) AND (NOT starts_with(p_space, '_personal:'::text)));
@@ -512,6 +726,16 @@ BEGIN
 END $$;
 
 ALTER FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.lock_installation() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM FROM mana_ai.install FOR UPDATE;
+END $$;
+
+ALTER FUNCTION mana_ai.lock_installation() OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) RETURNS void
     LANGUAGE plpgsql
@@ -549,7 +773,8 @@ CREATE TABLE mana_ai.mission_snapshots (
     heal boolean DEFAULT false NOT NULL,
     decision text,
     reason text,
-    decided_at timestamp with time zone
+    decided_at timestamp with time zone,
+    browser_since timestamp with time zone
 );
 
 ALTER TABLE ONLY mana_ai.mission_snapshots FORCE ROW LEVEL SECURITY;
@@ -580,7 +805,7 @@ END;
 
 ALTER FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) OWNER TO mana_owner;
 
-CREATE FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) RETURNS record
+CREATE FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -588,16 +813,27 @@ DECLARE
   run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
 BEGIN
   SELECT (SELECT to_jsonb(s) FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id),
-         (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', c.data::text, 'field_meta', c.field_meta::text,
-                                              'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint) ORDER BY c.created_at, c.id)
-            FROM mana_ai.change_feed AS f JOIN mana_ai.log_rows AS c ON c.id = f.change_id
-           WHERE f.record_id = run.mission_id AND f.table_name = 'aiMissions' AND f.user_id = run.user_id),
+         mana_ai.unfolded(run.user_id, 'aiMissions', run.mission_id),
          (SELECT to_jsonb(s) FROM mana_ai.agent_snapshots AS s WHERE s.user_id = run.user_id AND s.agent_id = run.agent_id),
+         mana_ai.unfolded(run.user_id, 'agents', run.agent_id),
          (SELECT z.time_zone FROM mana_ai.user_settings AS z WHERE z.user_id = run.user_id)
-    INTO snapshot, changes, agent, time_zone;
+    INTO snapshot, changes, agent, agent_changes, time_zone;
 END $$;
 
-ALTER FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.model_word(p_text text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT
+         CASE
+             WHEN (p_text ~ '^[A-Za-z0-9._:/@+-]{1,120}$'::text) THEN p_text
+             ELSE 'unknown'::text
+         END AS "case";
+END;
+
+ALTER FUNCTION mana_ai.model_word(p_text text) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -607,7 +843,7 @@ BEGIN
   PERFORM set_config('app.current_user_id', p_user, true);
   IF NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due)
      OR NOT (EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission AND r.due_at = p_due
-                        AND r.state IN ('committed', 'failed'))
+                        AND (r.state IN ('committed', 'failed') OR r.cancelled_at IS NOT NULL))
              OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)) THEN
     RETURN false;
   END IF;
@@ -645,6 +881,25 @@ END;
 
 ALTER FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  UPDATE mana_ai.runs SET stop_reason = mana_ai.model_word(p_stop), duplicate_calls = p_duplicates, dropped_calls = p_dropped,
+         refused_calls = p_refused, answers = coalesce((
+           SELECT jsonb_object_agg(a.key, jsonb_build_object(
+                    'provider', mana_ai.model_word(a.value ->> 'provider'), 'model', mana_ai.model_word(a.value ->> 'model'),
+                    'exposure', CASE WHEN a.value ->> 'exposure' IN ('local', 'eu', 'any') THEN a.value ->> 'exposure' ELSE '' END,
+                    'tokens', (a.value ->> 'tokens')::bigint, 'cost_micros', (a.value ->> 'cost_micros')::bigint))
+             FROM jsonb_each(p_answers) AS a WHERE a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'), '{}') || run.answers
+   WHERE run_id = p_run;
+END $_$;
+
+ALTER FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -667,6 +922,32 @@ CREATE FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) RETURNS jsonb
     RETURN CASE WHEN (jsonb_typeof(p_value) = 'object'::text) THEN (SELECT COALESCE(jsonb_object_agg(e.key, e.value), '{}'::jsonb) AS "coalesce" FROM jsonb_each(only_keys.p_value) e(key, value) WHERE (e.key = ANY (only_keys.p_keys))) ELSE p_value END;
 
 ALTER FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.only_state(p_fields jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN CASE WHEN (jsonb_typeof(p_fields) = 'object'::text) THEN COALESCE((SELECT jsonb_object_agg(jsonb_each.key, jsonb_each.value) AS jsonb_object_agg FROM jsonb_each(only_state.p_fields) jsonb_each(key, value) WHERE (jsonb_each.key = ANY (ARRAY['state'::text, 'deletedAt'::text]))), '{}'::jsonb) ELSE NULL::jsonb END;
+
+ALTER FUNCTION mana_ai.only_state(p_fields jsonb) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  token jsonb := mana_ai.require_capability();
+  u text := token ->> 'u';
+  a text := token ->> 'a';
+BEGIN
+  SELECT b.cap, b.used, b.held INTO own_budget.cap, own_budget.used, own_budget.held
+    FROM mana_ai.budgets_of(u, a, ARRAY['agent']) AS b;
+  back_at := mana_ai.room_at('agent', u, a, clock_timestamp() - interval '24 hours', 'tokens',
+                             greatest(1, own_budget.used - own_budget.cap + 1));
+  running := (SELECT count(*) FROM mana_ai.runs AS r WHERE r.user_id = u AND r.agent_id = a AND r.state = 'open'
+                 AND r.lease_until > clock_timestamp());
+END $$;
+
+ALTER FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) RETURNS mana_ai.runs
     LANGUAGE plpgsql
@@ -735,6 +1016,26 @@ CREATE FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_spa
 
 ALTER FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) OWNER TO mana_router;
 
+CREATE FUNCTION mana_ai.receipt(p_answers jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT COALESCE(jsonb_agg(jsonb_build_object('provider', g.provider, 'model', g.model, 'exposure', g.exposure, 'calls', g.calls, 'tokens', g.tokens, 'cost_micros', g.cost_micros) ORDER BY g.provider, g.model, g.exposure), '[]'::jsonb) AS "coalesce"
+    FROM ( SELECT (a.value ->> 'provider'::text) AS provider,
+             (a.value ->> 'model'::text) AS model,
+             (a.value ->> 'exposure'::text) AS exposure,
+             count(*) AS calls,
+             sum(((a.value ->> 'tokens'::text))::bigint) AS tokens,
+                 CASE
+                     WHEN (count((a.value ->> 'cost_micros'::text)) = count(*)) THEN sum(((a.value ->> 'cost_micros'::text))::bigint)
+                     ELSE NULL::numeric
+                 END AS cost_micros
+            FROM jsonb_each(receipt.p_answers) a(key, value)
+           GROUP BY (a.value ->> 'provider'::text), (a.value ->> 'model'::text), (a.value ->> 'exposure'::text)) g;
+END;
+
+ALTER FUNCTION mana_ai.receipt(p_answers jsonb) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) RETURNS SETOF mana_ai.router_log
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -777,32 +1078,6 @@ CREATE FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) RE
 END;
 
 ALTER FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) OWNER TO mana_router;
-
-CREATE TABLE mana_ai.agent_snapshots (
-    user_id text NOT NULL,
-    agent_id text NOT NULL,
-    record jsonb NOT NULL,
-    last_applied_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    bucket smallint DEFAULT 0 NOT NULL,
-    version bigint DEFAULT 0 NOT NULL,
-    state text DEFAULT 'paused'::text NOT NULL,
-    max_tokens_per_day bigint,
-    max_concurrent integer DEFAULT 1 NOT NULL,
-    space_id text,
-    complete boolean DEFAULT false NOT NULL,
-    present boolean DEFAULT true NOT NULL,
-    hidden boolean DEFAULT false NOT NULL,
-    problems text[] DEFAULT '{}'::text[] NOT NULL,
-    newest_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
-    newest_id uuid,
-    folded_count bigint DEFAULT 0 NOT NULL,
-    folded_digest bigint DEFAULT 0 NOT NULL
-);
-
-ALTER TABLE ONLY mana_ai.agent_snapshots FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE mana_ai.agent_snapshots OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) RETURNS TABLE(user_id text, table_name text, record_id text)
     LANGUAGE sql SECURITY DEFINER
@@ -892,6 +1167,25 @@ CREATE FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p
 END;
 
 ALTER FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.refusal(p_user text, p_agent text, p_scopes text[], p_hold bigint, p_micros bigint) RETURNS TABLE(scope text, unit text, cap bigint, used bigint, held bigint, until text, back_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN QUERY
+    SELECT b.scope, x.unit, x.cap, x.used, x.held, w.until, r.back_at
+      FROM mana_ai.budgets_of(p_user, p_agent, p_scopes) AS b
+     CROSS JOIN LATERAL (VALUES ('tokens', b.cap, b.used, b.held, p_hold),
+                                ('money', b.micros_cap, b.micros_used, b.micros_held, p_micros)) AS x (unit, cap, used, held, asked)
+     CROSS JOIN LATERAL (SELECT CASE WHEN x.asked > x.cap THEN 'change' WHEN x.used + x.asked > x.cap THEN 'window' ELSE 'holds' END) AS w (until)
+     CROSS JOIN LATERAL (SELECT CASE w.until WHEN 'window' THEN
+         mana_ai.room_at(b.scope, p_user, p_agent, clock_timestamp() - interval '24 hours', x.unit, x.used + x.asked - x.cap) END) AS r (back_at)
+     WHERE x.used + x.held + x.asked > x.cap
+     ORDER BY array_position(ARRAY['change', 'window', 'holds'], w.until), r.back_at DESC NULLS LAST LIMIT 1;
+END $$;
+
+ALTER FUNCTION mana_ai.refusal(p_user text, p_agent text, p_scopes text[], p_hold bigint, p_micros bigint) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -988,6 +1282,48 @@ END $$;
 
 ALTER FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt integer) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  IF p_scope = 'installation' THEN
+    RETURN mana_ai.installation_room_at(p_since, p_unit, p_need);
+  END IF;
+  RETURN (SELECT min(f.ts) + interval '24 hours'
+            FROM (SELECT t.ts, sum(CASE p_unit WHEN 'money' THEN t.cost_micros ELSE t.tokens_used END) OVER (ORDER BY t.ts, t.id) AS freed
+                    FROM mana_ai.token_usage AS t
+                   WHERE t.user_id = p_user AND (p_scope = 'user' OR t.agent_id = p_agent) AND t.ts > p_since) AS f
+           WHERE f.freed >= p_need);
+END $$;
+
+ALTER FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  before mana_ai.limits;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  DELETE FROM mana_ai.limits WHERE kind = p_kind AND user_id = p_user AND agent_id = p_agent RETURNING * INTO before;
+  IF NOT p_sets_tokens THEN
+    p_tokens := before.tokens;
+  END IF;
+  IF NOT p_sets_micros THEN
+    p_micros := before.micros;
+  END IF;
+  IF p_tokens IS NOT NULL OR p_micros IS NOT NULL THEN
+    INSERT INTO mana_ai.limits (kind, user_id, agent_id, tokens, micros) VALUES (p_kind, p_user, p_agent, p_tokens, p_micros)
+    ON CONFLICT (kind, user_id, agent_id) DO UPDATE SET tokens = excluded.tokens, micros = excluded.micros, set_at = clock_timestamp();
+  END IF;
+  INSERT INTO mana_ai.budget_wakes (whose, wake_at)
+  VALUES (p_user, clock_timestamp()), (p_user, clock_timestamp() + interval '1 minute');
+END $$;
+
+ALTER FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.sign_payload(p_payload jsonb) RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1001,6 +1337,56 @@ CREATE FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text
     RETURN mana_ai.sign_payload(jsonb_build_object('u', p_user, 'a', p_agent, 's', p_spaces, 'sc', p_scope, 'aud', p_audience, 'exp', ((floor(EXTRACT(epoch FROM clock_timestamp())))::bigint + p_ttl_s)));
 
 ALTER FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  caps record;
+BEGIN
+  SELECT * INTO caps FROM mana_ai.caps_of(p_user, p_agent);
+  used := 0;
+  IF caps.agent_tokens IS NOT NULL THEN
+    SELECT b.cap, b.used INTO standing_of.cap, standing_of.used FROM mana_ai.budgets_of(p_user, p_agent, ARRAY['agent']) AS b;
+    back_at := mana_ai.room_at('agent', p_user, p_agent, clock_timestamp() - interval '24 hours', 'tokens',
+                               greatest(1, standing_of.used - standing_of.cap + 1));
+  END IF;
+  IF caps.agent_micros IS NOT NULL OR caps.user_tokens IS NOT NULL OR caps.user_micros IS NOT NULL THEN
+    SELECT f.scope, f.unit, f.back_at INTO full_scope, full_unit, full_back_at
+      FROM mana_ai.used_up(p_user, p_agent, ARRAY['agent', 'user']) AS f;
+  END IF;
+END $$;
+
+ALTER FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  record jsonb;
+  present boolean;
+  complete boolean;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  IF p_table = 'agents' THEN
+    SELECT s.record, s.present, s.complete INTO record, present, complete FROM mana_ai.agent_snapshots AS s
+     WHERE s.user_id = p_user AND s.agent_id = p_record;
+  ELSE
+    SELECT s.record, s.present, s.complete INTO record, present, complete FROM mana_ai.mission_snapshots AS s
+     WHERE s.user_id = p_user AND s.mission_id = p_record;
+  END IF;
+  IF record IS NOT NULL THEN
+    snapshot := jsonb_build_object('present', present, 'complete', complete, 'record',
+      mana_ai.only_state(record) || jsonb_build_object('__fieldMeta', mana_ai.only_state(record -> '__fieldMeta')));
+  END IF;
+  SELECT jsonb_agg(c || jsonb_build_object('data', mana_ai.only_state((c ->> 'data')::jsonb)::text,
+                                           'field_meta', mana_ai.only_state((c ->> 'field_meta')::jsonb)::text))
+    INTO changes FROM jsonb_array_elements(mana_ai.unfolded(p_user, p_table, p_record)) AS c;
+END $$;
+
+ALTER FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) OWNER TO mana_owner;
 
 CREATE TABLE mana_ai.change_feed (
     seq bigint NOT NULL,
@@ -1146,6 +1532,74 @@ CREATE FUNCTION mana_ai.unbase64url(p_text text) RETURNS bytea
 
 ALTER FUNCTION mana_ai.unbase64url(p_text text) OWNER TO mana_owner;
 
+CREATE VIEW mana_ai.log_rows AS
+ SELECT id,
+    app_id,
+    table_name,
+    record_id,
+    user_id,
+    op,
+    data,
+    field_meta,
+    client_id,
+    created_at,
+    schema_version,
+    actor,
+    origin,
+    space_id
+   FROM public.sync_changes;
+
+ALTER VIEW mana_ai.log_rows OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', (c.data)::text, 'field_meta', (c.field_meta)::text, 'created_at', ((EXTRACT(epoch FROM c.created_at) * (1000000)::numeric))::bigint) ORDER BY c.created_at, c.id) AS jsonb_agg
+    FROM (mana_ai.change_feed f
+      JOIN mana_ai.log_rows c ON ((c.id = f.change_id)))
+   WHERE ((f.record_id = unfolded.p_record) AND (f.table_name = unfolded.p_table) AND (f.user_id = unfolded.p_user));
+END;
+
+ALTER FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) RETURNS TABLE(scope text, unit text, back_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN QUERY
+    SELECT b.scope, x.unit,
+           mana_ai.room_at(b.scope, p_user, p_agent, clock_timestamp() - interval '24 hours', x.unit, x.used - x.cap + 1)
+      FROM mana_ai.budgets_of(p_user, p_agent, p_scopes) AS b
+     CROSS JOIN LATERAL (VALUES ('tokens', b.cap, b.used), ('money', b.micros_cap, b.micros_used)) AS x (unit, cap, used)
+     WHERE x.used >= x.cap AND (x.unit = 'tokens' OR x.used > 0)
+     ORDER BY array_position(ARRAY['agent', 'user', 'installation'], b.scope), x.unit DESC LIMIT 1;
+END $$;
+
+ALTER FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  no record;
+BEGIN
+  UPDATE mana_ai.mission_snapshots SET wake_at = NULL WHERE user_id = run.user_id AND mission_id = run.mission_id;
+  SELECT * INTO no FROM mana_ai.refusal(run.user_id, run.agent_id, ARRAY['agent', 'user', 'installation'], p_hold, p_micros);
+  look_at := CASE WHEN no.scope IS NULL THEN clock_timestamp()  -- there is room by now
+                  WHEN no.until = 'holds' THEN clock_timestamp() + interval '5 seconds'
+                  WHEN no.until = 'window' THEN greatest(no.back_at, clock_timestamp() + interval '1 second') END;
+  UPDATE mana_ai.runs SET state = 'waiting', not_before = NULL, lease_until = NULL, reason = p_reason,
+         waiting_for = CASE no.until WHEN 'holds' THEN 'holds' ELSE 'budget' END WHERE run_id = p_run;
+  UPDATE mana_ai.mission_snapshots SET wake_at = look_at WHERE user_id = run.user_id AND mission_id = run.mission_id;
+  PERFORM mana_ai.wake_next(run.user_id, run.agent_id, run.mission_id);
+END $$;
+
+ALTER FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1160,6 +1614,21 @@ BEGIN
 END $$;
 
 ALTER FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
+   WHERE ((mission_snapshots.user_id = wake_for_room.p_user) AND (mission_snapshots.mission_id = ( SELECT s.mission_id
+            FROM (mana_ai.runs r
+              JOIN mana_ai.mission_snapshots s ON (((s.user_id = r.user_id) AND (s.mission_id = r.mission_id))))
+           WHERE ((r.user_id = wake_for_room.p_user) AND (r.agent_id = wake_for_room.p_agent) AND (r.state = 'waiting'::text) AND (r.waiting_for = 'holds'::text) AND (s.wake_at > clock_timestamp()))
+           ORDER BY r.due_at, r.mission_id
+          LIMIT 1)));
+END;
+
+ALTER FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) RETURNS void
     LANGUAGE sql
@@ -1191,7 +1660,7 @@ END $$;
 
 ALTER FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) OWNER TO mana_owner;
 
-CREATE FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) RETURNS void
+CREATE FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1200,32 +1669,15 @@ DECLARE
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true);
   SELECT * INTO run FROM mana_ai.runs WHERE user_id = p_user AND run_id = p_run AND state = 'waiting' FOR UPDATE SKIP LOCKED;
-  IF run.run_id IS NOT NULL THEN
-    PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
-    PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+  IF run.run_id IS NULL THEN
+    RETURN false;
   END IF;
+  PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+  PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+  RETURN true;
 END $$;
 
 ALTER FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) OWNER TO mana_owner;
-
-CREATE VIEW mana_ai.log_rows AS
- SELECT id,
-    app_id,
-    table_name,
-    record_id,
-    user_id,
-    op,
-    data,
-    field_meta,
-    client_id,
-    created_at,
-    schema_version,
-    actor,
-    origin,
-    space_id
-   FROM public.sync_changes;
-
-ALTER VIEW mana_ai.log_rows OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) RETURNS void
     LANGUAGE sql
@@ -1253,6 +1705,28 @@ CREATE FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb,
 END;
 
 ALTER FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  IF p_table NOT IN ('agents', 'aiMissions') OR p_state NOT IN ('active', 'paused') OR p_actor ->> 'kind' IS DISTINCT FROM 'system' THEN
+    RAISE EXCEPTION 'write_state: not a pause or its end' USING ERRCODE = 'check_violation';
+  END IF;
+  PERFORM set_config('app.current_user_id', p_user, true);
+  INSERT INTO mana_ai.log_rows (app_id, table_name, record_id, user_id, op, data, field_meta, client_id, schema_version, actor, origin, space_id)
+  SELECT 'ai', p_table, p_record, p_user, 'update', jsonb_build_object('state', p_state), jsonb_build_object('state', p_stamp),
+         'mana-ai-runner', 1, p_actor, 'system',
+         coalesce((SELECT c.space_id FROM mana_ai.log_rows AS c WHERE c.user_id = p_user AND c.app_id = 'ai' AND c.table_name = p_table
+                      AND c.record_id = p_record AND c.op = 'insert' ORDER BY c.created_at, c.id LIMIT 1),
+                  (SELECT s.space_id FROM mana_ai.mission_snapshots AS s
+                    WHERE p_table = 'aiMissions' AND s.user_id = p_user AND s.mission_id = p_record),
+                  (SELECT s.space_id FROM mana_ai.agent_snapshots AS s
+                    WHERE p_table = 'agents' AND s.user_id = p_user AND s.agent_id = p_record));
+END $$;
+
+ALTER FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) OWNER TO mana_owner;
 
 CREATE TABLE auth.encryption_vault_audit (
     id text NOT NULL,
@@ -1291,6 +1765,23 @@ CREATE TABLE auth.encryption_vaults (
 ALTER TABLE ONLY auth.encryption_vaults FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE auth.encryption_vaults OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.budget_wakes (
+    id bigint NOT NULL,
+    whose text NOT NULL,
+    wake_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE mana_ai.budget_wakes OWNER TO mana_owner;
+
+ALTER TABLE mana_ai.budget_wakes ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME mana_ai.budget_wakes_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 ALTER TABLE mana_ai.change_feed ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME mana_ai.change_feed_seq_seq
@@ -1442,7 +1933,12 @@ CREATE VIEW mana_ai.fleet_runs AS
     opened_at,
     claimed_at,
     closed_at,
-    healed_at
+    healed_at,
+    stop_reason,
+    duplicate_calls,
+    dropped_calls,
+    refused_calls,
+    mana_ai.receipt(answers) AS receipt
    FROM mana_ai.runs;
 
 ALTER VIEW mana_ai.fleet_runs OWNER TO mana_fleet;
@@ -1589,6 +2085,9 @@ ALTER TABLE ONLY auth.encryption_vaults
 ALTER TABLE ONLY mana_ai.agent_snapshots
     ADD CONSTRAINT agent_snapshots_pkey PRIMARY KEY (user_id, agent_id);
 
+ALTER TABLE ONLY mana_ai.budget_wakes
+    ADD CONSTRAINT budget_wakes_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY mana_ai.capability_secrets
     ADD CONSTRAINT capability_secrets_pkey PRIMARY KEY (audience, kid);
 
@@ -1612,6 +2111,9 @@ ALTER TABLE ONLY mana_ai.key_releases
 
 ALTER TABLE ONLY mana_ai.ledger
     ADD CONSTRAINT ledger_pkey PRIMARY KEY (user_id, agent_id);
+
+ALTER TABLE ONLY mana_ai.limits
+    ADD CONSTRAINT limits_pkey PRIMARY KEY (kind, user_id, agent_id);
 
 ALTER TABLE ONLY mana_ai.migrations
     ADD CONSTRAINT migrations_pkey PRIMARY KEY (name);
@@ -1689,6 +2191,8 @@ CREATE INDEX mission_snapshots_wake ON mana_ai.mission_snapshots USING btree (wa
 
 CREATE INDEX quarantine_user ON mana_ai.quarantine USING btree (user_id, seen_at DESC);
 
+CREATE INDEX run_requests_closed ON mana_ai.run_requests USING btree (closed_at) WHERE (closed_at IS NOT NULL);
+
 CREATE INDEX run_requests_open ON mana_ai.run_requests USING btree (user_id, mission_id, due_at) WHERE (closed_at IS NULL);
 
 CREATE INDEX runs_by_holder ON mana_ai.runs USING btree (holder) WHERE (state = 'open'::text);
@@ -1704,6 +2208,8 @@ CREATE INDEX token_holds_agent ON mana_ai.token_holds USING btree (user_id, agen
 CREATE INDEX token_holds_deadline ON mana_ai.token_holds USING btree (deadline);
 
 CREATE UNIQUE INDEX token_usage_call ON mana_ai.token_usage USING btree (call_id) WHERE (call_id IS NOT NULL);
+
+CREATE INDEX token_usage_ts ON mana_ai.token_usage USING btree (ts) INCLUDE (tokens_used, cost_micros);
 
 CREATE INDEX token_usage_window ON mana_ai.token_usage USING btree (user_id, agent_id, ts DESC);
 
@@ -1796,6 +2302,8 @@ CREATE POLICY fleet_reads ON mana_ai.agent_snapshots FOR SELECT TO mana_fleet US
 
 CREATE POLICY fleet_reads ON mana_ai.decisions FOR SELECT TO mana_fleet USING (true);
 
+CREATE POLICY fleet_reads ON mana_ai.limits FOR SELECT TO mana_fleet, mana_supervisor, mana_gateway USING (true);
+
 CREATE POLICY fleet_reads ON mana_ai.mission_snapshots FOR SELECT TO mana_fleet USING (true);
 
 CREATE POLICY fleet_reads ON mana_ai.quarantine FOR SELECT TO mana_fleet USING (true);
@@ -1858,6 +2366,8 @@ ALTER TABLE mana_ai.key_releases ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.ledger ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE mana_ai.limits ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE mana_ai.mission_research_jobs ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.mission_snapshots ENABLE ROW LEVEL SECURITY;
@@ -1875,6 +2385,8 @@ CREATE POLICY owner_acts_for_user ON mana_ai.journal TO mana_owner USING ((user_
 CREATE POLICY owner_acts_for_user ON mana_ai.key_releases TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.ledger TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.limits TO mana_owner USING ((user_id = ANY (ARRAY[''::text, ( SELECT mana_ai.acting_user() AS acting_user)]))) WITH CHECK ((user_id = ANY (ARRAY[''::text, ( SELECT mana_ai.acting_user() AS acting_user)])));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.mission_research_jobs TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
@@ -1971,13 +2483,20 @@ GRANT ALL ON FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_
 
 REVOKE ALL ON FUNCTION mana_ai.base64url(p_bytes bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.bucket_of(p_user text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_router;
 GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_supervisor;
 GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.budgets_of(p_user text, p_agent text, p_scopes text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.budgets_of(p_user text, p_agent text, p_scopes text[]) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.budgets_of(p_user text, p_agent text, p_scopes text[]) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, OUT outcome text, OUT state text, OUT agent_id text, OUT mission_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, OUT outcome text, OUT state text, OUT agent_id text, OUT mission_id text) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.capability_agent() FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability_agent() TO mana_agent;
@@ -1987,6 +2506,42 @@ GRANT ALL ON FUNCTION mana_ai.capability_scope() TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.capability_user() FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability_user() TO mana_agent;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.agent_snapshots TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.agent_snapshots TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.agent_snapshots TO mana_gateway;
+
+GRANT SELECT(user_id) ON TABLE mana_ai.agent_snapshots TO mana_router;
+GRANT SELECT(user_id) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(agent_id) ON TABLE mana_ai.agent_snapshots TO mana_router;
+GRANT SELECT(agent_id) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(version) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(state) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(max_tokens_per_day) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(max_concurrent) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(complete) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(hidden) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(problems) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
+
+GRANT SELECT(folded_count) ON TABLE mana_ai.agent_snapshots TO mana_router;
+
+GRANT SELECT(folded_digest) ON TABLE mana_ai.agent_snapshots TO mana_router;
+
+GRANT SELECT ON TABLE mana_ai.limits TO mana_gateway;
+GRANT SELECT ON TABLE mana_ai.limits TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.limits TO mana_fleet;
+
+REVOKE ALL ON FUNCTION mana_ai.caps_of(p_user text, p_agent text, OUT agent_tokens bigint, OUT agent_micros bigint, OUT agent_source text, OUT user_tokens bigint, OUT user_micros bigint, OUT installation_tokens bigint, OUT installation_micros bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.caps_of(p_user text, p_agent text, OUT agent_tokens bigint, OUT agent_micros bigint, OUT agent_source text, OUT user_tokens bigint, OUT user_micros bigint, OUT installation_tokens bigint, OUT installation_micros bigint) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.caps_of(p_user text, p_agent text, OUT agent_tokens bigint, OUT agent_micros bigint, OUT agent_source text, OUT user_tokens bigint, OUT user_micros bigint, OUT installation_tokens bigint, OUT installation_micros bigint) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.change_digest(p_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.change_digest(p_id uuid) TO mana_router;
@@ -2031,8 +2586,8 @@ REVOKE ALL ON FUNCTION mana_ai.close_run(p_run mana_ai.runs, p_state text, p_rea
 REVOKE ALL ON FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) TO mana_agent;
 
-REVOKE ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, OUT charged bigint, OUT journaled boolean) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.feed_changes() FROM PUBLIC;
 
@@ -2042,11 +2597,23 @@ GRANT ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_m
 REVOKE ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) TO mana_agent;
 
+REVOKE ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_owner;
+GRANT ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) TO mana_owner;
+GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.is_shared(p_space text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.is_shared(p_space text) TO mana_owner;
 
 REVOKE ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.lock_installation() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) FROM PUBLIC;
 
@@ -2098,8 +2665,10 @@ GRANT SELECT(closed_at) ON TABLE mana_ai.run_requests TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT time_zone text) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.model_word(p_text text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) TO mana_supervisor;
@@ -2114,10 +2683,18 @@ GRANT SELECT(at) ON TABLE mana_ai.decisions TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) TO mana_agent;
+
 REVOKE ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) TO mana_keys;
 
 REVOKE ALL ON FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) FROM PUBLIC;
 
@@ -2128,39 +2705,18 @@ GRANT SELECT ON TABLE public.sync_changes TO mana_agent;
 REVOKE ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) TO mana_owner;
 
+REVOKE ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) TO mana_fleet;
+GRANT ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) TO mana_gateway;
+GRANT ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) TO mana_supervisor;
+
 REVOKE ALL ON FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) TO mana_owner;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.agent_snapshots TO mana_supervisor;
-GRANT SELECT ON TABLE mana_ai.agent_snapshots TO mana_agent;
-GRANT SELECT ON TABLE mana_ai.agent_snapshots TO mana_gateway;
-
-GRANT SELECT(user_id) ON TABLE mana_ai.agent_snapshots TO mana_router;
-GRANT SELECT(user_id) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
-
-GRANT SELECT(agent_id) ON TABLE mana_ai.agent_snapshots TO mana_router;
-GRANT SELECT(agent_id) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
-
-GRANT SELECT(version) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
-
-GRANT SELECT(state) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
-
-GRANT SELECT(max_tokens_per_day) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
-
-GRANT SELECT(max_concurrent) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
-
-GRANT SELECT(complete) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
-
-GRANT SELECT(hidden) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
-
-GRANT SELECT(problems) ON TABLE mana_ai.agent_snapshots TO mana_fleet;
-
-GRANT SELECT(folded_count) ON TABLE mana_ai.agent_snapshots TO mana_router;
-
-GRANT SELECT(folded_digest) ON TABLE mana_ai.agent_snapshots TO mana_router;
-
 REVOKE ALL ON FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.refusal(p_user text, p_agent text, p_scopes text[], p_hold bigint, p_micros bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) TO mana_agent;
@@ -2175,10 +2731,24 @@ REVOKE ALL ON FUNCTION mana_ai.require_capability() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) TO mana_gateway;
 
 GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.change_feed TO mana_router;
 GRANT SELECT ON TABLE mana_ai.change_feed TO mana_supervisor;
@@ -2188,8 +2758,19 @@ GRANT ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor b
 
 REVOKE ALL ON FUNCTION mana_ai.unbase64url(p_text text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone) TO mana_agent;
+
 REVOKE ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) FROM PUBLIC;
 
@@ -2201,9 +2782,14 @@ GRANT ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason
 
 REVOKE ALL ON FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) TO mana_gateway;
+
 GRANT INSERT ON TABLE auth.encryption_vault_audit TO mana_issuer;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE auth.encryption_vaults TO mana_issuer;
+
+GRANT SELECT,DELETE ON TABLE mana_ai.budget_wakes TO mana_supervisor;
 
 GRANT SELECT ON TABLE mana_ai.decrypt_audit TO mana_gateway;
 GRANT DELETE ON TABLE mana_ai.decrypt_audit TO mana_janitor;

@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 
 from state import merge
+from state.browser_runs import browser_since
 from state.errors import TerminalError
 from state.healing import needs_healing
 from state.merge import Change, Snapshot
@@ -72,13 +73,14 @@ class AgentDelta(msgspec.Struct, frozen=True):
 
 
 class Folded(msgspec.Struct, frozen=True):
-    """What one fold did: rows taken, records replayed, rows set aside, versions to tell of."""
+    """What one fold did: rows taken, replayed, set aside, runs withdrawn, versions to tell of."""
 
     rows: int = 0
     replayed: int = 0
     quarantined: int = 0
     new_missions: int = 0
     floor: int = 0
+    withdrawn: int = 0
     missions: tuple[MissionDelta, ...] = ()
     agents: tuple[AgentDelta, ...] = ()
 
@@ -97,6 +99,7 @@ class _Batch:
         self.adopting: set[Key] = set()
         self.quarantined: list[tuple[Change, Key, str]] = []
         self.replayed = 0
+        self.withdrawn = 0
 
 
 class SnapshotStore:
@@ -220,7 +223,7 @@ class SnapshotStore:
             await connection.execute(sql("quarantine"), *_quarantine_columns(batch.quarantined))
         savable = {key: after for key, after in batch.after.items() if _is_savable(key)}
         agents = await self._save_agents(
-            connection, {k: a for k, a in savable.items() if k[1] == AGENTS}
+            connection, batch, {k: a for k, a in savable.items() if k[1] == AGENTS}
         )
         missions = await self._save_missions(
             connection, batch, {k: a for k, a in savable.items() if k[1] == MISSIONS}
@@ -231,12 +234,13 @@ class SnapshotStore:
             new_missions=sum(
                 1 for key in savable if key[1] == MISSIONS and key not in batch.before
             ),
+            withdrawn=batch.withdrawn,
             missions=missions,
             agents=agents,
         )
 
     async def _save_agents(
-        self, connection: asyncpg.Connection, records: dict[Key, Snapshot]
+        self, connection: asyncpg.Connection, batch: _Batch, records: dict[Key, Snapshot]
     ) -> tuple[AgentDelta, ...]:
         gone = [key for key, after in records.items() if after.count == 0]
         kept = {key: after for key, after in records.items() if after.count}
@@ -247,9 +251,10 @@ class SnapshotStore:
         rows = await connection.fetch(
             sql("save_agents"), *_columns([_agent_row(key, after) for key, after in kept.items()])
         )
-        await connection.execute(
-            sql("wake_missions_of_agents"), [k[0] for k in records], [k[2] for k in records]
-        )
+        pairs = [k[0] for k in records], [k[2] for k in records]
+        await connection.execute(sql("wake_missions_of_agents"), *pairs)
+        withdrawn = await connection.fetch(sql("withdraw_of_agents"), *pairs)
+        batch.withdrawn += sum(row["withdrawn"] for row in withdrawn)
         return tuple(AgentDelta(row["user_id"], row["agent_id"], row["version"]) for row in rows)
 
     async def _save_missions(
@@ -269,9 +274,10 @@ class SnapshotStore:
         rows = await connection.fetch(sql("save_missions"), *_columns(mission_rows))
         unwanted = [row for row in mission_rows if not row[-1]]
         if unwanted:
-            await connection.execute(
+            withdrawn = await connection.fetch(
                 sql("withdraw_unwanted"), [row[0] for row in unwanted], [row[1] for row in unwanted]
             )
+            batch.withdrawn += sum(row["withdrawn"] for row in withdrawn)
         return tuple(
             MissionDelta(row["user_id"], row["mission_id"], row["agent_id"], row["version"])
             for row in rows
@@ -429,6 +435,7 @@ def _mission_row(key: Key, after: Snapshot, heal: bool) -> tuple[Any, ...]:
         mission.readable,
         "\n".join(mission.problems),
         *_shared_columns(after),
+        browser_since(mission.iterations),
         heal,
         active,
     )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli import keys, watching
+from supervisor.cli import control, keys, limits, llm, watching
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -19,10 +19,14 @@ app = typer.Typer(
 snapshots_app = typer.Typer(help="Compare snapshots with the log.", no_args_is_help=True)
 users_app = typer.Typer(help="Settings of one user.", no_args_is_help=True)
 app.add_typer(watching.app)
+app.add_typer(control.app)
+app.add_typer(watching.agents_app, name="agents")
 app.add_typer(watching.missions_app, name="missions")
 app.add_typer(keys.app, name="keys")
+app.add_typer(limits.app, name="limits")
 app.add_typer(snapshots_app, name="snapshots")
 app.add_typer(users_app, name="users")
+app.add_typer(llm.app, name="llm")
 
 
 @app.command()

@@ -50,10 +50,13 @@ class Gateway:
         query: Mapping[str, str] | None = None,
         content: object = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> Any:
         """The JSON a call answers."""
         raw = None if content is None else msgspec.json.encode(content)
-        answer = self._asked(verb, path, params=query, content=raw, headers=headers)
+        answer = self._asked(
+            verb, path, params=query, content=raw, headers=headers, timeout=timeout_s
+        )
         if answer.is_error and not _is_tick_stats(answer):
             raise _refusal(answer)
         return answer.json()

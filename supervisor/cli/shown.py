@@ -117,6 +117,21 @@ PROBLEMS: tuple[Column, ...] = (
     ("record", lambda row: f"{row['table_name']}/{shown(row['record_id'])}"),
     ("why", field("reason")),
 )
+ALIASES: tuple[Column, ...] = (
+    ("alias", field("name")),
+    ("chain", lambda row: " > ".join(row["chain"])),
+)
+PROVIDERS: tuple[Column, ...] = (
+    ("provider", field("provider")),
+    ("state", field("status")),
+    ("failures", field("consecutive_failures")),
+    ("last error", field("last_error")),
+    ("not asked until", lambda row: _of_unix(row["unhealthy_until_unix"])),
+)
+
+
+def _of_unix(seconds: float | None) -> str:
+    return local_time(None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat())
 
 
 def _verdict(row: Row) -> str:

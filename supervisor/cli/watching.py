@@ -9,6 +9,7 @@ from supervisor.cli.failures import FAILED
 from supervisor.cli.options import AgentOf, AsJson, DataDir, Limit, Url, User, gateway_of
 
 app = typer.Typer()
+agents_app = typer.Typer(help="Agents of all users; `show` tells all about one.")
 missions_app = typer.Typer(help="Missions of all users; `run` starts one now.")
 
 
@@ -32,8 +33,9 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
     raise typer.Exit(0 if told["ok"] else FAILED)
 
 
-@app.command()
+@agents_app.callback(invoke_without_command=True)
 def agents(
+    context: typer.Context,
     *,
     user: User = None,
     data_dir: DataDir = None,
@@ -42,10 +44,26 @@ def agents(
     as_json: AsJson = False,
 ) -> None:
     """Agents of all users: state, tokens and caps."""
+    if context.invoked_subcommand is not None:
+        return
     from supervisor.cli import shown
 
     rows = gateway_of(url, data_dir).items("/internal/agents", _filter(user), limit)
     _out(rows, shown.AGENTS, "no agents yet", as_json)
+
+
+@agents_app.command("show")
+def show_agent(
+    agent: Annotated[str, typer.Argument(metavar="USER/AGENT")],
+    *,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """One agent: policy, budget, missions, runs, and its last decisions and why."""
+    from supervisor.cli import agent as page
+
+    page.show_agent(gateway_of(url, data_dir), agent, as_json=as_json)
 
 
 @missions_app.callback(invoke_without_command=True)

@@ -7,14 +7,15 @@ import logging
 import threading
 from pathlib import Path
 
+from mana_actors.logs import configure_logging
 from mana_actors.remote import SupervisorHandle
 from state.store.connect import Access, Database
+from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.issuing import opened_owners
 from supervisor.gateway.serving import serve
-from supervisor.logs import configure_logging
 from supervisor.metrics import Metrics
 from supervisor.service_key import read_service_key
 from supervisor.settings import Settings
@@ -52,6 +53,7 @@ class GatewayActor:
         fleet = FleetStore(Database(access, max_connections=8))
         deps = Deps(
             fleet=fleet,
+            control=ControlStore(fleet.database),
             supervisor=SupervisorHandle(self._supervisor),
             settings=settings,
             version=self._version,

@@ -30,6 +30,7 @@ from supervisor.gateway.asking import facts
 from supervisor.gateway.auth import Sessions
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.health import health
+from supervisor.llm import model_in_words
 from supervisor.settings import is_time_zone
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ async def get_status(request: Request, deps: Deps) -> Response:
             "counts": None if found.shards is None else await deps.fleet.counts(),
             "shards": found.shards,
             "supervisor": found.supervisor,
-            "model": deps.settings.llm_model if deps.settings.llm_url else "rehearsal",
+            "model": model_in_words(deps.settings),
         }
     )
 

@@ -13,7 +13,17 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from state.errors import TransientError
-from supervisor.gateway import api, dashboard, issuing, me, ticks
+from supervisor.gateway import (
+    agent_page,
+    api,
+    control,
+    dashboard,
+    issuing,
+    limits,
+    me,
+    models,
+    ticks,
+)
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer, failure, query
 from supervisor.gateway.asking import SupervisorSilent, asked, facts
 from supervisor.gateway.auth import Sessions, is_service
@@ -30,11 +40,23 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/internal/tick/{id}", ticks.get_tick),
     ("GET", "/internal/status", api.get_status),
     ("GET", "/internal/agents", api.get_agents),
+    ("GET", "/internal/agents/{user}/{agent}/budget", limits.get_budget),
+    ("GET", "/internal/limits", limits.get_limits),
+    ("PUT", "/internal/limits", limits.put_limit),
     ("GET", "/internal/missions", api.get_missions),
     ("GET", "/internal/runs", api.get_runs),
     ("GET", "/internal/decisions", api.get_decisions),
     ("GET", "/internal/problems", api.get_problems),
+    ("GET", "/internal/llm", models.get_llm),
+    ("POST", "/internal/llm/test", models.post_llm_test),
     ("POST", "/internal/missions/{user}/{mission}/run", api.post_run),
+    ("POST", "/internal/missions/{user}/{mission}/pause", control.post_mission),
+    ("POST", "/internal/missions/{user}/{mission}/resume", control.post_mission),
+    ("POST", "/internal/missions/{user}/{mission}/cancel", control.post_cancel_mission),
+    ("POST", "/internal/runs/{run}/cancel", control.post_cancel_run),
+    ("GET", "/internal/agents/{user}/{agent}", agent_page.get_agent),
+    ("POST", "/internal/agents/{user}/{agent}/pause", control.post_agent),
+    ("POST", "/internal/agents/{user}/{agent}/resume", control.post_agent),
     ("PUT", "/internal/users/{user}/settings", api.put_user_settings),
     ("GET", "/internal/ai-runner-pubkey", issuing.get_public_keys),
 )
@@ -55,7 +77,8 @@ def create_app(deps: Deps) -> ASGIApp:
         snapshots = [deps.metrics.snapshot()]
         with suppress(SupervisorSilent):  # ours are better than none
             snapshots.append(await asked(deps.supervisor.metrics()))
-        return Response(render(snapshots), media_type=CONTENT_TYPE, headers=NO_STORE)
+        text = render(snapshots) + await models.router_metrics(deps)
+        return Response(text, media_type=CONTENT_TYPE, headers=NO_STORE)
 
     async def post_login(request: Request) -> Response:
         return await api.post_login(request, sessions)

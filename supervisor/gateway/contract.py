@@ -4,6 +4,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.gateway.owners import Owners
 from supervisor.metrics import Metrics
@@ -44,6 +45,12 @@ class Supervisor(Protocol):
         """Facts for operators: a list `awake`, a text `problem` or null, and more JSON values."""
         ...
 
+    async def stop_run(
+        self, user_id: str, agent_id: str, mission_id: str, run_id: str, reason: str
+    ) -> None:
+        """Have an agent drop a run that was cancelled."""
+        ...
+
     async def metrics(self) -> dict[str, Any]:
         """A snapshot of its `supervisor.metrics.Metrics`."""
         ...
@@ -53,6 +60,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the app is made of; the service key comes from its file."""
 
     fleet: FleetStore
+    control: ControlStore
     supervisor: Supervisor
     settings: Settings
     version: str

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from starlette.requests import Request
@@ -15,28 +16,33 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from state.errors import StateError
+from state.store.control import NotPossible
 from state.store.fleet import Filter
-from supervisor.gateway.answers import query
+from supervisor.gateway.agent_page import agent_facts
+from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.asking import facts
 from supervisor.gateway.auth import SESSION_S, Sessions
 from supervisor.gateway.contract import Deps
+from supervisor.gateway.control import Missing, cancel_run, run_id_of, switch, verb_of
 from supervisor.gateway.health import health
+from supervisor.llm import model_in_words
 
 ROWS = 50
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none';"
-        " form-action 'none'; frame-ancestors 'none'"
+        " form-action 'self'; frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "no-referrer",
+    # Not "no-referrer": with that a browser says "Origin: null" of our own forms.
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
 NOTHING: dict[str, Any] = {"counts": None} | dict.fromkeys(
     ("agents", "missions", "runs", "quarantined"), ()
 )
 GOOD = frozenset({"ran", "committed", "active", "ok"})
-BAD = frozenset({"failed", "skipped-budget", "skipped-missing-agent", "unreadable"})
+BAD = frozenset({"failed", "skipped-budget", "skipped-missing-agent", "skipped-unreadable"})
 BUSY = frozenset({"open", "waiting", "skipped-concurrency"})
 
 
@@ -66,7 +72,70 @@ def routes(deps: Deps, sessions: Sessions) -> list[Route]:
         )
         return response
 
-    return [Route("/", fleet), Route("/login", login), Route("/assets/style.css", _style)]
+    return [
+        Route("/", fleet),
+        Route("/login", login),
+        Route("/assets/style.css", _style),
+        *agent_routes(deps, sessions),
+    ]
+
+
+def agent_routes(deps: Deps, sessions: Sessions) -> list[Route]:
+    """One agent's page, and the forms on it."""
+
+    async def agent(request: Request) -> Response:
+        if not sessions.is_open(request.headers):
+            return _page("locked.html", 401)
+        query(request, ())
+        return await _agent_page(deps, request)
+
+    async def form(request: Request) -> Response:
+        """Do what a button says, then show the agent again.
+
+        Only for a session, and only from a page of ours: a strict cookie and the origin say so.
+        """
+        if not sessions.is_open(request.headers) or not _is_from_our_page(request):
+            return _page("locked.html", 401)
+        query(request, ())
+        try:
+            await _done(deps, request)
+        except (Missing, NotPossible) as exc:
+            said = exc.problem if isinstance(exc, Missing) else exc.why
+            return await _agent_page(deps, request, said, 404 if isinstance(exc, Missing) else 409)
+        where = "/".join(request.url.path.split("/")[:4])
+        return Response(status_code=303, headers=HEADERS | {"Location": where})
+
+    page = "/agents/{user}/{agent}"
+    forms = ("/{verb}", "/missions/{mission}/{verb}", "/runs/{run}/cancel")
+    return [
+        Route(page, agent),
+        *(Route(page + path, form, methods=["POST"]) for path in forms),
+    ]
+
+
+def _is_from_our_page(request: Request) -> bool:
+    origin = urlsplit(request.headers.get("origin", ""))
+    return origin.netloc != "" and origin.netloc == request.headers.get("host")
+
+
+async def _agent_page(deps: Deps, request: Request, said: str = "", status: int = 200) -> Response:
+    facts = await agent_facts(deps, path_part(request, "user"), path_part(request, "agent"))
+    if facts is None:
+        return _page("locked.html", 404, problem="There is no such agent.")
+    return _page("agent.html", status, **facts, said=said, now=datetime.now(UTC))
+
+
+async def _done(deps: Deps, request: Request) -> None:
+    """What the form's path says; raises Missing, NotPossible or BadRequest."""
+    user, given = path_part(request, "user"), request.path_params
+    if "run" in given:
+        await cancel_run(deps, run_id_of(path_part(request, "run")))
+    elif "mission" in given:
+        mission = path_part(request, "mission")
+        await switch(deps, user, "aiMissions", mission, verb_of(path_part(request, "verb")))
+    else:
+        agent = path_part(request, "agent")
+        await switch(deps, user, "agents", agent, verb_of(path_part(request, "verb")))
 
 
 async def _fleet(deps: Deps) -> dict[str, Any]:
@@ -76,7 +145,7 @@ async def _fleet(deps: Deps) -> dict[str, Any]:
     return {
         "health": judged,
         "awake": None if found.supervisor is None else len(found.supervisor.get("awake", ())),
-        "model": deps.settings.llm_model if deps.settings.llm_url else "rehearsal (built in)",
+        "model": model_in_words(deps.settings),
         "now": datetime.now(UTC),
         **lists,
     }
@@ -119,7 +188,13 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters: dict[str, Callable[..., str]] = {"ago": ago, "tone": tone, "number": number}
+    filters: dict[str, Callable[..., str]] = {
+        "ago": ago,
+        "tone": tone,
+        "number": number,
+        "money": money,
+        "part": part,
+    }
     environment.filters.update(filters)
     return environment
 
@@ -143,6 +218,16 @@ def tone(word: str | None) -> str:
         if word in words:
             return name
     return "quiet"
+
+
+def money(micros: int | None) -> str:
+    """Millionths of the currency of the alias file, as an amount."""
+    return "—" if micros is None else f"{micros / 1_000_000:,.4f}".replace(",", "\u202f")
+
+
+def part(text: str) -> str:
+    """An id as one part of a path: it may hold a slash."""
+    return quote(text, safe="")
 
 
 def number(count: int | None) -> str:

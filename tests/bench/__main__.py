@@ -14,7 +14,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tests.bench import delay, fold, herd, idle_poll, keys, memory, quiet_tick, transactions, wake
+from tests.bench import (
+    delay,
+    fold,
+    herd,
+    idle_poll,
+    keys,
+    memory,
+    quiet_tick,
+    router,
+    transactions,
+    wake,
+)
 from tests.bench.figures import Figure, Say
 
 
@@ -34,6 +45,7 @@ BENCHES: dict[str, Bench] = {
     "wake": wake.measure,
     "memory": memory.measure,
     "herd": herd.measure,
+    "router": router.measure,
 }
 
 

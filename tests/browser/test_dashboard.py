@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from supervisor.gateway.serving import Serving, serve
+from tests.browser.tab import open_tab
 from tests.gateway_parts import KEY, FakeSupervisor, app_of, fleet_of
+from tests.integration.support import World, open_world, until
 from tests.postgres import Database
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -19,6 +21,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install -y chromium"),
     pytest.mark.skipif(sys.platform != "linux", reason="Debian's chromium"),
 ]
+AGENT = "a:<b>/1"
+POLICY = {"tools": {"create_task": "deny"}, "defaultForAi": "propose", "defaultsByModule": {}}
 TITLE = "Geheimer Plan der Woche"
 MISSION = """
 INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, record, state, agent_id, complete,
@@ -77,3 +81,38 @@ async def test_an_operator_sees_states_and_reasons_but_no_title(database: Databa
         assert TITLE not in shown
         stranger = await page(f"{serving.url}/login?token={token}", tmp_path / "second")
         assert "skipped-paused" not in stranger  # the token was spent
+
+
+async def test_an_operator_pauses_and_resumes_an_agent_with_a_button(
+    database: Database, tmp_path: Path
+):
+    async with open_world(database) as world, gateway(database, tmp_path) as serving:
+        client = await world.client("u/1")
+        await client.agent(AGENT, name=TITLE, policy=POLICY, maxTokensPerDay=20_000)
+        await client.mission(agentId=AGENT, title=TITLE)
+        world.provider.script[:0] = [{"status": 503, "text": "busy", "retry_after": "3600"}]
+        await world.driver.tick()
+        async with httpx.AsyncClient(headers={"X-Service-Key": KEY}) as service:
+            token = (await service.post(f"{serving.url}/internal/login")).json()["token"]
+        assert CHROMIUM is not None
+        async with open_tab(CHROMIUM, tmp_path / "profile") as tab:
+            await tab.go(f"{serving.url}/login?token={token}")
+            await tab.sees("location.pathname === '/'")
+            await tab.click("a[href^='/agents/']")
+            await tab.sees("location.pathname === '/agents/u%2F1/a%3A%3Cb%3E%2F1'")
+            assert TITLE not in await tab.value("document.documentElement.outerHTML")
+            await tab.screenshot(tmp_path / "agent.png")
+            for verb, state, button in (
+                ("pause", "paused", "Resume"),
+                ("resume", "active", "Pause"),
+            ):
+                await tab.click(f"nav form[action$='/{verb}'] button")
+                await until(lambda: _is(world, state))  # noqa: B023  # awaited in the loop
+                await tab.sees("location.pathname.startsWith('/agents/')")
+                await tab.go(f"{serving.url}/agents/u%2F1/a%3A%3Cb%3E%2F1")
+                await tab.sees(f"document.querySelector('nav button')?.innerText === '{button}'")
+
+
+async def _is(world: World, state: str) -> bool:
+    await world.driver.fold_all()
+    return await world.value("SELECT state FROM mana_ai.agent_snapshots") == state

@@ -83,6 +83,10 @@ class Scene:
         self._as_client(mission.user, "mission", id_, **{"objective": f"Plane {id_}", **f})
         return mission
 
+    def add_agent(self, user: str, agent: str = DEFAULT_AGENT, **fields: Any) -> None:
+        """A record of this agent."""
+        self._as_client(user, "agent", agent, **fields)
+
     def edit(self, mission: Mission, **fields: Any) -> None:
         """Its owner changes some fields now."""
         self._as_client(mission.user, "edit", mission.id, **fields)

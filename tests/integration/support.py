@@ -50,6 +50,7 @@ class Client:
         data: Any,
         *,
         table: str = "aiMissions",
+        app: str = "ai",
         meta: Json | None = None,
         space: str | None = None,
         at: datetime | None = None,
@@ -64,7 +65,7 @@ class Client:
             )
             await self._connection.execute(
                 "INSERT INTO public.sync_changes (id, app_id, table_name, record_id, user_id, op,"
-                " data, field_meta, client_id, created_at, origin, space_id) VALUES ($1, 'ai', $2,"
+                " data, field_meta, client_id, created_at, origin, space_id) VALUES ($1, $10, $2,"
                 " $3, $4, $5, $6::jsonb, $7::jsonb, 'c-1', coalesce($8, now()), 'user', $9)",
                 change,
                 table,
@@ -75,6 +76,7 @@ class Client:
                 json.dumps(meta or {}),
                 at,
                 space,
+                app,
             )
         return change
 
@@ -325,10 +327,12 @@ async def fold_all(store: SnapshotStore, limit: int = 5000) -> list[Folded]:
 
 
 @asynccontextmanager
-async def open_world(database: Database, script: Sequence[Entry] = ()) -> AsyncGenerator[World]:
+async def open_world(
+    database: Database, script: Sequence[Entry] = (), *, provider: HeldProvider | None = None
+) -> AsyncGenerator[World]:
     """A world whose driver holds the only shard."""
     async with AsyncExitStack() as stack:
-        provider = stack.enter_context(HeldProvider(script))
+        provider = stack.enter_context(provider or HeldProvider(script))
         world = World(database, provider, stack)
         await world.driver.start()
         yield world

@@ -2,11 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mana_actors.llm.client import HttpProvider
+from mana_actors.llm.provider import AliasFacts, Exposure
 from mana_actors.messages import Order, Report
+from state.store.agents import AgentStore, CallStart
+from state.store.connect import Database as Connections
+from state.store.connect import Unavailable
 from tests.integration.support import DONE, PLAN, World, open_world, until
 from tests.postgres import Database
 
@@ -27,6 +33,7 @@ async def world(database: Database) -> AsyncGenerator[World]:
 async def hold_of_one_call(world: World) -> int:
     """What one call of these missions holds, learnt without a cap from a mission of its own."""
     client = await world.client("probe")
+    await client.agent()  # a known agent is offered more, so its calls are larger
     await client.mission("m0")
     await world.driver.fold_all()
     world.provider.hold()
@@ -101,8 +108,9 @@ async def test_missions_that_waited_for_holds_run_once_these_are_settled(world: 
     assert sorted(report.outcome for report in reports) == ["ran", "waiting", "waiting"]
     for run in await world.runs():
         if run["state"] == "waiting":
-            assert run["waiting_for"] == "budget"
-            assert run["not_before"] < datetime.now(UTC) + timedelta(seconds=30)
+            assert run["waiting_for"] in ("budget", "holds")
+            wake = (await world.snapshot(run["mission_id"]))["wake_at"]
+            assert wake < datetime.now(UTC) + timedelta(seconds=30)
 
 
 async def test_a_cap_of_zero_asks_nobody(world: World):
@@ -199,6 +207,107 @@ async def test_a_call_that_may_have_cost_something_is_charged(
     assert (await world.run()).outcome == "waiting"
     assert [tokens > 0 for tokens in await world.spent()] == [charged]
     assert await world.value("SELECT count(*) FROM mana_ai.token_holds") == 0
+
+
+async def test_the_providers_total_is_charged_where_it_is_larger(world: World):
+    world.provider.script = [{**DONE, "usage": [40, 10, 5000]}]
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    assert (await world.run()).tokens == 5000
+    assert await world.spent() == [5000]
+
+
+async def test_usage_above_the_hold_is_counted(world: World):
+    world.provider.script = [{**DONE, "usage": [90_000, 10]}, {**DONE, "usage": [9, 1]}]
+    for mission in ("m1", "m2"):
+        await (await world.client()).mission(mission)
+        await world.driver.fold_all()
+        report = await world.run(mission)
+        above = [count for count in report.counts if count.name == "calls_above_hold_total"]
+        assert len(above) == (mission == "m1")
+    rows = await world.sql("SELECT basis FROM mana_ai.token_usage ORDER BY id")
+    assert [row["basis"] for row in rows] == ["above-hold", "reported"]
+
+
+async def test_settling_twice_charges_once_and_says_the_same(world: World):
+    running = await in_flight(world)
+    (hold,) = await world.sql("SELECT call_id, attempt FROM mana_ai.token_holds")
+    async with store_of(world) as store:
+        for _ in range(2):
+            charged = await store.end_call(hold["call_id"], hold["attempt"], "h", None, 77)
+            assert charged == 77
+    world.provider.release()
+    assert (await running).tokens == 77
+    assert await world.spent() == [77]
+
+
+@asynccontextmanager
+async def store_of(world: World) -> AsyncGenerator[AgentStore]:
+    """What a process of the agent holds."""
+    token = await world.driver.schedule.sign_capability(*MANA, [], [], 900)
+    database = Connections(world.access("mana_agent"), max_connections=1)
+    yield AgentStore(database, *MANA, lambda: token)
+    await database.close()
+
+
+async def test_no_model_is_asked_while_the_ledger_cannot_be_reached(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mana_actors.agent.persisting._MOST_S", 0.05)
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    runner = await world.driver.runner(MANA)
+
+    async def begin_call(*_: object) -> CallStart:
+        raise Unavailable("cut off")
+
+    monkeypatch.setattr(AgentStore, "begin_call", begin_call)
+    assert (await runner.run(Order("m1", 0))).outcome == "interrupted"
+    assert world.provider.requests == []
+
+
+class Priced(HttpProvider):
+    """A provider of whose alias the facts are known."""
+
+    known = AliasFacts(bytes_per_token=1, micros_per_prompt_token=2, micros_per_completion_token=10)
+
+    async def facts(self, model: str, exposure: Exposure = "any") -> AliasFacts:
+        """The same for every model."""
+        assert (model, exposure) == ("mana/reasoning", "any")
+        return self.known
+
+
+@pytest.fixture
+async def priced(world: World) -> World:
+    world.driver.provider = Priced(world.provider.url)
+    return world
+
+
+async def test_the_alias_says_how_many_bytes_a_token_has(priced: World):
+    running = await in_flight(priced)
+    (request,) = priced.provider.requests
+    hold = await priced.sql("SELECT tokens, cost_micros FROM mana_ai.token_holds")
+    size = len(request.raw)
+    assert [tuple(row) for row in hold] == [(size + 100, size * 2 + 100 * 10)]
+    priced.provider.release()
+    assert (await running).outcome == "ran"
+
+
+@pytest.mark.parametrize(
+    ("usage", "micros"),
+    [([40, 10], 40 * 2 + 10 * 10), ([40, 10, 60], 40 * 2 + 20 * 10), (None, None)],
+    ids=["reported", "total", "silent"],
+)
+async def test_a_call_is_charged_its_price(
+    priced: World, usage: list[int] | None, micros: int | None
+):
+    priced.provider.script = [{"content": "fertig", "usage": usage}]
+    running = await in_flight(priced)
+    bound = await priced.value("SELECT cost_micros FROM mana_ai.token_holds")
+    priced.provider.release()
+    await running
+    cost = await priced.value("SELECT cost_micros FROM mana_ai.token_usage")
+    assert cost == (bound if micros is None else micros)
 
 
 async def test_two_agents_of_one_id_have_budgets_of_their_own(world: World):

@@ -7,9 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
+from mana_actors.llm.router.settings import OneService
 from supervisor.gateway.serving import CannotListen, serve
+from tests.fake_provider import FakeProvider
 from tests.gateway_parts import KEY, STATS, FakeSupervisor, app_of, client_of, fleet_of
 from tests.postgres import SUPERUSER, Database
+from tests.router_parts import RunningRouter
 
 HOSTILE = '"><script>alert(1)</script>'
 
@@ -349,6 +352,31 @@ async def test_metrics_may_be_opened(gateway: Gateway, tmp_path: Path):
     app = app_of(gateway.fleet, gateway.supervisor, tmp_path, metrics_open=True)
     async with client_of(app, key=None) as stranger:
         assert (await stranger.get("/metrics")).status_code == 200
+
+
+async def test_the_routers_state_and_metrics_are_shown_and_its_absence_is_one_line(
+    gateway: Gateway, tmp_path: Path
+):
+    (tmp_path / "secrets").mkdir()
+    with (
+        FakeProvider() as model,
+        RunningRouter(tmp_path / "secrets", OneService("service", model.url, "eu")) as router,
+    ):
+        port = router.settings.port
+        app = app_of(gateway.fleet, gateway.supervisor, tmp_path, llm_port=port)
+        async with client_of(app) as client:
+            told = (await client.get("/internal/llm")).json()
+            assert (told["status"], told["url"]) == ("healthy", router.url)
+            tried = await client.post("/internal/llm/test", json={"model": "mana/none"})
+            assert (tried.json()["ok"], tried.json()["exposure"]) == (True, "eu")
+            model.script = [{}] * len(model.requests) + [{"status": 422, "kind": "blocked"}]
+            tried = await client.post("/internal/llm/test", json={"model": "mana/x"})
+            assert (tried.json()["ok"], tried.json()["kind"]) == (False, "blocked")
+            assert "mana_llm_tokens_total" in (await client.get("/metrics")).text
+    answer = await gateway.client.get("/internal/llm")
+    assert (answer.status_code, answer.json()["error"]) == (503, "the model router does not answer")
+    assert (await gateway.client.post("/internal/llm/test", json={})).status_code == 400
+    assert (await gateway.stranger.get("/internal/llm")).status_code == 401
 
 
 async def test_the_dashboard_opens_once_per_token_and_stays_open_by_cookie(gateway: Gateway):

@@ -31,6 +31,7 @@ INSERT INTO mana_ai.decrypt_audit (user_id, mission_id, table_name, record_id, s
   VALUES ('u2', 'm2', 'notes', 'n2', 'ok');
 INSERT INTO mana_ai.key_releases (user_id, agent_id, mission_id, run_id, attempt, outcome)
   VALUES ('u2', 'a1', 'm2', gen_random_uuid(), 1, 'released');
+INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES ('user', 'u2', 1000000);
 WITH run AS (
   INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, lease_until, holder)
     SELECT u, a, m, now() - interval '1 hour', 'open', now() + interval '1 hour', 'h'
@@ -225,6 +226,7 @@ async def test_a_forged_expired_or_swapped_capability_writes_nothing(scene: Data
         "SELECT mana_ai.mission_now(gen_random_uuid(), 1)",
         "SELECT mana_ai.withdraw_run(gen_random_uuid(), 1, 'r', now())",
         "SELECT mana_ai.wait_run(gen_random_uuid(), 1, now(), 'x', 'r', false)",
+        "SELECT mana_ai.note_plan(gen_random_uuid(), 1, '{}', 's', 0, 0, 0)",
     ]
     async with session(scene, "mana_agent") as agent:
         for what, token in (await forgeries(scene)).items():
@@ -538,6 +540,7 @@ async def test_runs_of_others_cannot_be_touched(scene: Database):
         "SELECT mana_ai.mission_now($1, 1)",
         "SELECT mana_ai.withdraw_run($1, 1, 'r', now())",
         "SELECT mana_ai.wait_run($1, 1, now(), 'x', 'r', false)",
+        "SELECT mana_ai.note_plan($1, 1, '{}', 's', 0, 0, 0)",
         COMMIT_TEXT,
     ]
     assert len(runs) == 2

@@ -48,21 +48,30 @@ SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnames
 AGENT_FUNCTIONS = {
     "audit_outcome", "keys_capability",
     "begin_call", "capability", "capability_agent", "capability_scope", "capability_user", "claim",
-    "commit_run", "end_call", "heal_mission", "mission_now", "renew", "wait_run", "withdraw_run",
+    "commit_run", "end_call", "heal_mission", "mission_now", "note_plan", "own_budget", "renew",
+    "wait_for_room", "wait_run", "withdraw_run",
+}  # fmt: skip
+BUDGET_READS = {
+    "budgets_of", "caps_of", "installation_room_at", "installation_spent", "room_at",
+    "standing_of", "used_up",
 }  # fmt: skip
 CALLABLE_BY = {
     "mana_agent": AGENT_FUNCTIONS,
     "mana_supervisor": {
         "bucket_of", "change_digest", "move_slot", "reconcile", "replay_records", "sign_capability",
-        "take_changes", "withdraw_waiting",
+        "take_changes", "withdraw_waiting", "receipt", *BUDGET_READS,
     },
-    "mana_gateway": {"bucket_of", "change_digest", "request_run"},
+    "mana_gateway": {
+        "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit",
+        "state_now", "write_state", *BUDGET_READS,
+    },
     "mana_keys": {"granted_mission", "note_release"},
     "mana_janitor": set[str](),
     "mana_issuer": set[str](),
 }  # fmt: skip
 HIDDEN_FROM = {
-    "mana_agent": {"journal", "capability_secrets", "decrypt_audit", "change_feed", "ledger"},
+    "mana_agent": {"journal", "capability_secrets", "decrypt_audit", "change_feed", "ledger",
+                   "limits", "budget_wakes"},
     "mana_supervisor": {"sync_changes", "log_rows", "router_log", "journal", "decrypt_audit",
                         "capability_secrets"},
     "mana_gateway": {"sync_changes", "log_rows", "router_log", "journal", "capability_secrets"},

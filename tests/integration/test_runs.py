@@ -412,4 +412,5 @@ async def test_ids_and_texts_of_a_run_stay_out_of_its_report(world: World):
     await due_mission(world, title="geheim", objective="geheim")
     report = await world.run()
     assert "geheim" not in repr(report)
-    assert json.loads((await world.runs())[0]["pinned"]).keys() == {"now", "used", "boundary"}
+    pinned = json.loads((await world.runs())[0]["pinned"])
+    assert pinned.keys() == {"now", "used", "boundary", "cap"}

@@ -172,6 +172,54 @@ def test_run_now_quotes_ids_and_sends_the_key(gateway: FakeGateway):
     assert gateway.asked[0][2]["idempotency-key"] == "k1"
 
 
+@pytest.mark.parametrize(
+    ("args", "sent"),
+    [
+        (["--installation", "--tokens", "5"], {"kind": "installation", "tokens": 5}),
+        (["--each-user", "--money", "2.5"], {"kind": "each-user", "micros": 2_500_000}),
+        (["--each-agent", "--tokens", "none"], {"kind": "each-agent", "tokens": None}),
+        (["--user", "u/1", "--tokens", "0"], {"kind": "user", "user": "u/1", "tokens": 0}),
+        (
+            ["--agent", "u/a/b", "--tokens", "1", "--money", "none"],
+            {"kind": "agent", "user": "u", "agent": "a/b", "tokens": 1, "micros": None},
+        ),
+    ],
+)
+def test_a_limit_is_sent_as_the_api_wants_it(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str], args: list[str], sent: Any
+):
+    row = {"kind": "agent", "user_id": "u", "agent_id": "a", "tokens": None, "micros": 1_500_000}
+    gateway.answers["PUT /internal/limits"] = (200, {"items": [row]})
+    assert run(["limits", "set", *args]) == 0
+    assert json.loads(gateway.asked[0][3]) == sent
+    out = capsys.readouterr().out
+    assert "u/a" in out
+    assert "1.5" in out
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--tokens", "5"],
+        ["--installation"],
+        ["--installation", "--user", "u", "--tokens", "5"],
+        ["--agent", "u", "--tokens", "5"],
+        ["--installation", "--tokens", "-1"],
+        ["--installation", "--tokens", "1.5"],
+        ["--installation", "--tokens", "many"],
+        ["--installation", "--money", "0.0000001"],
+        ["--installation", "--money", "NaN"],
+        ["--installation", "--money", "1e999999999"],
+    ],
+)
+def test_a_wrong_limit_is_one_line_and_asks_nobody(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str], args: list[str]
+):
+    assert run(["limits", "set", *args]) == USAGE
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert gateway.asked == []
+
+
 def test_a_tick_is_waited_for_over_several_calls(
     gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
 ):
@@ -254,3 +302,30 @@ def test_the_end_of_the_log_is_shown(
     log.write_bytes(b"one\ntwo\xff\nthree\n")
     assert run(["logs", "-n", "2"]) == 0
     assert capfdbinary.readouterr().out == b"two\xff\nthree\n"
+
+
+@pytest.mark.parametrize("target", ["anna", "anna/", "/a1", ""])
+def test_an_agent_is_named_by_user_and_agent(target: str, capsys: pytest.CaptureFixture[str]):
+    assert run(["pause", target]) == USAGE
+    assert "USER/AGENT" in capsys.readouterr().err
+
+
+def test_ids_of_agents_and_missions_may_hold_slashes_and_colons(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    agent = "/internal/agents/anna/legacy%3Aai-default%2F1/pause"
+    mission = "/internal/missions/anna/m%2F1/resume"
+    gateway.answers["POST " + agent] = (200, {"state": "paused", "changed": True})
+    gateway.answers["POST " + mission] = (200, {"state": "active", "changed": False})
+    assert run(["pause", "anna/legacy:ai-default/1"]) == 0
+    assert run(["resume", "anna", "--mission", "m/1"]) == 0
+    said = capsys.readouterr().out
+    assert said == "anna/legacy:ai-default/1 is paused\nanna: m/1 is active already\n"
+
+
+def test_what_cannot_be_cancelled_is_said_in_one_line(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    gateway.answers["POST /internal/runs/r1/cancel"] = (409, {"error": "the run is committed"})
+    assert run(["cancel", "r1"]) == FAILED
+    assert "the run is committed" in capsys.readouterr().err

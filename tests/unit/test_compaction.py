@@ -1,5 +1,7 @@
 """How a long conversation is folded."""
 
+import pytest
+
 from mana_actors.agent.planner.compaction import (
     CompactionSettings,
     CompactSummary,
@@ -10,7 +12,14 @@ from mana_actors.agent.planner.compaction import (
     render_summary,
     should_compact,
 )
-from mana_actors.agent.planner.exchange import ChatMessage, ToolCall, request_bytes
+from mana_actors.agent.planner.exchange import (
+    ChatMessage,
+    ModelAnswer,
+    ModelRequest,
+    ToolCall,
+    request_bytes,
+)
+from mana_actors.agent.planner.loop import COMPACTION_ROUND, LoopInput, run_loop
 
 SYSTEM, USER = ChatMessage("system", "S"), ChatMessage("user", "U")
 
@@ -30,10 +39,12 @@ def test_folding_starts_at_the_threshold_and_zero_switches_it_off():
 
 
 def test_the_ceiling_follows_the_resolved_model():
-    settings = CompactionSettings(model_ceilings={"groq/small": 8000})
-    assert settings.ceiling("groq/small") == 8000
-    assert settings.ceiling("who/knows") == 200_000
-    assert CompactionSettings(max_context_tokens=0).ceiling("groq/small") == 0
+    settings = CompactionSettings(model_context=32_000)
+    assert settings.ceiling() == 32_000
+    assert settings.ceiling(8000) == 8000
+    assert CompactionSettings().ceiling() == 200_000
+    assert CompactionSettings(100_000).ceiling(1_000_000) == 100_000
+    assert CompactionSettings(max_context_tokens=0).ceiling(8000) == 0
 
 
 def test_a_tool_answer_never_loses_the_turn_that_asked_for_it():
@@ -88,3 +99,20 @@ def test_a_rendered_summary_has_placeholders_and_cannot_be_closed_from_inside():
     assert text.count("</compact-summary>") == 1
     assert "(none)" in text
     assert parse_summary(text).tools_called == "(none)"
+
+
+@pytest.mark.parametrize(("context", "folds"), [(0, False), (1000, True)])
+async def test_a_smaller_model_that_answered_makes_the_conversation_fold_sooner(
+    context: int, folds: bool
+):
+    asked: list[int] = []
+
+    async def model(_request: ModelRequest, number: int) -> ModelAnswer:
+        asked.append(number)
+        if number == COMPACTION_ROUND or number > 4:
+            return ModelAnswer("done")
+        calls = tuple(ToolCall(f"{number}{n}", "list_tasks", {"n": "x" * 900}) for n in range(2))
+        return ModelAnswer(None, calls, "tool_calls", context_tokens=context)
+
+    await run_loop(LoopInput("S", "U", "m", compaction=CompactionSettings()), model)
+    assert (COMPACTION_ROUND in asked) == folds

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from mana_actors.agent.gate import BROWSER_RUN_GRACE, Standing, verdict
+from mana_actors.agent.gate import BROWSER_RUN_GRACE, Full, Standing, verdict
 
 NOW = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)
 SLOT = NOW - timedelta(minutes=1)
@@ -143,3 +143,14 @@ def test_a_run_under_way_keeps_its_occurrence():
     waits = replace(DUE, requested_at=asked, run_state="waiting", run_due_at=SLOT, not_before=NOW)
     assert verdict(waits).due_at == SLOT
     assert verdict(replace(waits, run_due_at=NOW - timedelta(days=1))).due_at == asked
+
+
+@pytest.mark.parametrize("scope", ["agent", "user", "installation"])
+def test_a_used_up_limit_of_operators_is_looked_at_when_it_returns(scope: str):
+    found = verdict(replace(DUE, full=Full(scope, "money", SOON)))
+    assert (found.decision, found.look_at) == ("skipped-budget", SOON)
+    assert found.reason.startswith(f"the {scope}'s limit in money")
+
+
+def test_a_cap_of_zero_is_looked_at_only_when_something_changes():
+    assert verdict(replace(DUE, cap=0, back_at=SOON)).look_at is None

@@ -46,6 +46,7 @@ async def test_a_goal_with_something_left_becomes_a_task_that_names_it():
     assert steps(outcome) == [("create_task", "Laufen: noch 14")]
     assert outcome.steps[0].arguments["dueDate"] == "2026-04-16"
     assert outcome.stop_reason == "assistant-stop"
+    assert outcome.steps[0].rationale == "Folgt aus: Laufen"
 
 
 async def test_changing_an_input_changes_the_plan():

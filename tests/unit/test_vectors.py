@@ -9,14 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.vectors import reference
+from tests.vectors import reference, reference_llm
 from tests.vectors.__main__ import load, main, run
+from tests.vectors.llm import view_llm
 from tests.vectors.overrides import OVERRIDES
+from tests.vectors.reference_loop import planner_loop
 from tests.vectors.suites import SUITES
 from tests.vectors.verdict import Case, Outcome
 
 FOLDER = Path(__file__).parents[1] / "vectors"
-PURE = ("lww", "due", "actor", "cadence", "iteration", "policy")
+PURE = (
+    *("lww", "due", "actor", "cadence", "iteration", "policy"),
+    *("planner_loop", "reminders", "injection", "llm_alias"),
+)
 NONE: frozenset[str] = frozenset()
 
 
@@ -78,6 +83,53 @@ def policy(**fields: Any) -> dict[str, Any]:
     return {"fn": "filter", "tools": TOOLS, "agent": {"id": "a", "policy": fields}}
 
 
+def loop(*script: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "fn": "loop", "system": "S", "user": "U", "prior": [], "tools": ["create_task"],
+        "maxRounds": None, "parallelSafe": None, "compactor": None, "reminders": None,
+        "script": list(script), "compactScript": [], "toolResults": {}, **more,
+    }  # fmt: skip
+
+
+def entry(*calls: dict[str, Any], content: str | None = None, **more: Any) -> dict[str, Any]:
+    finish = "tool_calls" if calls else "stop"
+    return {"content": content, "calls": list(calls), "finish": finish, "usage": None} | more
+
+
+def task(id_: str, **args: Any) -> dict[str, Any]:
+    return {"id": id_, "name": "create_task", "args": args}
+
+
+def wire(*tools: dict[str, Any]) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "u"}]
+    asked = {"messages": messages, "tools": list(tools), "model": "m", "temperature": None}
+    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
+    return {"fn": "wire", "request": asked, "answer": {"status": 200, "body": body}}
+
+
+SPEC: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "a", "description": "", "parameters": {}},
+}
+SMALL = {"maxContextTokens": 100, "threshold": None, "keepRecent": None}
+END = entry(content="x")
+SIX = [task(f"c{number}", i=number) for number in range(6)]
+
+FALLBACK = "aliases:\n  mana/x: {chain: [a/m, b/n]}\n  mana/y: {chain: [a/o]}\ndefault: mana/x\n"
+
+
+def route(*answers: str, asks: int = 1, second: str = "mana/x", **about: Any) -> dict[str, Any]:
+    request = {"model": "mana/x", **about}
+    return {
+        "fn": "route",
+        "yaml": FALLBACK,
+        "providers": {"a": {"answers": list(answers) or ["ok"], "tools": False}, "b": {}},
+        "threshold": 2,
+        "backoff": 60.0,
+        "steps": [{"request": request}] * asks + [{"request": {"model": second}}],
+    }
+
+
 # One input per override, mostly the odd behaviour that the original's authors noted.
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("lww", "instants"): lww(
@@ -136,10 +188,40 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("cadence", "cadence-range"): cadence(kind="daily", atHour=24, atMinute=0),
     ("cadence", "gap-shift"): cadence(kind="daily", atHour=2, atMinute=30),
     ("policy", "policy-malformed"): policy(),
+    ("llm_alias", "whole-file"): {
+        "fn": "registry",
+        "yaml": "aliases: {mana/x: {chain: [a/b]}, mana/y: {chain: [mana/x]}}",
+    },
+    ("llm_alias", "default-alias"): route(model=""),
+    ("llm_alias", "next-capable"): route(tools=True),
+    ("llm_alias", "next-key"): route("auth"),
+    ("llm_alias", "next-model"): route("http_404", second="a/o"),
+    ("llm_alias", "typed-429"): route("http_429"),
+    ("llm_alias", "passing"): route("builtin_timeout"),
+    ("llm_alias", "short-wait"): route("rate_limit", asks=2, second="mana/y"),
+    ("llm_alias", "half-answer"): route("truncated"),
+    ("llm_alias", "own-health"): route("http_503", "http_503", "ok", asks=2, second="mana/y"),
     ("policy", "policy-unknown"): policy(tools={"create_task": "bogus"}, defaultForAi="propose"),
     ("iteration", "same-iteration"): APPEND | {"existing": [ITERATION | {"userFeedback": "gut"}]},
     ("iteration", "bounded-history"): APPEND
     | {"existing": [ITERATION | {"id": str(number)} for number in range(250)]},
+    ("planner_loop", "all-usage"): loop(entry(content="x", usage=[10, 5, 999])),
+    ("planner_loop", "bounded-answer"): wire(SPEC),
+    ("planner_loop", "measured-context"): loop(
+        *(entry(task(f"c{number}", i=number)) for number in range(4)), END, compactor=SMALL
+    ),
+    ("planner_loop", "no-doubles"): loop(entry(task("c1"), task("c2")), entry(task("c3")), END),
+    ("planner_loop", "no-empty-tools"): wire(),
+    ("planner_loop", "plan-size"): loop(
+        entry(*(task(f"c{number}", i=number) for number in range(60))), END
+    ),
+    ("planner_loop", "stop-reasons"): loop(entry(content="cut", finish="length")),
+    ("planner_loop", "whole-exchanges"): loop(entry(*SIX, usage=[100, 0]), END, compactor=SMALL),
+}
+ORIGINALS: dict[str, Callable[[Any, frozenset[str]], Any]] = {
+    "lww": reference.lww,
+    "due": reference.due,
+    "planner_loop": planner_loop,
 }
 # These cannot change which missions are due, or meet no reader of the suite.
 WITHOUT_EFFECT = {("due", "normal-stamps"), ("due", "object-stamps"), ("due", "late-rows")}
@@ -152,12 +234,18 @@ def test_every_golden_case_passes_or_is_overridden_by_a_rule(suite: str):
     assert [(name, out.difference) for name, out in results if out.status == "failed"] == []
 
 
-@pytest.mark.parametrize(("suite", "answer"), [("lww", reference.lww), ("due", reference.due)])
+@pytest.mark.parametrize(("suite", "answer"), ORIGINALS.items())
 def test_the_reference_without_rules_is_the_original(
     suite: str, answer: Callable[[Any, frozenset[str]], Any]
 ):
     for case in load(FOLDER / f"{suite}.json"):
         assert comparable(answer(case["input"], NONE)) == comparable(case["expected"]), case["name"]
+
+
+def test_the_reference_without_rules_is_the_original_gateway():
+    for case in load(FOLDER / "llm_alias.json"):
+        answer, expected = reference_llm.llm(case["input"], NONE), case["expected"]
+        assert view_llm(answer, case) == view_llm(expected, case), case["name"]
 
 
 def comparable(expected: Any) -> Any:
@@ -188,8 +276,8 @@ def test_each_override_fits_its_example_and_we_give_its_value(
     assert override.applies(given)
     outcome = SUITES[suite]({"name": name, "input": given, "expected": override.value(given)})
     assert outcome == Outcome("passed"), outcome.difference
-    if suite in ("lww", "due"):  # here the reference also says what the original gave
-        answer = reference.lww if suite == "lww" else reference.due
+    if suite in ORIGINALS:  # here the reference also says what the original gave
+        answer = ORIGINALS[suite]
         original = {"name": name, "input": given, "expected": answer(given, NONE)}
         assert SUITES[suite](original).status == "overridden"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from pathlib import Path
@@ -81,4 +82,5 @@ def _run_or_skip(suite: str, path: Path) -> bool | None:
 
 
 if __name__ == "__main__":
+    logging.getLogger().addHandler(logging.NullHandler())  # what we log is not what is asked for
     sys.exit(main(sys.argv[1:]))

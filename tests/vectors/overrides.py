@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.vectors import reference, reference_grants
+from tests.vectors import reference, reference_grants, reference_prompt
 from tests.vectors.reference import DUE_RULES, FOLD_RULES, Rules
+from tests.vectors.reference_llm import LLM_RULES, llm
+from tests.vectors.reference_loop import LOOP_RULES, planner_loop
 from tests.vectors.reference_tick import TICK_RULES, tick
 from tests.vectors.verdict import Override
 
@@ -269,6 +271,67 @@ AESGCM = (
     ),
 )
 
+# --- planner ------------------------------------------------------------------------------------
+
+LOOP_TEXTS = {
+    "all-usage": "D-26, tick §11: a provider's total_tokens counts where it is larger",
+    "bounded-answer": "design 'Budget': max_tokens makes the hold of a call a bound",
+    "measured-context": "D-33, tick §10.3: compaction measures the context that is really sent",
+    "no-doubles": "D-32: the same proposal made twice counts once",
+    "no-empty-tools": "D-33, tick §10.3: neither tools nor tool_choice where no tools are offered",
+    "plan-size": "D-30, tick §15: a plan has 25 steps at most, and one turn 50 calls",
+    "stop-reasons": "D-32: empty and truncated answers are marked as such",
+    "whole-exchanges": "D-33: a kept tool turn keeps its call, and the current request stays",
+}
+
+
+def _run_override(name: str, rule: str, applies: Callable[[dict[str, Any]], object]) -> Override:
+    return Override(
+        name,
+        rule,
+        lambda given: given["fn"] == "run" and bool(applies(given)),
+        reference_prompt.run_prompt,
+    )
+
+
+PROMPT = (
+    _run_override(
+        "unreadable",
+        "data-model §3: a mission that arrived as ciphertext is skipped-unreadable",
+        reference_prompt.is_unreadable,
+    ),
+    _run_override(
+        "identity",
+        "D-35: the agent's name and role are in the prompt, its ciphertext never",
+        reference_prompt.identity,
+    ),
+    _run_override(
+        "no-keys-yet",
+        "decryption arrives with the key holder (P7); until then an encrypted input is left out",
+        reference_prompt.is_granted,
+    ),
+    _run_override(
+        "no-web-yet",
+        "web search arrives with the research issue; until then planned without it",
+        reference_prompt.is_researched,
+    ),
+)
+
+# --- llm_alias ----------------------------------------------------------------------------------
+
+LLM_TEXTS = {
+    "whole-file": "llm-gateway §2 [D]: repeated keys and aliases inside a chain are refused",
+    "default-alias": "llm-gateway §2 [D]: a request without a model means the default alias",
+    "next-capable": "llm-gateway §4 [D], issue 3: a capability miss tries the next entry",
+    "next-key": "llm-gateway §4 [D]: a refused key is that provider's trouble, the next one serves",
+    "next-model": "llm-gateway §4 [D]: a missing model (404) falls back, and is its own trouble",
+    "typed-429": "llm-gateway §4 [D]: a 429 is a rate limit, falls back and counts",
+    "passing": "tick §10.1: any timeout, 408, 409 and 425 pass, so the next entry is tried",
+    "short-wait": "llm-gateway §4: a rate limit backs off for 15 s, or as long as it says",
+    "half-answer": "llm-gateway §4 [D]: a truncated answer is no outage",
+    "own-health": "llm-gateway §3 [D], issue 3: health per model, one slow model blocks no other",
+}
+
 OVERRIDES: dict[str, tuple[Override, ...]] = {
     "lww": _switched(reference.lww, FOLD_RULES, FOLD_TEXTS),
     "due": _switched(reference.due, DUE_RULES, DUE_TEXTS),
@@ -278,5 +341,10 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
     "policy": POLICY,
     "grant": GRANT,
     "aesgcm": AESGCM,
+    "planner_loop": _switched(planner_loop, LOOP_RULES, LOOP_TEXTS),
+    "reminders": (),
+    "injection": (),
+    "prompt": PROMPT,
     "tick": TICK,
+    "llm_alias": _switched(llm, LLM_RULES, LLM_TEXTS),
 }

@@ -51,7 +51,7 @@ HOLD = 2
 """Tokens held for a call under the runner's settings: one for the request, one for the answer."""
 ROUNDS = 5
 FINAL_KINDS = ("blocked", "auth", "capability")
-_TOOLS: dict[str, Row] = {
+CATALOGUE: dict[str, Row] = {
     tool["name"]: tool
     for tool in json.loads(
         Path(mana_actors.__path__[0], "agent", "tools", "tools.json").read_text("utf-8")
@@ -378,7 +378,7 @@ def _is_failure(entry: Row) -> bool:
 
 
 def _is_valid(name: str, params: object, policy: object) -> bool:
-    tool = _TOOLS.get(name)
+    tool = CATALOGUE.get(name)
     if tool is None or tool["defaultPolicy"] != "propose" or not isinstance(params, dict):
         return False
     if decision(name, tool["module"], policy) == "deny":

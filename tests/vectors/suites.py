@@ -25,6 +25,8 @@ from state.merge import Change, Snapshot, decode_record, encode_record, fold, hi
 from state.policy import may_invoke, offered, parse_policy, resolve
 from state.records import InputRef, Mission, is_due, mission_from_record
 from state.stamps import datetime_of, format_instant, instant_of, parse_instant
+from tests.vectors import planner
+from tests.vectors.llm import give_llm, view_llm
 from tests.vectors.overrides import OVERRIDES
 from tests.vectors.verdict import Case, Outcome, View, as_is, judge
 
@@ -323,6 +325,24 @@ def _tick(case: Case) -> Outcome:
     return judge(case, give_tick, OVERRIDES["tick"], view_tick)
 
 
+def _prompt(case: Case) -> Outcome:
+    """A case of suite `prompt`, held against what the Rules demand; runs need a database."""
+    matching = [each for each in OVERRIDES["prompt"] if each.applies(case["input"])]
+    demanded = matching[0].value(case["input"]) if matching else case["expected"]
+    outcome = _prompt_as_demanded(case | {"expected": demanded})
+    if outcome.status != "passed" or demanded == case["expected"]:
+        return outcome
+    return Outcome("overridden", tuple(each.name for each in matching))
+
+
+def _prompt_as_demanded(case: Case) -> Outcome:
+    if case["input"]["fn"] != "run":
+        return judge(case, planner.give_prompt, (), planner.view_prompt)
+    from tests.vectors.prompt_runs import give_run, view_run
+
+    return judge(case, give_run, (), view_run)
+
+
 SUITES: dict[str, Callable[[Case], Outcome]] = {
     "lww": _suite("lww", give_lww, view_lww),
     "due": _suite("due", give_due, view_due),
@@ -332,5 +352,10 @@ SUITES: dict[str, Callable[[Case], Outcome]] = {
     "policy": _suite("policy", give_policy),
     "grant": _grant,
     "aesgcm": _aesgcm,
+    "planner_loop": _suite("planner_loop", planner.give_loop),
+    "reminders": _suite("reminders", planner.give_reminders, planner.view_reminders),
+    "injection": _suite("injection", planner.give_injection),
+    "prompt": _prompt,
     "tick": _tick,
+    "llm_alias": _suite("llm_alias", give_llm, view_llm),
 }

@@ -54,11 +54,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8::jsonb, $9, $10)
 
 def give_tick(given: Given) -> Any:
     """What the passes did, in the shape of the suite."""
-    database = _server().migrated()
+    database = server().migrated()
     try:
         return asyncio.run(_passes(database, given))
     finally:
-        _server().drop(database)
+        server().drop(database)
 
 
 def view_tick(value: Any, case: Case) -> Any:
@@ -89,7 +89,7 @@ def _without_wording(row: Given) -> Given:
 
 
 @cache
-def _server() -> TestServer:
+def server() -> TestServer:
     """An embedded Postgres in a temporary folder, gone when the process ends."""
     sweep()
     folder = new_folder()
@@ -97,7 +97,7 @@ def _server() -> TestServer:
     return TestServer(embedded.start(folder, progress=lambda _: None, settings=SETTINGS))
 
 
-class _Log:
+class Log:
     """Rows put into a case's database as they are, by somebody whom row security lets pass."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
@@ -157,11 +157,11 @@ class _Log:
 async def _passes(database: Database, given: Given) -> Given:
     admin = await database.connect(SUPERUSER)
     try:
-        log = _Log(admin)
+        log = Log(admin)
         await log.put(given["rows"])
         await log.put_ledger(given)
         with FakeProvider(given["script"]) as provider:
-            async with _driver(database, provider.url) as driver:
+            async with driver_on(database, provider.url) as driver:
                 ticks = [
                     await _pass(number, given, log, driver, provider)
                     for number in range(given["ticks"])
@@ -172,7 +172,7 @@ async def _passes(database: Database, given: Given) -> Given:
 
 
 @asynccontextmanager
-async def _driver(database: Database, model_url: str) -> AsyncGenerator[PlainDriver]:
+async def driver_on(database: Database, model_url: str) -> AsyncGenerator[PlainDriver]:
     def access(role: str) -> Access:
         return Access(database.dsn(role), role, str(database.password_file(role)))
 
@@ -197,7 +197,7 @@ async def _driver(database: Database, model_url: str) -> AsyncGenerator[PlainDri
 
 
 async def _pass(
-    number: int, given: Given, log: _Log, driver: PlainDriver, provider: FakeProvider
+    number: int, given: Given, log: Log, driver: PlainDriver, provider: FakeProvider
 ) -> Given:
     between = given["between"]
     await log.put(between[number] if number < len(between) else [])

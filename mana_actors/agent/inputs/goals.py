@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from mana_actors.json_values import as_text
+
 
 def goal_text(record: Mapping[str, Any]) -> tuple[str, str]:
     """Title and progress line of a goal record (tick §6)."""
@@ -14,8 +16,7 @@ def goal_text(record: Mapping[str, Any]) -> tuple[str, str]:
     shown = title if isinstance(title, str) and title.strip() else "Goal"
     current = _number(record.get("currentValue"), "0")
     wanted = _number(target.get("value"), "?")
-    raw_period = target.get("period")
-    period = raw_period if isinstance(raw_period, str) and raw_period else "unbekannt"
+    period = as_text(record.get("period")) or as_text(target.get("period")) or "unbekannt"
     return shown, f"Progress: {current} / {wanted} per {period}"
 
 

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Mapping
 
 import msgspec
 
@@ -30,7 +29,7 @@ _CLOSING = "Write the four parts now."
 class CompactionSettings(msgspec.Struct, frozen=True):
     """When and how to fold; `max_context_tokens` 0 or None switches it off.
 
-    `model_ceilings` gives the context of a resolved model in tokens; unknown ones count as 200,000.
+    `model_context` is what fits the model in tokens until an answer names a resolved model.
     `model` is the model that summarises; None = the model of the run.
     """
 
@@ -38,12 +37,11 @@ class CompactionSettings(msgspec.Struct, frozen=True):
     threshold: float = DEFAULT_THRESHOLD
     keep_recent: int = DEFAULT_KEEP_RECENT
     model: str | None = None
-    model_ceilings: Mapping[str, int] = msgspec.field(default_factory=dict[str, int])
+    model_context: int = UNKNOWN_MODEL_CEILING
 
-    def ceiling(self, resolved_model: str) -> int:
-        """Tokens that fit the context of `resolved_model`; 0 = never compact."""
-        of_model = self.model_ceilings.get(resolved_model, UNKNOWN_MODEL_CEILING)
-        return min(self.max_context_tokens or 0, of_model)
+    def ceiling(self, resolved_context: int = 0) -> int:
+        """Tokens that fit, by the resolved model's context (0 = unknown); 0 = never compact."""
+        return min(self.max_context_tokens or 0, resolved_context or self.model_context)
 
 
 class CompactSummary(msgspec.Struct, frozen=True):

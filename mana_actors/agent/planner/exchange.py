@@ -15,12 +15,16 @@ DEFAULT_MAX_OUTPUT = 4096
 
 
 class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One tool the model asked for; `problem` says why its arguments were unreadable, else ""."""
+    """One tool the model asked for; `problem` says why its arguments were unreadable, else "".
+
+    `rationale` is why, in the model's words; a checked call has it, the wire does not.
+    """
 
     id: str
     name: str
     arguments: JsonObject = msgspec.field(default_factory=dict[str, Any])
     problem: str = ""
+    rationale: str = ""
 
 
 class ToolResult(msgspec.Struct, frozen=True):

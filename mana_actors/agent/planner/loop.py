@@ -30,6 +30,7 @@ from mana_actors.agent.planner.exchange import (
     result_content,
 )
 from mana_actors.agent.planner.guardrails import MAX_STEPS
+from mana_actors.agent.planner.rationale import bounded
 from mana_actors.agent.planner.reminders import LoopView, RecentCall, RemindChannel, Reminder
 from mana_actors.agent.tools.validation import RECORDED, CheckCall
 from mana_actors.errors import BudgetExhausted, ProviderError
@@ -52,6 +53,8 @@ StopReason = Literal[
     "empty",
 ]
 
+_CUT_OFF = ("length", "content_filter")
+
 PLAN_FULL = ToolResult(False, f"The plan is full: it has {MAX_STEPS} steps. Finish with a summary.")
 REPEATED = ToolResult(True, "Already recorded: the same call was made before and counts once.")
 
@@ -61,6 +64,7 @@ class LoopInput(msgspec.Struct, frozen=True):
 
     `check` turns a call into its normalised form or into the failed result the model sees; by
     default everything passes. Calls of tools in `repeatable` are never collapsed as duplicates.
+    `is_step` says by tool name which accepted calls become plan steps; by default all.
     """
 
     system: str
@@ -73,17 +77,32 @@ class LoopInput(msgspec.Struct, frozen=True):
     max_rounds: int = DEFAULT_MAX_ROUNDS
     check: CheckCall = lambda call: call
     repeatable: frozenset[str] = frozenset()
+    is_step: Callable[[str], bool] = lambda _name: True
     remind: RemindChannel | None = None
     is_parallel_safe: Callable[[str], bool] | None = None
     compaction: CompactionSettings | None = None
 
 
 class ExecutedCall(msgspec.Struct, frozen=True):
-    """A call that was answered, in the round it was made; `call` has normalised arguments."""
+    """A call that was answered, in the round it was made; `call` has normalised arguments.
+
+    `is_step` is false where the call was carried out in the run and proposes nothing.
+    """
 
     round: int
     call: ToolCall
     result: ToolResult
+    is_step: bool = True
+
+    @property
+    def key(self) -> str:
+        """Equal for the same call made twice."""
+        return _key(self.call)
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether it is a step of the plan."""
+        return self.is_step and self.result.success
 
 
 class LoopState(msgspec.Struct, frozen=True):
@@ -99,8 +118,10 @@ class LoopState(msgspec.Struct, frozen=True):
     asked_bytes: int = 0
     bytes_per_token: float | None = None
     resolved_model: str = ""
+    resolved_context: int = 0
     duplicates: int = 0
     dropped_calls: int = 0
+    cut_turns: int = 0
     turn: tuple["ScreenedCall", ...] = ()
     summary: str | None = None
     stop: StopReason | None = None
@@ -142,16 +163,31 @@ class PlanOutcome(msgspec.Struct, frozen=True):
     duplicates: int = 0
     dropped_calls: int = 0
     resolved_model: str = ""
+    cut_turns: int = 0
+
+    @property
+    def refused(self) -> int:
+        """How many calls came back as failed."""
+        return sum(not done.result.success for done in self.executed_calls)
 
     @property
     def steps(self) -> tuple[ToolCall, ...]:
-        """The calls that were accepted, in the order they were made, duplicates counted once."""
-        return tuple(done.call for done in self.executed_calls if done.result.success)
+        """The proposals that were accepted, in the order they were made, each counted once."""
+        return tuple(done.call for done in self.executed_calls if done.is_planned)
 
     @property
     def is_whole(self) -> bool:
         """Whether the model itself ended the plan, rather than a limit (D-32)."""
-        return self.stop_reason in ("assistant-stop", "no-tool-calls")
+        return not self.cut_short
+
+    @property
+    def cut_short(self) -> str:
+        """What cut the plan short, "" if nothing did."""
+        if self.stop_reason not in ("assistant-stop", "no-tool-calls"):
+            return f"plan cut short: {self.stop_reason}"
+        if self.cut_turns:
+            return "plan cut short: an answer broke off amid its calls"
+        return f"plan cut short: {self.dropped_calls} calls too many" if self.dropped_calls else ""
 
 
 class Begin(msgspec.Struct, frozen=True):
@@ -232,7 +268,7 @@ def step(given: LoopInput, state: LoopState, event: Event) -> tuple[LoopState, C
         case Summarised(at=at, answer=answer):
             after = _summarised(state, at, answer)
         case CallsDone(results=results):
-            after = _calls_done(state, results)
+            after = _calls_done(given, state, results)
         case BudgetSpent():
             after = replace(state, stop="budget")
         case _:
@@ -325,7 +361,7 @@ def _compaction_due(given: LoopInput, state: LoopState) -> AskCompactor | None:
     if settings is None or state.compaction_tried:
         return None
     tokens = context_tokens(_request(given, state), state.bytes_per_token)
-    ceiling = settings.ceiling(state.resolved_model or given.model)
+    ceiling = settings.ceiling(state.resolved_context)
     if not should_compact(tokens, ceiling, settings.threshold):
         return None
     at = cut(state.messages, settings.keep_recent)
@@ -355,13 +391,23 @@ def _answered(given: LoopInput, state: LoopState, answer: ModelAnswer) -> tuple[
         messages=(*state.messages, said),
         bytes_per_token=_measured(state, answer),
         resolved_model=answer.resolved_model or state.resolved_model,
+        resolved_context=answer.context_tokens or state.resolved_context,
+        cut_turns=state.cut_turns + (answer.finish_reason in _CUT_OFF and bool(calls)),
         dropped_calls=state.dropped_calls + len(answer.tool_calls) - len(calls),
     )
     if not calls:
         return _next(given, replace(heard, summary=answer.content, stop=_stop(heard, answer)))
-    turn = _screened(given, heard, calls)
+    turn = tuple(_with_reason(each, answer) for each in _screened(given, heard, calls))
     to_run = tuple(screened.call for screened in turn if screened.must_run)
     return replace(heard, turn=turn), RunCalls(_batches(given, to_run), heard.rounds)
+
+
+def _with_reason(screened: ScreenedCall, answer: ModelAnswer) -> ScreenedCall:
+    """A call without a reason of its own has that of its turn, if the model said one."""
+    said = answer.content or ""
+    if screened.call.rationale or not said.strip():
+        return screened
+    return replace(screened, call=replace(screened.call, rationale=bounded(said)))
 
 
 def _measured(state: LoopState, answer: ModelAnswer) -> float | None:
@@ -375,7 +421,7 @@ def _stop(state: LoopState, answer: ModelAnswer) -> StopReason:
         return "length"
     if answer.finish_reason == "content_filter":
         return "content-filter"
-    if not (answer.content or "").strip() and not any(d.result.success for d in state.executed):
+    if not (answer.content or "").strip() and not any(d.is_planned for d in state.executed):
         return "empty"
     return "assistant-stop" if answer.finish_reason == "stop" else "no-tool-calls"
 
@@ -385,7 +431,7 @@ def _screened(
 ) -> tuple[ScreenedCall, ...]:
     """Refused, repeated or to be run: each call of a turn, in its order."""
     earlier = {_key(done.call) for done in state.executed if done.result.success}
-    accepted = sum(done.result.success for done in state.executed)
+    accepted = sum(done.is_planned for done in state.executed)
     running: dict[str, int] = {}
     turn: list[ScreenedCall] = []
     for place, call in enumerate(calls):
@@ -398,10 +444,11 @@ def _screened(
             turn.append(ScreenedCall(checked, REPEATED))
         elif key in running:
             turn.append(ScreenedCall(checked, repeats=running[key]))
-        elif accepted + len(running) >= MAX_STEPS:
+        elif given.is_step(call.name) and accepted >= MAX_STEPS:
             turn.append(ScreenedCall(checked, PLAN_FULL))
         else:
             running[key] = place
+            accepted += given.is_step(call.name)
             turn.append(ScreenedCall(checked))
     return tuple(turn)
 
@@ -418,7 +465,7 @@ def _batches(given: LoopInput, calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolC
     return tuple(calls[first : first + size] for first in range(0, len(calls), size))
 
 
-def _calls_done(state: LoopState, results: tuple[ToolResult, ...]) -> LoopState:
+def _calls_done(given: LoopInput, state: LoopState, results: tuple[ToolResult, ...]) -> LoopState:
     """The turn answered: one tool message for each call, one executed call unless it repeats."""
     arrived = iter(results)
     answers: list[ToolResult] = []
@@ -429,7 +476,7 @@ def _calls_done(state: LoopState, results: tuple[ToolResult, ...]) -> LoopState:
             answers.append(next(arrived) if screened.answer is None else screened.answer)
     turn = tuple(zip(state.turn, answers, strict=True))
     executed = tuple(
-        ExecutedCall(state.rounds, screened.call, result)
+        ExecutedCall(state.rounds, screened.call, result, given.is_step(screened.call.name))
         for screened, result in turn
         if not screened.is_duplicate
     )
@@ -459,4 +506,5 @@ def _outcome(state: LoopState, stop: StopReason) -> PlanOutcome:
         state.duplicates,
         state.dropped_calls,
         state.resolved_model,
+        state.cut_turns,
     )

@@ -12,14 +12,18 @@ from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.exchange import DEFAULT_MAX_OUTPUT
 from mana_actors.agent.planner.fences import fence, is_ciphertext, without_tags
 from mana_actors.agent.planner.loop import DEFAULT_MAX_ROUNDS, LoopInput
+from mana_actors.agent.planner.rationale import aside, spec_with_rationale, takes_rationale
 from mana_actors.agent.planner.reminders import Allowance, reminder_channel
-from mana_actors.agent.tools.catalogue import Tool, catalogue, function_spec, offered_tools
-from mana_actors.agent.tools.validation import check_against
-from mana_actors.json_values import as_text, objects_in
+from mana_actors.agent.planner.subagents import TASK
+from mana_actors.agent.tools.catalogue import Tool, Toolbox, function_spec, proposing_tools
+from mana_actors.agent.tools.reading.readers import READERS
+from mana_actors.agent.tools.validation import WasSeen, check_against
+from mana_actors.json_values import JsonObject, as_text, objects_in
 from state.policy import AiPolicy
 from state.records import Agent, Mission
 
 SHOWN_ITERATIONS = 3
+MAX_MEMORY_CHARS = 8000
 _NOTHING = "(not given)"
 
 
@@ -37,7 +41,8 @@ class PlanInput(msgspec.Struct, frozen=True):
     """All that a plan depends on; the same PlanInput gives the same requests, byte for byte.
 
     `boundary` is a token of the run that nobody who writes its data can know; `now` is an instant
-    with offset pinned for the run, or "" to leave time out; `policy` says which tools are offered.
+    with offset pinned for the run, or "" to leave time out; `policy` says which tools of `toolbox`
+    are offered (None: the catalogue, and nothing is carried out); `was_seen` which ids are known.
     """
 
     mission: Mission
@@ -51,20 +56,27 @@ class PlanInput(msgspec.Struct, frozen=True):
     max_rounds: int = DEFAULT_MAX_ROUNDS
     max_output: int = DEFAULT_MAX_OUTPUT
     compaction: CompactionSettings | None = None
+    toolbox: Toolbox | None = None
+    was_seen: WasSeen | None = None
 
 
 def loop_input(plan: PlanInput) -> LoopInput:
     """The loop's input for `plan`: prompts, offered tools, and the judge of the answers (P8)."""
-    tools = offered_tools(plan.policy)
+    box = plan.toolbox or proposing_tools()
+    tools = box.offered(plan.policy)
+    check = check_against(tools, plan.policy, box, plan.was_seen)
+    with_reason = frozenset(tool.name for tool in tools if takes_rationale(tool))
     return LoopInput(
         system=system_prompt(plan.agent, tools),
         user=user_prompt(plan.mission, plan.inputs, boundary=plan.boundary, now=plan.now),
         model=plan.model,
-        tools=tuple(function_spec(tool) for tool in tools),
+        tools=tuple(_spec(tool) for tool in tools),
         max_output=plan.max_output,
         max_rounds=plan.max_rounds,
-        check=check_against(tools, plan.policy),
-        repeatable=_reading_tools(),
+        check=aside(check, with_reason),
+        repeatable=box.executable,
+        is_step=box.is_step,
+        is_parallel_safe=READERS.__contains__,
         remind=reminder_channel(plan.allowance),
         compaction=plan.compaction,
     )
@@ -75,7 +87,7 @@ def system_prompt(agent: Agent | None, tools: Sequence[Tool]) -> str:
     parts = [_role(agent), _rules(tools)]
     if agent is not None:
         parts += _tagged("agent_persona", agent.system_prompt)
-        parts += _tagged("agent_memory", agent.memory)
+        parts += _tagged("agent_memory", _remembered(agent.memory))
     return "\n\n".join(parts)
 
 
@@ -123,6 +135,13 @@ _RULES = (
 )
 
 
+_READING = (
+    "Tools that read answer at once, and their data stands between <data …> and </data …>; every "
+    "other call is recorded as a proposal for the owner. Read before you propose to change a "
+    "record: its id must have been shown to you."
+)
+
+
 def _tool_rules(tools: Sequence[Tool]) -> tuple[str, ...]:
     if not tools:
         return ("You have no tools in this run: answer with text only.",)
@@ -130,9 +149,13 @@ def _tool_rules(tools: Sequence[Tool]) -> tuple[str, ...]:
         "Act through function calls only; text does not change anything.",
         "Make independent calls together in one turn, and each call once.",
         "When a call comes back as failed, read its message; correct the call or leave it.",
+        (
+            "With each proposal say in `rationale`, in one short sentence in the language of the "
+            "mission, why it serves the mission."
+        ),
     )
-    if any(tool.default_policy == "auto" for tool in tools):
-        return rules
+    if any(tool.default_policy == "auto" and tool.name != TASK.name for tool in tools):
+        return (*rules, _READING)
     note = (
         "Each call is recorded as a proposal for the owner; you will not see an effect, and you "
         "cannot look anything up: what you know is in this conversation."
@@ -144,6 +167,16 @@ def _tagged(tag: str, text: str | None) -> list[str]:
     if is_ciphertext(text) or not as_text(text).strip():
         return []
     return [f"<{tag}>\n{without_tags(as_text(text)).strip()}\n</{tag}>"]
+
+
+def _remembered(memory: str | None) -> str:
+    """The memory as far as it is shown: its first 8,000 characters."""
+    text = as_text(memory).strip()
+    return text if len(text) <= MAX_MEMORY_CHARS else f"{text[: MAX_MEMORY_CHARS - 1]}…"
+
+
+def _spec(tool: Tool) -> JsonObject:
+    return spec_with_rationale(tool) if takes_rationale(tool) else function_spec(tool)
 
 
 def _inputs(inputs: Sequence[ResolvedInput], boundary: str) -> str:
@@ -190,7 +223,3 @@ def _step(step: Mapping[str, Any]) -> str:
 def _line(text: str) -> str:
     """`text` on one line, without tags."""
     return " ".join(without_tags(text).split())
-
-
-def _reading_tools() -> frozenset[str]:
-    return frozenset(t.name for t in catalogue().values() if t.default_policy == "auto")

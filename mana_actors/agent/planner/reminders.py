@@ -56,9 +56,18 @@ def reminders_for(view: LoopView, allowance: Allowance | None) -> tuple[Reminder
     return tuple(reminder for reminder in found if reminder is not None)
 
 
-def reminder_channel(allowance: Allowance | None) -> RemindChannel:
-    """`reminders_for` with the allowance filled in."""
-    return lambda view: reminders_for(view, allowance)
+def reminder_channel(
+    allowance: Allowance | None, spent_elsewhere: Callable[[], int] = lambda: 0
+) -> RemindChannel:
+    """`reminders_for` with the allowance filled in, and tokens that sub-agents of the run spent."""
+
+    def remind(view: LoopView) -> tuple[Reminder, ...]:
+        if allowance is None:
+            return reminders_for(view, None)
+        used = allowance.used_before + spent_elsewhere()
+        return reminders_for(view, Allowance(allowance.agent_name, allowance.cap, used))
+
+    return remind
 
 
 def compacted(view: LoopView) -> Reminder | None:

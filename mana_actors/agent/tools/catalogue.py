@@ -1,7 +1,7 @@
 """The tools there are, as data, and which of them are offered to a model (data-model §7, §11)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from mana_actors.errors import CatalogueInvalid
-from state.policy import AiPolicy, resolve
+from state.policy import AiPolicy, Decision, decide
 
 PARAMETER_TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object"})
 UNKNOWN_LABEL = "unknown"
@@ -17,13 +17,17 @@ _NAME = re.compile(r"[a-z_]+")
 
 
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One parameter of a tool; `enum` lists the only values allowed, empty means any."""
+    """One parameter of a tool; `enum` lists the only values allowed, empty means any.
+
+    `record` names what the parameter is the id of, "" if it is no id (D-32).
+    """
 
     name: str
     type: str
     required: bool
     description: str = ""
     enum: tuple[str, ...] = ()
+    record: str = ""
 
 
 class Tool(msgspec.Struct, frozen=True, rename="camel"):
@@ -51,10 +55,55 @@ def catalogue() -> dict[str, Tool]:
         raise CatalogueInvalid("tools.json", str(exc)) from exc
 
 
+class Toolbox(msgspec.Struct, frozen=True):
+    """The tools one run knows; those in `executable` are carried out in the run, not proposed."""
+
+    tools: Mapping[str, Tool]
+    executable: frozenset[str] = frozenset()
+
+    def offered(self, policy: AiPolicy) -> tuple[Tool, ...]:
+        """What a model is offered under `policy`, in catalogue order (P8)."""
+        return tuple(tool for tool in self.tools.values() if self.allows(tool, policy))
+
+    def allows(self, tool: Tool, policy: AiPolicy) -> bool:
+        """Whether a call of `tool` is acceptable: the question of offer and answer alike (P8).
+
+        A proposal needs anything but `deny`. What is carried out here needs `auto`: "propose" asks
+        that the owner be asked first, and nobody is there.
+        """
+        said = decision(tool, policy)
+        if tool.default_policy == "propose":
+            return said != "deny"
+        return tool.name in self.executable and said == "auto"
+
+    def is_step(self, name: str) -> bool:
+        """Whether an accepted call of `name` becomes a step of the plan."""
+        tool = self.tools.get(name)
+        return tool is None or tool.default_policy == "propose"
+
+    def label(self, name: str) -> str:
+        """`name` if it is a tool here, else "unknown": models make no metric labels (D-28)."""
+        return name if name in self.tools else UNKNOWN_LABEL
+
+    def with_tools(self, more: Iterable[Tool], executable: Iterable[str] = ()) -> "Toolbox":
+        """This box with more tools; raises CatalogueInvalid where a name is taken or wrong."""
+        tools = _by_name((*self.tools.values(), *more))
+        return Toolbox(tools, self.executable | frozenset(executable))
+
+
+def decision(tool: Tool, policy: AiPolicy) -> Decision:
+    """What the owner of `policy` says about `tool`."""
+    return decide(tool.name, tool.module, tool.default_policy, policy)
+
+
+def proposing_tools() -> Toolbox:
+    """The catalogue where nothing is carried out: only proposals are offered."""
+    return Toolbox(catalogue())
+
+
 def offered_tools(policy: AiPolicy) -> tuple[Tool, ...]:
-    """Tools a model is offered: those that propose, minus what `policy` denies (P8)."""
-    proposing = (tool for tool in catalogue().values() if tool.default_policy == "propose")
-    return tuple(tool for tool in proposing if resolve(tool.name, tool.module, policy) != "deny")
+    """Tools a model is offered where nothing is carried out, minus what `policy` denies (P8)."""
+    return proposing_tools().offered(policy)
 
 
 def function_spec(tool: Tool) -> dict[str, Any]:

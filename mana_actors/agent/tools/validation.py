@@ -5,36 +5,57 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from mana_actors.agent.planner.exchange import ToolCall, ToolResult
-from mana_actors.agent.tools.catalogue import Parameter, Tool
-from mana_actors.json_values import JsonObject, canonical_json, texts_in
-from state.policy import AiPolicy, resolve
+from mana_actors.agent.tools.catalogue import Parameter, Tool, Toolbox, proposing_tools
+from mana_actors.json_values import JsonObject, as_list, canonical_json, texts_in
+from state.policy import AiPolicy
 
 MAX_ARGUMENT_BYTES = 32_768
-NEVER_EMPTY = frozenset({("create_task", "title"), ("save_news_article", "url")})
+NEVER_EMPTY = frozenset(
+    {
+        ("create_task", "title"),
+        ("save_news_article", "url"),
+        ("task", "description"),
+        ("task", "prompt"),
+    }
+)
 RECORDED = ToolResult(True, "Recorded. The owner's device will act on it after this run.")
 _FORBIDDEN = ("\x00",)  # Postgres cannot store it in a text or jsonb
 
+_PRESET = "preset:"  # ids that come with the product, not with a record
+
 CheckCall = Callable[[ToolCall], ToolCall | ToolResult]
+WasSeen = Callable[[str], bool]
+"""Whether the model was shown this record id in this run."""
 
 
 class ArgumentError(ValueError):
     """Arguments do not fit the tool; the text is meant for the model."""
 
 
-def check_against(offered: Iterable[Tool], policy: AiPolicy) -> CheckCall:
+def check_against(
+    offered: Iterable[Tool],
+    policy: AiPolicy,
+    toolbox: Toolbox | None = None,
+    was_seen: WasSeen | None = None,
+) -> CheckCall:
     """A judge of calls: the call with normalised arguments, or the failed result the model sees.
 
-    `policy` is asked again for each call, since offering was only the first time (P8).
+    `policy` is asked again for each call, since offering was only the first time (P8). With
+    `was_seen`, a proposal may only name records whose ids the model was shown (D-32).
     """
     tools = {tool.name: tool for tool in offered}
+    box = toolbox or proposing_tools()
 
     def check(call: ToolCall) -> ToolCall | ToolResult:
         tool = tools.get(call.name)
         if tool is None:
             return ToolResult(False, "Unknown tool: it is not among the tools offered.")
-        if resolve(tool.name, tool.module, policy) == "deny":
+        if not box.allows(tool, policy):
             return ToolResult(False, f"The owner does not allow {tool.name}.")
-        return _check_arguments(tool, call)
+        checked = _check_arguments(tool, call)
+        if was_seen is None or isinstance(checked, ToolResult) or not box.is_step(tool.name):
+            return checked
+        return _check_ids(tool, checked, was_seen)
 
     return check
 
@@ -66,6 +87,22 @@ def _check_arguments(tool: Tool, call: ToolCall) -> ToolCall | ToolResult:
         return ToolCall(call.id, call.name, validate_arguments(tool, call.arguments))
     except ArgumentError as exc:
         return ToolResult(False, f"Invalid arguments for {tool.name}: {exc}")
+
+
+def _check_ids(tool: Tool, call: ToolCall, was_seen: WasSeen) -> ToolCall | ToolResult:
+    for parameter in tool.parameters:
+        if parameter.record and not _all_seen(call.arguments.get(parameter.name), was_seen):
+            what = f"{parameter.name} was not seen in this run"
+            hint = f"read the {parameter.record} first, never guess an id"
+            return ToolResult(False, f"Invalid arguments for {tool.name}: {what}; {hint}.")
+    return call
+
+
+def _all_seen(value: object, was_seen: WasSeen) -> bool:
+    if value is None:
+        return True
+    ids = as_list(value) or [value]
+    return all(isinstance(id_, str) and (id_.startswith(_PRESET) or was_seen(id_)) for id_ in ids)
 
 
 def _is_missing(tool: Tool, parameter: Parameter, given: JsonObject) -> bool:

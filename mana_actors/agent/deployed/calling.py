@@ -1,0 +1,72 @@
+"""Handlers of a deployment's tools: a child process per call, its answer fenced as data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import msgspec
+
+from mana_actors.agent.deployed.process import ToolProcessFailed, ask_child
+from mana_actors.agent.planner.exchange import ToolCall, ToolResult
+from mana_actors.agent.planner.fences import fence
+from mana_actors.agent.tools.catalogue import Tool
+from mana_actors.agent.tools.executor import Handler
+from mana_actors.agent.tools.seen import MAX_ID_CHARS, SeenIds
+from mana_actors.agent.tools.watching import InjectionWatch
+from mana_actors.json_values import texts_in
+from mana_actors.messages import AgentSettings
+
+FIRST_NUMBER = 2001  # of a fence around an answer
+MAX_DATA_CHARS = 16_000
+
+
+class DeployedTools:
+    """The tools of the deployment's file in one run; those that only propose have no handler."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        tools: Iterable[Tool],
+        seen: SeenIds,
+        watch: InjectionWatch,
+        boundary: str,
+    ) -> None:
+        self._settings, self._tools = settings, {tool.name: tool for tool in tools}
+        self._seen, self._watch, self._boundary = seen, watch, boundary
+        self._numbers = itertools.count(FIRST_NUMBER)
+
+    def handlers(self) -> dict[str, Handler]:
+        """One handler per tool whose default is `auto`."""
+        return {
+            name: self._call for name, tool in self._tools.items() if tool.default_policy == "auto"
+        }
+
+    async def _call(self, call: ToolCall, _round: int) -> ToolResult:
+        number, settings = next(self._numbers), self._settings
+        assert settings.tools_file is not None
+        question = msgspec.json.encode({"name": call.name, "arguments": call.arguments})
+        try:
+            answer = await ask_child(
+                "call",
+                settings.tools_file,
+                question,
+                deadline_s=settings.tool_deadline_s,
+                memory_mb=settings.tool_memory_mb,
+            )
+        except ToolProcessFailed as exc:
+            return ToolResult(False, f"{call.name} failed: {exc.reason}.")
+        if "data" not in answer:
+            return ToolResult(False, f"{call.name} failed.")
+        return self._fenced(call, answer["data"], number)
+
+    def _fenced(self, call: ToolCall, data: object, number: int) -> ToolResult:
+        text = msgspec.json.encode(data).decode()
+        is_whole = len(text) <= MAX_DATA_CHARS
+        if is_whole:
+            self._seen.add(each for each in texts_in(data) if len(each) <= MAX_ID_CHARS)
+        warning = self._watch.look("result", call.name, data)
+        source = f"{self._tools[call.name].module}/{call.name}"
+        fenced = fence(text[:MAX_DATA_CHARS], number=number, source=source, boundary=self._boundary)
+        message = "Done." if is_whole else "Done; the answer is cut, it is too long."
+        return ToolResult(True, f"{message} {warning}".strip(), fenced)

@@ -1,0 +1,54 @@
+"""Why the model proposes a step: a parameter of what it is shown, in no tool's arguments.
+
+The catalogue knows nothing of it: it is added to the specs and taken out of calls before a check.
+"""
+
+from msgspec.structs import replace
+
+from mana_actors.agent.planner.exchange import ToolCall, ToolResult
+from mana_actors.agent.planner.fences import without_tags
+from mana_actors.agent.tools.catalogue import Tool, function_spec
+from mana_actors.agent.tools.validation import CheckCall
+from mana_actors.json_values import JsonObject, as_text
+
+PARAMETER = "rationale"
+MAX_CHARS = 500
+
+_DESCRIPTION = "Why this serves the mission: one short sentence, shown to the owner."
+
+
+def spec_with_rationale(tool: Tool) -> JsonObject:
+    """The function spec of a proposing tool, with an optional text for the reason."""
+    spec = function_spec(tool)
+    function: JsonObject = spec["function"]
+    schema: JsonObject = function["parameters"]
+    asked = {PARAMETER: {"type": "string", "description": _DESCRIPTION}}
+    schema = {**schema, "properties": {**schema["properties"], **asked}}
+    return {**spec, "function": {**function, "parameters": schema}}
+
+
+def takes_rationale(tool: Tool) -> bool:
+    """Whether a reason is asked for: what is carried out here needs none."""
+    own = any(parameter.name == PARAMETER for parameter in tool.parameters)
+    return tool.default_policy == "propose" and not own
+
+
+def aside(check: CheckCall, names: frozenset[str]) -> CheckCall:
+    """`check` for calls of `names` whose reason is set aside first, and kept with the call."""
+
+    def checked(call: ToolCall) -> ToolCall | ToolResult:
+        if call.name not in names or PARAMETER not in call.arguments:
+            return check(call)
+        rest = {name: value for name, value in call.arguments.items() if name != PARAMETER}
+        judged = check(replace(call, arguments=rest))
+        if isinstance(judged, ToolResult):
+            return judged
+        return replace(judged, rationale=bounded(as_text(call.arguments[PARAMETER])))
+
+    return checked
+
+
+def bounded(text: str) -> str:
+    """`text` on one line without tags or sealed values, at most 500 characters."""
+    line = " ".join(without_tags(text).split())
+    return line if len(line) <= MAX_CHARS else f"{line[: MAX_CHARS - 1]}…"

@@ -1,0 +1,103 @@
+"""The LlmRouter as a Ray actor: serves HTTP on loopback from a thread of its own, one per node.
+
+Nothing of a prompt passes through Ray: its methods carry a reload and an address, no more. The
+constructor does no IO. Provider keys are read in this process only, from their files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from mana_actors.llm.router.assembly import LlmRouter
+from mana_actors.llm.router.settings import RouterSettings
+from mana_actors.llm.server import bound_socket
+from mana_actors.logs import configure_logging
+
+log = logging.getLogger("mana.llm")
+
+_BIND_AGAIN_S = 0.5
+_TOLD_WITHIN_S = 3.0
+_HOST = "127.0.0.1"
+
+
+class LlmRouterActor:
+    """Starts listening in the background; `address` waits for the first try."""
+
+    def __init__(self, settings: bytes) -> None:
+        self._settings = RouterSettings.from_wire(settings)
+        self._loop = asyncio.new_event_loop()
+        self._tried = threading.Event()
+        self._router: LlmRouter | None = None
+        self._problem = ""
+        threading.Thread(target=self._serve, name="llm-router", daemon=True).start()
+
+    def address(self) -> tuple[str, str]:
+        """Where it answers, and one line on what keeps it from listening ("" nothing)."""
+        self._tried.wait()
+        return self._settings.url, self._problem
+
+    async def reload(self) -> bool:
+        """Read the alias file again; False when the old state stays because it is wrong."""
+        if self._router is None:
+            return False
+        again = asyncio.run_coroutine_threadsafe(self._router.reloading.reload(), self._loop)
+        return await asyncio.wrap_future(again)
+
+    def pid(self) -> int:
+        """This process, for tests that kill it."""
+        return os.getpid()
+
+    def _serve(self) -> None:
+        configure_logging()
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._run())
+        except BaseException as exc:  # noqa: BLE001 - whatever it was: a fresh process
+            log.error("router_broken error=%s", type(exc).__name__)  # noqa: TRY400 - may hold text
+            self._problem = str(exc) or type(exc).__name__
+            self._tried.set()
+            time.sleep(_TOLD_WITHIN_S)  # for who waits for the address
+            os._exit(1)  # Ray starts a new one, which reads its files again
+
+    async def _run(self) -> None:
+        token = (await asyncio.to_thread(Path(self._settings.token_file).read_text)).strip()
+        self._router = LlmRouter(self._settings, token)
+        await asyncio.gather(self._listen(self._router.app), self._router.keep())
+
+    async def _listen(self, app: ASGIApp) -> None:
+        """Serve; while the address is taken, as by a predecessor that is ending, try again."""
+        while True:
+            try:
+                listening = bound_socket(_HOST, self._settings.port)
+                break
+            except OSError as exc:
+                self._problem = f"port {self._settings.port}: {exc.strerror}"
+                self._tried.set()
+                await asyncio.sleep(_BIND_AGAIN_S)
+        self._problem = ""
+        self._tried.set()
+        log.info("router_listening url=%s", self._settings.url)
+        await uvicorn.Server(server_config(app)).serve([listening])
+
+
+def server_config(app: ASGIApp) -> uvicorn.Config:
+    """How the app is served."""
+    return uvicorn.Config(
+        app,
+        http="h11",  # refuses what is not HTTP strictly
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=2,
+    )

@@ -1,0 +1,69 @@
+"""A router put together from its settings: routing, metrics, traces, reloading and the app."""
+
+import asyncio
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from mana_actors.llm.router.app import Service, create_app, label_names
+from mana_actors.llm.router.calls import Calls
+from mana_actors.llm.router.metrics import Metrics
+from mana_actors.llm.router.registry import Registry
+from mana_actors.llm.router.reloading import LastGood, Reloading
+from mana_actors.llm.router.routing import Router
+from mana_actors.llm.router.settings import OneService, RouterSettings
+from mana_actors.llm.router.telemetry import tracing
+from mana_actors.llm.router.upstream import upstreams_of
+
+
+class LlmRouter:
+    """A router and what it is made of, for one event loop; `app` serves it.
+
+    Raises RegistryInvalid where its alias file is wrong and no valid copy of it is left.
+    """
+
+    def __init__(self, settings: RouterSettings, token: str) -> None:
+        last_good = LastGood(Path(settings.last_good_file) if settings.last_good_file else None)
+        registry, problem = last_good.first(settings.source)
+        self._secrets_dir = Path(settings.secrets_dir)
+        self._metrics = Metrics()
+        self._tracing = tracing(settings.otlp_endpoint)
+        self._router = Router(
+            registry,
+            upstreams_of(registry, self._secrets_dir),
+            threshold=settings.failure_threshold,
+            backoff_s=settings.unhealthy_backoff_s,
+            observer=self._metrics,
+        )
+        self.reloading = Reloading(
+            settings.source, self._put_in_force, last_good=last_good, problem=problem
+        )
+        self._metrics.know(label_names(registry), self._router.health())
+        self.app: ASGIApp = create_app(self._service(settings, token))
+
+    async def keep(self) -> None:
+        """Probe providers and follow the alias file, for as long as the process lives."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._router.probe_loop())
+            tasks.create_task(self.reloading.watch())
+
+    async def aclose(self) -> None:
+        """Let go of connections and send the last spans."""
+        await self._router.aclose()
+        await asyncio.to_thread(self._tracing.close)
+
+    def _service(self, settings: RouterSettings, token: str) -> Service:
+        only = settings.source.name if isinstance(settings.source, OneService) else None
+        calls = Calls(self._router, metrics=self._metrics, tracing=self._tracing, only_service=only)
+        return Service(
+            settings=settings,
+            token=token,
+            router=self._router,
+            loaded=lambda: self.reloading.state,
+            calls=calls,
+            metrics=self._metrics,
+        )
+
+    def _put_in_force(self, registry: Registry) -> None:
+        self._router.replace(registry, upstreams_of(registry, self._secrets_dir))
+        self._metrics.know(label_names(registry), self._router.health())

@@ -1,0 +1,166 @@
+"""The table of aliases, providers and models: what a name stands for, and what it costs at most."""
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from mana_actors.errors import TerminalError
+from mana_actors.llm.provider import AliasFacts, Exposure
+from mana_actors.llm.router.contract import Target
+
+NAMESPACE = "mana/"
+PROVIDER_OF_BARE_NAMES = "ollama"
+EXPOSURES: tuple[Exposure, ...] = ("local", "eu", "any")
+
+Models = bool | tuple[str, ...]
+"""All models, none, or those whose name fits a pattern such as `llama3.1*`."""
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
+Price = Annotated[float, Meta(ge=0, le=1e9)]
+
+
+class UnknownAlias(TerminalError):
+    """A request named an alias that the alias file does not hold, or none where no default is."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return "no such model alias" if self.name else "model: missing, and no default alias"
+
+
+class ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A provider: `/chat/completions` is appended to `url`, `exposure` is how far prompts go.
+
+    `key_file` lies in the folder of secrets. `deadline_s` bounds the wait for an answer, or for a
+    stream to begin; `probe_path`, appended to `url`, is its cheapest question; None = it has none.
+    """
+
+    name: str
+    url: str
+    exposure: Exposure
+    key_file: str | None = None
+    max_concurrent: Annotated[int, Meta(ge=1, le=10_000)] = 8
+    tools: Models = True
+    vision: Models = True
+    deadline_s: Positive = 120.0
+    probe_path: str | None = "/models"
+
+
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of one model; `tools` and `vision` None = as its provider says.
+
+    Prices are micro-units of the file's currency per token.
+    """
+
+    context_tokens: Annotated[int, Meta(ge=1)] = 200_000
+    bytes_per_token: Positive = 2.0
+    micros_per_prompt_token: Price = 0.0
+    micros_per_completion_token: Price = 0.0
+    tools: bool | None = None
+    vision: bool | None = None
+
+
+class Alias(msgspec.Struct, frozen=True):
+    """A name for a purpose, and the models that serve it, best first."""
+
+    name: str
+    description: str
+    chain: tuple[Target, ...]
+
+
+_UNKNOWN_MODEL = ModelEntry()
+
+
+class Registry(msgspec.Struct, frozen=True):
+    """What the alias file says; `aliases` are sorted by name.
+
+    `otherwise` is the chain of every alias that is not listed; a target of it without a model takes
+    the name that was asked for.
+    """
+
+    aliases: Mapping[str, Alias]
+    default: str | None = None
+    providers: Mapping[str, ProviderEntry] = {}
+    models: Mapping[Target, ModelEntry] = {}
+    currency: str = "USD"
+    otherwise: tuple[Target, ...] = ()
+
+    def alias(self, model: object) -> str | None:
+        """The alias that a request's `model` means, or None if it names a model itself."""
+        name = model if isinstance(model, str) and model else self.default or ""
+        return name if is_alias(name) or not name else None
+
+    def chain(self, model: object) -> tuple[Target, ...]:
+        """The targets for a request's `model`, best first; raises UnknownAlias."""
+        name = self.alias(model)
+        if name is None:
+            return (direct_target(str(model)),)
+        if name in self.aliases:
+            return self.aliases[name].chain
+        if not (name and self.otherwise):
+            raise UnknownAlias(name)
+        return tuple(Target(each.provider, each.model or name) for each in self.otherwise)
+
+    def model(self, target: Target) -> ModelEntry:
+        """What is known of `target`: the defaults where nothing is."""
+        return self.models.get(target, _UNKNOWN_MODEL)
+
+    def exposure(self, target: Target) -> Exposure | None:
+        """How far a prompt to `target` goes, or None if nobody knows its provider."""
+        provider = self.providers.get(target.provider)
+        return provider.exposure if provider else None
+
+    def can(self, target: Target, ability: Literal["tools", "vision"]) -> bool:
+        """Whether `target` takes tools, or images."""
+        model, provider = self.model(target), self.providers.get(target.provider)
+        own = model.tools if ability == "tools" else model.vision
+        if own is not None or provider is None:
+            return own is not False
+        return _fits(target.model, provider.tools if ability == "tools" else provider.vision)
+
+    def facts(self, model: object, exposure: Exposure, configured: frozenset[str]) -> AliasFacts:
+        """What `model` costs at most within `exposure`; raises UnknownAlias.
+
+        Entries of providers that are not `configured` count only where no other could serve.
+        """
+        within = [t for t in self.chain(model) if is_within(self.exposure(t), exposure)]
+        serving = [target for target in within if target.provider in configured]
+        return _most([self.model(target) for target in serving or within])
+
+
+def is_alias(model: object) -> bool:
+    """Whether `model` lies in the namespace of aliases (`mana/…`), known or not."""
+    return isinstance(model, str) and model.startswith(NAMESPACE)
+
+
+def direct_target(model: str) -> Target:
+    """`provider/model`, split at the first slash; a bare name is a local model's."""
+    provider, slash, rest = model.partition("/")
+    return Target(provider.lower(), rest) if slash else Target(PROVIDER_OF_BARE_NAMES, model)
+
+
+def is_within(exposure: Exposure | None, most: Exposure) -> bool:
+    """Whether a provider of `exposure` may see what goes as far as `most`."""
+    return exposure is not None and EXPOSURES.index(exposure) <= EXPOSURES.index(most)
+
+
+def _fits(model: str, models: Models) -> bool:
+    if isinstance(models, bool):
+        return models
+    return any(fnmatchcase(model, pattern) for pattern in models)
+
+
+def _most(models: Iterable[ModelEntry]) -> AliasFacts:
+    known = list(models)
+    if not known:
+        return AliasFacts()
+    return AliasFacts(
+        bytes_per_token=min(model.bytes_per_token for model in known),
+        context_tokens=min(model.context_tokens for model in known),
+        micros_per_prompt_token=max(model.micros_per_prompt_token for model in known),
+        micros_per_completion_token=max(model.micros_per_completion_token for model in known),
+    )

@@ -1,0 +1,172 @@
+"""What a caller may ask: the schema of §7, checked before any provider hears of it."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from mana_actors.json_values import JsonObject, as_object
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+
+class InvalidRequest(Exception):
+    """What a caller sent cannot be; names the field and never shows its value."""
+
+    def __init__(self, field: str, problem: str, status: int = 422) -> None:
+        super().__init__(field, problem, status)
+        self.field, self.problem, self.status = field, problem, status
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}"
+
+
+class TextPart(msgspec.Struct, tag="text"):
+    """A piece of text."""
+
+    text: str
+
+
+class ImageUrl(msgspec.Struct):
+    """Where an image is, often a data: URL."""
+
+    url: str
+
+
+class ImagePart(msgspec.Struct, tag="image_url"):
+    """A picture."""
+
+    image_url: ImageUrl
+
+
+class CalledFunction(msgspec.Struct):
+    """A tool an assistant called, with its arguments as JSON text."""
+
+    name: str
+    arguments: str = ""
+
+
+class CalledTool(msgspec.Struct):
+    """One call of an assistant turn."""
+
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
+class Message(msgspec.Struct):
+    """One turn."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | list[TextPart | ImagePart] | None = None
+    tool_call_id: str | None = None
+    tool_calls: list[CalledTool] | None = None
+
+
+class Function(msgspec.Struct):
+    """A tool as it is offered."""
+
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(msgspec.Struct):
+    """An offered tool; functions are the only kind."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class Choice(msgspec.Struct):
+    """The tool a model must call."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class PlainText(msgspec.Struct, tag="text"):
+    """No format at all."""
+
+
+class AnyJson(msgspec.Struct, tag="json_object"):
+    """Some JSON object."""
+
+
+class Schema(msgspec.Struct):
+    """A named JSON schema."""
+
+    name: Name
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class JsonOfSchema(msgspec.Struct, tag="json_schema"):
+    """JSON that fits a schema."""
+
+    json_schema: Schema
+
+
+class ChatRequest(msgspec.Struct):
+    """The known keys of a chat-completions request; unknown ones travel on unread."""
+
+    messages: Annotated[list[Message], Meta(min_length=1)]
+    model: str | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    max_tokens: Annotated[int, Meta(gt=0, le=100_000_000)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    stop: str | list[str] | None = None
+    response_format: PlainText | AnyJson | JsonOfSchema | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | Choice | None = None
+
+
+class EmbeddingsRequest(msgspec.Struct):
+    """The known keys of an embeddings request."""
+
+    input: str | Annotated[list[str | int | list[int]], Meta(min_length=1)]
+    model: Name
+
+
+def chat_request(raw: bytes) -> JsonObject:
+    """A chat-completions request as it was sent; raises InvalidRequest."""
+    return _checked(raw, ChatRequest)
+
+
+def embeddings_request(raw: bytes) -> JsonObject:
+    """An embeddings request as it was sent; raises InvalidRequest."""
+    return _checked(raw, EmbeddingsRequest)
+
+
+def _checked(raw: bytes, schema: type[msgspec.Struct]) -> JsonObject:
+    """The JSON object in `raw` if it fits `schema`."""
+    try:
+        body = as_object(msgspec.json.decode(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidRequest("body", "is not JSON", 400) from None
+    if body is None:
+        raise InvalidRequest("body", "is not a JSON object", 400)
+    try:
+        msgspec.convert(body, schema)
+    except (msgspec.ValidationError, RecursionError) as exc:
+        raise _named(str(exc)) from None
+    return body
+
+
+def _named(complaint: str) -> InvalidRequest:
+    """The field and the problem of "Expected `int` >= 1 - at `$.max_tokens`"."""
+    problem, _, place = complaint.partition(" - at ")
+    field = place.strip("`").removeprefix("$").lstrip(".")
+    if "missing required field" in problem:
+        name = problem.rpartition("field ")[2].strip("`")
+        return InvalidRequest(f"{field}.{name}" if field else name, "is missing")
+    expected = problem.partition(", got")[0] if "`, got" in problem else problem
+    if problem.startswith("Invalid"):  # it would repeat what was sent
+        expected = "is not one of the known values"
+    return InvalidRequest(
+        field or "body", expected.replace("`", "").replace("Expected", "expected")
+    )

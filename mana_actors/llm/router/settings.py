@@ -1,0 +1,62 @@
+"""How a router runs: no secret, only the files that hold them."""
+
+from typing import Self
+
+import msgspec
+
+from mana_actors.llm.provider import Exposure
+
+SHIPPED = "shipped"
+
+
+class AliasFile(msgspec.Struct, frozen=True, tag="file"):
+    """The alias file to follow; the word `shipped` is the packaged one."""
+
+    path: str
+
+
+class OneService(msgspec.Struct, frozen=True, tag="service"):
+    """One service that is asked for everything, under the name the caller used.
+
+    With `model` that name is sent instead. `url` is given with or without `/v1`.
+    """
+
+    name: str
+    url: str
+    exposure: Exposure
+    key_file: str | None = None
+    model: str = ""
+
+
+Source = AliasFile | OneService
+
+
+class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the router's process is told; `exposure` is the most any request may use."""
+
+    port: int
+    token_file: str
+    secrets_dir: str
+    last_good_file: str = ""  # what was read last and was valid, for a restart; "": not kept
+    source: Source
+    exposure: Exposure = "any"
+    deadline_s: float = 120.0
+    failure_threshold: int = 2
+    unhealthy_backoff_s: float = 60.0
+    metrics_open: bool = False
+    otlp_endpoint: str | None = None
+    version: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where it answers: loopback only."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def to_wire(self) -> bytes:
+        """JSON, for the router's process."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_wire(cls, raw: bytes) -> Self:
+        """The settings the node wrote with `to_wire`."""
+        return msgspec.json.decode(raw, type=cls)

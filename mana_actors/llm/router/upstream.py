@@ -1,0 +1,201 @@
+"""A provider with an OpenAI-compatible API, over HTTP."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from mana_actors.errors import (
+    ProviderBusy,
+    ProviderError,
+    ProviderErrorKind,
+    ProviderRefused,
+)
+from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
+from mana_actors.llm.client import MAX_BODY_BYTES, read_key, retry_after_s
+from mana_actors.llm.completions import failure
+from mana_actors.llm.router.contract import Upstream
+from mana_actors.llm.router.events import ChunkReader, decoded, error_inside
+from mana_actors.llm.router.registry import ProviderEntry, Registry
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+QUESTION_DEADLINE_S = 10.0
+
+
+class HttpUpstream:
+    """The Upstream that `entry` describes; its key is read at each call and never kept.
+
+    A provider without a key file is always configured, another one as long as its file is there.
+    `wall_clock` gives the UTC instant against which a Retry-After date is read.
+    """
+
+    def __init__(
+        self,
+        entry: ProviderEntry,
+        secrets_dir: Path,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._entry = entry
+        self._base = entry.url.rstrip("/")
+        self._key_file = secrets_dir / entry.key_file if entry.key_file is not None else None
+        self._max_body_bytes = max_body_bytes
+        self._wall_clock = wall_clock
+        self._client: httpx.AsyncClient | None = None
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether a call has a chance: the key is there, or none is needed."""
+        return self._key_file is None or self._key_file.is_file()
+
+    async def complete(self, body: JsonObject, model: str, *, deadline_s: float) -> JsonObject:
+        """The whole answer within `deadline_s` seconds, body included."""
+        sent = body | {"model": model, "stream": False}
+        sent.pop("stream_options", None)
+        answer = await self._json("POST", "/chat/completions", sent, deadline_s)
+        choices = objects_in(answer.get("choices"))
+        if not choices or as_object(choices[0].get("message")) is None:
+            raise self._senseless(answer)
+        return answer
+
+    async def stream(
+        self, body: JsonObject, model: str, *, deadline_s: float
+    ) -> AsyncGenerator[JsonObject]:
+        """The chunks of an answer, unchanged; usage is asked for and comes in the last one."""
+        sent = body | {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+        end = asyncio.get_running_loop().time() + deadline_s
+        async with contextlib.AsyncExitStack() as open_response:
+            async with self._within(end):
+                sending = self._sent("POST", "/chat/completions", sent)
+                response = await open_response.enter_async_context(sending)
+                await self._check(response)
+            async for chunk in self._chunks(response, end):
+                yield chunk
+
+    async def embed(self, body: JsonObject, model: str, *, deadline_s: float) -> JsonObject:
+        """The answer to an embeddings request."""
+        answer = await self._json("POST", "/embeddings", body | {"model": model}, deadline_s)
+        if not objects_in(answer.get("data")):
+            raise self._senseless(answer)
+        return answer
+
+    async def models(self) -> list[str]:
+        """The models this provider names."""
+        answer = await self._json("GET", "/models", None, QUESTION_DEADLINE_S)
+        names = [as_text(model.get("id")) for model in objects_in(answer.get("data"))]
+        return [name for name in names if name]
+
+    async def probe(self) -> bool:
+        """Whether the provider is there: any answer below 500 to its cheapest question."""
+        if self._entry.probe_path is None:
+            return True
+        end = asyncio.get_running_loop().time() + QUESTION_DEADLINE_S
+        async with self._within(end), self._sent("GET", self._entry.probe_path, None) as response:
+            return response.status_code < 500
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _json(
+        self, method: str, path: str, body: JsonObject | None, deadline_s: float
+    ) -> JsonObject:
+        """The JSON object of a 2xx answer, whole within `deadline_s`."""
+        end = asyncio.get_running_loop().time() + deadline_s
+        async with self._within(end), self._sent(method, path, body) as response:
+            await self._check(response)
+            raw = await self._read(response)
+        answer = decoded(raw)
+        if answer is None:
+            raise self._senseless({})
+        return answer
+
+    async def _chunks(self, response: httpx.Response, end: float) -> AsyncGenerator[JsonObject]:
+        reader, size, raw = ChunkReader(self._entry.name), 0, response.aiter_raw()
+        while not reader.is_done:
+            async with self._within(end):  # anew for each piece: a chunk may be taken by any task
+                data = await anext(raw, None)
+            size += len(data or b"")
+            self._check_size(size, response.status_code)
+            for chunk in reader.end() if data is None else reader.feed(data):
+                yield chunk
+            if data is None:
+                return
+
+    def _sent(
+        self, method: str, path: str, body: JsonObject | None
+    ) -> AbstractAsyncContextManager[httpx.Response]:
+        content = None if body is None else msgspec.json.encode(body)
+        return self._http().stream(
+            method, self._base + path, content=content, headers=self._headers()
+        )
+
+    async def _check(self, response: httpx.Response) -> None:
+        """Raise the error of an answer that is not 2xx, or that cannot be read."""
+        if not response.is_success:
+            wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
+            body = await self._read(response)
+            raise failure(
+                response.status_code, body, retry_after_s=wait_s, provider=self._entry.name
+            )
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise self._busy("invalid_answer", response.status_code, "content_encoding")
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        body = bytearray()
+        async for piece in response.aiter_raw():
+            body += piece
+            self._check_size(len(body), response.status_code)
+        return bytes(body)
+
+    def _check_size(self, size: int, status: int) -> None:
+        if size > self._max_body_bytes:
+            raise ProviderRefused("invalid_answer", status, None, "too_large", self._entry.name)
+
+    @contextlib.asynccontextmanager
+    async def _within(self, end: float) -> AsyncGenerator[None]:
+        """Everything inside happens before `end` (loop time), and fails as a ProviderError."""
+        try:
+            async with asyncio.timeout_at(end):
+                yield
+        except TimeoutError:
+            raise self._busy("timeout", 0, "") from None
+        except (httpx.HTTPError, httpx.InvalidURL, OSError):
+            raise self._busy("network", 0, "") from None
+
+    def _headers(self) -> Mapping[str, str]:
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if self._key_file is not None:
+            headers["authorization"] = f"Bearer {read_key(self._key_file)}"
+        return headers
+
+    def _http(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                timeout=None,  # noqa: S113 - the deadline of the call covers all phases
+                limits=httpx.Limits(max_connections=None),  # the router counts calls itself
+                trust_env=urlsplit(self._base).hostname not in _LOOPBACK,
+            )
+        return self._client
+
+    def _senseless(self, answer: JsonObject) -> ProviderError:
+        if answer.get("error"):
+            return error_inside(answer, self._entry.name)
+        return self._busy("invalid_answer", 200, "no_choices")
+
+    def _busy(self, kind: ProviderErrorKind, status: int, code: str) -> ProviderBusy:
+        return ProviderBusy(kind, status, None, code, self._entry.name)
+
+
+def upstreams_of(registry: Registry, secrets_dir: Path) -> dict[str, Upstream]:
+    """An upstream for each provider of `registry`, with keys from `secrets_dir`."""
+    return {name: HttpUpstream(entry, secrets_dir) for name, entry in registry.providers.items()}

@@ -1,0 +1,125 @@
+"""What an operator tells an agent, a mission or a run, as the role `mana_gateway`.
+
+A pause is a row of the owner's log like any other write: it is folded, shown on every device, and
+undone by the owner. A cancel closes the run's own row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from state import merge
+from state.merge import Snapshot
+from state.principals import SYSTEM_MISSION_RUNNER, system_actor
+from state.records import agent_from_record, mission_from_record
+from state.stamps import instant_of, winning_stamp
+from state.store.connect import Database
+from state.store.fleet import fleet_sql as sql
+
+Table = Literal["agents", "aiMissions"]
+Wish = Literal["active", "paused"]
+CANCELLED = "cancelled by an operator"
+
+
+class Switched(msgspec.Struct, frozen=True):
+    """The state a record has now; `changed` False: it had it already."""
+
+    state: str
+    changed: bool
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """A run that is over; `changed` False: it had been cancelled already."""
+
+    run_id: UUID
+    user_id: str
+    agent_id: str
+    mission_id: str
+    changed: bool
+
+
+class NotPossible(Exception):
+    """What was asked makes no sense in the state the record or run is in."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class ControlStore:
+    """Pause, resume and cancel."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def switch(self, user: str, table: Table, record: str, wish: Wish) -> Switched | None:
+        """Pause a record or end its pause; None without such a record. Raises NotPossible."""
+        async with self._db.transaction() as connection:
+            row = await connection.fetchrow(sql("state_now"), user, table, record)
+            assert row is not None  # a function's row
+            known = _known(row, user)
+            if known is None or merge.hidden(known):
+                return None
+            state = _state(known, table, user, record)
+            if state == wish:
+                return Switched(state, changed=False)
+            if state not in ("active", "paused"):
+                raise NotPossible(f"the {_KIND[table]} is {state}")
+            stamp = winning_stamp(instant_of(row["now"]), known.stamps.get("state"))
+            actor = msgspec.json.encode(system_actor(SYSTEM_MISSION_RUNNER)).decode()
+            await connection.execute(sql("write_state"), user, table, record, wish, stamp, actor)
+            return Switched(wish, changed=True)
+
+    async def cancel(self, run_id: UUID) -> Cancelled | None:
+        """End a run and its occurrence; None without such a run. Raises NotPossible."""
+        async with self._db.transaction() as connection:
+            user = await connection.fetchval(sql("owner_of_run"), run_id)
+            return None if user is None else await _cancelled(connection, user, run_id)
+
+    async def cancel_live(self, user: str, mission: str) -> Cancelled | None:
+        """End the run that a mission has open or waiting; None where it has none."""
+        async with self._db.transaction() as connection:
+            run_id = await connection.fetchval(sql("live_run"), user, mission)
+            return None if run_id is None else await _cancelled(connection, user, run_id)
+
+
+_KIND = {"agents": "agent", "aiMissions": "mission"}
+
+
+async def _cancelled(connection: asyncpg.Connection, user: str, run_id: UUID) -> Cancelled | None:
+    row = await connection.fetchrow(sql("cancel_run"), user, run_id, CANCELLED)
+    if row is None or row["outcome"] is None:
+        return None
+    if row["outcome"] == "over":
+        raise NotPossible(f"the run is {row['state']}")
+    is_new = row["outcome"] == "cancelled"
+    return Cancelled(run_id, user, row["agent_id"], row["mission_id"], changed=is_new)
+
+
+def _known(row: asyncpg.Record, user: str) -> Snapshot | None:
+    """State, deletion and their stamps as of this transaction; None where no row came in."""
+    stored: dict[str, Any] | None = msgspec.json.decode(row["snapshot"] or "null")
+    before = None
+    if stored is not None:
+        before = merge.decode_record(
+            msgspec.json.encode(stored["record"]),
+            exists=stored["present"],
+            complete=stored["complete"],
+        )
+    changes = [
+        merge.read_change(
+            c["id"], c["created_at"], c["op"], c["data"], c["field_meta"], user_id=user
+        )
+        for c in msgspec.json.decode(row["changes"] or "[]")
+    ]
+    return merge.fold(before, changes) if changes else before
+
+
+def _state(known: Snapshot, table: Table, user: str, record: str) -> str:
+    if table == "agents":
+        return agent_from_record(user, record, known.fields).state
+    return mission_from_record(user, record, known.fields).state

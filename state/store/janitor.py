@@ -1,0 +1,50 @@
+"""Deletes what is only old, as the role `mana_janitor`, which sees no column but the age."""
+
+from __future__ import annotations
+
+import msgspec
+
+from state.store.connect import Database
+from state.store.queries import sql
+
+BATCH = 5000
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long rows are kept, in seconds; usage counts for 24 h and is kept for twice that."""
+
+    usage_s: float = 48 * 3600
+    decisions_s: float = 90 * 86400
+    runs_s: float = 90 * 86400
+    requests_s: float = 30 * 86400
+
+
+class JanitorStore:
+    """Prunes in bounded batches, each a transaction of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def prune(self, keep: Retention) -> dict[str, int]:
+        """Delete everything older than it is kept; returns the rows deleted per table."""
+        return {
+            "token_usage": await self._all(sql("prune_usage"), keep.usage_s),
+            "decisions": await self._all(sql("prune_decisions"), keep.decisions_s),
+            "runs": await self._all(sql("prune_runs"), keep.runs_s),
+            "run_requests": await self._all(sql("prune_requests"), keep.requests_s),
+        }
+
+    async def _all(self, statement: str, keep_s: float) -> int:
+        total = 0
+        while deleted := await self._some(statement, keep_s):
+            total += deleted
+        return total
+
+    async def _some(self, statement: str, keep_s: float) -> int:
+        async with self._db.connection() as connection:
+            done = await connection.execute(statement, keep_s, BATCH - 1)
+        return int(done.rsplit(" ", 1)[-1])
+
+    async def close(self) -> None:
+        """Close the connections; the next use opens again."""
+        await self._db.close()

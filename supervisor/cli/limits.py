@@ -1,0 +1,134 @@
+"""`mana limits`: what operators allow in 24 hours, in tokens and in money."""
+# ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
+
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from supervisor.cli.failures import USAGE, Failure
+from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
+
+if TYPE_CHECKING:
+    from supervisor.cli.shown import Column
+
+PATH = "/internal/limits"
+MICROS = 1_000_000
+MOST = 2**53 - 1
+NONE = "none"
+
+app = typer.Typer(help="What agents, users and the installation may spend in 24 hours.")
+Amount = Annotated[str | None, typer.Option(metavar="NUMBER|none", help="none lifts the limit.")]
+
+
+@app.callback(invoke_without_command=True)
+def limits(
+    context: typer.Context, *, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
+) -> None:
+    """Every limit that is set."""
+    if context.invoked_subcommand is None:
+        show(data_dir=data_dir, url=url, as_json=as_json)
+
+
+@app.command()
+def show(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Every limit that is set."""
+    _out(gateway_of(url, data_dir).get(PATH)["items"], as_json=as_json)
+
+
+@app.command("set")
+def set_limit(
+    *,
+    of_installation: Annotated[bool, typer.Option("--installation", help="All together.")] = False,
+    of_each_user: Annotated[bool, typer.Option("--each-user", help="Users not named.")] = False,
+    of_each_agent: Annotated[
+        bool, typer.Option("--each-agent", help="Agents whose owner set no cap.")
+    ] = False,
+    user: Annotated[str | None, typer.Option(help="One user, all agents together.")] = None,
+    agent: Annotated[str | None, typer.Option(help="One agent: USER/AGENT.")] = None,
+    tokens: Amount = None,
+    money: Amount = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set or lift one limit; missions it refused are looked at again."""
+    change = _whose(of_installation, of_each_user, of_each_agent, user, agent)
+    if tokens is None and money is None:
+        raise Failure("say --tokens or --money, a number or none", USAGE)
+    if tokens is not None:
+        change["tokens"] = _number("--tokens", tokens, 1)
+    if money is not None:
+        change["micros"] = _number("--money", money, MICROS)
+    told = gateway_of(url, data_dir).call("PUT", PATH, content=change)
+    _out(told["items"], as_json=as_json)
+
+
+def _whose(
+    installation: bool,
+    each_user: bool,
+    each_agent: bool,
+    user: str | None,
+    agent: str | None,
+) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+    flags = (("installation", installation), ("each-user", each_user), ("each-agent", each_agent))
+    found += [{"kind": kind} for kind, is_meant in flags if is_meant]
+    if user is not None:
+        found.append({"kind": "user", "user": user})
+    if agent is not None:
+        owner, slash, name = agent.partition("/")
+        if not (owner and slash and name):
+            raise Failure("--agent: write it as USER/AGENT", USAGE)
+        found.append({"kind": "agent", "user": owner, "agent": name})
+    if len(found) != 1:
+        whose = "--installation, --each-user, --each-agent, --user or --agent"
+        raise Failure(f"say whose limit: exactly one of {whose}", USAGE)
+    return found[0]
+
+
+def _number(option: str, text: str, per_unit: int) -> int | None:
+    """What an amount means in units of the API; None for "none"."""
+    if text == NONE:
+        return None
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise Failure(f"{option}: expected a number or none, got {text[:40]!r}", USAGE) from None
+    if not (amount.is_finite() and 0 <= amount <= MOST // per_unit):
+        raise Failure(f"{option}: {text[:40]} is negative or too large", USAGE)
+    whole = int(amount * per_unit)
+    if whole != amount * per_unit:
+        raise Failure(f"{option}: {text[:40]} is finer than can be counted", USAGE)
+    return whole
+
+
+def _out(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    from supervisor.cli import shown
+
+    if as_json:
+        shown.json_out(rows)
+    else:
+        shown.table_out(_COLUMNS, rows, "no limits are set: only the owners' own caps hold")
+
+
+def _subject(row: Any) -> str:
+    return {"user": row["user_id"], "agent": f"{row['user_id']}/{row['agent_id']}"}.get(
+        row["kind"], "—"
+    )
+
+
+def _tokens(row: Any) -> str:
+    return "no limit" if row["tokens"] is None else f"{row['tokens']:,}"
+
+
+def _money(row: Any) -> str:
+    return "no limit" if row["micros"] is None else f"{Decimal(row['micros']) / MICROS:,f}"
+
+
+_COLUMNS: "tuple[Column, ...]" = (
+    ("limit of", lambda row: row["kind"]),
+    ("whose", _subject),
+    ("tokens in 24 h", _tokens),
+    ("money in 24 h", _money),
+)

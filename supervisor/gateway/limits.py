@@ -1,0 +1,83 @@
+"""What operators allow, and what an agent has left."""
+
+from typing import Any, get_args
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from state.store.limits import LimitChange, LimitKind
+from supervisor.gateway.answers import (
+    BadRequest,
+    answer,
+    body,
+    checked_id,
+    failure,
+    path_part,
+    query,
+)
+from supervisor.gateway.contract import Deps
+
+KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
+FIELDS = frozenset({"kind", "user", "agent", "tokens", "micros"})
+MOST = 2**53 - 1
+"""The largest number JSON readers keep exactly."""
+
+
+async def get_limits(request: Request, deps: Deps) -> Response:
+    """Every limit over 24 hours, the widest first; `micros` is money in millionths."""
+    query(request, ())
+    return answer({"items": await deps.fleet.limits()})
+
+
+async def put_limit(request: Request, deps: Deps) -> Response:
+    """Set or lift (null) a limit; fields left out stay as they are."""
+    query(request, ())
+    await deps.fleet.set_limit(_change(await body(request)))
+    return answer({"items": await deps.fleet.limits()})
+
+
+async def get_budget(request: Request, deps: Deps) -> Response:
+    """What an agent has used, holds and has left in 24 hours, and when room returns."""
+    query(request, ())
+    found = await deps.fleet.budget(path_part(request, "user"), path_part(request, "agent"))
+    return failure(404, "no such agent", "agent") if found is None else answer(found)
+
+
+def _change(given: dict[str, Any]) -> LimitChange:
+    unknown = sorted(set(given) - FIELDS)
+    if unknown:
+        raise BadRequest("body", f"knows only {', '.join(sorted(FIELDS))}")
+    kind = given.get("kind")
+    if kind not in KINDS:
+        raise BadRequest("kind", f"must be one of {', '.join(KINDS)}")
+    if "tokens" not in given and "micros" not in given:
+        raise BadRequest("tokens", "is missing, and so is micros")
+    return LimitChange(
+        kind=kind,
+        user_id=_name(given, "user", wanted=kind in ("user", "agent")),
+        agent_id=_name(given, "agent", wanted=kind == "agent"),
+        tokens=_amount(given, "tokens"),
+        micros=_amount(given, "micros"),
+    )
+
+
+def _name(given: dict[str, Any], field: str, *, wanted: bool) -> str:
+    name = given.get(field)
+    if not wanted:
+        if name is not None:
+            raise BadRequest(field, "has no place in a limit of this kind")
+        return ""
+    if not isinstance(name, str):
+        raise BadRequest(field, "must be an id")
+    return checked_id(field, name)
+
+
+def _amount(given: dict[str, Any], field: str) -> int | msgspec.UnsetType | None:
+    if field not in given:
+        return msgspec.UNSET
+    amount = given[field]
+    is_number = isinstance(amount, int) and not isinstance(amount, bool)
+    if amount is not None and not (is_number and 0 <= amount <= MOST):
+        raise BadRequest(field, f"must be a whole number from 0 to {MOST}, or null for no limit")
+    return amount

@@ -1,0 +1,361 @@
+"""Providers over real sockets: what each does wrong, and what a chain of them makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
+from mana_actors.json_values import JsonObject
+from mana_actors.llm.router.aliases import read_registry
+from mana_actors.llm.router.attempts import NoProviderLeft
+from mana_actors.llm.router.registry import ProviderEntry
+from mana_actors.llm.router.routing import Router
+from mana_actors.llm.router.upstream import HttpUpstream, upstreams_of
+from tests.fake_provider import Entry, FakeProvider
+
+SECRET = "geheimer Auftrag"
+BODY: JsonObject = {"model": "mana/x", "messages": [{"role": "user", "content": SECRET}]}
+NOW = datetime(2026, 4, 15, 12, 0, 0, tzinfo=UTC)
+STOP: JsonObject = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+def text(content: str) -> JsonObject:
+    return {"choices": [{"index": 0, "delta": {"content": content}}]}
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeProvider]:
+    with FakeProvider() as server:
+        yield server
+
+
+@pytest.fixture
+async def upstream(fake: FakeProvider, tmp_path: Path) -> AsyncIterator[HttpUpstream]:
+    (tmp_path / "key").write_text("sk-1\n")
+    entry = ProviderEntry("groq", f"{fake.url}/openai/v1/", "any", "key")
+    client = HttpUpstream(entry, tmp_path, max_body_bytes=50_000, wall_clock=lambda: NOW)
+    yield client
+    await client.aclose()
+
+
+async def complete(upstream: HttpUpstream, deadline_s: float = 5) -> JsonObject:
+    return await upstream.complete(BODY, "llama", deadline_s=deadline_s)
+
+
+async def chunks(upstream: HttpUpstream, deadline_s: float = 5) -> list[JsonObject]:
+    return [c async for c in upstream.stream(BODY, "llama", deadline_s=deadline_s)]
+
+
+async def failing(asked: Any) -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        await asked
+    assert SECRET not in str(caught.value)
+    assert "nein" not in repr(caught.value)
+    assert caught.value.provider == "groq"
+    return caught.value
+
+
+async def test_a_request_goes_out_whole_under_the_models_own_name(
+    fake: FakeProvider, upstream: HttpUpstream
+):
+    wanted = {
+        "response_format": {"type": "json_object"},
+        "tools": [{"type": "function"}],
+        "seed": 1,
+    }
+    answer = await upstream.complete(BODY | wanted | {"stream": True}, "a/b", deadline_s=5)
+    assert answer["choices"][0]["message"]["content"] == "fertig"
+    (sent,) = fake.requests
+    assert sent.path == "/openai/v1/chat/completions"
+    assert sent.body == BODY | wanted | {"model": "a/b", "stream": False}
+    assert sent.headers["authorization"] == "Bearer sk-1"
+
+
+async def test_the_key_is_read_at_each_call_and_decides_whether_it_is_configured(
+    fake: FakeProvider, upstream: HttpUpstream, tmp_path: Path
+):
+    await complete(upstream)
+    (tmp_path / "key").write_text("sk-2")
+    await complete(upstream)
+    assert fake.requests[1].headers["authorization"] == "Bearer sk-2"
+    assert upstream.is_configured
+    (tmp_path / "key").unlink()
+    assert not upstream.is_configured
+    with pytest.raises(ProviderRefused, match="key_file_unreadable"):
+        await complete(upstream)
+    assert len(fake.requests) == 2
+    assert HttpUpstream(ProviderEntry("a", fake.url, "any"), tmp_path).is_configured
+
+
+FAILURES: list[tuple[Entry, str, bool]] = [
+    ({"status": 429}, "rate_limit", True),
+    ({"status": 500}, "unknown", True),
+    ({"status": 503, "text": "<html>"}, "unknown", True),
+    ({"status": 400}, "unknown", False),
+    ({"status": 401}, "auth", False),
+    ({"status": 404}, "unknown", False),
+    ({"status": 307, "text": "", "headers": {"location": "/x"}}, "unknown", False),
+    ({"garbage": b"\xff{"}, "invalid_answer", True),
+    ({"garbage": b"[" * 9000}, "invalid_answer", True),
+    ({"garbage": b""}, "invalid_answer", True),
+    ({"garbage": b"x" * 60_000}, "invalid_answer", False),
+    ({"close": "headers"}, "network", True),
+    ({"close": "body", "content": "x"}, "network", True),
+    ({"hang": "headers"}, "timeout", True),
+    ({"hang": "body"}, "timeout", True),
+    ({"content": "x", "headers": {"content-encoding": "gzip"}}, "invalid_answer", True),
+]
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind", "retryable"),
+    [
+        *FAILURES,
+        ({"half": True}, "invalid_answer", True),
+        ({"garbage": b'{"choices": []}'}, "invalid_answer", True),
+        ({"answer": {"error": {"code": 429, "message": "nein"}}}, "rate_limit", True),
+        ({"answer": {"error": {"code": "nein1", "message": "nein"}}}, "unknown", True),
+    ],
+)
+async def test_each_failure_has_its_kind(
+    fake: FakeProvider, upstream: HttpUpstream, entry: Entry, kind: str, retryable: bool
+):
+    fake.script = [entry]
+    error = await failing(complete(upstream, 0.3 if "hang" in entry else 5))
+    assert (error.kind, error.retryable) == (kind, retryable)
+
+
+@pytest.mark.parametrize(
+    ("entry", "kind", "retryable"),
+    [
+        *FAILURES,
+        ({"stream": []}, "", True),
+        ({"stream": [], "undone": True}, "invalid_answer", True),
+        ({"stream": [text("a")], "undone": True}, "invalid_answer", True),
+        ({"stream": [text("a")], "close": "body"}, "network", True),
+        ({"stream": [text("a")], "hang": "body"}, "timeout", True),
+        ({"stream": [text("a"), b"data: {half\n\n"]}, "invalid_answer", True),
+        ({"stream": [b"<html>\n"]}, "invalid_answer", True),
+        ({"stream": [{"no": "choices"}]}, "invalid_answer", True),
+        ({"stream": [{"error": {"code": 429, "message": "nein"}}]}, "rate_limit", True),
+        ({"stream": [text("a"), {"error": {"message": "nein"}}]}, "unknown", True),
+        ({"stream": [text("x" * 1000)] * 60}, "invalid_answer", False),
+        ({"content": "kein Strom"}, "invalid_answer", True),
+    ],
+)
+async def test_each_failure_of_a_stream_has_its_kind(
+    fake: FakeProvider, upstream: HttpUpstream, entry: Entry, kind: str, retryable: bool
+):
+    fake.script = [entry]
+    if not kind:
+        assert await chunks(upstream) == []
+        return
+    error = await failing(chunks(upstream, 0.3 if "hang" in entry else 5))
+    assert (error.kind, error.retryable) == (kind, retryable)
+
+
+@pytest.mark.parametrize(
+    ("header", "wait_s"),
+    [("7", 7.0), ("Wed, 15 Apr 2026 12:00:30 GMT", 30.0), ("soon", None), (None, None)],
+)
+async def test_a_retry_after_is_passed_on(
+    fake: FakeProvider, upstream: HttpUpstream, header: str | None, wait_s: float | None
+):
+    fake.script = [{"status": 429} | ({"retry_after": header} if header else {})]
+    assert (await failing(complete(upstream))).retry_after_s == wait_s
+
+
+async def test_deltas_of_tool_calls_arrive_whole_and_with_their_place(
+    fake: FakeProvider, upstream: HttpUpstream
+):
+    first = {"index": 1, "id": "c", "function": {"name": "create_task", "arguments": ""}}
+    later = {"index": 1, "function": {"arguments": '{"ti'}}
+    deltas = [{"choices": [{"delta": {"tool_calls": [each]}}]} for each in (first, later)]
+    usage: JsonObject = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+    fake.script = [{"stream": [*deltas, STOP, usage]}]
+    assert await chunks(upstream) == [*deltas, STOP, usage]
+    sent = fake.requests[0].body
+    assert (sent["stream"], sent["stream_options"]) == (True, {"include_usage": True})
+
+
+async def test_a_stream_may_be_cut_into_pieces_anywhere(fake: FakeProvider, upstream: HttpUpstream):
+    raw = b'event: x\r\n: ping\ndata:{"choices":[{"delta":{"content":"\xc3\xa4"}}]}\r\n\r\ndata:\n'
+    fake.script = [{"stream": [bytes([byte]) for byte in raw]}]
+    assert await chunks(upstream) == [{"choices": [{"delta": {"content": "ä"}}]}]
+
+
+async def test_a_stream_that_finished_needs_no_end_marker(
+    fake: FakeProvider, upstream: HttpUpstream
+):
+    fake.script = [{"stream": [text("a"), STOP], "undone": True}]
+    assert await chunks(upstream) == [text("a"), STOP]
+
+
+async def test_null_usage_is_no_error(fake: FakeProvider, upstream: HttpUpstream):
+    message = {"role": "assistant", "content": "x"}
+    fake.script = [{"answer": {"choices": [{"message": message}], "usage": None}}]
+    assert (await complete(upstream))["usage"] is None
+
+
+async def test_an_abandoned_stream_closes_its_connection(
+    fake: FakeProvider, upstream: HttpUpstream
+):
+    fake.script = [{"stream": [text("a")], "hang": "body"}]
+    stream = upstream.stream(BODY, "llama", deadline_s=30)
+    assert await anext(stream) == text("a")
+    await asyncio.create_task(stream.aclose())  # by another task than the one that read
+    fake.script = [{}, {"content": "x"}]
+    assert await complete(upstream)
+
+
+async def test_models_embeddings_and_probes(fake: FakeProvider, upstream: HttpUpstream):
+    vector = {"data": [{"embedding": [0.5]}]}
+    listed = {"data": [{"id": "a"}, {"id": 5}, "x"]}
+    fake.script = [{"answer": listed}, {"answer": vector}, {"answer": {}}]
+    assert await upstream.models() == ["a"]
+    assert await upstream.embed({"input": "x"}, "e", deadline_s=5) == vector
+    assert (await failing(upstream.embed({}, "e", deadline_s=5))).kind == "invalid_answer"
+    paths = ["models", "embeddings", "embeddings"]
+    assert [sent.path for sent in fake.requests] == [f"/openai/v1/{path}" for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("status", "is_there"), [(200, True), (401, True), (404, True), (500, False)]
+)
+async def test_any_answer_below_500_is_a_sign_of_life(
+    fake: FakeProvider, upstream: HttpUpstream, status: int, is_there: bool
+):
+    fake.script = [{"status": status}]
+    assert await upstream.probe() is is_there
+
+
+async def test_nobody_there_is_a_network_error(tmp_path: Path):
+    with FakeProvider() as gone:
+        entry = ProviderEntry("groq", gone.url, "any")
+    upstream = HttpUpstream(entry, tmp_path)
+    assert (await failing(complete(upstream))).kind == "network"
+    assert (await failing(upstream.probe())).kind == "network"
+    await upstream.aclose()
+
+
+# --- a chain of two ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def second() -> Iterator[FakeProvider]:
+    with FakeProvider() as server:
+        yield server
+
+
+@pytest.fixture
+async def router(fake: FakeProvider, second: FakeProvider, tmp_path: Path) -> AsyncIterator[Router]:
+    registry = read_registry(
+        "aliases: {mana/x: {chain: [one/a, two/b]}}\n"
+        f"providers: {{one: {{url: '{fake.url}/v1', exposure: local, deadline_s: 1}},"
+        f" two: {{url: '{second.url}/v1', exposure: any}}}}"
+    )
+    found = Router(registry, upstreams_of(registry, tmp_path))
+    yield found
+    await found.aclose()
+
+
+BAD: list[Entry] = [
+    {"status": 429},
+    {"status": 429, "retry_after": "30"},
+    {"status": 500},
+    {"garbage": b"<html>"},
+    {"half": True},
+    {"garbage": b""},
+    {"close": "headers"},
+    {"close": "body"},
+    {"hang": "headers"},
+    {"hang": "body"},
+    {"status": 401},
+    {"status": 404},
+]
+
+
+@pytest.mark.parametrize("entry", BAD)
+async def test_each_bad_provider_costs_one_call_and_the_next_one_serves(
+    fake: FakeProvider, second: FakeProvider, router: Router, entry: Entry
+):
+    fake.script = [entry]
+    answer = await router.complete(BODY, exposure="any", deadline_s=20)
+    assert answer.target.name == "two/b"
+    assert (len(fake.requests), len(second.requests)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *BAD,
+        {"stream": [], "undone": True},
+        {"stream": [], "hang": "body"},
+        {"stream": [b"<html>\n"]},
+    ],
+)
+async def test_each_bad_stream_costs_one_call_and_the_next_one_serves(
+    fake: FakeProvider, second: FakeProvider, router: Router, entry: Entry
+):
+    fake.script, second.script = [entry], [{"stream": [text("b"), STOP]}]
+    found = await router.stream(BODY, exposure="any", deadline_s=20)
+    assert [chunk async for chunk in found.chunks] == [text("b"), STOP]
+    assert (len(fake.requests), len(second.requests)) == (1, 1)
+
+
+async def test_a_role_alone_commits_nobody(
+    fake: FakeProvider, second: FakeProvider, router: Router
+):
+    role: JsonObject = {"choices": [{"delta": {"role": "assistant", "content": ""}}]}
+    fake.script = [{"stream": [role, {"error": {"message": "nein"}}]}]
+    second.script = [{"stream": [role, text("b"), STOP]}]
+    found = await router.stream(BODY, exposure="any", deadline_s=20)
+    assert [chunk async for chunk in found.chunks] == [role, text("b"), STOP]
+    assert found.target.name == "two/b"
+
+
+async def test_half_a_stream_is_passed_on_and_not_spliced(
+    fake: FakeProvider, second: FakeProvider, router: Router
+):
+    fake.script = [{"stream": [text("halb")], "close": "body"}]
+    found = await router.stream(BODY, exposure="any", deadline_s=10)
+    assert await anext(found.chunks) == text("halb")
+    with pytest.raises(ProviderBusy):
+        await anext(found.chunks)
+    assert second.requests == []
+
+
+async def test_no_failure_sends_a_local_prompt_elsewhere(
+    fake: FakeProvider, second: FakeProvider, router: Router
+):
+    fake.script = [{"status": 500}] * 2
+    for _ in range(3):
+        with pytest.raises(NoProviderLeft):
+            await router.complete(BODY, exposure="local", deadline_s=10)
+    assert (len(fake.requests), second.requests) == (2, [])  # the third call was not even tried
+
+
+async def test_all_are_down_ends_in_one_call_each(
+    fake: FakeProvider, second: FakeProvider, router: Router
+):
+    fake.script, second.script = [{"status": 429, "retry_after": "30"}], [{"close": "headers"}]
+    with pytest.raises(NoProviderLeft) as caught:
+        await router.complete(BODY, exposure="any", deadline_s=10)
+    assert [attempt.reason for attempt in caught.value.attempts] == ["rate_limit", "network"]
+    assert (len(fake.requests), len(second.requests)) == (1, 1)
+
+
+async def test_probes_reach_every_provider(
+    fake: FakeProvider, second: FakeProvider, router: Router
+):
+    fake.script = [{"status": 500}]
+    await router.probe_once()
+    health = router.health()
+    assert (health["one"].last_error, health["two"].last_error) == ("probe_failed", None)
+    assert fake.requests[0].path == second.requests[0].path == "/v1/models"

@@ -1,0 +1,75 @@
+"""What is only old is deleted, in batches, by a login that sees no column but the age."""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from state.store.connect import Access
+from state.store.connect import Database as Connections
+from state.store.janitor import JanitorStore, Retention
+from supervisor.metrics import Metrics
+from supervisor.pruning import EVERY_S, Pruning
+from tests.gateway_parts import settings_for
+from tests.integration.steps import session
+from tests.postgres import SUPERUSER, Database
+
+ROLE = "mana_janitor"
+OLD = """
+INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, ts)
+SELECT 'u1', 'a', 'm', 1, now() - n * interval '1 hour' FROM generate_series(1, 100) AS n;
+INSERT INTO mana_ai.decisions (user_id, mission_id, agent_id, decision, at)
+SELECT 'u1', 'm', 'a', 'ran', now() - n * interval '30 days' FROM generate_series(0, 5) AS n;
+INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, closed_at, opened_at)
+SELECT 'u1', 'a', 'm' || n, now(), CASE n WHEN 0 THEN 'open' ELSE 'committed' END,
+       CASE WHEN n > 0 THEN now() - n * interval '40 days' END, now() - interval '400 days'
+  FROM generate_series(0, 5) AS n;
+INSERT INTO mana_ai.run_requests (user_id, request_key, mission_id, due_at, closed_at)
+VALUES ('u1', 'open', 'm', now() - interval '90 days', NULL),
+       ('u1', 'old', 'm', now(), now() - interval '90 days');
+"""
+LEFT = """
+SELECT (SELECT count(*) FROM mana_ai.token_usage), (SELECT count(*) FROM mana_ai.decisions),
+       (SELECT count(*) FROM mana_ai.runs), (SELECT count(*) FROM mana_ai.run_requests)
+"""
+
+
+@pytest.fixture
+async def janitor(database: Database) -> AsyncGenerator[JanitorStore]:
+    async with session(database, SUPERUSER) as admin:
+        await admin.execute(OLD)
+    access = Access(database.dsn(ROLE), ROLE, str(database.password_file(ROLE)))
+    store = JanitorStore(Connections(access, max_connections=1))
+    yield store
+    await store.close()
+
+
+async def left(database: Database) -> tuple[int, ...]:
+    async with session(database, SUPERUSER) as admin:
+        row = await admin.fetchrow(LEFT)
+        assert row is not None
+        return tuple(row.values())
+
+
+@pytest.mark.parametrize("batch", [3, 5000])
+async def test_old_rows_go_and_live_ones_stay(
+    database: Database, janitor: JanitorStore, monkeypatch: pytest.MonkeyPatch, batch: int
+):
+    monkeypatch.setattr("state.store.janitor.BATCH", batch)
+    deleted = await janitor.prune(Retention())
+    assert deleted == {"token_usage": 53, "decisions": 3, "runs": 3, "run_requests": 1}
+    assert await left(database) == (47, 3, 3, 1)
+    assert set((await janitor.prune(Retention())).values()) == {0}
+
+
+async def test_it_prunes_once_an_hour_and_counts(janitor: JanitorStore, tmp_path: Path):
+    metrics, now = Metrics(), 0.0
+    pruning = Pruning(janitor, settings_for(tmp_path), metrics, lambda: now)
+    assert pruning.is_due()
+    await pruning.prune()
+    assert not pruning.is_due()
+    now = EVERY_S
+    assert pruning.is_due()
+    assert metrics.snapshot()["counters"]["rows_pruned_total"] == {
+        '["token_usage"]': 53, '["decisions"]': 3, '["runs"]': 3, '["run_requests"]': 1,
+    }  # fmt: skip

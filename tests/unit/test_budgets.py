@@ -1,0 +1,35 @@
+"""What a call may cost, and how a person is told that it does not fit."""
+
+import pytest
+
+from state.budgets import Refusal, cost_micros, refusal_reason
+
+
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (
+            Refusal("agent", "tokens", "change", 900, 10, 0, 0),
+            "one call needs up to 900 tokens, the agent's cap is 10 tokens",
+        ),
+        (
+            Refusal("user", "tokens", "window", 900, 1000, 893, 100),
+            "one call needs up to 900 tokens, 7 tokens left of the user's 1000 tokens in 24 hours",
+        ),
+        (
+            Refusal("installation", "tokens", "holds", 900),
+            "one call needs up to 900 tokens, more than is left of the installation's limit",
+        ),
+        (
+            Refusal("agent", "money", "change", 1_500_000, 20, 0, 0),
+            "one call needs up to 1.5000 in money, the agent's cap is 0.0000 in money",
+        ),
+    ],
+)
+def test_a_refusal_says_what_was_asked_and_what_is_there(refusal: Refusal, said: str):
+    assert refusal_reason(refusal) == said
+
+
+def test_a_price_is_never_estimated_too_low():
+    assert cost_micros(3, 1, 0.5, 0.1) == 2
+    assert cost_micros(0, 0, 5, 5) == 0
