@@ -96,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_decisions_days: KeepDays = 90
     keep_runs_days: KeepDays = 90
     keep_requests_days: KeepDays = 30
+    keep_audit_days: KeepDays = 90
     metrics_open: bool = False  # True: /metrics asks for no key
     auth_url: str | None = None  # None: /api/v1/me is off; whose JWKS tokens are checked by
     jwt_issuers: tuple[str, ...] = ()  # accepted beside auth_url
@@ -188,6 +189,7 @@ VARIABLES = {
     "keep_decisions_days": "MANA_KEEP_DECISIONS_DAYS",
     "keep_runs_days": "MANA_KEEP_RUNS_DAYS",
     "keep_requests_days": "MANA_KEEP_REQUESTS_DAYS",
+    "keep_audit_days": "MANA_KEEP_AUDIT_DAYS",
     "metrics_open": "MANA_METRICS_OPEN",
     "auth_url": "MANA_AUTH_URL",
     "jwt_audience": "JWT_AUDIENCE",

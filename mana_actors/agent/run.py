@@ -21,7 +21,9 @@ from mana_actors.agent.backoff import backoff_s
 from mana_actors.agent.calls import ModelCalls, Tally, plan_note
 from mana_actors.agent.closing import Closing, Run, Withdrawal, now_text
 from mana_actors.agent.gate import Standing, verdict
-from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
+from mana_actors.agent.granting import InputReader
+from mana_actors.agent.inputs.granted import Unreadable
+from mana_actors.agent.inputs.registry import Resolver
 from mana_actors.agent.job import FinalFailure, Job, Pinned
 from mana_actors.agent.kit import Kit, kit_of
 from mana_actors.agent.lease import LeaseKeeper
@@ -37,6 +39,7 @@ from mana_actors.agent.stopping import Stops
 from mana_actors.agent.wanted import why_unwanted
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
+from mana_actors.keys.errors import KeyHolderUnreachable
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
 from state.browser_runs import browser_since
@@ -88,7 +91,8 @@ class Runner:
     ) -> None:
         self._user_id, self._agent_id, self._holder = user_id, agent_id, holder
         self._store, self._settings, self._provider = store, settings, provider
-        self._leases, self._resolvers, self._crash = leases, resolvers, crash
+        self._leases, self._crash = leases, crash
+        self._inputs = InputReader(store, settings.key_socket, resolvers, self._input_failed)
         self._calls = ModelCalls(
             agent_id=agent_id,
             store=store,
@@ -294,6 +298,11 @@ class Runner:
                 again=exc.retryable,
                 after_s=exc.retry_after_s,
             )
+        except KeyHolderUnreachable as exc:
+            failure = FinalFailure("key-holder", str(exc))
+            return await self._failed(order, job, tally, failure, again=True)
+        except Unreadable as exc:
+            return await self._unreadable(order, job, tally, exc)
         except FinalFailure as exc:
             return await self._failed(order, job, tally, exc, again=False)
         except BudgetExhausted:
@@ -325,9 +334,10 @@ class Runner:
     async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
         if job.lost >= self._settings.run_attempts:
             raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
-        inputs = await resolve_inputs(
-            self._resolvers, self._store.input_changes, job.mission.inputs, self._input_failed
-        )
+        read = await self._inputs.read(job, _iteration_id(job.run))
+        job, inputs = msgspec.structs.replace(job, exposure=read.exposure), read.items
+        tally.used_secrets = read.is_secret
+        tally.counts.extend(read.counts)
         blocked = before_plan(item.content for item in inputs).blocked
         if blocked is not None:
             raise FinalFailure(blocked.name, blocked.reason)
@@ -386,7 +396,8 @@ class Runner:
 
         def iteration(now: datetime) -> dict[str, Any]:
             summary = outcome.summary or ""
-            return iteration_from_plan(steps, summary, id_, now_text(now), cut_short)
+            written = iteration_from_plan(steps, summary, id_, now_text(now), cut_short)
+            return {**written, "usedEncryptedInputs": True} if tally.used_secrets else written
 
         return await self._close(
             order, job, tally, iteration, failed=False, steps=len(steps), reason=reason
@@ -453,6 +464,32 @@ class Runner:
         # The supervisor may have looked before this report came, and put the mission off by 30 s.
         return self._report(
             order, "waiting", due_at=job.run.due_at, look_at=look_at, reason=reason, tally=tally
+        )
+
+    async def _unreadable(
+        self, order: Order, job: Job, tally: Tally, unreadable: Unreadable
+    ) -> Report:
+        """Skip rather than plan blind; a new row of the owner's makes it run (D-46)."""
+        tally.counts.append(Count("grant_skips_total", (unreadable.code,)))
+        if unreadable.code == "scope-violation":
+            tally.counts.append(Count("grant_scope_violations_total", ("other",)))
+        now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
+        self._stops[order.mission_id].close()
+        await retried(
+            lambda: self._store.stop(
+                job.run_id, job.attempt, unreadable.reason, _LOOK_AFTER_STOP_S, plan_note(tally)
+            )
+        )
+        again = unreadable.again_s
+        return self._report(
+            order,
+            "skip",
+            view=job.view,
+            decision="skipped-grant",
+            reason=unreadable.reason,
+            due_at=job.run.due_at,
+            look_at=None if again is None else now + timedelta(seconds=again),
+            tally=tally,
         )
 
     async def _out_of_budget(self, order: Order, job: Job, tally: Tally) -> Report:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from state.errors import UserIdMissingError
+from state.sealed_copies import SealedCopy
 from state.store.connect import Database
 from state.store.queries import statements_of
 
@@ -49,6 +50,12 @@ class OwnerView:
         """Whether the mission exists, is this person's and is not deleted."""
         async with self._as(user) as connection:
             return bool(await connection.fetchval(_sql("has_mission"), user, mission))
+
+    async def put_copies(self, user: str, mission: str, copies: Sequence[SealedCopy]) -> bool:
+        """Keep these sealed records for the mission; False where it has no living grant."""
+        wire = msgspec.json.encode(copies).decode()
+        async with self._as(user) as connection:
+            return bool(await connection.fetchval(_sql("put_copies"), user, mission, wire))
 
     async def trail(
         self, user: str, mission: str | None, limit: int, before: tuple[datetime, str] | None

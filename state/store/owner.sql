@@ -7,6 +7,9 @@ SELECT set_config('app.current_user_id', $1, true)
 -- has_mission --
 SELECT EXISTS (SELECT FROM mana_ai.mission_snapshots WHERE user_id = $1 AND mission_id = $2 AND complete AND NOT hidden)
 
+-- put_copies --
+SELECT mana_ai.put_sealed_copies($1, $2, $3::jsonb)
+
 -- trail --
 -- Outcomes, which agents write, and every release they wrote none for: what left without a word must be seen too. Both halves
 -- page by (ts, key) in index order; the key is text so that one cursor fits both.

@@ -603,6 +603,44 @@ END $$;
 
 ALTER FUNCTION mana_ai.feed_changes() OWNER TO mana_router;
 
+CREATE FUNCTION mana_ai.forget_revoked() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  acting text := current_setting('app.current_user_id', true);
+BEGIN
+  PERFORM set_config('app.current_user_id', NEW.user_id, true);
+  DELETE FROM mana_ai.sealed_copies WHERE user_id = NEW.user_id AND mission_id = NEW.mission_id;
+  DELETE FROM mana_ai.journal WHERE (run_id, round) IN (  -- one that is locked is being dropped anyway
+    SELECT j.run_id, j.round FROM mana_ai.journal AS j JOIN mana_ai.runs AS r ON r.run_id = j.run_id
+     WHERE r.user_id = NEW.user_id AND r.mission_id = NEW.mission_id FOR UPDATE OF j SKIP LOCKED);
+  PERFORM set_config('app.current_user_id', coalesce(acting, ''), true);
+  RETURN NULL;
+END $$;
+
+ALTER FUNCTION mana_ai.forget_revoked() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.grant_end(p_user text, p_mission text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  given jsonb;
+  most timestamptz := clock_timestamp() + interval '30 days';
+BEGIN
+  SELECT s.record -> 'grant' INTO given FROM mana_ai.mission_snapshots AS s
+   WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.complete AND NOT s.hidden;
+  IF jsonb_typeof(given) IS DISTINCT FROM 'object' THEN
+    RETURN NULL;
+  END IF;
+  RETURN least(most, (given ->> 'expiresAt')::timestamptz);
+EXCEPTION WHEN data_exception THEN
+  RETURN NULL;
+END $$;
+
+ALTER FUNCTION mana_ai.grant_end(p_user text, p_mission text) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1015,6 +1053,35 @@ CREATE FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_spa
     RETURN CASE WHEN (EXISTS (SELECT FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.user_id = owner_of.p_user) AND (router_log.op = 'insert'::text)))) THEN p_user ELSE COALESCE((SELECT router_log.user_id FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.space_id = owner_of.p_space) AND (router_log.op = 'insert'::text)) ORDER BY router_log.created_at, router_log.id LIMIT 1), p_user) END;
 
 ALTER FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  until timestamptz;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  PERFORM FROM mana_ai.mission_snapshots WHERE user_id = p_user AND mission_id = p_mission FOR UPDATE;  -- a revoke waits, then deletes
+  until := mana_ai.grant_end(p_user, p_mission);
+  IF until IS NULL OR until <= clock_timestamp() THEN
+    RETURN false;
+  END IF;
+  INSERT INTO mana_ai.sealed_copies (user_id, mission_id, table_name, record_id, data, expires_at)
+  SELECT DISTINCT ON (c ->> 'table', c ->> 'id') p_user, p_mission, c ->> 'table', c ->> 'id', c -> 'fields', until
+    FROM jsonb_array_elements(p_copies) AS c
+  ON CONFLICT (user_id, mission_id, table_name, record_id)
+  DO UPDATE SET data = excluded.data, expires_at = excluded.expires_at, written_at = clock_timestamp();
+  UPDATE mana_ai.sealed_copies SET expires_at = until WHERE user_id = p_user AND mission_id = p_mission;
+  IF (SELECT count(*) FROM mana_ai.sealed_copies WHERE user_id = p_user AND mission_id = p_mission) > 1000 THEN
+    RAISE EXCEPTION 'sealed_copies: over 1000 of one mission' USING ERRCODE = 'check_violation';
+  END IF;
+  UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
+   WHERE user_id = p_user AND mission_id = p_mission AND decision = 'skipped-grant';
+  RETURN true;
+END $$;
+
+ALTER FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.receipt(p_answers jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE
@@ -2015,6 +2082,21 @@ ALTER TABLE ONLY mana_ai.mission_research_jobs FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.mission_research_jobs OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.sealed_copies (
+    user_id text NOT NULL,
+    mission_id text NOT NULL,
+    table_name text NOT NULL,
+    record_id text NOT NULL,
+    data jsonb NOT NULL,
+    written_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT sealed_copies_bounded CHECK (((jsonb_typeof(data) = 'object'::text) AND (length((data)::text) <= 262144)))
+);
+
+ALTER TABLE ONLY mana_ai.sealed_copies FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sealed_copies OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.shards (
     shard text NOT NULL,
     buckets int4range NOT NULL,
@@ -2136,6 +2218,9 @@ ALTER TABLE ONLY mana_ai.runs
 ALTER TABLE ONLY mana_ai.runs
     ADD CONSTRAINT runs_pkey PRIMARY KEY (run_id);
 
+ALTER TABLE ONLY mana_ai.sealed_copies
+    ADD CONSTRAINT sealed_copies_pkey PRIMARY KEY (user_id, mission_id, table_name, record_id);
+
 ALTER TABLE ONLY mana_ai.shards
     ADD CONSTRAINT shards_own_buckets_alone EXCLUDE USING gist (buckets WITH &&);
 
@@ -2203,6 +2288,8 @@ CREATE INDEX runs_live_of_agent ON mana_ai.runs USING btree (user_id, agent_id) 
 
 CREATE UNIQUE INDEX runs_one_live_per_mission ON mana_ai.runs USING btree (user_id, mission_id) WHERE (state = ANY (ARRAY['open'::text, 'waiting'::text]));
 
+CREATE INDEX sealed_copies_age ON mana_ai.sealed_copies USING btree (expires_at);
+
 CREATE INDEX token_holds_agent ON mana_ai.token_holds USING btree (user_id, agent_id);
 
 CREATE INDEX token_holds_deadline ON mana_ai.token_holds USING btree (deadline);
@@ -2220,6 +2307,8 @@ CREATE INDEX idx_sync_changes_table_record ON public.sync_changes USING btree (t
 CREATE INDEX idx_sync_changes_user_app ON public.sync_changes USING btree (user_id, app_id, created_at);
 
 CREATE INDEX idx_sync_changes_user_space_app_since ON public.sync_changes USING btree (user_id, space_id, app_id, created_at) WHERE (space_id IS NOT NULL);
+
+CREATE TRIGGER forget_revoked AFTER UPDATE OF record, hidden ON mana_ai.mission_snapshots FOR EACH ROW WHEN (((NOT (jsonb_typeof((old.record -> 'grant'::text)) IS DISTINCT FROM 'object'::text)) AND (new.hidden OR (jsonb_typeof((new.record -> 'grant'::text)) IS DISTINCT FROM 'object'::text)))) EXECUTE FUNCTION mana_ai.forget_revoked();
 
 CREATE TRIGGER mana_ai_feed AFTER INSERT ON public.sync_changes REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION mana_ai.feed_changes();
 
@@ -2261,6 +2350,10 @@ CREATE POLICY agent_reads ON mana_ai.token_holds FOR SELECT TO mana_agent USING 
 CREATE POLICY agent_reads ON mana_ai.token_usage FOR SELECT TO mana_agent USING (true);
 
 CREATE POLICY agent_reads ON mana_ai.user_settings FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads_own_missions ON mana_ai.sealed_copies FOR SELECT TO mana_agent USING (((user_id = ( SELECT mana_ai.capability_user() AS capability_user)) AND (expires_at > clock_timestamp()) AND (EXISTS ( SELECT
+   FROM mana_ai.mission_snapshots s
+  WHERE ((s.user_id = sealed_copies.user_id) AND (s.mission_id = sealed_copies.mission_id) AND (s.agent_id = ( SELECT mana_ai.capability_agent() AS capability_agent)))))));
 
 ALTER TABLE mana_ai.agent_snapshots ENABLE ROW LEVEL SECURITY;
 
@@ -2358,6 +2451,8 @@ CREATE POLICY janitor_prunes ON mana_ai.run_requests TO mana_janitor USING (true
 
 CREATE POLICY janitor_prunes ON mana_ai.runs TO mana_janitor USING (true);
 
+CREATE POLICY janitor_prunes ON mana_ai.sealed_copies TO mana_janitor USING (true);
+
 CREATE POLICY janitor_prunes ON mana_ai.token_usage TO mana_janitor USING (true);
 
 ALTER TABLE mana_ai.journal ENABLE ROW LEVEL SECURITY;
@@ -2398,6 +2493,8 @@ CREATE POLICY owner_acts_for_user ON mana_ai.run_requests TO mana_owner USING ((
 
 CREATE POLICY owner_acts_for_user ON mana_ai.runs TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
+CREATE POLICY owner_acts_for_user ON mana_ai.sealed_copies TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
 CREATE POLICY owner_acts_for_user ON mana_ai.token_holds TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.token_usage TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
@@ -2415,6 +2512,8 @@ CREATE POLICY router_moves ON mana_ai.change_feed TO mana_router USING (true) WI
 ALTER TABLE mana_ai.run_requests ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.runs ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sealed_copies ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY supervisor_schedules ON mana_ai.agent_snapshots TO mana_supervisor USING (true) WITH CHECK (true);
 
@@ -2591,6 +2690,10 @@ GRANT ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash te
 
 REVOKE ALL ON FUNCTION mana_ai.feed_changes() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.forget_revoked() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.grant_end(p_user text, p_mission text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) TO mana_keys;
 
@@ -2704,6 +2807,9 @@ GRANT SELECT ON TABLE public.sync_changes TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) TO mana_owner;
+
+REVOKE ALL ON FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) TO mana_fleet;
@@ -2834,6 +2940,11 @@ GRANT SELECT ON TABLE mana_ai.migrations TO mana_gateway;
 
 GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_agent;
+
+GRANT SELECT ON TABLE mana_ai.sealed_copies TO mana_agent;
+GRANT DELETE ON TABLE mana_ai.sealed_copies TO mana_janitor;
+
+GRANT SELECT(expires_at) ON TABLE mana_ai.sealed_copies TO mana_janitor;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.shards TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.shards TO mana_gateway;

@@ -63,7 +63,7 @@ CALLABLE_BY = {
     },
     "mana_gateway": {
         "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit",
-        "state_now", "write_state", *BUDGET_READS,
+        "state_now", "write_state", "put_sealed_copies", *BUDGET_READS,
     },
     "mana_keys": {"granted_mission", "note_release"},
     "mana_janitor": set[str](),
@@ -184,7 +184,7 @@ async def test_the_janitor_only_prunes(database: Database):
     assert {what.split()[-1] for what in writable} == {"DELETE"}
     prunable = {what.split()[0].removeprefix("mana_ai.") for what in writable}
     assert prunable <= {"token_usage", "decisions", "runs", "run_requests", "decrypt_audit",
-                        "key_releases", "quarantine"}  # fmt: skip
+                        "key_releases", "quarantine", "sealed_copies"}  # fmt: skip
 
 
 async def test_the_janitor_prunes_by_age_without_seeing_whose_rows_they_are(database: Database):
