@@ -1076,8 +1076,8 @@ BEGIN
   IF (SELECT count(*) FROM mana_ai.sealed_copies WHERE user_id = p_user AND mission_id = p_mission) > 1000 THEN
     RAISE EXCEPTION 'sealed_copies: over 1000 of one mission' USING ERRCODE = 'check_violation';
   END IF;
-  UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
-   WHERE user_id = p_user AND mission_id = p_mission AND decision = 'skipped-grant';
+  UPDATE mana_ai.mission_snapshots SET wake_at = least(wake_at, clock_timestamp()), version = nextval('mana_ai.snapshot_version')
+   WHERE user_id = p_user AND mission_id = p_mission;
   RETURN true;
 END $$;
 

@@ -21,6 +21,7 @@ ROLES = {
     "janitor.py": "mana_janitor",
     "keys.py": "mana_keys",
     "audit.py": "mana_agent",
+    "copies.py": "mana_agent",
 }
 """Which role's connection a module gets."""
 

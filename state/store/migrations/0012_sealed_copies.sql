@@ -40,8 +40,8 @@ EXCEPTION WHEN data_exception THEN
   RETURN NULL;
 END $$;
 
--- Puts copies in the place of those there are; false where the mission has no living grant. A mission that was skipped for
--- want of them is looked at again.
+-- Puts copies in the place of those there are; false where the mission has no living grant. The mission is looked at again,
+-- also where a run that missed them ends in this moment: what it asks for belongs to the version before.
 CREATE FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -62,8 +62,8 @@ BEGIN
   IF (SELECT count(*) FROM mana_ai.sealed_copies WHERE user_id = p_user AND mission_id = p_mission) > 1000 THEN
     RAISE EXCEPTION 'sealed_copies: over 1000 of one mission' USING ERRCODE = 'check_violation';
   END IF;
-  UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
-   WHERE user_id = p_user AND mission_id = p_mission AND decision = 'skipped-grant';
+  UPDATE mana_ai.mission_snapshots SET wake_at = least(wake_at, clock_timestamp()), version = nextval('mana_ai.snapshot_version')
+   WHERE user_id = p_user AND mission_id = p_mission;
   RETURN true;
 END $$;
 
