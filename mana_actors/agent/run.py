@@ -299,8 +299,7 @@ class Runner:
                 after_s=exc.retry_after_s,
             )
         except KeyHolderUnreachable as exc:
-            failure = FinalFailure("key-holder", str(exc))
-            return await self._failed(order, job, tally, failure, again=True)
+            return await self._without_keys(order, job, tally, str(exc))
         except Unreadable as exc:
             return await self._unreadable(order, job, tally, exc)
         except FinalFailure as exc:
@@ -465,6 +464,13 @@ class Runner:
         return self._report(
             order, "waiting", due_at=job.run.due_at, look_at=look_at, reason=reason, tally=tally
         )
+
+    async def _without_keys(self, order: Order, job: Job, tally: Tally, reason: str) -> Report:
+        """Come again, however often: an absent key holder is no failure of this mission."""
+        settings, chance = self._settings, secrets.SystemRandom().random()
+        least, most = settings.backoff_min_s, settings.backoff_max_s
+        delay = backoff_s(job.attempt, least, most, chance)
+        return await self._wait(order, job, tally, delay, "back-off", reason, failed=False)
 
     async def _unreadable(
         self, order: Order, job: Job, tally: Tally, unreadable: Unreadable

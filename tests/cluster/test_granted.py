@@ -1,4 +1,4 @@
-"""All the way with real processes: sealed note, grant, run, plan, audit, revoke, refusal (P6, P7)."""
+"""All the way with real processes: from a sealed note to plan, audit, revoke and refusal (P7)."""
 
 import asyncio
 import os
