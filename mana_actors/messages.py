@@ -41,6 +41,7 @@ class AgentSettings(msgspec.Struct, frozen=True):
     tool_deadline_s: float = 20.0
     tool_memory_mb: int = 512
     exposure: Exposure = "any"
+    key_socket: str | None = None  # of the key holder on this machine
 
 
 class Bind(msgspec.Struct, frozen=True, tag="bind"):

@@ -20,6 +20,7 @@ from supervisor.settings import Settings
 
 GATEWAY = "mana_gateway"
 SUPERVISOR = "mana_supervisor"
+ISSUER = "mana_issuer"
 MIGRATE = "run mana migrate"
 TAMPERED = "somebody changed it: restore the schema from a backup, or as in state/store/schema.sql"
 LATE_MISSIONS = 100
@@ -27,6 +28,7 @@ LATE_MISSIONS = 100
 
 AGENT_FUNCTIONS = frozenset(
     {
+        "audit_outcome", "keys_capability",
         "begin_call", "capability", "capability_agent", "capability_scope", "capability_user",
         "claim", "commit_run", "end_call", "heal_mission", "mission_now", "note_plan", "own_budget",
         "renew", "wait_for_room", "wait_run", "withdraw_run",
@@ -229,6 +231,24 @@ async def capability_secrets(patient: Patient) -> Finding:
     return _finding("capability secrets", faults, MIGRATE)
 
 
+async def vault(patient: Patient) -> Finding:
+    """Where vaults are kept: only the issuer's login gets at them, and only we read the keys."""
+    settings = patient.settings
+    others = [login.name for login in LOGINS if login.name != ISSUER]
+    is_used = settings.kek_file is not None
+    faults = await patient.catalogue.vault_faults(others, is_used=is_used)
+    files = (settings.kek_file, settings.grant_signing_key_file)
+    faults += [fault for file in files if file and (fault := _file_fault(Path(file))) is not None]
+    return _finding("vault", faults, _VAULT_REMEDY)
+
+
+_VAULT_REMEDY = (
+    "as the owner of schema auth: GRANT USAGE ON SCHEMA auth TO mana_issuer; GRANT SELECT, INSERT,"
+    " UPDATE ON auth.encryption_vaults TO mana_issuer; GRANT INSERT ON auth.encryption_vault_audit"
+    " TO mana_issuer; force row security; chmod 600 the files"
+)
+
+
 async def shards(patient: Patient) -> Finding:
     """Every bucket is folded and scanned by a supervisor that is alive."""
     settings = patient.settings
@@ -281,6 +301,7 @@ CHECKS: Sequence[Check] = (
     password_files,
     pending_migrations,
     capability_secrets,
+    vault,
     row_security,
     agent_privileges,
     public_functions,

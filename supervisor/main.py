@@ -40,6 +40,7 @@ from supervisor import __version__, llm
 from supervisor.actor import SupervisorActor
 from supervisor.gateway.actor import GatewayActor
 from supervisor.gateway.serving import CannotListen, bound_socket
+from supervisor.key_holder import KeyHolderProcess
 from supervisor.node import STEP, remove_node, write_node
 from supervisor.service_key import read_secret, read_service_key, write_secret
 from supervisor.settings import Settings, SettingsError, read_settings
@@ -98,6 +99,7 @@ class Node:
         self._router_settings: RouterSettings | None = None
         self._router_answers = True
         self._supervisor: Any = None
+        self._keys: KeyHolderProcess | None = None
 
     async def run(self) -> int:
         """Start, wait for a signal, end."""
@@ -110,6 +112,8 @@ class Node:
             await self._drain()
         finally:
             remove_node(self._settings.data_dir)
+            if self._keys is not None:
+                await self._keys.stop()
             self._cleanup.close()
             _step("stopped")
         return 0
@@ -121,6 +125,8 @@ class Node:
         settings = self._settings = _with_ports(settings)
         tools = await tools_of_file(settings)
         dsn = await self._database()
+        self._keys = KeyHolderProcess(settings, dsn)
+        await self._keys.tend()
         self._router_settings = llm.router_settings(settings, __version__, self._rehearsal())
         self._start_ray_or_say_why()
         await self._start_router()
@@ -302,6 +308,8 @@ class Node:
                 await self._see_to_postgres()
             if not self._stop.is_set():
                 await self._see_to_router()
+            if not self._stop.is_set() and self._keys is not None:
+                await self._keys.tend()
 
     async def _see_to_postgres(self) -> None:
         root = Path(self._settings.data_dir)
@@ -411,6 +419,7 @@ def _agent_settings(settings: Settings, dsn: str, tools: bytes) -> AgentSettings
         tools=tools,
         tool_deadline_s=settings.tool_deadline_s,
         tool_memory_mb=settings.tool_memory_mb,
+        key_socket=str(settings.key_socket),
     )
 
 

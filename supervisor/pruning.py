@@ -33,6 +33,7 @@ class Pruning:
             decisions_s=settings.keep_decisions_days * 86400,
             runs_s=settings.keep_runs_days * 86400,
             requests_s=settings.keep_requests_days * 86400,
+            audit_s=settings.keep_audit_days * 86400,
         )
         self._background = Background()
         self._next = 0.0

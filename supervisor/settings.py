@@ -96,7 +96,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_decisions_days: KeepDays = 90
     keep_runs_days: KeepDays = 90
     keep_requests_days: KeepDays = 30
+    keep_audit_days: KeepDays = 90
     metrics_open: bool = False  # True: /metrics asks for no key
+    auth_url: str | None = None  # None: /api/v1/me is off; whose JWKS tokens are checked by
+    jwt_issuers: tuple[str, ...] = ()  # accepted beside auth_url
+    jwt_audience: str = "mana"
+    cors_origins: tuple[str, ...] = ()  # exact; none: no page may read /api/v1/me
+    kek_file: str | None = None  # None: no vaults
+    ai_public_key_file: str | None = None  # None: the newest in keys_dir
+    grant_signing_key_file: str | None = None  # None: the newest in keys_dir
+    grant_issuer: bool = True  # False: the auth service mints grants
+    keys_dir: str | None = None  # None: <secrets_dir>/keys
+    accept_v1_grants: bool = False  # True: also the original's grants, which nobody signed
 
     @property
     def is_embedded(self) -> bool:
@@ -107,6 +118,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def service_key_path(self) -> Path:
         """The file that holds the service key."""
         return Path(self.service_key_file or Path(self.secrets_dir, "service_key"))
+
+    @property
+    def keys_path(self) -> Path:
+        """The folder with the keys of grants."""
+        return Path(self.keys_dir or Path(self.secrets_dir, "keys"))
+
+    @property
+    def key_socket(self) -> Path:
+        """Where the key holder answers."""
+        return Path(self.data_dir, "keyholder", "socket")
 
     def to_wire(self) -> bytes:
         """JSON, for other processes."""
@@ -168,13 +189,35 @@ VARIABLES = {
     "keep_decisions_days": "MANA_KEEP_DECISIONS_DAYS",
     "keep_runs_days": "MANA_KEEP_RUNS_DAYS",
     "keep_requests_days": "MANA_KEEP_REQUESTS_DAYS",
+    "keep_audit_days": "MANA_KEEP_AUDIT_DAYS",
     "metrics_open": "MANA_METRICS_OPEN",
+    "auth_url": "MANA_AUTH_URL",
+    "jwt_audience": "JWT_AUDIENCE",
+    "kek_file": "MANA_AUTH_KEK_FILE",
+    "ai_public_key_file": "MANA_AI_PUBLIC_KEY_FILE",
+    "grant_signing_key_file": "MANA_GRANT_SIGNING_KEY_FILE",
+    "grant_issuer": "MANA_GRANT_ISSUER",
+    "keys_dir": "MANA_KEYS_DIR",
+    "accept_v1_grants": "MANA_ACCEPT_V1_GRANTS",
 }
-"""Field to variable; TICK_ENABLED, MANA_BUCKETS and POLICY_MODE have readers of their own."""
+"""Field to variable; TICK_ENABLED, MANA_BUCKETS, POLICY_MODE, JWT_ISSUER and CORS_ORIGINS have
+readers of their own."""
+
+FILES = (
+    "database_password_file",
+    "service_key_file",
+    "llm_api_key_file",
+    "tools_file",
+    "kek_file",
+    "ai_public_key_file",
+    "grant_signing_key_file",
+)
+"""Fields that name files which must be there."""
 
 SECRET_VARIABLES = {
     "MANA_SERVICE_KEY": "MANA_SERVICE_KEY_FILE",
     "MANA_LLM_API_KEY": "MANA_LLM_API_KEY_FILE",
+    "MANA_AUTH_KEK": "MANA_AUTH_KEK_FILE",
 }
 """Variables that would hold a secret, and those that name its file instead."""
 
@@ -199,6 +242,8 @@ def read_settings(env: Mapping[str, str], *, serves: bool = True) -> Settings:
     given["tick_enabled"] = env.get("TICK_ENABLED") != "false"
     given["policy_mode"] = _policy_mode(env.get("POLICY_MODE", "enforce"))
     given["bucket_lo"], given["bucket_hi"] = _buckets(env.get("MANA_BUCKETS", "0-255"))
+    given["jwt_issuers"] = _listed("JWT_ISSUER", env)
+    given["cors_origins"] = _listed("CORS_ORIGINS", env)
     settings = Settings(**given)
     _check(settings)
     if serves:
@@ -240,6 +285,16 @@ def _policy_mode(text: str) -> str:
     return mode
 
 
+def _listed(variable: str, env: Mapping[str, str]) -> tuple[str, ...]:
+    """The parts of a comma-separated list; empty where the variable is not set."""
+    if variable not in env:
+        return ()
+    parts = tuple(part.strip() for part in env[variable].split(","))
+    if not all(parts) or "\0" in env[variable]:
+        raise SettingsError(variable, "has an empty part; give each a value or leave it out")
+    return parts
+
+
 def _buckets(text: str) -> tuple[int, int]:
     """What "0-127" means: (0, 128)."""
     first, dash, last = text.partition("-")
@@ -272,6 +327,33 @@ def _check(settings: Settings) -> None:
     if not is_time_zone(settings.time_zone):
         raise SettingsError("MANA_TIME_ZONE", f"{settings.time_zone[:60]!r} is not an IANA zone")
     _check_files(settings)
+    _check_auth(settings)
+
+
+def _check_auth(settings: Settings) -> None:
+    if settings.auth_url is not None:
+        parts = _check_url("MANA_AUTH_URL", settings.auth_url, ("http", "https"))
+        if "@" in parts.netloc or parts.query:
+            raise SettingsError("MANA_AUTH_URL", "holds more than an address")
+    elif settings.kek_file or settings.grant_signing_key_file:
+        problem = "is not set: vault and grants need to know who asks"
+        raise SettingsError("MANA_AUTH_URL", problem)
+    for origin in settings.cors_origins:
+        if not is_origin(origin):
+            problem = f"expected scheme://host[:port] in lower case, got {origin[:60]!r}"
+            raise SettingsError("CORS_ORIGINS", problem)
+
+
+def is_origin(text: str) -> bool:
+    """Whether this is `scheme://host[:port]` as browsers send it, and nothing more."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not parts.hostname or text != text.lower():
+        return False
+    return text == f"{parts.scheme}://{parts.netloc}" and not set("*@ ") & set(text)
 
 
 def is_time_zone(name: str) -> bool:
@@ -284,8 +366,7 @@ def is_time_zone(name: str) -> bool:
 
 
 def _check_files(settings: Settings) -> None:
-    files = ("database_password_file", "service_key_file", "llm_api_key_file", "tools_file")
-    for field in files:
+    for field in FILES:
         path = getattr(settings, field)
         if path is not None and not Path(path).is_file():
             raise SettingsError(VARIABLES[field], f"there is no file {path}")

@@ -38,6 +38,7 @@ class Tally:
         self.counts: list[Count] = []
         self.refused: tuple[Hold, Refusal] | None = None
         self.receipt = Receipt()
+        self.used_secrets = False  # whether inputs were decrypted for it
         self.outcome: PlanOutcome | None = None  # once the loop has ended
 
     def saw(self, sighting: Sighting) -> None:

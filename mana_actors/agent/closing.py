@@ -12,7 +12,7 @@ import msgspec
 from mana_actors.agent.wanted import why_unwanted
 from state import merge
 from state.cadence import next_run
-from state.iterations import Author, append_iteration, row_actor
+from state.iterations import Author, append_iteration, iteration_id, row_actor
 from state.merge import Snapshot
 from state.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME
 from state.records import Mission, mission_from_record
@@ -31,6 +31,11 @@ class Run(msgspec.Struct, frozen=True):
     due_at: datetime
     requested: bool
     seen: frozenset[str] = frozenset()
+
+    @property
+    def iteration_id(self) -> str:
+        """The id of its iteration: derived from the occurrence, so that retries collapse."""
+        return iteration_id(self.user_id, self.mission_id, instant_of(self.due_at) // 1000)
 
 
 class Withdrawal(msgspec.Struct, frozen=True):

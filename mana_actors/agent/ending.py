@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 from mana_actors.agent import closing
 from mana_actors.agent.backoff import backoff_s
 from mana_actors.agent.calls import Tally, plan_note
-from mana_actors.agent.closing import Closing, Run, Withdrawal, now_text
+from mana_actors.agent.closing import Closing, Withdrawal, now_text
+from mana_actors.agent.inputs.granted import Unreadable
 from mana_actors.agent.job import FinalFailure, Job
 from mana_actors.agent.persisting import retried, retried_close
 from mana_actors.agent.planner.loop import PlanOutcome
@@ -24,8 +25,7 @@ from mana_actors.agent.stopping import Stops
 from mana_actors.crash import CrashPoint
 from mana_actors.messages import AgentSettings, Count, Order, Report
 from state.budgets import refusal_reason
-from state.iterations import PlannedStep, failed_iteration, iteration_from_plan, iteration_id
-from state.stamps import instant_of
+from state.iterations import PlannedStep, failed_iteration, iteration_from_plan
 from state.store.agents import AgentStore, MissionNow
 from state.store.connect import Superseded
 
@@ -60,11 +60,12 @@ class Ending:
         ]
         cut_short = outcome.cut_short
         reason = "; ".join(filter(None, [cut_short, *warnings])) or None
-        id_ = _iteration_id(job.run)
+        id_ = job.run.iteration_id
 
         def iteration(now: datetime) -> dict[str, Any]:
             summary = outcome.summary or ""
-            return iteration_from_plan(steps, summary, id_, now_text(now), cut_short)
+            written = iteration_from_plan(steps, summary, id_, now_text(now), cut_short)
+            return {**written, "usedEncryptedInputs": True} if tally.used_secrets else written
 
         return await self._close(
             order, job, tally, iteration, failed=False, steps=len(steps), reason=reason
@@ -98,7 +99,7 @@ class Ending:
             return await self._wait(
                 order, job, tally, delay, "back-off", failure.message, failed=True
             )
-        id_ = _iteration_id(job.run)
+        id_ = job.run.iteration_id
 
         def iteration(now: datetime) -> dict[str, Any]:
             return failed_iteration(id_, now_text(now), failure.name, failure.message)
@@ -130,6 +131,39 @@ class Ending:
             decision=decision,
             reason=reason,
             due_at=job.run.due_at,
+            tally=tally,
+        )
+
+    async def wait_for_keys(self, order: Order, job: Job, tally: Tally, reason: str) -> Report:
+        """Come again, however often: an absent key holder is no failure of this mission."""
+        settings, chance = self._settings, secrets.SystemRandom().random()
+        least, most = settings.backoff_min_s, settings.backoff_max_s
+        delay = backoff_s(job.attempt, least, most, chance)
+        return await self._wait(order, job, tally, delay, "back-off", reason, failed=False)
+
+    async def skip_unreadable(
+        self, order: Order, job: Job, tally: Tally, unreadable: Unreadable
+    ) -> Report:
+        """Skip rather than plan blind; a new row of the owner's makes it run (D-46)."""
+        tally.counts.append(Count("grant_skips_total", (unreadable.code,)))
+        if unreadable.code == "scope-violation":
+            tally.counts.append(Count("grant_scope_violations_total", ("other",)))
+        now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
+        self._stops[order.mission_id].close()
+        await retried(
+            lambda: self._store.stop(
+                job.run_id, job.attempt, unreadable.reason, _LOOK_AFTER_STOP_S, plan_note(tally)
+            )
+        )
+        again = unreadable.again_s
+        return self._report(
+            order,
+            "skip",
+            view=job.view,
+            decision="skipped-grant",
+            reason=unreadable.reason,
+            due_at=job.run.due_at,
+            look_at=None if again is None else now + timedelta(seconds=again),
             tally=tally,
         )
 
@@ -217,7 +251,7 @@ class Ending:
             decision="failed" if failed else "ran",
             reason=reason or "",
             due_at=job.run.due_at,
-            iteration_id=_iteration_id(job.run),
+            iteration_id=job.run.iteration_id,
             steps=steps,
             tally=tally,
         )
@@ -254,7 +288,3 @@ class Ending:
     def _closing(self, job: Job, now: MissionNow) -> Closing:
         zone = ZoneInfo(now.time_zone or self._settings.time_zone)
         return Closing(job.run, now.snapshot, now.agent, job.agent.name, zone, now.now)
-
-
-def _iteration_id(run: Run) -> str:
-    return iteration_id(run.user_id, run.mission_id, instant_of(run.due_at) // 1000)

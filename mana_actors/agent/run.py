@@ -19,7 +19,9 @@ from mana_actors.agent.calls import ModelCalls, Tally
 from mana_actors.agent.closing import Run, now_text
 from mana_actors.agent.ending import Ending
 from mana_actors.agent.gate import Standing, verdict
-from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
+from mana_actors.agent.granting import InputReader
+from mana_actors.agent.inputs.granted import Unreadable
+from mana_actors.agent.inputs.registry import Resolver
 from mana_actors.agent.job import FinalFailure, Job, Pinned
 from mana_actors.agent.kit import Kit, kit_of
 from mana_actors.agent.lease import LeaseKeeper
@@ -35,6 +37,7 @@ from mana_actors.agent.stopping import Stops
 from mana_actors.agent.wanted import why_unwanted
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
+from mana_actors.keys.errors import KeyHolderUnreachable
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
 from state.browser_runs import browser_since
@@ -77,7 +80,8 @@ class Runner:
     ) -> None:
         self._user_id, self._agent_id, self._holder = user_id, agent_id, holder
         self._store, self._settings, self._provider = store, settings, provider
-        self._leases, self._resolvers, self._crash = leases, resolvers, crash
+        self._leases, self._crash = leases, crash
+        self._inputs = InputReader(store, settings.key_socket, resolvers, self._input_failed)
         self._calls = ModelCalls(
             agent_id=agent_id,
             store=store,
@@ -287,6 +291,10 @@ class Runner:
                 again=exc.retryable,
                 after_s=exc.retry_after_s,
             )
+        except KeyHolderUnreachable as exc:
+            return await self._ending.wait_for_keys(order, job, tally, str(exc))
+        except Unreadable as exc:
+            return await self._ending.skip_unreadable(order, job, tally, exc)
         except FinalFailure as exc:
             return await self._ending.fail(order, job, tally, exc, again=False)
         except BudgetExhausted:
@@ -295,9 +303,10 @@ class Runner:
     async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
         if job.lost >= self._settings.run_attempts:
             raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
-        inputs = await resolve_inputs(
-            self._resolvers, self._store.input_changes, job.mission.inputs, self._input_failed
-        )
+        read = await self._inputs.read(job, job.run.iteration_id)
+        job, inputs = msgspec.structs.replace(job, exposure=read.exposure), read.items
+        tally.used_secrets = read.is_secret
+        tally.counts.extend(read.counts)
         blocked = before_plan(item.content for item in inputs).blocked
         if blocked is not None:
             raise FinalFailure(blocked.name, blocked.reason)

@@ -115,6 +115,13 @@ class Catalogue:
         """What an agent's login may write; empty where all is well."""
         return [row["what"] for row in await self._rows("agent_writes")]
 
+    async def vault_faults(self, others: Sequence[str], *, is_used: bool) -> list[str]:
+        """What is wrong about the vault's tables; these other logins must not get at them.
+
+        Where no vaults are kept, that is all that matters.
+        """
+        return [row["fault"] for row in await self._rows("vault", list(others), is_used)]
+
     async def probe(self) -> Probe:
         """Push two rows, look as the router, take them back."""
         async with self._as_router() as connection:

@@ -58,6 +58,23 @@ SELECT c.oid::regclass || ' sequence' FROM pg_class AS c
  WHERE c.relkind = 'S' AND c.relnamespace IN (to_regnamespace('mana_ai'), to_regnamespace('public'))
    AND (has_sequence_privilege('mana_agent', c.oid, 'USAGE') OR has_sequence_privilege('mana_agent', c.oid, 'UPDATE'))
 
+-- vault --
+-- The auth service's two tables: what is wrong about each, looked up by name since its schema may be closed to us; unless $2, only
+-- what lets others in.
+SELECT w.name || ' ' || f.fault AS fault
+  FROM (VALUES ('encryption_vaults', ARRAY['SELECT', 'INSERT', 'UPDATE']), ('encryption_vault_audit', ARRAY['INSERT'])) AS w (name, needs)
+  LEFT JOIN pg_namespace AS n ON n.nspname = 'auth'
+  LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind IN ('r', 'p')
+ CROSS JOIN LATERAL (
+   SELECT 'is missing', false WHERE c.oid IS NULL
+   UNION ALL SELECT 'is not forced', false WHERE NOT (c.relrowsecurity AND c.relforcerowsecurity)
+   UNION ALL SELECT 'cannot be found by mana_issuer', false WHERE NOT has_schema_privilege('mana_issuer', n.oid, 'USAGE')
+   UNION ALL SELECT 'lacks ' || p.name || ' for mana_issuer', false FROM unnest(w.needs) AS p (name) WHERE NOT has_table_privilege('mana_issuer', c.oid, p.name)
+   UNION ALL SELECT 'may be deleted from by mana_issuer', true WHERE has_table_privilege('mana_issuer', c.oid, 'DELETE')
+   UNION ALL SELECT 'can be read by ' || r.rolname, true FROM pg_roles AS r WHERE r.rolname = ANY ($1)
+      AND (has_any_column_privilege(r.oid, c.oid, 'SELECT') OR has_any_column_privilege(r.oid, c.oid, 'UPDATE'))) AS f (fault, lets_in)
+ WHERE $2 OR f.lets_in
+
 -- hold_router --
 GRANT mana_router TO CURRENT_USER
 

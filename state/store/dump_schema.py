@@ -42,7 +42,7 @@ def dump(dsn: str, password_file: Path, programs: Path) -> str:
         passes = Path(folder) / "pgpass"
         passes.touch(0o600)
         passes.write_text(f"*:*:*:*:{embedded.read_password(password_file)}\n", "utf-8")
-        schemas = ["--schema=public", "--schema=mana_ai"]
+        schemas = ["--schema=public", "--schema=mana_ai", "--schema=auth"]
         done = subprocess.run(
             [programs / "pg_dump", "--schema-only", *schemas, dsn],
             env={"PGPASSFILE": str(passes), "PATH": os.defpath},

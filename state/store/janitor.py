@@ -17,6 +17,7 @@ class Retention(msgspec.Struct, frozen=True):
     decisions_s: float = 90 * 86400
     runs_s: float = 90 * 86400
     requests_s: float = 30 * 86400
+    audit_s: float = 90 * 86400
 
 
 class JanitorStore:
@@ -32,6 +33,9 @@ class JanitorStore:
             "decisions": await self._all(sql("prune_decisions"), keep.decisions_s),
             "runs": await self._all(sql("prune_runs"), keep.runs_s),
             "run_requests": await self._all(sql("prune_requests"), keep.requests_s),
+            "decrypt_audit": await self._all(sql("prune_audit"), keep.audit_s),
+            "key_releases": await self._all(sql("prune_releases"), keep.audit_s),
+            "sealed_copies": await self._all(sql("prune_copies"), 0.0),
         }
 
     async def _all(self, statement: str, keep_s: float) -> int:

@@ -68,6 +68,7 @@ LOGINS = (
     Login("mana_keys", 20, 30),
     Login("mana_gateway", 40, 30),
     Login("mana_janitor", 4),
+    Login("mana_issuer", 20, 30),
 )
 
 

@@ -1,4 +1,4 @@
-"""The statements of queries.sql by name."""
+"""The statements of queries.sql, and of the files beside it, by name."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from importlib import resources
 _HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
 
 
-@cache
 def statements() -> dict[str, str]:
-    """Every statement, by the name in its heading."""
-    text = resources.files("state.store").joinpath("queries.sql").read_text("utf-8")
+    """Every statement of queries.sql, by the name in its heading."""
+    return statements_of("queries.sql")
+
+
+@cache
+def statements_of(file: str) -> dict[str, str]:
+    """Every statement of one file beside this one, by the name in its heading."""
+    text = resources.files("state.store").joinpath(file).read_text("utf-8")
     _, *parts = _HEADING.split(text)
     return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
 

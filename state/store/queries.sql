@@ -344,6 +344,34 @@ SELECT mana_ai.wait_for_room($1, $2, $3, $4, $5)
 -- heal_mission --
 SELECT mana_ai.heal_mission($1, $2, $3::jsonb, $4, $5::jsonb, $6)
 
+-- granted_mission --
+SELECT * FROM mana_ai.granted_mission($1, $2, $3)
+
+-- note_release --
+SELECT mana_ai.note_release($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- keys_capability --
+SELECT mana_ai.keys_capability($1, $2)
+
+-- audit_outcome --
+SELECT mana_ai.audit_outcome($1, $2, $3, $4, $5, $6)
+
+-- sealed_copies --
+SELECT table_name, record_id, data FROM mana_ai.sealed_copies
+ WHERE user_id = $1 AND mission_id = $2 AND (table_name, record_id) IN (SELECT * FROM unnest($3::text[], $4::text[]))
+
+-- prune_releases --
+DELETE FROM mana_ai.key_releases WHERE ts < clock_timestamp() - $1 * interval '1 second'
+   AND ts <= coalesce((SELECT ts FROM mana_ai.key_releases ORDER BY ts OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_audit --
+DELETE FROM mana_ai.decrypt_audit WHERE ts < clock_timestamp() - $1 * interval '1 second'
+   AND ts <= coalesce((SELECT ts FROM mana_ai.decrypt_audit ORDER BY ts OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_copies --
+DELETE FROM mana_ai.sealed_copies WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
+   AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.sealed_copies ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')
+
 -- prune_usage --
 -- By age alone, the oldest first: the janitor sees no column but the time. Rows of one instant go together.
 DELETE FROM mana_ai.token_usage WHERE ts < clock_timestamp() - $1 * interval '1 second'

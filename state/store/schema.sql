@@ -1,6 +1,10 @@
 -- Today's database whole: what migrations/ lead to, as pg_dump shows it, with owners, policies and
 -- privileges. Written by `python -m state.store.dump_schema`; tests compare it with the migrations.
 
+CREATE SCHEMA auth;
+
+ALTER SCHEMA auth OWNER TO mana_owner;
+
 CREATE SCHEMA mana_ai;
 
 ALTER SCHEMA mana_ai OWNER TO mana_owner;
@@ -71,6 +75,28 @@ CREATE FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text, p_sec
 END;
 
 ALTER FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text, p_secret bytea) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_capability();
+  release mana_ai.key_releases;
+BEGIN
+  SELECT * INTO release FROM mana_ai.key_releases AS k
+   WHERE k.release_id = p_release AND k.user_id = held ->> 'u' AND k.agent_id = held ->> 'a' AND k.outcome = 'released';
+  IF release.release_id IS NULL OR cardinality(p_tables) + (SELECT count(*) FROM mana_ai.decrypt_audit AS d
+       WHERE d.release_id = p_release) > 4000 THEN
+    RAISE EXCEPTION 'audit_outcome: no such release' USING ERRCODE = 'check_violation';
+  END IF;
+  INSERT INTO mana_ai.decrypt_audit (user_id, mission_id, iteration_id, table_name, record_id, status, reason, run_id, attempt, release_id)
+  SELECT release.user_id, release.mission_id, left(p_iteration, 512), left(k.t, 512), left(k.r, 512), k.s, left(k.w, 512),
+         release.run_id, release.attempt, p_release
+    FROM unnest(p_tables, p_records, p_statuses, p_reasons) AS k (t, r, s, w);
+END $$;
+
+ALTER FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.base64url(p_bytes bytea) RETURNS text
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -577,6 +603,83 @@ END $$;
 
 ALTER FUNCTION mana_ai.feed_changes() OWNER TO mana_router;
 
+CREATE FUNCTION mana_ai.forget_revoked() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  acting text := current_setting('app.current_user_id', true);
+BEGIN
+  PERFORM set_config('app.current_user_id', NEW.user_id, true);
+  DELETE FROM mana_ai.sealed_copies WHERE user_id = NEW.user_id AND mission_id = NEW.mission_id;
+  DELETE FROM mana_ai.journal WHERE (run_id, round) IN (  -- one that is locked is being dropped anyway
+    SELECT j.run_id, j.round FROM mana_ai.journal AS j JOIN mana_ai.runs AS r ON r.run_id = j.run_id
+     WHERE r.user_id = NEW.user_id AND r.mission_id = NEW.mission_id FOR UPDATE OF j SKIP LOCKED);
+  PERFORM set_config('app.current_user_id', coalesce(acting, ''), true);
+  RETURN NULL;
+END $$;
+
+ALTER FUNCTION mana_ai.forget_revoked() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.grant_end(p_user text, p_mission text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  given jsonb;
+  most timestamptz := clock_timestamp() + interval '30 days';
+BEGIN
+  SELECT s.record -> 'grant' INTO given FROM mana_ai.mission_snapshots AS s
+   WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.complete AND NOT s.hidden;
+  IF jsonb_typeof(given) IS DISTINCT FROM 'object' THEN
+    RETURN NULL;
+  END IF;
+  RETURN least(most, (given ->> 'expiresAt')::timestamptz);
+EXCEPTION WHEN data_exception THEN
+  RETURN NULL;
+END $$;
+
+ALTER FUNCTION mana_ai.grant_end(p_user text, p_mission text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_keys_capability(p_run, p_attempt);
+  wanted text[] := ARRAY['grant', 'deletedAt', 'createdAt', 'updatedAt'];
+  run mana_ai.runs;
+BEGIN
+  user_id := held ->> 'u';
+  agent_id := held ->> 'a';
+  asked_at := clock_timestamp();
+  SELECT * INTO run FROM mana_ai.runs AS r
+   WHERE r.run_id = p_run AND r.user_id = held ->> 'u' AND r.agent_id = held ->> 'a' FOR SHARE;
+  IF run.run_id IS NULL OR run.attempt <> p_attempt OR run.state <> 'open' OR run.lease_until <= clock_timestamp() THEN
+    outcome := 'run-not-live'; RETURN;
+  END IF;
+  IF run.mission_id <> p_mission THEN
+    outcome := 'other-mission'; RETURN;
+  END IF;
+  IF (SELECT count(*) FROM mana_ai.key_releases AS k WHERE k.run_id = p_run) >= 100 THEN
+    outcome := 'too-many'; RETURN;
+  END IF;
+  outcome := 'live';
+  SELECT jsonb_build_object('present', s.present, 'complete', s.complete, 'record',
+           mana_ai.only_keys(s.record, wanted)
+           || jsonb_build_object('__fieldMeta', mana_ai.only_keys(s.record -> '__fieldMeta', wanted)))
+    INTO granted_mission.snapshot
+    FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = p_mission;
+  SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', mana_ai.only_keys(c.data, wanted)::text,
+                                      'field_meta', mana_ai.only_keys(c.field_meta, wanted)::text,
+                                      'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint) ORDER BY c.created_at, c.id)
+    INTO granted_mission.changes
+    FROM mana_ai.change_feed AS f JOIN mana_ai.log_rows AS c ON c.id = f.change_id
+   WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = run.user_id;
+END $$;
+
+ALTER FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -648,6 +751,19 @@ CREATE FUNCTION mana_ai.is_shared(p_space text) RETURNS boolean
     RETURN ((p_space IS NOT NULL) AND (p_space <> ''::text) AND (NOT starts_with(p_space, '_personal:'::text)));
 
 ALTER FUNCTION mana_ai.is_shared(p_space text) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  RETURN mana_ai.sign_payload(jsonb_build_object('u', run.user_id, 'a', run.agent_id, 'm', run.mission_id, 'run', p_run,
+    'attempt', p_attempt, 'aud', 'keys', 'exp', floor(extract(epoch FROM clock_timestamp()))::bigint + 60));
+END $$;
+
+ALTER FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.lock_installation() RETURNS void
     LANGUAGE plpgsql
@@ -822,6 +938,29 @@ END $_$;
 
 ALTER FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_keys_capability(p_run, p_attempt);
+  release uuid;
+BEGIN
+  PERFORM set_config('synchronous_commit', 'on', true);
+  INSERT INTO mana_ai.key_releases (user_id, agent_id, mission_id, run_id, attempt, outcome, reason, grant_version, record_ids, expires_at)
+  VALUES (held ->> 'u', held ->> 'a', left(p_mission, 512), p_run, p_attempt, p_outcome, p_reason, p_version, p_records, p_expires)
+  RETURNING release_id INTO release;
+  RETURN release;
+END $$;
+
+ALTER FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (jsonb_typeof(p_value) = 'object'::text) THEN (SELECT COALESCE(jsonb_object_agg(e.key, e.value), '{}'::jsonb) AS "coalesce" FROM jsonb_each(only_keys.p_value) e(key, value) WHERE (e.key = ANY (only_keys.p_keys))) ELSE p_value END;
+
+ALTER FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.only_state(p_fields jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -914,6 +1053,35 @@ CREATE FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_spa
     RETURN CASE WHEN (EXISTS (SELECT FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.user_id = owner_of.p_user) AND (router_log.op = 'insert'::text)))) THEN p_user ELSE COALESCE((SELECT router_log.user_id FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.space_id = owner_of.p_space) AND (router_log.op = 'insert'::text)) ORDER BY router_log.created_at, router_log.id LIMIT 1), p_user) END;
 
 ALTER FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  until timestamptz;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  PERFORM FROM mana_ai.mission_snapshots WHERE user_id = p_user AND mission_id = p_mission FOR UPDATE;  -- a revoke waits, then deletes
+  until := mana_ai.grant_end(p_user, p_mission);
+  IF until IS NULL OR until <= clock_timestamp() THEN
+    RETURN false;
+  END IF;
+  INSERT INTO mana_ai.sealed_copies (user_id, mission_id, table_name, record_id, data, expires_at)
+  SELECT DISTINCT ON (c ->> 'table', c ->> 'id') p_user, p_mission, c ->> 'table', c ->> 'id', c -> 'fields', until
+    FROM jsonb_array_elements(p_copies) AS c
+  ON CONFLICT (user_id, mission_id, table_name, record_id)
+  DO UPDATE SET data = excluded.data, expires_at = excluded.expires_at, written_at = clock_timestamp();
+  UPDATE mana_ai.sealed_copies SET expires_at = until WHERE user_id = p_user AND mission_id = p_mission;
+  IF (SELECT count(*) FROM mana_ai.sealed_copies WHERE user_id = p_user AND mission_id = p_mission) > 1000 THEN
+    RAISE EXCEPTION 'sealed_copies: over 1000 of one mission' USING ERRCODE = 'check_violation';
+  END IF;
+  UPDATE mana_ai.mission_snapshots SET wake_at = least(wake_at, clock_timestamp()), version = nextval('mana_ai.snapshot_version')
+   WHERE user_id = p_user AND mission_id = p_mission;
+  RETURN true;
+END $$;
+
+ALTER FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.receipt(p_answers jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE
@@ -1164,6 +1332,22 @@ BEGIN
 END $$;
 
 ALTER FUNCTION mana_ai.require_capability() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.capability('keys');
+BEGIN
+  IF held IS NULL OR held ->> 'run' IS DISTINCT FROM p_run::text OR held ->> 'attempt' IS DISTINCT FROM p_attempt::text THEN
+    RAISE EXCEPTION 'capability_invalid' USING ERRCODE = 'MA001';
+  END IF;
+  PERFORM set_config('app.current_user_id', held ->> 'u', true);
+  RETURN held;
+END $$;
+
+ALTER FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt integer) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
@@ -1611,6 +1795,44 @@ END $$;
 
 ALTER FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) OWNER TO mana_owner;
 
+CREATE TABLE auth.encryption_vault_audit (
+    id text NOT NULL,
+    user_id text NOT NULL,
+    action text NOT NULL,
+    ip_address text,
+    user_agent text,
+    context text,
+    status integer NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT encryption_vault_audit_action CHECK ((action = ANY (ARRAY['init'::text, 'fetch'::text, 'rotate'::text, 'failed_fetch'::text, 'recovery_set'::text, 'recovery_clear'::text, 'zk_enable'::text, 'zk_disable'::text])))
+);
+
+ALTER TABLE ONLY auth.encryption_vault_audit FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE auth.encryption_vault_audit OWNER TO mana_owner;
+
+CREATE TABLE auth.encryption_vaults (
+    user_id text NOT NULL,
+    wrapped_mk text,
+    wrap_iv text,
+    format_version integer DEFAULT 1 NOT NULL,
+    kek_id text DEFAULT 'env-v1'::text NOT NULL,
+    recovery_wrapped_mk text,
+    recovery_iv text,
+    recovery_format_version integer,
+    recovery_set_at timestamp with time zone,
+    zero_knowledge boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    rotated_at timestamp with time zone,
+    CONSTRAINT encryption_vaults_has_wrap CHECK (((wrapped_mk IS NOT NULL) OR (recovery_wrapped_mk IS NOT NULL))),
+    CONSTRAINT encryption_vaults_wrap_iv_pair CHECK ((((wrapped_mk IS NULL) = (wrap_iv IS NULL)) AND ((recovery_wrapped_mk IS NULL) = (recovery_iv IS NULL)))),
+    CONSTRAINT encryption_vaults_zk_consistency CHECK (((NOT zero_knowledge) OR ((wrapped_mk IS NULL) AND (recovery_wrapped_mk IS NOT NULL))))
+);
+
+ALTER TABLE ONLY auth.encryption_vaults FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE auth.encryption_vaults OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.budget_wakes (
     id bigint NOT NULL,
     whose text NOT NULL,
@@ -1656,6 +1878,9 @@ CREATE TABLE mana_ai.decrypt_audit (
     status text NOT NULL,
     reason text,
     ts timestamp with time zone DEFAULT now() NOT NULL,
+    run_id uuid,
+    attempt integer,
+    release_id uuid,
     CONSTRAINT decrypt_audit_status_check CHECK ((status = ANY (ARRAY['ok'::text, 'failed'::text, 'scope-violation'::text])))
 );
 
@@ -1808,6 +2033,26 @@ ALTER TABLE ONLY mana_ai.journal FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.journal OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.key_releases (
+    release_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text NOT NULL,
+    agent_id text NOT NULL,
+    mission_id text NOT NULL,
+    run_id uuid NOT NULL,
+    attempt integer NOT NULL,
+    outcome text NOT NULL,
+    reason text,
+    grant_version text,
+    record_ids text[] DEFAULT '{}'::text[] NOT NULL,
+    expires_at timestamp with time zone,
+    ts timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT key_releases_outcome CHECK ((outcome = ANY (ARRAY['released'::text, 'refused'::text])))
+);
+
+ALTER TABLE ONLY mana_ai.key_releases FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.key_releases OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.ledger (
     user_id text NOT NULL,
     agent_id text NOT NULL
@@ -1836,6 +2081,21 @@ CREATE TABLE mana_ai.mission_research_jobs (
 ALTER TABLE ONLY mana_ai.mission_research_jobs FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.mission_research_jobs OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.sealed_copies (
+    user_id text NOT NULL,
+    mission_id text NOT NULL,
+    table_name text NOT NULL,
+    record_id text NOT NULL,
+    data jsonb NOT NULL,
+    written_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT sealed_copies_bounded CHECK (((jsonb_typeof(data) = 'object'::text) AND (length((data)::text) <= 262144)))
+);
+
+ALTER TABLE ONLY mana_ai.sealed_copies FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sealed_copies OWNER TO mana_owner;
 
 CREATE TABLE mana_ai.shards (
     shard text NOT NULL,
@@ -1884,9 +2144,25 @@ ALTER TABLE ONLY mana_ai.user_settings FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.user_settings OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.vault_key_checks (
+    user_id text NOT NULL,
+    written_for timestamp with time zone NOT NULL,
+    key_check text NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.vault_key_checks FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.vault_key_checks OWNER TO mana_owner;
+
 ALTER TABLE ONLY mana_ai.decrypt_audit ALTER COLUMN id SET DEFAULT nextval('mana_ai.decrypt_audit_id_seq'::regclass);
 
 ALTER TABLE ONLY mana_ai.token_usage ALTER COLUMN id SET DEFAULT nextval('mana_ai.token_usage_id_seq'::regclass);
+
+ALTER TABLE ONLY auth.encryption_vault_audit
+    ADD CONSTRAINT encryption_vault_audit_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY auth.encryption_vaults
+    ADD CONSTRAINT encryption_vaults_pkey PRIMARY KEY (user_id);
 
 ALTER TABLE ONLY mana_ai.agent_snapshots
     ADD CONSTRAINT agent_snapshots_pkey PRIMARY KEY (user_id, agent_id);
@@ -1911,6 +2187,9 @@ ALTER TABLE ONLY mana_ai.install
 
 ALTER TABLE ONLY mana_ai.journal
     ADD CONSTRAINT journal_pkey PRIMARY KEY (run_id, round);
+
+ALTER TABLE ONLY mana_ai.key_releases
+    ADD CONSTRAINT key_releases_pkey PRIMARY KEY (release_id);
 
 ALTER TABLE ONLY mana_ai.ledger
     ADD CONSTRAINT ledger_pkey PRIMARY KEY (user_id, agent_id);
@@ -1939,6 +2218,9 @@ ALTER TABLE ONLY mana_ai.runs
 ALTER TABLE ONLY mana_ai.runs
     ADD CONSTRAINT runs_pkey PRIMARY KEY (run_id);
 
+ALTER TABLE ONLY mana_ai.sealed_copies
+    ADD CONSTRAINT sealed_copies_pkey PRIMARY KEY (user_id, mission_id, table_name, record_id);
+
 ALTER TABLE ONLY mana_ai.shards
     ADD CONSTRAINT shards_own_buckets_alone EXCLUDE USING gist (buckets WITH &&);
 
@@ -1954,8 +2236,15 @@ ALTER TABLE ONLY mana_ai.token_usage
 ALTER TABLE ONLY mana_ai.user_settings
     ADD CONSTRAINT user_settings_pkey PRIMARY KEY (user_id);
 
+ALTER TABLE ONLY mana_ai.vault_key_checks
+    ADD CONSTRAINT vault_key_checks_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY public.sync_changes
     ADD CONSTRAINT sync_changes_pkey PRIMARY KEY (id);
+
+CREATE INDEX encryption_vault_audit_at ON auth.encryption_vault_audit USING btree (created_at);
+
+CREATE INDEX encryption_vault_audit_user ON auth.encryption_vault_audit USING btree (user_id, created_at DESC);
 
 CREATE INDEX agent_snapshots_orphans ON mana_ai.agent_snapshots USING btree (agent_id) WHERE (NOT complete);
 
@@ -1966,6 +2255,16 @@ CREATE INDEX decisions_at ON mana_ai.decisions USING btree (at);
 CREATE INDEX decisions_mission ON mana_ai.decisions USING btree (user_id, mission_id, id);
 
 CREATE INDEX decrypt_audit_mission ON mana_ai.decrypt_audit USING btree (user_id, mission_id, ts DESC);
+
+CREATE INDEX decrypt_audit_release ON mana_ai.decrypt_audit USING btree (release_id) WHERE (release_id IS NOT NULL);
+
+CREATE INDEX decrypt_audit_user ON mana_ai.decrypt_audit USING btree (user_id, ts DESC, id DESC);
+
+CREATE INDEX key_releases_age ON mana_ai.key_releases USING btree (ts);
+
+CREATE INDEX key_releases_run ON mana_ai.key_releases USING btree (run_id);
+
+CREATE INDEX key_releases_user ON mana_ai.key_releases USING btree (user_id, ts DESC, release_id);
 
 CREATE INDEX mission_research_jobs_user ON mana_ai.mission_research_jobs USING btree (user_id, submitted_at DESC);
 
@@ -1989,6 +2288,8 @@ CREATE INDEX runs_live_of_agent ON mana_ai.runs USING btree (user_id, agent_id) 
 
 CREATE UNIQUE INDEX runs_one_live_per_mission ON mana_ai.runs USING btree (user_id, mission_id) WHERE (state = ANY (ARRAY['open'::text, 'waiting'::text]));
 
+CREATE INDEX sealed_copies_age ON mana_ai.sealed_copies USING btree (expires_at);
+
 CREATE INDEX token_holds_agent ON mana_ai.token_holds USING btree (user_id, agent_id);
 
 CREATE INDEX token_holds_deadline ON mana_ai.token_holds USING btree (deadline);
@@ -2007,10 +2308,20 @@ CREATE INDEX idx_sync_changes_user_app ON public.sync_changes USING btree (user_
 
 CREATE INDEX idx_sync_changes_user_space_app_since ON public.sync_changes USING btree (user_id, space_id, app_id, created_at) WHERE (space_id IS NOT NULL);
 
+CREATE TRIGGER forget_revoked AFTER UPDATE OF record, hidden ON mana_ai.mission_snapshots FOR EACH ROW WHEN (((NOT (jsonb_typeof((old.record -> 'grant'::text)) IS DISTINCT FROM 'object'::text)) AND (new.hidden OR (jsonb_typeof((new.record -> 'grant'::text)) IS DISTINCT FROM 'object'::text)))) EXECUTE FUNCTION mana_ai.forget_revoked();
+
 CREATE TRIGGER mana_ai_feed AFTER INSERT ON public.sync_changes REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION mana_ai.feed_changes();
 
 ALTER TABLE ONLY mana_ai.journal
     ADD CONSTRAINT journal_run_id_fkey FOREIGN KEY (run_id) REFERENCES mana_ai.runs(run_id) ON DELETE CASCADE;
+
+ALTER TABLE auth.encryption_vault_audit ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY encryption_vault_audit_user_isolation ON auth.encryption_vault_audit USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
+ALTER TABLE auth.encryption_vaults ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY encryption_vaults_user_isolation ON auth.encryption_vaults USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY agent_reads ON mana_ai.agent_snapshots FOR SELECT TO mana_agent USING (true);
 
@@ -2039,6 +2350,10 @@ CREATE POLICY agent_reads ON mana_ai.token_holds FOR SELECT TO mana_agent USING 
 CREATE POLICY agent_reads ON mana_ai.token_usage FOR SELECT TO mana_agent USING (true);
 
 CREATE POLICY agent_reads ON mana_ai.user_settings FOR SELECT TO mana_agent USING (true);
+
+CREATE POLICY agent_reads_own_missions ON mana_ai.sealed_copies FOR SELECT TO mana_agent USING (((user_id = ( SELECT mana_ai.capability_user() AS capability_user)) AND (expires_at > clock_timestamp()) AND (EXISTS ( SELECT
+   FROM mana_ai.mission_snapshots s
+  WHERE ((s.user_id = sealed_copies.user_id) AND (s.mission_id = sealed_copies.mission_id) AND (s.agent_id = ( SELECT mana_ai.capability_agent() AS capability_agent)))))));
 
 ALTER TABLE mana_ai.agent_snapshots ENABLE ROW LEVEL SECURITY;
 
@@ -2102,6 +2417,8 @@ CREATE POLICY gateway_reads_as_user ON mana_ai.decrypt_audit TO mana_gateway USI
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.journal TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
+CREATE POLICY gateway_reads_as_user ON mana_ai.key_releases FOR SELECT TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
 CREATE POLICY gateway_reads_as_user ON mana_ai.ledger TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.mission_research_jobs TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
@@ -2120,9 +2437,13 @@ CREATE POLICY gateway_reads_as_user ON mana_ai.token_usage TO mana_gateway USING
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.user_settings TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
+CREATE POLICY issuer_acts_for_user ON mana_ai.vault_key_checks TO mana_issuer USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
 CREATE POLICY janitor_prunes ON mana_ai.decisions TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.decrypt_audit TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.key_releases TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.quarantine TO mana_janitor USING (true);
 
@@ -2130,9 +2451,13 @@ CREATE POLICY janitor_prunes ON mana_ai.run_requests TO mana_janitor USING (true
 
 CREATE POLICY janitor_prunes ON mana_ai.runs TO mana_janitor USING (true);
 
+CREATE POLICY janitor_prunes ON mana_ai.sealed_copies TO mana_janitor USING (true);
+
 CREATE POLICY janitor_prunes ON mana_ai.token_usage TO mana_janitor USING (true);
 
 ALTER TABLE mana_ai.journal ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.key_releases ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.ledger ENABLE ROW LEVEL SECURITY;
 
@@ -2152,6 +2477,8 @@ CREATE POLICY owner_acts_for_user ON mana_ai.decrypt_audit TO mana_owner USING (
 
 CREATE POLICY owner_acts_for_user ON mana_ai.journal TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
+CREATE POLICY owner_acts_for_user ON mana_ai.key_releases TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
 CREATE POLICY owner_acts_for_user ON mana_ai.ledger TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.limits TO mana_owner USING ((user_id = ANY (ARRAY[''::text, ( SELECT mana_ai.acting_user() AS acting_user)]))) WITH CHECK ((user_id = ANY (ARRAY[''::text, ( SELECT mana_ai.acting_user() AS acting_user)])));
@@ -2165,6 +2492,8 @@ CREATE POLICY owner_acts_for_user ON mana_ai.quarantine TO mana_owner USING ((us
 CREATE POLICY owner_acts_for_user ON mana_ai.run_requests TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.runs TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.sealed_copies TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.token_holds TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
@@ -2183,6 +2512,8 @@ CREATE POLICY router_moves ON mana_ai.change_feed TO mana_router USING (true) WI
 ALTER TABLE mana_ai.run_requests ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.runs ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sealed_copies ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY supervisor_schedules ON mana_ai.agent_snapshots TO mana_supervisor USING (true) WITH CHECK (true);
 
@@ -2214,6 +2545,8 @@ ALTER TABLE mana_ai.token_usage ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.user_settings ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE mana_ai.vault_key_checks ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY mana_agent_within_capability ON public.sync_changes AS RESTRICTIVE TO mana_agent USING ((((user_id = ( SELECT mana_ai.capability_user() AS capability_user)) OR (space_id = ANY (ARRAY( SELECT jsonb_array_elements_text((( SELECT mana_ai.capability() AS capability) -> 's'::text)) AS jsonb_array_elements_text)))) AND (((app_id = 'ai'::text) AND (table_name = ANY (ARRAY['aiMissions'::text, 'agents'::text]))) OR (((((app_id || '/'::text) || table_name) || '/'::text) || record_id) = ANY (( SELECT mana_ai.capability_scope() AS capability_scope)::text[])) OR ((((app_id || '/'::text) || table_name) || '/*'::text) = ANY (( SELECT mana_ai.capability_scope() AS capability_scope)::text[])))));
 
 CREATE POLICY mana_router_read ON public.sync_changes FOR SELECT TO mana_router USING (((app_id = 'ai'::text) AND (table_name = ANY (ARRAY['aiMissions'::text, 'agents'::text]))));
@@ -2224,6 +2557,8 @@ CREATE POLICY sync_changes_space_member_read ON public.sync_changes FOR SELECT U
 
 CREATE POLICY sync_changes_user_isolation ON public.sync_changes USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
 
+GRANT USAGE ON SCHEMA auth TO mana_issuer;
+
 GRANT USAGE ON SCHEMA mana_ai TO mana_router;
 GRANT USAGE ON SCHEMA mana_ai TO mana_fleet;
 GRANT USAGE ON SCHEMA mana_ai TO mana_supervisor;
@@ -2231,6 +2566,7 @@ GRANT USAGE ON SCHEMA mana_ai TO mana_agent;
 GRANT USAGE ON SCHEMA mana_ai TO mana_keys;
 GRANT USAGE ON SCHEMA mana_ai TO mana_gateway;
 GRANT USAGE ON SCHEMA mana_ai TO mana_janitor;
+GRANT USAGE ON SCHEMA mana_ai TO mana_issuer;
 
 REVOKE ALL ON FUNCTION mana_ai.capability(p_audience text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability(p_audience text) TO mana_agent;
@@ -2240,6 +2576,9 @@ REVOKE ALL ON FUNCTION mana_ai.acting_user() FROM PUBLIC;
 REVOKE ALL ON FUNCTION mana_ai.pad(p_secret bytea, p_byte integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text, p_secret bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.base64url(p_bytes bytea) FROM PUBLIC;
 
@@ -2351,6 +2690,13 @@ GRANT ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash te
 
 REVOKE ALL ON FUNCTION mana_ai.feed_changes() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.forget_revoked() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.grant_end(p_user text, p_mission text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) TO mana_keys;
+
 REVOKE ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) TO mana_agent;
 
@@ -2366,6 +2712,9 @@ GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zon
 
 REVOKE ALL ON FUNCTION mana_ai.is_shared(p_space text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.is_shared(p_space text) TO mana_owner;
+
+REVOKE ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.lock_installation() FROM PUBLIC;
 
@@ -2440,6 +2789,11 @@ REVOKE ALL ON FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agen
 REVOKE ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) TO mana_agent;
 
+REVOKE ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) TO mana_keys;
+
+REVOKE ALL ON FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) FROM PUBLIC;
@@ -2453,6 +2807,9 @@ GRANT SELECT ON TABLE public.sync_changes TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) TO mana_owner;
+
+REVOKE ALL ON FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.receipt(p_answers jsonb) TO mana_fleet;
@@ -2477,6 +2834,8 @@ REVOKE ALL ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key te
 GRANT ALL ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.require_capability() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_supervisor;
@@ -2532,6 +2891,10 @@ REVOKE ALL ON FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data
 REVOKE ALL ON FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.write_state(p_user text, p_table text, p_record text, p_state text, p_stamp text, p_actor jsonb) TO mana_gateway;
 
+GRANT INSERT ON TABLE auth.encryption_vault_audit TO mana_issuer;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE auth.encryption_vaults TO mana_issuer;
+
 GRANT SELECT,DELETE ON TABLE mana_ai.budget_wakes TO mana_supervisor;
 
 GRANT SELECT ON TABLE mana_ai.decrypt_audit TO mana_gateway;
@@ -2565,6 +2928,11 @@ GRANT SELECT ON TABLE mana_ai.install TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.install TO mana_agent;
 GRANT SELECT ON TABLE mana_ai.install TO mana_gateway;
 
+GRANT SELECT ON TABLE mana_ai.key_releases TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.key_releases TO mana_janitor;
+
+GRANT SELECT(ts) ON TABLE mana_ai.key_releases TO mana_janitor;
+
 GRANT SELECT ON TABLE mana_ai.ledger TO mana_supervisor;
 
 GRANT SELECT ON TABLE mana_ai.migrations TO mana_supervisor;
@@ -2572,6 +2940,11 @@ GRANT SELECT ON TABLE mana_ai.migrations TO mana_gateway;
 
 GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_agent;
+
+GRANT SELECT ON TABLE mana_ai.sealed_copies TO mana_agent;
+GRANT DELETE ON TABLE mana_ai.sealed_copies TO mana_janitor;
+
+GRANT SELECT(expires_at) ON TABLE mana_ai.sealed_copies TO mana_janitor;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.shards TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.shards TO mana_gateway;
@@ -2583,3 +2956,5 @@ GRANT USAGE ON SEQUENCE mana_ai.token_usage_id_seq TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.user_settings TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.user_settings TO mana_agent;
 GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.user_settings TO mana_gateway;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.vault_key_checks TO mana_issuer;

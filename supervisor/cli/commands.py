@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli import control, limits, llm, watching
+from supervisor.cli import control, keys, limits, llm, watching
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -22,6 +22,7 @@ app.add_typer(watching.app)
 app.add_typer(control.app)
 app.add_typer(watching.agents_app, name="agents")
 app.add_typer(watching.missions_app, name="missions")
+app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
 app.add_typer(snapshots_app, name="snapshots")
 app.add_typer(users_app, name="users")

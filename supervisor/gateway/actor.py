@@ -14,6 +14,7 @@ from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
+from supervisor.gateway.issuing import opened_owners
 from supervisor.gateway.serving import serve
 from supervisor.metrics import Metrics
 from supervisor.service_key import read_service_key
@@ -58,6 +59,7 @@ class GatewayActor:
             version=self._version,
             service_key=read_service_key(settings),
             metrics=Metrics(),
+            owners=opened_owners(settings, self._dsn),
         )
         serving = await serve(create_app(deps), settings.host, settings.port)
         self._url = serving.url

@@ -86,13 +86,13 @@ def yes_or_no(field: str, text: str) -> bool:
     return text == "true"
 
 
-async def body(request: Request) -> dict[str, Any]:
+async def body(request: Request, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
     """The JSON object a caller sent; raises BadRequest, also when it is too large."""
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
-        if len(raw) > MAX_BODY_BYTES:
-            raise BadRequest("body", f"is larger than {MAX_BODY_BYTES} bytes", 413)
+        if len(raw) > limit:
+            raise BadRequest("body", f"is larger than {limit} bytes", 413)
     try:
         return msgspec.json.decode(bytes(raw), type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:

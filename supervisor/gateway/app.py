@@ -13,7 +13,17 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from state.errors import TransientError
-from supervisor.gateway import agent_page, api, control, dashboard, limits, models, ticks
+from supervisor.gateway import (
+    agent_page,
+    api,
+    control,
+    dashboard,
+    issuing,
+    limits,
+    me,
+    models,
+    ticks,
+)
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer, failure, query
 from supervisor.gateway.asking import SupervisorSilent, asked, facts
 from supervisor.gateway.auth import Sessions, is_service
@@ -48,6 +58,7 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/internal/agents/{user}/{agent}/pause", control.post_agent),
     ("POST", "/internal/agents/{user}/{agent}/resume", control.post_agent),
     ("PUT", "/internal/users/{user}/settings", api.put_user_settings),
+    ("GET", "/internal/ai-runner-pubkey", issuing.get_public_keys),
 )
 
 
@@ -77,6 +88,7 @@ def create_app(deps: Deps) -> ASGIApp:
         Route("/metrics", get_metrics),
         Route("/internal/login", post_login, methods=["POST"]),
         *(Route(path, _bound(handler, deps), methods=[verb]) for verb, path, handler in INTERNAL),
+        *me.routes(deps.owners, deps.settings.cors_origins),
         *dashboard.routes(deps, sessions),
     ]
     return Edge(Router(routes=routes, redirect_slashes=False), deps)

@@ -6,6 +6,7 @@ import msgspec
 
 from state.store.control import ControlStore
 from state.store.fleet import FleetStore
+from supervisor.gateway.owners import Owners
 from supervisor.metrics import Metrics
 from supervisor.settings import Settings
 
@@ -65,3 +66,4 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     service_key: str
     metrics: Metrics
+    owners: Owners | None = None  # None: no auth service is named

@@ -42,7 +42,9 @@ NOTHING: dict[str, Any] = {"counts": None} | dict.fromkeys(
     ("agents", "missions", "runs", "quarantined"), ()
 )
 GOOD = frozenset({"ran", "committed", "active", "ok"})
-BAD = frozenset({"failed", "skipped-budget", "skipped-missing-agent", "skipped-unreadable"})
+BAD = frozenset(
+    {"failed", "skipped-budget", "skipped-grant", "skipped-missing-agent", "skipped-unreadable"}
+)
 BUSY = frozenset({"open", "waiting", "skipped-concurrency"})
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from state.store.migrate import LOGINS
+from state.store.queries import statements_of
 from supervisor.doctor import CHECKS, Finding, examined
 from supervisor.settings import Settings
 from tests.integration.steps import driver_for, put, session
@@ -218,3 +219,50 @@ async def test_another_runner_is_a_warning(database: Database):
     assert (finding.ok, finding.warning) == (True, True)
     assert "another runner wrote 1 plans" in finding.detail
     assert "stop the original service" in finding.remedy
+
+
+VAULT_BROKEN = [
+    ("DROP TABLE auth.encryption_vaults", "encryption_vaults is missing"),
+    ("DROP SCHEMA auth CASCADE", "encryption_vault_audit is missing"),
+    ("ALTER TABLE auth.encryption_vaults NO FORCE ROW LEVEL SECURITY", "is not forced"),
+    ("ALTER TABLE auth.encryption_vault_audit DISABLE ROW LEVEL SECURITY", "is not forced"),
+    ("REVOKE USAGE ON SCHEMA auth FROM mana_issuer", "cannot be found by mana_issuer"),
+    ("REVOKE INSERT ON auth.encryption_vault_audit FROM mana_issuer", "lacks INSERT"),
+    ("GRANT DELETE ON auth.encryption_vault_audit TO mana_issuer", "may be deleted from"),
+    ("GRANT SELECT (wrapped_mk) ON auth.encryption_vaults TO mana_agent", "read by mana_agent"),
+]
+
+
+async def test_the_doctor_looks_after_vaults_where_they_are_kept(
+    database: Database, tmp_path: Path
+):
+    kek = tmp_path / "kek"
+    kek.write_text("k")
+    kek.chmod(0o600)
+    folder = str(database.secrets_dir)
+    kept = Settings(data_dir=folder, secrets_dir=folder, kek_file=str(kek))
+    owner = (database.dsn(LOG_OWNER), database.password(LOG_OWNER))
+
+    async def finding() -> Finding:
+        found = await examined(*owner, kept)
+        return next(one for one in found if one.check == "vault")
+
+    assert (await finding()).ok
+    kek.chmod(0o644)
+    assert "can be read by others" in (await finding()).detail
+    kek.chmod(0o600)
+    for breaking, detail in VAULT_BROKEN:
+        async with session(database, SUPERUSER) as admin:
+            work = admin.transaction()
+            await work.start()
+            await admin.execute(breaking)
+            faults = await admin.fetch(
+                statements_of("catalogue.sql")["vault"], ["mana_agent"], True
+            )
+            await work.rollback()
+        assert any(detail in row["fault"] for row in faults), breaking
+    async with session(database, SUPERUSER) as admin:
+        await admin.execute(VAULT_BROKEN[0][0])
+        assert (await _found(database))["vault"].ok  # no vaults are kept
+        await admin.execute("GRANT SELECT ON auth.encryption_vault_audit TO mana_agent")
+        assert not (await _found(database))["vault"].ok

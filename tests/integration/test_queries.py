@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from state.store.queries import statements
+from state.store.queries import statements, statements_of
 from tests.integration.steps import session
 from tests.postgres import Database
 
@@ -19,6 +19,9 @@ ROLES = {
     "snapshots.py": "mana_supervisor",
     "schedule.py": "mana_supervisor",
     "janitor.py": "mana_janitor",
+    "keys.py": "mana_keys",
+    "audit.py": "mana_agent",
+    "copies.py": "mana_agent",
 }
 """Which role's connection a module gets."""
 
@@ -67,6 +70,15 @@ async def test_every_statement_is_allowed_for_the_role_that_runs_it(database: Da
 
 async def test_every_statement_of_the_fleet_is_allowed_for_the_gateway(database: Database):
     assert await _refused(database, "mana_gateway", _fleet()) == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "role"), [("vault.sql", "mana_issuer"), ("owner.sql", "mana_gateway")]
+)
+async def test_every_statement_of_a_persons_own_is_allowed_for_its_role(
+    database: Database, file: str, role: str
+):
+    assert await _refused(database, role, statements_of(file)) == {}
 
 
 async def test_a_statement_of_another_role_is_refused(database: Database):

@@ -29,6 +29,12 @@ INSERT INTO mana_ai.mission_research_jobs (user_id, mission_id, task_id, provide
   VALUES ('u1', 'm1', 't1', 'p'), ('u2', 'm2', 't2', 'p');
 INSERT INTO mana_ai.decrypt_audit (user_id, mission_id, table_name, record_id, status)
   VALUES ('u2', 'm2', 'notes', 'n2', 'ok');
+INSERT INTO mana_ai.key_releases (user_id, agent_id, mission_id, run_id, attempt, outcome)
+  VALUES ('u2', 'a1', 'm2', gen_random_uuid(), 1, 'released');
+INSERT INTO mana_ai.sealed_copies (user_id, mission_id, table_name, record_id, data, expires_at)
+  VALUES ('u2', 'm2', 'notes', 'n2', '{}', now() + interval '1 day');
+INSERT INTO mana_ai.vault_key_checks (user_id, written_for, key_check)
+  VALUES ('u2', now(), 'check');
 INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES ('user', 'u2', 1000000);
 WITH run AS (
   INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, lease_until, holder)

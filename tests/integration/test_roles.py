@@ -46,6 +46,7 @@ SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnames
 """
 
 AGENT_FUNCTIONS = {
+    "audit_outcome", "keys_capability",
     "begin_call", "capability", "capability_agent", "capability_scope", "capability_user", "claim",
     "commit_run", "end_call", "heal_mission", "mission_now", "note_plan", "own_budget", "renew",
     "wait_for_room", "wait_run", "withdraw_run",
@@ -62,10 +63,11 @@ CALLABLE_BY = {
     },
     "mana_gateway": {
         "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit",
-        "state_now", "write_state", *BUDGET_READS,
+        "state_now", "write_state", "put_sealed_copies", *BUDGET_READS,
     },
-    "mana_keys": set[str](),
+    "mana_keys": {"granted_mission", "note_release"},
     "mana_janitor": set[str](),
+    "mana_issuer": set[str](),
 }  # fmt: skip
 HIDDEN_FROM = {
     "mana_agent": {"journal", "capability_secrets", "decrypt_audit", "change_feed", "ledger",
@@ -75,6 +77,8 @@ HIDDEN_FROM = {
     "mana_gateway": {"sync_changes", "log_rows", "router_log", "journal", "capability_secrets"},
     "mana_keys": {"sync_changes", "journal", "capability_secrets", "mission_snapshots"},
     "mana_janitor": {"sync_changes", "journal", "capability_secrets", "mission_snapshots"},
+    "mana_issuer": {"sync_changes", "journal", "capability_secrets", "mission_snapshots",
+                    "decrypt_audit", "agent_snapshots", "runs"},
 }  # fmt: skip
 
 
@@ -165,6 +169,7 @@ async def test_each_login_is_kept_from_what_is_not_its_business(database: Databa
         ("mana_agent", set[str]()),
         ("mana_gateway", set[str]()),
         ("mana_janitor", set[str]()),
+        ("mana_issuer", set[str]()),
         ("mana_supervisor", {"snapshot_version", "token_usage_id_seq"}),
     ],
 )
@@ -179,7 +184,7 @@ async def test_the_janitor_only_prunes(database: Database):
     assert {what.split()[-1] for what in writable} == {"DELETE"}
     prunable = {what.split()[0].removeprefix("mana_ai.") for what in writable}
     assert prunable <= {"token_usage", "decisions", "runs", "run_requests", "decrypt_audit",
-                        "quarantine"}  # fmt: skip
+                        "key_releases", "quarantine", "sealed_copies"}  # fmt: skip
 
 
 async def test_the_janitor_prunes_by_age_without_seeing_whose_rows_they_are(database: Database):

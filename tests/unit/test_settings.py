@@ -77,6 +77,22 @@ def test_the_tick_is_off_only_if_exactly_false(text: str, enabled: bool):
         ("MANA_BYTES_PER_TOKEN", "0.5"),
         ("POLICY_MODE", "strict"),
         ("MANA_CRASH_AT", "no-file"),
+        ("MANA_AUTH_URL", "auth.example"),
+        ("MANA_AUTH_URL", ""),
+        ("MANA_AUTH_URL", "https://user:secret@auth.example"),
+        ("JWT_ISSUER", "https://a,,https://b"),
+        ("JWT_AUDIENCE", ""),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "https://*.mana.how"),
+        ("CORS_ORIGINS", "https://mana.how/"),
+        ("CORS_ORIGINS", "https://Mana.how"),
+        ("CORS_ORIGINS", "https://me@mana.how"),
+        ("CORS_ORIGINS", "null"),
+        ("MANA_AUTH_KEK", "a-secret"),
+        ("MANA_AUTH_KEK_FILE", "/nowhere/kek"),
+        ("MANA_AI_PUBLIC_KEY_FILE", "/nowhere/key"),
+        ("MANA_GRANT_SIGNING_KEY_FILE", "/nowhere/key"),
+        ("MANA_GRANT_ISSUER", "maybe"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_its_variable(variable: str, text: str):
@@ -129,3 +145,22 @@ def test_a_guessable_or_unsendable_service_key_is_refused(tmp_path: Path, key: s
     settings = read_settings({"MANA_DATA_DIR": str(tmp_path), "MANA_SERVICE_KEY_FILE": str(path)})
     with pytest.raises(SettingsError, match="MANA_SERVICE_KEY_FILE"):
         read_service_key(settings)
+
+
+def test_the_vault_needs_an_auth_service_and_lists_are_exact(tmp_path: Path):
+    kek = tmp_path / "kek"
+    kek.write_text("x")
+    with pytest.raises(SettingsError, match=r"^MANA_AUTH_URL: "):
+        read_settings({"MANA_AUTH_KEK_FILE": str(kek)})
+    env = {
+        "MANA_AUTH_KEK_FILE": str(kek),
+        "MANA_AUTH_URL": "http://auth:3001/",
+        "JWT_ISSUER": "https://a, https://b",
+        "CORS_ORIGINS": "https://mana.how,http://localhost:5173",
+        "MANA_GRANT_ISSUER": "false",
+    }
+    settings = Settings.from_wire(read_settings(env).to_wire())
+    assert settings.jwt_issuers == ("https://a", "https://b")
+    assert settings.cors_origins == ("https://mana.how", "http://localhost:5173")
+    assert (settings.auth_url, settings.grant_issuer) == ("http://auth:3001/", False)
+    assert read_settings({}).auth_url is None

@@ -22,12 +22,13 @@ class SuiteFileError(Exception):
 
 
 def load(path: Path) -> list[Case]:
-    """The cases of one suite file."""
+    """The cases of one suite file; keys that its `about` names join the inputs."""
     try:
-        cases: Any = msgspec.json.decode(path.read_bytes())["cases"]
+        suite: Any = msgspec.json.decode(path.read_bytes())
+        named = {"keys": suite["about"]["keys"]} if "keys" in suite.get("about", {}) else {}
         return [
-            {"name": case["name"], "input": case["input"], "expected": case["expected"]}
-            for case in cases
+            {"name": case["name"], "input": case["input"] | named, "expected": case["expected"]}
+            for case in suite["cases"]
         ]
     except (OSError, msgspec.DecodeError, KeyError, TypeError) as exc:
         raise SuiteFileError(f"{path}: not a suite file ({type(exc).__name__})") from exc

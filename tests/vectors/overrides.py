@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.vectors import reference, reference_prompt
+from tests.vectors import reference, reference_grants, reference_prompt
 from tests.vectors.reference import DUE_RULES, FOLD_RULES, Rules
 from tests.vectors.reference_llm import LLM_RULES, llm
 from tests.vectors.reference_loop import LOOP_RULES, planner_loop
@@ -232,6 +232,45 @@ TICK = (
     *_switched(tick, TICK_RULES, TICK_TEXTS),
 )
 
+# --- grant and aesgcm ---------------------------------------------------------------------------
+
+REFUSED_400 = {"status": 400, "code": "BAD_REQUEST"}
+
+GRANT = (
+    Override(
+        "grant-claims",
+        "crypto §4 (D-41): version, scope, dates and the 30-day maximum are checked before the key",
+        reference_grants.bad_claims,
+        lambda given: {"ok": False, "reason": "malformed"},
+    ),
+    Override(
+        "scope-validated",
+        "D-48: ids are table:id of a listed table, without commas; the scope is bounded",
+        reference_grants.bad_scope,
+        lambda given: REFUSED_400,
+    ),
+    Override(
+        "scope-deduplicated",
+        "D-48: a scope lists each table and record once",
+        reference_grants.repeated_scope,
+        reference_grants.minted_once,
+    ),
+)
+AESGCM = (
+    Override(
+        "bad-utf8",
+        "crypto §7: bytes that are no UTF-8 are a failed decryption (decrypt-failed)",
+        reference_grants.holds_bad_utf8,
+        reference_grants.failed_opening,
+    ),
+    Override(
+        "audit-ciphertext-only",
+        "crypto §7 (D-43): no ok row for a record without ciphertext",
+        reference_grants.reads_plain_record,
+        reference_grants.unaudited,
+    ),
+)
+
 # --- planner ------------------------------------------------------------------------------------
 
 LOOP_TEXTS = {
@@ -300,6 +339,8 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
     "cadence": CADENCE,
     "iteration": ITERATION,
     "policy": POLICY,
+    "grant": GRANT,
+    "aesgcm": AESGCM,
     "planner_loop": _switched(planner_loop, LOOP_RULES, LOOP_TEXTS),
     "reminders": (),
     "injection": (),

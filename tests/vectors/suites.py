@@ -305,6 +305,19 @@ def _suite(
     return lambda case: judge(case, give, OVERRIDES[name], view)
 
 
+def _grant(case: Case) -> Outcome:
+    """Grants and sealed values stand in files of their own."""
+    from tests.vectors.granting import give_grant
+
+    return judge(case, give_grant, OVERRIDES["grant"])
+
+
+def _aesgcm(case: Case) -> Outcome:
+    from tests.vectors.granting import give_sealed, view_sealed
+
+    return judge(case, give_sealed, OVERRIDES["aesgcm"], view_sealed)
+
+
 def _tick(case: Case) -> Outcome:
     """A case of the one suite that needs a database: one is started when the first case asks."""
     from tests.vectors.tick import give_tick, view_tick
@@ -337,6 +350,8 @@ SUITES: dict[str, Callable[[Case], Outcome]] = {
     "cadence": _suite("cadence", give_cadence),
     "iteration": _suite("iteration", give_iteration),
     "policy": _suite("policy", give_policy),
+    "grant": _grant,
+    "aesgcm": _aesgcm,
     "planner_loop": _suite("planner_loop", planner.give_loop),
     "reminders": _suite("reminders", planner.give_reminders, planner.view_reminders),
     "injection": _suite("injection", planner.give_injection),

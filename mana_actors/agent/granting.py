@@ -1,0 +1,107 @@
+"""What a run reads: its inputs in order, encrypted ones through the key holder (P7)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from mana_actors.agent.inputs.granted import (
+    Opened,
+    Unreadable,
+    open_granted,
+    read_sources,
+)
+from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
+from mana_actors.agent.job import Job
+from mana_actors.agent.persisting import retried
+from mana_actors.agent.planner.prompt import ResolvedInput
+from mana_actors.keys.client import HeldKey, KeyHolder
+from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
+from mana_actors.messages import Count
+from state.consent import Exposure, lower_of
+from state.records import InputRef
+from state.sealed_copies import SEALED_FIELDS
+from state.store.agents import AgentStore
+from state.store.audit import ReadRecord, keys_capability, note_outcomes
+from state.store.copies import sealed_copies
+
+OF_THE_GRANT = frozenset({"expired", "malformed", "no-grant", "not-configured", "wrap-rejected"})
+"""Refusals that a new grant, or an operator, ends; all others pass by themselves."""
+
+
+class Inputs(msgspec.Struct, frozen=True):
+    """What the prompt gets; `is_secret`: some of it was encrypted."""
+
+    items: tuple[ResolvedInput, ...]
+    exposure: Exposure
+    is_secret: bool
+    counts: tuple[Count, ...]
+
+
+class InputReader:
+    """Reads the inputs of one agent's runs; keeps nothing of any."""
+
+    def __init__(
+        self,
+        store: AgentStore,
+        key_socket: str | None,
+        resolvers: Mapping[str, Resolver],
+        failed: Callable[[InputRef, Exception], None],
+    ) -> None:
+        self._store, self._resolvers, self._failed = store, resolvers, failed
+        self._holder = None if key_socket is None else KeyHolder(key_socket)
+
+    async def read(self, job: Job, iteration_id: str) -> Inputs:
+        """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry."""
+        refs = job.mission.inputs
+        own = [ref for ref in refs if ref.module in self._resolvers]
+        others = [ref for ref in refs if ref.module not in self._resolvers]
+        sources = await retried(lambda: read_sources(self._store.input_changes, others))
+        opened = await self._opened(job, sources.sealed, iteration_id)
+        shown = await resolve_inputs(self._resolvers, self._store.input_changes, own, self._failed)
+        found = {(item.table, item.id): item for item in shown} | sources.plain | opened.inputs
+        keys = dict.fromkeys((ref.table, ref.id) for ref in refs)
+        return Inputs(
+            tuple(found[key] for key in keys if key in found),
+            job.exposure if opened.exposure is None else lower_of(opened.exposure, job.exposure),
+            bool(opened.inputs),
+            _counts(opened),
+        )
+
+    async def _opened(self, job: Job, refs: Sequence[InputRef], iteration_id: str) -> Opened:
+        async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], dict[str, Any]]:
+            mission = job.run.user_id, job.run.mission_id
+            return await retried(lambda: sealed_copies(self._store, *mission, wanted))
+
+        async def note(held: HeldKey, records: Sequence[ReadRecord]) -> None:
+            if records:
+                await retried(
+                    lambda: note_outcomes(self._store, held.release_id, iteration_id, records)
+                )
+
+        try:
+            return await open_granted(refs, job.mission.grant, copies, lambda: self._key(job), note)
+        except KeyWithheld as exc:
+            if exc.reason not in OF_THE_GRANT:
+                raise KeyHolderUnreachable(exc.reason) from None
+            raise Unreadable(exc.reason, f"its grant cannot be used: {exc.reason}") from None
+
+    @asynccontextmanager
+    async def _key(self, job: Job) -> AsyncGenerator[HeldKey]:
+        if self._holder is None:
+            raise KeyWithheld("not-configured")
+        capability = await retried(lambda: keys_capability(self._store, job.run_id, job.attempt))
+        asked = job.run_id, job.attempt, job.run.mission_id
+        async with self._holder.data_key(capability, *asked) as held:
+            yield held
+
+
+def _counts(opened: Opened) -> tuple[Count, ...]:
+    return tuple(
+        Count("decrypts_total", (table if table in SEALED_FIELDS else "other",), reading.fields)
+        for table, reading in opened.readings
+        if reading.fields
+    )

@@ -1,0 +1,157 @@
+"""Inputs that may be encrypted: read as they are, or opened under the mission's grant (P7, D-46).
+
+Nothing is asked of the key holder unless everything else is there: the grant lists the records and
+their sealed copies have come. The key lives for the reading only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
+
+import msgspec
+
+from mana_actors.agent.inputs import record_texts
+from mana_actors.agent.inputs.sealed_record import Reading, is_granted, not_granted, read_record
+from mana_actors.agent.planner.prompt import ResolvedInput
+from mana_actors.keys.client import HeldKey
+from state import merge
+from state.consent import Exposure
+from state.input_apps import INPUT_APPS
+from state.merge import Change
+from state.records import InputRef
+from state.sealing import is_sealed
+from state.store.audit import ReadRecord
+
+ReadChanges = Callable[[str, str, str], Awaitable[list[Change]]]
+ReadCopies = Callable[[Sequence[InputRef]], Awaitable[Mapping[tuple[str, str], dict[str, Any]]]]
+AskForKey = Callable[[], AbstractAsyncContextManager[HeldKey]]
+NoteOutcomes = Callable[[HeldKey, Sequence[ReadRecord]], Awaitable[None]]
+
+UNTIL_COPIES_S = 600.0
+"""A mission whose copies have not come is looked at again by then, if nothing wakes it sooner."""
+
+
+class Unreadable(Exception):
+    """The mission is skipped rather than planned blind: `reason` is for its owner.
+
+    `code` is a short one for the metric; `again_s` says when looking again makes sense by itself.
+    """
+
+    def __init__(self, code: str, reason: str, again_s: float | None = None) -> None:
+        super().__init__(code, reason, again_s)
+        self.code, self.reason, self.again_s = code, reason, again_s
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """The records behind inputs: texts that are plain, and references that are sealed."""
+
+    plain: dict[tuple[str, str], ResolvedInput]
+    sealed: tuple[InputRef, ...]
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """What became readable; `exposure` is what the signed grant consents to, None: says nothing."""
+
+    inputs: dict[tuple[str, str], ResolvedInput]
+    readings: tuple[tuple[str, Reading], ...] = ()
+    exposure: Exposure | None = None
+
+
+async def read_sources(read: ReadChanges, refs: Sequence[InputRef]) -> Sources:
+    """The records as the log has them; missing and deleted ones are left out."""
+    plain: dict[tuple[str, str], ResolvedInput] = {}
+    sealed: list[InputRef] = []
+    for ref in refs:
+        if not record_texts.is_known(ref.module):
+            continue
+        snapshot = merge.fold(None, await read(INPUT_APPS[ref.module], ref.table, ref.id))
+        if merge.hidden(snapshot):
+            continue
+        if any(is_sealed(value) for value in snapshot.fields.values()):
+            sealed.append(ref)
+        else:
+            title, content = record_texts.record_text(ref.module, snapshot.fields)
+            plain[_key(ref)] = ResolvedInput(ref.id, ref.module, ref.table, title, content)
+    return Sources(plain, tuple(sealed))
+
+
+async def open_granted(
+    refs: Sequence[InputRef],
+    grant: Mapping[str, Any] | None,
+    copies: ReadCopies,
+    ask: AskForKey,
+    note: NoteOutcomes,
+) -> Opened:
+    """Sealed records opened, after the audit says so; raises Unreadable and the key's errors."""
+    if not refs:
+        return Opened({})
+    _require_listed(refs, grant)
+    found = await copies(refs)
+    _require_copies(refs, found)
+    async with ask() as held:
+        readings = [(ref, _read(ref, found[_key(ref)], held)) for ref in refs]
+        await note(held, [_outcome(ref, reading) for ref, reading in readings if reading.status])
+        exposure = held.exposure
+    _require_opened([reading for _, reading in readings])
+    return Opened(
+        {_key(ref): reading.input for ref, reading in readings if reading.input is not None},
+        tuple((ref.table, reading) for ref, reading in readings),
+        exposure,
+    )
+
+
+def _key(ref: InputRef) -> tuple[str, str]:
+    return ref.table, ref.id
+
+
+def _read(ref: InputRef, fields: Mapping[str, Any], held: HeldKey) -> Reading:
+    """What the signed scope does not list is not opened, whatever the mission's own copy says."""
+    return read_record(ref, fields, held.key) if is_granted(ref, held.record_ids) else not_granted()
+
+
+def _outcome(ref: InputRef, reading: Reading) -> ReadRecord:
+    assert reading.status is not None
+    return ReadRecord(ref.table, ref.id, reading.status, reading.reason)
+
+
+def _require_listed(refs: Sequence[InputRef], grant: Mapping[str, Any] | None) -> None:
+    """An input that is newer than the grant is no violation: its owner has to consent (D-45)."""
+    if grant is None:
+        raise Unreadable("no-grant", "its encrypted inputs need a grant, and it has none")
+    listed = _listed(grant)
+    newer = sum(not is_granted(ref, listed) for ref in refs)
+    if newer:
+        raise Unreadable(
+            "input-newer-than-grant", f"its grant does not cover {newer} of its encrypted inputs"
+        )
+
+
+def _listed(grant: Mapping[str, Any]) -> frozenset[str]:
+    derivation = grant.get("derivation")
+    ids = (
+        cast("dict[str, Any]", derivation).get("recordIds") if isinstance(derivation, dict) else ()
+    )
+    entries = cast("list[object]", ids) if isinstance(ids, list) else []
+    return frozenset(entry for entry in entries if isinstance(entry, str))
+
+
+def _require_copies(refs: Sequence[InputRef], found: Mapping[tuple[str, str], Any]) -> None:
+    missing = sum(_key(ref) not in found for ref in refs)
+    if missing:
+        raise Unreadable(
+            "no-sealed-copy",
+            f"{missing} of its encrypted inputs were not handed over yet: open the app once",
+            UNTIL_COPIES_S,
+        )
+
+
+def _require_opened(readings: Sequence[Reading]) -> None:
+    if any(reading.status == "scope-violation" for reading in readings):
+        raise Unreadable("scope-violation", "its signed grant does not cover all that it lists")
+    failed = sum(reading.input is None for reading in readings)
+    if failed:
+        raise Unreadable(
+            "not-opened", f"{failed} of its encrypted inputs could not be opened: grant them anew"
+        )

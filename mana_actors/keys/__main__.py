@@ -1,0 +1,80 @@
+"""`python -m mana_actors.keys`: the key holder, until SIGTERM; 2 on a wrong argument or key."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mana_actors.errors import ActorsError
+from mana_actors.keys.key_files import read_trust
+from mana_actors.keys.releasing import Releases
+from mana_actors.keys.server import KeyServer
+from state.grants import Trust
+from state.store.connect import Access, Database
+from state.store.keys import KeyStore
+
+log = logging.getLogger("mana.keys")
+
+LOGIN = "mana_keys"
+CONNECTIONS = 8
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until a signal ends it."""
+    given = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the private key
+    try:
+        trust = read_trust(given.private_key, given.issuer_key, accept_v1=given.accept_v1)
+        asyncio.run(_serve(given, trust))
+    except ActorsError as exc:
+        sys.stderr.write(f"error: {exc}\n")
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mana-keys", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--dsn", required=True, help="without a password")
+    parser.add_argument("--password-file", type=Path, required=True)
+    parser.add_argument("--private-key", type=Path, action="append", default=[])
+    parser.add_argument("--issuer-key", type=Path, action="append", default=[])
+    parser.add_argument("--accept-v1", action="store_true", help="unsigned grants of the original")
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
+    return parser
+
+
+async def _serve(given: argparse.Namespace, trust: Trust) -> None:
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    if given.until_eof:
+        asyncio.get_running_loop().add_reader(sys.stdin, _stop_at_eof, stop)
+    if not trust.private_keys:
+        log.error("key_holder_has_no_key: no grant can be used until there is one (mana keys new)")
+    access = Access(given.dsn, LOGIN, str(given.password_file), "mana-keys", 4000)
+    store = KeyStore(Database(access, max_connections=CONNECTIONS))
+    async with KeyServer(Releases(store, trust), given.socket).serving():
+        log.info("key_holder_started socket=%s keys=%s", given.socket, len(trust.private_keys))
+        await stop.wait()
+    await store.close()
+    log.info("key_holder_stopped")
+
+
+def _stop_at_eof(stop: asyncio.Event) -> None:
+    """Whoever started us is gone when its end of the pipe is."""
+    if not os.read(sys.stdin.fileno(), 1024):
+        asyncio.get_running_loop().remove_reader(sys.stdin)
+        stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""How an agent asks for its mission's data key; it holds the key for one `with` and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
+from mana_actors.keys.messages import (
+    MAX_REPLY_BYTES,
+    PASSING,
+    AskForCounts,
+    AskForKey,
+    Counts,
+    KeyRefused,
+    KeyReleased,
+    MessageUnreadable,
+    Reply,
+    Request,
+    decode_reply,
+    frame,
+    read_frame,
+)
+from mana_actors.keys.sealing_to_asker import Binding, Ephemeral
+from state.grants import Exposure
+from state.sealing import DataKey
+
+
+class HeldKey(msgspec.Struct, frozen=True):
+    """A mission's data key and what it may open; wiped when its block ends.
+
+    `release_id` goes into the audit; `exposure` is None in a v1 grant; `expires_at` is ns.
+    """
+
+    key: DataKey
+    release_id: uuid.UUID
+    tables: tuple[str, ...]
+    record_ids: frozenset[str]
+    exposure: Exposure | None
+    expires_at: int
+
+
+class KeyHolder:
+    """The key holder behind a Unix socket."""
+
+    def __init__(self, socket_path: str, *, timeout_s: float = 10.0) -> None:
+        self._path = socket_path
+        self._timeout_s = timeout_s
+
+    @asynccontextmanager
+    async def data_key(
+        self, capability: str, run_id: uuid.UUID, attempt: int, mission_id: str
+    ) -> AsyncGenerator[HeldKey]:
+        """The current grant's key for this live run; raises KeyWithheld or KeyHolderUnreachable.
+
+        `capability` is one of audience `keys`.
+        """
+        ephemeral = Ephemeral()
+        ask = AskForKey(capability, run_id, attempt, mission_id, ephemeral.public_key)
+        released = _released(await self._asked(ask))
+        binding = Binding(run_id, attempt, mission_id, released.release_id)
+        with _opened(ephemeral, released.sealed_key, binding) as key:
+            yield HeldKey(
+                key,
+                released.release_id,
+                released.tables,
+                frozenset(released.record_ids),
+                released.exposure,
+                released.expires_at,
+            )
+
+    async def counts(self) -> dict[str, int]:
+        """Requests by outcome since it started; raises KeyHolderUnreachable."""
+        reply = await self._asked(AskForCounts())
+        if not isinstance(reply, Counts):
+            raise KeyHolderUnreachable("unexpected-reply")
+        return reply.by_outcome
+
+    async def _asked(self, request: Request) -> Reply:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._exchange(request)
+        except TimeoutError:
+            raise KeyHolderUnreachable("timeout") from None
+        except MessageUnreadable:
+            raise KeyHolderUnreachable("unreadable-reply") from None
+        except OSError as exc:
+            raise KeyHolderUnreachable(type(exc).__name__) from None
+
+    async def _exchange(self, request: Request) -> Reply:
+        reader, writer = await asyncio.open_unix_connection(self._path)
+        try:
+            writer.write(frame(request))
+            return decode_reply(await read_frame(reader, MAX_REPLY_BYTES))
+        finally:
+            writer.close()
+
+
+def _released(reply: Reply) -> KeyReleased:
+    match reply:
+        case KeyReleased():
+            return reply
+        case KeyRefused(reason) if reason in PASSING:
+            raise KeyHolderUnreachable(reason)
+        case KeyRefused(reason):
+            raise KeyWithheld(reason)
+        case _:
+            raise KeyHolderUnreachable("unexpected-reply")
+
+
+def _opened(ephemeral: Ephemeral, sealed_key: bytes, binding: Binding) -> DataKey:
+    try:
+        return ephemeral.opened(sealed_key, binding)
+    except ValueError:
+        raise KeyHolderUnreachable("unreadable-reply") from None

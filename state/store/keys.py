@@ -1,0 +1,125 @@
+"""What the key holder asks of a run, and the attempt that it writes (P6, P7).
+
+The key holder's login sees no table: user and agent come from the capability it was shown.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, Literal
+
+import asyncpg
+import msgspec
+
+from state import merge
+from state.merge import Snapshot
+from state.stamps import instant_of
+from state.store.connect import Database
+from state.store.queries import sql
+
+Outcome = Literal["live", "run-not-live", "other-mission", "too-many"]
+
+
+class RunClaim(msgspec.Struct, frozen=True):
+    """The run, its attempt and the mission for which a key is asked."""
+
+    run_id: uuid.UUID
+    attempt: int
+    mission_id: str
+
+
+class GrantedMission(msgspec.Struct, frozen=True):
+    """Whose run it is and the mission's current grant; `at` is the database's time in ns.
+
+    `grant` is None where it was revoked or the mission is gone.
+    """
+
+    outcome: Outcome
+    user_id: str
+    agent_id: str
+    grant: Any
+    at: int
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """The audit row of a request; `record_ids` is all that the key opens."""
+
+    outcome: Literal["released", "refused"]
+    reason: str | None = None
+    version: str | None = None
+    record_ids: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+
+
+class KeyRequest:
+    """One request's transaction: what is noted is durable once its block has ended."""
+
+    def __init__(self, connection: asyncpg.Connection, run: RunClaim) -> None:
+        self._connection = connection
+        self._run = run.run_id, run.attempt, run.mission_id
+
+    async def mission(self) -> GrantedMission:
+        """The live run's mission; raises CapabilityInvalid."""
+        row = await self._connection.fetchrow(sql("granted_mission"), *self._run)
+        assert row is not None
+        grant = _grant(row) if row["outcome"] == "live" else None
+        at = instant_of(row["asked_at"])
+        return GrantedMission(row["outcome"], row["user_id"], row["agent_id"], grant, at)
+
+    async def note(self, attempt: Attempt) -> uuid.UUID:
+        """Write the attempt; its id."""
+        return await self._connection.fetchval(
+            sql("note_release"),
+            *self._run,
+            attempt.outcome,
+            attempt.reason,
+            attempt.version,
+            list(attempt.record_ids),
+            attempt.expires_at,
+        )
+
+
+class KeyStore:
+    """The database as the key holder may use it."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    @asynccontextmanager
+    async def request(self, capability: str, run: RunClaim) -> AsyncGenerator[KeyRequest]:
+        """A transaction that has presented the capability (audience `keys`)."""
+        async with self._db.transaction() as connection:
+            await connection.execute("SELECT set_config('app.capability', $1, true)", capability)
+            yield KeyRequest(connection, run)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._db.close()
+
+
+def _grant(row: asyncpg.Record) -> Any:
+    """The grant of snapshot and unfolded rows, merged like every reader merges."""
+    changes = [
+        merge.read_change(
+            change["id"],
+            change["created_at"],
+            change["op"],
+            change["data"],
+            change["field_meta"],
+            user_id=row["user_id"],
+        )
+        for change in msgspec.json.decode(row["changes"] or "[]")
+    ]
+    merged = merge.fold(_snapshot(row["snapshot"]), changes)
+    return None if merge.hidden(merged) else merged.fields.get("grant")
+
+
+def _snapshot(text: str | None) -> Snapshot | None:
+    if text is None:
+        return None
+    stored: dict[str, Any] = msgspec.json.decode(text)
+    record = msgspec.json.encode(stored["record"])
+    return merge.decode_record(record, exists=stored["present"], complete=stored["complete"])

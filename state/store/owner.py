@@ -1,0 +1,83 @@
+"""What a person may see of their own, as the role `mana_gateway` in that person's place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from state.errors import UserIdMissingError
+from state.sealed_copies import SealedCopy
+from state.store.connect import Database
+from state.store.queries import statements_of
+
+
+class AuditRow(msgspec.Struct, frozen=True):
+    """A look at a granted record as its reader told it, or a key request nothing was told about.
+
+    The latter have no table and record; `status` is then what became of the request. `key` orders
+    rows of one instant. Rows of the original service have neither run nor release.
+    """
+
+    key: str
+    id: str
+    mission_id: str
+    iteration_id: str | None
+    table_name: str
+    record_id: str
+    status: str
+    reason: str | None
+    ts: datetime
+    run_id: UUID | None
+    attempt: int | None
+    release_id: UUID | None
+    agent_id: str | None
+    released_at: datetime | None
+    granted: list[str]  # what the released key opens
+
+
+class OwnerView:
+    """Reads for one person at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def has_mission(self, user: str, mission: str) -> bool:
+        """Whether the mission exists, is this person's and is not deleted."""
+        async with self._as(user) as connection:
+            return bool(await connection.fetchval(_sql("has_mission"), user, mission))
+
+    async def put_copies(self, user: str, mission: str, copies: Sequence[SealedCopy]) -> bool:
+        """Keep these sealed records for the mission; False where it has no living grant."""
+        wire = msgspec.json.encode(copies).decode()
+        async with self._as(user) as connection:
+            return bool(await connection.fetchval(_sql("put_copies"), user, mission, wire))
+
+    async def trail(
+        self, user: str, mission: str | None, limit: int, before: tuple[datetime, str] | None
+    ) -> list[AuditRow]:
+        """Who looked at what, the newest first, rows before a key (ts, key)."""
+        key = before or (None, None)
+        async with self._as(user) as connection:
+            rows = await connection.fetch(_sql("trail"), user, mission, *key, limit)
+        return [AuditRow(**dict(row.items())) for row in rows]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._db.close()
+
+    @asynccontextmanager
+    async def _as(self, user: str) -> AsyncGenerator[asyncpg.Connection]:
+        if not user:
+            raise UserIdMissingError("owner")
+        async with self._db.transaction() as connection:
+            await connection.execute(_sql("act_as"), user)
+            yield connection
+
+
+def _sql(name: str) -> str:
+    return statements_of("owner.sql")[name]

@@ -1,0 +1,33 @@
+-- What a person may see of their own, as the role mana_gateway in that person's place: row security and the statement's own
+-- filter both hold to the one named with act_as.
+
+-- act_as --
+SELECT set_config('app.current_user_id', $1, true)
+
+-- has_mission --
+SELECT EXISTS (SELECT FROM mana_ai.mission_snapshots WHERE user_id = $1 AND mission_id = $2 AND complete AND NOT hidden)
+
+-- put_copies --
+SELECT mana_ai.put_sealed_copies($1, $2, $3::jsonb)
+
+-- trail --
+-- Outcomes, which agents write, and every release they wrote none for: what left without a word must be seen too. Both halves
+-- page by (ts, key) in index order; the key is text so that one cursor fits both.
+WITH page AS (
+  (SELECT lpad(d.id::text, 20, '0') COLLATE "C" AS key, d.id::text AS id, d.mission_id, d.iteration_id, d.table_name, d.record_id,
+          d.status, d.reason, d.ts, d.run_id, d.attempt, d.release_id
+     FROM mana_ai.decrypt_audit AS d
+    WHERE d.user_id = $1 AND ($2::text IS NULL OR d.mission_id = $2)
+      AND ($3::timestamptz IS NULL OR d.ts <= $3 AND (d.ts, lpad(d.id::text, 20, '0') COLLATE "C") < ($3, $4::text))
+    ORDER BY d.ts DESC, key DESC LIMIT $5)
+  UNION ALL
+  (SELECT k.release_id::text COLLATE "C", k.release_id::text, k.mission_id, NULL, '', '', k.outcome,
+          CASE k.outcome WHEN 'released' THEN 'no-outcome-recorded' ELSE k.reason END, k.ts, k.run_id, k.attempt, k.release_id
+     FROM mana_ai.key_releases AS k
+    WHERE k.user_id = $1 AND ($2::text IS NULL OR k.mission_id = $2)
+      AND ($3::timestamptz IS NULL OR k.ts <= $3 AND (k.ts, k.release_id::text COLLATE "C") < ($3, $4::text))
+      AND NOT EXISTS (SELECT FROM mana_ai.decrypt_audit AS d WHERE d.user_id = $1 AND d.release_id = k.release_id)
+    ORDER BY k.ts DESC, k.release_id::text COLLATE "C" DESC LIMIT $5))
+SELECT page.*, k.agent_id, k.ts AS released_at, coalesce(k.record_ids, '{}') AS granted
+  FROM page LEFT JOIN mana_ai.key_releases AS k ON k.release_id = page.release_id AND k.user_id = $1
+ ORDER BY page.ts DESC, page.key DESC LIMIT $5

@@ -1,0 +1,85 @@
+"""`POST /api/v1/me/ai-mission-grant` (grants-auth §1): a key to a few records, for one mission."""
+
+import asyncio
+import logging
+import math
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from state import minting
+from state.grants import Exposure
+from state.minting import MintRequest
+from state.sealing import DataKey
+from state.store.owner import OwnerView
+from state.vault import VaultRefused, bad_request
+from supervisor.gateway.answers import answer, checked_id
+from supervisor.gateway.custody import Caller, Custody
+from supervisor.gateway.owners import Owners, json_object
+
+FOLDED_WITHIN_S = 2.0
+LOOK_AGAIN_S = 0.1
+_EXPOSURES: dict[str, Exposure] = {"local": "local", "eu": "eu", "any": "any"}
+log = logging.getLogger("mana.gateway")
+
+
+class TooOften(Exception):
+    """This person asked for many grants just now."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(wait_s)
+        self.wait_s = math.ceil(wait_s)
+
+
+async def post_grant(request: Request, caller: Caller, owners: Owners) -> Response:
+    """A signed grant, checked in the order of the table; nothing of it is kept here."""
+    body = await json_object(request)
+    wanted = minting.read_request(body)
+    if owners.issuer is None or owners.custody is None:
+        raise minting.not_configured()
+    checked_id("missionId", wanted.mission_id)
+    minting.checked_scope(wanted)
+    exposure = _exposure(body)
+    if wait_s := owners.pacing.wait_s(caller.user):
+        raise TooOften(wait_s)
+    with await _master_key(wanted, caller, owners.custody, owners.view) as key:
+        grant = minting.mint(
+            wanted,
+            user_id=caller.user,
+            master_key=key.material,
+            issuer=owners.issuer,
+            now=time.time_ns(),
+            exposure=exposure,
+        )
+    log.info("grant_minted user=%s mission=%s", caller.user, wanted.mission_id)
+    return answer(grant)
+
+
+def _exposure(body: dict[str, Any]) -> Exposure:
+    """How far the owner lets prompts with these records travel: no further than they said."""
+    asked = body.get("exposure", "local")
+    if not isinstance(asked, str) or asked not in _EXPOSURES:
+        raise bad_request("exposure must be local, eu or any")
+    return _EXPOSURES[asked]
+
+
+async def _master_key(
+    wanted: MintRequest, caller: Caller, custody: Custody, view: OwnerView
+) -> DataKey:
+    async def allowed() -> None:
+        if not await _is_theirs(view, caller.user, wanted.mission_id):
+            raise VaultRefused(404, "MISSION_NOT_FOUND", "there is no such mission of yours")
+
+    return await custody.lent(caller, f"ai-mission-grant mission={wanted.mission_id}", allowed)
+
+
+async def _is_theirs(view: OwnerView, user: str, mission: str) -> bool:
+    """Whether the mission is this person's; one pushed just now may be a moment away."""
+    give_up = time.monotonic() + FOLDED_WITHIN_S
+    while not await view.has_mission(user, mission):
+        if time.monotonic() >= give_up:
+            return False
+        await asyncio.sleep(LOOK_AGAIN_S)
+    return True

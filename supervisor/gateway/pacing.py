@@ -1,0 +1,28 @@
+"""How often one person may ask for something costly: so many at once, then so many a minute."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+MAX_PEOPLE = 10_000
+
+
+class Pacing:
+    """A bucket of tokens per person, kept in memory; those longest unseen are forgotten first."""
+
+    def __init__(
+        self, burst: int = 20, per_minute: float = 20.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._burst, self._per_s, self._clock = float(burst), per_minute / 60, clock
+        self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait_s(self, user: str) -> float:
+        """0 and one token less, or how long until there is one again."""
+        now = self._clock()
+        left, at = self._seen.pop(user, (self._burst, now))
+        left = min(self._burst, left + (now - at) * self._per_s)
+        is_free = left >= 1
+        self._seen[user] = (left - 1 if is_free else left, now)
+        if len(self._seen) > MAX_PEOPLE:
+            self._seen.popitem(last=False)
+        return 0.0 if is_free else (1 - left) / self._per_s

@@ -1,0 +1,86 @@
+"""What an owner's browser does for a mission, in Python: seal, ask for a grant, hand over copies.
+
+Sealing happens here, where the master key is; the server gets nothing but ciphertext. To revoke,
+write `grant: null` into the mission through sync, as any client does: copies go with it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import msgspec
+
+from state import grants
+from state.errors import TerminalError
+from state.grants import Derivation
+from state.sealed_copies import SEALED_FIELDS
+from state.sealing import IV_BYTES, DataKey, opened_record, sealed_record
+
+GRANT = "/api/v1/me/ai-mission-grant"
+COPIES = "/api/v1/me/ai-sealed-copies"
+Json = dict[str, Any]
+
+
+class OwnerRefused(TerminalError):
+    """The server said no: HTTP status and code of grants-auth §1."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(status, code)
+        self.status, self.code = status, code
+
+
+class OwnerClient:
+    """One person, with their token and master key; `http` has the server's address."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, user: str, token: str, master_key: bytearray
+    ) -> None:
+        self._http, self._user, self._token, self._master_key = http, user, token, master_key
+
+    def seal(self, table: str, record: Mapping[str, Any]) -> Json:
+        """The record as it is synced: its secret fields under the master key."""
+        with DataKey(bytearray(self._master_key)) as key:
+            return sealed_record(record, SEALED_FIELDS[table], key, _new_iv)
+
+    def open(self, record: Mapping[str, Any]) -> Json:
+        """A synced record, readable; raises SealingError."""
+        with DataKey(bytearray(self._master_key)) as key:
+            return opened_record(record, key).record
+
+    async def ask_for_grant(
+        self, mission: str, records: Sequence[str], *, exposure: str = "local"
+    ) -> Json:
+        """A grant for `table:id` records, to be written into the mission; raises OwnerRefused."""
+        tables = sorted({record.partition(":")[0] for record in records})
+        body = {"missionId": mission, "tables": tables, "recordIds": list(records)}
+        return await self._asked("POST", GRANT, {**body, "exposure": exposure})
+
+    async def hand_over(self, grant: Json, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Give the mission its copies of synced records, by `table:id`; again after each change.
+
+        Raises OwnerRefused, and SealingError where a record is not under the master key.
+        """
+        derivation = msgspec.convert(grant["derivation"], Derivation)
+        with grants.derived_key(self._master_key, self._user, derivation) as key:
+            copies = [self._copy(id_, record, key) for id_, record in records.items()]
+        await self._asked("PUT", COPIES, {"missionId": derivation.mission_id, "copies": copies})
+
+    def _copy(self, id_: str, record: Mapping[str, Any], key: DataKey) -> Json:
+        table, _, record_id = id_.partition(":")
+        fields = sealed_record(self.open(record), SEALED_FIELDS[table], key, _new_iv)
+        return {"table": table, "id": record_id, "fields": fields}
+
+    async def _asked(self, verb: str, path: str, body: Json) -> Json:
+        headers = {"Authorization": f"Bearer {self._token}"}
+        answered = await self._http.request(verb, path, json=body, headers=headers)
+        told = answered.json()
+        if answered.status_code != 200:
+            raise OwnerRefused(answered.status_code, str(told.get("code", "")))
+        return told
+
+
+def _new_iv() -> bytes:
+    return secrets.token_bytes(IV_BYTES)
