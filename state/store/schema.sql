@@ -2379,6 +2379,8 @@ CREATE POLICY agent_within_capability ON mana_ai.run_requests AS RESTRICTIVE TO 
 
 CREATE POLICY agent_within_capability ON mana_ai.runs AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
 
+CREATE POLICY agent_within_capability ON mana_ai.sealed_copies AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
 CREATE POLICY agent_within_capability ON mana_ai.token_holds AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
 
 CREATE POLICY agent_within_capability ON mana_ai.token_usage AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));

@@ -21,6 +21,8 @@ CREATE POLICY agent_reads_own_missions ON mana_ai.sealed_copies FOR SELECT TO ma
   USING (user_id = (SELECT mana_ai.capability_user()) AND expires_at > clock_timestamp() AND EXISTS (
          SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = sealed_copies.user_id AND s.mission_id = sealed_copies.mission_id
             AND s.agent_id = (SELECT mana_ai.capability_agent())));
+CREATE POLICY agent_within_capability ON mana_ai.sealed_copies AS RESTRICTIVE TO mana_agent
+  USING (user_id = (SELECT mana_ai.capability_user()));
 CREATE POLICY janitor_prunes ON mana_ai.sealed_copies TO mana_janitor USING (true);
 
 -- The end of a grant as its mission tells it, never more than 30 days away; null where there is no such mission or no grant.
