@@ -14,7 +14,7 @@ CASES = load(Path(__file__).parents[1] / "vectors" / "prompt.json")
 AT = "2026-04-15T10:00:00.000Z"
 
 
-def run(pem: str = "", **mission: Any) -> dict[str, Any]:
+def run(*notes: dict[str, Any], **mission: Any) -> dict[str, Any]:
     whole: dict[str, Any] = {
         "title": "Titel", "objective": "Ziel", "conceptMarkdown": "", "state": "active",
         "inputs": [], "nextRunAt": AT, "iterations": [], "cadence": {"kind": "manual"},
@@ -29,14 +29,20 @@ def run(pem: str = "", **mission: Any) -> dict[str, Any]:
         }
         for table, id_, data in records
     ]  # fmt: skip
-    return {"fn": "run", "rows": rows} | ({"grantPem": pem} if pem else {})
+    written = {**rows[0], "app_id": "notes", "table_name": "notes"}
+    rows += [{**written, "record_id": note["id"], "data": note} for note in notes]
+    return {"fn": "run", "rows": rows}
 
 
 NEWS = {"feeds": [], "articles": [{"url": "https://a.example/1", "title": "T"}]}
 LIKE_THEM = {
     "unreadable": run(objective="enc:1:AAAA.BBBB"),
     "identity": run(),
-    "no-keys-yet": run("pem", grant={"wrappedKey": "x"}),
+    "not-blind": run(
+        {"id": "n1", "title": "enc:1:AAAA.BBBB"},
+        grant={"wrappedKey": "x"},
+        inputs=[{"module": "notes", "table": "notes", "id": "n1"}],
+    ),
     "no-web-yet": run(objective="Finde Neues") | {"news": NEWS},
 }
 

@@ -306,9 +306,9 @@ PROMPT = (
         reference_prompt.identity,
     ),
     _run_override(
-        "no-keys-yet",
-        "decryption arrives with the key holder (P7); until then an encrypted input is left out",
-        reference_prompt.is_granted,
+        "not-blind",
+        "crypto §5 (D-40, D-46): read as sealed copies under a grant, else skipped",
+        reference_prompt.reads_sealed,
     ),
     _run_override(
         "no-web-yet",

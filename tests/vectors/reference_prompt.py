@@ -19,7 +19,7 @@ AGENT_TEXTS = ("name", "role", "systemPrompt", "memory")
 
 def run_prompt(given: Given) -> Given:
     """The expected value of a `run` case: mission and agent as far as they are plain text."""
-    if is_unreadable(given):
+    if is_unreadable(given) or reads_sealed(given):
         return {"requests": 0, "contains": [], "excludes": []}
     texts = [*_plain(record(given, "aiMissions"), MISSION_TEXTS), *identity(given)]
     return {"requests": 1, "contains": texts, "excludes": [SEALED]}
@@ -36,9 +36,13 @@ def is_unreadable(given: Given) -> bool:
     return any(str(mission.get(name, "")).startswith(SEALED) for name in MISSION_TEXTS)
 
 
-def is_granted(given: Given) -> bool:
-    """Whether inputs would be decrypted."""
-    return bool(given.get("grantPem")) and "grant" in record(given, "aiMissions")
+def reads_sealed(given: Given) -> bool:
+    """Whether an input is encrypted: no case hands over a copy, and none has a v2 grant."""
+    refs: list[Given] = record(given, "aiMissions").get("inputs", [])
+    wanted = {(ref["table"], ref["id"]) for ref in refs}
+    rows: list[Given] = given["rows"]
+    read = (row for row in rows if (row["table_name"], row["record_id"]) in wanted)
+    return any(SEALED in str(row["data"]) for row in read)
 
 
 def is_researched(given: Given) -> bool:
