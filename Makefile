@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench lock clean
 BIN := .venv/bin
+# Half of the time of most tests is spent waiting for Postgres. tests/conftest.py says what stays together.
+TESTS_AT_ONCE := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10
@@ -13,7 +15,7 @@ demo: setup ## three users, eight missions, on an embedded Postgres and a local 
 	@$(BIN)/mana demo
 
 test: setup ## all tests; ARGS="-k name" narrows them
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(TESTS_AT_ONCE) $(ARGS)
 
 check: setup ## formatting, lint, strict types, import contracts, no model named in code
 	@$(BIN)/ruff format --check .
