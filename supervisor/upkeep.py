@@ -104,10 +104,13 @@ async def _end_stopped(it: Supervised, shard: Shard) -> None:
 
 
 async def _let_idle_sleep(it: Supervised, shard: Shard) -> None:
-    """End processes that nobody used for a while, and those of an older release at once."""
+    """End processes unused for a while, and those of an older release or with secrets at once.
+
+    A process that decrypted something is put to sleep when it reports; here when that was missed.
+    """
     now = asyncio.get_running_loop().time()
     for agent in shard.placement.idle(shard.ordering.busy):
         is_old = agent.release not in ("", it.release)
         is_unused = now - agent.used_at >= it.settings.agent_idle_s
-        if is_old or (is_unused and not it.settings.agent_keep_awake):
+        if is_old or agent.held_a_key or (is_unused and not it.settings.agent_keep_awake):
             await shard.placement.put_to_sleep(agent)

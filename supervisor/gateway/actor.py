@@ -7,6 +7,7 @@ import logging
 import threading
 from pathlib import Path
 
+from mana_actors.core_files import leave_no_core_file
 from mana_actors.logs import configure_logging
 from mana_actors.remote import SupervisorHandle
 from state.store.connect import Access, Database
@@ -27,6 +28,7 @@ class GatewayActor:
     """Starts listening in the background; `address` waits for that."""
 
     def __init__(self, settings: bytes, dsn: str, supervisor: str, version: str) -> None:
+        leave_no_core_file()
         self._settings = Settings.from_wire(settings)
         self._dsn, self._supervisor, self._version = dsn, supervisor, version
         self._listening = threading.Event()

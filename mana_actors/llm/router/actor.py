@@ -16,6 +16,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from mana_actors.core_files import leave_no_core_file
 from mana_actors.llm.router.assembly import LlmRouter
 from mana_actors.llm.router.settings import RouterSettings
 from mana_actors.llm.server import bound_socket
@@ -32,6 +33,7 @@ class LlmRouterActor:
     """Starts listening in the background; `address` waits for the first try."""
 
     def __init__(self, settings: bytes) -> None:
+        leave_no_core_file()
         self._settings = RouterSettings.from_wire(settings)
         self._loop = asyncio.new_event_loop()
         self._tried = threading.Event()
