@@ -19,7 +19,7 @@ import msgspec
 
 from mana_actors.agent.actor import AgentActor
 from mana_actors.core_files import leave_no_core_file
-from mana_actors.logs import configure_logging
+from mana_actors.logs import configure_logging, keep_texts_out, without_text
 from mana_actors.messages import AgentSettings, decode_report
 from mana_actors.remote import RayProcesses
 from state.store.connect import Access, Database
@@ -48,10 +48,13 @@ class SupervisorActor:
     def _supervise(self) -> None:
         configure_logging()
         asyncio.set_event_loop(self._loop)
+        keep_texts_out(self._loop)
         try:
             self._loop.run_until_complete(self._run())
-        except BaseException:  # whatever it was: a fresh process starts from Postgres
-            log.exception("supervision_broken")
+        except BaseException as exc:  # whatever it was: a fresh process starts from Postgres
+            log.exception(
+                "supervision_broken error=%s", type(exc).__name__, exc_info=without_text(exc)
+            )
             os._exit(1)
 
     async def _run(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Protocol
 
+from mana_actors.logs import without_text
 from state.errors import StateError
 from state.store.schedule import ScheduleStore
 from state.store.snapshots import StoodDown
@@ -50,8 +51,8 @@ async def upkeep(it: Supervised) -> None:
             it.stand_down(str(exc))
         except StateError as exc:
             log.warning("upkeep_failed error=%s", exc)
-        except Exception:  # upkeep outlives a bad round
-            log.exception("upkeep_broken")
+        except Exception as exc:  # upkeep outlives a bad round
+            log.exception("upkeep_broken error=%s", type(exc).__name__, exc_info=without_text(exc))
         await asyncio.sleep(_SWEEPING_S if sweeping else EVERY_S)
 
 

@@ -25,6 +25,7 @@ from mana_actors.agent.run import Runner
 from mana_actors.core_files import leave_no_core_file
 from mana_actors.crash import crash_points
 from mana_actors.llm.client import HttpProvider
+from mana_actors.logs import keep_texts_out
 from mana_actors.messages import (
     AgentMessage,
     Bind,
@@ -114,6 +115,7 @@ class AgentActor:
         """Compare-and-set without an await in between: two users must never bind one process."""
         if self._bound is not None:
             return False
+        keep_texts_out(asyncio.get_running_loop())
         settings = message.settings
         access = Access(
             settings.dsn, settings.role, settings.password_file, f"mana-agent {self._name}"

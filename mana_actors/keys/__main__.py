@@ -16,6 +16,7 @@ from mana_actors.errors import ActorsError
 from mana_actors.keys.key_files import read_trust
 from mana_actors.keys.releasing import Releases
 from mana_actors.keys.server import KeyServer
+from mana_actors.logs import keep_texts_out
 from state.grants import Trust
 from state.store.connect import Access, Database
 from state.store.keys import KeyStore
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _serve(given: argparse.Namespace, trust: Trust) -> None:
     stop = asyncio.Event()
+    keep_texts_out(asyncio.get_running_loop())
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     if given.until_eof:

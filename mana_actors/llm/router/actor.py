@@ -20,7 +20,7 @@ from mana_actors.core_files import leave_no_core_file
 from mana_actors.llm.router.assembly import LlmRouter
 from mana_actors.llm.router.settings import RouterSettings
 from mana_actors.llm.server import bound_socket
-from mana_actors.logs import configure_logging
+from mana_actors.logs import configure_logging, keep_texts_out
 
 log = logging.getLogger("mana.llm")
 
@@ -60,6 +60,7 @@ class LlmRouterActor:
     def _serve(self) -> None:
         configure_logging()
         asyncio.set_event_loop(self._loop)
+        keep_texts_out(self._loop)
         try:
             self._loop.run_until_complete(self._run())
         except BaseException as exc:  # noqa: BLE001 - whatever it was: a fresh process
