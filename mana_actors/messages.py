@@ -118,6 +118,7 @@ class Identity(msgspec.Struct, frozen=True, tag="identity"):
     memory_bytes: int = 0
     tokens_24h: int | None = None  # spent by this agent; None until it has read the ledger
     accepted: bool = True
+    held_a_key: bool = False  # it decrypted something: it sleeps as soon as nothing is in flight
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -147,6 +148,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     tokens: int = 0
     model_calls: int = 0
     counts: tuple[Count, ...] = ()
+    held_a_key: bool = False  # as in Identity
 
 
 def encode(message: msgspec.Struct) -> bytes:

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from mana_actors.agent.actor import AgentActor
-from mana_actors.logs import configure_logging
+from mana_actors.core_files import leave_no_core_file
+from mana_actors.logs import configure_logging, keep_texts_out, without_text
 from mana_actors.messages import AgentSettings, decode_report
 from mana_actors.remote import RayProcesses
 from state.store.connect import Access, Database
@@ -34,6 +35,7 @@ class SupervisorActor:
     """One shard's supervisor; methods answer from memory or hand work to the loop."""
 
     def __init__(self, name: str, release: str, settings: bytes, agent_settings: bytes) -> None:
+        leave_no_core_file()
         self._name, self._release = name, release
         self._settings = Settings.from_wire(settings)
         self._agent_settings = msgspec.json.decode(agent_settings, type=AgentSettings)
@@ -46,10 +48,13 @@ class SupervisorActor:
     def _supervise(self) -> None:
         configure_logging()
         asyncio.set_event_loop(self._loop)
+        keep_texts_out(self._loop)
         try:
             self._loop.run_until_complete(self._run())
-        except BaseException:  # whatever it was: a fresh process starts from Postgres
-            log.exception("supervision_broken")
+        except BaseException as exc:  # whatever it was: a fresh process starts from Postgres
+            log.exception(
+                "supervision_broken error=%s", type(exc).__name__, exc_info=without_text(exc)
+            )
             os._exit(1)
 
     async def _run(self) -> None:

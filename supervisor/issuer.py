@@ -14,6 +14,7 @@ import sys
 
 from starlette.routing import Router
 
+from mana_actors.core_files import leave_no_core_file
 from mana_actors.logs import configure_logging
 from state.errors import StateError
 from supervisor import __version__
@@ -28,6 +29,7 @@ log = logging.getLogger("mana.issuer")
 def main() -> int:
     """Serve until a signal; 0: in order, 2: a wrong setting, 1: anything else."""
     configure_logging()
+    leave_no_core_file()
     try:
         settings = read_settings(os.environ, serves=False)
         asyncio.run(_run(settings))

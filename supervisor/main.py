@@ -26,6 +26,7 @@ import httpx
 import msgspec
 import ray
 
+from mana_actors.core_files import leave_no_core_file
 from mana_actors.llm.router.actor import LlmRouterActor
 from mana_actors.llm.router.settings import RouterSettings
 from mana_actors.llm.server import RehearsalServer
@@ -68,6 +69,7 @@ class StartFailed(Exception):
 def main() -> int:
     """Run a node until a signal ends it; 0: in order, 2: a wrong setting, 1: anything else."""
     configure_logging()
+    leave_no_core_file()
     try:
         settings = read_settings(os.environ)
         return asyncio.run(Node(settings).run())

@@ -34,12 +34,14 @@ class Awake:
         self.memory_bytes = TYPICAL_AGENT_BYTES
         self.tokens_24h: int | None = None
         self.unanswered = 0
+        self.held_a_key = False
 
     def learn(self, identity: Identity) -> None:
         """Note what the process said of itself."""
         self.pid, self.release = identity.pid, identity.release
         self.memory_bytes = identity.memory_bytes or self.memory_bytes
         self.tokens_24h = identity.tokens_24h
+        self.held_a_key = identity.held_a_key
         self.unanswered = 0
 
 

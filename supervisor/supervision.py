@@ -31,7 +31,7 @@ from supervisor.folding import BATCH, FoldLoop
 from supervisor.metrics import Metrics
 from supervisor.moving import next_slot
 from supervisor.ordering import Ordering
-from supervisor.placement import Placement
+from supervisor.placement import Awake, Placement
 from supervisor.pruning import Pruning
 from supervisor.reconciling import Reconciler
 from supervisor.routing import changes_by_agent
@@ -276,11 +276,18 @@ class Supervision:
         agent = shard.placement.awake.get(pair)
         if agent is not None:
             agent.used_at = asyncio.get_running_loop().time()
+            if report.held_a_key and agent.process.name == report.holder:
+                self._background.start(self._end_with_secrets(agent))
         count_report(self.metrics, report)
         self.ticks.reported((report.user_id, report.mission_id), report.outcome, report.reason)
         await self._follow_up(report)
         self._full_until = 0.0
         self._nudged.set()
+
+    async def _end_with_secrets(self, agent: Awake) -> None:
+        """Its memory held decrypted text: its pair wakes in a never-used process next time."""
+        if agent in self._held.placement.idle(self._held.ordering.busy):
+            await self._held.placement.put_to_sleep(agent)
 
     async def _follow_up(self, report: Report) -> None:
         """Keep what the agent's own gate said, and when it wants the mission looked at."""

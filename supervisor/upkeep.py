@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Protocol
 
+from mana_actors.logs import without_text
 from state.errors import StateError
 from state.store.schedule import ScheduleStore
 from state.store.snapshots import StoodDown
@@ -50,8 +51,8 @@ async def upkeep(it: Supervised) -> None:
             it.stand_down(str(exc))
         except StateError as exc:
             log.warning("upkeep_failed error=%s", exc)
-        except Exception:  # upkeep outlives a bad round
-            log.exception("upkeep_broken")
+        except Exception as exc:  # upkeep outlives a bad round
+            log.exception("upkeep_broken error=%s", type(exc).__name__, exc_info=without_text(exc))
         await asyncio.sleep(_SWEEPING_S if sweeping else EVERY_S)
 
 
@@ -104,10 +105,13 @@ async def _end_stopped(it: Supervised, shard: Shard) -> None:
 
 
 async def _let_idle_sleep(it: Supervised, shard: Shard) -> None:
-    """End processes that nobody used for a while, and those of an older release at once."""
+    """End processes unused for a while, and those of an older release or with secrets at once.
+
+    A process that decrypted something is put to sleep when it reports; here when that was missed.
+    """
     now = asyncio.get_running_loop().time()
     for agent in shard.placement.idle(shard.ordering.busy):
         is_old = agent.release not in ("", it.release)
         is_unused = now - agent.used_at >= it.settings.agent_idle_s
-        if is_old or (is_unused and not it.settings.agent_keep_awake):
+        if is_old or agent.held_a_key or (is_unused and not it.settings.agent_keep_awake):
             await shard.placement.put_to_sleep(agent)

@@ -2,7 +2,8 @@
 
 A process is made unbound, waits in the warm pool, and is bound once and for ever. It ends when it
 is told to sleep, or when it has no run and has heard no supervisor of the current epoch for two
-minutes. It is never restarted: whatever it was doing is in Postgres, and another takes it over.
+minutes; soon after its last run where that decrypted something, since Python cannot wipe a text.
+It is never restarted: whatever it was doing is in Postgres, and another takes it over.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import msgspec
 
 from mana_actors.agent.inputs.registry import default_resolvers
 from mana_actors.agent.lease import Capability, LeaseKeeper
+from mana_actors.agent.lifetime import why_end
 from mana_actors.agent.run import Runner
+from mana_actors.core_files import leave_no_core_file
 from mana_actors.crash import crash_points
 from mana_actors.llm.client import HttpProvider
+from mana_actors.logs import keep_texts_out
 from mana_actors.messages import (
     AgentMessage,
     Bind,
@@ -62,7 +66,9 @@ class AgentActor:
     """The Ray shell: decode, decide who we are, run orders, report."""
 
     def __init__(self, name: str, release: str) -> None:
+        leave_no_core_file()
         self._name, self._release = name, release
+        self._is_ending = False
         self._bound: _Bound | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._tokens = TokenWindow()
@@ -109,6 +115,7 @@ class AgentActor:
         """Compare-and-set without an await in between: two users must never bind one process."""
         if self._bound is not None:
             return False
+        keep_texts_out(asyncio.get_running_loop())
         settings = message.settings
         access = Access(
             settings.dsn, settings.role, settings.password_file, f"mana-agent {self._name}"
@@ -146,7 +153,7 @@ class AgentActor:
 
     def _start(self, message: Orders) -> bool:
         bound = self._bound
-        if bound is None:
+        if bound is None or self._is_ending:
             return False
         bound.capability.token = message.capability
         self._used_at = time.monotonic()
@@ -181,6 +188,7 @@ class AgentActor:
         finally:
             self._running.pop(order.mission_id, None)
             self._used_at = time.monotonic()
+        report = msgspec.structs.replace(report, held_a_key=self._held_a_key)
         await report_to(bound.bind.supervisor, encode(report))
 
     def _note(self, message: Changed) -> None:
@@ -224,18 +232,32 @@ class AgentActor:
         self._tokens.add(now, tokens)
         self._tokens.forget(now)
 
+    @property
+    def _held_a_key(self) -> bool:
+        return self._bound is not None and self._bound.runner.held_a_key
+
     def _sleep(self) -> None:
         if not self._running:
+            self._is_ending = True  # an order that comes now is refused, and given elsewhere
             log.info("agent_slept process=%s", self._name)
             asyncio.get_running_loop().call_later(0.05, os._exit, 0)  # after the reply has left
 
     async def _end_when_forgotten(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_EVERY_S)
-            patience = self._bound.bind.settings.heard_timeout_s if self._bound else 120.0
-            if not self._running and time.monotonic() - self._heard_at > patience:
-                log.info("agent_forgotten process=%s", self._name)
+            why = None if self._running else self._why_end()
+            if why is not None:
+                log.info("agent_ended process=%s reason=%s", self._name, why)
                 os._exit(0)
+
+    def _why_end(self) -> str | None:
+        now = time.monotonic()
+        return why_end(
+            idle_s=now - self._used_at,
+            unheard_s=now - self._heard_at,
+            held_a_key=self._held_a_key,
+            heard_timeout_s=self._bound.bind.settings.heard_timeout_s if self._bound else 120.0,
+        )
 
     def _identity(self, *, accepted: bool = True) -> Identity:
         bind = self._bound.bind if self._bound else None
@@ -251,6 +273,7 @@ class AgentActor:
             memory_bytes=_resident_bytes(),
             tokens_24h=self._tokens.used(datetime.now(UTC)) if self._knows_spent else None,
             accepted=accepted,
+            held_a_key=self._held_a_key,
         )
 
 

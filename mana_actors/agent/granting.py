@@ -54,6 +54,11 @@ class InputReader:
         self._store, self._resolvers, self._failed = store, resolvers, failed
         self._holder = None if key_socket is None else KeyHolder(key_socket)
 
+    @property
+    def held_a_key(self) -> bool:
+        """Whether a data key was ever here: what it opened may still be in memory."""
+        return self._holder is not None and self._holder.has_released
+
     async def read(self, job: Job, iteration_id: str) -> Inputs:
         """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry."""
         refs = job.mission.inputs

@@ -97,6 +97,11 @@ class Runner:
             store=store, settings=settings, stops=self._stops, report=self._report, crash=crash
         )
 
+    @property
+    def held_a_key(self) -> bool:
+        """Whether a run of this process decrypted something: then it is to end, and soon."""
+        return self._inputs.held_a_key
+
     async def run(self, order: Order) -> Report:
         """Carry out one order; never raises but for cancellation."""
         with self._stops.under_way(order.mission_id):

@@ -6,16 +6,17 @@ import argparse
 import asyncio
 import logging
 import os
-import resource
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mana_actors.core_files import leave_no_core_file
 from mana_actors.errors import ActorsError
 from mana_actors.keys.key_files import read_trust
 from mana_actors.keys.releasing import Releases
 from mana_actors.keys.server import KeyServer
+from mana_actors.logs import keep_texts_out
 from state.grants import Trust
 from state.store.connect import Access, Database
 from state.store.keys import KeyStore
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the private key
+    leave_no_core_file()  # it would hold the private key
     try:
         trust = read_trust(given.private_key, given.issuer_key, accept_v1=given.accept_v1)
         asyncio.run(_serve(given, trust))
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _serve(given: argparse.Namespace, trust: Trust) -> None:
     stop = asyncio.Event()
+    keep_texts_out(asyncio.get_running_loop())
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     if given.until_eof:

@@ -45,11 +45,12 @@ class HeldKey(msgspec.Struct, frozen=True):
 
 
 class KeyHolder:
-    """The key holder behind a Unix socket."""
+    """The key holder behind a Unix socket; `has_released`: a key came to this process once."""
 
     def __init__(self, socket_path: str, *, timeout_s: float = 10.0) -> None:
         self._path = socket_path
         self._timeout_s = timeout_s
+        self.has_released = False
 
     @asynccontextmanager
     async def data_key(
@@ -62,6 +63,7 @@ class KeyHolder:
         ephemeral = Ephemeral()
         ask = AskForKey(capability, run_id, attempt, mission_id, ephemeral.public_key)
         released = _released(await self._asked(ask))
+        self.has_released = True
         binding = Binding(run_id, attempt, mission_id, released.release_id)
         with _opened(ephemeral, released.sealed_key, binding) as key:
             yield HeldKey(

@@ -7,7 +7,8 @@ import logging
 import threading
 from pathlib import Path
 
-from mana_actors.logs import configure_logging
+from mana_actors.core_files import leave_no_core_file
+from mana_actors.logs import configure_logging, keep_texts_out
 from mana_actors.remote import SupervisorHandle
 from state.store.connect import Access, Database
 from state.store.control import ControlStore
@@ -27,6 +28,7 @@ class GatewayActor:
     """Starts listening in the background; `address` waits for that."""
 
     def __init__(self, settings: bytes, dsn: str, supervisor: str, version: str) -> None:
+        leave_no_core_file()
         self._settings = Settings.from_wire(settings)
         self._dsn, self._supervisor, self._version = dsn, supervisor, version
         self._listening = threading.Event()
@@ -43,6 +45,7 @@ class GatewayActor:
             self._listening.set()
 
     async def _listen(self) -> None:
+        keep_texts_out(asyncio.get_running_loop())
         settings = self._settings
         access = Access(
             self._dsn,

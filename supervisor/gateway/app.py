@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mana_actors.logs import without_text
 from state.errors import TransientError
 from supervisor.gateway import (
     agent_page,
@@ -179,12 +180,8 @@ def _failed(exc: Exception) -> Response:
             return failure(503, "the database does not answer")
         case _:
             # Its text may hold what the caller sent; its type and place are enough to look for it.
-            log.error("request_failed error=%s", type(exc).__name__, exc_info=_place_of(exc))
+            log.error("request_failed error=%s", type(exc).__name__, exc_info=without_text(exc))
             return failure(500, "internal error")
-
-
-def _place_of(exc: Exception) -> BaseException:
-    return RuntimeError(type(exc).__name__).with_traceback(exc.__traceback__)
 
 
 def _unauthorized() -> Response:

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 
+from mana_actors.logs import without_text
 from state.errors import TransientError
 from state.minting import MintRefused
 from state.vault import VaultRefused
@@ -115,6 +116,5 @@ def _failed(exc: Exception, tell: Teller) -> Response:
         case TransientError():
             return tell(503, "the database does not answer")
         case _:
-            place = RuntimeError(type(exc).__name__).with_traceback(exc.__traceback__)
-            log.error("request_failed error=%s", type(exc).__name__, exc_info=place)
+            log.error("request_failed error=%s", type(exc).__name__, exc_info=without_text(exc))
             return tell(500, "internal error")

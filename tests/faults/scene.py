@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,8 +32,8 @@ Pair = tuple[str, str]
 class ScriptedProvider(FakeProvider):
     """Plays each mission's own script; a mission is known by its id in the prompt."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, script: Iterable[Entry] = ()) -> None:
+        super().__init__(script)
         self.scripts: dict[str, list[Entry]] = {}
 
     def requests_for(self, mission: str) -> list[Recorded]:

@@ -89,6 +89,24 @@ async def test_a_granted_note_is_read_and_its_reading_is_in_the_audit(scene: Sce
     assert counted["decrypts_total", ("notes",)] == 2
 
 
+async def test_a_process_that_was_handed_a_key_knows_it(scene: Scene):
+    scene.world.provider.script.extend([PLAN, DONE])
+    await prepared(scene, minted())
+    runner = await scene.world.driver.runner(("u1", "legacy:ai-default"))
+    assert not runner.held_a_key
+    await scene.world.order(runner)
+    assert runner.held_a_key
+
+
+async def test_a_process_whose_key_was_refused_held_none(scene: Scene):
+    await prepared(scene, minted())
+    await (await scene.world.client("u1")).edit("m1", grant=None)  # in the log, not folded
+    runner = await scene.world.driver.runner(("u1", "legacy:ai-default"))
+    await scene.world.order(runner)
+    assert await scene.outcomes() == [("refused", "no-grant")]
+    assert not runner.held_a_key
+
+
 async def test_a_plan_made_of_decrypted_inputs_says_so(scene: Scene):
     scene.world.provider.script.extend([PLAN, DONE])
     await prepared(scene, minted())

@@ -16,10 +16,11 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from mana_actors.core_files import leave_no_core_file
 from mana_actors.llm.router.assembly import LlmRouter
 from mana_actors.llm.router.settings import RouterSettings
 from mana_actors.llm.server import bound_socket
-from mana_actors.logs import configure_logging
+from mana_actors.logs import configure_logging, keep_texts_out
 
 log = logging.getLogger("mana.llm")
 
@@ -32,6 +33,7 @@ class LlmRouterActor:
     """Starts listening in the background; `address` waits for the first try."""
 
     def __init__(self, settings: bytes) -> None:
+        leave_no_core_file()
         self._settings = RouterSettings.from_wire(settings)
         self._loop = asyncio.new_event_loop()
         self._tried = threading.Event()
@@ -58,6 +60,7 @@ class LlmRouterActor:
     def _serve(self) -> None:
         configure_logging()
         asyncio.set_event_loop(self._loop)
+        keep_texts_out(self._loop)
         try:
             self._loop.run_until_complete(self._run())
         except BaseException as exc:  # noqa: BLE001 - whatever it was: a fresh process

@@ -35,6 +35,7 @@ from mana_actors.llm.router.requests import (
 )
 from mana_actors.llm.router.settings import RouterSettings
 from mana_actors.llm.router.sse import CallerGone, EventStream, until_gone
+from mana_actors.logs import without_text
 from state.consent import ORDER, lower_of
 
 log = logging.getLogger("mana.llm")
@@ -248,12 +249,8 @@ def _failed(exc: Exception) -> ASGIApp:
             return refused(499, "the caller went away")
         case _:
             # Its text may hold what the caller sent; its type is enough to look for it.
-            log.error("request_failed error=%s", type(exc).__name__, exc_info=_place_of(exc))
+            log.error("request_failed error=%s", type(exc).__name__, exc_info=without_text(exc))
             return refused(500, "internal error")
-
-
-def _place_of(exc: Exception) -> BaseException:
-    return RuntimeError(type(exc).__name__).with_traceback(exc.__traceback__)
 
 
 async def _raw_body(request: Request) -> bytes:
