@@ -1,4 +1,4 @@
-"""What was made of decrypted inputs opens for its owner, in its place, unchanged, and nowhere else."""
+"""What was made of decrypted inputs opens for its owner, unchanged, and nowhere else."""
 
 import base64
 import hmac
@@ -244,7 +244,10 @@ def rfc_9180_opened(raw: bytes, private: bytes, info: bytes) -> bytes:
     hashes = [extract(suite, b"", b"psk_id_hash", b""), extract(suite, b"", b"info_hash", info)]
     context = b"\x00" + b"".join(hashes)
     prk = extract(suite, shared_secret, b"secret", b"")
-    key, nonce = expand(suite, prk, b"key", context, 32), expand(suite, prk, b"base_nonce", context, 12)
+    key, nonce = (
+        expand(suite, prk, b"key", context, 32),
+        expand(suite, prk, b"base_nonce", context, 12),
+    )
     return AESGCM(key).decrypt(nonce, body, b"")
 
 
