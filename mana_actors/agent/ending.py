@@ -20,7 +20,7 @@ from mana_actors.agent.inputs.granted import Unreadable
 from mana_actors.agent.job import FinalFailure, Job
 from mana_actors.agent.persisting import retried, retried_close
 from mana_actors.agent.planner.loop import PlanOutcome
-from mana_actors.agent.planner.prompt import shown_before
+from mana_actors.agent.planner.prompt import earlier
 from mana_actors.agent.reporting import Reporter
 from mana_actors.agent.sealing import sealed_for
 from mana_actors.agent.stopping import Stops
@@ -64,7 +64,7 @@ class Ending:
         cut_short = outcome.cut_short
         reason = "; ".join(filter(None, [cut_short, *warnings])) or None
         id_ = job.run.iteration_id
-        is_derived = tally.used_secrets or tells_derived_text(shown_before(job.mission))
+        is_derived = tally.used_secrets or tells_derived_text(earlier(job.mission))
 
         def iteration(now: datetime) -> dict[str, Any]:
             summary = outcome.summary or ""

@@ -89,5 +89,6 @@ async def test_it_prunes_once_an_hour_and_counts(janitor: JanitorStore, tmp_path
     assert pruning.is_due()
     assert metrics.snapshot()["counters"]["rows_pruned_total"] == {
         '["token_usage"]': 53, '["decisions"]': 3, '["runs"]': 3, '["run_requests"]': 1,
-        '["decrypt_audit"]': 1, '["key_releases"]': 2, '["owner_key_changes"]': 1, '["sealed_copies"]': 4,
+        '["decrypt_audit"]': 1, '["key_releases"]': 2, '["owner_key_changes"]': 1,
+        '["sealed_copies"]': 4,
     }  # fmt: skip

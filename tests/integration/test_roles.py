@@ -186,7 +186,8 @@ async def test_the_janitor_only_prunes(database: Database):
     assert {what.split()[-1] for what in writable} == {"DELETE"}
     prunable = {what.split()[0].removeprefix("mana_ai.") for what in writable}
     assert prunable <= {"token_usage", "decisions", "runs", "run_requests", "decrypt_audit",
-                        "key_releases", "quarantine", "sealed_copies", "owner_key_changes"}  # fmt: skip
+                        "key_releases", "quarantine", "sealed_copies",
+                        "owner_key_changes"}  # fmt: skip
 
 
 async def test_the_janitor_prunes_by_age_without_seeing_whose_rows_they_are(database: Database):

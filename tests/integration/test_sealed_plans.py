@@ -6,13 +6,16 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from state.derived_text import SHOWN
 from state.sealing import CiphertextRejected, is_sealed
+from state.store.agents import AgentStore
 from state.store.connect import CapabilityInvalid
+from state.store.connect import Database as Pool
 from supervisor.owner_client import OwnerClient
 from tests.fake_provider import Entry
 from tests.integration.key_scene import MASTER_KEY, Scene, key_scene, minted
@@ -58,7 +61,7 @@ class Home(Scene):
         await self.world.driver.fold_all()
         return (await self.world.written())[-1]["data"]["iterations"][-1]
 
-    async def again(self, **fields: object) -> Json:
+    async def again(self, **fields: Any) -> Json:
         """The next run, after these changes of its mission."""
         await (await self.world.client()).edit("m1", **fields)
         past = len(await self.world.runs())
@@ -172,6 +175,15 @@ async def test_what_quotes_a_readable_derived_plan_is_derived_too(home: Home):
     assert home.owner().open_iteration("m1", last, private)["summary"] == f"{SUMMARY} steht."
 
 
+async def test_what_cannot_read_the_sealed_plan_before_it_is_no_derived_text(home: Home):
+    await home.registered()
+    await prepared(home, minted())
+    await home.planned()
+    after = await home.again(inputs=[], grant=None)
+    assert "usedEncryptedInputs" not in after
+    assert after["summary"] == f"{SUMMARY} steht."
+
+
 async def test_a_sealed_plan_that_a_client_erased_is_put_back_sealed(home: Home):
     private = await home.registered()
     await prepared(home, minted())
@@ -199,11 +211,15 @@ async def test_a_key_that_cannot_be_read_lets_nothing_be_written(home: Home):
 
 async def test_no_key_is_only_believed_under_a_capability(home: Home):
     await home.registered()
-    store = await home.store("u2")
-    store._user_id = "u1"
-    async with store.transaction() as connection:
-        with pytest.raises(CapabilityInvalid):
-            await store.owner_key(connection)
+    theirs = await home.world.driver.schedule.sign_capability("u2", "a1", (), (), 900)
+    pool = Pool(home.world.access("mana_agent"), max_connections=1)
+    store = AgentStore(pool, "u1", "a1", lambda: theirs)
+    try:
+        async with store.transaction() as connection:
+            with pytest.raises(CapabilityInvalid):
+                await store.owner_key(connection)
+    finally:
+        await pool.close()
 
 
 async def test_an_agent_reads_its_owners_key_and_changes_none(home: Home):

@@ -109,9 +109,14 @@ def user_prompt(
     return "\n\n".join(parts)
 
 
+def earlier(mission: Mission) -> tuple[dict[str, Any], ...]:
+    """The iterations that a prompt shows."""
+    return mission.iterations[-SHOWN_ITERATIONS:]
+
+
 def shown_before(mission: Mission) -> tuple[dict[str, Any], ...]:
-    """The last iterations as a prompt may show them: what is sealed for the owner says so."""
-    return tuple(shown_iteration(each) for each in mission.iterations[-SHOWN_ITERATIONS:])
+    """They, as a prompt shows them: what is sealed for the owner says no more than that."""
+    return tuple(shown_iteration(each) for each in earlier(mission))
 
 
 def _role(agent: Agent | None) -> str:
