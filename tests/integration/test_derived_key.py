@@ -137,6 +137,7 @@ async def told_of(house: House, user: str = "u1", **changed: Any) -> tuple[int, 
     return told.status_code, told.json()
 
 
+@pytest.mark.one_postgres
 async def test_the_consent_is_about_that_grant_and_this_server(database: Database, tmp_path: Path):
     async with open_house(database, tmp_path, llm_exposure="eu") as house:
         await house.mission(record=json.dumps({"id": "m-1"}))
@@ -148,6 +149,7 @@ async def test_the_consent_is_about_that_grant_and_this_server(database: Databas
         assert "kein Schlüssel" in said
 
 
+@pytest.mark.one_postgres
 async def test_the_consent_says_that_output_is_sealed_once_there_is_a_key(house: House):
     await house.mission()
     owner = OwnerClient(house.client, "u1", house.auth.token("u1"), bytearray(32))
@@ -157,6 +159,7 @@ async def test_the_consent_says_that_output_is_sealed_once_there_is_a_key(house:
     assert key in told["lines"][-1]
 
 
+@pytest.mark.one_postgres
 async def test_a_consent_without_signature_names_the_servers_own_exposure(
     database: Database, tmp_path: Path
 ):
@@ -174,6 +177,7 @@ async def test_a_consent_without_signature_names_the_servers_own_exposure(
         ({"missionId": "m-2"}, 404),
     ],
 )
+@pytest.mark.one_postgres
 async def test_no_consent_is_worded_for_what_would_not_be_granted(
     house: House, changed: Any, status: int
 ):
