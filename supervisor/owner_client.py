@@ -13,14 +13,17 @@ from typing import Any
 import httpx
 import msgspec
 
-from state import grants
+from state import forgiving_base64, grants
+from state.derived_text import Place, opened_iteration
 from state.errors import TerminalError
 from state.grants import Derivation
 from state.sealed_copies import SEALED_FIELDS
 from state.sealing import IV_BYTES, DataKey, opened_record, sealed_record
 
 GRANT = "/api/v1/me/ai-mission-grant"
+CONSENT = f"{GRANT}/consent"
 COPIES = "/api/v1/me/ai-sealed-copies"
+DERIVED_KEY = "/api/v1/me/ai-derived-key"
 Json = dict[str, Any]
 
 
@@ -54,9 +57,31 @@ class OwnerClient:
         self, mission: str, records: Sequence[str], *, exposure: str = "local"
     ) -> Json:
         """A grant for `table:id` records, to be written into the mission; raises OwnerRefused."""
-        tables = sorted({record.partition(":")[0] for record in records})
-        body = {"missionId": mission, "tables": tables, "recordIds": list(records)}
-        return await self._asked("POST", GRANT, {**body, "exposure": exposure})
+        return await self._asked("POST", GRANT, _wanted(mission, records, exposure))
+
+    async def consent_text(
+        self, mission: str, records: Sequence[str], *, exposure: str = "local"
+    ) -> Json:
+        """What such a grant would allow, in `lines` to agree to; raises OwnerRefused."""
+        return await self._asked("POST", CONSENT, _wanted(mission, records, exposure))
+
+    async def register_key(self, public_key: bytes) -> str:
+        """Have what is made of decrypted records sealed for this raw X25519 key; its id.
+
+        Keep the private key and older ones: nobody else can open what is sealed for them.
+        """
+        body = {"publicKey": forgiving_base64.encoded(public_key)}
+        return (await self._asked("PUT", DERIVED_KEY, body))["keyId"]
+
+    def open_iteration(
+        self, mission: str, iteration: Mapping[str, Any], private_key: bytes
+    ) -> Json:
+        """An iteration, readable, to be shown or carried out; raises SealingError.
+
+        What is written back is the sealed one, with states and feedback changed.
+        """
+        place = Place(self._user, mission, str(iteration.get("id")))
+        return opened_iteration(dict(iteration), private_key, place)
 
     async def hand_over(self, grant: Json, records: Mapping[str, Mapping[str, Any]]) -> None:
         """Give the mission its copies of synced records, by `table:id`; again after each change.
@@ -80,6 +105,12 @@ class OwnerClient:
         if answered.status_code != 200:
             raise OwnerRefused(answered.status_code, str(told.get("code", "")))
         return told
+
+
+def _wanted(mission: str, records: Sequence[str], exposure: str) -> Json:
+    tables = sorted({record.partition(":")[0] for record in records})
+    body = {"missionId": mission, "tables": tables, "recordIds": list(records)}
+    return {**body, "exposure": exposure}
 
 
 def _new_iv() -> bytes:

@@ -20,11 +20,14 @@ from mana_actors.agent.inputs.granted import Unreadable
 from mana_actors.agent.job import FinalFailure, Job
 from mana_actors.agent.persisting import retried, retried_close
 from mana_actors.agent.planner.loop import PlanOutcome
+from mana_actors.agent.planner.prompt import earlier
 from mana_actors.agent.reporting import Reporter
+from mana_actors.agent.sealing import sealed_for
 from mana_actors.agent.stopping import Stops
 from mana_actors.crash import CrashPoint
 from mana_actors.messages import AgentSettings, Count, Order, Report
 from state.budgets import refusal_reason
+from state.derived_text import tells_derived_text
 from state.iterations import PlannedStep, failed_iteration, iteration_from_plan
 from state.store.agents import AgentStore, MissionNow
 from state.store.connect import Superseded
@@ -61,11 +64,12 @@ class Ending:
         cut_short = outcome.cut_short
         reason = "; ".join(filter(None, [cut_short, *warnings])) or None
         id_ = job.run.iteration_id
+        is_derived = tally.used_secrets or tells_derived_text(earlier(job.mission))
 
         def iteration(now: datetime) -> dict[str, Any]:
             summary = outcome.summary or ""
             written = iteration_from_plan(steps, summary, id_, now_text(now), cut_short)
-            return {**written, "usedEncryptedInputs": True} if tally.used_secrets else written
+            return {**written, "usedEncryptedInputs": True} if is_derived else written
 
         return await self._close(
             order, job, tally, iteration, failed=False, steps=len(steps), reason=reason
@@ -269,9 +273,12 @@ class Ending:
         async with self._store.closing(job.run_id, job.attempt) as (now, connection):
             note = plan_note(tally)
             await self._store.note_plan(connection, job.run_id, job.attempt, note)
+            written = iteration(now.now)
+            if "usedEncryptedInputs" in written:
+                written = sealed_for(await self._store.owner_key(connection), job.run, written)
             ended = closing.close(
                 self._closing(job, now),
-                iteration(now.now),
+                written,
                 failed=failed,
                 steps=steps,
                 reason=reason,

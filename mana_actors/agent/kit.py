@@ -12,7 +12,7 @@ from mana_actors.agent.deployed.calling import DeployedTools
 from mana_actors.agent.deployed.declaring import declared_tools
 from mana_actors.agent.job import Job
 from mana_actors.agent.persisting import retried
-from mana_actors.agent.planner.prompt import SHOWN_ITERATIONS, ResolvedInput
+from mana_actors.agent.planner.prompt import ResolvedInput, shown_before
 from mana_actors.agent.planner.subagents import with_sub_agents
 from mana_actors.agent.tools.catalogue import Toolbox, proposing_tools
 from mana_actors.agent.tools.executor import Executor
@@ -85,6 +85,6 @@ def _pinned_now(job: Job) -> datetime:
 def _shown(job: Job, inputs: tuple[ResolvedInput, ...]) -> SeenIds:
     """The ids that the first prompt gives the model."""
     mission = job.mission
-    earlier = canonical_json(list(mission.iterations[-SHOWN_ITERATIONS:]))
+    earlier = canonical_json(list(shown_before(mission)))
     texts = [mission.title, mission.concept_markdown, mission.objective, earlier]
     return SeenIds((item.id for item in inputs), [*texts, *(item.content for item in inputs)])

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mana_actors.errors import TerminalError
+from state.hpke import suite
 from state.sealing import DataKey
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-    from cryptography.hazmat.primitives.hpke import Suite
 
 
 class AskerKeyInvalid(TerminalError):
@@ -46,7 +46,7 @@ class Ephemeral:
         from cryptography.exceptions import InvalidTag
 
         try:
-            return DataKey(bytearray(_suite().decrypt(sealed_key, self._private, _info(binding))))
+            return DataKey(bytearray(suite().decrypt(sealed_key, self._private, _info(binding))))
         except InvalidTag:
             raise ValueError("not sealed for this request") from None
 
@@ -57,15 +57,9 @@ def sealed_to(public_key: bytes, key: DataKey, binding: Binding) -> bytes:
 
     try:
         asker = X25519PublicKey.from_public_bytes(public_key)
-        return _suite().encrypt(key.material, asker, _info(binding))
+        return suite().encrypt(key.material, asker, _info(binding))
     except ValueError:
         raise AskerKeyInvalid from None
-
-
-def _suite() -> Suite:
-    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-
-    return Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 def _info(binding: Binding) -> bytes:

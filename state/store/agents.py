@@ -17,8 +17,9 @@ from state import merge
 from state.budgets import Hold
 from state.healing import Version
 from state.merge import Change, Snapshot, TableRows
+from state.owner_keys import OwnerKey
 from state.records import agent_from_record
-from state.store.connect import Database
+from state.store.connect import CapabilityInvalid, Database
 from state.store.queries import sql
 
 MAX_RECORD_BYTES = 256 * 1024
@@ -318,6 +319,16 @@ class AgentStore:
             commit.steps,
             commit.reason,
         )
+
+    async def owner_key(self, connection: asyncpg.Connection) -> OwnerKey | None:
+        """For whom to seal, None where no key is registered, in the caller's transaction.
+
+        Raises CapabilityInvalid rather than take a row that is hidden for one that is not there.
+        """
+        row = await connection.fetchrow(sql("owner_key"), self._user_id)
+        if row is None or row["seen_as"] != self._user_id:
+            raise CapabilityInvalid
+        return None if row["key_id"] is None else OwnerKey(row["key_id"], row["public_key"])
 
     async def note_plan(
         self, connection: asyncpg.Connection, run_id: Any, attempt: int, note: PlanNote

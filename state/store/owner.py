@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from state.errors import UserIdMissingError
+from state.owner_keys import OwnerKey
 from state.sealed_copies import SealedCopy
 from state.store.connect import Database
 from state.store.queries import statements_of
@@ -40,6 +41,24 @@ class AuditRow(msgspec.Struct, frozen=True):
     granted: list[str]  # what the released key opens
 
 
+class RegisteredKey(msgspec.Struct, frozen=True):
+    """The key that derived text is sealed for, and since when."""
+
+    key_id: str
+    public_key: bytes
+    created_at: datetime
+
+
+class KeyChange(msgspec.Struct, frozen=True):
+    """A key that was registered or removed, and where that was asked from, as the asker says."""
+
+    key_id: str
+    action: str
+    ip_address: str | None
+    user_agent: str | None
+    at: datetime
+
+
 class OwnerView:
     """Reads for one person at a time."""
 
@@ -65,6 +84,31 @@ class OwnerView:
         async with self._as(user) as connection:
             rows = await connection.fetch(_sql("trail"), user, mission, *key, limit)
         return [AuditRow(**dict(row.items())) for row in rows]
+
+    async def key(self, user: str) -> RegisteredKey | None:
+        """The key that this person's client registered, None without one."""
+        async with self._as(user) as connection:
+            row = await connection.fetchrow(_sql("owner_key"), user)
+        return None if row is None else RegisteredKey(**dict(row.items()))
+
+    async def put_key(
+        self, user: str, key: OwnerKey, address: str | None, agent: str | None
+    ) -> datetime:
+        """Register this key in place of another; since when it is there."""
+        async with self._as(user) as connection:
+            values = user, key.id, key.public_key, address, agent
+            return await connection.fetchval(_sql("put_owner_key"), *values)
+
+    async def remove_key(self, user: str, address: str | None, agent: str | None) -> bool:
+        """Forget the key; False where there was none."""
+        async with self._as(user) as connection:
+            return bool(await connection.fetchval(_sql("remove_owner_key"), user, address, agent))
+
+    async def key_changes(self, user: str, most: int) -> list[KeyChange]:
+        """What became of this person's keys, the newest first."""
+        async with self._as(user) as connection:
+            rows = await connection.fetch(_sql("owner_key_changes"), user, most)
+        return [KeyChange(**dict(row.items())) for row in rows]
 
     async def close(self) -> None:
         """Close the connections."""

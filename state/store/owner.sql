@@ -10,6 +10,19 @@ SELECT EXISTS (SELECT FROM mana_ai.mission_snapshots WHERE user_id = $1 AND miss
 -- put_copies --
 SELECT mana_ai.put_sealed_copies($1, $2, $3::jsonb)
 
+-- owner_key --
+SELECT key_id, public_key, created_at FROM mana_ai.owner_keys WHERE user_id = $1
+
+-- put_owner_key --
+SELECT mana_ai.put_owner_key($1, $2, $3, $4, $5)
+
+-- remove_owner_key --
+SELECT mana_ai.remove_owner_key($1, $2, $3)
+
+-- owner_key_changes --
+SELECT key_id, action, ip_address, user_agent, at FROM mana_ai.owner_key_changes
+ WHERE user_id = $1 ORDER BY at DESC, change_id LIMIT $2
+
 -- trail --
 -- Outcomes, which agents write, and every release they wrote none for: what left without a word must be seen too. Both halves
 -- page by (ts, key) in index order; the key is text so that one cursor fits both.

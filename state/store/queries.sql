@@ -360,6 +360,11 @@ SELECT mana_ai.audit_outcome($1, $2, $3, $4, $5, $6)
 SELECT table_name, record_id, data FROM mana_ai.sealed_copies
  WHERE user_id = $1 AND mission_id = $2 AND (table_name, record_id) IN (SELECT * FROM unnest($3::text[], $4::text[]))
 
+-- owner_key --
+-- A row always: without a capability it says so, and no key then does not pass for none registered.
+SELECT mana_ai.capability_user() AS seen_as, k.key_id, k.public_key
+  FROM (VALUES ($1::text)) AS asked (user_id) LEFT JOIN mana_ai.owner_keys AS k ON k.user_id = asked.user_id
+
 -- prune_releases --
 DELETE FROM mana_ai.key_releases WHERE ts < clock_timestamp() - $1 * interval '1 second'
    AND ts <= coalesce((SELECT ts FROM mana_ai.key_releases ORDER BY ts OFFSET $2 LIMIT 1), 'infinity')
@@ -371,6 +376,10 @@ DELETE FROM mana_ai.decrypt_audit WHERE ts < clock_timestamp() - $1 * interval '
 -- prune_copies --
 DELETE FROM mana_ai.sealed_copies WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
    AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.sealed_copies ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_key_changes --
+DELETE FROM mana_ai.owner_key_changes WHERE at < clock_timestamp() - $1 * interval '1 second'
+   AND at <= coalesce((SELECT at FROM mana_ai.owner_key_changes ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
 
 -- prune_usage --
 -- By age alone, the oldest first: the janitor sees no column but the time. Rows of one instant go together.

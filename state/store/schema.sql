@@ -1054,6 +1054,29 @@ CREATE FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_spa
 
 ALTER FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) OWNER TO mana_router;
 
+CREATE FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  since timestamptz;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  INSERT INTO mana_ai.owner_keys AS k (user_id, key_id, public_key) VALUES (p_user, p_key_id, p_public_key)
+  ON CONFLICT (user_id) DO UPDATE SET key_id = excluded.key_id, public_key = excluded.public_key, created_at = clock_timestamp()
+   WHERE k.public_key <> excluded.public_key
+  RETURNING created_at INTO since;
+  IF since IS NULL THEN
+    SELECT created_at INTO since FROM mana_ai.owner_keys WHERE user_id = p_user;
+  ELSE
+    INSERT INTO mana_ai.owner_key_changes (user_id, key_id, action, ip_address, user_agent, at)
+    VALUES (p_user, p_key_id, 'registered', p_address, p_agent, since);
+  END IF;
+  RETURN since;
+END $$;
+
+ALTER FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1253,6 +1276,24 @@ BEGIN
 END $$;
 
 ALTER FUNCTION mana_ai.refusal(p_user text, p_agent text, p_scopes text[], p_hold bigint, p_micros bigint) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  removed text;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  DELETE FROM mana_ai.owner_keys WHERE user_id = p_user RETURNING key_id INTO removed;
+  IF removed IS NULL THEN
+    RETURN false;
+  END IF;
+  INSERT INTO mana_ai.owner_key_changes (user_id, key_id, action, ip_address, user_agent) VALUES (p_user, removed, 'removed', p_address, p_agent);
+  RETURN true;
+END $$;
+
+ALTER FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent text) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2082,6 +2123,33 @@ ALTER TABLE ONLY mana_ai.mission_research_jobs FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.mission_research_jobs OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.owner_key_changes (
+    change_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text NOT NULL,
+    key_id text NOT NULL,
+    action text NOT NULL,
+    ip_address text,
+    user_agent text,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT owner_key_changes_action CHECK ((action = ANY (ARRAY['registered'::text, 'removed'::text])))
+);
+
+ALTER TABLE ONLY mana_ai.owner_key_changes FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.owner_key_changes OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.owner_keys (
+    user_id text NOT NULL,
+    key_id text NOT NULL,
+    public_key bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT owner_keys_x25519 CHECK ((length(public_key) = 32))
+);
+
+ALTER TABLE ONLY mana_ai.owner_keys FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.owner_keys OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.sealed_copies (
     user_id text NOT NULL,
     mission_id text NOT NULL,
@@ -2206,6 +2274,12 @@ ALTER TABLE ONLY mana_ai.mission_research_jobs
 ALTER TABLE ONLY mana_ai.mission_snapshots
     ADD CONSTRAINT mission_snapshots_pkey PRIMARY KEY (user_id, mission_id);
 
+ALTER TABLE ONLY mana_ai.owner_key_changes
+    ADD CONSTRAINT owner_key_changes_pkey PRIMARY KEY (change_id);
+
+ALTER TABLE ONLY mana_ai.owner_keys
+    ADD CONSTRAINT owner_keys_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY mana_ai.quarantine
     ADD CONSTRAINT quarantine_pkey PRIMARY KEY (change_id);
 
@@ -2273,6 +2347,10 @@ CREATE INDEX mission_snapshots_agent ON mana_ai.mission_snapshots USING btree (u
 CREATE INDEX mission_snapshots_orphans ON mana_ai.mission_snapshots USING btree (mission_id) WHERE (NOT complete);
 
 CREATE INDEX mission_snapshots_wake ON mana_ai.mission_snapshots USING btree (wake_at) WHERE (wake_at IS NOT NULL);
+
+CREATE INDEX owner_key_changes_age ON mana_ai.owner_key_changes USING btree (at);
+
+CREATE INDEX owner_key_changes_user ON mana_ai.owner_key_changes USING btree (user_id, at DESC);
 
 CREATE INDEX quarantine_user ON mana_ai.quarantine USING btree (user_id, seen_at DESC);
 
@@ -2351,6 +2429,8 @@ CREATE POLICY agent_reads ON mana_ai.token_usage FOR SELECT TO mana_agent USING 
 
 CREATE POLICY agent_reads ON mana_ai.user_settings FOR SELECT TO mana_agent USING (true);
 
+CREATE POLICY agent_reads_own ON mana_ai.owner_keys FOR SELECT TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
 CREATE POLICY agent_reads_own_missions ON mana_ai.sealed_copies FOR SELECT TO mana_agent USING (((user_id = ( SELECT mana_ai.capability_user() AS capability_user)) AND (expires_at > clock_timestamp()) AND (EXISTS ( SELECT
    FROM mana_ai.mission_snapshots s
   WHERE ((s.user_id = sealed_copies.user_id) AND (s.mission_id = sealed_copies.mission_id) AND (s.agent_id = ( SELECT mana_ai.capability_agent() AS capability_agent)))))));
@@ -2372,6 +2452,8 @@ CREATE POLICY agent_within_capability ON mana_ai.ledger AS RESTRICTIVE TO mana_a
 CREATE POLICY agent_within_capability ON mana_ai.mission_research_jobs AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
 
 CREATE POLICY agent_within_capability ON mana_ai.mission_snapshots AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
+
+CREATE POLICY agent_within_capability ON mana_ai.owner_keys AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
 
 CREATE POLICY agent_within_capability ON mana_ai.quarantine AS RESTRICTIVE TO mana_agent USING ((user_id = ( SELECT mana_ai.capability_user() AS capability_user)));
 
@@ -2427,6 +2509,10 @@ CREATE POLICY gateway_reads_as_user ON mana_ai.mission_research_jobs TO mana_gat
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.mission_snapshots TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
+CREATE POLICY gateway_reads_as_user ON mana_ai.owner_key_changes FOR SELECT TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_reads_as_user ON mana_ai.owner_keys FOR SELECT TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
 CREATE POLICY gateway_reads_as_user ON mana_ai.quarantine TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.run_requests TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
@@ -2446,6 +2532,8 @@ CREATE POLICY janitor_prunes ON mana_ai.decisions TO mana_janitor USING (true);
 CREATE POLICY janitor_prunes ON mana_ai.decrypt_audit TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.key_releases TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.owner_key_changes TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.quarantine TO mana_janitor USING (true);
 
@@ -2489,6 +2577,10 @@ CREATE POLICY owner_acts_for_user ON mana_ai.mission_research_jobs TO mana_owner
 
 CREATE POLICY owner_acts_for_user ON mana_ai.mission_snapshots TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
+CREATE POLICY owner_acts_for_user ON mana_ai.owner_key_changes TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.owner_keys TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
 CREATE POLICY owner_acts_for_user ON mana_ai.quarantine TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.run_requests TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
@@ -2502,6 +2594,10 @@ CREATE POLICY owner_acts_for_user ON mana_ai.token_holds TO mana_owner USING ((u
 CREATE POLICY owner_acts_for_user ON mana_ai.token_usage TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.user_settings TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+ALTER TABLE mana_ai.owner_key_changes ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.owner_keys ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.quarantine ENABLE ROW LEVEL SECURITY;
 
@@ -2810,6 +2906,9 @@ GRANT SELECT ON TABLE public.sync_changes TO mana_agent;
 REVOKE ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) TO mana_owner;
 
+REVOKE ALL ON FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.put_sealed_copies(p_user text, p_mission text, p_copies jsonb) TO mana_gateway;
 
@@ -2825,6 +2924,9 @@ REVOKE ALL ON FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo int
 GRANT ALL ON FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.refusal(p_user text, p_agent text, p_scopes text[], p_hold bigint, p_micros bigint) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent text) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) TO mana_agent;
@@ -2942,6 +3044,14 @@ GRANT SELECT ON TABLE mana_ai.migrations TO mana_gateway;
 
 GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_agent;
+
+GRANT SELECT ON TABLE mana_ai.owner_key_changes TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.owner_key_changes TO mana_janitor;
+
+GRANT SELECT(at) ON TABLE mana_ai.owner_key_changes TO mana_janitor;
+
+GRANT SELECT ON TABLE mana_ai.owner_keys TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.owner_keys TO mana_gateway;
 
 GRANT SELECT ON TABLE mana_ai.sealed_copies TO mana_agent;
 GRANT DELETE ON TABLE mana_ai.sealed_copies TO mana_janitor;

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from starlette.datastructures import Headers
 
-ALLOWED_METHODS = "GET, POST, DELETE"
+ALLOWED_METHODS = "GET, POST, PUT, DELETE"
 ALLOWED_HEADERS = "Authorization, Content-Type"
 PREFLIGHT_S = 600
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import time
 from typing import Any
 
@@ -18,19 +17,12 @@ from state.vault import VaultRefused, bad_request
 from supervisor.gateway.answers import answer, checked_id
 from supervisor.gateway.custody import Caller, Custody
 from supervisor.gateway.owners import Owners, json_object
+from supervisor.gateway.pacing import paced
 
 FOLDED_WITHIN_S = 2.0
 LOOK_AGAIN_S = 0.1
 _EXPOSURES: dict[str, Exposure] = {"local": "local", "eu": "eu", "any": "any"}
 log = logging.getLogger("mana.gateway")
-
-
-class TooOften(Exception):
-    """This person asked for many grants just now."""
-
-    def __init__(self, wait_s: float) -> None:
-        super().__init__(wait_s)
-        self.wait_s = math.ceil(wait_s)
 
 
 async def post_grant(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -41,9 +33,8 @@ async def post_grant(request: Request, caller: Caller, owners: Owners) -> Respon
         raise minting.not_configured()
     checked_id("missionId", wanted.mission_id)
     minting.checked_scope(wanted)
-    exposure = _exposure(body)
-    if wait_s := owners.pacing.wait_s(caller.user):
-        raise TooOften(wait_s)
+    exposure = asked_exposure(body)
+    paced(owners.pacing, caller.user)
     with await _master_key(wanted, caller, owners.custody, owners.view) as key:
         grant = minting.mint(
             wanted,
@@ -57,8 +48,8 @@ async def post_grant(request: Request, caller: Caller, owners: Owners) -> Respon
     return answer(grant)
 
 
-def _exposure(body: dict[str, Any]) -> Exposure:
-    """How far the owner lets prompts with these records travel: no further than they said."""
+def asked_exposure(body: dict[str, Any]) -> Exposure:
+    """How far the owner lets prompts with these records travel; raises VaultRefused."""
     asked = body.get("exposure", "local")
     if not isinstance(asked, str) or asked not in _EXPOSURES:
         raise bad_request("exposure must be local, eu or any")
@@ -69,10 +60,15 @@ async def _master_key(
     wanted: MintRequest, caller: Caller, custody: Custody, view: OwnerView
 ) -> DataKey:
     async def allowed() -> None:
-        if not await _is_theirs(view, caller.user, wanted.mission_id):
-            raise VaultRefused(404, "MISSION_NOT_FOUND", "there is no such mission of yours")
+        await must_be_theirs(view, caller.user, wanted.mission_id)
 
     return await custody.lent(caller, f"ai-mission-grant mission={wanted.mission_id}", allowed)
+
+
+async def must_be_theirs(view: OwnerView, user: str, mission: str) -> None:
+    """Raises VaultRefused (404) where the mission is not this person's."""
+    if not await _is_theirs(view, user, mission):
+        raise VaultRefused(404, "MISSION_NOT_FOUND", "there is no such mission of yours")
 
 
 async def _is_theirs(view: OwnerView, user: str, mission: str) -> bool:

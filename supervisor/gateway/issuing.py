@@ -40,6 +40,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners | None:
         pacing=Pacing(),
         custody=None if kek is None else Custody(_vaults(settings, dsn), kek),
         issuer=issuer,
+        exposure=settings.llm_exposure,
     )
 
 

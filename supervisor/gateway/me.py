@@ -15,18 +15,19 @@ from mana_actors.logs import without_text
 from state.errors import TransientError
 from state.minting import MintRefused
 from state.vault import VaultRefused
-from supervisor.gateway import audit, copies, cors, grants, vault
+from supervisor.gateway import audit, consent, copies, cors, grants, owner_keys, vault
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer
 from supervisor.gateway.custody import Caller
-from supervisor.gateway.grants import TooOften
 from supervisor.gateway.jwt import TokenRefused
 from supervisor.gateway.owners import Owners, caller_of
+from supervisor.gateway.pacing import TooOften
 
 Handler = Callable[[Request, Caller, Owners], Awaitable[Response]]
 Teller = Callable[[int, str], Response]
 log = logging.getLogger("mana.gateway")
 
 NO_AUTH = "MANA_AUTH_URL is not set: this server cannot tell who you are"
+DERIVED_KEY = "/api/v1/me/ai-derived-key"
 VAULT = "/api/v1/me/encryption-vault"
 
 
@@ -43,6 +44,10 @@ def _told_as_json(status: int, message: str) -> Response:
 ROUTES: tuple[tuple[str, str, Handler, Teller], ...] = (
     ("GET", "/api/v1/me/ai-audit", audit.get_audit, _told_as_text),
     ("POST", "/api/v1/me/ai-mission-grant", grants.post_grant, _told_as_json),
+    ("POST", "/api/v1/me/ai-mission-grant/consent", consent.post_consent, _told_as_json),
+    ("GET", DERIVED_KEY, owner_keys.get_key, _told_as_json),
+    ("PUT", DERIVED_KEY, owner_keys.put_key, _told_as_json),
+    ("DELETE", DERIVED_KEY, owner_keys.delete_key, _told_as_json),
     ("PUT", "/api/v1/me/ai-sealed-copies", copies.put_copies, _told_as_json),
     ("GET", f"{VAULT}/status", vault.get_status, _told_as_json),
     ("POST", f"{VAULT}/init", vault.post_init, _told_as_json),
@@ -108,7 +113,7 @@ def _failed(exc: Exception, tell: Teller) -> Response:
         case MintRefused() | VaultRefused():
             return answer({"error": exc.message, "code": exc.code}, exc.status)
         case TooOften():
-            told = {"error": "too many grants just now", "code": "RATE_LIMITED"}
+            told = {"error": "too many requests just now", "code": "RATE_LIMITED"}
             return answer(told, 429, {"Retry-After": str(exc.wait_s)})
         case BadRequest():
             told = {"error": f"{exc.field} {exc.problem}", "code": "BAD_REQUEST"}

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
+from state.consent import Exposure
 from state.minting import Issuer
 from state.store.owner import OwnerView
 from state.vault import bad_request
@@ -25,6 +26,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     pacing: Pacing
     custody: Custody | None = None
     issuer: Issuer | None = None
+    exposure: Exposure = "any"  # the most that any prompt here may use
 
     async def close(self) -> None:
         """Close the connections."""

@@ -1,10 +1,19 @@
 """How often one person may ask for something costly: so many at once, then so many a minute."""
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
 MAX_PEOPLE = 10_000
+
+
+class TooOften(Exception):
+    """This person asked for many such things just now."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(wait_s)
+        self.wait_s = math.ceil(wait_s)
 
 
 class Pacing:
@@ -26,3 +35,9 @@ class Pacing:
         if len(self._seen) > MAX_PEOPLE:
             self._seen.popitem(last=False)
         return 0.0 if is_free else (1 - left) / self._per_s
+
+
+def paced(pacing: Pacing, user: str) -> None:
+    """One thing more for this person; raises TooOften."""
+    if wait_s := pacing.wait_s(user):
+        raise TooOften(wait_s)

@@ -33,6 +33,8 @@ SELECT 'u1', 'a', 'm', gen_random_uuid(), 1, 'released', now() - n * interval '4
 INSERT INTO mana_ai.decrypt_audit (user_id, mission_id, table_name, record_id, status, ts)
 SELECT 'u1', 'm', 'notes', 'n', 'ok', now() - n * interval '40 days'
   FROM generate_series(0, 3) AS n;
+INSERT INTO mana_ai.owner_key_changes (user_id, key_id, action, at)
+SELECT 'u1', 'k', 'registered', now() - n * interval '40 days' FROM generate_series(0, 3) AS n;
 INSERT INTO mana_ai.sealed_copies (user_id, mission_id, table_name, record_id, data, expires_at)
 SELECT 'u1', 'm', 'notes', 'n' || n, '{}', now() + (n - 3.5) * interval '1 day'
   FROM generate_series(0, 5) AS n;
@@ -41,6 +43,7 @@ LEFT = """
 SELECT (SELECT count(*) FROM mana_ai.token_usage), (SELECT count(*) FROM mana_ai.decisions),
        (SELECT count(*) FROM mana_ai.runs), (SELECT count(*) FROM mana_ai.run_requests),
        (SELECT count(*) FROM mana_ai.decrypt_audit), (SELECT count(*) FROM mana_ai.key_releases),
+       (SELECT count(*) FROM mana_ai.owner_key_changes),
        (SELECT count(*) FROM mana_ai.sealed_copies)
 """
 
@@ -70,9 +73,9 @@ async def test_old_rows_go_and_live_ones_stay(
     deleted = await janitor.prune(Retention())
     assert deleted == {
         "token_usage": 53, "decisions": 3, "runs": 3, "run_requests": 1,
-        "decrypt_audit": 1, "key_releases": 2, "sealed_copies": 4,
+        "decrypt_audit": 1, "key_releases": 2, "owner_key_changes": 1, "sealed_copies": 4,
     }  # fmt: skip
-    assert await left(database) == (47, 3, 3, 1, 3, 3, 2)
+    assert await left(database) == (47, 3, 3, 1, 3, 3, 3, 2)
     assert set((await janitor.prune(Retention())).values()) == {0}
 
 
@@ -86,5 +89,6 @@ async def test_it_prunes_once_an_hour_and_counts(janitor: JanitorStore, tmp_path
     assert pruning.is_due()
     assert metrics.snapshot()["counters"]["rows_pruned_total"] == {
         '["token_usage"]': 53, '["decisions"]': 3, '["runs"]': 3, '["run_requests"]': 1,
-        '["decrypt_audit"]': 1, '["key_releases"]': 2, '["sealed_copies"]': 4,
+        '["decrypt_audit"]': 1, '["key_releases"]': 2, '["owner_key_changes"]': 1,
+        '["sealed_copies"]': 4,
     }  # fmt: skip

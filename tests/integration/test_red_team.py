@@ -33,6 +33,9 @@ INSERT INTO mana_ai.key_releases (user_id, agent_id, mission_id, run_id, attempt
   VALUES ('u2', 'a1', 'm2', gen_random_uuid(), 1, 'released');
 INSERT INTO mana_ai.sealed_copies (user_id, mission_id, table_name, record_id, data, expires_at)
   VALUES ('u2', 'm2', 'notes', 'n2', '{}', now() + interval '1 day');
+INSERT INTO mana_ai.owner_keys (user_id, key_id, public_key)
+  VALUES ('u2', 'k2', sha256('u2'));
+INSERT INTO mana_ai.owner_key_changes (user_id, key_id, action) VALUES ('u2', 'k2', 'registered');
 INSERT INTO mana_ai.vault_key_checks (user_id, written_for, key_check)
   VALUES ('u2', now(), 'check');
 INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES ('user', 'u2', 1000000);

@@ -63,7 +63,8 @@ CALLABLE_BY = {
     },
     "mana_gateway": {
         "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit",
-        "state_now", "write_state", "put_sealed_copies", *BUDGET_READS,
+        "state_now", "write_state", "put_sealed_copies", "put_owner_key", "remove_owner_key",
+        *BUDGET_READS,
     },
     "mana_keys": {"granted_mission", "note_release"},
     "mana_janitor": set[str](),
@@ -71,14 +72,15 @@ CALLABLE_BY = {
 }  # fmt: skip
 HIDDEN_FROM = {
     "mana_agent": {"journal", "capability_secrets", "decrypt_audit", "change_feed", "ledger",
-                   "limits", "budget_wakes"},
+                   "limits", "budget_wakes", "owner_key_changes"},
     "mana_supervisor": {"sync_changes", "log_rows", "router_log", "journal", "decrypt_audit",
-                        "capability_secrets"},
+                        "capability_secrets", "owner_keys", "owner_key_changes"},
     "mana_gateway": {"sync_changes", "log_rows", "router_log", "journal", "capability_secrets"},
-    "mana_keys": {"sync_changes", "journal", "capability_secrets", "mission_snapshots"},
+    "mana_keys": {"sync_changes", "journal", "capability_secrets", "mission_snapshots",
+                  "owner_keys"},
     "mana_janitor": {"sync_changes", "journal", "capability_secrets", "mission_snapshots"},
     "mana_issuer": {"sync_changes", "journal", "capability_secrets", "mission_snapshots",
-                    "decrypt_audit", "agent_snapshots", "runs"},
+                    "decrypt_audit", "agent_snapshots", "runs", "owner_keys"},
 }  # fmt: skip
 
 
@@ -184,7 +186,8 @@ async def test_the_janitor_only_prunes(database: Database):
     assert {what.split()[-1] for what in writable} == {"DELETE"}
     prunable = {what.split()[0].removeprefix("mana_ai.") for what in writable}
     assert prunable <= {"token_usage", "decisions", "runs", "run_requests", "decrypt_audit",
-                        "key_releases", "quarantine", "sealed_copies"}  # fmt: skip
+                        "key_releases", "quarantine", "sealed_copies",
+                        "owner_key_changes"}  # fmt: skip
 
 
 async def test_the_janitor_prunes_by_age_without_seeing_whose_rows_they_are(database: Database):

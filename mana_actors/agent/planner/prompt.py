@@ -19,6 +19,7 @@ from mana_actors.agent.tools.catalogue import Tool, Toolbox, function_spec, prop
 from mana_actors.agent.tools.reading.readers import READERS
 from mana_actors.agent.tools.validation import WasSeen, check_against
 from mana_actors.json_values import JsonObject, as_text, objects_in
+from state.derived_text import SHOWN, shown_iteration
 from state.policy import AiPolicy
 from state.records import Agent, Mission
 
@@ -95,7 +96,7 @@ def user_prompt(
     mission: Mission, inputs: Sequence[ResolvedInput], *, boundary: str, now: str = ""
 ) -> str:
     """The mission, its inputs and last iterations; everything that is data stands in a fence."""
-    history = mission.iterations[-SHOWN_ITERATIONS:]
+    history = shown_before(mission)
     parts = [
         f"# Mission: {without_tags(mission.title).strip() or _NOTHING}",
         *([f"Present time: {now}"] if now else []),
@@ -106,6 +107,16 @@ def user_prompt(
         "Begin now.",
     ]
     return "\n\n".join(parts)
+
+
+def earlier(mission: Mission) -> tuple[dict[str, Any], ...]:
+    """The iterations that a prompt shows."""
+    return mission.iterations[-SHOWN_ITERATIONS:]
+
+
+def shown_before(mission: Mission) -> tuple[dict[str, Any], ...]:
+    """They, as a prompt shows them: what is sealed for the owner says no more than that."""
+    return tuple(shown_iteration(each) for each in earlier(mission))
 
 
 def _role(agent: Agent | None) -> str:
@@ -217,7 +228,14 @@ def _iteration(iteration: Mapping[str, Any]) -> str:
 
 def _step(step: Mapping[str, Any]) -> str:
     status, summary = as_text(step.get("status")), as_text(step.get("summary"))
-    return f"- [{status or 'unknown'}] {_line(summary)}"
+    tool = f"{_tool(step)} " if summary == SHOWN else ""
+    return f"- [{status or 'unknown'}] {_line(tool + summary)}"
+
+
+def _tool(step: Mapping[str, Any]) -> str:
+    """What a step calls: all there is to say of one that is sealed."""
+    intents = objects_in([step.get("intent")])
+    return as_text(intents[0].get("toolName")) if intents else ""
 
 
 def _line(text: str) -> str:
