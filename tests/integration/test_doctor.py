@@ -184,7 +184,7 @@ PLANTED = [
     ("CREATE TABLE public.planted (user_id text); GRANT SELECT ON public.planted TO PUBLIC",
      "public.planted can be read"),
     (("CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO PUBLIC; CREATE TABLE"
-     " elsewhere.planted (user_id text); GRANT SELECT (user_id) ON elsewhere.planted TO mana_agent"),
+     " elsewhere.planted (id int); GRANT SELECT (id) ON elsewhere.planted TO mana_agent"),
      "elsewhere.planted can be read"),
     (("CREATE VIEW public.planted AS SELECT * FROM mana_ai.journal; GRANT SELECT ON public.planted"
      " TO PUBLIC"), "view public.planted shows what its owner"),
