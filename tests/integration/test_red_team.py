@@ -1,5 +1,6 @@
 """An agent's login used by hand (P6, F25, F26): nothing of others is seen, nothing written."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator, Iterator
@@ -223,6 +224,27 @@ async def test_a_valid_capability_shows_the_owners_rows_and_nobody_elses(scene: 
     }  # fmt: skip
 
 
+FENCES = """
+SELECT p.polrelid::regclass::text AS name, p.polname FROM pg_policy AS p
+ WHERE NOT p.polpermissive AND p.polroles @> ARRAY['mana_agent'::regrole::oid]
+"""
+FENCED_TWICE = {"mana_ai.sealed_copies"}
+"""Tables whose permissive policy asks for the capability too."""
+
+
+async def test_without_its_fence_a_table_shows_somebody_elses_rows(scene: Database):
+    """Each fence is what refuses: taken away, the victim is seen at once."""
+    readable = set(await readable_tables(scene)) - FENCED_TWICE
+    async with session(scene, SUPERUSER) as admin:
+        fences = [row for row in await admin.fetch(FENCES) if row["name"] in readable]
+        assert {row["name"] for row in fences} == readable
+        for name, policy in fences:
+            await admin.execute(f"DROP POLICY {policy} ON {name}")
+    async with session(scene, "mana_agent") as agent, acting(agent, await signed(scene), "u2"):
+        seen = await owners(agent, sorted(readable))
+    assert {name for name, who in seen.items() if "u2" not in who} == set()
+
+
 async def test_a_forged_expired_or_swapped_capability_shows_zero_rows(scene: Database):
     tables = await readable_tables(scene)
     async with session(scene, "mana_agent") as agent:
@@ -282,8 +304,9 @@ async def test_a_capability_that_runs_out_inside_a_transaction_reads_nothing_mor
     ran_out = "SELECT mana_ai.capability() IS NULL FROM pg_sleep(0.05)"
     async with session(scene, "mana_agent") as agent, acting(agent, token):
         assert await agent.fetchval(mine) == 2
-        while not await agent.fetchval(ran_out):
-            pass
+        async with asyncio.timeout(20):
+            while not await agent.fetchval(ran_out):
+                pass
         assert await agent.fetchval(mine) == 0
         assert await agent.fetch("SELECT * FROM public.sync_changes") == []
         with pytest.raises(asyncpg.PostgresError) as caught:

@@ -3,6 +3,7 @@
 A valid capability of u1 is presented throughout; u2 is the victim. docs/security.md lists the rest.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable
 
 import asyncpg
@@ -284,8 +285,9 @@ async def test_every_function_for_agents_raises_once_the_capability_ran_out(
     token = await signed(scene, ttl_s=2)
     async with session(scene, "mana_agent") as agent, acting(agent, token):
         assert "MA001" not in (await answers_to(agent, calls)).values()
-        while not await agent.fetchval(ran_out):
-            pass
+        async with asyncio.timeout(20):
+            while not await agent.fetchval(ran_out):
+                pass
         assert set((await answers_to(agent, calls)).values()) == {"MA001"}
 
 
