@@ -6,11 +6,13 @@ from pathlib import Path
 import msgspec
 
 from state.errors import StateError
+from state.reach import foreign_extension_functions, function_faults, relation_faults
 from state.store.catalogue import (
     LOOK_AT_MOST,
     Catalogue,
     ServiceView,
     function_sources,
+    granted_by_schema,
 )
 from state.store.connect import Access, Database
 from state.store.fleet import FleetStore
@@ -25,16 +27,6 @@ MIGRATE = "run mana migrate"
 TAMPERED = "somebody changed it: restore the schema from a backup, or as in state/store/schema.sql"
 LATE_MISSIONS = 100
 """More missions than this, due for over two minutes, are no passing crowd."""
-
-AGENT_FUNCTIONS = frozenset(
-    {
-        "audit_outcome", "keys_capability",
-        "begin_call", "capability", "capability_agent", "capability_scope", "capability_user",
-        "claim", "commit_run", "end_call", "heal_mission", "mission_now", "note_plan", "own_budget",
-        "renew", "wait_for_room", "wait_run", "withdraw_run",
-    }
-)  # fmt: skip
-"""All that an agent's login may call."""
 
 LOG_POLICIES = frozenset(
     {"sync_changes_user_isolation", "mana_router_read", "mana_agent_within_capability"}
@@ -186,17 +178,12 @@ _ROUTER_REMEDY = "restore policy mana_router_read on sync_changes as in state/st
 
 
 async def row_security(patient: Patient) -> Finding:
-    """Every table with people's rows keeps them apart, for its owner too."""
+    """Every table with people's rows keeps them apart, for its owner too; so does the log."""
     tables = await patient.catalogue.tables()
     faults = [
         f"{table.name} is not forced"
         for table in tables
         if not (table.is_enabled and table.is_forced)
-    ]
-    faults += [
-        f"{table.name} has no fence for agents"
-        for table in tables
-        if table.is_agents and not table.is_fenced
     ]
     missing = LOG_POLICIES - await patient.catalogue.log_policies()
     faults += [f"sync_changes lacks policy {name}" for name in sorted(missing)]
@@ -205,12 +192,39 @@ async def row_security(patient: Patient) -> Finding:
 
 
 async def agent_privileges(patient: Patient) -> Finding:
-    """An agent's login writes no table and calls its few functions."""
-    faults = await patient.catalogue.agent_writes()
-    callable_ = {one.name for one in await patient.catalogue.functions() if one.is_agents}
-    faults += [f"may call {name}" for name in sorted(callable_ - AGENT_FUNCTIONS)]
-    faults += [f"may not call {name}" for name in sorted(AGENT_FUNCTIONS - callable_)]
-    return _finding("agent privileges", faults, "REVOKE it from mana_agent, or GRANT the call")
+    """What an agent's login can reach shows its owner's rows only, and writes nothing.
+
+    By rules, over all that is granted to it or to everybody, in every schema (`state/reach.py`).
+    """
+    catalogue = patient.catalogue
+    faults = relation_faults(await catalogue.agent_relations(), GROUP_ROLES)
+    faults += function_faults(await catalogue.agent_functions(), GROUP_ROLES)
+    return _finding("agent privileges", [*faults, *await catalogue.agent_odds()], _AGENT_REMEDY)
+
+
+_AGENT_REMEDY = (
+    "REVOKE it from mana_agent and from PUBLIC, and DROP what nobody knows; policies and functions"
+    " of ours as in state/store/schema.sql"
+)
+
+
+async def service_privileges(patient: Patient) -> Finding:
+    """Each of our roles was granted what this release grants, no more and no less."""
+    roles = [*GROUP_ROLES, *(login.name for login in LOGINS)]
+    found, wanted = await patient.catalogue.privileges(roles), granted_by_schema()
+    faults = [f"too much: {one}" for one in sorted(found - wanted)]
+    faults += [f"missing: {one}" for one in sorted(wanted - found)]
+    return _finding("service privileges", faults, "REVOKE or GRANT it as in state/store/schema.sql")
+
+
+async def surroundings(patient: Patient) -> Finding:
+    """What of the server agents may use though it is nothing of ours."""
+    functions = await patient.catalogue.agent_functions()
+    risks = [f"may call {one}" for one in foreign_extension_functions(functions)]
+    risks += await patient.catalogue.risks()
+    remedy = "if agents' logins may be stolen: REVOKE it from PUBLIC, or use a database of our own"
+    found = _finding("surroundings", risks, remedy)
+    return msgspec.structs.replace(found, ok=True, warning=not found.ok)
 
 
 async def public_functions(patient: Patient) -> Finding:
@@ -304,6 +318,8 @@ CHECKS: Sequence[Check] = (
     vault,
     row_security,
     agent_privileges,
+    service_privileges,
+    surroundings,
     public_functions,
     functions,
     feed_trigger,

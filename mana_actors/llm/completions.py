@@ -10,7 +10,7 @@ from mana_actors.errors import ProviderBusy, ProviderError, ProviderErrorKind, P
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
 
 RESOLVED_HEADER = "x-mana-llm-resolved"
-MOST_TOKENS = 2**40
+MOST_TOKENS = 2**31
 SERVICE_KINDS: frozenset[str] = frozenset(
     (
         "blocked",

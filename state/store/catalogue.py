@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from state.reach import Function, Relation
 from state.store.connect import Access, Database, translated
 from state.store.migrate import migrations
 
@@ -26,6 +27,13 @@ _FUNCTION = re.compile(
 )
 PROBE_USER = "mana:doctor"
 LOOK_AT_MOST = 50_001
+FIRST_WITH_PARAMETERS = 15
+_GRANT = re.compile(
+    r"^GRANT (?P<privileges>.+) ON (?P<kind>TABLE|SEQUENCE|FUNCTION|SCHEMA) (?P<object>[\w.]+)"
+    r"(\(.*\))? TO (?P<role>\w+);$",
+    re.MULTILINE,
+)
+_PRIVILEGE = re.compile(r"\w+(?:\(\w+\))?")
 
 
 class ServerFacts(msgspec.Struct, frozen=True):
@@ -46,7 +54,6 @@ class FunctionFacts(msgspec.Struct, frozen=True):
     owner: str
     is_fixed: bool
     is_public: bool
-    is_agents: bool
 
 
 class TableFacts(msgspec.Struct, frozen=True):
@@ -55,8 +62,6 @@ class TableFacts(msgspec.Struct, frozen=True):
     name: str
     is_enabled: bool
     is_forced: bool
-    is_agents: bool
-    is_fenced: bool
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -111,9 +116,28 @@ class Catalogue:
         """Names of the log's policies."""
         return {row["name"] for row in await self._rows("log_policies")}
 
-    async def agent_writes(self) -> list[str]:
-        """What an agent's login may write; empty where all is well."""
-        return [row["what"] for row in await self._rows("agent_writes")]
+    async def agent_relations(self) -> list[Relation]:
+        """Whatever an agent's login may read or change."""
+        return [Relation(**row) for row in await self._rows("agent_relations")]
+
+    async def agent_functions(self) -> list[Function]:
+        """Every function of ours, and whatever else an agent's login may call."""
+        return [Function(**row) for row in await self._rows("agent_functions")]
+
+    async def agent_odds(self) -> list[str]:
+        """What else it could make, read or change; empty where all is well."""
+        odds = await self._rows("agent_odds")
+        if (await self.server()).major >= FIRST_WITH_PARAMETERS:
+            odds += await self._rows("agent_parameters")
+        return [row["fault"] for row in odds]
+
+    async def privileges(self, roles: Sequence[str]) -> set[str]:
+        """What these roles were granted by name, as `granted_by_schema` says it."""
+        return {row["granted"] for row in await self._rows("privileges", list(roles))}
+
+    async def risks(self) -> list[str]:
+        """What of this server helps an attacker and is not ours to change."""
+        return [row["risk"] for row in await self._rows("risks")]
 
     async def vault_faults(self, others: Sequence[str], *, is_used: bool) -> list[str]:
         """What is wrong about the vault's tables; these other logins must not get at them.
@@ -211,6 +235,18 @@ def function_sources() -> dict[str, str]:
     """The bodies of our PL/pgSQL functions as the migrations write them."""
     script = "\n".join(step.sql for step in migrations())
     return {found[1]: found[2] for found in _FUNCTION.finditer(script)}
+
+
+@cache
+def granted_by_schema() -> frozenset[str]:
+    """What schema.sql grants, one text per role, privilege and object; without schema auth."""
+    script = resources.files("state.store").joinpath("schema.sql").read_text("utf-8")
+    found = [one for one in _GRANT.finditer(script) if one["object"].split(".")[0] != "auth"]
+    return frozenset(
+        f"{one['role']} {'EXECUTE' if privilege == 'ALL' else privilege} {one['object']}"
+        for one in found
+        for privilege in _PRIVILEGE.findall(one["privileges"])
+    )
 
 
 @cache

@@ -29,17 +29,12 @@ SELECT t.tgenabled::text AS enabled, t.tgfoid = (SELECT p.oid FROM pg_proc AS p 
 -- functions --
 SELECT p.proname AS name, p.prosrc AS source, p.prosecdef AS is_definer, p.proowner::regrole::text AS owner,
        'search_path=pg_catalog, pg_temp' = ANY (coalesce(p.proconfig, '{}')) AS is_fixed,
-       EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a WHERE a.grantee = 0) AS is_public,
-       to_regrole('mana_agent') IS NOT NULL AND has_function_privilege('mana_agent', p.oid, 'EXECUTE') AS is_agents
+       EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a WHERE a.grantee = 0) AS is_public
   FROM pg_proc AS p WHERE p.pronamespace = to_regnamespace('mana_ai')
 
 -- tables --
--- Tables that hold people's rows; an agent may read one only under a restrictive policy.
-SELECT c.oid::regclass::text AS name, c.relrowsecurity AS is_enabled, c.relforcerowsecurity AS is_forced,
-       has_any_column_privilege('mana_agent', c.oid, 'SELECT') AS is_agents,
-       EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive AND p.polcmd IN ('*', 'r')
-                  AND p.polroles = ARRAY['mana_agent'::regrole::oid]
-                  AND pg_get_expr(p.polqual, p.polrelid) LIKE '%capability_user()%') AS is_fenced
+-- Tables that hold people's rows.
+SELECT c.oid::regclass::text AS name, c.relrowsecurity AS is_enabled, c.relforcerowsecurity AS is_forced
   FROM pg_class AS c WHERE c.relkind IN ('r', 'p') AND EXISTS (
        SELECT FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'user_id' AND NOT a.attisdropped)
    AND (c.relnamespace = to_regnamespace('mana_ai') OR c.oid = to_regclass('public.sync_changes'))
@@ -47,16 +42,106 @@ SELECT c.oid::regclass::text AS name, c.relrowsecurity AS is_enabled, c.relforce
 -- log_policies --
 SELECT polname AS name FROM pg_policy WHERE polrelid = to_regclass('public.sync_changes')
 
--- agent_writes --
-SELECT c.oid::regclass || ' ' || p.name AS what
-  FROM pg_class AS c CROSS JOIN (VALUES ('INSERT'), ('UPDATE'), ('DELETE'), ('TRUNCATE'), ('TRIGGER'), ('REFERENCES')) AS p (name)
- WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relnamespace IN (to_regnamespace('mana_ai'), to_regnamespace('public'))
-   AND (has_table_privilege('mana_agent', c.oid, p.name)
-        OR p.name IN ('INSERT', 'UPDATE') AND has_any_column_privilege('mana_agent', c.oid, p.name))
+-- agent_relations --
+-- Whatever an agent's login may read or change, by its own privileges, PUBLIC's or a membership, in any schema it may enter.
+-- Temporary ones are gone with their session.
+SELECT n.nspname || '.' || c.relname AS name, c.relkind::text AS kind, c.relowner::regrole::text AS owner,
+       c.relowner = g.oid AS is_agents_own, c.oid = to_regclass('public.sync_changes') IS TRUE AS is_the_log,
+       c.relrowsecurity AS is_enabled, c.relforcerowsecurity AS is_forced,
+       EXISTS (SELECT FROM unnest(c.reloptions) AS o WHERE o ~ '^security_invoker=(true|on|yes|1)$') AS is_invokers,
+       r.is_read, w.writes,
+       ARRAY(SELECT pg_get_expr(p.polqual, p.polrelid) FROM pg_policy AS p
+              WHERE p.polrelid = c.oid AND NOT p.polpermissive AND p.polcmd IN ('*', 'r') AND p.polroles && ARRAY[0, g.oid]::oid[]
+                AND EXISTS (SELECT FROM pg_depend AS d JOIN pg_proc AS f ON f.oid = d.refobjid
+                             WHERE d.classid = 'pg_policy'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_proc'::regclass
+                               AND f.pronamespace = to_regnamespace('mana_ai') AND starts_with(f.proname::text, 'capability'))) AS fences
+  FROM pg_roles AS g CROSS JOIN pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ CROSS JOIN LATERAL (SELECT CASE c.relkind WHEN 'S' THEN has_sequence_privilege(g.oid, c.oid, 'SELECT')
+                                 ELSE has_any_column_privilege(g.oid, c.oid, 'SELECT') END) AS r (is_read)
+ CROSS JOIN LATERAL (SELECT CASE c.relkind WHEN 'S' THEN
+     array_remove(ARRAY[CASE WHEN has_sequence_privilege(g.oid, c.oid, 'USAGE') THEN 'USAGE' END,
+                        CASE WHEN has_sequence_privilege(g.oid, c.oid, 'UPDATE') THEN 'UPDATE' END], NULL)
+   ELSE ARRAY(SELECT x.name FROM unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN']) AS x (name)
+               WHERE CASE WHEN x.name IN ('INSERT', 'UPDATE', 'REFERENCES') THEN has_any_column_privilege(g.oid, c.oid, x.name)
+                          WHEN x.name <> 'MAINTAIN' OR current_setting('server_version_num')::int >= 170000
+                          THEN has_table_privilege(g.oid, c.oid, x.name) END) END) AS w (writes)
+ WHERE g.rolname = 'mana_agent' AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast_)?temp_'
+   AND has_schema_privilege(g.oid, n.oid, 'USAGE') AND (r.is_read OR w.writes <> '{}')
+ ORDER BY 1
+
+-- agent_functions --
+-- All functions of ours, and whatever else an agent's login may call. An extension is trusted when one need not be superuser
+-- to install it.
+SELECT n.nspname AS schema, p.proname AS name, pg_get_function_identity_arguments(p.oid) AS arguments, l.lanname AS language,
+       l.lanpltrusted OR l.lanname = 'sql' AS is_trusted_language, p.prosecdef AS is_definer, p.prosqlbody IS NOT NULL AS is_parsed,
+       p.proowner::regrole::text AS owner, p.proowner = g.oid AS is_agents_own,
+       coalesce((SELECT s FROM unnest(p.proconfig) AS s WHERE starts_with(s, 'search_path=')), '') AS search_path,
+       coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS body,
+       EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                  AND d.refclassid = 'pg_class'::regclass) AS touches_relations,
+       has_schema_privilege(g.oid, n.oid, 'USAGE') AND has_function_privilege(g.oid, p.oid, 'EXECUTE') AS is_agents,
+       e.is_trusted AS trusted_extension
+  FROM pg_roles AS g CROSS JOIN pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace JOIN pg_language AS l ON l.oid = p.prolang
+  LEFT JOIN LATERAL (
+       SELECT coalesce((SELECT v.trusted FROM pg_available_extension_versions AS v WHERE v.name = x.extname AND v.version = x.extversion),
+                       false) AS is_trusted
+         FROM pg_depend AS d JOIN pg_extension AS x ON x.oid = d.refobjid
+        WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e') AS e ON true
+ WHERE g.rolname = 'mana_agent' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast_)?temp_'
+   AND (n.nspname = 'mana_ai' OR has_schema_privilege(g.oid, n.oid, 'USAGE') AND has_function_privilege(g.oid, p.oid, 'EXECUTE'))
+ ORDER BY 1, 2, 3
+
+-- agent_odds --
+-- What else it could make, read or change. TEMPORARY is everybody's on a database; our functions look into pg_temp last.
+SELECT 'may create in schema ' || n.nspname AS fault FROM pg_roles AS g CROSS JOIN pg_namespace AS n
+ WHERE g.rolname = 'mana_agent' AND n.nspname !~ '^pg_(toast_)?temp_' AND has_schema_privilege(g.oid, n.oid, 'CREATE')
 UNION ALL
-SELECT c.oid::regclass || ' sequence' FROM pg_class AS c
- WHERE c.relkind = 'S' AND c.relnamespace IN (to_regnamespace('mana_ai'), to_regnamespace('public'))
-   AND (has_sequence_privilege('mana_agent', c.oid, 'USAGE') OR has_sequence_privilege('mana_agent', c.oid, 'UPDATE'))
+SELECT 'may create schemas in this database' WHERE has_database_privilege('mana_agent', current_database(), 'CREATE')
+UNION ALL
+SELECT 'large object ' || o.oid FROM pg_roles AS g CROSS JOIN pg_largeobject_metadata AS o
+ WHERE g.rolname = 'mana_agent' AND (o.lomowner = g.oid OR EXISTS (SELECT FROM aclexplode(o.lomacl) AS a WHERE a.grantee IN (0, g.oid)))
+UNION ALL
+SELECT 'foreign server ' || s.srvname FROM pg_foreign_server AS s WHERE has_server_privilege('mana_agent', s.oid, 'USAGE')
+UNION ALL
+SELECT 'untrusted language ' || l.lanname FROM pg_language AS l
+ WHERE l.lanispl AND NOT l.lanpltrusted AND has_language_privilege('mana_agent', l.oid, 'USAGE')
+UNION ALL
+SELECT 'may call ' || p.oid::regprocedure FROM pg_proc AS p
+ WHERE p.pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege('mana_agent', p.oid, 'EXECUTE')
+   AND p.proname IN ('pg_read_file', 'pg_read_binary_file', 'pg_stat_file', 'pg_ls_dir', 'pg_ls_logdir', 'pg_ls_waldir', 'lo_import', 'lo_export',
+                     'pg_reload_conf', 'pg_rotate_logfile', 'pg_stat_reset', 'pg_replication_origin_create')
+UNION ALL
+SELECT 'gets ' || a.privilege_type || ' on what ' || d.defaclrole::regrole || ' will make' FROM pg_roles AS g CROSS JOIN pg_default_acl AS d
+ CROSS JOIN aclexplode(d.defaclacl) AS a
+ WHERE g.rolname = 'mana_agent' AND (a.grantee = g.oid OR a.grantee = 0 AND d.defaclobjtype IN ('r', 'S', 'n'))
+
+-- agent_parameters --
+-- Settings it may change though only a superuser may; since Postgres 15.
+SELECT 'may set ' || p.parname AS fault FROM pg_roles AS g CROSS JOIN pg_parameter_acl AS p CROSS JOIN aclexplode(p.paracl) AS a
+ WHERE g.rolname = 'mana_agent' AND a.grantee IN (0, g.oid)
+
+-- privileges --
+-- What our roles were granted by name, as "role privilege object". The auth service's schema has a check of its own.
+SELECT x.grantee::regrole || ' ' || x.privilege || ' ' || x.object AS granted FROM (
+  SELECT a.grantee, a.privilege_type, n.nspname || '.' || c.relname, c.relowner, n.nspname
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace CROSS JOIN aclexplode(c.relacl) AS a
+  UNION ALL
+  SELECT a.grantee, a.privilege_type || '(' || t.attname || ')', n.nspname || '.' || c.relname, c.relowner, n.nspname
+    FROM pg_attribute AS t JOIN pg_class AS c ON c.oid = t.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+   CROSS JOIN aclexplode(t.attacl) AS a
+  UNION ALL
+  SELECT a.grantee, a.privilege_type, n.nspname || '.' || p.proname, p.proowner, n.nspname
+    FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace CROSS JOIN aclexplode(p.proacl) AS a
+  UNION ALL
+  SELECT a.grantee, a.privilege_type, n.nspname, n.nspowner, n.nspname FROM pg_namespace AS n CROSS JOIN aclexplode(n.nspacl) AS a
+ ) AS x (grantee, privilege, object, owner, schema)
+ WHERE x.grantee <> 0 AND x.grantee <> x.owner AND x.grantee::regrole::text = ANY ($1) AND x.schema <> 'auth'
+
+-- risks --
+-- Worth knowing, and somebody else's to decide.
+SELECT 'prepared transactions are on: one may hold locks without a session' AS risk
+ WHERE current_setting('max_prepared_transactions')::int > 0
 
 -- vault --
 -- The auth service's two tables: what is wrong about each, looked up by name since its schema may be closed to us; unless $2, only

@@ -687,6 +687,9 @@ CREATE FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterati
 DECLARE
   held jsonb := mana_ai.require_capability();
 BEGIN
+  IF p_actor ->> 'kind' IS DISTINCT FROM 'ai' OR p_actor ->> 'principalId' IS DISTINCT FROM held ->> 'a' THEN
+    RAISE EXCEPTION 'heal_mission: not by this agent' USING ERRCODE = 'check_violation';
+  END IF;
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
   IF EXISTS (SELECT FROM mana_ai.change_feed WHERE user_id = held ->> 'u' AND table_name = 'aiMissions' AND record_id = p_mission)
      OR NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s
@@ -780,6 +783,9 @@ CREATE FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE EXCEPTION 'lock_ledger: needs read committed' USING ERRCODE = 'invalid_transaction_state';
+  END IF;
   INSERT INTO mana_ai.ledger (user_id, agent_id) VALUES (p_user, p_agent) ON CONFLICT DO NOTHING;
   PERFORM FROM mana_ai.ledger WHERE user_id = p_user AND agent_id = p_agent FOR UPDATE;
 END $$;
@@ -2301,8 +2307,14 @@ ALTER TABLE ONLY mana_ai.shards
 ALTER TABLE ONLY mana_ai.shards
     ADD CONSTRAINT shards_pkey PRIMARY KEY (shard);
 
+ALTER TABLE mana_ai.token_holds
+    ADD CONSTRAINT token_holds_believable CHECK (((tokens <= '8589934592'::bigint) AND (cost_micros <= '1000000000000'::bigint) AND (deadline <= (opened_at + '02:00:00'::interval)))) NOT VALID;
+
 ALTER TABLE ONLY mana_ai.token_holds
     ADD CONSTRAINT token_holds_pkey PRIMARY KEY (call_id);
+
+ALTER TABLE mana_ai.token_usage
+    ADD CONSTRAINT token_usage_believable CHECK ((((tokens_used >= 0) AND (tokens_used <= '8589934592'::bigint)) AND ((cost_micros >= 0) AND (cost_micros <= '1000000000000'::bigint)))) NOT VALID;
 
 ALTER TABLE ONLY mana_ai.token_usage
     ADD CONSTRAINT token_usage_pkey PRIMARY KEY (id);

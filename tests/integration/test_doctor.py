@@ -2,13 +2,22 @@
 
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from state.store.catalogue import FIRST_WITH_PARAMETERS, Catalogue, ServiceView
 from state.store.migrate import LOGINS
 from state.store.queries import statements_of
-from supervisor.doctor import CHECKS, Finding, examined
+from supervisor.doctor import (
+    CHECKS,
+    Finding,
+    Patient,
+    agent_privileges,
+    examined,
+    surroundings,
+)
 from supervisor.settings import Settings
-from tests.integration.steps import driver_for, put, session
+from tests.integration.steps import access_of, driver_for, put, session
 from tests.postgres import LOG_OWNER, SUPERUSER, Database
 
 
@@ -25,6 +34,19 @@ async def _found(database: Database, secrets_dir: Path | None = None) -> dict[st
     )
     assert len(findings) == len(CHECKS)
     return {finding.check: finding for finding in findings}
+
+
+def _patient(database: Database) -> Patient:
+    """What one check looks at; nothing is connected until it asks."""
+    dsn = database.dsn(LOG_OWNER)
+    service = ServiceView(access_of(database, "mana_supervisor"))
+    catalogue = Catalogue(dsn, database.password(LOG_OWNER))
+    return Patient(_settings(database), dsn, catalogue, service)
+
+
+def sound(check: str) -> Finding:
+    """What a check says that has nothing to say."""
+    return Finding(check, ok=True, detail="as it should be", remedy="")
 
 
 async def _take_shard(database: Database) -> None:
@@ -59,22 +81,20 @@ BROKEN = [
     ("row security", "ALTER TABLE sync_changes NO FORCE ROW LEVEL SECURITY", "sync_changes",
      "FORCE"),
     ("row security", "CREATE TABLE mana_ai.extra (user_id text)", "extra", "FORCE"),
-    ("row security", "DROP POLICY agent_within_capability ON mana_ai.runs", "runs has no fence",
-     "policies"),
-    ("row security", "DROP POLICY mana_agent_within_capability ON sync_changes", "no fence",
-     "policies"),
+    ("row security", "DROP POLICY mana_agent_within_capability ON sync_changes",
+     "mana_agent_within_capability", "policies"),
     ("row security", "DROP POLICY sync_changes_user_isolation ON sync_changes", "user_isolation",
      "policies"),
-    ("agent privileges", "GRANT INSERT ON sync_changes TO mana_agent", "sync_changes INSERT",
-     "REVOKE"),
-    ("agent privileges", "GRANT UPDATE (state) ON mana_ai.runs TO mana_agent", "runs UPDATE",
-     "REVOKE"),
-    ("agent privileges", "GRANT USAGE ON SEQUENCE mana_ai.snapshot_version TO mana_agent",
-     "sequence", "REVOKE"),
-    ("agent privileges", "GRANT EXECUTE ON FUNCTION mana_ai.sign_payload TO mana_agent",
-     "may call sign_payload", "REVOKE"),
-    ("agent privileges", "REVOKE EXECUTE ON FUNCTION mana_ai.claim FROM mana_agent",
-     "may not call claim", "GRANT"),
+    ("service privileges", "GRANT DELETE ON mana_ai.decrypt_audit TO mana_gateway",
+     "too much: mana_gateway DELETE mana_ai.decrypt_audit", "REVOKE"),
+    ("service privileges", "GRANT SELECT (data) ON sync_changes TO mana_supervisor",
+     "too much: mana_supervisor SELECT(data) public.sync_changes", "REVOKE"),
+    ("service privileges", "GRANT EXECUTE ON FUNCTION mana_ai.sign_capability TO mana_keys",
+     "too much: mana_keys EXECUTE mana_ai.sign_capability", "REVOKE"),
+    ("service privileges", "GRANT CREATE ON SCHEMA mana_ai TO mana_fleet",
+     "too much: mana_fleet CREATE mana_ai", "REVOKE"),
+    ("service privileges", "REVOKE EXECUTE ON FUNCTION mana_ai.claim FROM mana_agent",
+     "missing: mana_agent EXECUTE mana_ai.claim", "GRANT"),
     ("public functions", "GRANT EXECUTE ON FUNCTION mana_ai.sign_payload TO PUBLIC",
      "sign_payload", "REVOKE"),
     ("functions", ("CREATE OR REPLACE FUNCTION mana_ai.feed_changes() RETURNS trigger"
@@ -126,6 +146,129 @@ async def test_a_check_sees_what_was_broken_and_names_the_remedy(
     assert not finding.ok
     assert detail in finding.detail
     assert remedy in finding.remedy
+
+
+DEFINER = (
+    "CREATE FUNCTION {name} RETURNS bigint LANGUAGE {language} SECURITY DEFINER"
+    " SET search_path = pg_catalog, pg_temp AS {body}; ALTER FUNCTION {name} OWNER TO {owner};"
+    " GRANT EXECUTE ON FUNCTION {name} TO mana_agent"
+)
+
+
+def definer(body: str, name: str = "mana_ai.planted()", owner: str = "mana_owner") -> str:
+    """A function that runs as its owner and that agents may call."""
+    return DEFINER.format(name=name, body=f"$${body}$$", owner=owner, language="plpgsql")
+
+
+UNASKED = "mana_ai.planted() may be called and demands no capability"
+PLANTED = [
+    # relations
+    ("GRANT INSERT ON sync_changes TO mana_agent", "public.sync_changes INSERT"),
+    ("GRANT UPDATE (state) ON mana_ai.runs TO mana_agent", "mana_ai.runs UPDATE"),
+    ("GRANT REFERENCES (run_id) ON mana_ai.runs TO PUBLIC", "mana_ai.runs REFERENCES"),
+    ("GRANT TRIGGER, TRUNCATE ON mana_ai.runs TO PUBLIC", "TRUNCATE, mana_ai.runs TRIGGER"),
+    ("GRANT USAGE ON SEQUENCE mana_ai.snapshot_version TO mana_agent",
+     "sequence: mana_ai.snapshot_version USAGE"),
+    ("GRANT SELECT ON mana_ai.capability_secrets TO mana_agent", "mana_ai.capability_secrets"),
+    (("GRANT SELECT (answer) ON mana_ai.journal TO PUBLIC; DROP POLICY agent_within_capability"
+     " ON mana_ai.journal"), "mana_ai.journal has no fence"),
+    ("DROP POLICY agent_within_capability ON mana_ai.runs", "mana_ai.runs has no fence"),
+    ("DROP POLICY mana_agent_within_capability ON sync_changes", "sync_changes has no fence"),
+    ("ALTER POLICY agent_within_capability ON mana_ai.runs USING (true)", "runs has no fence"),
+    (("ALTER POLICY agent_within_capability ON mana_ai.runs"
+     " USING (true OR user_id = mana_ai.capability_user())"), "runs has no fence"),
+    (("DROP POLICY agent_within_capability ON mana_ai.runs; CREATE POLICY agent_within_capability"
+     " ON mana_ai.runs TO mana_agent USING (user_id = (SELECT mana_ai.capability_user()))"),
+     "runs has no fence"),
+    ("ALTER POLICY agent_within_capability ON mana_ai.runs TO mana_keys", "runs has no fence"),
+    ("CREATE TABLE public.planted (user_id text); GRANT SELECT ON public.planted TO PUBLIC",
+     "public.planted can be read"),
+    (("CREATE SCHEMA elsewhere; GRANT USAGE ON SCHEMA elsewhere TO PUBLIC; CREATE TABLE"
+     " elsewhere.planted (id int); GRANT SELECT (id) ON elsewhere.planted TO mana_agent"),
+     "elsewhere.planted can be read"),
+    (("CREATE VIEW public.planted AS SELECT * FROM mana_ai.journal; GRANT SELECT ON public.planted"
+     " TO PUBLIC"), "view public.planted shows what its owner"),
+    (("CREATE MATERIALIZED VIEW public.planted AS SELECT * FROM mana_ai.journal;"
+     " GRANT SELECT ON public.planted TO mana_agent"), "public.planted can be read"),
+    ("CREATE TABLE public.planted (id int); ALTER TABLE public.planted OWNER TO mana_agent",
+     "public.planted is its own"),
+    # functions
+    ("GRANT EXECUTE ON FUNCTION mana_ai.sign_payload TO mana_agent",
+     "mana_ai.sign_payload(p_payload jsonb) may be called and demands no capability"),
+    ("GRANT EXECUTE ON FUNCTION mana_ai.put_sealed_copies TO PUBLIC", "mana_ai.put_sealed_copies("),
+    ("GRANT EXECUTE ON FUNCTION mana_ai.forget_revoked TO PUBLIC", "mana_ai.forget_revoked()"),
+    ("ALTER FUNCTION mana_ai.claim OWNER TO postgres", "runs as postgres"),
+    ("ALTER FUNCTION mana_ai.claim SET search_path = public, pg_temp", "path fixed: False"),
+    ("ALTER FUNCTION mana_ai.claim SET search_path = pg_catalog, public", "path fixed: False"),
+    (definer("BEGIN RETURN 1; END"), UNASKED),
+    (definer("BEGIN RETURN 1; END", owner="postgres"), "runs as postgres"),
+    (definer("BEGIN RETURN 1; END", "public.planted()"), "public.planted() may be called"),
+    (DEFINER.format(name="mana_ai.planted()", owner="mana_owner", language="sql",
+                    body="'SELECT count(*) FROM mana_ai.journal'"), UNASKED),
+    # the rest
+    ("GRANT CREATE ON SCHEMA public TO PUBLIC", "may create in schema public"),
+    ("GRANT CREATE ON SCHEMA mana_ai TO mana_agent", "may create in schema mana_ai"),
+    ("SELECT lo_create(4711); GRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC", "large object 4711"),
+    (("CREATE FOREIGN DATA WRAPPER f; CREATE SERVER planted FOREIGN DATA WRAPPER f;"
+     " GRANT USAGE ON FOREIGN SERVER planted TO PUBLIC"), "foreign server planted"),
+    ("GRANT EXECUTE ON FUNCTION pg_read_file(text) TO PUBLIC", "may call pg_read_file(text)"),
+    ("ALTER DEFAULT PRIVILEGES FOR ROLE mana_owner GRANT SELECT ON TABLES TO mana_agent",
+     "gets SELECT on what mana_owner will make"),
+]  # fmt: skip
+
+
+@pytest.mark.one_postgres
+@pytest.mark.parametrize(("planting", "detail"), PLANTED, ids=range(len(PLANTED)))
+async def test_what_was_planted_for_agents_is_found_by_name(
+    database: Database, planting: str, detail: str
+):
+    async with session(database, SUPERUSER) as admin:
+        await admin.execute(planting)
+    finding = await agent_privileges(_patient(database))
+    assert not finding.ok
+    assert detail in finding.detail
+    assert "REVOKE" in finding.remedy
+
+
+SOUND = [
+    definer("BEGIN PERFORM mana_ai.require_capability(); RETURN 1; END"),
+    "CREATE VIEW public.planted AS SELECT 1 AS one",
+    "CREATE EXTENSION pgcrypto",
+    "CREATE FUNCTION public.planted() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'",
+]
+
+
+@pytest.mark.parametrize("adding", SOUND, ids=range(len(SOUND)))
+async def test_what_keeps_the_rules_is_no_fault_whatever_its_name(database: Database, adding: str):
+    async with session(database, SUPERUSER) as admin:
+        try:
+            await admin.execute(adding)
+        except asyncpg.FeatureNotSupportedError:
+            pytest.skip("this server comes without that extension")
+    assert await agent_privileges(_patient(database)) == sound("agent privileges")
+
+
+async def test_extensions_that_only_a_superuser_may_install_are_a_warning(database: Database):
+    async with session(database, SUPERUSER) as admin:
+        try:
+            await admin.execute("CREATE EXTENSION dblink")
+        except asyncpg.FeatureNotSupportedError:
+            pytest.skip("this server comes without dblink")
+    finding = await surroundings(_patient(database))
+    assert (finding.ok, finding.warning) == (True, True)
+    assert "may call public.dblink_connect(text)" in finding.detail
+
+
+async def test_settings_granted_to_agents_are_found(database: Database):
+    async with session(database, SUPERUSER) as admin:
+        if admin.get_server_version().major < FIRST_WITH_PARAMETERS:
+            pytest.skip("such grants came with 15")
+        await admin.execute("GRANT SET ON PARAMETER session_replication_role TO mana_agent")
+        try:
+            finding = await agent_privileges(_patient(database))
+        finally:
+            await admin.execute("REVOKE SET ON PARAMETER session_replication_role FROM mana_agent")
+    assert "may set session_replication_role" in finding.detail
 
 
 ROLES = [
