@@ -357,8 +357,12 @@ SELECT mana_ai.keys_capability($1, $2)
 SELECT mana_ai.audit_outcome($1, $2, $3, $4, $5, $6)
 
 -- sealed_copies --
-SELECT table_name, record_id, data FROM mana_ai.sealed_copies
+SELECT table_name, record_id, data, source, (extract(epoch FROM written_at) * 1000000)::bigint AS written_us
+  FROM mana_ai.sealed_copies
  WHERE user_id = $1 AND mission_id = $2 AND (table_name, record_id) IN (SELECT * FROM unnest($3::text[], $4::text[]))
+
+-- request_copies --
+SELECT mana_ai.request_copies($1, $2)
 
 -- prune_releases --
 DELETE FROM mana_ai.key_releases WHERE ts < clock_timestamp() - $1 * interval '1 second'
@@ -371,6 +375,10 @@ DELETE FROM mana_ai.decrypt_audit WHERE ts < clock_timestamp() - $1 * interval '
 -- prune_copies --
 DELETE FROM mana_ai.sealed_copies WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
    AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.sealed_copies ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_copy_requests --
+DELETE FROM mana_ai.copy_requests WHERE asked_at < clock_timestamp() - $1 * interval '1 second'
+   AND asked_at <= coalesce((SELECT asked_at FROM mana_ai.copy_requests ORDER BY asked_at OFFSET $2 LIMIT 1), 'infinity')
 
 -- prune_usage --
 -- By age alone, the oldest first: the janitor sees no column but the time. Rows of one instant go together.
