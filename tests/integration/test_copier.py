@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,10 @@ class Watched(Custody):
 
     lent_keys: list[DataKey]
 
-    async def lent(self, *asked: Any) -> DataKey:
-        key = await super().lent(*asked)
+    async def lent(
+        self, caller: Caller, purpose: str, allowed: Callable[[], Awaitable[None]]
+    ) -> DataKey:
+        key = await super().lent(caller, purpose, allowed)
         self.lent_keys.append(key)
         return key
 
@@ -97,7 +99,7 @@ class Office:
         rows = await self.world.sql("SELECT * FROM mana_ai.sealed_copies ORDER BY record_id")
         return [dict(row) for row in rows]
 
-    async def trail(self) -> list[tuple[str, int, str]]:
+    async def trail(self) -> list[tuple[Any, ...]]:
         rows = await self.world.sql(
             "SELECT action, status, context FROM auth.encryption_vault_audit ORDER BY created_at"
         )
@@ -155,10 +157,12 @@ async def test_the_next_run_reads_what_the_owner_edited_meanwhile(office: Office
     await office.skipped_then_copied()
     assert (await world.run()).outcome == "ran"
     await office.edit_note()
-    await world.sql("UPDATE mana_ai.copy_requests SET answered_at = now() - interval '11 s'")
     await world.open_slot()
     await world.driver.fold_all()
-    assert "changed since" in await office.skipped_then_copied()
+    assert "changed since" in (await world.run()).reason
+    assert await office.copier().serve() == 0  # some seconds after the last ones
+    await office.lose_leases()
+    assert await office.copier().serve() == 1
     assert (await world.run()).outcome == "ran"
     later = b"".join(request.raw for request in world.provider.requests[2:])
     assert (b"Zwetschgenkuchen-19b2" in later, CANARY.encode() in later) == (True, False)
@@ -289,6 +293,23 @@ async def test_no_key_is_lent_and_nothing_sealed_for_a_grant_that_its_issuer_did
     assert await office.copier().serve() == 1
     assert (await office.copies(), office.custody.lent_keys) == ([], [])
     assert await office.answer() == "grant-refused"
+
+
+async def test_a_new_grant_is_a_new_question(office: Office):
+    await prepared(office.scene, widened(), copy=False)
+    await office.skipped_then_copied()
+    assert "grant cannot be used" in (await office.world.run()).reason
+    await (await office.world.client("u1")).edit("m1", grant=minted())
+    await office.world.driver.fold_all()
+    assert "open the app" in await office.skipped_then_copied()
+    assert await office.answer() == "made"
+
+
+async def test_a_grant_from_before_the_owner_changed_keys_is_told(office: Office):
+    await office.world.sql("UPDATE auth.encryption_vaults SET rotated_at = now()")
+    await prepared(office.scene, minted(age_s=3600), copy=False)
+    await office.skipped_then_copied()
+    assert (await office.answer(), office.custody.lent_keys) == ("grant-outdated", [])
 
 
 async def test_an_input_outside_the_signed_scope_is_not_sealed(office: Office):

@@ -26,6 +26,7 @@ _ADVICE = {
     "grant-refused": "the grant cannot be used: grant them anew",
     "grant-outdated": "the grant is older than your key: grant them anew",
     "not-opened": "they are not sealed with your key: open the app once",
+    "too-large": "some are too large to be handed over",
 }
 """By what the issuer answered when it was asked for copies."""
 
