@@ -246,7 +246,9 @@ async def test_in_zero_knowledge_mode_the_owner_is_told_why_and_nobody_asks_each
     await office.custody.enable_zero_knowledge(Caller("u1"))
     before = await office.trail()
     await prepared(office.scene, minted(), copy=False)
-    await office.skipped_then_copied()
+    await office.world.run()
+    await office.world.sql("UPDATE mana_ai.mission_snapshots SET wake_at = now() + interval '1 h'")
+    assert await office.copier().serve() == 1
     assert await office.world.value(  # told at once, not at the next slot
         "SELECT wake_at <= now() + interval '1 s' FROM mana_ai.mission_snapshots"
     )
@@ -329,13 +331,17 @@ async def test_an_input_outside_the_signed_scope_is_not_sealed(office: Office):
 async def test_rows_are_read_for_whoever_took_the_request_and_of_granted_inputs_alone(
     office: Office,
 ):
-    await prepared(office.scene, minted(), copy=False)
+    await prepared(office.scene, minted(recordIds=["notes:n1", "notes:n3"]), copy=False)
     await office.world.run()
+    other = [REF, {**REF, "id": "n2"}]  # n2 is an input and not granted, n3 is granted and no input
+    await (await office.world.client("u1")).edit("m1", inputs=other)
+    await office.world.driver.fold_all()
     asked = await office.taken()
     assert (await office.requests.source(asked, "notes", "notes", "n1")).exists
     stranger = CopyRequest(asked.user, asked.mission, uuid.uuid4())
     for who, record in (
         (asked, "n2"),
+        (asked, "n3"),
         (stranger, "n1"),
         (CopyRequest("u2", "m1", asked.taken), "n1"),
     ):
