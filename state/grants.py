@@ -89,6 +89,14 @@ class OpenedGrant(msgspec.Struct, frozen=True):
     exposure: Exposure | None
 
 
+class SignedGrant(msgspec.Struct, frozen=True):
+    """What a living grant's issuer signed; `issued_at` in ns."""
+
+    derivation: Derivation
+    scope: Scope
+    issued_at: int
+
+
 class Trust(msgspec.Struct, frozen=True):
     """What the key holder goes by: its private keys, and the issuers' public keys by key id."""
 
@@ -168,6 +176,23 @@ def opened_grant(raw: object, claim: Claim, trust: Trust, now: int) -> OpenedGra
     """
     if not trust.private_keys:
         return Refusal("not-configured", "no-private-key")
+    grant = _checked(raw, claim, trust, now)
+    return grant if isinstance(grant, Refusal) else _unwrapped(grant, trust)
+
+
+def signed_grant(
+    raw: object, claim: Claim, issuers: Mapping[str, Ed25519PublicKey], now: int
+) -> SignedGrant | Refusal:
+    """What one of these issuers granted this user's mission, at `now` (ns); never a v1 grant."""
+    grant = _checked(raw, claim, Trust(issuers=issuers), now)
+    if isinstance(grant, Refusal):
+        return grant
+    derivation = grant.derivation
+    scope = Scope(tuple(derivation.tables), tuple(derivation.record_ids))
+    return SignedGrant(derivation, scope, parse_instant(grant.issued_at) or 0)
+
+
+def _checked(raw: object, claim: Claim, trust: Trust, now: int) -> Grant | Refusal:
     expires_at = _expiry(raw)
     if expires_at is None or expires_at < now:
         return Refusal("expired", "expired" if expires_at else "no-expiry")
@@ -175,9 +200,7 @@ def opened_grant(raw: object, claim: Claim, trust: Trust, now: int) -> OpenedGra
     if grant is None:
         return Refusal("malformed", "not-a-grant")
     detail = _fault(grant, claim, trust, now)
-    if detail is not None:
-        return Refusal("malformed", detail)
-    return _unwrapped(grant, trust)
+    return grant if detail is None else Refusal("malformed", detail)
 
 
 def _expiry(raw: object) -> int | None:

@@ -1,4 +1,4 @@
-"""`python -m supervisor.issuer`: `/api/v1/me` in a process of its own, outside Ray.
+"""`python -m supervisor.issuer`: `/api/v1/me` and the copies it makes, in a process outside Ray.
 
 For deployments that keep vaults: whoever can run code in the Ray cluster could read what a gateway
 inside it holds, and the KEK opens every vault. Here it belongs to one process and its own OS user,
@@ -18,7 +18,7 @@ from mana_actors.core_files import leave_no_core_file
 from mana_actors.logs import configure_logging
 from state.errors import StateError
 from supervisor import __version__
-from supervisor.gateway.issuing import opened_owners
+from supervisor.gateway.issuing import opened_copier, opened_owners
 from supervisor.gateway.me import app_of
 from supervisor.gateway.serving import CannotListen, serve
 from supervisor.settings import Settings, SettingsError, read_settings
@@ -61,6 +61,9 @@ def _app(settings: Settings, stack: contextlib.AsyncExitStack) -> Router:
     if owners is None:
         raise SettingsError("MANA_AUTH_URL", "is not set: an issuer must know who asks")
     stack.push_async_callback(owners.close)
+    if (copier := opened_copier(settings, settings.database_url, owners)) is not None:
+        stack.push_async_callback(copier.close)
+        stack.callback(asyncio.create_task(copier.run()).cancel)
     return app_of(owners, settings.cors_origins)
 
 

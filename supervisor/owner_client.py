@@ -17,7 +17,7 @@ from state import forgiving_base64, grants
 from state.derived_text import Place, opened_iteration
 from state.errors import TerminalError
 from state.grants import Derivation
-from state.sealed_copies import SEALED_FIELDS
+from state.sealed_copies import SEALED_FIELDS, SealedCopy, copied
 from state.sealing import IV_BYTES, DataKey, opened_record, sealed_record
 
 GRANT = "/api/v1/me/ai-mission-grant"
@@ -90,13 +90,16 @@ class OwnerClient:
         """
         derivation = msgspec.convert(grant["derivation"], Derivation)
         with grants.derived_key(self._master_key, self._user, derivation) as key:
-            copies = [self._copy(id_, record, key) for id_, record in records.items()]
-        await self._asked("PUT", COPIES, {"missionId": derivation.mission_id, "copies": copies})
+            made = [self._copy(id_, record, key) for id_, record in records.items()]
+        copies = [msgspec.to_builtins(copy) for copy in made if copy is not None]
+        if copies:  # plain records are read as they are
+            body = {"missionId": derivation.mission_id, "copies": copies}
+            await self._asked("PUT", COPIES, body)
 
-    def _copy(self, id_: str, record: Mapping[str, Any], key: DataKey) -> Json:
+    def _copy(self, id_: str, record: Mapping[str, Any], key: DataKey) -> SealedCopy | None:
         table, _, record_id = id_.partition(":")
-        fields = sealed_record(self.open(record), SEALED_FIELDS[table], key, _new_iv)
-        return {"table": table, "id": record_id, "fields": fields}
+        with DataKey(bytearray(self._master_key)) as master_key:
+            return copied(table, record_id, record, master_key, key, _new_iv)
 
     async def _asked(self, verb: str, path: str, body: Json) -> Json:
         headers = {"Authorization": f"Bearer {self._token}"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import msgspec
 
 from mana_actors.agent.inputs.granted import (
+    CopiesWanted,
     Opened,
+    Sources,
     Unreadable,
     open_granted,
     read_sources,
@@ -23,10 +24,10 @@ from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
 from mana_actors.messages import Count
 from state.consent import Exposure, lower_of
 from state.records import InputRef
-from state.sealed_copies import SEALED_FIELDS
+from state.sealed_copies import SEALED_FIELDS, KeptCopy
 from state.store.agents import AgentStore
 from state.store.audit import ReadRecord, keys_capability, note_outcomes
-from state.store.copies import sealed_copies
+from state.store.copies import request_copies, sealed_copies
 
 OF_THE_GRANT = frozenset({"expired", "malformed", "no-grant", "not-configured", "wrap-rejected"})
 """Refusals that a new grant, or an operator, ends; all others pass by themselves."""
@@ -65,7 +66,7 @@ class InputReader:
         own = [ref for ref in refs if ref.module in self._resolvers]
         others = [ref for ref in refs if ref.module not in self._resolvers]
         sources = await retried(lambda: read_sources(self._store.input_changes, others))
-        opened = await self._opened(job, sources.sealed, iteration_id)
+        opened = await self._opened(job, sources, iteration_id)
         shown = await resolve_inputs(self._resolvers, self._store.input_changes, own, self._failed)
         found = {(item.table, item.id): item for item in shown} | sources.plain | opened.inputs
         keys = dict.fromkeys((ref.table, ref.id) for ref in refs)
@@ -76,8 +77,8 @@ class InputReader:
             _counts(opened),
         )
 
-    async def _opened(self, job: Job, refs: Sequence[InputRef], iteration_id: str) -> Opened:
-        async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], dict[str, Any]]:
+    async def _opened(self, job: Job, sources: Sources, iteration_id: str) -> Opened:
+        async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], KeptCopy]:
             mission = job.run.user_id, job.run.mission_id
             return await retried(lambda: sealed_copies(self._store, *mission, wanted))
 
@@ -88,7 +89,12 @@ class InputReader:
                 )
 
         try:
-            return await open_granted(refs, job.mission.grant, copies, lambda: self._key(job), note)
+            return await open_granted(
+                sources, job.mission.grant, copies, lambda: self._key(job), note
+            )
+        except CopiesWanted as exc:
+            answer = await retried(lambda: request_copies(self._store, job.run_id, job.attempt))
+            raise CopiesWanted(exc.missing, answer) from None
         except KeyWithheld as exc:
             if exc.reason not in OF_THE_GRANT:
                 raise KeyHolderUnreachable(exc.reason) from None

@@ -36,6 +36,7 @@ class JanitorStore:
             "decrypt_audit": await self._all(sql("prune_audit"), keep.audit_s),
             "key_releases": await self._all(sql("prune_releases"), keep.audit_s),
             "owner_key_changes": await self._all(sql("prune_key_changes"), keep.audit_s),
+            "copy_requests": await self._all(sql("prune_copy_requests"), keep.requests_s),
             "sealed_copies": await self._all(sql("prune_copies"), 0.0),
         }
 

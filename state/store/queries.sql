@@ -357,13 +357,17 @@ SELECT mana_ai.keys_capability($1, $2)
 SELECT mana_ai.audit_outcome($1, $2, $3, $4, $5, $6)
 
 -- sealed_copies --
-SELECT table_name, record_id, data FROM mana_ai.sealed_copies
+SELECT table_name, record_id, data, source, (extract(epoch FROM written_at) * 1000000)::bigint AS written_us
+  FROM mana_ai.sealed_copies
  WHERE user_id = $1 AND mission_id = $2 AND (table_name, record_id) IN (SELECT * FROM unnest($3::text[], $4::text[]))
 
 -- owner_key --
 -- A row always: without a capability it says so, and no key then does not pass for none registered.
 SELECT mana_ai.capability_user() AS seen_as, k.key_id, k.public_key
   FROM (VALUES ($1::text)) AS asked (user_id) LEFT JOIN mana_ai.owner_keys AS k ON k.user_id = asked.user_id
+
+-- request_copies --
+SELECT mana_ai.request_copies($1, $2)
 
 -- prune_releases --
 DELETE FROM mana_ai.key_releases WHERE ts < clock_timestamp() - $1 * interval '1 second'
@@ -380,6 +384,10 @@ DELETE FROM mana_ai.sealed_copies WHERE expires_at < clock_timestamp() - $1 * in
 -- prune_key_changes --
 DELETE FROM mana_ai.owner_key_changes WHERE at < clock_timestamp() - $1 * interval '1 second'
    AND at <= coalesce((SELECT at FROM mana_ai.owner_key_changes ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_copy_requests --
+DELETE FROM mana_ai.copy_requests WHERE asked_at < clock_timestamp() - $1 * interval '1 second'
+   AND asked_at <= coalesce((SELECT asked_at FROM mana_ai.copy_requests ORDER BY asked_at OFFSET $2 LIMIT 1), 'infinity')
 
 -- prune_usage --
 -- By age alone, the oldest first: the janitor sees no column but the time. Rows of one instant go together.

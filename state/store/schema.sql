@@ -76,6 +76,32 @@ END;
 
 ALTER FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text, p_secret bytea) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.answer_copies(p_user text, p_mission text, p_taken uuid, p_answer text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  asked mana_ai.copy_requests;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  SELECT * INTO asked FROM mana_ai.copy_requests AS q
+   WHERE q.user_id = p_user AND q.mission_id = p_mission AND q.taken = p_taken FOR UPDATE;
+  IF asked.taken IS NULL THEN
+    RETURN false;
+  END IF;
+  UPDATE mana_ai.copy_requests AS q
+     SET answer = p_answer, answered_at = clock_timestamp(), tries = 0, taken = NULL,
+         due_at = CASE WHEN asked.asked_at > asked.taken_at THEN clock_timestamp() END
+   WHERE q.user_id = p_user AND q.mission_id = p_mission;
+  IF p_answer NOT IN ('made', 'current') AND p_answer IS DISTINCT FROM asked.answer THEN
+    UPDATE mana_ai.mission_snapshots SET wake_at = least(wake_at, clock_timestamp()), version = nextval('mana_ai.snapshot_version')
+     WHERE user_id = p_user AND mission_id = p_mission;
+  END IF;
+  RETURN true;
+END $$;
+
+ALTER FUNCTION mana_ai.answer_copies(p_user text, p_mission text, p_taken uuid, p_answer text) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -550,6 +576,30 @@ BEGIN
 END $$;
 
 ALTER FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) RETURNS TABLE(id uuid, op text, data text, field_meta text, created_us bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  IF NOT EXISTS (SELECT FROM mana_ai.copy_requests AS q WHERE q.user_id = p_user AND q.mission_id = p_mission AND q.taken = p_taken
+                    AND q.due_at > clock_timestamp())
+     OR NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission
+                       AND s.record -> 'inputs' @> jsonb_build_array(jsonb_build_object('table', p_table, 'id', p_record))
+                       AND s.record #> '{grant,derivation,recordIds}' ? (p_table || ':' || p_record)) THEN
+    RAISE EXCEPTION 'superseded' USING ERRCODE = 'MA002';
+  END IF;
+  IF (SELECT sum(length(c.data::text)) FROM mana_ai.log_rows AS c
+       WHERE c.user_id = p_user AND c.app_id = p_app AND c.table_name = p_table AND c.record_id = p_record) > 2097152 THEN
+    RAISE EXCEPTION 'copy_source: over 2 MB of rows' USING ERRCODE = 'program_limit_exceeded';
+  END IF;
+  RETURN QUERY SELECT c.id, c.op, c.data::text, c.field_meta::text, (extract(epoch FROM c.created_at) * 1000000)::bigint
+    FROM mana_ai.log_rows AS c
+   WHERE c.user_id = p_user AND c.app_id = p_app AND c.table_name = p_table AND c.record_id = p_record ORDER BY c.created_at, c.id;
+END $$;
+
+ALTER FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint DEFAULT NULL::bigint, OUT charged bigint, OUT journaled boolean) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1096,11 +1146,11 @@ BEGIN
   IF until IS NULL OR until <= clock_timestamp() THEN
     RETURN false;
   END IF;
-  INSERT INTO mana_ai.sealed_copies (user_id, mission_id, table_name, record_id, data, expires_at)
-  SELECT DISTINCT ON (c ->> 'table', c ->> 'id') p_user, p_mission, c ->> 'table', c ->> 'id', c -> 'fields', until
+  INSERT INTO mana_ai.sealed_copies (user_id, mission_id, table_name, record_id, data, source, expires_at)
+  SELECT DISTINCT ON (c ->> 'table', c ->> 'id') p_user, p_mission, c ->> 'table', c ->> 'id', c -> 'fields', c ->> 'source', until
     FROM jsonb_array_elements(p_copies) AS c
   ON CONFLICT (user_id, mission_id, table_name, record_id)
-  DO UPDATE SET data = excluded.data, expires_at = excluded.expires_at, written_at = clock_timestamp();
+  DO UPDATE SET data = excluded.data, source = excluded.source, expires_at = excluded.expires_at, written_at = clock_timestamp();
   UPDATE mana_ai.sealed_copies SET expires_at = until WHERE user_id = p_user AND mission_id = p_mission;
   IF (SELECT count(*) FROM mana_ai.sealed_copies WHERE user_id = p_user AND mission_id = p_mission) > 1000 THEN
     RAISE EXCEPTION 'sealed_copies: over 1000 of one mission' USING ERRCODE = 'check_violation';
@@ -1341,6 +1391,36 @@ BEGIN
 END $$;
 
 ALTER FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.request_copies(p_run uuid, p_attempt integer) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  at timestamptz := clock_timestamp();
+  given text;
+  told text;
+BEGIN
+  IF run.lease_until <= at THEN
+    RAISE EXCEPTION 'superseded' USING ERRCODE = 'MA002';
+  END IF;
+  SELECT s.record ->> 'grant' INTO given FROM mana_ai.mission_snapshots AS s
+   WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;
+  given := encode(sha256(convert_to(coalesce(given, ''), 'UTF8')), 'hex');
+  INSERT INTO mana_ai.copy_requests AS q (user_id, mission_id, asked_at, due_at, for_grant)
+  VALUES (run.user_id, run.mission_id, at, at, given)
+  ON CONFLICT (user_id, mission_id) DO UPDATE
+     SET asked_at = at, for_grant = given, answer = CASE WHEN q.for_grant = given THEN q.answer END,
+         due_at = CASE WHEN q.due_at IS NOT NULL THEN q.due_at
+                       WHEN q.for_grant <> given THEN at
+                       WHEN q.answer IN ('made', 'current') THEN greatest(at, q.answered_at + interval '10 seconds')
+                       WHEN q.answered_at <= at - interval '10 minutes' THEN at END
+  RETURNING q.answer INTO told;
+  RETURN told;
+END $$;
+
+ALTER FUNCTION mana_ai.request_copies(p_run uuid, p_attempt integer) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1639,6 +1719,60 @@ CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint,
 END;
 
 ALTER FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) OWNER TO mana_router;
+
+CREATE TABLE mana_ai.copy_requests (
+    user_id text NOT NULL,
+    mission_id text NOT NULL,
+    asked_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone,
+    for_grant text NOT NULL,
+    taken uuid,
+    taken_at timestamp with time zone,
+    tries integer DEFAULT 0 NOT NULL,
+    answer text,
+    answered_at timestamp with time zone,
+    CONSTRAINT copy_requests_answer CHECK ((answer = ANY (ARRAY['made'::text, 'current'::text, 'no-grant'::text, 'grant-refused'::text, 'grant-outdated'::text, 'zero-knowledge'::text, 'no-vault'::text, 'not-opened'::text, 'too-large'::text, 'failed'::text])))
+);
+
+ALTER TABLE ONLY mana_ai.copy_requests FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.copy_requests OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.take_copy_requests(p_limit integer, p_lease_s integer) RETURNS TABLE(user_id text, mission_id text, taken uuid)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ WITH oldest AS MATERIALIZED (
+          SELECT d.user_id,
+             d.mission_id,
+             d.due_at,
+             row_number() OVER (PARTITION BY d.user_id ORDER BY d.due_at, d.mission_id) AS turn
+            FROM ( SELECT q_1.user_id,
+                     q_1.mission_id,
+                     q_1.due_at
+                    FROM mana_ai.copy_requests q_1
+                   WHERE (q_1.due_at <= ( SELECT clock_timestamp() AS clock_timestamp))
+                   ORDER BY q_1.due_at
+                  LIMIT 1000) d
+         ), mine AS MATERIALIZED (
+          SELECT q_1.user_id,
+             q_1.mission_id
+            FROM (mana_ai.copy_requests q_1
+              JOIN oldest o ON (((o.user_id = q_1.user_id) AND (o.mission_id = q_1.mission_id))))
+           WHERE (q_1.due_at <= ( SELECT clock_timestamp() AS clock_timestamp))
+           ORDER BY o.turn, o.due_at, q_1.user_id
+          LIMIT take_copy_requests.p_limit
+          FOR UPDATE OF q_1 SKIP LOCKED
+         )
+  UPDATE mana_ai.copy_requests q SET taken = gen_random_uuid(), taken_at = clock_timestamp(), tries = (q.tries + 1), due_at = (clock_timestamp() + ((LEAST((take_copy_requests.p_lease_s * (1 << LEAST(q.tries, 10))), 3600))::double precision * '00:00:01'::interval))
+    FROM mine
+   WHERE ((q.user_id = mine.user_id) AND (q.mission_id = mine.mission_id))
+   RETURNING q.user_id,
+     q.mission_id,
+     q.taken;
+END;
+
+ALTER FUNCTION mana_ai.take_copy_requests(p_limit integer, p_lease_s integer) OWNER TO mana_router;
 
 CREATE FUNCTION mana_ai.unbase64url(p_text text) RETURNS bytea
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -2164,7 +2298,9 @@ CREATE TABLE mana_ai.sealed_copies (
     data jsonb NOT NULL,
     written_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     expires_at timestamp with time zone NOT NULL,
-    CONSTRAINT sealed_copies_bounded CHECK (((jsonb_typeof(data) = 'object'::text) AND (length((data)::text) <= 262144)))
+    source text,
+    CONSTRAINT sealed_copies_bounded CHECK (((jsonb_typeof(data) = 'object'::text) AND (length((data)::text) <= 262144))),
+    CONSTRAINT sealed_copies_source CHECK ((source ~ '^[0-9a-f]{64}$'::text))
 );
 
 ALTER TABLE ONLY mana_ai.sealed_copies FORCE ROW LEVEL SECURITY;
@@ -2249,6 +2385,9 @@ ALTER TABLE ONLY mana_ai.capability_secrets
 
 ALTER TABLE ONLY mana_ai.change_feed
     ADD CONSTRAINT change_feed_pkey PRIMARY KEY (seq);
+
+ALTER TABLE ONLY mana_ai.copy_requests
+    ADD CONSTRAINT copy_requests_pkey PRIMARY KEY (user_id, mission_id);
 
 ALTER TABLE ONLY mana_ai.decisions
     ADD CONSTRAINT decisions_pkey PRIMARY KEY (id);
@@ -2335,6 +2474,10 @@ CREATE INDEX encryption_vault_audit_user ON auth.encryption_vault_audit USING bt
 CREATE INDEX agent_snapshots_orphans ON mana_ai.agent_snapshots USING btree (agent_id) WHERE (NOT complete);
 
 CREATE INDEX change_feed_record ON mana_ai.change_feed USING hash (record_id);
+
+CREATE INDEX copy_requests_age ON mana_ai.copy_requests USING btree (asked_at);
+
+CREATE INDEX copy_requests_due ON mana_ai.copy_requests USING btree (due_at) WHERE (due_at IS NOT NULL);
 
 CREATE INDEX decisions_at ON mana_ai.decisions USING btree (at);
 
@@ -2483,6 +2626,8 @@ CREATE POLICY agent_within_capability ON mana_ai.user_settings AS RESTRICTIVE TO
 
 ALTER TABLE mana_ai.change_feed ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE mana_ai.copy_requests ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE mana_ai.decisions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.decrypt_audit ENABLE ROW LEVEL SECURITY;
@@ -2531,6 +2676,8 @@ CREATE POLICY gateway_reads_as_user ON mana_ai.run_requests TO mana_gateway USIN
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.runs TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
+CREATE POLICY gateway_reads_as_user ON mana_ai.sealed_copies FOR SELECT TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
+
 CREATE POLICY gateway_reads_as_user ON mana_ai.token_holds TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.token_usage TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
@@ -2538,6 +2685,8 @@ CREATE POLICY gateway_reads_as_user ON mana_ai.token_usage TO mana_gateway USING
 CREATE POLICY gateway_reads_as_user ON mana_ai.user_settings TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY issuer_acts_for_user ON mana_ai.vault_key_checks TO mana_issuer USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY janitor_prunes ON mana_ai.copy_requests TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.decisions TO mana_janitor USING (true);
 
@@ -2572,6 +2721,8 @@ ALTER TABLE mana_ai.mission_snapshots ENABLE ROW LEVEL SECURITY;
 CREATE POLICY owner_acts_for_user ON mana_ai.agent_snapshots TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.change_feed TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
+
+CREATE POLICY owner_acts_for_user ON mana_ai.copy_requests TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
 CREATE POLICY owner_acts_for_user ON mana_ai.decisions TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
@@ -2618,6 +2769,8 @@ CREATE POLICY router_compares ON mana_ai.agent_snapshots FOR SELECT TO mana_rout
 CREATE POLICY router_compares ON mana_ai.mission_snapshots FOR SELECT TO mana_router USING (true);
 
 CREATE POLICY router_moves ON mana_ai.change_feed TO mana_router USING (true) WITH CHECK (true);
+
+CREATE POLICY router_takes ON mana_ai.copy_requests TO mana_router USING (true) WITH CHECK (true);
 
 ALTER TABLE mana_ai.run_requests ENABLE ROW LEVEL SECURITY;
 
@@ -2686,6 +2839,9 @@ REVOKE ALL ON FUNCTION mana_ai.acting_user() FROM PUBLIC;
 REVOKE ALL ON FUNCTION mana_ai.pad(p_secret bytea, p_byte integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text, p_secret bytea) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.answer_copies(p_user text, p_mission text, p_taken uuid, p_answer text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.answer_copies(p_user text, p_mission text, p_taken uuid, p_answer text) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) TO mana_agent;
@@ -2794,6 +2950,9 @@ REVOKE ALL ON FUNCTION mana_ai.close_run(p_run mana_ai.runs, p_state text, p_rea
 
 REVOKE ALL ON FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) TO mana_agent;
@@ -2946,6 +3105,9 @@ GRANT ALL ON FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease
 REVOKE ALL ON FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) TO mana_supervisor;
 
+REVOKE ALL ON FUNCTION mana_ai.request_copies(p_run uuid, p_attempt integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.request_copies(p_run uuid, p_attempt integer) TO mana_agent;
+
 REVOKE ALL ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) TO mana_gateway;
 
@@ -2977,6 +3139,14 @@ GRANT SELECT ON TABLE mana_ai.change_feed TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) TO mana_supervisor;
+
+GRANT SELECT,UPDATE ON TABLE mana_ai.copy_requests TO mana_router;
+GRANT DELETE ON TABLE mana_ai.copy_requests TO mana_janitor;
+
+GRANT SELECT(asked_at) ON TABLE mana_ai.copy_requests TO mana_janitor;
+
+REVOKE ALL ON FUNCTION mana_ai.take_copy_requests(p_limit integer, p_lease_s integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.take_copy_requests(p_limit integer, p_lease_s integer) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.unbase64url(p_text text) FROM PUBLIC;
 
@@ -3068,7 +3238,19 @@ GRANT SELECT ON TABLE mana_ai.owner_keys TO mana_gateway;
 GRANT SELECT ON TABLE mana_ai.sealed_copies TO mana_agent;
 GRANT DELETE ON TABLE mana_ai.sealed_copies TO mana_janitor;
 
+GRANT SELECT(user_id) ON TABLE mana_ai.sealed_copies TO mana_gateway;
+
+GRANT SELECT(mission_id) ON TABLE mana_ai.sealed_copies TO mana_gateway;
+
+GRANT SELECT(table_name) ON TABLE mana_ai.sealed_copies TO mana_gateway;
+
+GRANT SELECT(record_id) ON TABLE mana_ai.sealed_copies TO mana_gateway;
+
+GRANT SELECT(written_at) ON TABLE mana_ai.sealed_copies TO mana_gateway;
+
 GRANT SELECT(expires_at) ON TABLE mana_ai.sealed_copies TO mana_janitor;
+
+GRANT SELECT(source) ON TABLE mana_ai.sealed_copies TO mana_gateway;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.shards TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.shards TO mana_gateway;

@@ -15,7 +15,7 @@ from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
-from supervisor.gateway.issuing import opened_owners
+from supervisor.gateway.issuing import opened_copier, opened_owners
 from supervisor.gateway.serving import serve
 from supervisor.metrics import Metrics
 from supervisor.service_key import read_service_key
@@ -54,6 +54,8 @@ class GatewayActor:
             "mana-gateway",
         )
         fleet = FleetStore(Database(access, max_connections=8))
+        owners = opened_owners(settings, self._dsn)
+        copier = opened_copier(settings, self._dsn, owners)
         deps = Deps(
             fleet=fleet,
             control=ControlStore(fleet.database),
@@ -62,13 +64,13 @@ class GatewayActor:
             version=self._version,
             service_key=read_service_key(settings),
             metrics=Metrics(),
-            owners=opened_owners(settings, self._dsn),
+            owners=owners,
         )
         serving = await serve(create_app(deps), settings.host, settings.port)
         self._url = serving.url
         self._listening.set()
         log.info("gateway_listening url=%s", serving.url)
-        await asyncio.Event().wait()
+        await (asyncio.Event().wait() if copier is None else copier.run())
 
     def address(self) -> tuple[str, str]:
         """Where it answers, or "" and one line on what kept it from listening."""

@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -105,6 +106,13 @@ class Custody:
                 raise rules.bad_request("masterKey is not the key of this vault")
             await opened.save(rules.out_of_zero_knowledge(vault, self._wrap(key)))
             await opened.save_key_check(rules.key_check(key))
+
+    async def key_since(self, user: str) -> datetime:
+        """Since when a person's key is the one; raises VaultRefused where none could be lent.
+
+        Leaves no row.
+        """
+        return rules.usable(await self._store.find(user)).key_since
 
     async def lent(
         self, caller: Caller, purpose: str, allowed: Callable[[], Awaitable[None]]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,11 +12,13 @@ from state import wrapping
 from state.errors import TerminalError
 from state.minting import Issuer
 from state.store.connect import Access, Database
+from state.store.copy_requests import CopyRequests
 from state.store.owner import OwnerView
 from state.store.vault import VaultStore
 from state.vault import Kek
 from supervisor.gateway.answers import answer, query
 from supervisor.gateway.contract import Deps
+from supervisor.gateway.copier import Copier
 from supervisor.gateway.custody import Custody
 from supervisor.gateway.jwks import KeySet
 from supervisor.gateway.jwt import Expected, Verifier
@@ -42,6 +45,30 @@ def opened_owners(settings: Settings, dsn: str) -> Owners | None:
         issuer=issuer,
         exposure=settings.llm_exposure,
     )
+
+
+def opened_copier(settings: Settings, dsn: str, owners: Owners | None) -> Copier | None:
+    """What makes copies for runs, None without vaults or issuers; raises SettingsError."""
+    if owners is None or owners.custody is None:
+        return None
+    issuers = known_issuers(settings, owners.issuer)
+    database = Database(_access(settings, dsn, "mana_gateway"), max_connections=2)
+    return Copier(CopyRequests(database), owners.custody, issuers) if issuers else None
+
+
+def known_issuers(settings: Settings, issuer: Issuer | None) -> dict[str, Ed25519PublicKey]:
+    """Whose grants are genuine, by key id: our own, and those in the folder of keys."""
+    keys = [_issuer_key(path) for path in key_folder(settings.keys_path).issuer_public]
+    if issuer is not None and issuer.signing_key is not None:
+        keys.append(issuer.signing_key.public_key())
+    return {wrapping.key_id(key): key for key in keys}
+
+
+def _issuer_key(path: Path) -> Ed25519PublicKey:
+    try:
+        return wrapping.issuer_public_key(read_secret("MANA_KEYS_DIR", path))
+    except TerminalError as exc:
+        raise SettingsError("MANA_KEYS_DIR", f"{path} {exc}") from None
 
 
 def _vaults(settings: Settings, dsn: str) -> VaultStore:

@@ -73,7 +73,8 @@ async def test_every_statement_of_the_fleet_is_allowed_for_the_gateway(database:
 
 
 @pytest.mark.parametrize(
-    ("file", "role"), [("vault.sql", "mana_issuer"), ("owner.sql", "mana_gateway")]
+    ("file", "role"),
+    [("vault.sql", "mana_issuer"), ("owner.sql", "mana_gateway"), ("copier.sql", "mana_gateway")],
 )
 async def test_every_statement_of_a_persons_own_is_allowed_for_its_role(
     database: Database, file: str, role: str

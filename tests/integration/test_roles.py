@@ -49,7 +49,7 @@ AGENT_FUNCTIONS = {
     "audit_outcome", "keys_capability",
     "begin_call", "capability", "capability_agent", "capability_scope", "capability_user", "claim",
     "commit_run", "end_call", "heal_mission", "mission_now", "note_plan", "own_budget", "renew",
-    "wait_for_room", "wait_run", "withdraw_run",
+    "request_copies", "wait_for_room", "wait_run", "withdraw_run",
 }  # fmt: skip
 BUDGET_READS = {
     "budgets_of", "caps_of", "installation_room_at", "installation_spent", "room_at",
@@ -64,7 +64,7 @@ CALLABLE_BY = {
     "mana_gateway": {
         "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit",
         "state_now", "write_state", "put_sealed_copies", "put_owner_key", "remove_owner_key",
-        *BUDGET_READS,
+        "answer_copies", "copy_source", "take_copy_requests", *BUDGET_READS,
     },
     "mana_keys": {"granted_mission", "note_release"},
     "mana_janitor": set[str](),
@@ -72,10 +72,11 @@ CALLABLE_BY = {
 }  # fmt: skip
 HIDDEN_FROM = {
     "mana_agent": {"journal", "capability_secrets", "decrypt_audit", "change_feed", "ledger",
-                   "limits", "budget_wakes", "owner_key_changes"},
+                   "limits", "budget_wakes", "owner_key_changes", "copy_requests"},
     "mana_supervisor": {"sync_changes", "log_rows", "router_log", "journal", "decrypt_audit",
                         "capability_secrets", "owner_keys", "owner_key_changes"},
-    "mana_gateway": {"sync_changes", "log_rows", "router_log", "journal", "capability_secrets"},
+    "mana_gateway": {"sync_changes", "log_rows", "router_log", "journal", "capability_secrets",
+                     "copy_requests"},
     "mana_keys": {"sync_changes", "journal", "capability_secrets", "mission_snapshots",
                   "owner_keys"},
     "mana_janitor": {"sync_changes", "journal", "capability_secrets", "mission_snapshots"},
@@ -187,7 +188,7 @@ async def test_the_janitor_only_prunes(database: Database):
     prunable = {what.split()[0].removeprefix("mana_ai.") for what in writable}
     assert prunable <= {"token_usage", "decisions", "runs", "run_requests", "decrypt_audit",
                         "key_releases", "quarantine", "sealed_copies",
-                        "owner_key_changes"}  # fmt: skip
+                        "owner_key_changes", "copy_requests"}  # fmt: skip
 
 
 async def test_the_janitor_prunes_by_age_without_seeing_whose_rows_they_are(database: Database):

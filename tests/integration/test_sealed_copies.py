@@ -48,6 +48,8 @@ async def test_copies_are_kept_until_the_grant_ends(house: House):
         {**COPY, "fields": {"id": "n1"}},
         {**COPY, "id": "a,b"},
         {**COPY, "table": "no table"},
+        {**COPY, "source": "A" * 64},
+        {**COPY, "source": "0" * 63},
         {"table": "notes"},
         "n1",
     ],
@@ -56,6 +58,14 @@ async def test_what_is_not_sealed_or_not_a_record_is_refused(house: House, copy:
     await granted(house)
     assert await asked(house, copy) == (400, "BAD_REQUEST")
     assert await house.sql("SELECT * FROM mana_ai.sealed_copies") == []
+
+
+async def test_a_copy_is_kept_with_what_it_was_made_of(house: House):
+    await granted(house)
+    assert await asked(house, {**COPY, "source": "0f" * 32}) == (200, None)
+    assert await asked(house, {**COPY, "id": "n2"}) == (200, None)
+    rows = await house.sql("SELECT source FROM mana_ai.sealed_copies ORDER BY record_id")
+    assert [row["source"] for row in rows] == ["0f" * 32, None]
 
 
 async def test_nobody_puts_copies_without_a_living_grant_of_their_own(house: House):

@@ -1,7 +1,7 @@
 """Inputs that may be encrypted: read as they are, or opened under the mission's grant (P7, D-46).
 
 Nothing is asked of the key holder unless everything else is there: the grant lists the records and
-their sealed copies have come. The key lives for the reading only.
+their sealed copies are there, and current. The key lives for the reading only.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ from typing import Any, cast
 
 import msgspec
 
-from mana_actors.agent.inputs import record_texts
+from mana_actors.agent.inputs import handed_over, record_texts
+from mana_actors.agent.inputs.handed_over import Missing
 from mana_actors.agent.inputs.sealed_record import Reading, is_granted, not_granted, read_record
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.keys.client import HeldKey
 from state import merge
 from state.consent import Exposure
 from state.input_apps import INPUT_APPS
-from state.merge import Change
+from state.merge import Change, Snapshot
 from state.records import InputRef
+from state.sealed_copies import KeptCopy
 from state.sealing import is_sealed
 from state.store.audit import ReadRecord
 
 ReadChanges = Callable[[str, str, str], Awaitable[list[Change]]]
-ReadCopies = Callable[[Sequence[InputRef]], Awaitable[Mapping[tuple[str, str], dict[str, Any]]]]
+ReadCopies = Callable[[Sequence[InputRef]], Awaitable[Mapping[tuple[str, str], KeptCopy]]]
 AskForKey = Callable[[], AbstractAsyncContextManager[HeldKey]]
 NoteOutcomes = Callable[[HeldKey, Sequence[ReadRecord]], Awaitable[None]]
 
@@ -44,11 +46,22 @@ class Unreadable(Exception):
         self.code, self.reason, self.again_s = code, reason, again_s
 
 
+class CopiesWanted(Unreadable):
+    """Unreadable until copies are handed over, or handed over anew."""
+
+    def __init__(self, missing: Missing, answer: str | None = None) -> None:
+        again_s = None if missing.why == "not-opened" else UNTIL_COPIES_S
+        super().__init__(missing.why, handed_over.reason(missing, answer), again_s)
+        self.args = missing, answer
+        self.missing = missing
+
+
 class Sources(msgspec.Struct, frozen=True):
-    """The records behind inputs: texts that are plain, and references that are sealed."""
+    """The records behind inputs: texts that are plain, and sealed ones as the log has them."""
 
     plain: dict[tuple[str, str], ResolvedInput]
     sealed: tuple[InputRef, ...]
+    records: dict[tuple[str, str], Snapshot]
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -63,6 +76,7 @@ async def read_sources(read: ReadChanges, refs: Sequence[InputRef]) -> Sources:
     """The records as the log has them; missing and deleted ones are left out."""
     plain: dict[tuple[str, str], ResolvedInput] = {}
     sealed: list[InputRef] = []
+    records: dict[tuple[str, str], Snapshot] = {}
     for ref in refs:
         if not record_texts.is_known(ref.module):
             continue
@@ -71,25 +85,28 @@ async def read_sources(read: ReadChanges, refs: Sequence[InputRef]) -> Sources:
             continue
         if any(is_sealed(value) for value in snapshot.fields.values()):
             sealed.append(ref)
+            records[_key(ref)] = snapshot
         else:
             title, content = record_texts.record_text(ref.module, snapshot.fields)
             plain[_key(ref)] = ResolvedInput(ref.id, ref.module, ref.table, title, content)
-    return Sources(plain, tuple(sealed))
+    return Sources(plain, tuple(sealed), records)
 
 
 async def open_granted(
-    refs: Sequence[InputRef],
+    sources: Sources,
     grant: Mapping[str, Any] | None,
     copies: ReadCopies,
     ask: AskForKey,
     note: NoteOutcomes,
 ) -> Opened:
     """Sealed records opened, after the audit says so; raises Unreadable and the key's errors."""
+    refs = sources.sealed
     if not refs:
         return Opened({})
     _require_listed(refs, grant)
-    found = await copies(refs)
-    _require_copies(refs, found)
+    found = handed_over.readable(sources.records, await copies(refs))
+    if isinstance(found, Missing):
+        raise CopiesWanted(found)
     async with ask() as held:
         readings = [(ref, _read(ref, found[_key(ref)], held)) for ref in refs]
         await note(held, [_outcome(ref, reading) for ref, reading in readings if reading.status])
@@ -137,21 +154,9 @@ def _listed(grant: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(entry for entry in entries if isinstance(entry, str))
 
 
-def _require_copies(refs: Sequence[InputRef], found: Mapping[tuple[str, str], Any]) -> None:
-    missing = sum(_key(ref) not in found for ref in refs)
-    if missing:
-        raise Unreadable(
-            "no-sealed-copy",
-            f"{missing} of its encrypted inputs were not handed over yet: open the app once",
-            UNTIL_COPIES_S,
-        )
-
-
 def _require_opened(readings: Sequence[Reading]) -> None:
     if any(reading.status == "scope-violation" for reading in readings):
         raise Unreadable("scope-violation", "its signed grant does not cover all that it lists")
     failed = sum(reading.input is None for reading in readings)
     if failed:
-        raise Unreadable(
-            "not-opened", f"{failed} of its encrypted inputs could not be opened: grant them anew"
-        )
+        raise CopiesWanted(Missing("not-opened", failed))
