@@ -4,7 +4,7 @@ import base64
 import hashlib
 import hmac
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -166,7 +166,7 @@ async def read_until(expires_at: int) -> tuple[list[ReadRecord], Exception | Non
     records = frozenset(f"notes:{ref.id}" for ref in REFS)
 
     @asynccontextmanager
-    async def ask() -> AsyncIterator[HeldKey]:
+    async def ask() -> AsyncGenerator[HeldKey]:
         yield HeldKey(
             key, uuid.UUID(int=1), ("notes",), records, None, expires_at, lambda: next(ticks)
         )
