@@ -5,11 +5,13 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mana_actors.keys.client import KeyHolder
 from mana_actors.messages import Order, Report
 from state.sealed_journal import JournalKeys
 from tests.fake_provider import Entry
@@ -375,15 +377,15 @@ async def test_a_kill_while_reading_costs_no_call_and_is_in_the_audit(
     assert len(world.provider.requests) == 1
 
 
-async def test_a_grant_that_ends_between_two_records_stops_the_reading(scene: Scene):
+async def test_a_grant_that_ends_before_a_record_is_opened_stops_the_reading(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
     world = scene.world
     await prepared(scene, minted(exposure="any"))
-    runner = await world.driver.runner(MANA)
     times = iter((0, 31 * DAY_S * 10**9))
-    holder = runner._inputs._holder  # pyright: ignore[reportPrivateUsage]
-    assert holder is not None
-    holder._clock = lambda: next(times)  # pyright: ignore[reportPrivateUsage]
-    report = await runner.run(Order("m1", 0))
+    timed = partial(KeyHolder, clock=lambda: next(times))
+    monkeypatch.setattr("mana_actors.agent.granting.KeyHolder", timed)
+    report = await world.run()
     assert (report.outcome, report.decision) == ("skip", "skipped-grant")
     assert "ended while" in report.reason
     (row,) = await world.sql("SELECT status, reason FROM mana_ai.decrypt_audit")
@@ -391,18 +393,18 @@ async def test_a_grant_that_ends_between_two_records_stops_the_reading(scene: Sc
     assert world.provider.requests == []
 
 
-async def test_a_key_holder_that_waits_for_its_audit_row_gives_no_key(scene: Scene):
+async def test_a_key_holder_that_waits_for_its_audit_row_gives_no_key(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
     """The insert hangs: nothing is decrypted, and the mission comes again (F17)."""
     world = scene.world
     await prepared(scene, minted(exposure="any"))
-    runner = await world.driver.runner(MANA)
-    holder = runner._inputs._holder  # pyright: ignore[reportPrivateUsage]
-    assert holder is not None
-    holder._timeout_s = 0.5  # pyright: ignore[reportPrivateUsage]
+    hasty = partial(KeyHolder, timeout_s=0.5)
+    monkeypatch.setattr("mana_actors.agent.granting.KeyHolder", hasty)
     blocker = await world.connect("postgres")
     async with blocker.transaction():
         await blocker.execute("LOCK mana_ai.key_releases IN SHARE MODE")
-        report = await runner.run(Order("m1", 0))
+        report = await world.run()
     assert report.outcome == "waiting"
     assert "timeout" in report.reason
     assert world.provider.requests == []
