@@ -73,6 +73,7 @@ INSTRUMENTS = {
         Instrument("compacted_turns", "histogram", "Messages replaced", (), _TURNS),
         # Ours.
         Instrument("calls_above_hold_total", "counter", "Model calls that cost more than was held"),
+        Instrument("journal_unreadable_total", "counter", "Kept answers that were asked anew"),
         Instrument("rows_pruned_total", "counter", "Old rows deleted", ("table",)),
         Instrument(
             "injection_markers_total", "counter", "Text like an instruction", ("place", "marker")

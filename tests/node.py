@@ -35,6 +35,8 @@ AGENT_POINTS = (
     "in_commit",
     "after_commit_before_reply",
 )
+READING_POINTS = ("after_key", "after_decrypt", "after_audit")
+"""Reached only by runs that read granted records."""
 SUPERVISOR_POINTS = (
     "before_fold",
     "after_fold",
@@ -43,6 +45,7 @@ SUPERVISOR_POINTS = (
     "before_dispatch",
     "after_dispatch",
 )
+POINTS = AGENT_POINTS + READING_POINTS + SUPERVISOR_POINTS
 
 
 class Awake(msgspec.Struct, frozen=True):
@@ -93,9 +96,7 @@ class NodeProcess:
             "MANA_SERVICE_KEY_FILE": self._secret("service_key", self.service_key),
             "MANA_LLM_API_KEY_FILE": self._secret("llm_key", LLM_KEY),
             "MANA_DATA_DIR": str(self.folder / "data"),
-            "MANA_CRASH_AT": ",".join(
-                f"{point}:{self._crash_file(point)}" for point in AGENT_POINTS + SUPERVISOR_POINTS
-            ),
+            "MANA_CRASH_AT": ",".join(f"{point}:{self._crash_file(point)}" for point in POINTS),
             "RAY_TMPDIR": str(self.folder),
             "PORT": "0",
             **settings,
@@ -227,7 +228,7 @@ class NodeProcess:
 
     def disarm(self) -> None:
         """Nobody shall die any more."""
-        for point in AGENT_POINTS + SUPERVISOR_POINTS:
+        for point in POINTS:
             self._crash_file(point).unlink(missing_ok=True)
 
     # --- asking it --------------------------------------------------------------------------------

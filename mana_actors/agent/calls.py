@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from mana_actors.agent.job import Job
+from mana_actors.agent.journal import Journal
 from mana_actors.agent.persisting import retried
-from mana_actors.agent.planner.exchange import (
-    ModelAnswer,
-    ModelRequest,
-    decode_answer,
-    encode_answer,
-    request_bytes,
-    request_hash,
-)
+from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
 from mana_actors.agent.planner.loop import PlanOutcome
 from mana_actors.agent.receipts import Receipt
 from mana_actors.agent.tools.watching import Sighting
@@ -27,6 +22,8 @@ from mana_actors.llm.provider import AliasFacts, ModelProvider
 from mana_actors.messages import AgentSettings, Count
 from state.budgets import Hold, Refusal, cost_micros, hold_size
 from state.store.agents import AgentStore, CallStart, PlanNote
+
+log = logging.getLogger("mana.run")
 
 
 class Tally:
@@ -39,6 +36,7 @@ class Tally:
         self.refused: tuple[Hold, Refusal] | None = None
         self.receipt = Receipt()
         self.used_secrets = False  # whether inputs were decrypted for it
+        self.journal = Journal()
         self.outcome: PlanOutcome | None = None  # once the loop has ended
 
     def saw(self, sighting: Sighting) -> None:
@@ -83,19 +81,16 @@ class ModelCalls:
 
     async def ask(self, job: Job, tally: Tally, request: ModelRequest, number: int) -> ModelAnswer:
         """One model call: hold, ask, settle; a journalled answer to the same request is free."""
-        digest = request_hash(request)
+        digest = tally.journal.digest(request)
         facts = await self._provider.facts(request.model, job.exposure)
         hold = self._bound(request, facts)
-        deadline_ms = int(self._settings.call_deadline_s * 1000) + 30_000
-        start = await retried(
-            lambda: self._store.begin_call(
-                job.run_id, job.attempt, number, digest, hold, deadline_ms
-            )
-        )
+        start = await self._begun(job, number, digest, hold)
         if start.outcome == "journaled" and start.answer is not None:
-            answer = decode_answer(start.answer.encode())
-            tally.receipt.answered(number, answer, _spent_tokens(answer) or hold.tokens)
-            return answer
+            answer = tally.journal.read(digest, start.answer)
+            if answer is not None:
+                tally.receipt.answered(number, answer, _spent_tokens(answer) or hold.tokens)
+                return answer
+            start = await self._begun_anew(job, tally, number, digest, hold)
         if start.outcome != "go":
             raise self._refused(tally, hold, start)
         self._crash("after_hold")
@@ -103,13 +98,30 @@ class ModelCalls:
         call = _Call(start.call_id, job.attempt, digest, hold)
         answer = await self._answered(job, tally, call, number, request)
         self._crash("after_answer")
-        tokens = _spent_tokens(answer)
-        charged = await self._settle(
-            tally, call, encode_answer(answer).decode(), tokens, _cost(answer, facts)
-        )
+        written, tokens = tally.journal.written(digest, answer), _spent_tokens(answer)
+        charged = await self._settle(tally, call, written, tokens, _cost(answer, facts))
         tally.receipt.answered(number, answer, charged)
         self._crash("after_journal")
         return answer
+
+    async def _begun(self, job: Job, number: int, digest: str, hold: Hold) -> CallStart:
+        deadline_ms = int(self._settings.call_deadline_s * 1000) + 30_000
+        return await retried(
+            lambda: self._store.begin_call(
+                job.run_id, job.attempt, number, digest, hold, deadline_ms
+            )
+        )
+
+    async def _begun_anew(
+        self, job: Job, tally: Tally, number: int, digest: str, hold: Hold
+    ) -> CallStart:
+        """A call whose kept answer is damaged: paid again, within the caps, and never in silence.
+
+        What it brings takes the damaged one's place, under the digest of the request.
+        """
+        tally.counts.append(Count("journal_unreadable_total"))
+        log.warning("journal_unreadable run=%s call=%s", job.run_id, number)
+        return await self._begun(job, number, f"{digest}:anew", hold)
 
     def _bound(self, request: ModelRequest, facts: AliasFacts) -> Hold:
         """The most this call may cost."""

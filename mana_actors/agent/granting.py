@@ -17,8 +17,10 @@ from mana_actors.agent.inputs.granted import (
 )
 from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
 from mana_actors.agent.job import Job
+from mana_actors.agent.journal import Journal
 from mana_actors.agent.persisting import retried
 from mana_actors.agent.planner.prompt import ResolvedInput
+from mana_actors.crash import CrashPoint
 from mana_actors.keys.client import HeldKey, KeyHolder
 from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
 from mana_actors.messages import Count
@@ -51,8 +53,10 @@ class InputReader:
         key_socket: str | None,
         resolvers: Mapping[str, Resolver],
         failed: Callable[[InputRef, Exception], None],
+        crash: CrashPoint = lambda _point: None,
     ) -> None:
         self._store, self._resolvers, self._failed = store, resolvers, failed
+        self._crash = crash
         self._holder = None if key_socket is None else KeyHolder(key_socket)
 
     @property
@@ -60,13 +64,16 @@ class InputReader:
         """Whether a data key was ever here: what it opened may still be in memory."""
         return self._holder is not None and self._holder.has_released
 
-    async def read(self, job: Job, iteration_id: str) -> Inputs:
-        """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry."""
+    async def read(self, job: Job, iteration_id: str, journal: Journal) -> Inputs:
+        """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry.
+
+        `journal` is sealed before anything is opened; wiping it is the caller's.
+        """
         refs = job.mission.inputs
         own = [ref for ref in refs if ref.module in self._resolvers]
         others = [ref for ref in refs if ref.module not in self._resolvers]
         sources = await retried(lambda: read_sources(self._store.input_changes, others))
-        opened = await self._opened(job, sources, iteration_id)
+        opened = await self._opened(job, sources, iteration_id, journal)
         shown = await resolve_inputs(self._resolvers, self._store.input_changes, own, self._failed)
         found = {(item.table, item.id): item for item in shown} | sources.plain | opened.inputs
         keys = dict.fromkeys((ref.table, ref.id) for ref in refs)
@@ -77,20 +84,24 @@ class InputReader:
             _counts(opened),
         )
 
-    async def _opened(self, job: Job, sources: Sources, iteration_id: str) -> Opened:
+    async def _opened(
+        self, job: Job, sources: Sources, iteration_id: str, journal: Journal
+    ) -> Opened:
         async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], KeptCopy]:
             mission = job.run.user_id, job.run.mission_id
             return await retried(lambda: sealed_copies(self._store, *mission, wanted))
 
         async def note(held: HeldKey, records: Sequence[ReadRecord]) -> None:
+            self._crash("after_decrypt")
             if records:
                 await retried(
                     lambda: note_outcomes(self._store, held.release_id, iteration_id, records)
                 )
+            self._crash("after_audit")
 
         try:
             return await open_granted(
-                sources, job.mission.grant, copies, lambda: self._key(job), note
+                sources, job.mission.grant, copies, lambda: self._key(job, journal), note
             )
         except CopiesWanted as exc:
             answer = await retried(lambda: request_copies(self._store, job.run_id, job.attempt))
@@ -101,12 +112,14 @@ class InputReader:
             raise Unreadable(exc.reason, f"its grant cannot be used: {exc.reason}") from None
 
     @asynccontextmanager
-    async def _key(self, job: Job) -> AsyncGenerator[HeldKey]:
+    async def _key(self, job: Job, journal: Journal) -> AsyncGenerator[HeldKey]:
         if self._holder is None:
             raise KeyWithheld("not-configured")
         capability = await retried(lambda: keys_capability(self._store, job.run_id, job.attempt))
         asked = job.run_id, job.attempt, job.run.mission_id
         async with self._holder.data_key(capability, *asked) as held:
+            self._crash("after_key")
+            journal.seal(held.key, job.run_id)
             yield held
 
 

@@ -81,7 +81,7 @@ class Runner:
         self._user_id, self._agent_id, self._holder = user_id, agent_id, holder
         self._store, self._settings, self._provider = store, settings, provider
         self._leases, self._crash = leases, crash
-        self._inputs = InputReader(store, settings.key_socket, resolvers, self._input_failed)
+        self._inputs = InputReader(store, settings.key_socket, resolvers, self._input_failed, crash)
         self._calls = ModelCalls(
             agent_id=agent_id,
             store=store,
@@ -280,6 +280,7 @@ class Runner:
                 raise
             return await self._ending.stop(order, job, tally, reason)
         finally:
+            tally.journal.wipe()
             self._leases.drop(job.run_id)
 
     async def _settled(self, order: Order, job: Job, tally: Tally) -> Report:
@@ -308,7 +309,7 @@ class Runner:
     async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
         if job.lost >= self._settings.run_attempts:
             raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
-        read = await self._inputs.read(job, job.run.iteration_id)
+        read = await self._inputs.read(job, job.run.iteration_id, tally.journal)
         job, inputs = msgspec.structs.replace(job, exposure=read.exposure), read.items
         tally.used_secrets = read.is_secret
         tally.counts.extend(read.counts)

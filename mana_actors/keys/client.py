@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -33,7 +34,8 @@ from state.sealing import DataKey
 class HeldKey(msgspec.Struct, frozen=True):
     """A mission's data key and what it may open; wiped when its block ends.
 
-    `release_id` goes into the audit; `exposure` is None in a v1 grant; `expires_at` is ns.
+    `release_id` goes into the audit; `exposure` is None in a v1 grant. `expires_at` and `now` are
+    ns of the clock by which the grant was judged: the database's, whatever ours says.
     """
 
     key: DataKey
@@ -42,14 +44,30 @@ class HeldKey(msgspec.Struct, frozen=True):
     record_ids: frozenset[str]
     exposure: Exposure | None
     expires_at: int
+    now: Callable[[], int]
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the grant has ended since the key was released (equal is still valid)."""
+        return self.now() > self.expires_at
 
 
 class KeyHolder:
-    """The key holder behind a Unix socket; `has_released`: a key came to this process once."""
+    """The key holder behind a Unix socket; `clock` counts ns.
 
-    def __init__(self, socket_path: str, *, timeout_s: float = 10.0) -> None:
+    `has_released`: a key came to this process once.
+    """
+
+    def __init__(
+        self,
+        socket_path: str,
+        *,
+        timeout_s: float = 10.0,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._path = socket_path
         self._timeout_s = timeout_s
+        self._clock = clock
         self.has_released = False
 
     @asynccontextmanager
@@ -62,6 +80,7 @@ class KeyHolder:
         """
         ephemeral = Ephemeral()
         ask = AskForKey(capability, run_id, attempt, mission_id, ephemeral.public_key)
+        asked_at = self._clock()
         released = _released(await self._asked(ask))
         self.has_released = True
         binding = Binding(run_id, attempt, mission_id, released.release_id)
@@ -73,6 +92,7 @@ class KeyHolder:
                 frozenset(released.record_ids),
                 released.exposure,
                 released.expires_at,
+                lambda: released.released_at + self._clock() - asked_at,
             )
 
     async def counts(self) -> dict[str, int]:

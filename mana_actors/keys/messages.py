@@ -51,7 +51,7 @@ class AskForCounts(msgspec.Struct, frozen=True, tag="ask_for_counts"):
 class KeyReleased(msgspec.Struct, frozen=True, tag="key_released"):
     """The data key, for the asker's ephemeral key alone, and what the grant covers.
 
-    `exposure` is None in a v1 grant; `expires_at` is ns.
+    `exposure` is None in a v1 grant; `expires_at` and `released_at` are ns of the database's clock.
     """
 
     sealed_key: bytes
@@ -60,6 +60,7 @@ class KeyReleased(msgspec.Struct, frozen=True, tag="key_released"):
     record_ids: tuple[str, ...]
     exposure: Literal["local", "eu", "any"] | None
     expires_at: int
+    released_at: int
 
 
 class KeyRefused(msgspec.Struct, frozen=True, tag="key_refused"):

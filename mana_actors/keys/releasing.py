@@ -110,6 +110,7 @@ async def _released(
         grant.scope.record_ids,
         grant.exposure,
         grant.expires_at,
+        mission.at,
     )
     return Decision(reply, _agent(mission), grant.version)
 

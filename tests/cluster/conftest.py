@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults import granted
 from tests.faults.scene import FAST, Scene, ScriptedProvider
 from tests.node import NodeProcess
 from tests.postgres import TestServer
@@ -12,12 +13,14 @@ AWAKE_MAX = 6
 
 
 @pytest.fixture(scope="session")
-def shared_scene(postgres: TestServer) -> Iterator[Scene]:
-    """A node with short leases that lets six agents be awake."""
+def shared_scene(postgres: TestServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """A node with short leases and keys for grants that lets six agents be awake."""
     database = postgres.migrated()
+    keys = granted.key_folder(tmp_path_factory.mktemp("keys"))
+    more = {"MANA_AGENTS_AWAKE_MAX": str(AWAKE_MAX), "MANA_KEYS_DIR": str(keys)}
     with (
         ScriptedProvider() as provider,
-        NodeProcess(database, provider.url, **FAST, MANA_AGENTS_AWAKE_MAX=str(AWAKE_MAX)) as node,
+        NodeProcess(database, provider.url, **FAST, **more) as node,
     ):
         yield Scene(database, provider, node)
     postgres.drop(database)

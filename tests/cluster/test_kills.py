@@ -3,9 +3,10 @@
 import pytest
 
 from tests.fake_provider import Entry
+from tests.faults.granted import CANARY
 from tests.faults.invariants import wait_until_quiet
 from tests.faults.scene import Scene
-from tests.node import AGENT_POINTS, SUPERVISOR_POINTS, wait_for
+from tests.node import AGENT_POINTS, READING_POINTS, SUPERVISOR_POINTS, wait_for
 
 SLOW: Entry = {"content": "fertig", "usage": [10, 5], "delay_s": 3}
 
@@ -18,6 +19,26 @@ def test_agent_killed_at_any_step_leaves_exactly_one_iteration(scene: Scene, poi
     assert not scene.node.is_armed(point)
     assert run["attempt"] == (1 if point in ("after_gate", "after_commit_before_reply") else 2)
     scene.assert_one_plan(mission, most_calls=2 if point == "after_answer" else 1)
+    scene.check()
+
+
+@pytest.mark.parametrize("point", [*READING_POINTS, "after_answer", "after_journal"])
+def test_a_run_that_reads_secrets_survives_a_kill_at_any_step(scene: Scene, point: str) -> None:
+    """The next process asks for the key again and, once it is there, reads the sealed journal."""
+    mission = scene.push_granted(
+        f"secret-{point}", {"content": f"{CANARY} geplant", "usage": [10, 5]}
+    )
+    scene.node.arm(point)
+    scene.start(mission)
+    run = scene.wait_served(mission)
+    assert not scene.node.is_armed(point)
+    assert run["attempt"] == 2
+    scene.assert_one_plan(mission, most_calls=2 if point == "after_answer" else 1)
+    assert CANARY.encode() in scene.provider.requests_for(mission.id)[0].raw
+    (iteration,) = scene.snapshot(mission)["record"]["iterations"]
+    assert iteration["usedEncryptedInputs"] is True
+    releases = "SELECT outcome FROM mana_ai.key_releases WHERE run_id = $1"
+    assert scene.ask(releases, run["run_id"]) == [{"outcome": "released"}] * 2
     scene.check()
 
 

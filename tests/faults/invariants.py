@@ -1,4 +1,4 @@
-"""What holds after every fault: I1, I2, I3, I6, I7 and I8, read past all row security."""
+"""What holds after every fault: I1 to I4 and I6 to I8, read past all row security."""
 
 import asyncio
 import json
@@ -76,6 +76,21 @@ CHECKS = {
         SELECT r.user_id, r.mission_id, r.model_calls, count(*) FROM mana_ai.runs AS r
           JOIN mana_ai.token_usage AS t USING (run_id) GROUP BY r.run_id
         HAVING count(*) > r.model_calls""",
+    "I4: a record that was read without an earlier release inside its grant": """
+        SELECT d.user_id, d.mission_id, d.table_name, d.record_id, d.ts
+          FROM mana_ai.decrypt_audit AS d WHERE d.status = 'ok'
+           AND NOT EXISTS (SELECT FROM mana_ai.key_releases AS k WHERE k.release_id = d.release_id
+                 AND k.user_id = d.user_id AND k.mission_id = d.mission_id AND k.run_id = d.run_id
+                 AND k.outcome = 'released' AND k.ts < d.ts AND k.ts <= k.expires_at
+                 AND d.table_name || ':' || d.record_id = ANY (k.record_ids))""",
+    "I4: a plan of secrets whose reading is in no audit": """
+        SELECT r.user_id, r.mission_id, r.iteration_id FROM mana_ai.runs AS r
+          JOIN public.sync_changes AS c ON c.user_id = r.user_id AND c.record_id = r.mission_id
+               AND c.client_id = 'mana-ai-runner' AND c.actor ->> 'iterationId' = r.iteration_id
+         WHERE EXISTS (SELECT FROM jsonb_array_elements(c.data -> 'iterations') AS i
+                        WHERE i ->> 'id' = r.iteration_id AND i ->> 'usedEncryptedInputs' = 'true')
+           AND NOT EXISTS (SELECT FROM mana_ai.decrypt_audit AS d WHERE d.run_id = r.run_id
+                 AND d.iteration_id = r.iteration_id AND d.status = 'ok' AND d.ts < r.closed_at)""",
     "I7: a run that stays open past its lease, or waits past its time": """
         SELECT user_id, mission_id, state, lease_until, not_before FROM mana_ai.runs
          WHERE (state = 'open' AND lease_until < clock_timestamp() - interval '10 s')

@@ -3,14 +3,15 @@
 import asyncio
 import uuid
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from tests.fake_provider import DEFAULT, Entry, FakeProvider, Recorded
+from tests.faults import granted
 from tests.faults.invariants import ask, check_invariants, wait_until_quiet
-from tests.integration.support import Client
+from tests.integration.support import Client, text
 from tests.node import NodeProcess, wait_for
 from tests.postgres import LOG_OWNER, Database
 
@@ -84,6 +85,30 @@ class Scene:
         self._as_client(mission.user, "mission", id_, **{"objective": f"Plane {id_}", **f})
         return mission
 
+    def push_granted(self, name: str, *script: Entry) -> Mission:
+        """A mission that reads an encrypted note of its owner's, in a year; `start` makes it due.
+
+        The note's copy is handed over. The node needs `granted.key_folder` as its MANA_KEYS_DIR.
+        """
+        mission = Mission(f"user-of-{name}", f"{name}-{uuid.uuid4().hex[:12]}")
+        self.provider.scripts[mission.id] = list(script)
+        grant, note = granted.grant(mission.user, mission.id), granted.note()
+        self._as_client(mission.user, "push", "insert", "n1", note, table="notes", app="notes")
+        fields = {"objective": f"Plane {mission.id}", "nextRunAt": "2126-01-01T00:00:00.000Z"}
+        self._as_client(
+            mission.user, "mission", mission.id, inputs=[granted.REF], grant=grant, **fields
+        )
+        wait_until_quiet(self.database)
+        handed = granted.copies(mission.user, grant)
+        put = "SELECT mana_ai.put_sealed_copies($1, $2, $3::jsonb) AS put"
+        assert self.ask(put, mission.user, mission.id, handed) == [{"put": True}]
+        return mission
+
+    def start(self, mission: Mission) -> None:
+        """Its time has come."""
+        now = datetime.now(UTC)
+        self.edit(mission, stamp=now + timedelta(days=400), nextRunAt=text(now))
+
     def add_agent(self, user: str, agent: str = DEFAULT_AGENT, **fields: Any) -> None:
         """A record of this agent."""
         self._as_client(user, "agent", agent, **fields)
@@ -92,11 +117,11 @@ class Scene:
         """Its owner changes some fields now."""
         self._as_client(mission.user, "edit", mission.id, **fields)
 
-    def _as_client(self, user: str, method: str, record: str, **fields: Any) -> None:
+    def _as_client(self, user: str, method: str, *args: Any, **fields: Any) -> None:
         async def pushed() -> None:
             connection = await self.database.connect(LOG_OWNER)
             try:
-                await getattr(Client(connection, user), method)(record, **fields)
+                await getattr(Client(connection, user), method)(*args, **fields)
             finally:
                 await connection.close()
 
@@ -147,7 +172,7 @@ class Scene:
         wait_until_quiet(self.database)
         (run,) = self.runs(mission)
         record, next_run_at = (self.snapshot(mission)[k] for k in ("record", "next_run_at"))
-        assert run["state"] == "committed"
+        assert run["state"] == "committed", (run["state"], run["reason"])
         assert [iteration["id"] for iteration in record["iterations"]] == [run["iteration_id"]]
         assert next_run_at > datetime.now(UTC)
         assert 1 <= self.calls(mission) <= most_calls

@@ -18,7 +18,7 @@ from mana_actors.keys.client import HeldKey, KeyHolder
 from mana_actors.keys.releasing import Releases
 from mana_actors.keys.server import KeyServer
 from state import minting, wrapping
-from state.grants import Trust
+from state.grants import Exposure, Trust
 from state.minting import Issuer
 from state.store.agents import AgentStore, Claim
 from state.store.audit import keys_capability
@@ -33,7 +33,14 @@ MASTER_KEY = bytes(range(1, 33))
 DAY_S = 86_400
 
 
-def minted(mission: str = "m1", user: str = "u1", *, age_s: float = 0, **fields: Any) -> Json:
+def minted(
+    mission: str = "m1",
+    user: str = "u1",
+    *,
+    age_s: float = 0,
+    exposure: Exposure = "local",
+    **fields: Any,
+) -> Json:
     """A grant as our issuer makes it, `age_s` seconds ago."""
     body: Json = {"missionId": mission, "tables": ["notes"], "recordIds": ["notes:n1"]}
     return minting.mint(
@@ -42,6 +49,7 @@ def minted(mission: str = "m1", user: str = "u1", *, age_s: float = 0, **fields:
         master_key=MASTER_KEY,
         issuer=Issuer(wrapping.runner_public_key(PEMS["a"]["publicPem"]), SIGNING_KEY),
         now=time.time_ns() - int(age_s * 1e9),
+        exposure=exposure,
     )
 
 

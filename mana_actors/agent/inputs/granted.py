@@ -14,7 +14,14 @@ import msgspec
 
 from mana_actors.agent.inputs import handed_over, record_texts
 from mana_actors.agent.inputs.handed_over import Missing
-from mana_actors.agent.inputs.sealed_record import Reading, is_granted, not_granted, read_record
+from mana_actors.agent.inputs.sealed_record import (
+    EXPIRED,
+    Reading,
+    expired,
+    is_granted,
+    not_granted,
+    read_record,
+)
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.keys.client import HeldKey
 from state import merge
@@ -124,8 +131,13 @@ def _key(ref: InputRef) -> tuple[str, str]:
 
 
 def _read(ref: InputRef, fields: Mapping[str, Any], held: HeldKey) -> Reading:
-    """What the signed scope does not list is not opened, whatever the mission's own copy says."""
-    return read_record(ref, fields, held.key) if is_granted(ref, held.record_ids) else not_granted()
+    """What the signed scope does not list is not opened, whatever the mission's own copy says.
+
+    One release covers one reading, so the time is asked before each record (F17).
+    """
+    if not is_granted(ref, held.record_ids):
+        return not_granted()
+    return expired() if held.is_expired else read_record(ref, fields, held.key)
 
 
 def _outcome(ref: InputRef, reading: Reading) -> ReadRecord:
@@ -157,6 +169,8 @@ def _listed(grant: Mapping[str, Any]) -> frozenset[str]:
 def _require_opened(readings: Sequence[Reading]) -> None:
     if any(reading.status == "scope-violation" for reading in readings):
         raise Unreadable("scope-violation", "its signed grant does not cover all that it lists")
+    if any(reading.reason == EXPIRED for reading in readings):
+        raise Unreadable("expired", "its grant ended while its encrypted inputs were being read")
     failed = sum(reading.input is None for reading in readings)
     if failed:
         raise CopiesWanted(Missing("not-opened", failed))

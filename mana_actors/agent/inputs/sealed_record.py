@@ -13,6 +13,7 @@ from state.records import InputRef
 from state.sealing import DataKey, SealingError, opened_record
 
 NOT_GRANTED = "record-not-in-grant-allowlist"
+EXPIRED = "grant-expired-while-reading"
 Status = Literal["ok", "failed", "scope-violation"]
 
 
@@ -31,6 +32,11 @@ class Reading(msgspec.Struct, frozen=True):
 def not_granted() -> Reading:
     """A record that the grant does not list."""
     return Reading(status="scope-violation", reason=NOT_GRANTED)
+
+
+def expired() -> Reading:
+    """A record whose turn came after the grant had ended."""
+    return Reading(status="failed", reason=EXPIRED)
 
 
 def is_granted(ref: InputRef, record_ids: Collection[str]) -> bool:
