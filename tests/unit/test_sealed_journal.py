@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mana_actors.agent.inputs.granted import Unreadable, open_granted
+from mana_actors.agent.inputs.granted import Sources, Unreadable, open_granted
 from mana_actors.agent.journal import Journal
 from mana_actors.agent.planner.exchange import ChatMessage, ModelAnswer, ModelRequest, request_hash
 from mana_actors.keys.client import HeldKey
+from state.merge import Snapshot
 from state.records import InputRef
+from state.sealed_copies import KeptCopy
 from state.sealed_journal import ANSWERS_INFO, DIGESTS_INFO, JournalKeys
 from state.sealing import DataKey, SealingError, sealed_record
 from state.store.audit import ReadRecord
@@ -171,15 +173,17 @@ async def read_until(expires_at: int) -> tuple[list[ReadRecord], Exception | Non
             key, uuid.UUID(int=1), ("notes",), records, None, expires_at, lambda: next(ticks)
         )
 
-    async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], dict[str, Any]]:
-        made = sealed_record({"id": "n", "content": "x"}, ("content",), key, lambda: IV)
-        return {(ref.table, ref.id): made for ref in wanted}
+    made = sealed_record({"id": "n", "content": "x"}, ("content",), key, lambda: IV)
+
+    async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], KeptCopy]:
+        return {(ref.table, ref.id): KeptCopy(made, None, 0) for ref in wanted}
 
     async def note(_held: HeldKey, outcomes: Sequence[ReadRecord]) -> None:
         told.extend(outcomes)
 
     try:
-        await open_granted(REFS, GRANT, copies, ask, note)
+        records_of = {(ref.table, ref.id): Snapshot(made, {}) for ref in REFS}
+        await open_granted(Sources({}, REFS, records_of), GRANT, copies, ask, note)
     except Unreadable as exc:
         return told, exc
     return told, None
