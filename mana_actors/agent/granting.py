@@ -18,6 +18,7 @@ from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
 from mana_actors.agent.job import Job
 from mana_actors.agent.persisting import retried
 from mana_actors.agent.planner.prompt import ResolvedInput
+from mana_actors.keys.addresses import TlsAddress
 from mana_actors.keys.client import HeldKey, KeyHolder
 from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
 from mana_actors.messages import Count
@@ -47,12 +48,12 @@ class InputReader:
     def __init__(
         self,
         store: AgentStore,
-        key_socket: str | None,
+        key_holder: str | TlsAddress | None,
         resolvers: Mapping[str, Resolver],
         failed: Callable[[InputRef, Exception], None],
     ) -> None:
         self._store, self._resolvers, self._failed = store, resolvers, failed
-        self._holder = None if key_socket is None else KeyHolder(key_socket)
+        self._holder = None if key_holder is None else KeyHolder(key_holder)
 
     async def read(self, job: Job, iteration_id: str) -> Inputs:
         """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry."""
