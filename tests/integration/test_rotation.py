@@ -17,7 +17,14 @@ from state.store.agents import AgentStore
 from state.store.connect import CapabilityInvalid
 from state.store.connect import Database as Pool
 from state.store.migrate import LOGINS
-from state.store.rotation import RotatedAlready, capability_secrets, rotate_capability
+from state.store.rotation import (
+    ROTATED_ALREADY,
+    RotatedAlready,
+    capability_secrets,
+    rotate_capability,
+)
+from supervisor.cli import run
+from supervisor.cli.failures import FAILED
 from tests.integration.key_scene import key_scene, minted
 from tests.integration.support import DONE, PLAN, World, open_world, until
 from tests.postgres import LOG_OWNER, Database
@@ -64,11 +71,11 @@ async def test_a_run_under_way_is_untouched_by_a_rotation(world: World):
     await (await world.client()).mission()
     await world.driver.fold_all()
     world.provider.hold()
-    run = asyncio.create_task(world.run())
+    under_way = asyncio.create_task(world.run())
     await until(lambda: asyncio.to_thread(lambda: len(world.provider.requests) == 1))
     await rotate(world)
     world.provider.release()
-    report = await run
+    report = await under_way
     assert report.outcome == "ran"
     (row,) = await world.runs()
     assert (row["state"], row["attempt"]) == ("committed", 1)
@@ -153,6 +160,24 @@ async def test_signing_and_verifying_never_wait_for_a_rotation(world: World):
             assert payload(await signed(world))["kid"] == payload(token)["kid"]
 
 
+async def test_a_rotation_waits_for_another_and_is_then_refused(world: World):
+    first, second = await world.connect("postgres"), await world.connect("postgres")
+    async with first.transaction():
+        await first.execute("SELECT mana_ai.rotate_capability_secrets(false)")
+        waiting = asyncio.create_task(
+            second.execute("SELECT mana_ai.rotate_capability_secrets(false)")
+        )
+
+        async def is_waiting() -> bool:
+            pid, locked = second.get_server_pid(), "SELECT FROM pg_locks WHERE NOT granted"
+            return bool(await world.sql(f"{locked} AND pid = $1", pid))
+
+        await until(is_waiting)
+    with pytest.raises(asyncpg.PostgresError) as caught:
+        await waiting
+    assert caught.value.sqlstate == ROTATED_ALREADY
+
+
 @pytest.mark.parametrize("login", [login.name for login in LOGINS])
 async def test_no_service_may_rotate(world: World, login: str):
     connection = await world.connect(login)
@@ -165,6 +190,38 @@ async def test_no_service_may_rotate(world: World, login: str):
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(statement)
+    # It acts with its caller's rights, so a grant by mistake opens nothing.
+    rotating = "FUNCTION mana_ai.rotate_capability_secrets(boolean)"
+    await world.sql(f"GRANT EXECUTE ON {rotating} TO {login}")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("SELECT mana_ai.rotate_capability_secrets(true)")
+
+
+async def test_the_command_rotates_and_the_check_says_what_verifies(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+):  # fmt: skip
+    database = world.database
+    monkeypatch.setenv("MANA_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MANA_SECRETS_DIR", str(database.secrets_dir))
+    monkeypatch.setenv("MANA_KEYS_DIR", str(tmp_path / "keys"))
+    monkeypatch.setenv("MANA_DATABASE_PASSWORD_FILE", str(database.password_file(LOG_OWNER)))
+    asked = ["--database-url", database.dsn(LOG_OWNER)]
+    old = await signed(world)
+    assert await asyncio.to_thread(run, ["keys", "rotate", "capability", *asked]) == 0
+    assert await asyncio.to_thread(run, ["keys", "rotate", "capability", *asked]) == FAILED
+    assert "--now" in capsys.readouterr().err
+    assert await is_accepted(world, old)
+    await asyncio.to_thread(run, ["keys", "check", "--json", *asked])
+    told = json.loads(capsys.readouterr().out)
+    assert [(one["audience"], one["verifies_until"] is None) for one in told["capability"]] == [
+        ("db", True), ("db", False), ("keys", True), ("keys", False),
+    ]  # fmt: skip
+    assert await asyncio.to_thread(run, ["keys", "rotate", "capability", "--now", *asked]) == 0
+    await asyncio.to_thread(run, ["keys", "check", *asked])
+    out = capsys.readouterr().out
+    assert (out.count("capability secret "), out.count(": signs\n")) == (2, 2)
+    assert not await is_accepted(world, old)
 
 
 async def test_what_can_be_seen_of_the_secrets_is_no_secret(world: World):
@@ -185,12 +242,12 @@ async def test_an_emergency_refuses_what_was_signed_before_and_loses_no_run(worl
     await world.driver.fold_all()
     old = await signed(world)
     world.provider.hold()
-    run = asyncio.create_task(world.run())
+    under_way = asyncio.create_task(world.run())
     await until(lambda: asyncio.to_thread(lambda: len(world.provider.requests) == 1))
     await rotate(world, at_once=True)
     assert not await is_accepted(world, old)
     world.provider.release()
-    assert (await run).outcome == "capability-invalid"
+    assert (await under_way).outcome == "capability-invalid"
     await world.sql("UPDATE mana_ai.runs SET lease_until = clock_timestamp()")
     await world.sql("UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()")
     _, (report,) = await world.driver.tick()

@@ -172,6 +172,7 @@ async def test_plain_text_is_not_answered(ours: Path, raw: bytes):
 
 async def test_those_who_dawdle_keep_nobody_out(ours: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tls_listener, "MAX_HANDSHAKES", 4)
+    monkeypatch.setattr(tls_listener, "HANDSHAKE_S", 600.0)
     async with listening(ours) as listener:
         silent = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(12)]
         try:
@@ -206,7 +207,15 @@ async def test_an_agent_speaks_to_nobody_but_the_key_holder(ours: Path, tmp_path
             assert why == "CERTIFICATE_VERIFY_FAILED", shown
 
 
-async def test_an_agent_checks_the_name(ours: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_what_every_agent_holds_makes_no_key_holder_whatever_its_name(ours: Path):
+    context = client_context(files(ours, CLIENT))
+    context.check_hostname = False
+    async with listening(ours, shows=files(ours, CLIENT)) as listener:
+        with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
+            await asyncio.open_connection("localhost", listener.port, ssl=context)
+
+
+async def test_an_agent_checks_the_name(ours: Path):
     async with listening(ours) as listener:
         context = client_context(files(ours, CLIENT))
         with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
@@ -297,7 +306,7 @@ async def test_missing_files_keep_an_agent_waiting(tmp_path: Path):
     assert await unreachable(holder(1, files(tmp_path, CLIENT))) == "certificates-unusable"
 
 
-def test_a_key_with_a_password_asks_no_terminal(ours: Path):
+def test_a_key_with_a_password_is_refused(ours: Path):
     path = ours / f"{SERVER}.key"
     key = forms.load_pem_private_key(path.read_bytes(), None)
     locked = forms.BestAvailableEncryption(b"secret")
