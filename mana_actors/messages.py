@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from mana_actors.keys.addresses import TlsAddress
 from state.consent import Exposure
 
 
@@ -42,6 +43,7 @@ class AgentSettings(msgspec.Struct, frozen=True):
     tool_memory_mb: int = 512
     exposure: Exposure = "any"
     key_socket: str | None = None  # of the key holder on this machine
+    key_address: TlsAddress | None = None  # of one on another machine; comes before the socket
 
 
 class Bind(msgspec.Struct, frozen=True, tag="bind"):

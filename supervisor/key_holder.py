@@ -35,7 +35,12 @@ class KeyHolderProcess:
         self._wait_s = RETRY_MIN_S
 
     async def tend(self) -> None:
-        """Start it if it does not run, less often while it keeps ending; never raises."""
+        """Start it if it does not run, less often while it keeps ending; never raises.
+
+        Where agents ask another machine's, there is none here.
+        """
+        if not self._settings.runs_key_holder:
+            return
         if self._process is not None and self._process.returncode is None:
             return
         ran_s = time.monotonic() - self._started_at
@@ -80,6 +85,10 @@ def command(settings: Settings, dsn: str) -> list[str]:
     parts += ["--socket", str(settings.key_socket), "--dsn", dsn, "--password-file", str(password)]
     parts += [part for path in found.runner_private for part in ("--private-key", str(path))]
     parts += [part for path in found.issuer_public for part in ("--issuer-key", str(path))]
+    if settings.keys_listen is not None:
+        files = settings.key_server_files
+        parts += ["--listen", settings.keys_listen]
+        parts += ["--tls", files.cert_file, files.key_file, files.ca_file]
     return [*parts, "--accept-v1"] if settings.accept_v1_grants else parts
 
 

@@ -422,6 +422,7 @@ def _agent_settings(settings: Settings, dsn: str, tools: bytes) -> AgentSettings
         tool_deadline_s=settings.tool_deadline_s,
         tool_memory_mb=settings.tool_memory_mb,
         key_socket=str(settings.key_socket),
+        key_address=settings.key_address,
     )
 
 

@@ -3,8 +3,10 @@
 No secret is ever a setting: keys and passwords are named by the files that hold them.
 """
 
+import re
 import typing
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
@@ -13,6 +15,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Meta
 
+from mana_actors.keys.addresses import TlsAddress, TlsFiles
+from mana_actors.keys.key_files import is_open_to_others
 from state.consent import Exposure
 from state.store.embedded import data_root
 
@@ -27,6 +31,10 @@ KeepDays = Annotated[float, Meta(ge=1, le=3650)]
 
 MIN_LEASE_MS = 1000
 BUCKETS = 256
+KEYS_SCHEME = "tls://"
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+CA, SERVER, CLIENT = "tls-ca", "tls-server", "tls-client"
+"""Names of certificate (`.pem`) and key (`.key`) in the folder of keys."""
 
 
 class SettingsError(Exception):
@@ -108,6 +116,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grant_issuer: bool = True  # False: the auth service mints grants
     keys_dir: str | None = None  # None: <secrets_dir>/keys
     accept_v1_grants: bool = False  # True: also the original's grants, which nobody signed
+    keys_listen: str | None = None  # HOST:PORT; None: the key holder answers on this machine only
+    keys_address: str | None = None  # tls://HOST:PORT that agents ask; None: this machine's socket
+    keys_tls_cert_file: str | None = None  # of the key holder; None: in keys_dir
+    keys_tls_key_file: str | None = None
+    keys_tls_ca_file: str | None = None  # who is trusted by either side
+    keys_client_cert_file: str | None = None  # of agents, at this path on every machine
+    keys_client_key_file: str | None = None
 
     @property
     def is_embedded(self) -> bool:
@@ -128,6 +143,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def key_socket(self) -> Path:
         """Where the key holder answers."""
         return Path(self.data_dir, "keyholder", "socket")
+
+    @property
+    def key_server_files(self) -> TlsFiles:
+        """What the key holder shows other machines."""
+        return self._tls_files(SERVER, self.keys_tls_cert_file, self.keys_tls_key_file)
+
+    @property
+    def key_client_files(self) -> TlsFiles:
+        """What agents show a key holder on another machine."""
+        return self._tls_files(CLIENT, self.keys_client_cert_file, self.keys_client_key_file)
+
+    def _tls_files(self, name: str, cert: str | None, key: str | None) -> TlsFiles:
+        folder = self.keys_path
+        return TlsFiles(
+            cert or str(folder / f"{name}.pem"),
+            key or str(folder / f"{name}.key"),
+            self.keys_tls_ca_file or str(folder / f"{CA}.pem"),
+        )
+
+    @property
+    def key_address(self) -> TlsAddress | None:
+        """Whom agents ask for keys; None: whoever answers on the socket of their machine."""
+        if self.keys_address is None:
+            return None
+        host, port = host_and_port(self.keys_address.removeprefix(KEYS_SCHEME))
+        return TlsAddress(host, port, self.key_client_files)
+
+    @property
+    def runs_key_holder(self) -> bool:
+        """False where agents ask another machine's."""
+        return self.keys_address is None or self.keys_listen is not None
 
     def to_wire(self) -> bytes:
         """JSON, for other processes."""
@@ -199,6 +245,13 @@ VARIABLES = {
     "grant_issuer": "MANA_GRANT_ISSUER",
     "keys_dir": "MANA_KEYS_DIR",
     "accept_v1_grants": "MANA_ACCEPT_V1_GRANTS",
+    "keys_listen": "MANA_KEYS_LISTEN",
+    "keys_address": "MANA_KEYS_ADDRESS",
+    "keys_tls_cert_file": "MANA_KEYS_TLS_CERT_FILE",
+    "keys_tls_key_file": "MANA_KEYS_TLS_KEY_FILE",
+    "keys_tls_ca_file": "MANA_KEYS_TLS_CA_FILE",
+    "keys_client_cert_file": "MANA_KEYS_CLIENT_CERT_FILE",
+    "keys_client_key_file": "MANA_KEYS_CLIENT_KEY_FILE",
 }
 """Field to variable; TICK_ENABLED, MANA_BUCKETS, POLICY_MODE, JWT_ISSUER and CORS_ORIGINS have
 readers of their own."""
@@ -248,6 +301,7 @@ def read_settings(env: Mapping[str, str], *, serves: bool = True) -> Settings:
     _check(settings)
     if serves:
         _check_key(settings)
+        _check_certificates(settings)
     return settings
 
 
@@ -328,6 +382,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError("MANA_TIME_ZONE", f"{settings.time_zone[:60]!r} is not an IANA zone")
     _check_files(settings)
     _check_auth(settings)
+    _check_key_places(settings)
 
 
 def _check_auth(settings: Settings) -> None:
@@ -342,6 +397,59 @@ def _check_auth(settings: Settings) -> None:
         if not is_origin(origin):
             problem = f"expected scheme://host[:port] in lower case, got {origin[:60]!r}"
             raise SettingsError("CORS_ORIGINS", problem)
+
+
+def _check_key_places(settings: Settings) -> None:
+    if settings.keys_listen is not None:
+        _check_place("MANA_KEYS_LISTEN", settings.keys_listen, "")
+    if settings.keys_address is not None:
+        _check_place("MANA_KEYS_ADDRESS", settings.keys_address, KEYS_SCHEME)
+
+
+def _check_place(variable: str, text: str, scheme: str) -> None:
+    try:
+        host_and_port(text.removeprefix(scheme))
+    except ValueError:
+        usable = False
+    else:
+        usable = text.startswith(scheme)
+    if not usable:
+        raise SettingsError(variable, f"expected {scheme}HOST:PORT, got {text[:60]!r}")
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """What `HOST:PORT` or `[IPv6]:PORT` means; raises ValueError."""
+    host, _, port = text.rpartition(":")
+    name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    is_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535
+    if not is_port or not is_host(name) or (":" in name) == (name == host):
+        raise ValueError(text)
+    return name, int(port)
+
+
+def is_host(text: str) -> bool:
+    """Whether this is a host's name or address, without brackets or port."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return _HOST.fullmatch(text) is not None
+    return True
+
+
+def _check_certificates(settings: Settings) -> None:
+    """Those that the settings need are there, and the keys are ours alone."""
+    if settings.keys_listen is not None:
+        _check_tls("MANA_KEYS_LISTEN", settings.key_server_files)
+    if settings.keys_address is not None:
+        _check_tls("MANA_KEYS_ADDRESS", settings.key_client_files)
+
+
+def _check_tls(variable: str, files: TlsFiles) -> None:
+    for path in (files.cert_file, files.key_file, files.ca_file):
+        if not Path(path).is_file():
+            raise SettingsError(variable, f"there is no file {path}: mana keys new tls --host NAME")
+    if is_open_to_others(files.key_file):
+        raise SettingsError(variable, f"{files.key_file} can be read by others: chmod 600")
 
 
 def is_origin(text: str) -> bool:

@@ -21,6 +21,7 @@ from mana_actors.agent.journal import Journal
 from mana_actors.agent.persisting import retried
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.crash import CrashPoint
+from mana_actors.keys.addresses import TlsAddress
 from mana_actors.keys.client import HeldKey, KeyHolder
 from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
 from mana_actors.messages import Count
@@ -50,14 +51,14 @@ class InputReader:
     def __init__(
         self,
         store: AgentStore,
-        key_socket: str | None,
+        key_holder: str | TlsAddress | None,
         resolvers: Mapping[str, Resolver],
         failed: Callable[[InputRef, Exception], None],
         crash: CrashPoint = lambda _point: None,
     ) -> None:
         self._store, self._resolvers, self._failed = store, resolvers, failed
         self._crash = crash
-        self._holder = None if key_socket is None else KeyHolder(key_socket)
+        self._holder = None if key_holder is None else KeyHolder(key_holder)
 
     @property
     def held_a_key(self) -> bool:

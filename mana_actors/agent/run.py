@@ -81,7 +81,8 @@ class Runner:
         self._user_id, self._agent_id, self._holder = user_id, agent_id, holder
         self._store, self._settings, self._provider = store, settings, provider
         self._leases, self._crash = leases, crash
-        self._inputs = InputReader(store, settings.key_socket, resolvers, self._input_failed, crash)
+        key_holder = settings.key_address or settings.key_socket
+        self._inputs = InputReader(store, key_holder, resolvers, self._input_failed, crash)
         self._calls = ModelCalls(
             agent_id=agent_id,
             store=store,

@@ -8,14 +8,18 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mana_actors.core_files import leave_no_core_file
 from mana_actors.errors import ActorsError
+from mana_actors.keys.addresses import TlsFiles
 from mana_actors.keys.key_files import read_trust
 from mana_actors.keys.releasing import Releases
 from mana_actors.keys.server import KeyServer
+from mana_actors.keys.tls import ServerTls
+from mana_actors.keys.tls_listener import TlsListener
 from mana_actors.logs import keep_texts_out
 from state.grants import Trust
 from state.store.connect import Access, Database
@@ -29,7 +33,10 @@ CONNECTIONS = 8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if (given.listen is None) != (given.tls is None):
+        parser.error("--listen and --tls go together")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
     leave_no_core_file()  # it would hold the private key
     try:
@@ -49,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--private-key", type=Path, action="append", default=[])
     parser.add_argument("--issuer-key", type=Path, action="append", default=[])
     parser.add_argument("--accept-v1", action="store_true", help="unsigned grants of the original")
+    parser.add_argument("--listen", type=_host_and_port, metavar="HOST:PORT", help="with TLS")
+    parser.add_argument("--tls", nargs=3, metavar=("CERT", "KEY", "CA"), help="files for --listen")
     parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
     return parser
 
@@ -64,11 +73,29 @@ async def _serve(given: argparse.Namespace, trust: Trust) -> None:
         log.error("key_holder_has_no_key: no grant can be used until there is one (mana keys new)")
     access = Access(given.dsn, LOGIN, str(given.password_file), "mana-keys", 4000)
     store = KeyStore(Database(access, max_connections=CONNECTIONS))
-    async with KeyServer(Releases(store, trust), given.socket).serving():
+    server = KeyServer(Releases(store, trust), given.socket)
+    async with server.serving(), _elsewhere(given, server):
         log.info("key_holder_started socket=%s keys=%s", given.socket, len(trust.private_keys))
         await stop.wait()
     await store.close()
     log.info("key_holder_stopped")
+
+
+@asynccontextmanager
+async def _elsewhere(given: argparse.Namespace, server: KeyServer) -> AsyncGenerator[None]:
+    """Open to other machines too, where that is asked for."""
+    if given.listen is None or given.tls is None:
+        yield
+        return
+    listener = TlsListener(server, ServerTls(TlsFiles(*given.tls)), *given.listen)
+    async with listener.serving():
+        log.info("key_holder_listens host=%s port=%s", given.listen[0], listener.port)
+        yield
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _stop_at_eof(stop: asyncio.Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
@@ -10,7 +11,9 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from mana_actors.keys.addresses import TlsAddress
 from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
+from mana_actors.keys.key_files import KeyFileInvalid
 from mana_actors.keys.messages import (
     MAX_REPLY_BYTES,
     PASSING,
@@ -27,8 +30,13 @@ from mana_actors.keys.messages import (
     read_frame,
 )
 from mana_actors.keys.sealing_to_asker import Binding, Ephemeral
+from mana_actors.keys.tls import client_context, why
 from state.grants import Exposure
 from state.sealing import DataKey
+
+log = logging.getLogger("mana.keys")
+
+_SHUTDOWN_S = 1.0
 
 
 class HeldKey(msgspec.Struct, frozen=True):
@@ -53,19 +61,19 @@ class HeldKey(msgspec.Struct, frozen=True):
 
 
 class KeyHolder:
-    """The key holder behind a Unix socket; `clock` counts ns.
+    """The key holder behind a Unix socket on this machine, or by TLS on another.
 
-    `has_released`: a key came to this process once.
+    `clock` counts ns; `has_released`: a key came to this process once.
     """
 
     def __init__(
         self,
-        socket_path: str,
+        address: str | TlsAddress,
         *,
         timeout_s: float = 10.0,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._path = socket_path
+        self._address = address
         self._timeout_s = timeout_s
         self._clock = clock
         self.has_released = False
@@ -110,16 +118,33 @@ class KeyHolder:
             raise KeyHolderUnreachable("timeout") from None
         except MessageUnreadable:
             raise KeyHolderUnreachable("unreadable-reply") from None
+        except KeyFileInvalid as exc:
+            log.warning("key_certificates_unusable %s", exc)
+            raise KeyHolderUnreachable("certificates-unusable") from None
         except OSError as exc:
-            raise KeyHolderUnreachable(type(exc).__name__) from None
+            raise KeyHolderUnreachable(why(exc)) from None
 
     async def _exchange(self, request: Request) -> Reply:
-        reader, writer = await asyncio.open_unix_connection(self._path)
+        reader, writer = await _opened_to(self._address)
         try:
             writer.write(frame(request))
             return decode_reply(await read_frame(reader, MAX_REPLY_BYTES))
         finally:
             writer.close()
+
+
+async def _opened_to(
+    address: str | TlsAddress,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(address, str):
+        return await asyncio.open_unix_connection(address)
+    return await asyncio.open_connection(
+        address.host,
+        address.port,
+        ssl=client_context(address.files),  # read each time, so that a rotation needs no restart
+        server_hostname=address.host,
+        ssl_shutdown_timeout=_SHUTDOWN_S,
+    )
 
 
 def _released(reply: Reply) -> KeyReleased:

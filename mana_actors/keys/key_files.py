@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,13 @@ def read_trust(
         issuers={wrapping.key_id(key): key for key in keys},
         accept_v1=accept_v1,
     )
+
+
+def is_open_to_others(path: str | Path) -> bool:
+    """Whether others may read it; a group may where root put the file there for it."""
+    found = Path(path).stat()
+    allowed = 0o040 if found.st_uid == 0 and os.geteuid() != 0 else 0
+    return bool(found.st_mode & 0o077 & ~allowed)
 
 
 def _runner(path: Path) -> RSAPrivateKey:

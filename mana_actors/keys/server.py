@@ -1,4 +1,7 @@
-"""The key holder's socket: a private file, few connections at once, one short request on each."""
+"""Answers on the key holder's doors: few connections at once, one short request on each.
+
+The one door that is always there is a Unix socket: a private file.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ REQUEST_S = 5.0
 
 
 class SocketUnusable(TerminalError):
-    """The socket cannot be where it should be; the text names the path and the remedy."""
+    """It cannot listen where it should; the text names the place and the remedy."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(path, problem)
@@ -58,7 +61,7 @@ class KeyServer:
         _prepare(self._path)
         try:
             server = await asyncio.start_unix_server(
-                self._connected, self._path, limit=MAX_REQUEST_BYTES
+                self.connected, self._path, limit=MAX_REQUEST_BYTES
             )
         except OSError as exc:
             raise SocketUnusable(str(self._path), f"cannot listen ({exc.strerror})") from exc
@@ -69,8 +72,12 @@ class KeyServer:
             server.close()
             self._path.unlink(missing_ok=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection; no failure of one ends the process."""
+    def count(self, outcome: str) -> None:
+        """One more connection that ended so."""
+        self._counts[outcome] += 1
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from any door; no failure of one ends the process."""
         self._open += 1
         try:
             async with asyncio.timeout(REQUEST_S):
@@ -99,7 +106,7 @@ class KeyServer:
         return self._counted(await self._releases.answer(request))
 
     def _counted(self, reply: Reply) -> Reply:
-        self._counts[reply.reason if isinstance(reply, KeyRefused) else "released"] += 1
+        self.count(reply.reason if isinstance(reply, KeyRefused) else "released")
         return reply
 
 

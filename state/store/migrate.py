@@ -192,14 +192,24 @@ async def migrate(
     Raises `MigrationError` with one line that names the remedy. Passwords of the service roles
     are generated into `secrets_dir/<role>` (mode 0600) or taken from there.
     """
+    remedy = (
+        "run `mana migrate` as the owner of sync_changes with CREATEROLE and CREATE"
+        " on the database, or give a DBA the output of `mana migrate --print-sql`"
+    )
+    async with log_owner(dsn, password, remedy) as connection:
+        return await _migrate(connection, secrets_dir, progress)
+
+
+@asynccontextmanager
+async def log_owner(
+    dsn: str, password: str | None, remedy: str
+) -> AsyncGenerator[asyncpg.Connection]:
+    """A connection that may act as our group roles; raises `MigrationError` with the remedy."""
     connection = await _connected(dsn, password)
     try:
-        return await _migrate(connection, secrets_dir, progress)
+        yield connection
     except asyncpg.InsufficientPrivilegeError as exc:
-        raise MigrationError(
-            f"{exc}: run `mana migrate` as the owner of sync_changes with CREATEROLE and CREATE"
-            " on the database, or give a DBA the output of `mana migrate --print-sql`"
-        ) from exc
+        raise MigrationError(f"{exc}: {remedy}") from exc
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
         raise MigrationError(f"Postgres refused: {exc}") from exc
     finally:
@@ -224,13 +234,13 @@ async def _migrate(
         await _ensure_role(connection, name, "NOLOGIN")
     for login in LOGINS:
         await _ensure_login(connection, login, secrets_dir, progress)
-    await _in_turn(connection, "the ledger", partial(_run, connection, LEDGER))
+    await in_turn(connection, "the ledger", partial(_run, connection, LEDGER))
     applied: list[str] = []
     for step in migrations():
-        if await _in_turn(connection, step.name, partial(_apply, connection, step)):
+        if await in_turn(connection, step.name, partial(_apply, connection, step)):
             applied.append(step.name)
             progress(f"migration {step.name} applied")
-    await _in_turn(connection, "secrets", partial(_run, connection, AS_OWNER + SECRETS))
+    await in_turn(connection, "secrets", partial(_run, connection, AS_OWNER + SECRETS))
     return applied
 
 
@@ -261,7 +271,7 @@ async def _ensure_role(connection: asyncpg.Connection, name: str, options: str) 
     return True
 
 
-async def _in_turn(
+async def in_turn(
     connection: asyncpg.Connection, what: str, work: Callable[[], Awaitable[bool]]
 ) -> bool:
     """Work in a transaction that owns our roles, tried again where others were in the way.
@@ -271,7 +281,7 @@ async def _in_turn(
     trouble: Exception | None = None
     for attempt in range(TRIES):
         try:
-            async with _as_member(connection):
+            async with as_member(connection):
                 return await work()
         except (
             asyncpg.LockNotAvailableError,
@@ -301,7 +311,7 @@ async def _run(connection: asyncpg.Connection, statements: str) -> bool:
 
 
 @asynccontextmanager
-async def _as_member(connection: asyncpg.Connection) -> AsyncGenerator[None]:
+async def as_member(connection: asyncpg.Connection) -> AsyncGenerator[None]:
     """A transaction that belongs to our group roles while it lasts, and finds only our names."""
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '2s'")

@@ -31,6 +31,7 @@ BEGIN
   IF payload ->> 'aud' IS DISTINCT FROM p_audience OR NOT EXISTS (
        SELECT FROM mana_ai.capability_secrets AS k
         WHERE k.audience = p_audience AND k.kid = payload ->> 'kid'
+          AND (k.verifies_until IS NULL OR k.verifies_until > clock_timestamp())
           AND token = body || '.' || mana_ai.base64url(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(body, 'UTF8')))))
      OR (payload ->> 'exp')::bigint <= extract(epoch FROM clock_timestamp()) THEN
     RETURN NULL;
@@ -61,7 +62,9 @@ CREATE TABLE mana_ai.capability_secrets (
     inner_pad bytea NOT NULL,
     outer_pad bytea NOT NULL,
     signs boolean DEFAULT true NOT NULL,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    verifies_until timestamp with time zone,
+    CONSTRAINT capability_secrets_sign_or_end CHECK ((signs = (verifies_until IS NULL)))
 );
 
 ALTER TABLE mana_ai.capability_secrets OWNER TO mana_owner;
@@ -260,12 +263,28 @@ CREATE FUNCTION mana_ai.capability_agent() RETURNS text
 
 ALTER FUNCTION mana_ai.capability_agent() OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.capability_life() RETURNS interval
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN '02:00:00'::interval;
+
+ALTER FUNCTION mana_ai.capability_life() OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.capability_scope() RETURNS text[]
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     RETURN ARRAY(SELECT jsonb_array_elements_text((mana_ai.capability() -> 'sc'::text)) AS jsonb_array_elements_text);
 
 ALTER FUNCTION mana_ai.capability_scope() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.capability_secrets_now() RETURNS TABLE(audience text, kid text, created_at timestamp with time zone, verifies_until timestamp with time zone, asked_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  SELECT k.audience, k.kid, k.created_at, k.verifies_until, clock_timestamp()
+    FROM mana_ai.capability_secrets AS k ORDER BY k.audience, k.created_at DESC
+$$;
+
+ALTER FUNCTION mana_ai.capability_secrets_now() OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.capability_user() RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -1493,6 +1512,31 @@ END $$;
 
 ALTER FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.rotate_capability_secrets(p_now boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  its_audience text;
+  secret bytea;
+BEGIN
+  LOCK TABLE mana_ai.capability_secrets IN SHARE ROW EXCLUSIVE MODE;
+  DELETE FROM mana_ai.capability_secrets WHERE p_now OR verifies_until <= clock_timestamp();
+  IF EXISTS (SELECT FROM mana_ai.capability_secrets WHERE verifies_until IS NOT NULL) THEN
+    RAISE EXCEPTION 'rotated_already' USING ERRCODE = 'MA003';
+  END IF;
+  -- A minute more: what is being signed at this moment lives that much longer.
+  UPDATE mana_ai.capability_secrets
+     SET signs = false, verifies_until = clock_timestamp() + mana_ai.capability_life() + interval '1 minute';
+  FOREACH its_audience IN ARRAY ARRAY['db', 'keys'] LOOP
+    secret := uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
+    INSERT INTO mana_ai.capability_secrets (audience, kid, inner_pad, outer_pad)
+    VALUES (its_audience, substr(md5(gen_random_uuid()::text), 1, 8), mana_ai.pad(secret, 54), mana_ai.pad(secret, 92));
+  END LOOP;
+END $$;
+
+ALTER FUNCTION mana_ai.rotate_capability_secrets(p_now boolean) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1519,9 +1563,9 @@ END $$;
 ALTER FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.sign_payload(p_payload jsonb) RETURNS text
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    RETURN (SELECT ((body.text || '.'::text) || mana_ai.base64url(sha256((k.outer_pad || sha256((k.inner_pad || convert_to(body.text, 'UTF8'::name))))))) FROM (SELECT capability_secrets.audience, capability_secrets.kid, capability_secrets.inner_pad, capability_secrets.outer_pad, capability_secrets.signs, capability_secrets.created_at FROM mana_ai.capability_secrets WHERE ((capability_secrets.audience = (sign_payload.p_payload ->> 'aud'::text)) AND capability_secrets.signs) ORDER BY capability_secrets.created_at DESC, capability_secrets.kid LIMIT 1) k, LATERAL (SELECT mana_ai.base64url(convert_to(((sign_payload.p_payload || jsonb_build_object('kid', k.kid)))::text, 'UTF8'::name)) AS base64url) body(text));
+    RETURN (SELECT ((body.text || '.'::text) || mana_ai.base64url(sha256((k.outer_pad || sha256((k.inner_pad || convert_to(body.text, 'UTF8'::name))))))) FROM (SELECT capability_secrets.audience, capability_secrets.kid, capability_secrets.inner_pad, capability_secrets.outer_pad, capability_secrets.signs, capability_secrets.created_at, capability_secrets.verifies_until FROM mana_ai.capability_secrets WHERE ((capability_secrets.audience = (sign_payload.p_payload ->> 'aud'::text)) AND capability_secrets.signs)) k, LATERAL (SELECT (sign_payload.p_payload || jsonb_build_object('kid', k.kid, 'exp', LEAST(((sign_payload.p_payload ->> 'exp'::text))::bigint, (floor(EXTRACT(epoch FROM (clock_timestamp() + mana_ai.capability_life()))))::bigint))) AS "?column?") signed(payload), LATERAL (SELECT mana_ai.base64url(convert_to((signed.payload)::text, 'UTF8'::name)) AS base64url) body(text));
 
 ALTER FUNCTION mana_ai.sign_payload(p_payload jsonb) OWNER TO mana_owner;
 
@@ -2473,6 +2517,8 @@ CREATE INDEX encryption_vault_audit_user ON auth.encryption_vault_audit USING bt
 
 CREATE INDEX agent_snapshots_orphans ON mana_ai.agent_snapshots USING btree (agent_id) WHERE (NOT complete);
 
+CREATE UNIQUE INDEX capability_secrets_one_signs ON mana_ai.capability_secrets USING btree (audience) WHERE signs;
+
 CREATE INDEX change_feed_record ON mana_ai.change_feed USING hash (record_id);
 
 CREATE INDEX copy_requests_age ON mana_ai.copy_requests USING btree (asked_at);
@@ -2866,8 +2912,13 @@ GRANT ALL ON FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text,
 REVOKE ALL ON FUNCTION mana_ai.capability_agent() FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability_agent() TO mana_agent;
 
+REVOKE ALL ON FUNCTION mana_ai.capability_life() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.capability_scope() FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability_scope() TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.capability_secrets_now() FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.capability_secrets_now() TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.capability_user() FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability_user() TO mana_agent;
@@ -3118,6 +3169,8 @@ REVOKE ALL ON FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt int
 REVOKE ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_supervisor;
 GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.rotate_capability_secrets(p_now boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) TO mana_gateway;

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ from state.store import embedded
 from state.store.connect import Access, Database
 from state.store.fleet import FleetStore
 from state.store.migrate import migrate, sql_script
+from state.store.rotation import CapabilitySecret, capability_secrets, rotate_capability
 from state.store.snapshots import Key, Lease, SnapshotStore
 from supervisor.cli import shown
 from supervisor.cli.environment import settings_of
@@ -124,6 +126,21 @@ def examine(data_dir: str | None, database_url: str | None, *, as_json: bool) ->
     else:
         shown.table_out(shown.CHECKS, rows, "nothing to check")
     return 0 if is_ok else FAILED
+
+
+def rotate_capability_now(data_dir: str | None, database_url: str | None, *, at_once: bool) -> None:
+    """New secrets for capabilities, made as the log's owner."""
+    dsn, password = _owner(_settings(data_dir, database_url))
+    asyncio.run(rotate_capability(dsn, password, at_once=at_once))
+
+
+async def capability_secrets_now(settings: Settings) -> Sequence[CapabilitySecret]:
+    """Which secrets sign and verify capabilities."""
+    database = _database(settings)
+    try:
+        return await capability_secrets(database)
+    finally:
+        await database.close()
 
 
 def _settings(data_dir: str | None, database_url: str | None) -> Settings:

@@ -1,98 +1,169 @@
-"""`mana keys`: make, rotate and check the keys of grants."""
+"""`mana keys`: make, rotate and check keys, certificates and capability secrets."""
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from supervisor.cli.failures import FAILED, USAGE, Failure
-from supervisor.cli.options import AsJson, DataDir
+from supervisor.cli.options import AsJson, DatabaseUrl, DataDir
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from supervisor.settings import Settings
 
-app = typer.Typer(help="Keys of grants: make, rotate, check.", no_args_is_help=True)
+app = typer.Typer(help="Keys and what else opens: make, rotate, check.", no_args_is_help=True)
+
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("--host", help="tls: how other machines reach the key holder; may be repeated."),
+]
 
 
 @app.command()
-def new(*, data_dir: DataDir = None) -> None:
-    """Make a runner's and an issuer's key where there is none; print the public files."""
-    from supervisor.cli import shown
-    from supervisor.key_folder import key_folder
+def new(
+    kind: Annotated[str | None, typer.Argument(help="tls, or nothing", metavar="[tls]")] = None,
+    *,
+    host: Hosts = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a runner's and an issuer's key where there is none; print the public files.
 
+    With `tls`: certificates for a key holder that agents on other machines ask.
+    """
+    from supervisor.cli import shown
+
+    if kind not in (None, "tls"):
+        raise Failure(f"expected tls or nothing, got {kind}", USAGE)
+    if host and kind is None:
+        raise Failure("--host goes with tls", USAGE)
     folder = _settings(data_dir).keys_path
-    found = key_folder(folder)
-    # Where another service mints, its public key is here, and an issuer of our own is not wanted.
-    made = [] if found.runner_private else [_added(folder, "runner")]
-    made += [] if found.issuer_public else [_added(folder, "issuer")]
+    made = _new_pairs(folder) if kind is None else _new_certificates(folder, host or [])
     for path in made:
         shown.line_out(str(path))
     if not made:
         shown.line_out("there are keys already: mana keys rotate runner, or issuer")
 
 
+def _new_pairs(folder: Path) -> list[Path]:
+    from supervisor.key_folder import key_folder
+
+    found = key_folder(folder)
+    # Where another service mints, its public key is here, and an issuer of our own is not wanted.
+    made = [] if found.runner_private else [_added(folder, "runner")]
+    return made + ([] if found.issuer_public else [_added(folder, "issuer")])
+
+
+def _new_certificates(folder: Path, hosts: list[str]) -> list[Path]:
+    from supervisor.key_certificates import make_certificates
+    from supervisor.settings import CA
+
+    if (folder / f"{CA}.pem").exists():
+        raise Failure("there are certificates already: mana keys rotate tls")
+    return make_certificates(folder, _checked(hosts), datetime.now(UTC))
+
+
 @app.command()
 def rotate(
-    kind: Annotated[str, typer.Argument(help="runner or issuer", metavar="KIND")],
+    kind: Annotated[str, typer.Argument(help="runner, issuer, tls or capability", metavar="KIND")],
     *,
+    is_now: Annotated[
+        bool, typer.Option("--now", help="tls, capability: refuse the old at once, as it leaked.")
+    ] = False,
+    host: Hosts = None,
     data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
-    """Add a newer key: grants made before it stay good until its file is removed."""
-    from supervisor.cli import shown
-    from supervisor.key_folder import KINDS
+    """Put something newer in its place; what the old one gave stays good for its time."""
+    if is_now and kind not in ("tls", "capability"):
+        raise Failure(f"--now is for tls and capability; remove the older {kind} file", USAGE)
+    if host and kind != "tls":
+        raise Failure("--host goes with tls", USAGE)
+    match kind:
+        case "runner" | "issuer":
+            _rotate_pair(kind, data_dir)
+        case "tls":
+            _rotate_certificates(host or [], data_dir, is_now=is_now)
+        case "capability":
+            _rotate_capability(data_dir, database_url, is_now=is_now)
+        case _:
+            raise Failure(f"expected runner, issuer, tls or capability, got {kind}", USAGE)
 
-    if kind not in KINDS:
-        raise Failure(f"expected runner or issuer, got {kind}", USAGE)
+
+def _rotate_pair(kind: str, data_dir: str | None) -> None:
+    from supervisor.cli import shown
+
     shown.line_out(str(_added(_settings(data_dir).keys_path, kind)))
     shown.line_out("restart the node; remove the older key after 30 days, when no grant needs it")
 
 
+def _rotate_certificates(hosts: list[str], data_dir: str | None, *, is_now: bool) -> None:
+    from supervisor.cli import shown
+    from supervisor.key_certificates import (
+        NoAuthority,
+        kept_hosts,
+        make_certificates,
+        renew_certificates,
+    )
+
+    folder, now = _settings(data_dir).keys_path, datetime.now(UTC)
+    issue = make_certificates if is_now else renew_certificates
+    try:
+        made = issue(folder, _checked(hosts) or kept_hosts(folder), now)
+    except NoAuthority as exc:
+        raise Failure(exc.problem) from None
+    for path in made:
+        shown.line_out(str(path))
+    shown.line_out("copy tls-ca.pem, tls-client.pem and tls-client.key to the other machines")
+
+
+def _rotate_capability(data_dir: str | None, database_url: str | None, *, is_now: bool) -> None:
+    from supervisor.cli import direct, shown
+
+    direct.rotate_capability_now(data_dir, database_url, at_once=is_now)
+    old = "refused from now on" if is_now else "accepted for 2 hours more"
+    shown.line_out(f"new secrets sign; what was signed before is {old}")
+
+
 @app.command()
-def check(*, data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Look at the key files, and ask the key holder what it did; exit 1 when something is wrong."""
+def check(
+    *, data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: AsJson = False
+) -> None:
+    """Look at keys, certificates and secrets, ask the key holder; exit 1 when one is wrong."""
     import asyncio
 
-    from mana_actors.keys.client import KeyHolder
-    from mana_actors.keys.errors import KeyHolderUnreachable
     from supervisor.cli import shown
-    from supervisor.key_folder import faults, key_folder
+    from supervisor.cli.key_report import lines_of, looked
 
-    settings = _settings(data_dir)
-    wrong = faults(key_folder(settings.keys_path))
-    counts: dict[str, int] | None = None
-    try:
-        counts = asyncio.run(KeyHolder(str(settings.key_socket), timeout_s=3).counts())
-    except KeyHolderUnreachable as exc:
-        wrong.append(f"{exc}: mana up, then mana logs")
+    report = asyncio.run(looked(_settings(data_dir, database_url)))
     if as_json:
-        shown.json_out({"ok": not wrong, "faults": wrong, "requests": counts})
+        shown.json_out(report)
     else:
-        _show(wrong, counts)
-    raise typer.Exit(FAILED if wrong else 0)
+        for line in lines_of(report):
+            shown.line_out(line)
+    raise typer.Exit(0 if report.ok else FAILED)
 
 
-def _show(wrong: list[str], counts: dict[str, int] | None) -> None:
-    from supervisor.cli import shown
+def _checked(hosts: list[str]) -> list[str]:
+    from supervisor.settings import is_host
 
-    for line in wrong or ["ok"]:
-        shown.line_out(line)
-    for outcome, times in sorted((counts or {}).items()):
-        shown.line_out(f"{outcome}: {times}")
+    for host in hosts:
+        if not is_host(host):
+            raise Failure(f"--host: expected a name or an address, got {host[:60]!r}", USAGE)
+    return hosts
 
 
-def _settings(data_dir: str | None) -> Settings:
+def _settings(data_dir: str | None, database_url: str | None = None) -> Settings:
     from supervisor.cli.environment import settings_of
 
-    return settings_of({"MANA_DATA_DIR": data_dir})
+    return settings_of({"MANA_DATA_DIR": data_dir, "SYNC_DATABASE_URL": database_url})
 
 
 def _added(folder: Path, kind: str) -> Path:
-    from datetime import UTC, datetime
-
     from supervisor.key_folder import add_key
 
     return add_key(folder, "runner" if kind == "runner" else "issuer", datetime.now(UTC))

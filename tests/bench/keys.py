@@ -22,6 +22,7 @@ from state.store.keys import KeyStore
 from state.store.schedule import ScheduleStore
 from tests.bench.figures import Figure, Say, median, side_by_side
 from tests.bench.ground import Ground, ground
+from tests.bench.transactions import check_ms
 from tests.integration.key_scene import minted, trust
 
 PAIR = ("u1", "a1")
@@ -36,6 +37,7 @@ INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, agent_id, record, co
 VALUES ('u1', 'm1', 'a1', $1::jsonb, true, 'active')
 """
 FORGET = "DELETE FROM mana_ai.key_releases"
+ROTATE = "SELECT mana_ai.rotate_capability_secrets(false)"
 
 
 async def measure(say: Say, *, quick: bool) -> list[Figure]:
@@ -90,6 +92,9 @@ async def _figures(
     plain, asked, whole, alone = await side_by_side([bare, leave, key, unwrap], times)
     noted = await _noted_ms(made, store, await key(), times)
     opened = _opened_ms(times)
+    check = await check_ms(store)
+    await made.sql.execute(ROTATE)
+    rotating = await check_ms(store)
     beside = "a transaction with a capability"
 
     def figure(name: str, value: float) -> Figure:
@@ -98,6 +103,8 @@ async def _figures(
         )
 
     return [
+        figure("capability check", check),
+        figure("capability check by the old secret while rotating", rotating),
         figure("leave to ask for a key", asked),
         figure("a key: leave, checks, durable attempt, unwrap, HPKE", whole),
         figure("of that: verify and unwrap the grant", alone),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mana_actors.keys.key_files import read_trust
 from state import wrapping
 from supervisor.cli import run
-from supervisor.cli.failures import FAILED, USAGE
+from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE
+from supervisor.key_certificates import kept_hosts, make_certificates
 from supervisor.key_folder import add_key, faults, key_folder
 from supervisor.key_holder import command, environment
 from supervisor.settings import Settings
@@ -82,6 +84,18 @@ def test_the_key_holders_command_line_names_files_and_no_secret(tmp_path: Path):
     assert "--accept-v1" in command(open_to_v1, "postgresql://127.0.0.1/mana")
 
 
+def test_the_key_holder_listens_elsewhere_only_where_told(tmp_path: Path):
+    settings = settings_for(tmp_path)
+    assert "--listen" not in command(settings, "postgresql://127.0.0.1/mana")
+    told = msgspec.structs.replace(settings, keys_listen="0.0.0.0:7443")
+    given = command(told, "postgresql://127.0.0.1/mana")
+    at = given.index("--listen")
+    names = ["tls-server.pem", "tls-server.key", "tls-ca.pem"]
+    files = [str(settings.keys_path / name) for name in names]
+    assert given[at : at + 6] == ["--listen", "0.0.0.0:7443", "--tls", *files]
+    assert "--tls" not in given[at + 6 :]
+
+
 def test_the_key_holder_inherits_nothing_that_could_be_secret():
     env = {"PATH": "/bin", "MANA_LLM_API_KEY": "x", "PYTHONPATH": "/evil", "LD_PRELOAD": "x"}
     assert environment(env) == {"PATH": "/bin"}
@@ -127,3 +141,67 @@ def test_check_says_what_is_wrong_and_asks_the_key_holder(
     assert [fault.partition(":")[0] for fault in told["faults"]] == [
         "the key holder did not answer"
     ]
+
+
+def test_certificates_are_made_once_and_rotated(place: Path, capsys: pytest.CaptureFixture[str]):
+    asked, folder = ["--data-dir", str(place)], place / "secrets" / "keys"
+    assert run(["keys", "rotate", "tls", *asked]) == FAILED  # there is nothing to renew
+    assert run(["keys", "new", "tls", "--host", "keys.internal", *asked]) == 0
+    assert run(["keys", "new", "tls", *asked]) == FAILED
+    ca_key = (folder / "tls-ca.key").read_bytes()
+    server = (folder / "tls-server.pem").read_bytes()
+    assert run(["keys", "rotate", "tls", *asked]) == 0
+    assert "copy" in capsys.readouterr().out
+    assert kept_hosts(folder)[0] == "keys.internal"
+    assert (folder / "tls-ca.key").read_bytes() == ca_key
+    assert (folder / "tls-server.pem").read_bytes() != server
+    assert run(["keys", "rotate", "tls", "--now", "--host", "10.0.0.1", *asked]) == 0
+    assert kept_hosts(folder)[0] == "10.0.0.1"
+    assert (folder / "tls-ca.key").read_bytes() != ca_key
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["new", "everything"], ["new", "--host", "a"], ["new", "tls", "--host", "a b"],
+     ["rotate", "runner", "--now"], ["rotate", "capability", "--host", "a"],
+     ["rotate", "tls", "--host", "ü"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_wrong_command_makes_nothing(place: Path, wrong: list[str]):
+    assert run(["keys", *wrong, "--data-dir", str(place)]) == USAGE
+    assert not (place / "secrets").exists()
+
+
+def test_check_names_certificates_that_end(place: Path, capsys: pytest.CaptureFixture[str]):
+    asked, folder = ["--data-dir", str(place)], place / "secrets" / "keys"
+    run(["keys", "new", *asked])
+    make_certificates(folder, [], datetime.now(UTC) - timedelta(days=340))
+    capsys.readouterr()
+    run(["keys", "check", "--json", *asked])
+    told = json.loads(capsys.readouterr().out)
+    assert [line.partition(": ")[0] for line in told["warnings"]] == [
+        str(folder / name) for name in ("tls-ca.pem", "tls-server.pem", "tls-client.pem")
+    ]
+    assert len(told["faults"]) == 1  # nobody answers
+    make_certificates(folder, [], datetime.now(UTC) - timedelta(days=366))
+    assert run(["keys", "check", *asked]) == FAILED
+    out = capsys.readouterr().out
+    assert out.count("expired on") == 3
+    assert "mana keys rotate tls" in out
+
+
+def test_check_misses_certificates_that_the_settings_need(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MANA_KEYS_ADDRESS", "tls://localhost:1")
+    assert run(["keys", "check", "--json", "--data-dir", str(place)]) == FAILED
+    told = json.loads(capsys.readouterr().out)
+    assert sum("cannot be read" in fault for fault in told["faults"]) == 2
+    assert told["capability"] is None
+
+
+def test_a_rotation_of_capabilities_needs_the_database(
+    place: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert run(["keys", "rotate", "capability", "--data-dir", str(place)]) == UNREACHABLE
+    assert "mana up" in capsys.readouterr().err

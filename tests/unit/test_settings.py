@@ -1,9 +1,11 @@
 import pickle
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from supervisor.key_certificates import make_certificates
 from supervisor.service_key import read_service_key, secrets_into_files
 from supervisor.settings import Settings, SettingsError, read_settings
 
@@ -93,6 +95,18 @@ def test_the_tick_is_off_only_if_exactly_false(text: str, enabled: bool):
         ("MANA_AI_PUBLIC_KEY_FILE", "/nowhere/key"),
         ("MANA_GRANT_SIGNING_KEY_FILE", "/nowhere/key"),
         ("MANA_GRANT_ISSUER", "maybe"),
+        ("MANA_KEYS_LISTEN", "7443"),
+        ("MANA_KEYS_LISTEN", ":7443"),
+        ("MANA_KEYS_LISTEN", "::1:7443"),
+        ("MANA_KEYS_LISTEN", "a b:7443"),
+        ("MANA_KEYS_LISTEN", "0.0.0.0:65536"),
+        ("MANA_KEYS_LISTEN", "0.0.0.0:٣"),
+        ("MANA_KEYS_ADDRESS", "keys.internal:7443"),
+        ("MANA_KEYS_ADDRESS", "https://keys.internal:7443"),
+        ("MANA_KEYS_ADDRESS", "tls://keys.internal"),
+        ("MANA_KEYS_ADDRESS", "tls://keys.internal:0"),
+        ("MANA_KEYS_ADDRESS", "tls://me@keys.internal:7443"),
+        ("MANA_KEYS_ADDRESS", "tls://keys.internal:7443/x"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_its_variable(variable: str, text: str):
@@ -105,6 +119,44 @@ def test_a_wrong_setting_is_one_line_that_names_its_variable(variable: str, text
 def test_a_back_off_that_shrinks_is_refused():
     with pytest.raises(SettingsError, match="MANA_BACKOFF_MAX_S"):
         read_settings({"MANA_BACKOFF_MIN_S": "10", "MANA_BACKOFF_MAX_S": "5"})
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [("tls://keys.internal:7443", "keys.internal", 7443), ("tls://[::1]:1", "::1", 1),
+     ("tls://10.0.0.10:65535", "10.0.0.10", 65535)],
+)  # fmt: skip
+def test_a_key_holder_elsewhere_is_an_address_and_paths(
+    tmp_path: Path, text: str, host: str, port: int
+):
+    make_certificates(tmp_path, [host], datetime.now(UTC))
+    settings = read_settings({"MANA_KEYS_ADDRESS": text, "MANA_KEYS_DIR": str(tmp_path)})
+    asked = settings.key_address
+    assert asked is not None
+    assert (asked.host, asked.port, settings.runs_key_holder) == (host, port, False)
+    assert asked.files.key_file == str(tmp_path / "tls-client.key")
+    assert b"BEGIN" not in settings.to_wire()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name"),
+    [("MANA_KEYS_LISTEN", "127.0.0.1:7443", "tls-server"),
+     ("MANA_KEYS_ADDRESS", "tls://localhost:7443", "tls-client")],
+)  # fmt: skip
+def test_a_start_without_usable_certificates_is_stopped(
+    tmp_path: Path, variable: str, text: str, name: str
+):
+    env = {variable: text, "MANA_KEYS_DIR": str(tmp_path)}
+    with pytest.raises(SettingsError, match=rf"^{variable}: there is no file .*{name}\.pem"):
+        read_settings(env)
+    read_settings(env, serves=False)  # so that `mana keys new tls` can make them
+    make_certificates(tmp_path, [], datetime.now(UTC))
+    read_settings(env)
+    (tmp_path / f"{name}.key").chmod(0o644)
+    with pytest.raises(SettingsError, match=rf"^{variable}: .*{name}\.key can be read by others"):
+        read_settings(env)
+    with pytest.raises(SettingsError, match="there is no file /nowhere"):
+        read_settings(env | {"MANA_KEYS_TLS_CA_FILE": "/nowhere"})
 
 
 def test_no_setting_holds_a_secret(tmp_path: Path):

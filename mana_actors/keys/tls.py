@@ -1,0 +1,93 @@
+"""Who speaks to whom between machines: TLS 1.3, each side shows a certificate of our own CA."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+from mana_actors.keys.addresses import TlsFiles
+from mana_actors.keys.key_files import KeyFileInvalid, is_open_to_others
+
+log = logging.getLogger("mana.keys")
+
+_NO_PASSWORD = ""  # an encrypted key is refused, instead of asking a terminal for its password
+
+
+class ServerTls:
+    """What the key holder shows and trusts; changed files count from the next handshake on."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._seen = _signature(files)
+        self._context = server_context(files)
+
+    def context(self) -> ssl.SSLContext:
+        """By the files as they are now, or, while those are of no use, as they last were."""
+        seen = _signature(self._files)
+        if seen != self._seen:
+            self._seen = seen
+            self._reload()
+        return self._context
+
+    def _reload(self) -> None:
+        try:
+            self._context = server_context(self._files)
+        except KeyFileInvalid as exc:  # often: one of two files is new already
+            log.error("key_certificates_unusable %s", exc)  # noqa: TRY400 - its text is all
+        else:
+            log.info("key_certificates_read")
+
+
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """Answers only those who show a certificate of our CA; raises KeyFileInvalid."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0  # each connection shows its certificate anew
+    return _with(context, files)
+
+
+def client_context(files: TlsFiles) -> ssl.SSLContext:
+    """Speaks only to a server of our CA with the name that was asked for; raises KeyFileInvalid."""
+    return _with(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files)
+
+
+def _with(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _check_mode(files.key_file)
+    try:
+        context.load_cert_chain(files.cert_file, files.key_file, _NO_PASSWORD)
+    except (OSError, ValueError) as exc:
+        raise KeyFileInvalid(files.cert_file, f"no certificate for its key ({why(exc)})") from None
+    try:
+        context.load_verify_locations(files.ca_file)
+    except (OSError, ValueError) as exc:
+        raise KeyFileInvalid(files.ca_file, f"no certificate of a CA ({why(exc)})") from None
+    return context
+
+
+def _check_mode(key_file: str) -> None:
+    try:
+        is_open = is_open_to_others(key_file)
+    except OSError as exc:
+        raise KeyFileInvalid(key_file, f"cannot be read ({type(exc).__name__})") from None
+    if is_open:
+        raise KeyFileInvalid(key_file, "can be read by others: chmod 600")
+
+
+def why(exc: Exception) -> str:
+    """OpenSSL's short code, as CERTIFICATE_VERIFY_FAILED, or the kind of error; never a text."""
+    return getattr(exc, "reason", None) or type(exc).__name__
+
+
+def _signature(files: TlsFiles) -> tuple[tuple[int, int, int] | None, ...]:
+    """Different whenever one of the files was written or replaced."""
+    return tuple(_stamp(path) for path in (files.cert_file, files.key_file, files.ca_file))
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
