@@ -15,7 +15,7 @@ from mana_actors.agent.inputs.granted import (
     read_sources,
 )
 from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
-from mana_actors.agent.job import Job
+from mana_actors.agent.job import FinalFailure, Job
 from mana_actors.agent.journal import Journal
 from mana_actors.agent.persisting import retried
 from mana_actors.agent.planner.prompt import ResolvedInput
@@ -61,6 +61,7 @@ class InputReader:
     async def read(self, job: Job, iteration_id: str, journal: Journal) -> Inputs:
         """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry.
 
+        FinalFailure where the run has asked for its key as often as a run may.
         `journal` is sealed before anything is opened; wiping it is the caller's.
         """
         refs = job.mission.inputs
@@ -98,9 +99,7 @@ class InputReader:
                 refs, job.mission.grant, copies, lambda: self._key(job, journal), note
             )
         except KeyWithheld as exc:
-            if exc.reason not in OF_THE_GRANT:
-                raise KeyHolderUnreachable(exc.reason) from None
-            raise Unreadable(exc.reason, f"its grant cannot be used: {exc.reason}") from None
+            raise _without_a_key(exc.reason) from None
 
     @asynccontextmanager
     async def _key(self, job: Job, journal: Journal) -> AsyncGenerator[HeldKey]:
@@ -112,6 +111,15 @@ class InputReader:
             self._crash("after_key")
             journal.seal(held.key, job.run_id)
             yield held
+
+
+def _without_a_key(reason: str) -> Exception:
+    """What a refusal of the key holder means for the run."""
+    if reason == "too-many":  # no attempt of this run will ever get one
+        return FinalFailure(reason, "it asked for the key of its grant too often")
+    if reason not in OF_THE_GRANT:
+        return KeyHolderUnreachable(reason)
+    return Unreadable(reason, f"its grant cannot be used: {reason}")
 
 
 def _counts(opened: Opened) -> tuple[Count, ...]:
