@@ -16,7 +16,7 @@ from mana_actors.agent.inputs.granted import (
     read_sources,
 )
 from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
-from mana_actors.agent.job import Job
+from mana_actors.agent.job import FinalFailure, Job
 from mana_actors.agent.journal import Journal
 from mana_actors.agent.persisting import retried
 from mana_actors.agent.planner.prompt import ResolvedInput
@@ -68,6 +68,7 @@ class InputReader:
     async def read(self, job: Job, iteration_id: str, journal: Journal) -> Inputs:
         """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry.
 
+        FinalFailure where the run has asked for its key as often as a run may.
         `journal` is sealed before anything is opened; wiping it is the caller's.
         """
         refs = job.mission.inputs
@@ -108,9 +109,7 @@ class InputReader:
             answer = await retried(lambda: request_copies(self._store, job.run_id, job.attempt))
             raise CopiesWanted(exc.missing, answer) from None
         except KeyWithheld as exc:
-            if exc.reason not in OF_THE_GRANT:
-                raise KeyHolderUnreachable(exc.reason) from None
-            raise Unreadable(exc.reason, f"its grant cannot be used: {exc.reason}") from None
+            raise _without_a_key(exc.reason) from None
 
     @asynccontextmanager
     async def _key(self, job: Job, journal: Journal) -> AsyncGenerator[HeldKey]:
@@ -122,6 +121,15 @@ class InputReader:
             self._crash("after_key")
             journal.seal(held.key, job.run_id)
             yield held
+
+
+def _without_a_key(reason: str) -> Exception:
+    """What a refusal of the key holder means for the run."""
+    if reason == "too-many":  # no attempt of this run will ever get one
+        return FinalFailure(reason, "it asked for the key of its grant too often")
+    if reason not in OF_THE_GRANT:
+        return KeyHolderUnreachable(reason)
+    return Unreadable(reason, f"its grant cannot be used: {reason}")
 
 
 def _counts(opened: Opened) -> tuple[Count, ...]:

@@ -377,6 +377,21 @@ async def test_a_kill_while_reading_costs_no_call_and_is_in_the_audit(
     assert len(world.provider.requests) == 1
 
 
+async def test_a_run_that_asked_for_its_key_too_often_fails_visibly(scene: Scene):
+    """It would ask in vain for ever: the owner sees it, and the mission moves on."""
+    world = scene.world
+    await prepared(scene, minted(exposure="any"))
+    await killed_at(scene, "after_key")
+    await world.sql(
+        "INSERT INTO mana_ai.key_releases (user_id, agent_id, mission_id, run_id, attempt, outcome)"
+        " SELECT k.user_id, k.agent_id, k.mission_id, k.run_id, 1, 'refused'"
+        " FROM mana_ai.key_releases AS k, generate_series(1, 99)"
+    )
+    report = await world.run()
+    assert (report.outcome, "too often" in report.reason) == ("failed", True)
+    assert len(await scene.releases()) == 100
+
+
 async def test_a_grant_that_ends_before_a_record_is_opened_stops_the_reading(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
