@@ -145,9 +145,7 @@ class Ending:
         self, order: Order, job: Job, tally: Tally, unreadable: Unreadable
     ) -> Report:
         """Skip rather than plan blind; a new row of the owner's makes it run (D-46)."""
-        tally.counts.append(Count("grant_skips_total", (unreadable.code,)))
-        if unreadable.code == "scope-violation":
-            tally.counts.append(Count("grant_scope_violations_total", ("other",)))
+        tally.counts += [Count("grant_skips_total", (unreadable.code,)), *unreadable.counts]
         now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
         self._stops[order.mission_id].close()
         await retried(

@@ -23,7 +23,6 @@ from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
 from mana_actors.messages import Count
 from state.consent import Exposure, lower_of
 from state.records import InputRef
-from state.sealed_copies import SEALED_FIELDS
 from state.store.agents import AgentStore
 from state.store.audit import ReadRecord, keys_capability, note_outcomes
 from state.store.copies import sealed_copies
@@ -68,7 +67,7 @@ class InputReader:
             tuple(found[key] for key in keys if key in found),
             job.exposure if opened.exposure is None else lower_of(opened.exposure, job.exposure),
             bool(opened.inputs),
-            _counts(opened),
+            opened.counts,
         )
 
     async def _opened(self, job: Job, refs: Sequence[InputRef], iteration_id: str) -> Opened:
@@ -97,11 +96,3 @@ class InputReader:
         asked = job.run_id, job.attempt, job.run.mission_id
         async with self._holder.data_key(capability, *asked) as held:
             yield held
-
-
-def _counts(opened: Opened) -> tuple[Count, ...]:
-    return tuple(
-        Count("decrypts_total", (table if table in SEALED_FIELDS else "other",), reading.fields)
-        for table, reading in opened.readings
-        if reading.fields
-    )

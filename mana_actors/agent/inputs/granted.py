@@ -16,11 +16,13 @@ from mana_actors.agent.inputs import record_texts
 from mana_actors.agent.inputs.sealed_record import Reading, is_granted, not_granted, read_record
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.keys.client import HeldKey
+from mana_actors.messages import Count
 from state import merge
 from state.consent import Exposure
 from state.input_apps import INPUT_APPS
 from state.merge import Change
 from state.records import InputRef
+from state.sealed_copies import SEALED_FIELDS
 from state.sealing import is_sealed
 from state.store.audit import ReadRecord
 
@@ -37,11 +39,18 @@ class Unreadable(Exception):
     """The mission is skipped rather than planned blind: `reason` is for its owner.
 
     `code` is a short one for the metric; `again_s` says when looking again makes sense by itself.
+    `counts` is what was read before that.
     """
 
-    def __init__(self, code: str, reason: str, again_s: float | None = None) -> None:
-        super().__init__(code, reason, again_s)
-        self.code, self.reason, self.again_s = code, reason, again_s
+    def __init__(
+        self,
+        code: str,
+        reason: str,
+        again_s: float | None = None,
+        counts: tuple[Count, ...] = (),
+    ) -> None:
+        super().__init__(code, reason, again_s, counts)
+        self.code, self.reason, self.again_s, self.counts = code, reason, again_s, counts
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -55,7 +64,7 @@ class Opened(msgspec.Struct, frozen=True):
     """What became readable; `exposure` is what the signed grant consents to, None: says nothing."""
 
     inputs: dict[tuple[str, str], ResolvedInput]
-    readings: tuple[tuple[str, Reading], ...] = ()
+    counts: tuple[Count, ...] = ()
     exposure: Exposure | None = None
 
 
@@ -94,12 +103,10 @@ async def open_granted(
         readings = [(ref, _read(ref, found[_key(ref)], held)) for ref in refs]
         await note(held, [_outcome(ref, reading) for ref, reading in readings if reading.status])
         exposure = held.exposure
-    _require_opened([reading for _, reading in readings])
-    return Opened(
-        {_key(ref): reading.input for ref, reading in readings if reading.input is not None},
-        tuple((ref.table, reading) for ref, reading in readings),
-        exposure,
-    )
+    counts = _counts(readings)
+    _require_opened([reading for _, reading in readings], counts)
+    found_inputs = {_key(ref): one.input for ref, one in readings if one.input is not None}
+    return Opened(found_inputs, counts, exposure)
 
 
 def _key(ref: InputRef) -> tuple[str, str]:
@@ -147,11 +154,23 @@ def _require_copies(refs: Sequence[InputRef], found: Mapping[tuple[str, str], An
         )
 
 
-def _require_opened(readings: Sequence[Reading]) -> None:
+def _require_opened(readings: Sequence[Reading], counts: tuple[Count, ...]) -> None:
     if any(reading.status == "scope-violation" for reading in readings):
-        raise Unreadable("scope-violation", "its signed grant does not cover all that it lists")
+        told = "its signed grant does not cover all that it lists"
+        raise Unreadable("scope-violation", told, counts=counts)
     failed = sum(reading.input is None for reading in readings)
     if failed:
-        raise Unreadable(
-            "not-opened", f"{failed} of its encrypted inputs could not be opened: grant them anew"
-        )
+        told = f"{failed} of its encrypted inputs could not be opened: grant them anew"
+        raise Unreadable("not-opened", told, counts=counts)
+
+
+def _counts(readings: Sequence[tuple[InputRef, Reading]]) -> tuple[Count, ...]:
+    """Fields decrypted and records outside the signed scope, by table (crypto §9)."""
+    counts: list[Count] = []
+    for ref, reading in readings:
+        table = (ref.table if ref.table in SEALED_FIELDS else "other",)
+        if reading.fields:
+            counts.append(Count("decrypts_total", table, reading.fields))
+        if reading.status == "scope-violation":
+            counts.append(Count("grant_scope_violations_total", table))
+    return tuple(counts)
