@@ -111,6 +111,14 @@ class ModelCalls:
         self._crash("after_journal")
         return answer
 
+    async def require_room(self, job: Job, tally: Tally, request: ModelRequest) -> None:
+        """Raises BudgetExhausted where a run without answers has no room even for `request`."""
+        facts = await self._provider.facts(request.model, job.exposure)
+        hold = self._bound(request, facts)
+        found = await retried(lambda: self._store.room_for_call(job.run_id, job.attempt, hold))
+        if found.outcome != "go":
+            raise self._refused(tally, hold, found)
+
     def _bound(self, request: ModelRequest, facts: AliasFacts) -> Hold:
         """The most this call may cost."""
         per_token = facts.bytes_per_token or self._settings.bytes_per_token

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -53,13 +54,18 @@ class InputReader:
         self._store, self._resolvers, self._failed = store, resolvers, failed
         self._holder = None if key_socket is None else KeyHolder(key_socket)
 
-    async def read(self, job: Job, iteration_id: str) -> Inputs:
-        """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry."""
+    async def read(
+        self, job: Job, iteration_id: str, require_room: Callable[[], Awaitable[None]]
+    ) -> Inputs:
+        """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry.
+
+        `require_room` is asked before a key is: what it raises comes out of here (D-39).
+        """
         refs = job.mission.inputs
         own = [ref for ref in refs if ref.module in self._resolvers]
         others = [ref for ref in refs if ref.module not in self._resolvers]
         sources = await retried(lambda: read_sources(self._store.input_changes, others))
-        opened = await self._opened(job, sources.sealed, iteration_id)
+        opened = await self._opened(job, sources.sealed, iteration_id, require_room)
         shown = await resolve_inputs(self._resolvers, self._store.input_changes, own, self._failed)
         found = {(item.table, item.id): item for item in shown} | sources.plain | opened.inputs
         keys = dict.fromkeys((ref.table, ref.id) for ref in refs)
@@ -70,7 +76,13 @@ class InputReader:
             opened.counts,
         )
 
-    async def _opened(self, job: Job, refs: Sequence[InputRef], iteration_id: str) -> Opened:
+    async def _opened(
+        self,
+        job: Job,
+        refs: Sequence[InputRef],
+        iteration_id: str,
+        require_room: Callable[[], Awaitable[None]],
+    ) -> Opened:
         async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], dict[str, Any]]:
             mission = job.run.user_id, job.run.mission_id
             return await retried(lambda: sealed_copies(self._store, *mission, wanted))
@@ -82,16 +94,20 @@ class InputReader:
                 )
 
         try:
-            return await open_granted(refs, job.mission.grant, copies, lambda: self._key(job), note)
+            ask = partial(self._key, job, require_room)
+            return await open_granted(refs, job.mission.grant, copies, ask, note)
         except KeyWithheld as exc:
             if exc.reason not in OF_THE_GRANT:
                 raise KeyHolderUnreachable(exc.reason) from None
             raise Unreadable(exc.reason, f"its grant cannot be used: {exc.reason}") from None
 
     @asynccontextmanager
-    async def _key(self, job: Job) -> AsyncGenerator[HeldKey]:
+    async def _key(
+        self, job: Job, require_room: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[HeldKey]:
         if self._holder is None:
             raise KeyWithheld("not-configured")
+        await require_room()
         capability = await retried(lambda: keys_capability(self._store, job.run_id, job.attempt))
         asked = job.run_id, job.attempt, job.run.mission_id
         async with self._holder.data_key(capability, *asked) as held:

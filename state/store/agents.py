@@ -244,6 +244,15 @@ class AgentStore:
         assert row is not None
         return CallStart(**dict(row))
 
+    async def room_for_call(self, run_id: Any, attempt: int, hold: Hold) -> CallStart:
+        """Whether `hold` has room now, `go` or `no-room`; nothing is reserved."""
+        async with self.transaction() as connection:
+            row = await connection.fetchrow(
+                sql("room_for_call"), run_id, attempt, hold.tokens, hold.micros
+            )
+        assert row is not None
+        return CallStart(**dict(row))
+
     async def end_call(
         self,
         call_id: Any,

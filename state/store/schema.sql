@@ -1366,6 +1366,29 @@ END $$;
 
 ALTER FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  outcome := 'go';
+  IF EXISTS (SELECT FROM mana_ai.journal AS j WHERE j.run_id = p_run) THEN
+    RETURN;
+  END IF;
+  PERFORM mana_ai.charge_expired_holds(run.user_id, run.agent_id);
+  SELECT 'no-room', r.scope, r.unit, r.cap, r.used, r.held, r.until
+    INTO outcome, scope, unit, cap, used, held, until
+    FROM mana_ai.refusal(run.user_id, run.agent_id, ARRAY['agent', 'user', 'installation'], p_hold, p_micros) AS r;
+  outcome := coalesce(outcome, 'go');
+  IF scope = 'installation' THEN  -- what all users spent is no agent's business
+    cap := NULL; used := NULL; held := NULL;
+  END IF;
+END $$;
+
+ALTER FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2842,6 +2865,9 @@ REVOKE ALL ON FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt int
 REVOKE ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_supervisor;
 GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) TO mana_gateway;
