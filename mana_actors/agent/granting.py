@@ -12,6 +12,7 @@ import msgspec
 from mana_actors.agent.inputs.granted import (
     Opened,
     Unreadable,
+    distinct,
     open_granted,
     read_sources,
 )
@@ -61,16 +62,15 @@ class InputReader:
 
         `require_room` is asked before a key is: what it raises comes out of here (D-39).
         """
-        refs = job.mission.inputs
+        refs = distinct(job.mission.inputs)
         own = [ref for ref in refs if ref.module in self._resolvers]
         others = [ref for ref in refs if ref.module not in self._resolvers]
         sources = await retried(lambda: read_sources(self._store.input_changes, others))
         opened = await self._opened(job, sources.sealed, iteration_id, require_room)
         shown = await resolve_inputs(self._resolvers, self._store.input_changes, own, self._failed)
-        found = {(item.table, item.id): item for item in shown} | sources.plain | opened.inputs
-        keys = dict.fromkeys((ref.table, ref.id) for ref in refs)
+        found = shown | sources.plain | opened.inputs
         return Inputs(
-            tuple(found[key] for key in keys if key in found),
+            tuple(found[ref] for ref in refs if ref in found),
             job.exposure if opened.exposure is None else lower_of(opened.exposure, job.exposure),
             bool(opened.inputs),
             opened.counts,

@@ -6,7 +6,7 @@ their sealed copies have come. The key lives for the reading only.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
@@ -56,21 +56,29 @@ class Unreadable(Exception):
 class Sources(msgspec.Struct, frozen=True):
     """The records behind inputs: texts that are plain, and references that are sealed."""
 
-    plain: dict[tuple[str, str], ResolvedInput]
+    plain: dict[InputRef, ResolvedInput]
     sealed: tuple[InputRef, ...]
 
 
 class Opened(msgspec.Struct, frozen=True):
     """What became readable; `exposure` is what the signed grant consents to, None: says nothing."""
 
-    inputs: dict[tuple[str, str], ResolvedInput]
+    inputs: dict[InputRef, ResolvedInput]
     counts: tuple[Count, ...] = ()
     exposure: Exposure | None = None
 
 
+def distinct(refs: Iterable[InputRef]) -> tuple[InputRef, ...]:
+    """Each record once, at its first place; two modules of one app name the same record."""
+    found: dict[tuple[str, str, str], InputRef] = {}
+    for ref in refs:
+        found.setdefault((INPUT_APPS.get(ref.module, ref.module), ref.table, ref.id), ref)
+    return tuple(found.values())
+
+
 async def read_sources(read: ReadChanges, refs: Sequence[InputRef]) -> Sources:
     """The records as the log has them; missing and deleted ones are left out."""
-    plain: dict[tuple[str, str], ResolvedInput] = {}
+    plain: dict[InputRef, ResolvedInput] = {}
     sealed: list[InputRef] = []
     for ref in refs:
         if not record_texts.is_known(ref.module):
@@ -82,7 +90,7 @@ async def read_sources(read: ReadChanges, refs: Sequence[InputRef]) -> Sources:
             sealed.append(ref)
         else:
             title, content = record_texts.record_text(ref.module, snapshot.fields)
-            plain[_key(ref)] = ResolvedInput(ref.id, ref.module, ref.table, title, content)
+            plain[ref] = ResolvedInput(ref.id, ref.module, ref.table, title, content)
     return Sources(plain, tuple(sealed))
 
 
@@ -105,8 +113,8 @@ async def open_granted(
         exposure = held.exposure
     counts = _counts(readings)
     _require_opened([reading for _, reading in readings], counts)
-    found_inputs = {_key(ref): one.input for ref, one in readings if one.input is not None}
-    return Opened(found_inputs, counts, exposure)
+    inputs = {ref: reading.input for ref, reading in readings if reading.input is not None}
+    return Opened(inputs, counts, exposure)
 
 
 def _key(ref: InputRef) -> tuple[str, str]:
