@@ -31,7 +31,7 @@ AGENT_FUNCTIONS = frozenset(
         "audit_outcome", "keys_capability",
         "begin_call", "capability", "capability_agent", "capability_scope", "capability_user",
         "claim", "commit_run", "end_call", "heal_mission", "mission_now", "note_plan", "own_budget",
-        "renew", "room_for_call", "wait_for_room", "wait_run", "withdraw_run",
+        "renew", "room_for_call", "skip_run", "wait_for_room", "wait_run", "withdraw_run",
     }
 )  # fmt: skip
 """All that an agent's login may call."""

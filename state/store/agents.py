@@ -362,6 +362,16 @@ class AgentStore:
             await self.note_plan(connection, run_id, attempt, note)
             await connection.execute(sql("stop_run"), run_id, attempt, reason, look_after_s)
 
+    async def skip(
+        self, run_id: Any, attempt: int, reason: str, look_after_s: float, note: PlanNote
+    ) -> bool:
+        """Close a run that has no usable grant; whether that differs from the last decision."""
+        async with self.transaction() as connection:
+            await self.note_plan(connection, run_id, attempt, note)
+            return bool(
+                await connection.fetchval(sql("skip_run"), run_id, attempt, reason, look_after_s)
+            )
+
     async def wait(
         self,
         run_id: Any,

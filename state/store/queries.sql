@@ -338,6 +338,9 @@ SELECT mana_ai.withdraw_run($1, $2, $3, $4)
 -- stop_run --
 SELECT mana_ai.withdraw_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
 
+-- skip_run --
+SELECT mana_ai.skip_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
+
 -- wait_run --
 SELECT mana_ai.wait_run($1, $2, $3, $4, $5, $6)
 

@@ -1428,6 +1428,26 @@ CREATE FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text
 
 ALTER FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  is_news boolean;
+BEGIN
+  PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+  PERFORM mana_ai.look_again(run.user_id, run.mission_id, p_look_at);
+  SELECT (s.decision, s.reason) IS DISTINCT FROM ('skipped-grant', p_reason) INTO is_news
+    FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;
+  IF is_news THEN
+    PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-grant', p_reason);
+  END IF;
+  RETURN coalesce(is_news, false);
+END $$;
+
+ALTER FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2876,6 +2896,9 @@ REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) TO mana_supervisor;
