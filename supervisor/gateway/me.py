@@ -14,7 +14,7 @@ from starlette.routing import Route, Router
 from state.errors import TransientError
 from state.minting import MintRefused
 from state.vault import VaultRefused
-from supervisor.gateway import audit, copies, cors, grants, vault
+from supervisor.gateway import audit, budgets, copies, cors, grants, vault
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer
 from supervisor.gateway.custody import Caller
 from supervisor.gateway.grants import TooOften
@@ -41,6 +41,7 @@ def _told_as_json(status: int, message: str) -> Response:
 
 ROUTES: tuple[tuple[str, str, Handler, Teller], ...] = (
     ("GET", "/api/v1/me/ai-audit", audit.get_audit, _told_as_text),
+    ("GET", "/api/v1/me/ai-budget", budgets.get_budget, _told_as_json),
     ("POST", "/api/v1/me/ai-mission-grant", grants.post_grant, _told_as_json),
     ("PUT", "/api/v1/me/ai-sealed-copies", copies.put_copies, _told_as_json),
     ("GET", f"{VAULT}/status", vault.get_status, _told_as_json),
