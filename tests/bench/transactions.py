@@ -72,7 +72,7 @@ async def measure(say: Say, *, quick: bool) -> list[Figure]:
         bare, shown, read = await side_by_side(
             [lambda: _bare(agent), lambda: _shown(store), lambda: store.mission("m1-1")], times
         )
-        check = await _check_ms(store)
+        check = await check_ms(store)
         say(f"{times} runs")
         whole = await _runs(made, store, token, times)
         await agent.close()
@@ -110,8 +110,8 @@ async def _shown(store: AgentStore) -> None:
         await connection.fetchval("SELECT mana_ai.capability() ->> 'u'")
 
 
-async def _check_ms(store: AgentStore) -> float:
-    """One check, from many in one statement."""
+async def check_ms(store: AgentStore) -> float:
+    """Milliseconds of one capability check, from many in one statement."""
     many = (
         f"SELECT count(mana_ai.capability() ->> 'u') FROM generate_series(1, {CHECKS}) AS i"
         " WHERE i > 0"

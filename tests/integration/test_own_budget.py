@@ -19,7 +19,8 @@ INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, cos
 VALUES ($1, $2, 'x', $3, 7, clock_timestamp() - $4 * interval '1 hour')
 """
 HELD = """
-INSERT INTO mana_ai.token_holds (user_id, agent_id, mission_id, run_id, attempt, round, tokens, deadline)
+INSERT INTO mana_ai.token_holds
+  (user_id, agent_id, mission_id, run_id, attempt, round, tokens, deadline)
 VALUES ($1, $2, 'x', gen_random_uuid(), 1, 1, $3, clock_timestamp() + interval '1 hour')
 """
 LIMIT = "SELECT mana_ai.set_limit($1, $2, '', $3, NULL, true, false)"
