@@ -147,7 +147,7 @@ async def readings(scene: Scene) -> list[tuple[str, str, str]]:
     rows = await scene.world.sql(
         "SELECT table_name, record_id, status FROM mana_ai.decrypt_audit ORDER BY id"
     )
-    return [tuple(row) for row in rows]
+    return [(row["table_name"], row["record_id"], row["status"]) for row in rows]
 
 
 def decrypted(report: Report) -> dict[str, float]:

@@ -43,7 +43,7 @@ async def granting(scene: Scene, **mission: Any) -> None:
     await push_sealed(scene.world, {"notes": "notes"}, NOTE)
     client = await scene.world.client()
     await client.agent()
-    await client.mission(**{"inputs": [REF], "grant": granted(), **mission})
+    await client.mission(inputs=[REF], grant=granted(), **mission)
     await scene.world.driver.fold_all()
     await hand_over(scene.world, granted(), NOTE)
 
