@@ -132,6 +132,10 @@ class Count(msgspec.Struct, frozen=True):
     observe: bool = False
 
 
+SKIPPED_GRANT = "skipped-grant"
+"""The decision about a run whose encrypted inputs have no usable grant; noted with its end."""
+
+
 class Report(msgspec.Struct, frozen=True, tag="report"):
     """What became of an order."""
 

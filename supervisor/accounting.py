@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mana_actors.messages import Count, Report
+from mana_actors.messages import SKIPPED_GRANT, Count, Report
 from supervisor.metrics import INSTRUMENTS, Metrics
 
 ENDED = frozenset({"ran", "failed", "withdrawn"})
@@ -24,6 +24,11 @@ def count_report(metrics: Metrics, report: Report) -> None:
         metrics.inc("mission_errors_total")
     if report.decision is not None and report.outcome in ENDED:
         count_decisions(metrics, [report.decision])
+
+
+def is_to_be_noted(report: Report) -> bool:
+    """Whether nobody wrote its decision down yet: the agent's own gate said it."""
+    return report.outcome in ("skip", "waiting") and report.decision != SKIPPED_GRANT
 
 
 def count_decisions(metrics: Metrics, labels: Iterable[str]) -> None:

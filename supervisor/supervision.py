@@ -24,7 +24,7 @@ from state.store.connect import Database
 from state.store.janitor import JanitorStore
 from state.store.schedule import Decided, DueMission, Look, ScheduleStore
 from state.store.snapshots import Folded, SnapshotStore, StoodDown
-from supervisor.accounting import count_decisions, count_report
+from supervisor.accounting import count_decisions, count_report, is_to_be_noted
 from supervisor.background import Background
 from supervisor.dispatch import ORDER_PATIENCE, Caps, Pair, dispatch
 from supervisor.folding import BATCH, FoldLoop
@@ -301,7 +301,7 @@ class Supervision:
             if report.outcome not in ("skip", "later"):
                 async with self._deciding:
                     await self.schedule.wake_blocked(report.user_id, report.agent_id)
-            if report.decision is not None and report.outcome in ("skip", "waiting"):
+            if report.decision is not None and is_to_be_noted(report):
                 decided = Decided(
                     report.user_id,
                     report.mission_id,

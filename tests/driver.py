@@ -37,6 +37,7 @@ class PlainDriver:
         self._databases: list[Database] = [self.supervisor]
         self.provider: ModelProvider = HttpProvider(settings.model_url)
         self.decisions: Counter[str] = Counter()
+        self.resolvers = default_resolvers()
 
     async def start(self, shard: str = "0", lo: int = 0, hi: int = 256) -> Lease:
         """Take the shard."""
@@ -106,7 +107,7 @@ class PlainDriver:
             provider=self.provider,
             settings=self.settings,
             leases=leases,
-            resolvers=default_resolvers(),
+            resolvers=self.resolvers,
             crash=crash or crash_points(self.settings.crash_at),
         )
 

@@ -104,6 +104,14 @@ class ModelCalls:
         self._crash("after_journal")
         return answer
 
+    async def require_room(self, job: Job, tally: Tally, request: ModelRequest) -> None:
+        """Raises BudgetExhausted where a run without answers has no room even for `request`."""
+        facts = await self._provider.facts(request.model, job.exposure)
+        hold = self._bound(request, facts)
+        found = await retried(lambda: self._store.room_for_call(job.run_id, job.attempt, hold))
+        if found.outcome != "go":
+            raise self._refused(tally, hold, found)
+
     async def _begun(self, job: Job, number: int, digest: str, hold: Hold) -> CallStart:
         deadline_ms = int(self._settings.call_deadline_s * 1000) + 30_000
         return await retried(

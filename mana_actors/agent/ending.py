@@ -25,7 +25,7 @@ from mana_actors.agent.reporting import Reporter
 from mana_actors.agent.sealing import sealed_for
 from mana_actors.agent.stopping import Stops
 from mana_actors.crash import CrashPoint
-from mana_actors.messages import AgentSettings, Count, Order, Report
+from mana_actors.messages import SKIPPED_GRANT, AgentSettings, Count, Order, Report
 from state.budgets import refusal_reason
 from state.derived_text import tells_derived_text
 from state.iterations import PlannedStep, failed_iteration, iteration_from_plan
@@ -149,22 +149,22 @@ class Ending:
         self, order: Order, job: Job, tally: Tally, unreadable: Unreadable
     ) -> Report:
         """Skip rather than plan blind; a new row of the owner's makes it run (D-46)."""
-        tally.counts.append(Count("grant_skips_total", (unreadable.code,)))
-        if unreadable.code == "scope-violation":
-            tally.counts.append(Count("grant_scope_violations_total", ("other",)))
+        tally.counts += [Count("grant_skips_total", (unreadable.code,)), *unreadable.counts]
         now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
         self._stops[order.mission_id].close()
-        await retried(
-            lambda: self._store.stop(
+        is_news = await retried(
+            lambda: self._store.skip(
                 job.run_id, job.attempt, unreadable.reason, _LOOK_AFTER_STOP_S, plan_note(tally)
             )
         )
+        if is_news:  # noted with the run's end, so counted here and not by who hears the report
+            tally.counts.append(Count("agent_decisions_total", (SKIPPED_GRANT,)))
         again = unreadable.again_s
         return self._report(
             order,
             "skip",
             view=job.view,
-            decision="skipped-grant",
+            decision=SKIPPED_GRANT,
             reason=unreadable.reason,
             due_at=job.run.due_at,
             look_at=None if again is None else now + timedelta(seconds=again),

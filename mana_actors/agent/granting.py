@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 
 from mana_actors.agent.inputs.granted import (
+    AskForKey,
     CopiesWanted,
     Opened,
     Sources,
     Unreadable,
+    distinct,
     open_granted,
     read_sources,
 )
@@ -27,7 +30,7 @@ from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
 from mana_actors.messages import Count
 from state.consent import Exposure, lower_of
 from state.records import InputRef
-from state.sealed_copies import SEALED_FIELDS, KeptCopy
+from state.sealed_copies import KeptCopy
 from state.store.agents import AgentStore
 from state.store.audit import ReadRecord, keys_capability, note_outcomes
 from state.store.copies import request_copies, sealed_copies
@@ -65,29 +68,36 @@ class InputReader:
         """Whether a data key was ever here: what it opened may still be in memory."""
         return self._holder is not None and self._holder.has_released
 
-    async def read(self, job: Job, iteration_id: str, journal: Journal) -> Inputs:
+    async def read(
+        self,
+        job: Job,
+        iteration_id: str,
+        journal: Journal,
+        require_room: Callable[[], Awaitable[None]],
+    ) -> Inputs:
         """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry.
 
         FinalFailure where the run has asked for its key as often as a run may.
         `journal` is sealed before anything is opened; wiping it is the caller's.
+        `require_room` is asked before a key is: what it raises comes out of here (D-39).
         """
-        refs = job.mission.inputs
+        refs = distinct(job.mission.inputs)
         own = [ref for ref in refs if ref.module in self._resolvers]
         others = [ref for ref in refs if ref.module not in self._resolvers]
         sources = await retried(lambda: read_sources(self._store.input_changes, others))
-        opened = await self._opened(job, sources, iteration_id, journal)
+        ask = partial(self._key, job, journal, require_room)
+        opened = await self._opened(job, sources, iteration_id, ask)
         shown = await resolve_inputs(self._resolvers, self._store.input_changes, own, self._failed)
-        found = {(item.table, item.id): item for item in shown} | sources.plain | opened.inputs
-        keys = dict.fromkeys((ref.table, ref.id) for ref in refs)
+        found = shown | sources.plain | opened.inputs
         return Inputs(
-            tuple(found[key] for key in keys if key in found),
+            tuple(found[ref] for ref in refs if ref in found),
             job.exposure if opened.exposure is None else lower_of(opened.exposure, job.exposure),
             bool(opened.inputs),
-            _counts(opened),
+            opened.counts,
         )
 
     async def _opened(
-        self, job: Job, sources: Sources, iteration_id: str, journal: Journal
+        self, job: Job, sources: Sources, iteration_id: str, ask: AskForKey
     ) -> Opened:
         async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], KeptCopy]:
             mission = job.run.user_id, job.run.mission_id
@@ -102,19 +112,20 @@ class InputReader:
             self._crash("after_audit")
 
         try:
-            return await open_granted(
-                sources, job.mission.grant, copies, lambda: self._key(job, journal), note
-            )
+            return await open_granted(sources, job.mission.grant, copies, ask, note)
         except CopiesWanted as exc:
             answer = await retried(lambda: request_copies(self._store, job.run_id, job.attempt))
-            raise CopiesWanted(exc.missing, answer) from None
+            raise CopiesWanted(exc.missing, answer, exc.counts) from None
         except KeyWithheld as exc:
             raise _without_a_key(exc.reason) from None
 
     @asynccontextmanager
-    async def _key(self, job: Job, journal: Journal) -> AsyncGenerator[HeldKey]:
+    async def _key(
+        self, job: Job, journal: Journal, require_room: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[HeldKey]:
         if self._holder is None:
             raise KeyWithheld("not-configured")
+        await require_room()
         capability = await retried(lambda: keys_capability(self._store, job.run_id, job.attempt))
         asked = job.run_id, job.attempt, job.run.mission_id
         async with self._holder.data_key(capability, *asked) as held:
@@ -130,11 +141,3 @@ def _without_a_key(reason: str) -> Exception:
     if reason not in OF_THE_GRANT:
         return KeyHolderUnreachable(reason)
     return Unreadable(reason, f"its grant cannot be used: {reason}")
-
-
-def _counts(opened: Opened) -> tuple[Count, ...]:
-    return tuple(
-        Count("decrypts_total", (table if table in SEALED_FIELDS else "other",), reading.fields)
-        for table, reading in opened.readings
-        if reading.fields
-    )

@@ -29,7 +29,8 @@ from mana_actors.agent.mending import Mender
 from mana_actors.agent.persisting import retried
 from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.guardrails import after_plan, before_plan
-from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput
+from mana_actors.agent.planner.loop import opening
+from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput, loop_input
 from mana_actors.agent.planner.reminders import Allowance
 from mana_actors.agent.planning import make_plan
 from mana_actors.agent.reporting import Reporter
@@ -310,7 +311,12 @@ class Runner:
     async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
         if job.lost >= self._settings.run_attempts:
             raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
-        read = await self._inputs.read(job, job.run.iteration_id, tally.journal)
+        read = await self._inputs.read(
+            job,
+            job.run.iteration_id,
+            tally.journal,
+            lambda: self._require_room(job, tally),
+        )
         job, inputs = msgspec.structs.replace(job, exposure=read.exposure), read.items
         tally.used_secrets = read.is_secret
         tally.counts.extend(read.counts)
@@ -335,6 +341,12 @@ class Runner:
             raise FinalFailure(judged.blocked.name, judged.blocked.reason)
         warnings = [finding.reason for finding in judged.findings]
         return await self._ending.commit(order, job, tally, outcome, warnings)
+
+    async def _require_room(self, job: Job, tally: Tally) -> None:
+        """No key where not even a prompt without inputs has room (D-39)."""
+        kit = kit_of(job, (), self._store, self._settings, lambda _sighting: None)
+        least = opening(loop_input(self._plan_input(job, (), kit, 0)))
+        await self._calls.require_room(job, tally, least)
 
     def _plan_input(
         self, job: Job, inputs: tuple[ResolvedInput, ...], kit: Kit, model_context: int

@@ -245,6 +245,15 @@ class AgentStore:
         assert row is not None
         return CallStart(**dict(row))
 
+    async def room_for_call(self, run_id: Any, attempt: int, hold: Hold) -> CallStart:
+        """Whether `hold` has room now, `go` or `no-room`; nothing is reserved."""
+        async with self.transaction() as connection:
+            row = await connection.fetchrow(
+                sql("room_for_call"), run_id, attempt, hold.tokens, hold.micros
+            )
+        assert row is not None
+        return CallStart(**dict(row))
+
     async def end_call(
         self,
         call_id: Any,
@@ -363,6 +372,16 @@ class AgentStore:
         async with self.transaction() as connection:
             await self.note_plan(connection, run_id, attempt, note)
             await connection.execute(sql("stop_run"), run_id, attempt, reason, look_after_s)
+
+    async def skip(
+        self, run_id: Any, attempt: int, reason: str, look_after_s: float, note: PlanNote
+    ) -> bool:
+        """Close a run that has no usable grant; whether that differs from the last decision."""
+        async with self.transaction() as connection:
+            await self.note_plan(connection, run_id, attempt, note)
+            return bool(
+                await connection.fetchval(sql("skip_run"), run_id, attempt, reason, look_after_s)
+            )
 
     async def wait(
         self,

@@ -68,7 +68,10 @@ class MissionRow(msgspec.Struct, frozen=True):
 
 
 class AgentRow(msgspec.Struct, frozen=True):
-    """An agent without its texts; tokens used in 24 h, held by calls under way, and open runs."""
+    """An agent without its texts; tokens used in 24 h, held by calls under way, and open runs.
+
+    `max_tokens_per_day` is its owner's cap, `cap` the one in force, by `cap_source`.
+    """
 
     user_id: str
     agent_id: str
@@ -82,6 +85,8 @@ class AgentRow(msgspec.Struct, frozen=True):
     used_24h: int
     held: int
     running: int
+    cap: int | None = None
+    cap_source: str = "none"
 
 
 class ReceiptLine(msgspec.Struct, frozen=True):

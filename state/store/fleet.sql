@@ -26,8 +26,15 @@ SELECT user_id, mission_id, agent_id, state, next_run_at, wake_at, complete, hid
  ORDER BY user_id, mission_id LIMIT $8
 
 -- agents --
-SELECT user_id, agent_id, state, max_tokens_per_day, max_concurrent, complete, hidden, problems, version, used_24h, held, running
-  FROM mana_ai.fleet_agents
+-- `cap` is the one in force, by the rule of caps_of: that function sees one person's agents only.
+SELECT a.user_id, a.agent_id, a.state, a.max_tokens_per_day, a.max_concurrent, a.complete, a.hidden, a.problems, a.version,
+       a.used_24h, a.held, a.running,
+       CASE WHEN a.max_tokens_per_day IS NULL THEN coalesce(l.named, l.of_each) ELSE least(a.max_tokens_per_day, l.named) END AS cap,
+       CASE WHEN a.max_tokens_per_day <= coalesce(l.named, a.max_tokens_per_day) THEN 'owner' WHEN l.named IS NOT NULL THEN 'operator'
+            WHEN l.of_each IS NOT NULL THEN 'default' ELSE 'none' END AS cap_source
+  FROM mana_ai.fleet_agents AS a
+ CROSS JOIN LATERAL (SELECT max(k.tokens) FILTER (WHERE k.kind = 'agent') AS named, max(k.tokens) FILTER (WHERE k.kind = 'each-agent') AS of_each
+                       FROM mana_ai.limits AS k WHERE k.user_id IN ('', a.user_id) AND k.agent_id IN ('', a.agent_id)) AS l
  WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR agent_id = $2) AND ($3::text IS NULL OR state = $3)
    AND (NOT $4 OR problems <> '{}' OR NOT complete) AND (NOT hidden OR $4) AND ($5::text IS NULL OR (user_id, agent_id) > ($5, $6::text))
  ORDER BY user_id, agent_id LIMIT $7

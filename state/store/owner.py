@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -14,6 +15,7 @@ from state.errors import UserIdMissingError
 from state.owner_keys import OwnerKey
 from state.sealed_copies import SealedCopy
 from state.store.connect import Database
+from state.store.limits import LimitState
 from state.store.queries import statements_of
 
 
@@ -39,6 +41,19 @@ class AuditRow(msgspec.Struct, frozen=True):
     agent_id: str | None
     released_at: datetime | None
     granted: list[str]  # what the released key opens
+
+
+class AgentBudget(msgspec.Struct, frozen=True):
+    """One agent's last 24 hours; `full` is the first limit with nothing left: its scope and unit.
+
+    `full_back_at` is when something of that limit returns.
+    """
+
+    agent_id: str
+    own: LimitState
+    full_scope: str | None = None
+    full_unit: str | None = None
+    full_back_at: datetime | None = None
 
 
 class RegisteredKey(msgspec.Struct, frozen=True):
@@ -85,6 +100,16 @@ class OwnerView:
             rows = await connection.fetch(_sql("trail"), user, mission, *key, limit)
         return [AuditRow(**dict(row.items())) for row in rows]
 
+    async def budgets(
+        self, user: str, limit: int, after: str | None = None
+    ) -> tuple[list[AgentBudget], LimitState | None]:
+        """A person's agents by id, those after an id, and the limit on all of them together."""
+        async with self._as(user) as connection:
+            rows = await connection.fetch(_sql("budgets"), user, after, limit)
+            whole = await connection.fetchrow(_sql("whole_budget"), user)
+        together = None if whole is None else LimitState(**dict(whole.items()))
+        return [_agent_budget(dict(row.items())) for row in rows], together
+
     async def key(self, user: str) -> RegisteredKey | None:
         """The key that this person's client registered, None without one."""
         async with self._as(user) as connection:
@@ -121,6 +146,13 @@ class OwnerView:
         async with self._db.transaction() as connection:
             await connection.execute(_sql("act_as"), user)
             yield connection
+
+
+def _agent_budget(row: dict[str, Any]) -> AgentBudget:
+    own = LimitState(**{name: row[name] for name in LimitState.__struct_fields__})
+    return AgentBudget(
+        row["agent_id"], own, row["full_scope"], row["full_unit"], row["full_back_at"]
+    )
 
 
 def _sql(name: str) -> str:

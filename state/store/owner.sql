@@ -23,6 +23,32 @@ SELECT mana_ai.remove_owner_key($1, $2, $3)
 SELECT key_id, action, ip_address, user_agent, at FROM mana_ai.owner_key_changes
  WHERE user_id = $1 ORDER BY at DESC, change_id LIMIT $2
 
+-- budgets --
+-- The agents of a person, those that only a mission names too, by id; what of the installation's limit is left is nobody's
+-- business, so only whether it is used up is told.
+WITH named AS (
+  SELECT agent_id FROM mana_ai.agent_snapshots WHERE user_id = $1 AND NOT hidden
+  UNION SELECT agent_id FROM mana_ai.mission_snapshots WHERE user_id = $1 AND NOT hidden),
+page AS (SELECT agent_id FROM named WHERE $2::text IS NULL OR agent_id > $2 ORDER BY agent_id LIMIT $3)
+SELECT p.agent_id, b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.micros_held,
+       CASE WHEN b.cap IS NOT NULL THEN mana_ai.room_at('agent', $1, p.agent_id, clock_timestamp() - interval '24 hours', 'tokens',
+            greatest(1, b.used - b.cap + 1))
+            WHEN b.micros_cap IS NOT NULL THEN mana_ai.room_at('agent', $1, p.agent_id, clock_timestamp() - interval '24 hours', 'money',
+            greatest(1, b.micros_used - b.micros_cap + 1)) END AS back_at,
+       f.scope AS full_scope, f.unit AS full_unit, f.back_at AS full_back_at
+  FROM page AS p CROSS JOIN LATERAL mana_ai.budgets_of($1, p.agent_id, ARRAY['agent']) AS b
+  LEFT JOIN LATERAL mana_ai.used_up($1, p.agent_id, ARRAY['agent', 'user', 'installation']) AS f ON true
+ ORDER BY p.agent_id
+
+-- whole_budget --
+-- All agents of the person together; no row without such a limit.
+SELECT b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.micros_held,
+       CASE WHEN b.cap IS NOT NULL THEN mana_ai.room_at('user', $1, '', clock_timestamp() - interval '24 hours', 'tokens',
+            greatest(1, b.used - b.cap + 1))
+            WHEN b.micros_cap IS NOT NULL THEN mana_ai.room_at('user', $1, '', clock_timestamp() - interval '24 hours', 'money',
+            greatest(1, b.micros_used - b.micros_cap + 1)) END AS back_at
+  FROM mana_ai.budgets_of($1, '', ARRAY['user']) AS b
+
 -- trail --
 -- Outcomes, which agents write, and every release they wrote none for: what left without a word must be seen too. Both halves
 -- page by (ts, key) in index order; the key is text so that one cursor fits both.

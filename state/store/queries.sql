@@ -317,6 +317,9 @@ SELECT * FROM mana_ai.renew($1, $2, $3)
 -- begin_call --
 SELECT * FROM mana_ai.begin_call($1, $2, $3, $4, $5, $6, $7)
 
+-- room_for_call --
+SELECT * FROM mana_ai.room_for_call($1, $2, $3, $4)
+
 -- end_call --
 SELECT * FROM mana_ai.end_call($1, $2, $3, $4, $5, $6)
 
@@ -334,6 +337,9 @@ SELECT mana_ai.withdraw_run($1, $2, $3, $4)
 
 -- stop_run --
 SELECT mana_ai.withdraw_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
+
+-- skip_run --
+SELECT mana_ai.skip_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
 
 -- wait_run --
 SELECT mana_ai.wait_run($1, $2, $3, $4, $5, $6)

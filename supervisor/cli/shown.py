@@ -97,7 +97,8 @@ AGENTS: tuple[Column, ...] = (
     ("running", lambda row: f"{row['running']} of {row['max_concurrent']}"),
     ("tokens 24 h", field("used_24h")),
     ("held", field("held")),
-    ("cap", field("max_tokens_per_day")),
+    ("cap", field("cap")),
+    ("set by", field("cap_source")),
     ("problems", field("problems")),
 )
 RUNS: tuple[Column, ...] = (

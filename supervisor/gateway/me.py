@@ -15,7 +15,7 @@ from mana_actors.logs import without_text
 from state.errors import TransientError
 from state.minting import MintRefused
 from state.vault import VaultRefused
-from supervisor.gateway import audit, consent, copies, cors, grants, owner_keys, vault
+from supervisor.gateway import audit, budgets, consent, copies, cors, grants, owner_keys, vault
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer
 from supervisor.gateway.custody import Caller
 from supervisor.gateway.jwt import TokenRefused
@@ -43,6 +43,7 @@ def _told_as_json(status: int, message: str) -> Response:
 
 ROUTES: tuple[tuple[str, str, Handler, Teller], ...] = (
     ("GET", "/api/v1/me/ai-audit", audit.get_audit, _told_as_text),
+    ("GET", "/api/v1/me/ai-budget", budgets.get_budget, _told_as_json),
     ("POST", "/api/v1/me/ai-mission-grant", grants.post_grant, _told_as_json),
     ("POST", "/api/v1/me/ai-mission-grant/consent", consent.post_consent, _told_as_json),
     ("GET", DERIVED_KEY, owner_keys.get_key, _told_as_json),

@@ -111,7 +111,7 @@ async def _shown(store: AgentStore) -> None:
 
 
 async def check_ms(store: AgentStore) -> float:
-    """One check, from many in one statement."""
+    """Milliseconds of one capability check, from many in one statement."""
     many = (
         f"SELECT count(mana_ai.capability() ->> 'u') FROM generate_series(1, {CHECKS}) AS i"
         " WHERE i > 0"

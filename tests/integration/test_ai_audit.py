@@ -104,6 +104,11 @@ async def test_a_key_that_left_without_a_word_is_seen_and_so_is_a_refusal(house:
     assert (third["releaseId"], third["status"], third["recordId"]) == (told, "ok", "n-1")
     assert third["granted"] == second["granted"] == ["notes:n-1", "notes:n-2"]
     assert (third["agentId"], third["attempt"], third["iterationId"]) == ("a-1", 1, "i-1")
+    assert len({row["runId"] for row in (first, second, third)}) == 3
+    runs = await house.sql(
+        "SELECT run_id FROM mana_ai.key_releases WHERE release_id::text = $1", told
+    )
+    assert third["runId"] == str(runs[0]["run_id"])
     assert third["releasedAt"] == "2026-04-26T10:00:00.000Z"
 
 
@@ -161,6 +166,17 @@ def test_a_limit_is_clamped_and_nonsense_is_the_default(text: str | None, limit:
 async def test_a_wrong_cursor_or_filter_is_400(house: House, query: dict[str, str]):
     answered = await house.desk().ask("GET", PATH, params=query)
     assert answered.status_code == 400
+
+
+async def test_no_switch_lets_anybody_in_without_a_token(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    """The original had one for development."""
+    for name, value in (("NODE_ENV", "development"), ("DEV_BYPASS_AUTH", "true"),
+                        ("DEV_USER_ID", "u1")):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    for path in (PATH, "/api/v1/me/ai-budget"):
+        assert (await house.client.get(path)).status_code == 401
 
 
 async def test_a_page_elsewhere_can_ask_and_read_the_refusal_too(house: House):

@@ -12,6 +12,8 @@ from state import grants
 from state.grants import Derivation
 from state.sealed_copies import SEALED_FIELDS
 from state.sealing import DataKey, sealed_record
+from state.store.connect import Database as Pool
+from state.store.owner import OwnerView
 from tests.integration.key_scene import DAY_S, MASTER_KEY, Scene, key_scene, minted
 from tests.integration.support import DONE, PLAN, Json, World, open_world
 from tests.postgres import Database
@@ -209,3 +211,22 @@ async def test_an_agent_sees_copies_of_its_own_missions_only(scene: Scene):
         async with store.transaction() as connection:
             seen = await connection.fetchval("SELECT count(*) FROM mana_ai.sealed_copies")
         assert (user, agent, seen) == (user, agent, expected)
+
+
+async def test_an_owner_finds_the_run_of_every_look_in_the_audit(scene: Scene):
+    """Both halves: the attempt and its outcome, by release, run and iteration."""
+    world = scene.world
+    world.provider.script.extend([PLAN, DONE])
+    await prepared(scene, minted())
+    await world.run()
+    (run,) = await world.runs()
+    view = OwnerView(Pool(world.access("mana_gateway"), max_connections=1))
+    (row,) = await view.trail("u1", "m1", 10, None)
+    assert (row.run_id, row.attempt, row.iteration_id) == (
+        run["run_id"],
+        run["attempt"],
+        run["iteration_id"],
+    )
+    assert (row.status, row.granted, row.released_at is not None) == ("ok", ["notes:n1"], True)
+    assert await view.trail("u2", None, 10, None) == []
+    await view.close()

@@ -10,7 +10,7 @@ import pytest
 
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import AliasFacts, Exposure
-from state.store.fleet import FleetStore
+from state.store.fleet import Filter, FleetStore
 from state.store.limits import LimitChange
 from tests.gateway_parts import FakeSupervisor, app_of, client_of, fleet_of
 from tests.integration.support import DONE, World, open_world, until
@@ -94,6 +94,8 @@ async def test_the_least_of_owners_and_operators_cap_holds(
     found = await fleet.budget("u1", MANA)
     assert found is not None
     assert (found.cap, found.cap_source) == (cap, source)
+    (listed,) = await fleet.agents(Filter(user="u1"))
+    assert (listed.cap, listed.cap_source) == (cap, source)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ AGENT_FUNCTIONS = {
     "audit_outcome", "keys_capability",
     "begin_call", "capability", "capability_agent", "capability_scope", "capability_user", "claim",
     "commit_run", "end_call", "heal_mission", "mission_now", "note_plan", "own_budget", "renew",
-    "request_copies", "wait_for_room", "wait_run", "withdraw_run",
+    "request_copies", "room_for_call", "skip_run", "wait_for_room", "wait_run", "withdraw_run",
 }  # fmt: skip
 BUDGET_READS = {
     "budgets_of", "caps_of", "installation_room_at", "installation_spent", "room_at",

@@ -6,7 +6,7 @@ their sealed copies are there, and current. The key lives for the reading only.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
@@ -24,12 +24,13 @@ from mana_actors.agent.inputs.sealed_record import (
 )
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.keys.client import HeldKey
+from mana_actors.messages import Count
 from state import merge
 from state.consent import Exposure
 from state.input_apps import INPUT_APPS
 from state.merge import Change, Snapshot
 from state.records import InputRef
-from state.sealed_copies import KeptCopy
+from state.sealed_copies import SEALED_FIELDS, KeptCopy
 from state.sealing import is_sealed
 from state.store.audit import ReadRecord
 
@@ -46,27 +47,36 @@ class Unreadable(Exception):
     """The mission is skipped rather than planned blind: `reason` is for its owner.
 
     `code` is a short one for the metric; `again_s` says when looking again makes sense by itself.
+    `counts` is what was read before that.
     """
 
-    def __init__(self, code: str, reason: str, again_s: float | None = None) -> None:
-        super().__init__(code, reason, again_s)
-        self.code, self.reason, self.again_s = code, reason, again_s
+    def __init__(
+        self,
+        code: str,
+        reason: str,
+        again_s: float | None = None,
+        counts: tuple[Count, ...] = (),
+    ) -> None:
+        super().__init__(code, reason, again_s, counts)
+        self.code, self.reason, self.again_s, self.counts = code, reason, again_s, counts
 
 
 class CopiesWanted(Unreadable):
     """Unreadable until copies are handed over, or handed over anew."""
 
-    def __init__(self, missing: Missing, answer: str | None = None) -> None:
+    def __init__(
+        self, missing: Missing, answer: str | None = None, counts: tuple[Count, ...] = ()
+    ) -> None:
         again_s = None if missing.why == "not-opened" else UNTIL_COPIES_S
-        super().__init__(missing.why, handed_over.reason(missing, answer), again_s)
-        self.args = missing, answer
+        super().__init__(missing.why, handed_over.reason(missing, answer), again_s, counts)
+        self.args = missing, answer, counts
         self.missing = missing
 
 
 class Sources(msgspec.Struct, frozen=True):
     """The records behind inputs: texts that are plain, and sealed ones as the log has them."""
 
-    plain: dict[tuple[str, str], ResolvedInput]
+    plain: dict[InputRef, ResolvedInput]
     sealed: tuple[InputRef, ...]
     records: dict[tuple[str, str], Snapshot]
 
@@ -74,14 +84,22 @@ class Sources(msgspec.Struct, frozen=True):
 class Opened(msgspec.Struct, frozen=True):
     """What became readable; `exposure` is what the signed grant consents to, None: says nothing."""
 
-    inputs: dict[tuple[str, str], ResolvedInput]
-    readings: tuple[tuple[str, Reading], ...] = ()
+    inputs: dict[InputRef, ResolvedInput]
+    counts: tuple[Count, ...] = ()
     exposure: Exposure | None = None
+
+
+def distinct(refs: Iterable[InputRef]) -> tuple[InputRef, ...]:
+    """Each record once, at its first place; two modules of one app name the same record."""
+    found: dict[tuple[str, str, str], InputRef] = {}
+    for ref in refs:
+        found.setdefault((INPUT_APPS.get(ref.module, ref.module), ref.table, ref.id), ref)
+    return tuple(found.values())
 
 
 async def read_sources(read: ReadChanges, refs: Sequence[InputRef]) -> Sources:
     """The records as the log has them; missing and deleted ones are left out."""
-    plain: dict[tuple[str, str], ResolvedInput] = {}
+    plain: dict[InputRef, ResolvedInput] = {}
     sealed: list[InputRef] = []
     records: dict[tuple[str, str], Snapshot] = {}
     for ref in refs:
@@ -95,7 +113,7 @@ async def read_sources(read: ReadChanges, refs: Sequence[InputRef]) -> Sources:
             records[_key(ref)] = snapshot
         else:
             title, content = record_texts.record_text(ref.module, snapshot.fields)
-            plain[_key(ref)] = ResolvedInput(ref.id, ref.module, ref.table, title, content)
+            plain[ref] = ResolvedInput(ref.id, ref.module, ref.table, title, content)
     return Sources(plain, tuple(sealed), records)
 
 
@@ -118,12 +136,10 @@ async def open_granted(
         readings = [(ref, _read(ref, found[_key(ref)], held)) for ref in refs]
         await note(held, [_outcome(ref, reading) for ref, reading in readings if reading.status])
         exposure = held.exposure
-    _require_opened([reading for _, reading in readings])
-    return Opened(
-        {_key(ref): reading.input for ref, reading in readings if reading.input is not None},
-        tuple((ref.table, reading) for ref, reading in readings),
-        exposure,
-    )
+    counts = _counts(readings)
+    _require_opened([reading for _, reading in readings], counts)
+    inputs = {ref: reading.input for ref, reading in readings if reading.input is not None}
+    return Opened(inputs, counts, exposure)
 
 
 def _key(ref: InputRef) -> tuple[str, str]:
@@ -166,11 +182,25 @@ def _listed(grant: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(entry for entry in entries if isinstance(entry, str))
 
 
-def _require_opened(readings: Sequence[Reading]) -> None:
+def _require_opened(readings: Sequence[Reading], counts: tuple[Count, ...]) -> None:
     if any(reading.status == "scope-violation" for reading in readings):
-        raise Unreadable("scope-violation", "its signed grant does not cover all that it lists")
+        told = "its signed grant does not cover all that it lists"
+        raise Unreadable("scope-violation", told, counts=counts)
     if any(reading.reason == EXPIRED for reading in readings):
-        raise Unreadable("expired", "its grant ended while its encrypted inputs were being read")
+        told = "its grant ended while its encrypted inputs were being read"
+        raise Unreadable("expired", told, counts=counts)
     failed = sum(reading.input is None for reading in readings)
     if failed:
-        raise CopiesWanted(Missing("not-opened", failed))
+        raise CopiesWanted(Missing("not-opened", failed), counts=counts)
+
+
+def _counts(readings: Sequence[tuple[InputRef, Reading]]) -> tuple[Count, ...]:
+    """Fields decrypted and records outside the signed scope, by table (crypto §9)."""
+    counts: list[Count] = []
+    for ref, reading in readings:
+        table = (ref.table if ref.table in SEALED_FIELDS else "other",)
+        if reading.fields:
+            counts.append(Count("decrypts_total", table, reading.fields))
+        if reading.status == "scope-violation":
+            counts.append(Count("grant_scope_violations_total", table))
+    return tuple(counts)

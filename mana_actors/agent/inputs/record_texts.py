@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mana_actors.agent.inputs.goals import goal_text
+
 Fields = Mapping[str, Any]
 UNTITLED = "(ohne Titel)"
+TITLE_UNITS = 200
 PROFILE_FIELDS = (
     "about", "interests", "routine", "nutrition", "leisure", "goals", "social", "freeform",
 )  # fmt: skip
@@ -17,7 +20,7 @@ def record_text(module: str, fields: Fields) -> tuple[str, str]:
     """What the planner reads of a record; raises KeyError for a module without a text."""
     write, length = _WRITERS[module]
     title, content = write(fields)
-    return title, cut(content, length)
+    return cut(title, TITLE_UNITS), cut(content, length)
 
 
 def is_known(module: str) -> bool:
@@ -58,7 +61,7 @@ def _task(fields: Fields) -> tuple[str, str]:
 
 def _event(fields: Fields) -> tuple[str, str]:
     content = _text(fields, "title") or UNTITLED
-    if start := _text(fields, "startDate"):
+    if start := _text(fields, "startDate") or _text(fields, "startTime"):
         content += f" @ {start}"
     if place := _text(fields, "location"):
         content += f" in {place}"
@@ -71,14 +74,15 @@ def _profile(fields: Fields) -> tuple[str, str]:
 
 
 def _text(fields: Fields, name: str) -> str:
-    """A field as trimmed text; lists and objects as JSON, absent as empty."""
+    """A field as trimmed text; lists and objects as JSON, absent and empty ones as empty."""
     value = fields.get(name)
-    if value is None or isinstance(value, str):
+    if value in (None, [], {}) or isinstance(value, str):
         return (value or "").strip()
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 _WRITERS: dict[str, tuple[Callable[[Fields], tuple[str, str]], int]] = {
+    "goals": (goal_text, 500),
     "notes": (_note, 500),
     "tasks": (_task, 500),
     "todo": (_task, 500),

@@ -1,14 +1,16 @@
-"""Resolvers by module name: each turns one input reference into text for the prompt (tick §6)."""
+"""Resolvers that are added by code, by module name; those of our own modules are record texts.
+
+Each turns one input reference into text for the prompt (tick §6), with what the agent's capability
+shows it: records of the modules in `state.input_apps` that are inputs of its missions.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from mana_actors.agent.inputs.goals import goal_text
 from mana_actors.agent.planner.prompt import ResolvedInput
-from state import merge
-from state.input_apps import INPUT_APPS
+from state.errors import StateError
 from state.merge import Change
 from state.records import InputRef
 
@@ -18,18 +20,9 @@ ReadChanges = Callable[[str, str, str], Awaitable[list[Change]]]
 Resolver = Callable[[ReadChanges, InputRef], Awaitable[ResolvedInput | None]]
 
 
-async def resolve_goal(read: ReadChanges, ref: InputRef) -> ResolvedInput | None:
-    """A goal's progress; goals are never encrypted."""
-    snapshot = merge.fold(None, await read(INPUT_APPS["goals"], ref.table, ref.id))
-    if merge.hidden(snapshot):
-        return None
-    title, content = goal_text(snapshot.fields)
-    return ResolvedInput(ref.id, ref.module, ref.table, title, content)
-
-
 def default_resolvers() -> dict[str, Resolver]:
-    """The resolvers that ship; a deployment adds its own to a copy."""
-    return {"goals": resolve_goal}
+    """The resolvers that ship beside the record texts: none; code adds its own to a copy."""
+    return {}
 
 
 async def resolve_inputs(
@@ -37,10 +30,11 @@ async def resolve_inputs(
     read: ReadChanges,
     inputs: Sequence[InputRef],
     failed: Callable[[InputRef, Exception], None],
-) -> tuple[ResolvedInput, ...]:
-    """All inputs at once, order kept.
+) -> dict[InputRef, ResolvedInput]:
+    """What was found of each input, all asked at once.
 
-    An unknown module, a missing record or a failing resolver drops that input only.
+    An unknown module, a missing record or a failing resolver drops that input only; errors of the
+    database propagate.
     """
 
     async def one(ref: InputRef) -> ResolvedInput | None:
@@ -49,9 +43,11 @@ async def resolve_inputs(
             return None
         try:
             return await resolver(read, ref)
+        except StateError:
+            raise
         except Exception as exc:  # noqa: BLE001 - may be a deployment's own: costs its input only
             failed(ref, exc)
             return None
 
     found = await asyncio.gather(*(one(ref) for ref in inputs))
-    return tuple(item for item in found if item is not None)
+    return {ref: item for ref, item in zip(inputs, found, strict=True) if item is not None}

@@ -258,6 +258,11 @@ def start(given: LoopInput) -> LoopState:
     return LoopState((system, *given.prior, user))
 
 
+def opening(given: LoopInput) -> ModelRequest:
+    """The first request, without reminders."""
+    return _request(given, start(given))
+
+
 def step(given: LoopInput, state: LoopState, event: Event) -> tuple[LoopState, Command]:
     """The state after `event`, and what to do next."""
     match event:
