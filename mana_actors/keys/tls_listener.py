@@ -50,7 +50,7 @@ class TlsListener:
             under_way = list(self._handshakes)
             while self._handshakes:
                 self._drop_oldest()
-            await asyncio.gather(*under_way)
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     def _bound(self) -> socket.socket:
         try:
