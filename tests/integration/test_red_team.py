@@ -33,6 +33,8 @@ INSERT INTO mana_ai.key_releases (user_id, agent_id, mission_id, run_id, attempt
   VALUES ('u2', 'a1', 'm2', gen_random_uuid(), 1, 'released');
 INSERT INTO mana_ai.sealed_copies (user_id, mission_id, table_name, record_id, data, expires_at)
   VALUES ('u2', 'm2', 'notes', 'n2', '{}', now() + interval '1 day');
+INSERT INTO mana_ai.copy_requests (user_id, mission_id, asked_at, due_at, for_grant)
+  VALUES ('u2', 'm2', now(), now(), '');
 INSERT INTO mana_ai.vault_key_checks (user_id, written_for, key_check)
   VALUES ('u2', now(), 'check');
 INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES ('user', 'u2', 1000000);
@@ -544,6 +546,7 @@ async def test_runs_of_others_cannot_be_touched(scene: Database):
         "SELECT mana_ai.mission_now($1, 1)",
         "SELECT mana_ai.withdraw_run($1, 1, 'r', now())",
         "SELECT mana_ai.wait_run($1, 1, now(), 'x', 'r', false)",
+        "SELECT mana_ai.request_copies($1, 1)",
         "SELECT mana_ai.note_plan($1, 1, '{}', 's', 0, 0, 0)",
         COMMIT_TEXT,
     ]
