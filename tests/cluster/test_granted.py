@@ -23,6 +23,7 @@ from tests.owners import Desk, key_variables
 from tests.postgres import LOG_OWNER, SUPERUSER, Database
 
 CANARY = "Erdbeerkuchen-7f3a"
+CHANGED = "Doch lieber Zwetschgenkuchen-19b2"
 NOTE = {"id": "n1", "title": "Einkauf", "content": f"Morgen {CANARY} backen"}
 REF = {"module": "notes", "table": "notes", "id": "n1"}
 PLAN: Entry = {"calls": [{"name": "create_task", "args": {"title": "Mehl"}}], "usage": [10, 5]}
@@ -70,13 +71,21 @@ class Story:
 
         return await until(look)
 
-    async def plan(self) -> dict[str, Any]:
-        """The run that committed."""
+    async def plan(self, number: int = 1) -> dict[str, Any]:
+        """The run that committed, of several the latest."""
 
         async def look() -> Any:
-            return await self.admin.fetchrow("SELECT * FROM mana_ai.runs WHERE state = 'committed'")
+            rows = await self.admin.fetch(
+                "SELECT * FROM mana_ai.runs WHERE state = 'committed' ORDER BY closed_at"
+            )
+            return rows[number - 1 :]
 
-        return dict(await until(look))
+        return dict((await until(look))[0])
+
+    async def fall_due(self, days: int) -> None:
+        """Move the next run to now, by a clock that is `days` ahead of all others."""
+        ahead = datetime.now(UTC) + timedelta(days=days)
+        await self.client.edit("m1", stamp=ahead, nextRunAt=text(datetime.now(UTC)))
 
 
 async def test_a_note_is_read_under_a_grant_and_no_longer_once_it_is_revoked(
@@ -134,9 +143,18 @@ async def walk(
     assert row["runId"] == str(run["run_id"])
 
     calls = len(provider.requests_for("m1"))
+    edited = owner.seal("notes", {**NOTE, "content": CHANGED})
+    edited.pop("id")
+    await story.client.push("update", "n1", edited, table="notes", app="notes")
+    await story.fall_due(400)
+    await story.plan(2)  # of a copy that the gateway made: nobody handed it over
+    later = provider.requests_for("m1")[calls:]
+    assert CHANGED.encode() in later[0].raw
+    assert not any(CANARY.encode() in request.raw for request in later)
+
+    calls = len(provider.requests_for("m1"))
     await story.client.edit("m1", grant=None)
-    soon = datetime.now(UTC) + timedelta(days=400)
-    await story.client.edit("m1", stamp=soon, nextRunAt=text(datetime.now(UTC)))
+    await story.fall_due(500)
     decision, reason = await story.decided()
     assert (decision, "need a grant" in reason) == ("skipped-grant", True)
     assert len(provider.requests_for("m1")) == calls

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from supervisor.gateway.issuing import known_issuers
+from supervisor.settings import Settings, SettingsError
 from tests.fake_auth import FakeAuth
 from tests.owners import VAULT, Desk, key_variables
 from tests.postgres import LOG_OWNER, Database
@@ -75,3 +77,10 @@ def test_an_issuer_with_a_wrong_setting_says_which(
         assert process.returncode == 2
     assert said.startswith(f"error: {variable}: ")
     assert said.count("\n") == 1
+
+
+def test_an_issuers_key_that_is_none_stops_the_start_and_is_named(tmp_path: Path):
+    (tmp_path / "issuer-other.pub.pem").write_text("no key")
+    settings = Settings(data_dir="", secrets_dir="", keys_dir=str(tmp_path))
+    with pytest.raises(SettingsError, match=r"MANA_KEYS_DIR.*issuer-other\.pub\.pem"):
+        known_issuers(settings, None)

@@ -40,6 +40,8 @@ INSERT INTO mana_ai.owner_key_changes (user_id, key_id, action) VALUES ('u2', 'k
 INSERT INTO auth.encryption_vaults (user_id, wrapped_mk, wrap_iv) VALUES ('u2', 'w', 'i');
 INSERT INTO auth.encryption_vault_audit (id, user_id, action, status)
   VALUES ('a', 'u2', 'fetch', 200);
+INSERT INTO mana_ai.copy_requests (user_id, mission_id, asked_at, due_at, for_grant)
+  VALUES ('u2', 'm2', now(), now(), '');
 INSERT INTO mana_ai.vault_key_checks (user_id, written_for, key_check)
   VALUES ('u2', now(), 'check');
 INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES ('user', 'u2', 1000000);
@@ -564,6 +566,7 @@ async def test_runs_of_others_cannot_be_touched(scene: Database):
         "SELECT mana_ai.mission_now($1, 1)",
         "SELECT mana_ai.withdraw_run($1, 1, 'r', now())",
         "SELECT mana_ai.wait_run($1, 1, now(), 'x', 'r', false)",
+        "SELECT mana_ai.request_copies($1, 1)",
         "SELECT mana_ai.note_plan($1, 1, '{}', 's', 0, 0, 0)",
         "SELECT mana_ai.wait_for_room($1, 1, 1, 1, 'r')",
         "SELECT mana_ai.keys_capability($1, 1)",
