@@ -1512,6 +1512,29 @@ END $$;
 
 ALTER FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+BEGIN
+  outcome := 'go';
+  IF EXISTS (SELECT FROM mana_ai.journal AS j WHERE j.run_id = p_run) THEN
+    RETURN;
+  END IF;
+  PERFORM mana_ai.charge_expired_holds(run.user_id, run.agent_id);
+  SELECT 'no-room', r.scope, r.unit, r.cap, r.used, r.held, r.until
+    INTO outcome, scope, unit, cap, used, held, until
+    FROM mana_ai.refusal(run.user_id, run.agent_id, ARRAY['agent', 'user', 'installation'], p_hold, p_micros) AS r;
+  outcome := coalesce(outcome, 'go');
+  IF scope = 'installation' THEN  -- what all users spent is no agent's business
+    cap := NULL; used := NULL; held := NULL;
+  END IF;
+END $$;
+
+ALTER FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.rotate_capability_secrets(p_now boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1575,6 +1598,26 @@ CREATE FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text
     RETURN mana_ai.sign_payload(jsonb_build_object('u', p_user, 'a', p_agent, 's', p_spaces, 'sc', p_scope, 'aud', p_audience, 'exp', ((floor(EXTRACT(epoch FROM clock_timestamp())))::bigint + p_ttl_s)));
 
 ALTER FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  is_news boolean;
+BEGIN
+  PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+  PERFORM mana_ai.look_again(run.user_id, run.mission_id, p_look_at);
+  SELECT (s.decision, s.reason) IS DISTINCT FROM ('skipped-grant', p_reason) INTO is_news
+    FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;
+  IF is_news THEN
+    PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-grant', p_reason);
+  END IF;
+  RETURN coalesce(is_news, false);
+END $$;
+
+ALTER FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql STABLE
@@ -3170,6 +3213,9 @@ REVOKE ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, 
 GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_supervisor;
 GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_gateway;
 
+REVOKE ALL ON FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) TO mana_agent;
+
 REVOKE ALL ON FUNCTION mana_ai.rotate_capability_secrets(p_now boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) FROM PUBLIC;
@@ -3179,6 +3225,9 @@ REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) TO mana_supervisor;
