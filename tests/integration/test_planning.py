@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.messages import Order, Report
+from state.records import InputRef
 from state.store.connect import Database as Reached
 from state.store.fleet import Filter, FleetStore, RunRow
 from tests.fake_provider import Entry
@@ -181,14 +183,11 @@ async def test_an_undo_made_twice_is_one_step(world: World):
 
 
 async def test_inputs_beyond_their_size_are_never_sent(world: World):
-    await world.sql(
-        "INSERT INTO public.sync_changes (id, app_id, table_name, record_id, user_id, op, data,"
-        " field_meta, client_id) VALUES (gen_random_uuid(), 'companion', 'companionGoals', 'g1',"
-        " 'u1', 'insert', jsonb_build_object('title', 'G', 'period', repeat('x', 100001)), '{}',"
-        " 'c1')"
-    )
-    goal = {"module": "goals", "table": "companionGoals", "id": "g1"}
-    report = await run(world, DONE, inputs=[goal])
+    async def endless(_read: object, ref: InputRef) -> ResolvedInput | None:
+        return ResolvedInput(ref.id, ref.module, ref.table, "G", "x" * 100_001)
+
+    world.driver.resolvers["endless"] = endless
+    report = await run(world, DONE, inputs=[{"module": "endless", "table": "t", "id": "1"}])
     assert (report.outcome, len(world.provider.requests)) == ("failed", 0)
     assert (await iteration(world))["errorDetails"]["name"] == "input-size-limit"
 
