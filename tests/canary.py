@@ -6,6 +6,7 @@ as hex, which is how tables show bytes.
 """
 
 import base64
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 CHUNK_BYTES = 16 * 1024 * 1024
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PRESENT_OR_SWAPPED = 0b11 << 62
+_ENDED = (FileNotFoundError, ProcessLookupError)
 
 TABLES = """
 SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -73,7 +75,8 @@ def in_files(needles: Sequence[Needle], folders: Iterable[Path]) -> set[Hit]:
     for path in (path for folder in folders for path in sorted(folder.rglob("*"))):
         hits |= found(needles, str(path), os.fsencode(path))
         if path.is_file() and not path.is_symlink():
-            hits |= found(needles, str(path), path.read_bytes())
+            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                hits |= found(needles, str(path), path.read_bytes())
     return hits
 
 
@@ -81,20 +84,22 @@ def in_files(needles: Sequence[Needle], folders: Iterable[Path]) -> set[Hit]:
 
 
 def in_surroundings(needles: Sequence[Needle], pid: int) -> set[Hit]:
-    """Environment and arguments of a process, which others of its account see."""
-    return {
-        hit
-        for name in ("environ", "cmdline")
-        for hit in found(needles, f"{name} of {pid}", Path(f"/proc/{pid}/{name}").read_bytes())
-    }
+    """Environment and arguments of a process, which others of its account see; ended: nothing."""
+    hits: set[Hit] = set()
+    for name in ("environ", "cmdline"):
+        with contextlib.suppress(*_ENDED):
+            seen = Path(f"/proc/{pid}/{name}").read_bytes()
+            hits |= found(needles, f"{name} of {pid}", seen)
+    return hits
 
 
 def in_memory(needles: Sequence[Needle], pid: int) -> set[str]:
-    """Names of the needles in a process's memory, freed parts and shared ones included."""
+    """Names of the needles in a process's memory, freed and shared parts included; ended: none."""
     overlap = max(len(form) for needle in needles for form in needle.forms)
     names: set[str] = set()
-    for data in _memory(pid, overlap):
-        names |= {hit.needle for hit in found(needles, "", data)}
+    with contextlib.suppress(*_ENDED):
+        for data in _memory(pid, overlap):
+            names |= {hit.needle for hit in found(needles, "", data)}
     return names
 
 
