@@ -21,6 +21,7 @@ from tests import canary
 from tests.canary import Hit, Needle
 from tests.collector import Collector
 from tests.fake_auth import FakeAuth
+from tests.fake_provider import Entry, Recorded
 from tests.faults.scene import DEFAULT_AGENT, FAST, ScriptedProvider
 from tests.integration.support import Client, HeldProvider
 from tests.node import NodeProcess
@@ -45,6 +46,18 @@ KINDS = {
 
 class Provider(HeldProvider, ScriptedProvider):
     """Plays a script per mission, and holds its answers when told to."""
+
+    _hold_at = 0
+
+    def hold_at(self, count: int) -> None:
+        """Hold answers from this request on."""
+        self._hold_at = count
+
+    def _record(self, request: Recorded) -> Entry:
+        entry = super()._record(request)
+        if len(self.requests) == self._hold_at:
+            self._gate.clear()
+        return entry
 
 
 class Story:
@@ -82,11 +95,11 @@ class Story:
 
         return await self.until(look)
 
-    async def asked(self, mission: str) -> None:
-        """Return once the model was asked for a mission."""
+    async def asked(self, mission: str, times: int = 1) -> None:
+        """Return once the model was asked for a mission so often."""
 
         async def look() -> Any:
-            return self.provider.requests_for(mission)
+            return len(self.provider.requests_for(mission)) >= times
 
         await self.until(look)
 

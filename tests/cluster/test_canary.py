@@ -9,6 +9,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from tests import canary
 from tests.canary import Hit, Needle
 from tests.cluster.canary_scene import USER, Story, told
@@ -62,7 +64,30 @@ async def test_decrypted_text_is_in_its_owners_rows_and_nowhere_else(
         await assert_clean_while_it_runs(story)
         await finish_runs(story)
         await assert_only_in_the_rows(story, OWNERS_ROWS)
-        await assert_no_memory_keeps_it(story)
+        await assert_no_memory_keeps_it(story, "router", "supervisor")
+
+
+async def test_what_is_made_of_it_is_nowhere_once_the_owner_registered_a_key(
+    database: Database, tmp_path: Path
+) -> None:
+    async with told(database, tmp_path) as story:
+        key = X25519PrivateKey.generate().public_key()
+        await story.owner.client.register_key(key.public_bytes_raw())
+        await assert_clean_with_kept_answers(story)
+        await finish_runs(story)
+        await assert_only_in_the_rows(story, ())
+        await assert_no_memory_keeps_it(story, "router")
+
+
+async def assert_clean_with_kept_answers(story: Story) -> None:
+    """The second model call is under way, and the first one's answer is in the journal."""
+    story.provider.scripts |= {PLANNED: [NONSENSE, PLAN, DONE], REFUSED: [NO]}
+    story.provider.hold_at(2)
+    await story.owner.write(NOTE)
+    await story.owner.grant(PLANNED)
+    await story.asked(PLANNED, 2)
+    assert await story.admin.fetchval("SELECT count(*) FROM mana_ai.journal") == 1
+    assert await story.outside(TEXTS) == set()
 
 
 async def assert_clean_while_it_runs(story: Story) -> None:
@@ -103,14 +128,14 @@ async def assert_only_in_the_rows(story: Story, tables: tuple[str, ...]) -> None
         assert [owner for (owner,) in owners] == [USER]
 
 
-async def assert_no_memory_keeps_it(story: Story) -> None:
+async def assert_no_memory_keeps_it(story: Story, *may: str) -> None:
     """Only the router's freed memory may; and the supervisor's folds what the owner's rows say."""
     inside = story.inside([*TEXTS, *keys_of(story)])
     assert "agent" not in inside
     secret = {kind for kind, names in inside.items() if "secret" in names}
     quoted = {kind for kind, names in inside.items() if "quoted" in names}
     assert secret <= {"router"}
-    assert quoted <= {"router", "supervisor"}
+    assert quoted <= set(may)
     with_keys = {kind for kind, names in inside.items() if names - {"secret", "quoted"}}
     assert with_keys <= OF_KEYS
 
