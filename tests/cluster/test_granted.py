@@ -35,7 +35,7 @@ async def until(look: Callable[[], Awaitable[Any]]) -> Any:
     """What it gives once that is something."""
     give_up = time.monotonic() + PATIENCE_S
     while not (found := await look()):
-        assert time.monotonic() < give_up, "waited in vain"  # DEBUG
+        assert time.monotonic() < give_up, "waited in vain"
         await asyncio.sleep(0.1)
     return found
 
