@@ -3,7 +3,7 @@
 .PHONY: help setup demo test check format bench lock clean
 BIN := .venv/bin
 # Half of the time of most tests is spent waiting for Postgres. tests/conftest.py says what stays together.
-TESTS_AT_ONCE := -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+TESTS_AT_ONCE := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 10

@@ -1,17 +1,20 @@
 """Fixtures for every kind of test, and which servers they run on."""
 
+import re
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import postgres as servers
 from tests.postgres import database, empty_database, postgres
 
 __all__ = ["database", "empty_database", "postgres"]
 
-HERE = Path(__file__).parent
-INTEGRATION = HERE / "integration"
-WITH_RAY = (HERE / "cluster", HERE / "faults", HERE / "browser")
+INTEGRATION = Path(__file__).parent / "integration"
+WITH_RAY = ("tests/cluster/", "tests/faults/", "tests/browser/")
+SERVER = re.compile(r"\bpg\d+\b")
 
 
 def pytest_report_header() -> str:
@@ -34,22 +37,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in one process, one after another: all that starts Ray, and each other file.
-
-    Ray comes first since it takes longest; then server by server, so that few are started anew.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: not _starts_ray(item))
+    """Ray comes first since it takes longest; then server by server: few are started anew."""
+    items.sort(key=lambda item: not item.nodeid.startswith(WITH_RAY))
 
 
-def _group(item: pytest.Item) -> str:
-    if _starts_ray(item):
-        return "ray"
-    parameters = getattr(item, "callspec", None)  # of those that are parametrized
-    server = parameters.params.get("postgres", "") if parameters else ""
-    return f"{item.path.stem} {server}"
+class OneAfterAnother(LoadScopeScheduling):
+    """What runs in one process: all that starts Ray, and each other file on each server."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        if file.startswith(WITH_RAY):
+            return "ray"
+        return file + "".join(SERVER.findall(test)[:1])
 
 
-def _starts_ray(item: pytest.Item) -> bool:
-    return any(item.path.is_relative_to(folder) for folder in WITH_RAY)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneAfterAnother:
+    return OneAfterAnother(config, log)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mana_actors.agent.calls import ModelCalls
 from mana_actors.keys.client import KeyHolder
 from mana_actors.messages import Order, Report
 from state.sealed_journal import JournalKeys
@@ -303,7 +304,13 @@ async def test_the_keys_are_wiped_however_a_run_ends(
     assert [are_wiped(keys) for keys in derived] == [True]
 
 
-async def test_without_room_the_keys_are_wiped_too(scene: Scene, derived: list[JournalKeys]):
+async def test_where_room_goes_after_the_look_for_it_the_keys_are_wiped_too(
+    scene: Scene, derived: list[JournalKeys], monkeypatch: pytest.MonkeyPatch
+):
+    async def seen(*_: object) -> None:
+        """There was room a moment ago."""
+
+    monkeypatch.setattr(ModelCalls, "require_room", seen)
     await (await scene.world.client()).agent(maxTokensPerDay=1)
     await prepared(scene, minted(exposure="any"))
     assert (await scene.world.run()).decision == "skipped-budget"
