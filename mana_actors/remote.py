@@ -21,7 +21,13 @@ log = logging.getLogger("mana.remote")
 T = TypeVar("T")
 
 NAMESPACE = "mana"
+PIECE_BYTES = 64 * 1024
 _REPORT_TRIES = 6
+
+
+def in_pieces(raw: bytes) -> list[bytes]:
+    """A message as arguments that travel with the call: longer ones Ray keeps in shared memory."""
+    return [raw[at : at + PIECE_BYTES] for at in range(0, max(1, len(raw)), PIECE_BYTES)]
 
 
 class ProcessGone(TransientError):
@@ -73,9 +79,8 @@ class RayProcess:
         return self._name
 
     async def tell(self, message: msgspec.Struct, timeout_s: float = 10.0) -> Identity:
-        return decode_identity(
-            await answered(self._name, self._handle.tell.remote(encode(message)), timeout_s)
-        )
+        call = self._handle.tell.remote(*in_pieces(encode(message)))
+        return decode_identity(await answered(self._name, call, timeout_s))
 
     async def gone(self) -> None:
         try:

@@ -56,15 +56,17 @@ module's clients call what they hold. A wrong name reads nothing.
 def scope_of(inputs: Iterable[InputRef], policy: AiPolicy = DENY_ALL) -> list[str]:
     """The capability's scope, sorted: `app/table/record` of each input, and `app/table/*`.
 
-    Whole tables are those of the reading tools that `policy` lets run by themselves.
+    Whole tables are those of the reading tools that `policy` lets run by themselves; no record of
+    theirs is listed besides.
     """
-    records = {
-        f"{INPUT_APPS[ref.module]}/{ref.table}/{ref.id}"
+    tables = {f"{of.app}/{of.table}/" for tool, of in READ_TABLES.items() if _reads(tool, policy)}
+    listed = {
+        (f"{INPUT_APPS[ref.module]}/{ref.table}/", ref.id)
         for ref in inputs
         if ref.module in INPUT_APPS
     }
-    tables = {f"{of.app}/{of.table}/*" for tool, of in READ_TABLES.items() if _reads(tool, policy)}
-    return sorted(records | tables)
+    records = {table + record for table, record in listed if table not in tables}
+    return sorted(records | {f"{table}*" for table in tables})
 
 
 def _reads(tool: str, policy: AiPolicy) -> bool:

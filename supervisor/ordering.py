@@ -17,8 +17,10 @@ from mana_actors.messages import AgentSettings, Bind, Order, Orders
 from mana_actors.remote import ProcessGone
 from state.errors import StateError
 from state.input_apps import scope_of
-from state.store.schedule import DueMission, Look, ScheduleStore
+from state.store.connect import CapabilityTooLong
+from state.store.schedule import Decided, DueMission, Look, ScheduleStore
 from state.store.snapshots import Lease
+from supervisor.accounting import count_decisions
 from supervisor.dispatch import Pair
 from supervisor.memory import awake_memory_bytes
 from supervisor.metrics import Metrics
@@ -29,6 +31,7 @@ from supervisor.ticks import Ticks
 log = logging.getLogger("mana.supervisor")
 
 CAPABILITY_S = 900
+TOO_MUCH_WAIT_S = 300.0
 
 
 class NoRoom(ProcessGone):
@@ -90,6 +93,11 @@ class Ordering:
         except NoRoom:  # an ordinary wait: the missions stay due
             await self._take_back(pair, orders, "later")
             return
+        except CapabilityTooLong as exc:
+            log.warning("orders_not_signed agent=%s/%s error=%s", *pair, exc)
+            runs = {order.mission_id for order in orders if order.kind == "run"}
+            await self._skip(pair, orders, [one for one in due if one.mission_id in runs])
+            return
         except (ProcessGone, StateError) as exc:
             log.warning("orders_not_delivered agent=%s/%s error=%s", *pair, exc)
             await self._take_back(pair, orders, "interrupted")
@@ -120,8 +128,20 @@ class Ordering:
         if not identity.accepted:
             raise ProcessGone(agent.process.name)
 
-    async def _take_back(self, pair: Pair, orders: Sequence[Order], outcome: str) -> None:
-        soon = datetime.fromtimestamp(time.time() + 1, UTC)
+    async def _skip(self, pair: Pair, orders: Sequence[Order], due: Sequence[DueMission]) -> None:
+        """Say where owner and operator look that this agent's missions list too much."""
+        await self._take_back(pair, orders, "skip", wait_s=TOO_MUCH_WAIT_S)
+        try:
+            noted = await self._schedule.note_decisions([_too_much(mission) for mission in due])
+        except StateError as exc:  # said again at the next look
+            log.warning("refusal_not_kept agent=%s/%s error=%s", *pair, exc)
+        else:
+            count_decisions(self._metrics, noted)
+
+    async def _take_back(
+        self, pair: Pair, orders: Sequence[Order], outcome: str, wait_s: float = 1.0
+    ) -> None:
+        soon = datetime.fromtimestamp(time.time() + wait_s, UTC)
         for order in orders:
             self.leave(pair, order.mission_id)
             self._ticks.reported((pair[0], order.mission_id), outcome, "")
@@ -149,3 +169,14 @@ class Ordering:
         if most is not None and len(self._arriving | self._placement.awake.keys()) >= most:
             return True
         return self._placement.memory_bytes >= awake_memory_bytes(self._settings)
+
+
+def _too_much(mission: DueMission) -> Decided:
+    return Decided(
+        mission.user_id,
+        mission.mission_id,
+        mission.agent_id,
+        mission.requested_at or mission.next_run_at,
+        "skipped-inputs",
+        "the active missions of this agent list more inputs than one agent may read",
+    )

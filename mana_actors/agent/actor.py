@@ -79,13 +79,13 @@ class AgentActor:
         self._watch: asyncio.Task[None] | None = None
         self._rechecks: set[asyncio.Task[None]] = set()
 
-    async def tell(self, raw: bytes) -> bytes:
-        """Take one message and answer who we are.
+    async def tell(self, *pieces: bytes) -> bytes:
+        """Take one message, in one piece or several, and answer who we are.
 
         If it returns with `accepted`, orders are under way; if it raises, they may or may not be:
         what happened to a mission is in its run row.
         """
-        message: AgentMessage = decode_for_agent(raw)
+        message: AgentMessage = decode_for_agent(b"".join(pieces))
         if message.epoch < self._epoch:
             return encode(self._identity(accepted=False))
         self._epoch, self._heard_at = message.epoch, time.monotonic()

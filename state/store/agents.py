@@ -185,13 +185,16 @@ class AgentStore:
         return [(row["ts"], row["tokens_used"]) for row in rows]
 
     async def standing(self, mission_id: str) -> tuple[MissionView, AgentView | None, Usage] | None:
-        """What the gate asks about a mission, read together; None if it is not this owner's."""
+        """What the gate asks about a mission, read together; None if it is not this owner's.
+
+        Raises CapabilityInvalid: the budget does, where policies would only hide every row.
+        """
         async with self.transaction() as connection:
+            usage = await connection.fetchrow(sql("own_budget"))
             mission = await connection.fetchrow(sql("mission_snapshot"), self._user_id, mission_id)
             if mission is None:
                 return None
             agent = await connection.fetchrow(sql("agent_snapshot"), self._user_id, self._agent_id)
-            usage = await connection.fetchrow(sql("own_budget"))
         assert usage is not None  # a function always has its row
         return (
             MissionView(**dict(mission)),

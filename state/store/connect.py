@@ -13,6 +13,7 @@ from state.errors import TerminalError, TransientError
 
 CAPABILITY_INVALID = "MA001"
 SUPERSEDED = "MA002"
+CAPABILITY_TOO_LONG = "MA004"
 
 
 class Unavailable(TransientError):
@@ -28,6 +29,13 @@ class Unavailable(TransientError):
 
 class CapabilityInvalid(TerminalError):
     """The capability is missing, forged, for something else, or has expired."""
+
+
+class CapabilityTooLong(TerminalError):
+    """What it would have to list does not fit a capability: none was signed."""
+
+    def __str__(self) -> str:
+        return "more inputs than a capability can list"
 
 
 class Superseded(TerminalError):
@@ -81,6 +89,8 @@ def translated(exc: Exception) -> Exception:
             return CapabilityInvalid()
         if state == SUPERSEDED:
             return Superseded()
+        if state == CAPABILITY_TOO_LONG:
+            return CapabilityTooLong()
         if state.startswith(("08", "57P", "53", "40", "55P03")) or state in (
             "57014",
             "25P03",

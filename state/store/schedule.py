@@ -166,7 +166,7 @@ class ScheduleStore:
     async def sign_capability(
         self, user_id: str, agent_id: str, spaces: Sequence[str], scope: Sequence[str], ttl_s: int
     ) -> str:
-        """A capability for one agent's process, valid for `ttl_s` seconds."""
+        """A capability for one agent's process, valid for `ttl_s` s; raises CapabilityTooLong."""
         async with self._db.connection() as connection:
             return await connection.fetchval(
                 sql("sign_capability"), user_id, agent_id, list(spaces), list(scope), ttl_s

@@ -21,19 +21,21 @@ CREATE FUNCTION mana_ai.capability(p_audience text DEFAULT 'db'::text) RETURNS j
     AS $$
 DECLARE
   token text := current_setting('app.capability', true);
-  body text := split_part(token, '.', 1);
+  body text;
   payload jsonb;
 BEGIN
-  IF coalesce(token, '') = '' OR length(token) > 8192 THEN
+  IF coalesce(token, '') = '' OR octet_length(token) > mana_ai.capability_chars() THEN
+    RETURN NULL;
+  END IF;
+  body := split_part(token, '.', 1);
+  IF NOT EXISTS (
+       SELECT FROM mana_ai.capability_secrets AS k
+        WHERE k.audience = p_audience AND (k.verifies_until IS NULL OR k.verifies_until > clock_timestamp())
+          AND token = body || '.' || mana_ai.base64url(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(body, 'UTF8'))))) THEN
     RETURN NULL;
   END IF;
   payload := convert_from(mana_ai.unbase64url(body), 'UTF8')::jsonb;
-  IF payload ->> 'aud' IS DISTINCT FROM p_audience OR NOT EXISTS (
-       SELECT FROM mana_ai.capability_secrets AS k
-        WHERE k.audience = p_audience AND k.kid = payload ->> 'kid'
-          AND (k.verifies_until IS NULL OR k.verifies_until > clock_timestamp())
-          AND token = body || '.' || mana_ai.base64url(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(body, 'UTF8')))))
-     OR (payload ->> 'exp')::bigint <= extract(epoch FROM clock_timestamp()) THEN
+  IF payload ->> 'aud' IS DISTINCT FROM p_audience OR (payload ->> 'exp')::bigint <= extract(epoch FROM clock_timestamp()) THEN
     RETURN NULL;
   END IF;
   RETURN payload;
@@ -262,6 +264,12 @@ CREATE FUNCTION mana_ai.capability_agent() RETURNS text
     RETURN (mana_ai.capability() ->> 'a'::text);
 
 ALTER FUNCTION mana_ai.capability_agent() OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.capability_chars() RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (512 * 1024);
+
+ALTER FUNCTION mana_ai.capability_chars() OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.capability_life() RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1585,19 +1593,28 @@ END $$;
 
 ALTER FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) OWNER TO mana_owner;
 
+CREATE FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  token text := mana_ai.sign_payload(jsonb_build_object('u', p_user, 'a', p_agent, 's', p_spaces, 'sc', p_scope, 'aud', p_audience,
+                                       'exp', floor(extract(epoch FROM clock_timestamp()))::bigint + p_ttl_s));
+BEGIN
+  IF octet_length(token) > mana_ai.capability_chars() - 1000 THEN
+    RAISE EXCEPTION 'capability_too_long' USING ERRCODE = 'MA004';
+  END IF;
+  RETURN token;
+END $$;
+
+ALTER FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) OWNER TO mana_owner;
+
 CREATE FUNCTION mana_ai.sign_payload(p_payload jsonb) RETURNS text
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     RETURN (SELECT ((body.text || '.'::text) || mana_ai.base64url(sha256((k.outer_pad || sha256((k.inner_pad || convert_to(body.text, 'UTF8'::name))))))) FROM (SELECT capability_secrets.audience, capability_secrets.kid, capability_secrets.inner_pad, capability_secrets.outer_pad, capability_secrets.signs, capability_secrets.created_at, capability_secrets.verifies_until FROM mana_ai.capability_secrets WHERE ((capability_secrets.audience = (sign_payload.p_payload ->> 'aud'::text)) AND capability_secrets.signs)) k, LATERAL (SELECT (sign_payload.p_payload || jsonb_build_object('kid', k.kid, 'exp', LEAST(((sign_payload.p_payload ->> 'exp'::text))::bigint, (floor(EXTRACT(epoch FROM (clock_timestamp() + mana_ai.capability_life()))))::bigint))) AS "?column?") signed(payload), LATERAL (SELECT mana_ai.base64url(convert_to((signed.payload)::text, 'UTF8'::name)) AS base64url) body(text));
 
 ALTER FUNCTION mana_ai.sign_payload(p_payload jsonb) OWNER TO mana_owner;
-
-CREATE FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) RETURNS text
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    RETURN mana_ai.sign_payload(jsonb_build_object('u', p_user, 'a', p_agent, 's', p_spaces, 'sc', p_scope, 'aud', p_audience, 'exp', ((floor(EXTRACT(epoch FROM clock_timestamp())))::bigint + p_ttl_s)));
-
-ALTER FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1863,7 +1880,7 @@ ALTER FUNCTION mana_ai.take_copy_requests(p_limit integer, p_lease_s integer) OW
 
 CREATE FUNCTION mana_ai.unbase64url(p_text text) RETURNS bytea
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN decode(rpad(translate(p_text, '-_'::text, '+/'::text), (((length(p_text) + 3) / 4) * 4), '='::text), 'base64'::text);
+    RETURN decode((replace(replace(p_text, '-'::text, '+'::text), '_'::text, '/'::text) || repeat('='::text, ((4 - (octet_length(p_text) % 4)) % 4))), 'base64'::text);
 
 ALTER FUNCTION mana_ai.unbase64url(p_text text) OWNER TO mana_owner;
 
@@ -2955,6 +2972,8 @@ GRANT ALL ON FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text,
 REVOKE ALL ON FUNCTION mana_ai.capability_agent() FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability_agent() TO mana_agent;
 
+REVOKE ALL ON FUNCTION mana_ai.capability_chars() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.capability_life() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.capability_scope() FROM PUBLIC;
@@ -3221,10 +3240,10 @@ REVOKE ALL ON FUNCTION mana_ai.rotate_capability_secrets(p_now boolean) FROM PUB
 REVOKE ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
-
 REVOKE ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) TO mana_agent;

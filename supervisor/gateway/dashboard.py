@@ -43,7 +43,14 @@ NOTHING: dict[str, Any] = {"counts": None} | dict.fromkeys(
 )
 GOOD = frozenset({"ran", "committed", "active", "ok"})
 BAD = frozenset(
-    {"failed", "skipped-budget", "skipped-grant", "skipped-missing-agent", "skipped-unreadable"}
+    {
+        "failed",
+        "skipped-budget",
+        "skipped-grant",
+        "skipped-inputs",
+        "skipped-missing-agent",
+        "skipped-unreadable",
+    }
 )
 BUSY = frozenset({"open", "waiting", "skipped-concurrency"})
 

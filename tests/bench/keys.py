@@ -98,6 +98,7 @@ async def _figures(
     noted = await _noted_ms(made, store, await key(), times)
     opened = _opened_ms(times)
     check = await check_ms(store)
+    long = {records: await _long_check_ms(made, records) for records in (1000, 3000)}
     await made.sql.execute(ROTATE)
     rotating = await check_ms(store)
     beside = "a transaction with a capability"
@@ -116,6 +117,10 @@ async def _figures(
 
     return [
         figure("capability check, per transaction", check, 0.5),
+        *(
+            figure(f"capability check, {records} inputs listed", value)
+            for records, value in long.items()
+        ),
         figure("capability check by the old secret while rotating", rotating, 0.5),
         figure("room for the call, before a key is asked for", found_room),
         figure("leave to ask for a key", asked),
@@ -125,6 +130,18 @@ async def _figures(
         figure("audit row, each of these", noted / RECORDS),
         figure("open one record (two fields, 2 KB)", opened),
     ]
+
+
+async def _long_check_ms(made: Ground, records: int) -> float:
+    scope = [f"companion/companionGoals/{uuid.uuid4()}" for _ in range(records)]
+    supervisor = Database(made.access("mana_supervisor"), max_connections=1)
+    token = await ScheduleStore(supervisor).sign_capability(*PAIR, (), scope, 900)
+    agent = Database(made.access("mana_agent"), max_connections=1)
+    try:
+        return await check_ms(AgentStore(agent, *PAIR, lambda: token))
+    finally:
+        await supervisor.close()
+        await agent.close()
 
 
 async def _noted_ms(made: Ground, store: AgentStore, release: uuid.UUID, times: int) -> float:
