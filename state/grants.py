@@ -68,6 +68,10 @@ class Grant(msgspec.Struct, frozen=True, rename="camel"):
     signature: str | UnsetType = UNSET
 
 
+Standing = Literal["none", "active", "expired", "unreadable"]
+"""How a grant stands without its key: an `active` one may still be refused by the key holder."""
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """Why a grant cannot be used; `detail` tells apart what `reason` lumps together."""
 
@@ -190,6 +194,26 @@ def signed_grant(
     derivation = grant.derivation
     scope = Scope(tuple(derivation.tables), tuple(derivation.record_ids))
     return SignedGrant(derivation, scope, parse_instant(grant.issued_at) or 0)
+
+
+def standing(text: str | None, mission_id: str, now: int) -> tuple[Standing, int | None]:
+    """How a mission's stored grant (JSON) stands at `now`, and its end where it has one (ns)."""
+    raw = _decoded(text)
+    if raw is None:
+        return "none", None
+    expires_at, grant = _expiry(raw), _read(raw)
+    if expires_at is not None and expires_at < now:
+        return "expired", expires_at
+    if grant is None or grant.derivation.mission_id != mission_id or _term_fault(grant, now):
+        return "unreadable", expires_at
+    return "active", expires_at
+
+
+def _decoded(text: str | None) -> object:
+    try:
+        return None if text is None else msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):  # a number or a depth that no grant has
+        return False
 
 
 def _checked(raw: object, claim: Claim, trust: Trust, now: int) -> Grant | Refusal:

@@ -24,6 +24,7 @@ GRANT = "/api/v1/me/ai-mission-grant"
 CONSENT = f"{GRANT}/consent"
 COPIES = "/api/v1/me/ai-sealed-copies"
 DERIVED_KEY = "/api/v1/me/ai-derived-key"
+MISSIONS = "/api/v1/me/ai-missions"
 Json = dict[str, Any]
 
 
@@ -65,6 +66,15 @@ class OwnerClient:
         """What such a grant would allow, in `lines` to agree to; raises OwnerRefused."""
         return await self._asked("POST", CONSENT, _wanted(mission, records, exposure))
 
+    async def missions(self) -> list[Json]:
+        """Own missions by id, each with its decision and reason; raises OwnerRefused."""
+        page = await self._asked("GET", MISSIONS)
+        found: list[Json] = page["missions"]
+        while (after := page["after"]) is not None:
+            page = await self._asked("GET", MISSIONS, params={"after": after})
+            found = [*found, *page["missions"]]
+        return found
+
     async def register_key(self, public_key: bytes) -> str:
         """Have what is made of decrypted records sealed for this raw X25519 key; its id.
 
@@ -101,9 +111,11 @@ class OwnerClient:
         with DataKey(bytearray(self._master_key)) as master_key:
             return copied(table, record_id, record, master_key, key, _new_iv)
 
-    async def _asked(self, verb: str, path: str, body: Json) -> Json:
+    async def _asked(
+        self, verb: str, path: str, body: Json | None = None, params: Json | None = None
+    ) -> Json:
         headers = {"Authorization": f"Bearer {self._token}"}
-        answered = await self._http.request(verb, path, json=body, headers=headers)
+        answered = await self._http.request(verb, path, json=body, params=params, headers=headers)
         told = answered.json()
         if answered.status_code != 200:
             raise OwnerRefused(answered.status_code, str(told.get("code", "")))

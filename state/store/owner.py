@@ -56,6 +56,32 @@ class AgentBudget(msgspec.Struct, frozen=True):
     full_back_at: datetime | None = None
 
 
+class OwnMission(msgspec.Struct, frozen=True):
+    """A mission, what was last decided about it and why, and the run of its latest slot.
+
+    `grant` is its grant as JSON with the record ids left out, `records` how many those were;
+    `now` is the database's clock.
+    """
+
+    mission_id: str
+    agent_id: str
+    state: str
+    next_run_at: datetime | None
+    wake_at: datetime | None
+    decision: str | None
+    reason: str | None
+    decided_at: datetime | None
+    grant: str | None
+    records: int | None
+    now: datetime
+    run_id: UUID | None
+    run_state: str | None
+    run_due_at: datetime | None
+    run_ended_at: datetime | None
+    run_reason: str | None
+    iteration_id: str | None
+
+
 class RegisteredKey(msgspec.Struct, frozen=True):
     """The key that derived text is sealed for, and since when."""
 
@@ -109,6 +135,14 @@ class OwnerView:
             whole = await connection.fetchrow(_sql("whole_budget"), user)
         together = None if whole is None else LimitState(**dict(whole.items()))
         return [_agent_budget(dict(row.items())) for row in rows], together
+
+    async def missions(
+        self, user: str, limit: int, after: str | None = None, mission: str | None = None
+    ) -> list[OwnMission]:
+        """A person's missions by id that are not deleted, those after an id or one only."""
+        async with self._as(user) as connection:
+            rows = await connection.fetch(_sql("missions"), user, mission, after, limit)
+        return [OwnMission(**dict(row.items())) for row in rows]
 
     async def key(self, user: str) -> RegisteredKey | None:
         """The key that this person's client registered, None without one."""

@@ -49,6 +49,23 @@ SELECT b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.
             greatest(1, b.micros_used - b.micros_cap + 1)) END AS back_at
   FROM mana_ai.budgets_of($1, '', ARRAY['user']) AS b
 
+-- missions --
+-- What was decided about each mission, and the run of its latest slot: one look into an index per mission. Of the grant everything
+-- but its record ids, which are counted; a list that is none stays, and so does a text that is too long to be a grant's, as `true`.
+SELECT s.mission_id, s.agent_id, s.state, s.next_run_at, s.wake_at, s.decision, s.reason, s.decided_at,
+       CASE WHEN octet_length(g.bare::text) > 16384 THEN 'true' ELSE g.bare END AS "grant", g.records, clock_timestamp() AS now,
+       r.run_id, r.state AS run_state, r.due_at AS run_due_at, r.closed_at AS run_ended_at, r.reason AS run_reason, r.iteration_id
+  FROM mana_ai.mission_snapshots AS s
+ CROSS JOIN LATERAL (SELECT s.record #> '{grant,derivation,recordIds}' AS ids) AS listed
+ CROSS JOIN LATERAL (SELECT jsonb_typeof(ids) = 'array' AND NOT jsonb_path_exists(ids, '$[*] ? (@.type() != "string")') AS counts) AS c
+ CROSS JOIN LATERAL (SELECT CASE WHEN counts THEN jsonb_set(s.record -> 'grant', '{derivation,recordIds}', '[]')
+                                 ELSE s.record -> 'grant' END AS bare,
+                            CASE WHEN counts THEN jsonb_array_length(ids) END AS records) AS g
+  LEFT JOIN LATERAL (SELECT * FROM mana_ai.runs AS n WHERE n.user_id = $1 AND n.mission_id = s.mission_id
+                      ORDER BY n.due_at DESC LIMIT 1) AS r ON true
+ WHERE s.user_id = $1 AND NOT s.hidden AND ($2::text IS NULL OR s.mission_id = $2) AND ($3::text IS NULL OR s.mission_id > $3)
+ ORDER BY s.mission_id LIMIT $4
+
 -- trail --
 -- Outcomes, which agents write, and every release they wrote none for: what left without a word must be seen too. Both halves
 -- page by (ts, key) in index order; the key is text so that one cursor fits both.

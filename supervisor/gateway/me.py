@@ -15,7 +15,17 @@ from mana_actors.logs import without_text
 from state.errors import TransientError
 from state.minting import MintRefused
 from state.vault import VaultRefused
-from supervisor.gateway import audit, budgets, consent, copies, cors, grants, owner_keys, vault
+from supervisor.gateway import (
+    audit,
+    budgets,
+    consent,
+    copies,
+    cors,
+    grants,
+    missions,
+    owner_keys,
+    vault,
+)
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer
 from supervisor.gateway.custody import Caller
 from supervisor.gateway.jwt import TokenRefused
@@ -46,6 +56,7 @@ ROUTES: tuple[tuple[str, str, Handler, Teller], ...] = (
     ("GET", "/api/v1/me/ai-budget", budgets.get_budget, _told_as_json),
     ("POST", "/api/v1/me/ai-mission-grant", grants.post_grant, _told_as_json),
     ("POST", "/api/v1/me/ai-mission-grant/consent", consent.post_consent, _told_as_json),
+    ("GET", "/api/v1/me/ai-missions", missions.get_missions, _told_as_json),
     ("GET", DERIVED_KEY, owner_keys.get_key, _told_as_json),
     ("PUT", DERIVED_KEY, owner_keys.put_key, _told_as_json),
     ("DELETE", DERIVED_KEY, owner_keys.delete_key, _told_as_json),

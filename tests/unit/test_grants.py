@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state import minting, wrapping
-from state.grants import Claim, OpenedGrant, Refusal, Trust, opened_grant
+from state.grants import Claim, OpenedGrant, Refusal, Trust, opened_grant, standing
 from state.minting import Issuer, MintRefused
 from state.scopes import MAX_RECORDS, ScopeRefused, granted_scope
 from state.stamps import NS_PER_MS, format_instant, parse_instant
@@ -262,3 +262,16 @@ def test_a_short_rsa_key_is_refused():
     )
     with pytest.raises(wrapping.KeyUnusable, match="1024 bits"):
         wrapping.runner_public_key(spki.decode())
+
+
+@pytest.mark.parametrize("text", ["[" * 9000 + "]" * 9000, "1e999", "{", ""], ids=range(4))
+def test_a_stored_value_that_nobody_can_read_never_stands_as_a_grant(text: str):
+    assert standing(text, "m1", NOW) == ("unreadable", None)
+
+
+def test_a_grant_stands_to_the_instant_of_its_end_and_not_after():
+    grant = mint()
+    end = parse_instant(grant["expiresAt"]) or 0
+    text = json.dumps(grant)
+    assert [standing(text, "m1", now)[0] for now in (end, end + 1)] == ["active", "expired"]
+    assert (standing(None, "m1", NOW), standing("null", "m1", NOW)) == (("none", None),) * 2
