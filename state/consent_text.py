@@ -23,10 +23,10 @@ _NAMES = {
     "userContext": "Profil",
 }
 _READERS: dict[Exposure, str] = {
-    "local": "Ihren Text lesen nur Sprachmodelle, die der Betreiber selbst betreibt (local).",
-    "eu": "Ihren Text dürfen auch Anbieter von Sprachmodellen in der EU lesen (eu).",
+    "local": "Den Text lesen nur Sprachmodelle, die der Betreiber selbst betreibt (local).",
+    "eu": "Den Text dürfen auch Anbieter von Sprachmodellen in der EU lesen (eu).",
     "any": (
-        "Ihren Text dürfen Anbieter von Sprachmodellen überall lesen, auch außerhalb der EU (any)."
+        "Den Text dürfen Anbieter von Sprachmodellen überall lesen, auch außerhalb der EU (any)."
     ),
 }
 

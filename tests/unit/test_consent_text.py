@@ -46,7 +46,7 @@ def test_it_reads_like_this():
         "lässt sich nicht zurückholen."
     )
     assert readers == (
-        "Ihren Text lesen nur Sprachmodelle, die der Betreiber selbst betreibt (local)."
+        "Den Text lesen nur Sprachmodelle, die der Betreiber selbst betreibt (local)."
     )
     assert output == (
         "Was daraus entsteht (Plan, Begründungen, Zusammenfassung), wird lesbar in deinem Konto "
