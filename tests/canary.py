@@ -69,10 +69,10 @@ def found(needles: Iterable[Needle], place: str, data: bytes) -> set[Hit]:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def in_files(needles: Sequence[Needle], folders: Iterable[Path]) -> set[Hit]:
-    """Files below these folders, with their names; a place is a path."""
+def in_files(needles: Sequence[Needle], places: Iterable[Path]) -> set[Hit]:
+    """These files and those below these folders, with their names; a place is a path."""
     hits: set[Hit] = set()
-    for path in (path for folder in folders for path in sorted(folder.rglob("*"))):
+    for path in (path for place in places for path in (place, *sorted(place.rglob("*")))):
         hits |= found(needles, str(path), os.fsencode(path))
         if path.is_file() and not path.is_symlink():
             with contextlib.suppress(FileNotFoundError):  # removed since it was listed

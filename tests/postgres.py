@@ -1,6 +1,7 @@
 """Real Postgres servers for tests: one of each version per session, a fresh database per test."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -22,6 +23,9 @@ SUPERUSER = "postgres"
 TEMPLATE = "mana_template"
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 FOLDER_PREFIX = "mana-test-"
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 << 30
+IN_MEMORY = {"max_wal_size": "256MB"}
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -149,11 +153,18 @@ class TestServer:
             await connection.close()
 
 
-def new_folder() -> Path:
+def new_folder(parent: Path | None = None) -> Path:
     """A short folder that the server's OS account may enter, named after this process."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=parent))
     folder.chmod(0o711)
     return folder
+
+
+def quickest_parent() -> Path | None:
+    """Memory, where there is room: it makes a database ten times as fast as a disk."""
+    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
+        return None
+    return MEMORY
 
 
 def remove_folder(folder: Path) -> None:
@@ -164,10 +175,12 @@ def remove_folder(folder: Path) -> None:
 
 def sweep() -> None:
     """Stop and remove what a killed session of ours left."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
-        pid = int(folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0])
-        if folder.stat().st_uid == os.geteuid() and not Path(f"/proc/{pid}").exists():
-            remove_folder(folder)
+    for parent in (Path(tempfile.gettempdir()), MEMORY):
+        for folder in parent.glob(f"{FOLDER_PREFIX}*-*"):
+            pid = int(folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0])
+            with contextlib.suppress(FileNotFoundError):  # another session sweeps too
+                if folder.stat().st_uid == os.geteuid() and not Path(f"/proc/{pid}").exists():
+                    remove_folder(folder)
 
 
 @pytest.fixture(scope="session")
@@ -175,13 +188,13 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[TestServer]:
     """A server of the version the test was asked to run on."""
     source: Source = request.param
     sweep()
-    folder = new_folder()
+    folder = new_folder(quickest_parent())
     try:
         yield TestServer(
             embedded.start(
                 folder,
                 progress=lambda _: None,
-                settings=SETTINGS,
+                settings=SETTINGS | IN_MEMORY,
                 bin_dir=source.bin_dir,
                 major=source.major,
             )

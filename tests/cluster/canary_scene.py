@@ -26,7 +26,7 @@ from tests.faults.scene import DEFAULT_AGENT, FAST, ScriptedProvider
 from tests.integration.support import Client, HeldProvider
 from tests.node import NodeProcess
 from tests.owners import Desk, key_variables
-from tests.postgres import LOG_OWNER, SUPERUSER, Database
+from tests.postgres import FOLDER_PREFIX, LOG_OWNER, MEMORY, SUPERUSER, Database
 
 USER = "u1"
 REF = {"module": "notes", "table": "notes", "id": "n1"}
@@ -133,7 +133,8 @@ class Story:
 
     async def outside(self, needles: list[Needle]) -> set[Hit]:
         """Hits in files, tables, pages, traces, environments and arguments."""
-        hits = canary.in_files(needles, [self.node.folder, Path("/dev/shm")])
+        shared = [f for f in MEMORY.iterdir() if not f.name.startswith(FOLDER_PREFIX)]
+        hits = canary.in_files(needles, [self.node.folder, *shared])  # tables are searched as such
         hits |= await canary.in_tables(needles, self.admin)
         for place, page in self._pages():
             hits |= canary.found(needles, place, page)

@@ -15,6 +15,8 @@ from state.store.control import CANCELLED, Cancelled, ControlStore, NotPossible
 from tests.integration.support import DONE, PLAN, World, open_world, text, until
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 AGENT = "legacy:ai-default"
 PAIR = ("u1", AGENT)
 BUSY = {"status": 503, "text": "busy"}

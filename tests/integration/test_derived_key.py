@@ -16,6 +16,8 @@ from supervisor.owner_client import OwnerClient
 from tests.owners import PAGE, House, open_house
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 PATH = "/api/v1/me/ai-derived-key"
 CONSENT = "/api/v1/me/ai-mission-grant/consent"
 WANTED: dict[str, Any] = {

@@ -19,6 +19,8 @@ from supervisor.supervision import Supervision
 from tests.integration.support import World, open_world, until
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 PAIR: Pair = ("u1", "legacy:ai-default")
 
 

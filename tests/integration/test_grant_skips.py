@@ -17,6 +17,8 @@ from tests.integration.key_scene import DAY_S, Scene, key_scene
 from tests.integration.support import DONE, PLAN, Json, open_world
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 NOTE: Records = {("notes", "n1"): {"id": "n1", "title": "Einkauf", "content": "Kuchen"}}
 REF: Json = {"module": "notes", "table": "notes", "id": "n1"}
 NO_GRANT = "its encrypted inputs need a grant, and it has none"

@@ -18,6 +18,8 @@ from tests.integration.key_scene import DAY_S, MASTER_KEY, Scene, key_scene, min
 from tests.integration.support import DONE, PLAN, Json, World, open_world
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 CANARY = "Erdbeerkuchen-7f3a"
 NOTE: Json = {"id": "n1", "title": "Einkauf", "content": f"Morgen {CANARY} backen"}
 REF: Json = {"module": "notes", "table": "notes", "id": "n1"}

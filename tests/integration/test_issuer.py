@@ -18,6 +18,8 @@ from tests.fake_auth import FakeAuth
 from tests.owners import VAULT, Desk, key_variables
 from tests.postgres import LOG_OWNER, Database
 
+pytestmark = pytest.mark.one_postgres
+
 
 def _environment(database: Database, folder: Path, auth_url: str) -> dict[str, str]:
     return {

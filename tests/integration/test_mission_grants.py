@@ -25,6 +25,8 @@ from tests.integration.support import open_world
 from tests.owners import RUNNER, SIGNING, House, open_house
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 PATH = "/api/v1/me/ai-mission-grant"
 WANTED: dict[str, Any] = {
     "missionId": "m-1",

@@ -9,6 +9,8 @@ import pytest
 from tests.owners import PAGE, House, open_house
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 PATH = "/api/v1/me/ai-budget"
 AGENT = """
 INSERT INTO mana_ai.agent_snapshots (user_id, agent_id, record, complete, state, max_tokens_per_day)

@@ -15,6 +15,8 @@ from tests.integration.support import DONE, PLAN, Json, open_world
 from tests.owners import PAGE, House, open_house
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 PATH = "/api/v1/me/ai-missions"
 NOTE: Records = {("notes", "n1"): {"id": "n1", "title": "Einkauf", "content": "Kuchen"}}
 REF: Json = {"module": "notes", "table": "notes", "id": "n1"}

@@ -11,6 +11,8 @@ from tests.fake_provider import Entry
 from tests.integration.support import DONE, Client, World, open_world
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 MANA = ("u1", "a1")
 AUTO: dict[str, Any] = {"tools": {}, "defaultForAi": "auto"}
 LIST_TASKS: tuple[str, dict[str, Any]] = ("list_tasks", {})
