@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from state import forgiving_base64, scopes, wrapping
+from state.consent import Exposure
 from state.errors import TerminalError
 from state.scopes import Scope, ScopeRefused
 from state.sealing import KEY_BYTES, DataKey, wipe
@@ -33,7 +34,6 @@ LONGEST_MS = 2_592_000_000
 SKEW_NS = 300 * NS_PER_S
 """How far clocks of issuer and key holder may differ."""
 
-Exposure = Literal["local", "eu", "any"]
 Reason = Literal["not-configured", "expired", "malformed", "wrap-rejected"]
 """Why a grant cannot be used, by the names of crypto §4."""
 

@@ -13,8 +13,9 @@ import msgspec
 from msgspec import UNSET
 
 from state import grants, scopes, wrapping
+from state.consent import Exposure
 from state.errors import TerminalError
-from state.grants import LONGEST_MS, Derivation, Exposure, Grant
+from state.grants import LONGEST_MS, Derivation, Grant
 from state.scopes import Scope, ScopeRefused
 from state.stamps import NS_PER_MS, format_instant
 

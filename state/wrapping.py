@@ -44,8 +44,7 @@ def runner_private_key(pem: str) -> RSAPrivateKey:
     key = _private(pem, "RSA")
     if not isinstance(key, RSAPrivateKey):
         raise KeyUnusable("is no RSA key")
-    if key.key_size < LEAST_BITS:
-        raise KeyUnusable(f"is an RSA key of {key.key_size} bits, at least {LEAST_BITS} are needed")
+    _require_bits(key.key_size)
     return key
 
 
@@ -56,8 +55,7 @@ def runner_public_key(pem: str) -> RSAPublicKey:
     key = _public(pem, "RSA")
     if not isinstance(key, RSAPublicKey):
         raise KeyUnusable("is no RSA key")
-    if key.key_size < LEAST_BITS:
-        raise KeyUnusable(f"is an RSA key of {key.key_size} bits, at least {LEAST_BITS} are needed")
+    _require_bits(key.key_size)
     return key
 
 
@@ -112,6 +110,11 @@ def _oaep(version: str) -> OAEP:
 
     label = None if version == "v1" else f"mana-ai-mission-grant:{version}".encode()
     return padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label)
+
+
+def _require_bits(bits: int) -> None:
+    if bits < LEAST_BITS:
+        raise KeyUnusable(f"is an RSA key of {bits} bits, at least {LEAST_BITS} are needed")
 
 
 def _private(pem: str, kind: str) -> object:

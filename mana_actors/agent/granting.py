@@ -71,7 +71,6 @@ class InputReader:
     async def read(
         self,
         job: Job,
-        iteration_id: str,
         journal: Journal,
         require_room: Callable[[], Awaitable[None]],
     ) -> Inputs:
@@ -86,7 +85,7 @@ class InputReader:
         others = [ref for ref in refs if ref.module not in self._resolvers]
         sources = await retried(lambda: read_sources(self._store.input_changes, others))
         ask = partial(self._key, job, journal, require_room)
-        opened = await self._opened(job, sources, iteration_id, ask)
+        opened = await self._opened(job, sources, ask)
         shown = await resolve_inputs(self._resolvers, self._store.input_changes, own, self._failed)
         found = shown | sources.plain | opened.inputs
         return Inputs(
@@ -96,9 +95,7 @@ class InputReader:
             opened.counts,
         )
 
-    async def _opened(
-        self, job: Job, sources: Sources, iteration_id: str, ask: AskForKey
-    ) -> Opened:
+    async def _opened(self, job: Job, sources: Sources, ask: AskForKey) -> Opened:
         async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], KeptCopy]:
             mission = job.run.user_id, job.run.mission_id
             return await retried(lambda: sealed_copies(self._store, *mission, wanted))
@@ -106,8 +103,9 @@ class InputReader:
         async def note(held: HeldKey, records: Sequence[ReadRecord]) -> None:
             self._crash("after_decrypt")
             if records:
+                iteration = job.run.iteration_id
                 await retried(
-                    lambda: note_outcomes(self._store, held.release_id, iteration_id, records)
+                    lambda: note_outcomes(self._store, held.release_id, iteration, records)
                 )
             self._crash("after_audit")
 

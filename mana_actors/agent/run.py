@@ -311,12 +311,7 @@ class Runner:
     async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
         if job.lost >= self._settings.run_attempts:
             raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
-        read = await self._inputs.read(
-            job,
-            job.run.iteration_id,
-            tally.journal,
-            lambda: self._require_room(job, tally),
-        )
+        read = await self._inputs.read(job, tally.journal, lambda: self._require_room(job, tally))
         job, inputs = msgspec.structs.replace(job, exposure=read.exposure), read.items
         tally.used_secrets = read.is_secret
         tally.counts.extend(read.counts)

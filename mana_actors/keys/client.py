@@ -31,7 +31,7 @@ from mana_actors.keys.messages import (
 )
 from mana_actors.keys.sealing_to_asker import Binding, Ephemeral
 from mana_actors.keys.tls import client_context, why
-from state.grants import Exposure
+from state.consent import Exposure
 from state.sealing import DataKey
 
 log = logging.getLogger("mana.keys")

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from mana_actors.errors import TerminalError
+from state.consent import Exposure
 
 MAX_REQUEST_BYTES = 16 * 1024
 MAX_REPLY_BYTES = 2 * 1024 * 1024
@@ -58,7 +59,7 @@ class KeyReleased(msgspec.Struct, frozen=True, tag="key_released"):
     release_id: uuid.UUID
     tables: tuple[str, ...]
     record_ids: tuple[str, ...]
-    exposure: Literal["local", "eu", "any"] | None
+    exposure: Exposure | None
     expires_at: int
     released_at: int
 

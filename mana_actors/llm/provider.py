@@ -1,12 +1,12 @@
 """The interface behind which a model is called: any chat-completions service, or the LlmRouter."""
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest
+from state.consent import Exposure
 
-Exposure = Literal["local", "eu", "any"]
 """How far a prompt may travel: this machine, a provider in the EU, or anywhere; in that order."""
 
 

@@ -281,7 +281,7 @@ class AgentStore:
         """The log rows of one input record, in fold order, as far as the capability shows them."""
         async with self.transaction() as connection:
             rows = await connection.fetch(sql("input_rows"), self._user_id, app, table, record_id)
-        return [_change(row, self._user_id, record_id) for row in rows]
+        return [read_row(row, self._user_id, record_id) for row in rows]
 
     async def table_changes(
         self, app: str, table: str, most_records: int, until: datetime
@@ -301,7 +301,7 @@ class AgentStore:
         changes: dict[str, list[Change]] = {}
         for row in rows:
             id_ = row["record_id"]
-            changes.setdefault(id_, []).append(_change(row, self._user_id, id_))
+            changes.setdefault(id_, []).append(read_row(row, self._user_id, id_))
         return TableRows(changes, rows[0]["left_out"] if rows else 0)
 
     @asynccontextmanager
@@ -455,7 +455,8 @@ class AgentStore:
             )
 
 
-def _change(row: asyncpg.Record, user_id: str, record_id: str) -> Change:
+def read_row(row: asyncpg.Record, user_id: str, record_id: str) -> Change:
+    """A row of the log as our statements select it."""
     return merge.read_change(
         str(row["id"]),
         row["created_us"],

@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from state.reach import Function, Relation
-from state.store.connect import Access, Database, translated
+from state.store.connect import ACT_AS, Access, Database, translated
 from state.store.migrate import migrations
 
 _HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
@@ -150,10 +150,9 @@ class Catalogue:
         """Push two rows, look as the router, take them back."""
         async with self._as_router() as connection:
             await connection.execute("RESET ROLE")
-            act_as = "SELECT set_config('app.current_user_id', $1, true)"
-            await connection.execute(act_as, PROBE_USER)
+            await connection.execute(ACT_AS, PROBE_USER)
             await connection.execute(_sql("probe"), PROBE_USER)
-            await connection.execute(act_as, "")
+            await connection.execute(ACT_AS, "")
             await connection.execute("SET LOCAL ROLE mana_router")
             row = await connection.fetchrow(_sql("probed"), PROBE_USER)
         assert row is not None

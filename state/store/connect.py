@@ -14,6 +14,7 @@ from state.errors import TerminalError, TransientError
 CAPABILITY_INVALID = "MA001"
 SUPERSEDED = "MA002"
 CAPABILITY_TOO_LONG = "MA004"
+ACT_AS = "SELECT set_config('app.current_user_id', $1, true)"
 
 
 class Unavailable(TransientError):
@@ -156,6 +157,13 @@ class Database:
     async def transaction(self) -> AsyncGenerator[asyncpg.Connection]:
         """A connection inside a transaction that commits when the block ends without an error."""
         async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def acting_for(self, user: str) -> AsyncGenerator[asyncpg.Connection]:
+        """A transaction that row security takes for this user's, for logins that serve people."""
+        async with self.transaction() as connection:
+            await connection.execute(ACT_AS, user)
             yield connection
 
     async def close(self) -> None:

@@ -1,8 +1,5 @@
 -- Requests for sealed copies, as the role mana_gateway in the place of the person whose mission asks.
 
--- act_as --
-SELECT set_config('app.current_user_id', $1, true)
-
 -- take_requests --
 SELECT * FROM mana_ai.take_copy_requests($1, $2)
 

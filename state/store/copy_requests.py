@@ -6,17 +6,16 @@ Requests are ids; everything else is read in the place of the person whose missi
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Literal
 
-import asyncpg
 import msgspec
 
 from state import merge
 from state.merge import Snapshot
 from state.records import Mission, mission_from_record
 from state.sealed_copies import KeptCopy, SealedCopy
+from state.store.agents import read_row
 from state.store.connect import Database
 from state.store.queries import statements_of
 
@@ -56,7 +55,7 @@ class CopyRequests:
 
     async def mission(self, asked: CopyRequest) -> Mission | None:
         """The mission with inputs and grant, and nothing else of it; None where it is gone."""
-        async with self._as(asked) as connection:
+        async with self._db.acting_for(asked.user) as connection:
             text = await connection.fetchval(_sql("granted_inputs"), asked.user, asked.mission)
         if text is None:
             return None
@@ -64,26 +63,14 @@ class CopyRequests:
 
     async def source(self, asked: CopyRequest, app: str, table: str, record: str) -> Snapshot:
         """A granted input as the log has it; raises Superseded where nobody asks for it by now."""
-        async with self._as(asked) as connection:
+        async with self._db.acting_for(asked.user) as connection:
             key = asked.user, asked.mission, asked.taken, app, table, record
             rows = await connection.fetch(_sql("copy_source"), *key)
-        changes = [
-            merge.read_change(
-                str(row["id"]),
-                row["created_us"],
-                row["op"],
-                row["data"],
-                row["field_meta"],
-                user_id=asked.user,
-                record_id=record,
-            )
-            for row in rows
-        ]
-        return merge.fold(None, changes)
+        return merge.fold(None, [read_row(row, asked.user, record) for row in rows])
 
     async def kept(self, asked: CopyRequest) -> dict[tuple[str, str], KeptCopy]:
         """The mission's copies by table and record id, without what is in them."""
-        async with self._as(asked) as connection:
+        async with self._db.acting_for(asked.user) as connection:
             rows = await connection.fetch(_sql("kept_copies"), asked.user, asked.mission)
         return {
             (row["table_name"], row["record_id"]): KeptCopy({}, row["source"], row["written_us"])
@@ -93,25 +80,19 @@ class CopyRequests:
     async def put(self, asked: CopyRequest, copies: Sequence[SealedCopy]) -> bool:
         """Keep these, and wake the mission; False where it has no living grant."""
         wire = msgspec.json.encode(copies).decode()
-        async with self._as(asked) as connection:
+        async with self._db.acting_for(asked.user) as connection:
             put = await connection.fetchval(_sql("put_copies"), asked.user, asked.mission, wire)
         return bool(put)
 
     async def answer(self, asked: CopyRequest, answer: Answer) -> bool:
         """Say what became of it; False where somebody else has it by now."""
-        async with self._as(asked) as connection:
+        async with self._db.acting_for(asked.user) as connection:
             key = asked.user, asked.mission, asked.taken
             return bool(await connection.fetchval(_sql("answer_copies"), *key, answer))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._db.close()
-
-    @asynccontextmanager
-    async def _as(self, asked: CopyRequest) -> AsyncGenerator[asyncpg.Connection]:
-        async with self._db.transaction() as connection:
-            await connection.execute(_sql("act_as"), asked.user)
-            yield connection
 
 
 def _sql(name: str) -> str:

@@ -260,21 +260,18 @@ class FleetStore:
 
     async def policy(self, user: str, agent: str) -> PolicyRow | None:
         """An agent's policy as its record holds it (JSON text); None without a record."""
-        async with self._db.transaction() as connection:
-            await connection.execute(_sql("act_as"), user)
+        async with self._db.acting_for(user) as connection:
             row = await connection.fetchrow(_sql("policy_of_agent"), user, agent)
         return None if row is None else PolicyRow(**dict(row))
 
     async def save_time_zone(self, user: str, time_zone: str | None) -> None:
         """The zone in which a user's cadences are meant; None is the deployment's."""
-        async with self._db.transaction() as connection:
-            await connection.execute(_sql("act_as"), user)
+        async with self._db.acting_for(user) as connection:
             await connection.execute(_sql("save_time_zone"), user, time_zone)
 
     async def budget(self, user_id: str, agent_id: str) -> Budget | None:
         """What an agent has used, holds and has left, and when room returns; None for no agent."""
-        async with self._db.transaction() as connection:
-            await connection.execute(_sql("act_as"), user_id)
+        async with self._db.acting_for(user_id) as connection:
             if not await connection.fetchval(_sql("has_agent"), user_id, agent_id):
                 return None
             rows = await connection.fetch(_sql("budgets"), user_id, agent_id)

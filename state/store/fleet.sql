@@ -64,9 +64,6 @@ SELECT change_id, user_id, table_name, record_id, reason, seen_at
 -- request_run --
 SELECT due_at, created FROM mana_ai.request_run($1, $2, $3)
 
--- act_as --
-SELECT set_config('app.current_user_id', $1, true)
-
 -- save_time_zone --
 INSERT INTO mana_ai.user_settings AS s (user_id, time_zone) VALUES ($1, $2)
 ON CONFLICT (user_id) DO UPDATE SET time_zone = excluded.time_zone, updated_at = clock_timestamp()

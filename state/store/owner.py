@@ -177,8 +177,7 @@ class OwnerView:
     async def _as(self, user: str) -> AsyncGenerator[asyncpg.Connection]:
         if not user:
             raise UserIdMissingError("owner")
-        async with self._db.transaction() as connection:
-            await connection.execute(_sql("act_as"), user)
+        async with self._db.acting_for(user) as connection:
             yield connection
 
 

@@ -1,9 +1,6 @@
 -- What a person may see of their own, as the role mana_gateway in that person's place: row security and the statement's own
 -- filter both hold to the one named with act_as.
 
--- act_as --
-SELECT set_config('app.current_user_id', $1, true)
-
 -- has_mission --
 SELECT EXISTS (SELECT FROM mana_ai.mission_snapshots WHERE user_id = $1 AND mission_id = $2 AND complete AND NOT hidden)
 

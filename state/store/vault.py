@@ -122,8 +122,7 @@ class VaultStore:
     async def _as(self, user: str) -> AsyncGenerator[asyncpg.Connection]:
         if not user:
             raise UserIdMissingError("vault")
-        async with self._db.transaction() as connection:
-            await connection.execute(_sql("act_as"), user)
+        async with self._db.acting_for(user) as connection:
             yield connection
 
 

@@ -1,8 +1,5 @@
 -- The vault, as the role mana_issuer: every statement runs in a transaction that named one person with act_as.
 
--- act_as --
-SELECT set_config('app.current_user_id', $1, true)
-
 -- now --
 SELECT clock_timestamp()
 

@@ -1,12 +1,15 @@
 """What goes in and out: bounded, strictly decoded requests; JSON answers with one clear error."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+
+from state.stamps import format_instant, instant_of
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_ID_BYTES = 512
@@ -104,3 +107,8 @@ def _text(field: str, raw: bytes) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError as exc:
         raise BadRequest(field, "is not UTF-8") from exc
+
+
+def instant_text(at: datetime | None) -> str | None:
+    """An instant as every component writes it, None for none."""
+    return None if at is None else format_instant(instant_of(at))

@@ -10,9 +10,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from state.stamps import format_instant, instant_of
 from state.store.owner import AuditRow
-from supervisor.gateway.answers import BadRequest, answer, checked_id
+from supervisor.gateway.answers import BadRequest, answer, checked_id, instant_text
 from supervisor.gateway.custody import Caller
 from supervisor.gateway.owners import Owners
 
@@ -50,18 +49,14 @@ def _shown(row: AuditRow) -> dict[str, Any]:
         "recordId": row.record_id,
         "status": row.status,
         "reason": row.reason,
-        "ts": _text(row.ts),
+        "ts": instant_text(row.ts),
         "agentId": row.agent_id,
         "runId": row.run_id,
         "attempt": row.attempt,
         "releaseId": row.release_id,
-        "releasedAt": None if row.released_at is None else _text(row.released_at),
+        "releasedAt": instant_text(row.released_at),
         "granted": row.granted,
     }
-
-
-def _text(at: datetime) -> str:
-    return format_instant(instant_of(at))
 
 
 def _cursor(key: Key) -> str:

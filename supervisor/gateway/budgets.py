@@ -1,16 +1,14 @@
 """`GET /api/v1/me/ai-budget`: what my agents used, hold and have left of 24 hours."""
 
-from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from state.budgets import room
-from state.stamps import format_instant, instant_of
 from state.store.limits import LimitState
 from state.store.owner import AgentBudget
-from supervisor.gateway.answers import answer, query, whole_number
+from supervisor.gateway.answers import answer, instant_text, query, whole_number
 from supervisor.gateway.custody import Caller
 from supervisor.gateway.owners import Owners
 
@@ -34,7 +32,7 @@ async def get_budget(request: Request, caller: Caller, owners: Owners) -> Respon
 def _agent(of: AgentBudget, together: LimitState | None) -> dict[str, Any]:
     rooms = [_left(of.own), *([] if together is None else [_left(together)])]
     left = min((one for one in rooms if one is not None), default=None)
-    full = {"scope": of.full_scope, "unit": of.full_unit, "backAt": _text(of.full_back_at)}
+    full = {"scope": of.full_scope, "unit": of.full_unit, "backAt": instant_text(of.full_back_at)}
     return {
         "agentId": of.agent_id,
         "capSource": of.own.source,
@@ -51,7 +49,7 @@ def _window(of: LimitState) -> dict[str, Any]:
         "used": of.used,
         "held": of.held,
         "left": _left(of),
-        "backAt": _text(of.back_at),
+        "backAt": instant_text(of.back_at),
         "microsCap": of.micros_cap,
         "microsUsed": of.micros_used,
         "microsHeld": of.micros_held,
@@ -60,7 +58,3 @@ def _window(of: LimitState) -> dict[str, Any]:
 
 def _left(of: LimitState) -> int | None:
     return room(of.cap, of.used, of.held)
-
-
-def _text(at: datetime | None) -> str | None:
-    return None if at is None else format_instant(instant_of(at))

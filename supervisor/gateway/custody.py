@@ -16,9 +16,9 @@ import msgspec
 from state import vault as rules
 from state.forgiving_base64 import encoded
 from state.sealing import IV_BYTES, KEY_BYTES, DataKey
-from state.stamps import format_instant, instant_of
 from state.store.vault import Action, Entry, Opened, VaultStore
 from state.vault import Kek, MasterKeyNotOpened, Vault, VaultRefused, Wrap
+from supervisor.gateway.answers import instant_text
 
 log = logging.getLogger("mana.gateway")
 Json = dict[str, Any]
@@ -48,7 +48,7 @@ class Custody:
             "vaultExists": vault is not None,
             "hasRecoveryWrap": vault is not None and vault.recovery_wrapped_mk is not None,
             "zeroKnowledge": vault is not None and vault.zero_knowledge,
-            "recoverySetAt": None if set_at is None else format_instant(instant_of(set_at)),
+            "recoverySetAt": instant_text(set_at),
         }
 
     async def init(self, caller: Caller) -> Json:

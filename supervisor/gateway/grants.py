@@ -1,6 +1,5 @@
 """`POST /api/v1/me/ai-mission-grant` (grants-auth §1): a key to a few records, for one mission."""
 
-import asyncio
 import logging
 import time
 from typing import Any
@@ -9,19 +8,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from state import minting
-from state.grants import Exposure
+from state.consent import ORDER, Exposure
 from state.minting import MintRequest
 from state.sealing import DataKey
 from state.store.owner import OwnerView
 from state.vault import VaultRefused, bad_request
 from supervisor.gateway.answers import answer, checked_id
 from supervisor.gateway.custody import Caller, Custody
+from supervisor.gateway.folded import once_folded
 from supervisor.gateway.owners import Owners, json_object
 from supervisor.gateway.pacing import paced
 
-FOLDED_WITHIN_S = 2.0
-LOOK_AGAIN_S = 0.1
-_EXPOSURES: dict[str, Exposure] = {"local": "local", "eu": "eu", "any": "any"}
 log = logging.getLogger("mana.gateway")
 
 
@@ -51,9 +48,10 @@ async def post_grant(request: Request, caller: Caller, owners: Owners) -> Respon
 def asked_exposure(body: dict[str, Any]) -> Exposure:
     """How far the owner lets prompts with these records travel; raises VaultRefused."""
     asked = body.get("exposure", "local")
-    if not isinstance(asked, str) or asked not in _EXPOSURES:
-        raise bad_request("exposure must be local, eu or any")
-    return _EXPOSURES[asked]
+    for one in ORDER:
+        if one == asked:
+            return one
+    raise bad_request("exposure must be local, eu or any")
 
 
 async def _master_key(
@@ -67,15 +65,5 @@ async def _master_key(
 
 async def must_be_theirs(view: OwnerView, user: str, mission: str) -> None:
     """Raises VaultRefused (404) where the mission is not this person's."""
-    if not await _is_theirs(view, user, mission):
+    if not await once_folded(lambda: view.has_mission(user, mission)):
         raise VaultRefused(404, "MISSION_NOT_FOUND", "there is no such mission of yours")
-
-
-async def _is_theirs(view: OwnerView, user: str, mission: str) -> bool:
-    """Whether the mission is this person's; one pushed just now may be a moment away."""
-    give_up = time.monotonic() + FOLDED_WITHIN_S
-    while not await view.has_mission(user, mission):
-        if time.monotonic() >= give_up:
-            return False
-        await asyncio.sleep(LOOK_AGAIN_S)
-    return True

@@ -1,6 +1,5 @@
 """`GET /api/v1/me/ai-missions`: why my missions ran or did not (D-46)."""
 
-from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -9,7 +8,7 @@ from starlette.responses import Response
 from state.grants import standing
 from state.stamps import format_instant, instant_of
 from state.store.owner import OwnMission
-from supervisor.gateway.answers import answer, query, whole_number
+from supervisor.gateway.answers import answer, instant_text, query, whole_number
 from supervisor.gateway.custody import Caller
 from supervisor.gateway.owners import Owners
 
@@ -31,11 +30,11 @@ def _mission(of: OwnMission) -> dict[str, Any]:
         "missionId": of.mission_id,
         "agentId": of.agent_id,
         "state": of.state,
-        "nextRunAt": _text(of.next_run_at),
+        "nextRunAt": instant_text(of.next_run_at),
         "decision": of.decision,
         "reason": of.reason,
-        "decidedAt": _text(of.decided_at),
-        "lookAgainAt": _text(of.wake_at),
+        "decidedAt": instant_text(of.decided_at),
+        "lookAgainAt": instant_text(of.wake_at),
         "lastRun": None if of.run_id is None else _run(of),
         "grant": _grant(of),
     }
@@ -45,8 +44,8 @@ def _run(of: OwnMission) -> dict[str, Any]:
     return {
         "runId": of.run_id,
         "state": of.run_state,
-        "dueAt": _text(of.run_due_at),
-        "endedAt": _text(of.run_ended_at),
+        "dueAt": instant_text(of.run_due_at),
+        "endedAt": instant_text(of.run_ended_at),
         "reason": of.run_reason,
         "iterationId": of.iteration_id,
     }
@@ -56,7 +55,3 @@ def _grant(of: OwnMission) -> dict[str, Any]:
     state, end = standing(of.grant, of.mission_id, instant_of(of.now))
     expires_at = None if end is None else format_instant(end)
     return {"state": state, "expiresAt": expires_at, "recordCount": of.records}
-
-
-def _text(at: datetime | None) -> str | None:
-    return None if at is None else format_instant(instant_of(at))

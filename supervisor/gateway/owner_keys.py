@@ -1,17 +1,15 @@
 """`/api/v1/me/ai-derived-key`: the key that a person's derived text is sealed for (D-42)."""
 
 import logging
-from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from state.owner_keys import OwnerKeyRefused, read_owner_key
-from state.stamps import format_instant, instant_of
 from state.store.owner import KeyChange
 from state.vault import bad_request
-from supervisor.gateway.answers import answer
+from supervisor.gateway.answers import answer, instant_text
 from supervisor.gateway.custody import Caller
 from supervisor.gateway.owners import Owners, json_object
 from supervisor.gateway.pacing import paced
@@ -24,7 +22,7 @@ async def get_key(_: Request, caller: Caller, owners: Owners) -> Response:
     """Which key is registered since when, null without one, and the last changes."""
     key = await owners.view.key(caller.user)
     changes = await owners.view.key_changes(caller.user, SHOWN_CHANGES)
-    told = (None, None) if key is None else (key.key_id, _text(key.created_at))
+    told = (None, None) if key is None else (key.key_id, instant_text(key.created_at))
     return answer(_told(*told) | {"changes": [_shown(change) for change in changes]})
 
 
@@ -38,7 +36,7 @@ async def put_key(request: Request, caller: Caller, owners: Owners) -> Response:
     paced(owners.pacing, caller.user)
     since = await owners.view.put_key(caller.user, key, caller.ip_address, caller.user_agent)
     log.info("owner_key_registered user=%s key=%s", caller.user, key.id)
-    return answer(_told(key.id, _text(since)))
+    return answer(_told(key.id, instant_text(since)))
 
 
 async def delete_key(_: Request, caller: Caller, owners: Owners) -> Response:
@@ -57,11 +55,7 @@ def _shown(change: KeyChange) -> dict[str, Any]:
     return {
         "keyId": change.key_id,
         "action": change.action,
-        "at": _text(change.at),
+        "at": instant_text(change.at),
         "address": change.ip_address,
         "userAgent": change.user_agent,
     }
-
-
-def _text(at: datetime) -> str:
-    return format_instant(instant_of(at))

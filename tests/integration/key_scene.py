@@ -18,7 +18,8 @@ from mana_actors.keys.client import HeldKey, KeyHolder
 from mana_actors.keys.releasing import Releases
 from mana_actors.keys.server import KeyServer
 from state import minting, wrapping
-from state.grants import Exposure, Trust
+from state.consent import Exposure
+from state.grants import Trust
 from state.minting import Issuer
 from state.store.agents import AgentStore, Claim
 from state.store.audit import keys_capability
