@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from mana_actors.keys.addresses import TlsAddress
-from state.consent import Exposure
+from state.rules.exposure import Exposure
 
 
 class AgentSettings(msgspec.Struct, frozen=True):

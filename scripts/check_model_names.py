@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mana_actors.llm.router.aliases import read_registry
+from mana_actors.llm.router.aliases.alias_file import read_registry
 
 ROOT = Path(__file__).resolve().parents[1]
-ALIAS_FILE = ROOT / "mana_actors" / "llm" / "router" / "aliases.yaml"
+ALIAS_FILE = ROOT / "mana_actors" / "llm" / "router" / "aliases" / "aliases.yaml"
 PACKAGES = ("state", "mana_actors", "supervisor")
 TEXTS = {".yaml", ".yml", ".toml", ".json", ".sql", ".html", ".js", ".css", ".txt"}
 # Words of an image tool's own parameter, which say nothing about who answers our calls.

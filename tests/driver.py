@@ -9,20 +9,20 @@ from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
+from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.registry import default_resolvers
-from mana_actors.agent.lease import Capability, LeaseKeeper
-from mana_actors.agent.run import Runner
 from mana_actors.crash import CrashPoint, crash_points
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Report
-from state.input_apps import scope_of
+from state.log.tables import scope_of
 from state.store.agents import AgentStore
 from state.store.connect import Access, Database
 from state.store.schedule import ScheduleStore
 from state.store.snapshots import Lease, SnapshotStore
-from supervisor.dispatch import Caps, Pair, Pass, dispatch
-from supervisor.moving import next_slot
+from supervisor.supervision.dispatch import Caps, Pair, Pass, dispatch
+from supervisor.supervision.slots import next_slot
 
 
 class PlainDriver:

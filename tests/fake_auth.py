@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from supervisor.gateway.jwks import PATH
+from supervisor.gateway.people.jwks import PATH
 from supervisor.gateway.serving import Serving, serve
 
 Json = dict[str, Any]

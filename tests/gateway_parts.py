@@ -12,8 +12,8 @@ from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
-from supervisor.metrics import Metrics
-from supervisor.settings import Settings
+from supervisor.node.settings import Settings
+from supervisor.supervision.metrics import Metrics
 from tests.postgres import Database
 
 KEY = "a-service-key-for-tests"

@@ -1,4 +1,4 @@
-"""A whole node as its own process tree: `python -m supervisor.main` and what it starts."""
+"""A whole node as its own process tree: `python -m supervisor.node.main` and what it starts."""
 
 import contextlib
 import os
@@ -139,7 +139,7 @@ class NodeProcess:
         (self.folder / "data").mkdir(exist_ok=True)
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "supervisor.main"],
+                [sys.executable, "-m", "supervisor.node.main"],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.serialization import (
 from state.store.control import ControlStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
-from supervisor.gateway.issuing import opened_owners
+from supervisor.gateway.people.setup import opened_owners
 from supervisor.gateway.serving import serve
-from supervisor.metrics import Metrics
-from supervisor.settings import VARIABLES, Settings
+from supervisor.node.settings import VARIABLES, Settings
+from supervisor.supervision.metrics import Metrics
 from tests.fake_auth import FakeAuth
 from tests.gateway_parts import KEY, FakeSupervisor, fleet_of
 from tests.postgres import SUPERUSER, Database

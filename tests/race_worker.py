@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from mana_actors.agent.run import Runner
+from mana_actors.agent.attempt.run import Runner
 from mana_actors.messages import AgentSettings
 from state.store.connect import Access
 from state.store.snapshots import Lease
-from supervisor.dispatch import Caps, Pair, dispatch
+from supervisor.supervision.dispatch import Caps, Pair, dispatch
 from tests.driver import PlainDriver
 
 EVERYTHING = Lease("race", 0, 0, 256)

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from state.input_apps import INPUT_APPS
+from state.log.tables import INPUT_APPS
 
 Json = dict[str, Any]
 

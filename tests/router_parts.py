@@ -11,10 +11,10 @@ from typing import Any, Self
 import httpx
 import uvicorn
 
+from mana_actors.llm.rehearsal.server import bound_socket
 from mana_actors.llm.router.actor import server_config
 from mana_actors.llm.router.assembly import LlmRouter
 from mana_actors.llm.router.settings import AliasFile, RouterSettings, Source
-from mana_actors.llm.server import bound_socket
 
 TOKEN = "router-token-for-tests"
 

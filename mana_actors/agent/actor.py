@@ -18,10 +18,10 @@ from typing import assert_never
 
 import msgspec
 
+from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
+from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.registry import default_resolvers
-from mana_actors.agent.lease import Capability, LeaseKeeper
 from mana_actors.agent.lifetime import why_end
-from mana_actors.agent.run import Runner
 from mana_actors.core_files import leave_no_core_file
 from mana_actors.crash import crash_points
 from mana_actors.llm.client import HttpProvider
@@ -41,8 +41,8 @@ from mana_actors.messages import (
     encode,
 )
 from mana_actors.remote import report_to
-from state.budgets import TokenWindow
 from state.errors import StateError
+from state.rules.budgets import TokenWindow
 from state.store.agents import AgentStore
 from state.store.connect import Access, Database
 

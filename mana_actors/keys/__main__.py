@@ -21,7 +21,7 @@ from mana_actors.keys.server import KeyServer
 from mana_actors.keys.tls import ServerTls
 from mana_actors.keys.tls_listener import TlsListener
 from mana_actors.logs import keep_texts_out
-from state.grants import Trust
+from state.grants.grant import Trust
 from state.store.connect import Access, Database
 from state.store.keys import KeyStore
 

@@ -31,8 +31,8 @@ from mana_actors.keys.messages import (
 )
 from mana_actors.keys.sealing_to_asker import Binding, Ephemeral
 from mana_actors.keys.tls import client_context, why
-from state.consent import Exposure
-from state.sealing import DataKey
+from state.rules.exposure import Exposure
+from state.sealing.values import DataKey
 
 log = logging.getLogger("mana.keys")
 

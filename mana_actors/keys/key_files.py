@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mana_actors.errors import TerminalError
-from state import wrapping
-from state.grants import Trust
-from state.wrapping import KeyUnusable
+from state.grants.grant import Trust
+from state.sealing import wrapping
+from state.sealing.wrapping import KeyUnusable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from mana_actors.errors import TerminalError
-from state.consent import Exposure
+from state.rules.exposure import Exposure
 
 MAX_REQUEST_BYTES = 16 * 1024
 MAX_REPLY_BYTES = 2 * 1024 * 1024

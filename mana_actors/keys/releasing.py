@@ -12,8 +12,8 @@ import msgspec
 from mana_actors.keys.messages import AskForKey, KeyRefused, KeyReleased, RefusedBecause
 from mana_actors.keys.sealing_to_asker import AskerKeyInvalid, Binding, sealed_to
 from state.errors import StateError
-from state.grants import Claim, OpenedGrant, Refusal, Trust, opened_grant
-from state.stamps import datetime_of
+from state.grants.grant import Claim, OpenedGrant, Refusal, Trust, opened_grant
+from state.log.stamps import datetime_of
 from state.store.connect import CapabilityInvalid, Refused
 from state.store.keys import Attempt, GrantedMission, KeyRequest, KeyStore, RunClaim
 

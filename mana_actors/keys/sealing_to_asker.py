@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mana_actors.errors import TerminalError
-from state.hpke import suite
-from state.sealing import DataKey
+from state.sealing.hpke import suite
+from state.sealing.values import DataKey
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey

@@ -5,7 +5,7 @@ from typing import Protocol
 import msgspec
 
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest
-from state.consent import Exposure
+from state.rules.exposure import Exposure
 
 """How far a prompt may travel: this machine, a provider in the EU, or anywhere; in that order."""
 

@@ -13,12 +13,12 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from state import merge
-from state.budgets import Hold
-from state.healing import Version
-from state.merge import Change, Snapshot, TableRows
-from state.owner_keys import OwnerKey
-from state.records import agent_from_record
+from state.log import merge
+from state.log.healing import Version
+from state.log.merge import Change, Snapshot, TableRows
+from state.log.records import agent_from_record
+from state.rules.budgets import Hold
+from state.sealing.owner_keys import OwnerKey
 from state.store.connect import CapabilityInvalid, Database
 from state.store.queries import sql
 

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from state.reach import Function, Relation
+from state.rules.reach import Function, Relation
 from state.store.connect import ACT_AS, Access, Database, translated
 from state.store.migrate import migrations
 

@@ -12,11 +12,11 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from state import merge
-from state.merge import Snapshot
-from state.principals import SYSTEM_MISSION_RUNNER, system_actor
-from state.records import agent_from_record, mission_from_record
-from state.stamps import instant_of, winning_stamp
+from state.log import merge
+from state.log.merge import Snapshot
+from state.log.principals import SYSTEM_MISSION_RUNNER, system_actor
+from state.log.records import agent_from_record, mission_from_record
+from state.log.stamps import instant_of, winning_stamp
 from state.store.connect import Database
 from state.store.fleet import fleet_sql as sql
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from state.records import InputRef
-from state.sealed_copies import KeptCopy
+from state.log.records import InputRef
+from state.sealing.copies import KeptCopy
 from state.store.agents import AgentStore
 from state.store.queries import sql
 

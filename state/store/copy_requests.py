@@ -11,10 +11,10 @@ from typing import Literal
 
 import msgspec
 
-from state import merge
-from state.merge import Snapshot
-from state.records import Mission, mission_from_record
-from state.sealed_copies import KeptCopy, SealedCopy
+from state.log import merge
+from state.log.merge import Snapshot
+from state.log.records import Mission, mission_from_record
+from state.sealing.copies import KeptCopy, SealedCopy
 from state.store.agents import read_row
 from state.store.connect import Database
 from state.store.queries import statements_of

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from state.budgets import room
+from state.rules.budgets import room
 from state.store.connect import Database
 from state.store.limits import Budget, Limit, LimitChange, LimitState
 

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import asyncpg
 import msgspec
 
-from state import merge
-from state.merge import Snapshot
-from state.stamps import instant_of
+from state.log import merge
+from state.log.merge import Snapshot
+from state.log.stamps import instant_of
 from state.store.connect import Database
 from state.store.queries import sql
 

@@ -12,8 +12,8 @@ import asyncpg
 import msgspec
 
 from state.errors import UserIdMissingError
-from state.owner_keys import OwnerKey
-from state.sealed_copies import SealedCopy
+from state.sealing.copies import SealedCopy
+from state.sealing.owner_keys import OwnerKey
 from state.store.connect import Database
 from state.store.limits import LimitState
 from state.store.queries import statements_of

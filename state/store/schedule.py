@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from state.policy import DENY_ALL, AiPolicy, parse_policy
-from state.records import InputRef, input_refs
+from state.log.records import InputRef, input_refs
+from state.rules.policy import DENY_ALL, AiPolicy, parse_policy
 from state.store.connect import Database
 from state.store.queries import sql
 from state.store.snapshots import Lease

@@ -14,13 +14,13 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from state import merge
-from state.browser_runs import browser_since
 from state.errors import TerminalError
-from state.healing import needs_healing
-from state.merge import Change, Snapshot
-from state.principals import DEFAULT_AGENT_ID
-from state.records import agent_from_record, mission_from_record
+from state.log import merge
+from state.log.healing import needs_healing
+from state.log.merge import Change, Snapshot
+from state.log.principals import DEFAULT_AGENT_ID
+from state.log.records import agent_from_record, mission_from_record
+from state.runs.browser_runs import browser_since
 from state.store.connect import Database, Refused
 from state.store.queries import sql
 

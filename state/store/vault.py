@@ -11,9 +11,9 @@ import asyncpg
 import msgspec
 
 from state.errors import UserIdMissingError
+from state.grants.vault import Vault
 from state.store.connect import Database
 from state.store.queries import statements_of
-from state.vault import Vault
 
 Action = Literal[
     "init",

@@ -38,7 +38,7 @@ def _explained(exc: Exception) -> tuple[int, str | None]:
     """The exit code and the line for an error that was foreseen; no line for one that was not."""
     import typer  # noqa: PLC0415
 
-    from supervisor.settings import SettingsError  # noqa: PLC0415
+    from supervisor.node.settings import SettingsError  # noqa: PLC0415
 
     match exc:
         case Failure():

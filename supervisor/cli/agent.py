@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from supervisor.cli import shown
+from supervisor.cli import output as shown
 from supervisor.cli.control import pair_of
-from supervisor.cli.reaching import Gateway
-from supervisor.cli.shown import Column, field, when
+from supervisor.cli.gateway_client import Gateway
+from supervisor.cli.output import Column, field, when
 
 Facts = dict[str, Any]
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli import control, keys, limits, llm, watching
+from supervisor.cli import control, keys, limits, llm
+from supervisor.cli import fleet as watching
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -40,7 +41,9 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start Postgres, the cluster and the gateway; print the dashboard's address."""
-    from supervisor.cli import environment, running, shown
+    from supervisor.cli import environment
+    from supervisor.cli import output as shown
+    from supervisor.cli import up_down as running
 
     env, settings = environment.node_environment(
         {
@@ -64,7 +67,8 @@ def up(
 @app.command()
 def down(*, data_dir: DataDir = None) -> None:
     """Stop in order: runs under way finish or resume next time."""
-    from supervisor.cli import environment, running
+    from supervisor.cli import environment
+    from supervisor.cli import up_down as running
 
     place = environment.folder(data_dir)
     running.say("mana is down" if running.stop(place) else f"nothing ran on {place}")
@@ -89,7 +93,7 @@ def open_dashboard(*, data_dir: DataDir = None, url: Url = None) -> None:
     import sys
     import webbrowser
 
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
 
     gateway = gateway_of(url, data_dir)
     address = gateway.url + gateway.call("POST", "/internal/login")["path"]
@@ -155,7 +159,7 @@ def logs(
     """What the node process prints."""
     from supervisor.cli import environment
     from supervisor.cli.tail import show_log
-    from supervisor.node import log_file
+    from supervisor.node.address import log_file
 
     path = log_file(environment.folder(data_dir))
     if not path.exists():
@@ -179,7 +183,7 @@ def set_user(
     """Set in which time zone a user's cadences are meant."""
     from urllib.parse import quote
 
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
 
     path = f"/internal/users/{quote(user, safe='')}/settings"
     told = gateway_of(url, data_dir).call("PUT", path, content={"time_zone": time_zone or None})
@@ -190,6 +194,6 @@ def set_user(
 def version() -> None:
     """Print the version."""
     from supervisor import __version__
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
 
     shown.line_out(__version__)

@@ -52,7 +52,7 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """End a run, or the one a mission has under way; its occurrence is not planned again."""
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
 
     parts = ("runs", target) if mission is None else ("missions", target, mission)
     told = gateway_of(url, data_dir).call("POST", _path(*parts, "cancel"))
@@ -72,7 +72,7 @@ def _switch(
     *,
     as_json: bool,
 ) -> None:
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
 
     parts = ("agents", *pair_of(target)) if mission is None else ("missions", target, mission)
     told: dict[str, Any] = gateway_of(url, data_dir).call("POST", _path(*parts, verb))

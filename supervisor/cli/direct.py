@@ -13,12 +13,12 @@ from state.store.fleet import FleetStore
 from state.store.migrate import migrate, sql_script
 from state.store.rotation import CapabilitySecret, capability_secrets, rotate_capability
 from state.store.snapshots import Key, Lease, SnapshotStore
-from supervisor.cli import shown
+from supervisor.cli import output as shown
 from supervisor.cli.environment import settings_of
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
-from supervisor.cli.running import say
-from supervisor.service_key import read_secret
-from supervisor.settings import Settings
+from supervisor.cli.up_down import say
+from supervisor.node.secret_files import read_secret
+from supervisor.node.settings import Settings
 
 LOG_OWNER = "mana_sync"
 SUPERVISOR = "mana_supervisor"
@@ -114,7 +114,7 @@ async def _rebuilt(settings: Settings) -> tuple[int, list[Key]]:
 
 def examine(data_dir: str | None, database_url: str | None, *, as_json: bool) -> int:
     """Every check of the doctor."""
-    from supervisor.doctor import examined  # noqa: PLC0415 - only this command needs it
+    from supervisor.node.doctor import examined  # noqa: PLC0415 - only this command needs it
 
     settings = _settings(data_dir, database_url)
     dsn, password = _owner(settings)

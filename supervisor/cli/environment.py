@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from state.store.embedded import data_root
-from supervisor.service_key import read_secret, secrets_into_files
-from supervisor.settings import Settings, read_settings
+from supervisor.node.secret_files import read_secret, secrets_into_files
+from supervisor.node.settings import Settings, read_settings
 
 
 def folder(data_dir: str | None) -> Path:

@@ -14,9 +14,9 @@ from state.errors import StateError
 from state.store.rotation import CapabilitySecret
 from supervisor.cli import direct
 from supervisor.cli.failures import Failure
-from supervisor.key_certificates import Validity, validity
-from supervisor.key_folder import faults, key_folder
-from supervisor.settings import Settings
+from supervisor.custody.certificates import Validity, validity
+from supervisor.custody.key_folder import faults, key_folder
+from supervisor.node.settings import Settings
 
 
 class KeyReport(msgspec.Struct, frozen=True):

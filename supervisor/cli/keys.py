@@ -14,7 +14,7 @@ from supervisor.cli.options import AsJson, DatabaseUrl, DataDir
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from supervisor.settings import Settings
+    from supervisor.node.settings import Settings
 
 app = typer.Typer(help="Keys and what else opens: make, rotate, check.", no_args_is_help=True)
 
@@ -35,7 +35,7 @@ def new(
 
     With `tls`: certificates for a key holder that agents on other machines ask.
     """
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
 
     if kind not in (None, "tls"):
         raise Failure(f"expected tls or nothing, got {kind}", USAGE)
@@ -50,7 +50,7 @@ def new(
 
 
 def _new_pairs(folder: Path) -> list[Path]:
-    from supervisor.key_folder import key_folder
+    from supervisor.custody.key_folder import key_folder
 
     found = key_folder(folder)
     # Where another service mints, its public key is here, and an issuer of our own is not wanted.
@@ -59,8 +59,8 @@ def _new_pairs(folder: Path) -> list[Path]:
 
 
 def _new_certificates(folder: Path, hosts: list[str]) -> list[Path]:
-    from supervisor.key_certificates import make_certificates
-    from supervisor.settings import CA
+    from supervisor.custody.certificates import make_certificates
+    from supervisor.node.settings import CA
 
     if (folder / f"{CA}.pem").exists():
         raise Failure("there are certificates already: mana keys rotate tls")
@@ -95,15 +95,15 @@ def rotate(
 
 
 def _rotate_pair(kind: str, data_dir: str | None) -> None:
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
 
     shown.line_out(str(_added(_settings(data_dir).keys_path, kind)))
     shown.line_out("restart the node; remove the older key after 30 days, when no grant needs it")
 
 
 def _rotate_certificates(hosts: list[str], data_dir: str | None, *, is_now: bool) -> None:
-    from supervisor.cli import shown
-    from supervisor.key_certificates import (
+    from supervisor.cli import output as shown
+    from supervisor.custody.certificates import (
         NoAuthority,
         kept_hosts,
         make_certificates,
@@ -122,7 +122,8 @@ def _rotate_certificates(hosts: list[str], data_dir: str | None, *, is_now: bool
 
 
 def _rotate_capability(data_dir: str | None, database_url: str | None, *, is_now: bool) -> None:
-    from supervisor.cli import direct, shown
+    from supervisor.cli import direct
+    from supervisor.cli import output as shown
 
     direct.rotate_capability_now(data_dir, database_url, at_once=is_now)
     old = "refused from now on" if is_now else "accepted for 2 hours more"
@@ -136,7 +137,7 @@ def check(
     """Look at keys, certificates and secrets, ask the key holder; exit 1 when one is wrong."""
     import asyncio
 
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
     from supervisor.cli.key_report import lines_of, looked
 
     report = asyncio.run(looked(_settings(data_dir, database_url)))
@@ -149,7 +150,7 @@ def check(
 
 
 def _checked(hosts: list[str]) -> list[str]:
-    from supervisor.settings import is_host
+    from supervisor.node.settings import is_host
 
     for host in hosts:
         if not is_host(host):
@@ -164,6 +165,6 @@ def _settings(data_dir: str | None, database_url: str | None = None) -> Settings
 
 
 def _added(folder: Path, kind: str) -> Path:
-    from supervisor.key_folder import add_key
+    from supervisor.custody.key_folder import add_key
 
     return add_key(folder, "runner" if kind == "runner" else "issuer", datetime.now(UTC))

@@ -10,7 +10,7 @@ from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
 
 if TYPE_CHECKING:
-    from supervisor.cli.shown import Column
+    from supervisor.cli.output import Column
 
 PATH = "/internal/limits"
 MICROS = 1_000_000
@@ -104,7 +104,7 @@ def _number(option: str, text: str, per_unit: int) -> int | None:
 
 
 def _out(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
 
     if as_json:
         shown.json_out(rows)

@@ -16,7 +16,7 @@ app = typer.Typer(help="The models behind the aliases.", no_args_is_help=True)
 @app.command()
 def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False) -> None:
     """Aliases and their chains, and the health of providers; exit 1 when something is wrong."""
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
 
     told = gateway_of(url, data_dir).get("/internal/llm")
     if as_json:
@@ -35,7 +35,7 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
 @app.command("test")
 def ask(alias: str, *, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False) -> None:
     """Ask an alias or a model one tiny question; exit 1 with the reason when nobody answers."""
-    from supervisor.cli import shown
+    from supervisor.cli import output as shown
 
     gateway = gateway_of(url, data_dir)
     told: dict[str, Any] = gateway.call(

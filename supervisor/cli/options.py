@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from supervisor.cli.reaching import Gateway
+    from supervisor.cli.gateway_client import Gateway
 
 DataDir = Annotated[str | None, typer.Option(help="Where it keeps its data.", metavar="DIR")]
 Url = Annotated[str | None, typer.Option(help="A gateway elsewhere.", metavar="URL")]
@@ -18,6 +18,6 @@ AgentOf = Annotated[str | None, typer.Option(help="Of one agent: USER/AGENT or A
 
 def gateway_of(url: str | None, data_dir: str | None) -> "Gateway":
     """The gateway the options name."""
-    from supervisor.cli.reaching import gateway  # noqa: PLC0415 - only commands that talk HTTP
+    from supervisor.cli.gateway_client import gateway  # noqa: PLC0415 - only commands that talk HTTP
 
     return gateway(url, data_dir)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from state.stamps import format_instant, instant_of
+from state.log.stamps import format_instant, instant_of
 from supervisor.demo.client import Change
 from supervisor.demo.story import MISSIONS, ONE_AT_A_TIME, RAN, WAITED, DemoMission
 

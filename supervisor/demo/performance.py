@@ -15,17 +15,17 @@ import msgspec
 from state.store import embedded
 from state.store.connect import Access, Database
 from state.store.sync_log import SyncLog
-from supervisor.cli import running
+from supervisor.cli import up_down as running
 from supervisor.cli.environment import node_environment
 from supervisor.cli.failures import FAILED, Failure
-from supervisor.cli.reaching import Gateway
-from supervisor.cli.shown import json_out
+from supervisor.cli.gateway_client import Gateway
+from supervisor.cli.output import json_out
 from supervisor.demo.client import Change, DemoClient
 from supervisor.demo.facts import MissionFacts, Outcome, is_settled, mission_facts, outcome
-from supervisor.demo.shown import Stage
 from supervisor.demo.story import MISSIONS, RAN, pushes
-from supervisor.service_key import read_service_key
-from supervisor.settings import SECRET_VARIABLES, VARIABLES
+from supervisor.demo.table import Stage
+from supervisor.node.secret_files import read_service_key
+from supervisor.node.settings import SECRET_VARIABLES, VARIABLES
 
 LOG_OWNER = "mana_sync"
 DUE_IN = timedelta(seconds=2)

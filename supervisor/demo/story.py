@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from state.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME, user_actor
-from state.stamps import format_instant, instant_of
+from state.log.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME, user_actor
+from state.log.stamps import format_instant, instant_of
 from supervisor.demo.client import Change
 
 WAITED = "skipped-concurrency"

@@ -15,11 +15,11 @@ from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
-from supervisor.gateway.issuing import opened_copier, opened_owners
+from supervisor.gateway.people.setup import opened_copier, opened_owners
 from supervisor.gateway.serving import serve
-from supervisor.metrics import Metrics
-from supervisor.service_key import read_service_key
-from supervisor.settings import Settings
+from supervisor.node.secret_files import read_service_key
+from supervisor.node.settings import Settings
+from supervisor.supervision.metrics import Metrics
 
 log = logging.getLogger("mana.gateway")
 

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from state.stamps import format_instant, instant_of
+from state.log.stamps import format_instant, instant_of
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_ID_BYTES = 512

@@ -14,23 +14,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mana_actors.logs import without_text
 from state.errors import TransientError
-from supervisor.gateway import (
-    agent_page,
-    api,
-    control,
-    dashboard,
-    issuing,
-    limits,
-    me,
-    models,
-    ticks,
-)
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer, failure, query
-from supervisor.gateway.asking import SupervisorSilent, asked, facts
 from supervisor.gateway.auth import Sessions, is_service
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.health import health
 from supervisor.gateway.metrics import CONTENT_TYPE, render
+from supervisor.gateway.operators import api, control, limits, models, ticks
+from supervisor.gateway.pages import agent_page, fleet_page
+from supervisor.gateway.people import routes as people
+from supervisor.gateway.people import setup
+from supervisor.gateway.questions import SupervisorSilent, asked, facts
 
 Handler = Callable[[Request, Deps], Awaitable[Response]]
 UNMATCHED = "unmatched"
@@ -59,7 +52,7 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/internal/agents/{user}/{agent}/pause", control.post_agent),
     ("POST", "/internal/agents/{user}/{agent}/resume", control.post_agent),
     ("PUT", "/internal/users/{user}/settings", api.put_user_settings),
-    ("GET", "/internal/ai-runner-pubkey", issuing.get_public_keys),
+    ("GET", "/internal/ai-runner-pubkey", setup.get_public_keys),
 )
 
 
@@ -89,8 +82,8 @@ def create_app(deps: Deps) -> ASGIApp:
         Route("/metrics", get_metrics),
         Route("/internal/login", post_login, methods=["POST"]),
         *(Route(path, _bound(handler, deps), methods=[verb]) for verb, path, handler in INTERNAL),
-        *me.routes(deps.owners, deps.settings.cors_origins),
-        *dashboard.routes(deps, sessions),
+        *people.routes(deps.owners, deps.settings.cors_origins),
+        *fleet_page.routes(deps, sessions),
     ]
     return Edge(Router(routes=routes, redirect_slashes=False), deps)
 

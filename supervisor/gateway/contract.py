@@ -6,9 +6,9 @@ import msgspec
 
 from state.store.control import ControlStore
 from state.store.fleet import FleetStore
-from supervisor.gateway.owners import Owners
-from supervisor.metrics import Metrics
-from supervisor.settings import Settings
+from supervisor.gateway.people.owners import Owners
+from supervisor.node.settings import Settings
+from supervisor.supervision.metrics import Metrics
 
 
 class TickStats(msgspec.Struct, frozen=True, rename="camel"):
@@ -52,7 +52,7 @@ class Supervisor(Protocol):
         ...
 
     async def metrics(self) -> dict[str, Any]:
-        """A snapshot of its `supervisor.metrics.Metrics`."""
+        """A snapshot of its `supervisor.supervision.metrics.Metrics`."""
         ...
 
 

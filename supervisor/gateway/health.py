@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from state.store.fleet import Shard
-from supervisor.settings import BUCKETS, Settings
+from supervisor.node.settings import BUCKETS, Settings
 
 SERVICE = "mana-ai"
 FOLD_STUCK_S = 30.0

@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
-from supervisor.metrics import INSTRUMENTS, Instrument, Snapshot
+from supervisor.supervision.metrics import INSTRUMENTS, Instrument, Snapshot
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "mana_ai_"

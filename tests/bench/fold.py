@@ -6,8 +6,8 @@ from datetime import datetime
 
 import asyncpg
 
-from state import merge
-from state.merge import Change
+from state.log import merge
+from state.log.merge import Change
 from state.store.connect import Database
 from state.store.schedule import ScheduleStore
 from state.store.snapshots import SnapshotStore

@@ -12,10 +12,10 @@ from typing import Any
 from mana_actors.keys.client import KeyHolder
 from mana_actors.keys.releasing import Releases
 from mana_actors.keys.server import KeyServer
-from state.budgets import Hold
-from state.grants import Claim as For
-from state.grants import Refusal, opened_grant
-from state.sealing import DataKey, opened_record, sealed_record
+from state.grants.grant import Claim as For
+from state.grants.grant import Refusal, opened_grant
+from state.rules.budgets import Hold
+from state.sealing.values import DataKey, opened_record, sealed_record
 from state.store.agents import AgentStore
 from state.store.audit import ReadRecord, keys_capability, note_outcomes
 from state.store.connect import Database

@@ -18,12 +18,12 @@ from mana_actors.remote import NAMESPACE, RayProcesses
 from state.store.connect import Database
 from state.store.schedule import ScheduleStore
 from state.store.snapshots import SnapshotStore
-from supervisor.dispatch import Pair
-from supervisor.metrics import Metrics
-from supervisor.ordering import Ordering
-from supervisor.placement import Placement
-from supervisor.settings import Settings
-from supervisor.ticks import Ticks
+from supervisor.node.settings import Settings
+from supervisor.supervision.dispatch import Pair
+from supervisor.supervision.metrics import Metrics
+from supervisor.supervision.orders import Ordering
+from supervisor.supervision.placement import Placement
+from supervisor.supervision.ticks import Ticks
 from tests.bench.bare import Bare, ReportSink
 from tests.bench.figures import Say
 from tests.bench.ground import Ground

@@ -7,9 +7,9 @@ from mana_actors.crash import crash_points
 from state.store.connect import Database
 from state.store.schedule import ScheduleStore
 from state.store.snapshots import SnapshotStore
-from supervisor.folding import FoldLoop
-from supervisor.metrics import Metrics
-from supervisor.supervision import DUE_LIMIT
+from supervisor.supervision.fold import FoldLoop
+from supervisor.supervision.loop import DUE_LIMIT
+from supervisor.supervision.metrics import Metrics
 from tests.bench.figures import Figure, Say, side_by_side
 from tests.bench.ground import Ground, ground_on, server, sql
 

@@ -12,11 +12,11 @@ import asyncpg
 import httpx
 import msgspec
 
-from state import grants
-from state.grants import Derivation
+from state.grants import grant as grants
+from state.grants.grant import Derivation
+from supervisor.custody.key_folder import add_key
+from supervisor.custody.owner_client import OwnerClient
 from supervisor.gateway.app import INTERNAL
-from supervisor.key_folder import add_key
-from supervisor.owner_client import OwnerClient
 from tests import canary
 from tests.canary import Hit, Needle
 from tests.collector import Collector
@@ -39,7 +39,7 @@ KINDS = {
     "ray::LlmRouterActor": "router",
     "ray::AgentActor": "warm",
     "mana_actors.keys": "key holder",
-    "supervisor.main": "node",
+    "supervisor.node.main": "node",
 }
 """Our processes by a part of their title; all others are Ray's own."""
 

@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg
 import httpx
 
-from supervisor.key_folder import add_key
-from supervisor.owner_client import OwnerClient
+from supervisor.custody.key_folder import add_key
+from supervisor.custody.owner_client import OwnerClient
 from tests.fake_auth import FakeAuth
 from tests.fake_provider import Entry
 from tests.faults.scene import FAST, ScriptedProvider

@@ -5,10 +5,10 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from state import grants
-from state.grants import Derivation
-from state.sealed_copies import SEALED_FIELDS
-from state.sealing import DataKey, sealed_record
+from state.grants import grant as grants
+from state.grants.grant import Derivation
+from state.sealing.copies import SEALED_FIELDS
+from state.sealing.values import DataKey, sealed_record
 from tests.integration.key_scene import MASTER_KEY, minted, write_keys
 
 CANARY = "Erdbeerkuchen-7f3a"

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from state import merge
+from state.log import merge
 from tests.postgres import SUPERUSER, Database
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,12 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from state import grants, minting, wrapping
-from state.consent import Exposure
-from state.grants import Derivation
-from state.minting import Issuer
-from state.sealed_copies import SEALED_FIELDS
-from state.sealing import DataKey, sealed_record
+from state.grants import grant as grants
+from state.grants import minting
+from state.grants.grant import Derivation
+from state.grants.minting import Issuer
+from state.rules.exposure import Exposure
+from state.sealing import wrapping
+from state.sealing.copies import SEALED_FIELDS
+from state.sealing.values import DataKey, sealed_record
 from tests.integration.key_scene import MASTER_KEY, PEMS, SIGNING_KEY
 from tests.integration.support import Json, World
 

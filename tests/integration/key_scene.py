@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mana_actors.keys.client import HeldKey, KeyHolder
 from mana_actors.keys.releasing import Releases
 from mana_actors.keys.server import KeyServer
-from state import minting, wrapping
-from state.consent import Exposure
-from state.grants import Trust
-from state.minting import Issuer
+from state.grants import minting
+from state.grants.grant import Trust
+from state.grants.minting import Issuer
+from state.rules.exposure import Exposure
+from state.sealing import wrapping
 from state.store.agents import AgentStore, Claim
 from state.store.audit import keys_capability
 from state.store.connect import Database as Pool

@@ -10,14 +10,14 @@ from typing import Any
 
 import asyncpg
 
-from mana_actors.agent.run import Runner
+from mana_actors.agent.attempt.run import Runner
 from mana_actors.messages import AgentSettings, Order, Report
-from state import merge
-from state.iterations import iteration_id
-from state.stamps import format_instant, instant_of
+from state.log import merge
+from state.log.iterations import iteration_id
+from state.log.stamps import format_instant, instant_of
 from state.store.connect import Access
 from state.store.snapshots import Folded, Key, SnapshotStore
-from supervisor.dispatch import Pair
+from supervisor.supervision.dispatch import Pair
 from tests.driver import PlainDriver
 from tests.fake_provider import Entry, FakeProvider
 from tests.postgres import LOG_OWNER, SUPERUSER, Database

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.gateway.audit import limit_of
+from supervisor.gateway.people.audit import limit_of
 from tests.owners import PAGE, House, open_house
 from tests.postgres import Database
 

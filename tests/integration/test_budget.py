@@ -253,7 +253,7 @@ async def store_of(world: World) -> AsyncGenerator[AgentStore]:
 async def test_no_model_is_asked_while_the_ledger_cannot_be_reached(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("mana_actors.agent.persisting._MOST_S", 0.05)
+    monkeypatch.setattr("mana_actors.agent.retries._MOST_S", 0.05)
     await (await world.client()).mission()
     await world.driver.fold_all()
     runner = await world.driver.runner(MANA)

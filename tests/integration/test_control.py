@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from mana_actors.agent.run import Runner
+from mana_actors.agent.attempt.run import Runner
 from mana_actors.messages import Order, Report
 from state.store.connect import Database as Connections
 from state.store.control import CANCELLED, Cancelled, ControlStore, NotPossible

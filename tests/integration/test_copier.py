@@ -15,16 +15,17 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from state import vault, wrapping
-from state.sealing import DataKey
+from state.grants import vault
+from state.sealing import wrapping
+from state.sealing.values import DataKey
 from state.store.connect import Database as Pool
 from state.store.connect import Refused, Superseded
 from state.store.copies import request_copies
 from state.store.copy_requests import CopyRequest, CopyRequests
 from state.store.janitor import JanitorStore, Retention
 from state.store.vault import VaultStore
-from supervisor.gateway.copier import AT_ONCE, Copier
-from supervisor.gateway.custody import Caller, Custody
+from supervisor.custody.copier import AT_ONCE, Copier
+from supervisor.custody.vaults import Caller, Custody
 from tests.fake_auth import FakeAuth
 from tests.integration.key_scene import MASTER_KEY, SIGNING_KEY, Scene, key_scene, minted
 from tests.integration.support import DONE, PLAN, Json, open_world, until
@@ -225,7 +226,7 @@ async def test_both_keys_are_wiped_also_when_sealing_fails(
         raise RuntimeError("secret text")
 
     await prepared(office.scene, minted(), copy=False)
-    monkeypatch.setattr("supervisor.gateway.copier.copied", broken)
+    monkeypatch.setattr("supervisor.custody.copier.copied", broken)
     await office.skipped_then_copied()
     assert await office.answer() == "failed"
     (lent,) = office.custody.lent_keys
@@ -499,7 +500,9 @@ def issuer_process(database: Database, folder: Path, auth: str) -> subprocess.Po
         **key_variables(folder),
     }
     with (folder / "issuer.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "supervisor.issuer"], env=env, stderr=log)
+        return subprocess.Popen(
+            [sys.executable, "-m", "supervisor.custody.issuer"], env=env, stderr=log
+        )
 
 
 @pytest.mark.one_postgres

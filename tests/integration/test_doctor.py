@@ -8,7 +8,7 @@ import pytest
 from state.store.catalogue import FIRST_WITH_PARAMETERS, Catalogue, ServiceView
 from state.store.migrate import LOGINS
 from state.store.queries import statements_of
-from supervisor.doctor import (
+from supervisor.node.doctor import (
     CHECKS,
     Finding,
     Patient,
@@ -16,7 +16,7 @@ from supervisor.doctor import (
     examined,
     surroundings,
 )
-from supervisor.settings import Settings
+from supervisor.node.settings import Settings
 from tests.integration.steps import access_of, driver_for, put, session
 from tests.postgres import LOG_OWNER, SUPERUSER, Database
 
@@ -303,7 +303,7 @@ async def test_a_check_sees_a_role_that_became_mightier(
 
 
 async def test_an_old_postgres_is_named(database: Database, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("supervisor.doctor.OLDEST_POSTGRES", 99)
+    monkeypatch.setattr("supervisor.node.doctor.OLDEST_POSTGRES", 99)
     finding = (await _found(database))["postgres version"]
     assert not finding.ok
     assert finding.remedy == "upgrade to 99 or newer"

@@ -12,10 +12,11 @@ from mana_actors.messages import Bind, Hello, Identity, Order, Orders, Report, S
 from mana_actors.remote import AgentProcess, ProcessGone
 from state.store.connect import Database as Pool
 from state.store.janitor import JanitorStore
-from supervisor import supervision, upkeep
-from supervisor.dispatch import Pair
-from supervisor.settings import Settings
-from supervisor.supervision import Supervision
+from supervisor.node.settings import Settings
+from supervisor.supervision import loop as supervision
+from supervisor.supervision import upkeep
+from supervisor.supervision.dispatch import Pair
+from supervisor.supervision.loop import Supervision
 from tests.integration.support import World, open_world, until
 from tests.postgres import Database
 

@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from state import merge
-from state.merge import Change, Snapshot
+from state.log import merge
+from state.log.merge import Change, Snapshot
 from state.store import snapshots
 from state.store.snapshots import SnapshotStore
 from tests.integration.support import LONG_AGO, Json, World, fold_all, open_world, text, until
@@ -108,7 +108,7 @@ COLLECTS = getattr(snapshots, "_collect")  # noqa: B009
         ("state.store.snapshots._must_replay", never_replays),
         ("state.store.snapshots._collect", takes_unsorted),
         ("state.store.snapshots._shared_columns", forgets_tombstones),
-        ("state.merge.is_late", ignores_ids),
+        ("state.log.merge.is_late", ignores_ids),
     ],
 )
 async def test_the_late_row_rule_needs_each_of_its_parts(

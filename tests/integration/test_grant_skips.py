@@ -9,8 +9,8 @@ from mana_actors.messages import Report
 from state.store.agents import PlanNote
 from state.store.connect import Superseded
 from state.store.fleet import Filter
-from supervisor.accounting import count_report, is_to_be_noted
-from supervisor.metrics import Metrics
+from supervisor.supervision.counts import count_report, is_to_be_noted
+from supervisor.supervision.metrics import Metrics
 from tests.gateway_parts import fleet_of
 from tests.integration.granted_scene import Records, granted, hand_over, push_sealed
 from tests.integration.key_scene import DAY_S, Scene, key_scene

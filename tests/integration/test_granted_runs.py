@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from mana_actors.messages import Report
-from state import grants
-from state.grants import Derivation
-from state.sealed_copies import SEALED_FIELDS
-from state.sealing import DataKey, sealed_record
+from state.grants import grant as grants
+from state.grants.grant import Derivation
+from state.sealing.copies import SEALED_FIELDS
+from state.sealing.values import DataKey, sealed_record
 from state.store.connect import Database as Pool
 from state.store.owner import OwnerView
 from tests.integration.key_scene import DAY_S, MASTER_KEY, Scene, key_scene, minted

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mana_actors.messages import Order
-from state.stamps import format_instant
+from state.log.stamps import format_instant
 from tests.integration.support import DONE, LONG_AGO, World, open_world, text
 from tests.postgres import Database
 
@@ -122,5 +122,5 @@ async def test_without_winning_stamps_a_client_ahead_keeps_its_slot(
     def plain_now(now_ns: int, _current: str | None) -> str:
         return format_instant(now_ns)
 
-    monkeypatch.setattr("mana_actors.agent.closing.winning_stamp", plain_now)
+    monkeypatch.setattr("mana_actors.agent.attempt.last_write.winning_stamp", plain_now)
     assert await next_run_after_a_clock_ahead(world) == text(LONG_AGO)

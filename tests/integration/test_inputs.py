@@ -8,7 +8,7 @@ import pytest
 
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.messages import Report
-from state.records import InputRef
+from state.log.records import InputRef
 from tests.integration.granted_scene import Records, granted, hand_over, prompts, push_sealed
 from tests.integration.key_scene import Scene, key_scene
 from tests.integration.support import DONE, PLAN, Client, Json, World, open_world

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from supervisor.gateway.issuing import known_issuers
-from supervisor.settings import Settings, SettingsError
+from supervisor.gateway.people.setup import known_issuers
+from supervisor.node.settings import Settings, SettingsError
 from tests.fake_auth import FakeAuth
 from tests.owners import VAULT, Desk, key_variables
 from tests.postgres import LOG_OWNER, Database
@@ -41,7 +41,9 @@ def _loaded(pid: int) -> str:
 @contextmanager
 def _started(env: dict[str, str]) -> Generator[subprocess.Popen[str]]:
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-m", "supervisor.issuer"], env=env, **pipes) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "supervisor.custody.issuer"], env=env, **pipes
+    ) as process:
         try:
             yield process
         finally:

@@ -14,16 +14,16 @@ import pytest
 
 from mana_actors.keys.client import KeyHolder
 from mana_actors.keys.errors import KeyHolderUnreachable
-from supervisor.key_folder import add_key, key_folder
-from supervisor.key_holder import RETRY_MIN_S, KeyHolderProcess
-from supervisor.settings import Settings
+from supervisor.custody.key_folder import add_key, key_folder
+from supervisor.node.key_holder import RETRY_MIN_S, KeyHolderProcess
+from supervisor.node.settings import Settings
 from tests.integration.support import until
 
 NOWHERE = "postgresql://127.0.0.1:1/x"  # it connects when it is asked
 PARENT = """
 import asyncio, sys, msgspec
-from supervisor.key_holder import KeyHolderProcess
-from supervisor.settings import Settings
+from supervisor.node.key_holder import KeyHolderProcess
+from supervisor.node.settings import Settings
 
 async def main():
     holder = KeyHolderProcess(Settings.from_wire(sys.argv[1].encode()), sys.argv[2])

@@ -12,9 +12,9 @@ import pytest
 from mana_actors.keys.addresses import TlsAddress
 from mana_actors.keys.client import KeyHolder
 from mana_actors.keys.errors import KeyHolderUnreachable
-from supervisor.key_certificates import kept_hosts, make_certificates
-from supervisor.key_holder import KeyHolderProcess
-from supervisor.settings import Settings
+from supervisor.custody.certificates import kept_hosts, make_certificates
+from supervisor.node.key_holder import KeyHolderProcess
+from supervisor.node.settings import Settings
 from tests.integration.key_scene import HolderProcess, Scene, key_scene, minted
 from tests.integration.support import DONE, PLAN, open_world, until
 from tests.integration.test_granted_runs import CANARY, prepared

@@ -14,7 +14,7 @@ import pytest
 from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.llm.client import HttpProvider, completions_url, retry_after_s
-from mana_actors.llm.server import RehearsalServer
+from mana_actors.llm.rehearsal.server import RehearsalServer
 from tests.fake_provider import Entry, FakeProvider
 
 SECRET_PROMPT = "geheimer Auftrag"

@@ -12,9 +12,9 @@ import pytest
 
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject
-from mana_actors.llm.router.aliases import read_registry
-from mana_actors.llm.router.attempts import NoProviderLeft
-from mana_actors.llm.router.registry import ProviderEntry
+from mana_actors.llm.router.aliases.alias_file import read_registry
+from mana_actors.llm.router.aliases.registry import ProviderEntry
+from mana_actors.llm.router.chain.attempts import NoProviderLeft
 from mana_actors.llm.router.routing import Router
 from mana_actors.llm.router.upstream import HttpUpstream, upstreams_of
 from tests.fake_provider import Entry, FakeProvider

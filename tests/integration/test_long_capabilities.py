@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from state.input_apps import scope_of
+from state.log.tables import scope_of
 from state.store.agents import AgentStore
 from state.store.connect import CapabilityInvalid, CapabilityTooLong
 from state.store.connect import Database as Pool

@@ -13,13 +13,21 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from state import wrapping
-from state.grants import Claim, Derivation, OpenedGrant, Refusal, Trust, derived_key, opened_grant
-from state.stamps import NS_PER_MS, parse_instant
+from state.grants.grant import (
+    Claim,
+    Derivation,
+    OpenedGrant,
+    Refusal,
+    Trust,
+    derived_key,
+    opened_grant,
+)
+from state.log.stamps import NS_PER_MS, parse_instant
+from state.sealing import wrapping
 from state.store.owner import OwnerView
-from supervisor.gateway.pacing import Pacing
-from supervisor.key_folder import KINDS, add_key, key_folder
-from supervisor.settings import SettingsError
+from supervisor.custody.key_folder import KINDS, add_key, key_folder
+from supervisor.gateway.people.rate import Pacing
+from supervisor.node.settings import SettingsError
 from tests.gateway_parts import KEY
 from tests.integration.support import open_world
 from tests.owners import RUNNER, SIGNING, House, open_house

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.owner_client import OwnerClient
+from supervisor.custody.owner_client import OwnerClient
 from tests.integration.granted_scene import Records, granted, hand_over, push_sealed
 from tests.integration.key_scene import DAY_S, MASTER_KEY, Scene, key_scene
 from tests.integration.support import DONE, PLAN, Json, open_world

@@ -8,7 +8,7 @@ import pytest
 
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.messages import Order, Report
-from state.records import InputRef
+from state.log.records import InputRef
 from state.store.connect import Database as Reached
 from state.store.fleet import Filter, FleetStore, RunRow
 from tests.fake_provider import Entry

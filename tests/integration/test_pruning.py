@@ -8,8 +8,8 @@ import pytest
 from state.store.connect import Access
 from state.store.connect import Database as Connections
 from state.store.janitor import JanitorStore, Retention
-from supervisor.metrics import Metrics
-from supervisor.pruning import EVERY_S, Pruning
+from supervisor.supervision.metrics import Metrics
+from supervisor.supervision.pruning import EVERY_S, Pruning
 from tests.gateway_parts import settings_for
 from tests.integration.steps import session
 from tests.postgres import SUPERUSER, Database

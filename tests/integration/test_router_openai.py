@@ -7,8 +7,8 @@ from typing import Any
 import openai
 import pytest
 
+from mana_actors.llm.rehearsal.server import RehearsalServer
 from mana_actors.llm.router.settings import OneService
-from mana_actors.llm.server import RehearsalServer
 from tests.fake_provider import FakeProvider
 from tests.integration.test_router_api import END, PIECE
 from tests.router_parts import TOKEN, RunningRouter, alias_file

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from state.derived_text import SHOWN
-from state.sealing import CiphertextRejected, is_sealed
+from state.sealing.derived_text import SHOWN
+from state.sealing.values import CiphertextRejected, is_sealed
 from state.store.agents import AgentStore
 from state.store.connect import CapabilityInvalid
 from state.store.connect import Database as Pool
-from supervisor.owner_client import OwnerClient
+from supervisor.custody.owner_client import OwnerClient
 from tests.fake_provider import Entry
 from tests.integration.key_scene import MASTER_KEY, Scene, key_scene, minted
 from tests.integration.support import LONG_AGO, Json, World, open_world

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from mana_actors.agent.journal import Journal
+from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.planner.exchange import request_bytes
 from mana_actors.keys.client import HeldKey, KeyHolder
 from mana_actors.keys.errors import KeyHolderUnreachable
 from mana_actors.keys.messages import AskForKey
 from mana_actors.keys.releasing import Decision, Releases
-from state.sealed_journal import JournalKeys
+from state.sealing.journal import JournalKeys
 from state.store.connect import Refused
 from state.store.keys import RunClaim
 from tests.faults.invariants import CHECKS
@@ -221,7 +221,7 @@ async def read_after_the_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> s
     """The decision about a mission whose grant ends once its key was released."""
     times = iter((0, 31 * DAY_S * 10**9))
     timed = partial(KeyHolder, clock=lambda: next(times))
-    monkeypatch.setattr("mana_actors.agent.granting.KeyHolder", timed)
+    monkeypatch.setattr("mana_actors.agent.inputs.reader.KeyHolder", timed)
     scene.world.provider.script = [DONE]
     await prepared(scene, minted(exposure="any"))
     return (await scene.world.run()).decision or ""

@@ -10,7 +10,7 @@ import pytest
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.router.settings import AliasFile
 from mana_actors.messages import Report
-from state.consent import Exposure
+from state.rules.exposure import Exposure
 from tests.fake_provider import FakeProvider
 from tests.integration.granted_scene import (
     Records,

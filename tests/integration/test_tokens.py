@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.datastructures import Headers
 
-from supervisor.gateway.jwks import ASK_AGAIN_S, FRESH_S, RETRY_S, STALE_S, KeySet
-from supervisor.gateway.jwt import MAX_TOKEN_CHARS, Expected, TokenRefused, Verifier
+from supervisor.gateway.people.jwks import ASK_AGAIN_S, FRESH_S, RETRY_S, STALE_S, KeySet
+from supervisor.gateway.people.jwt import MAX_TOKEN_CHARS, Expected, TokenRefused, Verifier
 from tests.fake_auth import FakeAuth, jwk_of
 
 

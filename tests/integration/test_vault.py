@@ -11,8 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from state import vault as rules
-from state.sealing import DataKey
+from state.grants import vault as rules
+from state.sealing.values import DataKey
 from tests.gateway_parts import KEY
 from tests.integration.steps import session
 from tests.owners import PAGE, VAULT, House, open_house

@@ -2,7 +2,7 @@
 
 import pytest
 
-from state.budgets import Refusal, cost_micros, refusal_reason
+from state.rules.budgets import Refusal, cost_micros, refusal_reason
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.cadence import Cadence, Daily, Interval, Manual, Weekly, next_run, parse_cadence
+from state.log.cadence import Cadence, Daily, Interval, Manual, Weekly, next_run, parse_cadence
 from tests.vectors import reference
 
 BERLIN = ZoneInfo("Europe/Berlin")

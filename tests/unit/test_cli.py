@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from supervisor import __version__, node
+from supervisor import __version__
 from supervisor.cli import run
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE
-from supervisor.cli.running import running_node
+from supervisor.cli.up_down import running_node
+from supervisor.node import address as node
 
 MISSION: dict[str, Any] = {
     "user_id": "anna",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.consent import ORDER, Exposure, exposure_allowed
+from state.rules.exposure import ORDER, Exposure, exposure_allowed
 
 exposures = st.sampled_from(ORDER)
 anything = st.recursive(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from state.consent import Exposure
-from state.consent_text import DAY_MS, HOUR_MS, ConsentText, GrantAsked, consent_text
+from state.grants.consent import DAY_MS, HOUR_MS, ConsentText, GrantAsked, consent_text
+from state.rules.exposure import Exposure
 
 ENDS = datetime(2026, 11, 30, 9, 5, tzinfo=UTC)
 

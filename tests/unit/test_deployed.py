@@ -16,9 +16,9 @@ from mana_actors.agent.tools.seen import SeenIds
 from mana_actors.agent.tools.watching import InjectionWatch
 from mana_actors.errors import CatalogueInvalid
 from mana_actors.messages import AgentSettings
-from state.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy
-from supervisor.settings import Settings, SettingsError
-from supervisor.tools_file import tools_of_file
+from state.rules.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy
+from supervisor.node.settings import Settings, SettingsError
+from supervisor.node.tools_file import tools_of_file
 
 FILE = """
 import os, sys, time

@@ -16,7 +16,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.derived_text import (
+from state.log.iterations import (
+    PlannedStep,
+    append_iteration,
+    iteration_from_plan,
+    merge_iterations,
+)
+from state.sealing.derived_text import (
     SHOWN,
     Place,
     opened_iteration,
@@ -24,9 +30,14 @@ from state.derived_text import (
     shown_iteration,
     tells_derived_text,
 )
-from state.iterations import PlannedStep, append_iteration, iteration_from_plan, merge_iterations
-from state.owner_keys import OwnerKey, key_id
-from state.sealing import CiphertextMalformed, CiphertextRejected, DataKey, SealingError, is_sealed
+from state.sealing.owner_keys import OwnerKey, key_id
+from state.sealing.values import (
+    CiphertextMalformed,
+    CiphertextRejected,
+    DataKey,
+    SealingError,
+    is_sealed,
+)
 
 Json = dict[str, Any]
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sealing.md"

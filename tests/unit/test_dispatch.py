@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from state.store.schedule import DueMission
-from supervisor.dispatch import ORDER_PATIENCE, Caps, Pass, dispatch
+from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pass, dispatch
 
 NOW = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)
 MANA = "legacy:ai-default"

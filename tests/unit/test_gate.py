@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from mana_actors.agent.gate import BROWSER_RUN_GRACE, Full, Standing, verdict
+from state.runs.gate import BROWSER_RUN_GRACE, Full, Standing, verdict
 
 NOW = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)
 SLOT = NOW - timedelta(minutes=1)

@@ -10,11 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state import minting, wrapping
-from state.grants import Claim, OpenedGrant, Refusal, Trust, opened_grant, standing
-from state.minting import Issuer, MintRefused
-from state.scopes import MAX_RECORDS, ScopeRefused, granted_scope
-from state.stamps import NS_PER_MS, format_instant, parse_instant
+from state.grants import minting
+from state.grants.grant import Claim, OpenedGrant, Refusal, Trust, opened_grant, standing
+from state.grants.minting import Issuer, MintRefused
+from state.grants.scopes import MAX_RECORDS, ScopeRefused, granted_scope
+from state.log.stamps import NS_PER_MS, format_instant, parse_instant
+from state.sealing import wrapping
 from tests.unit.test_grant_vectors import case
 
 Json = dict[str, Any]
@@ -156,7 +157,7 @@ def test_a_grant_is_for_its_user_and_mission_alone():
 
 
 def test_a_longer_life_is_refused_even_with_the_issuers_signature():
-    from state import grants
+    from state.grants import grant as grants
 
     grant = grants._read(mint())  # pyright: ignore[reportPrivateUsage]
     assert grant is not None

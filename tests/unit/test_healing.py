@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from state.healing import Version, needs_healing, repair
+from state.log.healing import Version, needs_healing, repair
 
 Entry = dict[str, Any]
 

@@ -1,8 +1,8 @@
 """What a capability's scope lists."""
 
-from state.input_apps import scope_of
-from state.policy import parse_policy
-from state.records import InputRef
+from state.log.records import InputRef
+from state.log.tables import scope_of
+from state.rules.policy import parse_policy
 
 READS_NOTES, _ = parse_policy({"tools": {"list_notes": "auto"}, "defaultForAi": "deny"})
 INPUTS = [

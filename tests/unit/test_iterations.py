@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.budgets import TokenWindow, hold_size, room
 from state.errors import TerminalError, UserIdMissingError
-from state.iterations import (
+from state.log.iterations import (
     Author,
     PlannedStep,
     append_iteration,
@@ -22,7 +21,8 @@ from state.iterations import (
     iteration_id,
     merge_iterations,
 )
-from state.records import MissionIteration
+from state.log.records import MissionIteration
+from state.rules.budgets import TokenWindow, hold_size, room
 
 GOLDEN_ID = "48c4d9a2-6f17-5442-b4e4-6ceb223daa10"
 NOW = "2026-04-27T05:00:41.120Z"

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from mana_actors.keys.key_files import read_trust
-from state import wrapping
+from state.sealing import wrapping
 from supervisor.cli import run
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE
-from supervisor.key_certificates import kept_hosts, make_certificates
-from supervisor.key_folder import add_key, faults, key_folder
-from supervisor.key_holder import command, environment
-from supervisor.settings import Settings
+from supervisor.custody.certificates import kept_hosts, make_certificates
+from supervisor.custody.key_folder import add_key, faults, key_folder
+from supervisor.node.key_holder import command, environment
+from supervisor.node.settings import Settings
 
 NOW = datetime(2026, 4, 20, tzinfo=UTC)
 LATER = datetime(2026, 4, 21, tzinfo=UTC)

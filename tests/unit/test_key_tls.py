@@ -25,7 +25,7 @@ from mana_actors.keys.key_files import KeyFileInvalid
 from mana_actors.keys.server import KeyServer, SocketUnusable
 from mana_actors.keys.tls import ServerTls, client_context
 from mana_actors.keys.tls_listener import TlsListener
-from supervisor.key_certificates import (
+from supervisor.custody.certificates import (
     LIFE,
     NoAuthority,
     kept_hosts,
@@ -33,7 +33,7 @@ from supervisor.key_certificates import (
     renew_certificates,
     validity,
 )
-from supervisor.settings import CA, CLIENT, SERVER
+from supervisor.node.settings import CA, CLIENT, SERVER
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)

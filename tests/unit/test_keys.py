@@ -16,7 +16,7 @@ from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
 from mana_actors.keys.key_files import KeyFileInvalid, read_trust
 from mana_actors.keys.sealing_to_asker import AskerKeyInvalid, Binding, Ephemeral, sealed_to
 from mana_actors.keys.server import KeyServer, SocketUnusable
-from state.sealing import DataKey
+from state.sealing.values import DataKey
 from tests.integration.key_scene import PEMS, write_keys
 
 BINDING = Binding(uuid.UUID(int=1), 1, "m1", uuid.UUID(int=2))

@@ -7,8 +7,8 @@ import pytest
 
 from mana_actors.agent import actor as module
 from mana_actors.agent.actor import AgentActor
+from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.lifetime import AFTER_SECRETS_S, why_end
-from mana_actors.agent.run import Runner
 from mana_actors.messages import (
     AgentMessage,
     AgentSettings,

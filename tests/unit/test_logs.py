@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mana_actors.logs import keep_texts_out, without_text
-from supervisor import upkeep
+from supervisor.supervision import upkeep
 
 WORD = "Erdbeerkuchen"
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
-from state.merge import (
+from state.log.merge import (
     EMPTY,
     Change,
     Snapshot,
@@ -26,7 +26,7 @@ from state.merge import (
     read_change,
     skip_row,
 )
-from state.stamps import format_instant
+from state.log.stamps import format_instant
 from tests.vectors import reference
 
 MINUTE = 60_000_000

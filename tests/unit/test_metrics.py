@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor.gateway.metrics import render
-from supervisor.metrics import INSTRUMENTS, MAX_SERIES, OTHER, Metrics
+from supervisor.supervision.metrics import INSTRUMENTS, MAX_SERIES, OTHER, Metrics
 
 # tick §13, whose names dashboards and alerts of the original use.
 NAMES = [

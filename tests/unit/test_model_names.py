@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ALIAS_FILE = ROOT / "mana_actors" / "llm" / "router" / "aliases.yaml"
+ALIAS_FILE = ROOT / "mana_actors" / "llm" / "router" / "aliases" / "aliases.yaml"
 
 
 def check(*folders: Path) -> "subprocess.CompletedProcess[str]":

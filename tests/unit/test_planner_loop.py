@@ -31,7 +31,7 @@ from mana_actors.agent.planner.reminders import LoopView, Reminder
 from mana_actors.agent.tools.catalogue import catalogue, function_spec, offered_tools
 from mana_actors.agent.tools.validation import check_against
 from mana_actors.errors import BudgetExhausted, ProviderBusy
-from state.policy import AiPolicy
+from state.rules.policy import AiPolicy
 
 SPEC = function_spec(catalogue()["create_task"])
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.injection import injection_marker
-from state.policy import (
+from state.rules.injection import injection_marker
+from state.rules.policy import (
     DEFAULT_POLICY,
     AiPolicy,
     default_policy,

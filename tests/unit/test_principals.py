@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.principals import (
+from state.log.principals import (
     is_ai_actor,
     is_from_mission_runner,
     normalize_actor,

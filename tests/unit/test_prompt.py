@@ -14,8 +14,8 @@ from mana_actors.agent.planner.prompt import (
     user_prompt,
 )
 from mana_actors.agent.tools.catalogue import catalogue, offered_tools
-from state.policy import DEFAULT_POLICY, AiPolicy
-from state.records import Agent, Mission
+from state.log.records import Agent, Mission
+from state.rules.policy import DEFAULT_POLICY, AiPolicy
 
 TOOLS = offered_tools(DEFAULT_POLICY)
 NOTE = ResolvedInput("in-1", "notes", "notes", "Ideen", "Zeile 1\n- „zwei“ 🙂\n\n# drei")

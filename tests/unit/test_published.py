@@ -3,7 +3,7 @@
 import inspect
 
 from mana_actors.agent.actor import AgentActor
-from supervisor.actor import SupervisorActor
+from supervisor.supervision.actor import SupervisorActor
 
 
 def published(actor: type) -> set[str]:

@@ -2,16 +2,16 @@
 
 from typing import Any
 
+from mana_actors.agent.attempt.plan import make_plan
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, ToolCall
 from mana_actors.agent.planner.loop import PlanOutcome
 from mana_actors.agent.planner.prompt import PlanInput, loop_input
 from mana_actors.agent.planner.rationale import MAX_CHARS
 from mana_actors.agent.planner.subagents import with_sub_agents
-from mana_actors.agent.planning import make_plan
 from mana_actors.agent.tools.catalogue import catalogue, proposing_tools
 from mana_actors.agent.tools.executor import Executor
-from state.policy import DEFAULT_POLICY
-from state.records import Mission
+from state.log.records import Mission
+from state.rules.policy import DEFAULT_POLICY
 
 BOX = with_sub_agents(proposing_tools())
 PLAN = PlanInput(Mission("m", "u"), None, (), DEFAULT_POLICY, "b", "m", toolbox=BOX)

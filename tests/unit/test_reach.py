@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from state.reach import Function, function_faults, relation_faults
-from state.reach import Relation as Table
+from state.rules.reach import Function, function_faults, relation_faults
+from state.rules.reach import Relation as Table
 
 OWNERS = ("mana_owner",)
 PLANTED = Function(

@@ -16,7 +16,7 @@ from mana_actors.agent.tools.reading.readers import READERS
 from mana_actors.agent.tools.reading.records import Records, Tables
 from mana_actors.agent.tools.seen import SeenIds
 from mana_actors.agent.tools.watching import InjectionWatch
-from state.merge import Change, TableRows
+from state.log.merge import Change, TableRows
 
 BERLIN = ZoneInfo("Europe/Berlin")
 TODAY = date(2026, 4, 28)

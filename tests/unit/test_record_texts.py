@@ -17,8 +17,8 @@ from mana_actors.agent.inputs.record_texts import (
 from mana_actors.agent.inputs.registry import resolve_inputs
 from mana_actors.agent.planner.prompt import ResolvedInput
 from state.errors import StateError, TransientError
-from state.input_apps import INPUT_APPS
-from state.records import InputRef
+from state.log.records import InputRef
+from state.log.tables import INPUT_APPS
 from tests.record_shapes import GOAL, SHAPES, Shape
 
 JSON = st.recursive(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.cadence import Daily
-from state.principals import DEFAULT_AGENT_ID
-from state.records import (
+from state.log.cadence import Daily
+from state.log.principals import DEFAULT_AGENT_ID
+from state.log.records import (
     Agent,
     InputRef,
     agent_from_record,

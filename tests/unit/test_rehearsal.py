@@ -10,9 +10,9 @@ from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput, loop_inpu
 from mana_actors.agent.tools.catalogue import catalogue, function_spec, offered_tools
 from mana_actors.agent.tools.validation import validate_arguments
 from mana_actors.llm.completions import read_answer
-from mana_actors.llm.rehearsal import LABEL, complete
-from state.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy
-from state.records import Agent, Mission
+from mana_actors.llm.rehearsal.planner import LABEL, complete
+from state.log.records import Agent, Mission
+from state.rules.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy
 
 GOAL = ResolvedInput("g", "goals", "companionGoals", "Laufen", "7 / 21 (week)")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mana_actors.llm.router.aliases import (
+from mana_actors.llm.router.aliases.alias_file import (
     ProviderEntry,
     Registry,
     RegistryInvalid,
@@ -18,7 +18,7 @@ from mana_actors.llm.router.aliases import (
     read_registry,
 )
 
-SHIPPED = Path(__file__).parents[2] / "mana_actors" / "llm" / "router" / "aliases.yaml"
+SHIPPED = Path(__file__).parents[2] / "mana_actors" / "llm" / "router" / "aliases" / "aliases.yaml"
 CHAIN = "aliases: {mana/x: {chain: [groq/a, ollama/b]}}\n"
 OLLAMA = "ollama: {url: 'http://o/v1', exposure: local}"
 PROVIDERS = "providers: {" + OLLAMA + ", groq: {url: 'https://g', exposure: any}}\n"

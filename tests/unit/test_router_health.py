@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mana_actors.llm.router.chain.health import MOST_MODELS, Health, Trouble
 from mana_actors.llm.router.contract import Target
-from mana_actors.llm.router.health import MOST_MODELS, Health, Trouble
 
 A, B = Target("groq", "a"), Target("groq", "b")
 DOWN = Trouble("network")

@@ -12,15 +12,15 @@ import pytest
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.provider import Exposure
-from mana_actors.llm.router.attempts import NoProviderLeft
-from mana_actors.llm.router.contract import Attempt, Target
-from mana_actors.llm.router.registry import (
+from mana_actors.llm.router.aliases.registry import (
     Alias,
     ModelEntry,
     ProviderEntry,
     Registry,
     UnknownAlias,
 )
+from mana_actors.llm.router.chain.attempts import NoProviderLeft
+from mana_actors.llm.router.contract import Attempt, Target
 from mana_actors.llm.router.routing import Router
 from tests.upstreams import (
     BROKEN,

@@ -8,9 +8,9 @@ import pytest
 
 from mana_actors.agent.inputs import handed_over
 from mana_actors.agent.inputs.handed_over import Missing
-from state.merge import Snapshot
-from state.sealed_copies import KeptCopy, copied, is_current, source_digest
-from state.sealing import DataKey, SealingError, opened_record, sealed_record
+from state.log.merge import Snapshot
+from state.sealing.copies import KeptCopy, copied, is_current, source_digest
+from state.sealing.values import DataKey, SealingError, opened_record, sealed_record
 
 KEY = ("tasks", "t1")
 TITLE = "enc:1:AAECAwQFBgcICQoL.lQX/Q5vOjiOXfRD4KUAu2zaR"

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mana_actors.agent.inputs.granted import Sources, Unreadable, open_granted
-from mana_actors.agent.journal import Journal
+from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.planner.exchange import ChatMessage, ModelAnswer, ModelRequest, request_hash
 from mana_actors.keys.client import HeldKey
-from state.merge import Snapshot
-from state.records import InputRef
-from state.sealed_copies import KeptCopy
-from state.sealed_journal import ANSWERS_INFO, DIGESTS_INFO, JournalKeys
-from state.sealing import DataKey, SealingError, sealed_record
+from state.log.merge import Snapshot
+from state.log.records import InputRef
+from state.sealing.copies import KeptCopy
+from state.sealing.journal import ANSWERS_INFO, DIGESTS_INFO, JournalKeys
+from state.sealing.values import DataKey, SealingError, sealed_record
 from state.store.audit import ReadRecord
 
 MATERIAL = bytes(range(32))
@@ -58,7 +58,7 @@ def test_the_keys_are_derived_as_documented():
     assert keys().digest(b"x") == hmac.new(hkdf(DIGESTS_INFO), b"x", "sha256").hexdigest()
     assert ANSWERS_INFO != DIGESTS_INFO
     text = keys().sealed("d", "a", IV)
-    from state.sealing import opened
+    from state.sealing.values import opened
 
     with DataKey(bytearray(hkdf(ANSWERS_INFO))) as key:
         assert opened(text, key) == ["d", "a"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.sealing import (
+from state.sealing.values import (
     CiphertextMalformed,
     CiphertextRejected,
     DataKey,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.key_certificates import make_certificates
-from supervisor.service_key import read_service_key, secrets_into_files
-from supervisor.settings import Settings, SettingsError, read_settings
+from supervisor.custody.certificates import make_certificates
+from supervisor.node.secret_files import read_service_key, secrets_into_files
+from supervisor.node.settings import Settings, SettingsError, read_settings
 
 
 def test_defaults_are_those_of_the_original_deployment():

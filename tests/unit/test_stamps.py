@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.stamps import (
+from state.log.stamps import (
     MAX_INSTANT,
     MIN_INSTANT,
     datetime_of,

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mana_actors.agent.attempt.plan import make_plan
 from mana_actors.agent.planner.exchange import (
     ModelAnswer,
     ModelRequest,
@@ -21,12 +22,11 @@ from mana_actors.agent.planner.subagents import (
     with_proposals,
     with_sub_agents,
 )
-from mana_actors.agent.planning import make_plan
 from mana_actors.agent.tools.catalogue import catalogue, proposing_tools
 from mana_actors.agent.tools.executor import Executor
 from mana_actors.errors import ProviderBusy
-from state.policy import DEFAULT_POLICY, AiPolicy
-from state.records import Mission
+from state.log.records import Mission
+from state.rules.policy import DEFAULT_POLICY, AiPolicy
 
 READS = "list_tasks"
 BOX = with_sub_agents(proposing_tools().with_tools([], [READS]))

@@ -10,8 +10,8 @@ from mana_actors.agent.tools.catalogue import (
     proposing_tools,
 )
 from mana_actors.agent.tools.reading.readers import READERS
-from state.input_apps import READ_TABLES, scope_of
-from state.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy
+from state.log.tables import READ_TABLES, scope_of
+from state.rules.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy
 
 NO_IDS = {
     ("create_goal", "templateId"),  # a choice of the product

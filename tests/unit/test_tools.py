@@ -15,7 +15,7 @@ from mana_actors.agent.tools.catalogue import (
 )
 from mana_actors.agent.tools.validation import ArgumentError, check_against, validate_arguments
 from mana_actors.errors import CatalogueInvalid
-from state.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy
+from state.rules.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy
 
 
 def refusal(name: str, /, **arguments: Any) -> str:

@@ -7,14 +7,17 @@ from typing import Any
 import msgspec
 
 from mana_actors.agent.inputs.sealed_record import Reading, is_granted, not_granted, read_record
-from state import grants, merge, minting, scopes, wrapping
-from state.grants import Claim, Derivation, DerivationRefused, Refusal, Trust
-from state.merge import Change
-from state.minting import Issuer, MintRefused
-from state.records import InputRef
-from state.sealing import DataKey, SealingError, opened, opened_record
-from state.stamps import parse_instant
-from state.wrapping import KeyUnusable
+from state.grants import grant as grants
+from state.grants import minting, scopes
+from state.grants.grant import Claim, Derivation, DerivationRefused, Refusal, Trust
+from state.grants.minting import Issuer, MintRefused
+from state.log import merge
+from state.log.merge import Change
+from state.log.records import InputRef
+from state.log.stamps import parse_instant
+from state.sealing import wrapping
+from state.sealing.values import DataKey, SealingError, opened, opened_record
+from state.sealing.wrapping import KeyUnusable
 from tests.vectors.verdict import Case
 
 Given = dict[str, Any]

@@ -7,18 +7,18 @@ from typing import Any, cast
 
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.llm.completions import failure
-from mana_actors.llm.router.aliases import RegistryInvalid, read_registry
-from mana_actors.llm.router.attempts import NoProviderLeft
-from mana_actors.llm.router.contract import Target
-from mana_actors.llm.router.health import Health, ModelHealth, Trouble
-from mana_actors.llm.router.judging import judged
-from mana_actors.llm.router.registry import (
+from mana_actors.llm.router.aliases.alias_file import RegistryInvalid, read_registry
+from mana_actors.llm.router.aliases.registry import (
     ProviderEntry,
     Registry,
     UnknownAlias,
     direct_target,
     is_alias,
 )
+from mana_actors.llm.router.chain.attempts import NoProviderLeft
+from mana_actors.llm.router.chain.failures import judged
+from mana_actors.llm.router.chain.health import Health, ModelHealth, Trouble
+from mana_actors.llm.router.contract import Target
 from mana_actors.llm.router.routing import Router
 from tests.upstreams import HandClock, ScriptedUpstream
 from tests.vectors.reference_llm import NAMES, STATUS

@@ -45,8 +45,8 @@ from mana_actors.errors import CatalogueInvalid, ProviderError
 from mana_actors.json_values import as_object
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.completions import SERVICE_KINDS
-from state.injection import injection_marker
-from state.records import Agent, mission_from_record
+from state.log.records import Agent, mission_from_record
+from state.rules.injection import injection_marker
 from tests.fake_provider import FakeProvider
 from tests.vectors.reference_loop import MODEL, allowance_of, spec_of
 from tests.vectors.verdict import Case

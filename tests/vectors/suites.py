@@ -11,20 +11,20 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import UNSET
 
-from state import principals
-from state.cadence import next_run, parse_cadence
 from state.errors import UserIdMissingError
-from state.iterations import (
+from state.log import principals
+from state.log.cadence import next_run, parse_cadence
+from state.log.iterations import (
     Author,
     PlannedStep,
     append_iteration,
     change_row,
     iteration_from_plan,
 )
-from state.merge import Change, Snapshot, decode_record, encode_record, fold, hidden, is_late
-from state.policy import may_invoke, offered, parse_policy, resolve
-from state.records import InputRef, Mission, is_due, mission_from_record
-from state.stamps import datetime_of, format_instant, instant_of, parse_instant
+from state.log.merge import Change, Snapshot, decode_record, encode_record, fold, hidden, is_late
+from state.log.records import InputRef, Mission, is_due, mission_from_record
+from state.log.stamps import datetime_of, format_instant, instant_of, parse_instant
+from state.rules.policy import may_invoke, offered, parse_policy, resolve
 from tests.vectors import planner
 from tests.vectors.llm import give_llm, view_llm
 from tests.vectors.overrides import OVERRIDES

@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from mana_actors.messages import AgentSettings, Report
-from state.stamps import datetime_of, parse_instant
+from state.log.stamps import datetime_of, parse_instant
 from state.store import embedded
 from state.store.connect import Access
 from tests.driver import PlainDriver

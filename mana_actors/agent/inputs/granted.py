@@ -25,13 +25,13 @@ from mana_actors.agent.inputs.sealed_record import (
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.keys.client import HeldKey
 from mana_actors.messages import Count
-from state import merge
-from state.consent import Exposure
-from state.input_apps import INPUT_APPS
-from state.merge import Change, Snapshot
-from state.records import InputRef
-from state.sealed_copies import SEALED_FIELDS, KeptCopy
-from state.sealing import is_sealed
+from state.log import merge
+from state.log.merge import Change, Snapshot
+from state.log.records import InputRef
+from state.log.tables import INPUT_APPS
+from state.rules.exposure import Exposure
+from state.sealing.copies import SEALED_FIELDS, KeptCopy
+from state.sealing.values import is_sealed
 from state.store.audit import ReadRecord
 
 ReadChanges = Callable[[str, str, str], Awaitable[list[Change]]]

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from state.merge import Snapshot
-from state.sealed_copies import KeptCopy, filled_in, is_current
+from state.log.merge import Snapshot
+from state.sealing.copies import KeptCopy, filled_in, is_current
 
 Key = tuple[str, str]
 """Table and record id."""

@@ -1,7 +1,7 @@
 """Resolvers that are added by code, by module name; those of our own modules are record texts.
 
 Each turns one input reference into text for the prompt (tick §6), with what the agent's capability
-shows it: records of the modules in `state.input_apps` that are inputs of its missions.
+shows it: records of the modules in `state.log.tables` that are inputs of its missions.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from mana_actors.agent.planner.prompt import ResolvedInput
 from state.errors import StateError
-from state.merge import Change
-from state.records import InputRef
+from state.log.merge import Change
+from state.log.records import InputRef
 
 ReadChanges = Callable[[str, str, str], Awaitable[list[Change]]]
 """(app, table, record id) → the record's log rows, as the capability shows them."""

@@ -9,8 +9,8 @@ import msgspec
 
 from mana_actors.agent.inputs.record_texts import record_text
 from mana_actors.agent.planner.prompt import ResolvedInput
-from state.records import InputRef
-from state.sealing import DataKey, SealingError, opened_record
+from state.log.records import InputRef
+from state.sealing.values import DataKey, SealingError, opened_record
 
 NOT_GRANTED = "record-not-in-grant-allowlist"
 EXPIRED = "grant-expired-while-reading"

@@ -19,9 +19,9 @@ from mana_actors.agent.tools.catalogue import Tool, Toolbox, function_spec, prop
 from mana_actors.agent.tools.reading.readers import READERS
 from mana_actors.agent.tools.validation import WasSeen, check_against
 from mana_actors.json_values import JsonObject, as_text, objects_in
-from state.derived_text import SHOWN, shown_iteration
-from state.policy import AiPolicy
-from state.records import Agent, Mission
+from state.log.records import Agent, Mission
+from state.rules.policy import AiPolicy
+from state.sealing.derived_text import SHOWN, shown_iteration
 
 SHOWN_ITERATIONS = 3
 MAX_MEMORY_CHARS = 8000

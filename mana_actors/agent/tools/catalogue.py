@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from mana_actors.errors import CatalogueInvalid
-from state.policy import AiPolicy, Decision, decide
+from state.rules.policy import AiPolicy, Decision, decide
 
 PARAMETER_TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object"})
 UNKNOWN_LABEL = "unknown"

@@ -7,7 +7,7 @@ from typing import Any, cast
 from mana_actors.agent.planner.exchange import ToolCall, ToolResult
 from mana_actors.agent.tools.catalogue import Parameter, Tool, Toolbox, proposing_tools
 from mana_actors.json_values import JsonObject, as_list, canonical_json, texts_in
-from state.policy import AiPolicy
+from state.rules.policy import AiPolicy
 
 MAX_ARGUMENT_BYTES = 32_768
 NEVER_EMPTY = frozenset(

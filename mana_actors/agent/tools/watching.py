@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from state.injection import injection_marker
+from state.rules.injection import injection_marker
 
 log = logging.getLogger("mana.tools")
 

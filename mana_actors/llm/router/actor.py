@@ -17,9 +17,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mana_actors.core_files import leave_no_core_file
+from mana_actors.llm.rehearsal.server import bound_socket
 from mana_actors.llm.router.assembly import LlmRouter
 from mana_actors.llm.router.settings import RouterSettings
-from mana_actors.llm.server import bound_socket
 from mana_actors.logs import configure_logging, keep_texts_out
 
 log = logging.getLogger("mana.llm")

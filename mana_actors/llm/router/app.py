@@ -15,28 +15,28 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.provider import Exposure
-from mana_actors.llm.router.answers import (
+from mana_actors.llm.router.aliases.registry import Registry, UnknownAlias
+from mana_actors.llm.router.calls import CallFailed, Calls, Routing
+from mana_actors.llm.router.chain.health import ProviderHealth
+from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.metrics import CONTENT_TYPE, Metrics
+from mana_actors.llm.router.reload import Loaded
+from mana_actors.llm.router.settings import RouterSettings
+from mana_actors.llm.router.stream import CallerGone, EventStream, until_gone
+from mana_actors.llm.router.wire.answers import (
     NO_STORE,
     failure,
     json_answer,
     problem_of_request,
     refused,
 )
-from mana_actors.llm.router.calls import CallFailed, Calls, Routing
-from mana_actors.llm.router.contract import Target
-from mana_actors.llm.router.health import ProviderHealth
-from mana_actors.llm.router.metrics import CONTENT_TYPE, Metrics
-from mana_actors.llm.router.registry import Registry, UnknownAlias
-from mana_actors.llm.router.reloading import Loaded
-from mana_actors.llm.router.requests import (
+from mana_actors.llm.router.wire.requests import (
     InvalidRequest,
     chat_request,
     embeddings_request,
 )
-from mana_actors.llm.router.settings import RouterSettings
-from mana_actors.llm.router.sse import CallerGone, EventStream, until_gone
 from mana_actors.logs import without_text
-from state.consent import ORDER, lower_of
+from state.rules.exposure import ORDER, lower_of
 
 log = logging.getLogger("mana.llm")
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
+from mana_actors.llm.router.aliases.registry import Registry
 from mana_actors.llm.router.app import Service, create_app, label_names
 from mana_actors.llm.router.calls import Calls
 from mana_actors.llm.router.metrics import Metrics
-from mana_actors.llm.router.registry import Registry
-from mana_actors.llm.router.reloading import LastGood, Reloading
+from mana_actors.llm.router.reload import LastGood, Reloading
 from mana_actors.llm.router.routing import Router
 from mana_actors.llm.router.settings import OneService, RouterSettings
 from mana_actors.llm.router.telemetry import tracing

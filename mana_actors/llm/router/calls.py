@@ -12,13 +12,13 @@ from typing import Protocol
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject, as_object, as_text
 from mana_actors.llm.provider import AliasFacts, Exposure
-from mana_actors.llm.router.answers import Problem, problem_of
+from mana_actors.llm.router.aliases.registry import Registry, UnknownAlias
+from mana_actors.llm.router.chain.health import ProviderHealth
 from mana_actors.llm.router.contract import Answered, Streamed, Target
-from mana_actors.llm.router.health import ProviderHealth
 from mana_actors.llm.router.metrics import Metrics, token_count
-from mana_actors.llm.router.registry import Registry, UnknownAlias
-from mana_actors.llm.router.sse import shown_chunk
+from mana_actors.llm.router.stream import shown_chunk
 from mana_actors.llm.router.telemetry import CallSpan, Tracing
+from mana_actors.llm.router.wire.answers import Problem, problem_of
 
 log = logging.getLogger("mana.llm")
 

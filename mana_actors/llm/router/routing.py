@@ -12,13 +12,13 @@ import msgspec
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject, as_object, objects_in
 from mana_actors.llm.provider import AliasFacts, Exposure
-from mana_actors.llm.router.attempts import NobodyObserves, Observer, Trail
+from mana_actors.llm.router.aliases.needs import Needs, needs_of
+from mana_actors.llm.router.aliases.registry import Registry, UnknownAlias, is_within
+from mana_actors.llm.router.chain.attempts import NobodyObserves, Observer, Trail
+from mana_actors.llm.router.chain.failures import Verdict, judged
+from mana_actors.llm.router.chain.health import BACKOFF_S, THRESHOLD, Health, ProviderHealth
 from mana_actors.llm.router.contract import Answered, Attempt, Streamed, Target, Upstream
-from mana_actors.llm.router.health import BACKOFF_S, THRESHOLD, Health, ProviderHealth
-from mana_actors.llm.router.judging import Verdict, judged
-from mana_actors.llm.router.limits import MAX_CONCURRENT, Line
-from mana_actors.llm.router.needs import Needs, needs_of
-from mana_actors.llm.router.registry import Registry, UnknownAlias, is_within
+from mana_actors.llm.router.turns import MAX_CONCURRENT, Line
 
 PROBE_INTERVAL_S = 30.0
 PROBE_TIMEOUT_S = 3.0

@@ -20,9 +20,9 @@ from mana_actors.errors import (
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
 from mana_actors.llm.client import MAX_BODY_BYTES, read_key, retry_after_s
 from mana_actors.llm.completions import failure
+from mana_actors.llm.router.aliases.registry import ProviderEntry, Registry
 from mana_actors.llm.router.contract import Upstream
-from mana_actors.llm.router.events import ChunkReader, decoded, error_inside
-from mana_actors.llm.router.registry import ProviderEntry, Registry
+from mana_actors.llm.router.wire.events import ChunkReader, decoded, error_inside
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 QUESTION_DEADLINE_S = 10.0

@@ -48,7 +48,7 @@ END $$;
 CREATE OR REPLACE FUNCTION mana_ai.bucket_of(p_user text) RETURNS smallint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN get_byte(sha256(convert_to(p_user, 'UTF8')), 0)::smallint;
 
--- One number per change row, xored into a snapshot's digest (state/merge.py computes the same).
+-- One number per change row, xored into a snapshot's digest (state/log/merge.py computes the same).
 CREATE OR REPLACE FUNCTION mana_ai.change_digest(p_id uuid) RETURNS bigint LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN ('x' || left(replace(p_id::text, '-', ''), 16))::bit(64)::bigint
      # ('x' || right(replace(p_id::text, '-', ''), 16))::bit(64)::bigint;

@@ -15,7 +15,7 @@ from mana_actors.agent.tools.reading.readers import READERS
 from mana_actors.agent.tools.reading.records import Tables
 from mana_actors.agent.tools.seen import SeenIds
 from mana_actors.agent.tools.watching import InjectionWatch
-from state.input_apps import READ_TABLES
+from state.log.tables import READ_TABLES
 
 MAX_DATA_CHARS = 16_000
 FIRST_NUMBER = 1001  # of a fence around a reading; those of the prompt count from 1

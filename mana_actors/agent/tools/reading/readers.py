@@ -1,6 +1,6 @@
 """What each reading tool tells of the records it sees. Fields that are absent are left out.
 
-A tool is here if what its records look like is known; the table is in `state.input_apps`.
+A tool is here if what its records look like is known; the table is in `state.log.tables`.
 """
 
 from datetime import date

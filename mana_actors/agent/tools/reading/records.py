@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from mana_actors.json_values import JsonObject
-from state import merge
-from state.merge import Change, TableRows
+from state.log import merge
+from state.log.merge import Change, TableRows
 
 MAX_RECORDS = 500
 

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from mana_actors.agent.planner.fences import is_ciphertext
 from mana_actors.json_values import JsonObject, as_object
-from state.stamps import datetime_of, parse_instant
+from state.log.stamps import datetime_of, parse_instant
 
 SEALED = "[encrypted]"
 MAX_CHARS = 200

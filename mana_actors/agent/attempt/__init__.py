@@ -1,0 +1,1 @@
+"""One attempt at one occurrence, from its order to its ending."""

@@ -1,0 +1,141 @@
+"""What a run reads: its inputs in order, encrypted ones through the key holder (P7)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+import msgspec
+
+from mana_actors.agent.attempt.job import FinalFailure, Job
+from mana_actors.agent.inputs.granted import (
+    AskForKey,
+    CopiesWanted,
+    Opened,
+    Sources,
+    Unreadable,
+    distinct,
+    open_granted,
+    read_sources,
+)
+from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
+from mana_actors.agent.model.journal import Journal
+from mana_actors.agent.planner.prompt import ResolvedInput
+from mana_actors.agent.retries import retried
+from mana_actors.crash import CrashPoint
+from mana_actors.keys.addresses import TlsAddress
+from mana_actors.keys.client import HeldKey, KeyHolder
+from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
+from mana_actors.messages import Count
+from state.log.records import InputRef
+from state.rules.exposure import Exposure, lower_of
+from state.sealing.copies import KeptCopy
+from state.store.agents import AgentStore
+from state.store.audit import ReadRecord, keys_capability, note_outcomes
+from state.store.copies import request_copies, sealed_copies
+
+OF_THE_GRANT = frozenset({"expired", "malformed", "no-grant", "not-configured", "wrap-rejected"})
+"""Refusals that a new grant, or an operator, ends; all others pass by themselves."""
+
+
+class Inputs(msgspec.Struct, frozen=True):
+    """What the prompt gets; `is_secret`: some of it was encrypted."""
+
+    items: tuple[ResolvedInput, ...]
+    exposure: Exposure
+    is_secret: bool
+    counts: tuple[Count, ...]
+
+
+class InputReader:
+    """Reads the inputs of one agent's runs; keeps nothing of any."""
+
+    def __init__(
+        self,
+        store: AgentStore,
+        key_holder: str | TlsAddress | None,
+        resolvers: Mapping[str, Resolver],
+        failed: Callable[[InputRef, Exception], None],
+        crash: CrashPoint = lambda _point: None,
+    ) -> None:
+        self._store, self._resolvers, self._failed = store, resolvers, failed
+        self._crash = crash
+        self._holder = None if key_holder is None else KeyHolder(key_holder)
+
+    @property
+    def held_a_key(self) -> bool:
+        """Whether a data key was ever here: what it opened may still be in memory."""
+        return self._holder is not None and self._holder.has_released
+
+    async def read(
+        self,
+        job: Job,
+        journal: Journal,
+        require_room: Callable[[], Awaitable[None]],
+    ) -> Inputs:
+        """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry.
+
+        FinalFailure where the run has asked for its key as often as a run may.
+        `journal` is sealed before anything is opened; wiping it is the caller's.
+        `require_room` is asked before a key is: what it raises comes out of here (D-39).
+        """
+        refs = distinct(job.mission.inputs)
+        own = [ref for ref in refs if ref.module in self._resolvers]
+        others = [ref for ref in refs if ref.module not in self._resolvers]
+        sources = await retried(lambda: read_sources(self._store.input_changes, others))
+        ask = partial(self._key, job, journal, require_room)
+        opened = await self._opened(job, sources, ask)
+        shown = await resolve_inputs(self._resolvers, self._store.input_changes, own, self._failed)
+        found = shown | sources.plain | opened.inputs
+        return Inputs(
+            tuple(found[ref] for ref in refs if ref in found),
+            job.exposure if opened.exposure is None else lower_of(opened.exposure, job.exposure),
+            bool(opened.inputs),
+            opened.counts,
+        )
+
+    async def _opened(self, job: Job, sources: Sources, ask: AskForKey) -> Opened:
+        async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], KeptCopy]:
+            mission = job.run.user_id, job.run.mission_id
+            return await retried(lambda: sealed_copies(self._store, *mission, wanted))
+
+        async def note(held: HeldKey, records: Sequence[ReadRecord]) -> None:
+            self._crash("after_decrypt")
+            if records:
+                iteration = job.run.iteration_id
+                await retried(
+                    lambda: note_outcomes(self._store, held.release_id, iteration, records)
+                )
+            self._crash("after_audit")
+
+        try:
+            return await open_granted(sources, job.mission.grant, copies, ask, note)
+        except CopiesWanted as exc:
+            answer = await retried(lambda: request_copies(self._store, job.run_id, job.attempt))
+            raise CopiesWanted(exc.missing, answer, exc.counts) from None
+        except KeyWithheld as exc:
+            raise _without_a_key(exc.reason) from None
+
+    @asynccontextmanager
+    async def _key(
+        self, job: Job, journal: Journal, require_room: Callable[[], Awaitable[None]]
+    ) -> AsyncGenerator[HeldKey]:
+        if self._holder is None:
+            raise KeyWithheld("not-configured")
+        await require_room()
+        capability = await retried(lambda: keys_capability(self._store, job.run_id, job.attempt))
+        asked = job.run_id, job.attempt, job.run.mission_id
+        async with self._holder.data_key(capability, *asked) as held:
+            self._crash("after_key")
+            journal.seal(held.key, job.run_id)
+            yield held
+
+
+def _without_a_key(reason: str) -> Exception:
+    """What a refusal of the key holder means for the run."""
+    if reason == "too-many":  # no attempt of this run will ever get one
+        return FinalFailure(reason, "it asked for the key of its grant too often")
+    if reason not in OF_THE_GRANT:
+        return KeyHolderUnreachable(reason)
+    return Unreadable(reason, f"its grant cannot be used: {reason}")

@@ -1,0 +1,1 @@
+"""Calls to the model: held, answered, charged, kept for a retry."""

@@ -1,0 +1,165 @@
+"""The registry in force: read whole, swapped at once, kept when the file turns bad."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from mana_actors.llm.router.aliases.alias_file import RegistryInvalid, read_registry
+from mana_actors.llm.router.aliases.registry import Alias, ProviderEntry, Registry
+from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.settings import SHIPPED, AliasFile, OneService, Source
+
+log = logging.getLogger("mana.llm")
+
+SHIPPED_FILE = Path(__file__).parent / "aliases" / "aliases.yaml"
+WATCH_EVERY_S = 1.0
+Fingerprint = tuple[int, int, int]
+
+
+def read_source(source: Source) -> Registry:
+    """The registry of a source; raises RegistryInvalid, whatever is wrong with its file."""
+    if isinstance(source, OneService):
+        return _of_one_service(source)
+    try:
+        text = file_of(source).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise RegistryInvalid("file", f"cannot be read ({type(exc).__name__})") from None
+    return read_registry(text)
+
+
+def file_of(source: AliasFile) -> Path:
+    """The file a source means."""
+    return SHIPPED_FILE if source.path == SHIPPED else Path(source.path)
+
+
+def named_source(source: Source) -> str:
+    """A source in a word or two, for people."""
+    return f"{source.name} {source.url}" if isinstance(source, OneService) else source.path
+
+
+def _of_one_service(source: OneService) -> Registry:
+    """The shipped aliases, and any other, all served by one provider."""
+    shipped = read_registry(SHIPPED_FILE.read_text("utf-8"))
+    provider = ProviderEntry(
+        name=source.name,
+        url=_base(source.url),
+        exposure=source.exposure,
+        key_file=source.key_file,
+        max_concurrent=1000,  # as many as runs may ask; the service says when it is too much
+        deadline_s=3600.0,  # the caller's own deadline is the one that counts
+        probe_path=None,
+    )
+    aliases = {
+        name: Alias(name, alias.description, (Target(source.name, source.model or name),))
+        for name, alias in shipped.aliases.items()
+    }
+    return Registry(
+        aliases=aliases,
+        default=shipped.default,
+        providers={source.name: provider},
+        otherwise=(Target(source.name, source.model),),
+    )
+
+
+def _base(url: str) -> str:
+    trimmed = url.rstrip("/")
+    return trimmed if trimmed.endswith("/v1") else f"{trimmed}/v1"
+
+
+class LastGood:
+    """A copy of what was read last and was valid: a router that restarts goes on with it."""
+
+    def __init__(self, copy: Path | None = None) -> None:
+        self._copy = copy
+
+    def first(self, source: Source) -> tuple[Registry, str]:
+        """The registry to begin with, and what is wrong with the file by now ("" fine).
+
+        Raises RegistryInvalid where there is no valid copy either.
+        """
+        try:
+            registry = read_source(source)
+        except RegistryInvalid as exc:
+            if self._copy is None or not self._copy.exists():
+                raise
+            log.warning("aliases_of_before_used problem=%s", exc)
+            return read_source(AliasFile(str(self._copy))), str(exc)
+        self.keep(source)
+        return registry, ""
+
+    def keep(self, source: Source) -> None:
+        """Copy a source that was valid; whole or not at all."""
+        if self._copy is None or isinstance(source, OneService):
+            return
+        try:
+            text = file_of(source).read_text("utf-8")
+            read_registry(text)
+            unfinished = self._copy.with_name(f"{self._copy.name}.unfinished")
+            unfinished.write_text(text, "utf-8")
+            unfinished.replace(self._copy)
+        except (OSError, UnicodeDecodeError, RegistryInvalid) as exc:
+            log.warning("aliases_not_copied error=%s", type(exc).__name__)
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Where the registry in force came from, and what is wrong with the file by now ("" fine)."""
+
+    source: str
+    loaded_at: datetime
+    problem: str = ""
+
+
+class Reloading:
+    """Follows a source; `apply` puts a new registry in force, and is called with valid ones only.
+
+    The constructor has read `registry` already; what follows never raises for a bad file.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        apply: Callable[[Registry], None],
+        *,
+        last_good: LastGood | None = None,
+        problem: str = "",
+        every_s: float = WATCH_EVERY_S,
+    ) -> None:
+        self._source, self._apply, self._every_s = source, apply, every_s
+        self._last_good = last_good or LastGood()
+        self._seen = self._fingerprint()
+        self.state = Loaded(named_source(source), datetime.now(UTC), problem)
+
+    async def reload(self) -> bool:
+        """Read the source again; False, and everything as before, when it is not valid."""
+        self._seen = await asyncio.to_thread(self._fingerprint)
+        try:
+            registry = await asyncio.to_thread(read_source, self._source)
+        except RegistryInvalid as exc:
+            log.warning("aliases_not_reloaded problem=%s", exc)
+            self.state = msgspec.structs.replace(self.state, problem=str(exc))
+            return False
+        await asyncio.to_thread(self._last_good.keep, self._source)
+        self._apply(registry)
+        self.state = Loaded(self.state.source, datetime.now(UTC))
+        log.info("aliases_reloaded aliases=%d", len(registry.aliases))
+        return True
+
+    async def watch(self) -> None:
+        """Reload whenever the file changes; never returns."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            if await asyncio.to_thread(self._fingerprint) != self._seen:
+                await self.reload()
+
+    def _fingerprint(self) -> Fingerprint | None:
+        if isinstance(self._source, OneService):
+            return None
+        try:
+            status = file_of(self._source).stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino

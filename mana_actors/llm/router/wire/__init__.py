@@ -1,0 +1,1 @@
+"""What callers send to the router and what they get back."""

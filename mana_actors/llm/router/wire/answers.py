@@ -1,0 +1,118 @@
+"""What goes back: JSON, and errors in the shape of both our own client and OpenAI's."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from math import ceil
+
+import msgspec
+from starlette.responses import Response
+
+from mana_actors.errors import ProviderError
+from mana_actors.json_values import JsonObject
+from mana_actors.llm.router.contract import Attempt
+from mana_actors.llm.router.wire.requests import InvalidRequest
+
+NO_STORE = {"cache-control": "no-store"}
+
+_STATUS_OF_KIND = {
+    "blocked": 422,
+    "truncated": 502,
+    "auth": 502,
+    "rate_limit": 429,
+    "capability": 400,
+    "exposure": 403,
+    "no_healthy_provider": 503,
+    "timeout": 504,
+    "network": 502,
+    "invalid_answer": 502,
+}
+_WORDS = {
+    "blocked": "the provider blocked this request",
+    "truncated": "the answer was cut off",
+    "auth": "the provider refused the router's key",
+    "rate_limit": "the provider is over its rate limit",
+    "capability": "no model of this chain can do what the request asks",
+    "exposure": "no provider of this chain is within the exposure allowed",
+    "no_healthy_provider": "no healthy provider could serve this model",
+    "timeout": "the provider did not answer in time",
+    "network": "the provider could not be reached",
+    "invalid_answer": "the provider's answer made no sense",
+}
+_OPENAI_TYPE = {429: "rate_limit_error", 401: "authentication_error", 403: "permission_error"}
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One error, ready to be sent as a whole answer or as a frame of a stream."""
+
+    status: int
+    kind: str
+    message: str
+    code: str = ""
+    field: str = ""
+    retry_after_s: float | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def error(self) -> JsonObject:
+        """The `error` object of OpenAI's API."""
+        known = _OPENAI_TYPE.get(self.status)
+        kind = known or ("invalid_request_error" if self.status < 500 else "server_error")
+        named = {"param": self.field} if self.field else {}
+        return {"message": self.message, "type": kind, "code": self.code or self.kind, **named}
+
+    @property
+    def body(self) -> JsonObject:
+        """Both shapes in one object."""
+        detail: JsonObject = {"kind": self.kind, "message": self.message}
+        if self.attempts:
+            detail["attempts"] = [
+                {"target": each.target.name, "reason": each.reason} for each in self.attempts
+            ]
+        return {"detail": detail, "error": self.error}
+
+    @property
+    def frame(self) -> JsonObject:
+        """The object of a `data:` line; its type is the kind (§7)."""
+        return {"error": self.error | {"type": self.kind, "code": self.code or self.kind}}
+
+
+def problem_of(exc: ProviderError) -> Problem:
+    """A failed model call as its caller is told: kinds, codes and statuses, nobody's text."""
+    status = _STATUS_OF_KIND.get(exc.kind)
+    if status is None:  # unknown: a client's fault stays one, whatever else is the provider's
+        status = exc.status if 400 <= exc.status < 500 else 502
+    attempts: tuple[Attempt, ...] = getattr(exc, "attempts", ())
+    words = _WORDS.get(exc.kind, "the provider refused this request")
+    tried = ", ".join(f"{each.target.name}={each.reason}" for each in attempts)
+    message = f"{words}. Attempts: {tried}" if tried else words
+    return Problem(status, exc.kind, message, exc.code, "", exc.retry_after_s, attempts)
+
+
+def problem_of_request(exc: InvalidRequest) -> Problem:
+    """A request that cannot be."""
+    return Problem(exc.status, "invalid_request", str(exc), "invalid_request", exc.field)
+
+
+def json_answer(
+    content: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """JSON that nobody caches."""
+    return Response(
+        msgspec.json.encode(content),
+        status,
+        headers=NO_STORE | dict(headers or {}),
+        media_type="application/json",
+    )
+
+
+def failure(problem: Problem) -> Response:
+    """An error before the first byte, with its real status."""
+    wait = problem.retry_after_s
+    headers = {} if wait is None else {"retry-after": str(ceil(wait))}
+    return json_answer(problem.body, problem.status, headers)
+
+
+def refused(status: int, message: str = "", code: str = "") -> Response:
+    """An error of HTTP itself: no such path, no such method, no token."""
+    words = message or HTTPStatus(status).phrase.lower()
+    return failure(Problem(status, "auth" if status == 401 else "invalid_request", words, code))

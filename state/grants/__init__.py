@@ -1,0 +1,1 @@
+"""Who may read which encrypted records until when, and how they agreed to it."""

@@ -1,0 +1,126 @@
+"""What a grant would allow, in the words its owner agrees to (grants-auth §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from state.log.stamps import format_instant, instant_of
+from state.rules.exposure import ORDER, Exposure, lower_of
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+_NAMES = {
+    "notes": "Notizen",
+    "tasks": "Aufgaben",
+    "events": "Termine",
+    "journalEntries": "Journal",
+    "kontextDoc": "Kontext-Dokument",
+    "userContext": "Profil",
+}
+_READERS: dict[Exposure, str] = {
+    "local": "Den Text lesen nur Sprachmodelle, die der Betreiber selbst betreibt (local).",
+    "eu": "Den Text dürfen auch Anbieter von Sprachmodellen in der EU lesen (eu).",
+    "any": (
+        "Den Text dürfen Anbieter von Sprachmodellen überall lesen, auch außerhalb der EU (any)."
+    ),
+}
+
+
+class GrantAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """A grant somebody thinks about.
+
+    `exposure` is what they would consent to, None where the grant names none; `deployment` is the
+    most this server uses; `key_id` is the key that output is sealed for, None without one.
+    """
+
+    tables: Sequence[str]
+    records: int
+    ends_at: datetime
+    ttl_ms: int
+    exposure: Exposure | None
+    deployment: Exposure
+    key_id: str | None
+
+
+class ConsentText(msgspec.Struct, frozen=True, rename="camel"):
+    """The sentences, and what of them a program may want to know."""
+
+    lines: list[str]
+    exposure: Exposure
+    derived_text: Literal["sealed", "plain"]
+    expires_at: str
+
+
+def consent_text(asked: GrantAsked) -> ConsentText:
+    """What the grant allows; `exposure` is never beyond the server's own."""
+    wanted = asked.exposure or asked.deployment
+    used = lower_of(wanted, asked.deployment)
+    lines = [
+        _scope(asked),
+        _lifetime(asked),
+        "Jeder Zugriff wird protokolliert; du siehst ihn unter Workbench → Datenzugriff.",
+        (
+            "Du kannst den Zugriff jederzeit zurückziehen. Was ein Sprachmodell bis dahin gelesen "
+            "hat, lässt sich nicht zurückholen."
+        ),
+        _READERS[used],
+        *([_further(wanted)] if wanted != used else []),
+        _output(asked.key_id),
+    ]
+    kept: Literal["sealed", "plain"] = "plain" if asked.key_id is None else "sealed"
+    return ConsentText(lines, used, kept, format_instant(instant_of(asked.ends_at)))
+
+
+def _scope(asked: GrantAsked) -> str:
+    tables = ", ".join(_NAMES.get(table, table) for table in asked.tables)
+    if asked.records == 1:
+        what = f"einen verschlüsselten Eintrag ({tables}) lesen, und nur diesen"
+    else:
+        what = f"{asked.records} verschlüsselte Einträge ({tables}) lesen, und nur diese"
+    return f"Diese Mission darf {what}. Entschlüsselt wird auf dem Server, während sie läuft."
+
+
+def _lifetime(asked: GrantAsked) -> str:
+    until = asked.ends_at.strftime("%d.%m.%Y, %H:%M Uhr (UTC)")
+    return (
+        f"Der Zugriff gilt {_duration(asked.ttl_ms)} ab der Erteilung, jetzt erteilt also bis "
+        f"{until}. Er verlängert sich nicht von selbst; danach musst du ihn neu erteilen."
+    )
+
+
+def _duration(ttl_ms: int) -> str:
+    if ttl_ms % DAY_MS == 0:
+        return _counted(ttl_ms // DAY_MS, "einen Tag", "Tage")
+    hours = _counted(-(-ttl_ms // HOUR_MS), "eine Stunde", "Stunden")
+    return hours if ttl_ms % HOUR_MS == 0 else f"höchstens {hours}"
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return one if number == 1 else f"{number} {many}"
+
+
+def _further(wanted: Exposure) -> str:
+    assert wanted != ORDER[0], "nothing reaches less far"
+    return (
+        f"Deine Zustimmung reicht weiter ({wanted}): Erlaubt der Betreiber später mehr, gilt sie "
+        "auch dafür."
+    )
+
+
+def _output(key_id: str | None) -> str:
+    if key_id is None:
+        return (
+            "Was daraus entsteht (Plan, Begründungen, Zusammenfassung), wird lesbar in deinem "
+            "Konto gespeichert, weil dafür kein Schlüssel von dir registriert ist."
+        )
+    return (
+        "Was daraus entsteht (Plan, Begründungen, Zusammenfassung), wird für deinen Schlüssel "
+        f"{key_id} versiegelt, solange er registriert ist; der Server kann es danach nicht lesen. "
+        "Lesbar bleiben die Namen der vorgeschlagenen Aktionen, Zustände, Zeiten und das, was du "
+        "selbst dazu schreibst."
+    )

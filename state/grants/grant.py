@@ -1,0 +1,315 @@
+"""Mission grants (crypto §2-§4): who may read which records until when, and the key to do it.
+
+A v1 grant is the original's: nothing in it is authenticated. A v2 grant hashes its scope into the
+key derivation and carries the issuer's Ed25519 signature over everything that matters (D-41).
+"""
+# ruff: noqa: PLC0415 - only issuers and the key holder load cryptography
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from state.errors import TerminalError
+from state.grants import scopes
+from state.grants.scopes import Scope, ScopeRefused
+from state.log.stamps import NS_PER_MS, NS_PER_S, parse_instant
+from state.rules.exposure import Exposure
+from state.sealing import forgiving_base64, wrapping
+from state.sealing.values import KEY_BYTES, DataKey, wipe
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+LONGEST_MS = 2_592_000_000
+"""30 days: no grant lives longer, whoever issued it."""
+
+SKEW_NS = 300 * NS_PER_S
+"""How far clocks of issuer and key holder may differ."""
+
+Reason = Literal["not-configured", "expired", "malformed", "wrap-rejected"]
+"""Why a grant cannot be used, by the names of crypto §4."""
+
+
+class DerivationRefused(TerminalError):
+    """A data key that cannot be derived: an unknown version, or a master key of a wrong length."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class Derivation(msgspec.Struct, frozen=True, rename="camel"):
+    """What the data key was derived from; `user_id` is in v2 grants only."""
+
+    version: str
+    mission_id: str
+    tables: list[str]
+    record_ids: list[str]
+    user_id: str | UnsetType = UNSET
+
+
+class Grant(msgspec.Struct, frozen=True, rename="camel"):
+    """A grant as it is stored in a mission; the last three fields are in v2 grants only."""
+
+    wrapped_key: str
+    derivation: Derivation
+    issued_at: str
+    expires_at: str
+    exposure: Exposure | UnsetType = UNSET
+    issuer_key_id: str | UnsetType = UNSET
+    signature: str | UnsetType = UNSET
+
+
+Standing = Literal["none", "active", "expired", "unreadable"]
+"""How a grant stands without its key: an `active` one may still be refused by the key holder."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a grant cannot be used; `detail` tells apart what `reason` lumps together."""
+
+    reason: Reason
+    detail: str
+
+
+class OpenedGrant(msgspec.Struct, frozen=True):
+    """A grant that holds: its data key, what it covers, and the provider exposure consented to.
+
+    Instants are ns; exposure is None in a v1 grant, whose consent named none.
+    """
+
+    key: DataKey
+    scope: Scope
+    version: str
+    issued_at: int
+    expires_at: int
+    exposure: Exposure | None
+
+
+class SignedGrant(msgspec.Struct, frozen=True):
+    """What a living grant's issuer signed; `issued_at` in ns."""
+
+    derivation: Derivation
+    scope: Scope
+    issued_at: int
+
+
+class Trust(msgspec.Struct, frozen=True):
+    """What the key holder goes by: its private keys, and the issuers' public keys by key id."""
+
+    private_keys: tuple[RSAPrivateKey, ...] = ()
+    issuers: Mapping[str, Ed25519PublicKey] = {}
+    accept_v1: bool = False
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """For whom a grant must have been made."""
+
+    user_id: str
+    mission_id: str
+
+
+# --- deriving and signing -------------------------------------------------------------------------
+
+
+def derived_key(master_key: bytearray | bytes, user_id: str, derivation: Derivation) -> DataKey:
+    """The mission's data key; raises DerivationRefused."""
+    if len(master_key) != KEY_BYTES:
+        raise DerivationRefused(f"the master key must have {KEY_BYTES} bytes")
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    info = _info(user_id, derivation).encode()
+    salt = derivation.mission_id.encode()
+    key = bytearray(KEY_BYTES)
+    HKDF(hashes.SHA256(), KEY_BYTES, salt=salt, info=info).derive_into(master_key, key)
+    return DataKey(key)
+
+
+def signed(grant: Grant, issuer: Ed25519PrivateKey) -> Grant:
+    """The grant with its issuer's signature over everything in it."""
+    named = msgspec.structs.replace(grant, issuer_key_id=wrapping.key_id(issuer.public_key()))
+    signature = forgiving_base64.encoded(issuer.sign(_signed_bytes(named)))
+    return msgspec.structs.replace(named, signature=signature)
+
+
+def _info(user_id: str, derivation: Derivation) -> str:
+    tables, records = derivation.tables, derivation.record_ids
+    if derivation.version == "v1":
+        return scopes.scope_text(tables, records)
+    if derivation.version == "v2":
+        scope = Scope(scopes.in_order(tables), scopes.in_order(records))
+        return scopes.hashed_scope_text(user_id, derivation.mission_id, scope)
+    raise DerivationRefused("unsupported derivation version")
+
+
+def _signed_bytes(grant: Grant) -> bytes:
+    """What a v2 signature covers: a JSON list, so that no two grants read the same."""
+    derivation = grant.derivation
+    return scopes.canonical(
+        [
+            "mana-ai-mission-grant",
+            derivation.version,
+            derivation.user_id or "",
+            derivation.mission_id,
+            derivation.tables,
+            derivation.record_ids,
+            grant.issued_at,
+            grant.expires_at,
+            hashlib.sha256(grant.wrapped_key.encode()).hexdigest(),
+            grant.exposure or "",
+            grant.issuer_key_id or "",
+        ]
+    )
+
+
+# --- opening --------------------------------------------------------------------------------------
+
+
+def opened_grant(raw: object, claim: Claim, trust: Trust, now: int) -> OpenedGrant | Refusal:
+    """The grant's data key if it holds for this user and mission at `now` (ns), else why not.
+
+    Checked in the order of crypto §4; what was opened wipes its key at the end of its `with`.
+    """
+    if not trust.private_keys:
+        return Refusal("not-configured", "no-private-key")
+    grant = _checked(raw, claim, trust, now)
+    return grant if isinstance(grant, Refusal) else _unwrapped(grant, trust)
+
+
+def signed_grant(
+    raw: object, claim: Claim, issuers: Mapping[str, Ed25519PublicKey], now: int
+) -> SignedGrant | Refusal:
+    """What one of these issuers granted this user's mission, at `now` (ns); never a v1 grant."""
+    grant = _checked(raw, claim, Trust(issuers=issuers), now)
+    if isinstance(grant, Refusal):
+        return grant
+    derivation = grant.derivation
+    scope = Scope(tuple(derivation.tables), tuple(derivation.record_ids))
+    return SignedGrant(derivation, scope, parse_instant(grant.issued_at) or 0)
+
+
+def standing(text: str | None, mission_id: str, now: int) -> tuple[Standing, int | None]:
+    """How a mission's stored grant (JSON) stands at `now`, and its end where it has one (ns)."""
+    raw = _decoded(text)
+    if raw is None:
+        return "none", None
+    expires_at, grant = _expiry(raw), _read(raw)
+    if expires_at is not None and expires_at < now:
+        return "expired", expires_at
+    if grant is None or grant.derivation.mission_id != mission_id or _term_fault(grant, now):
+        return "unreadable", expires_at
+    return "active", expires_at
+
+
+def _decoded(text: str | None) -> object:
+    try:
+        return None if text is None else msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):  # a number or a depth that no grant has
+        return False
+
+
+def _checked(raw: object, claim: Claim, trust: Trust, now: int) -> Grant | Refusal:
+    expires_at = _expiry(raw)
+    if expires_at is None or expires_at < now:
+        return Refusal("expired", "expired" if expires_at else "no-expiry")
+    grant = _read(raw)
+    if grant is None:
+        return Refusal("malformed", "not-a-grant")
+    detail = _fault(grant, claim, trust, now)
+    return grant if detail is None else Refusal("malformed", detail)
+
+
+def _expiry(raw: object) -> int | None:
+    text = cast("dict[str, Any]", raw).get("expiresAt") if isinstance(raw, dict) else None
+    return parse_instant(text) if isinstance(text, str) else None
+
+
+def _read(raw: object) -> Grant | None:
+    try:
+        return msgspec.convert(raw, Grant)
+    except (msgspec.ValidationError, UnicodeEncodeError):  # the latter: a lone surrogate
+        return None
+
+
+def _fault(grant: Grant, claim: Claim, trust: Trust, now: int) -> str | None:
+    """What crypto §4's Rule finds wrong before anything is decrypted (D-41)."""
+    if grant.derivation.mission_id != claim.mission_id:
+        return "other-mission"
+    if (fault := _term_fault(grant, now)) is not None:
+        return fault
+    if grant.derivation.version == "v1":
+        return None if trust.accept_v1 else "v1-not-accepted"
+    if grant.derivation.version != "v2":
+        return "unknown-version"
+    if grant.derivation.user_id != claim.user_id:
+        return "other-user"
+    return _signature_fault(grant, trust) or _scope_fault(grant.derivation)
+
+
+def _term_fault(grant: Grant, now: int) -> str | None:
+    issued_at, expires_at = parse_instant(grant.issued_at), parse_instant(grant.expires_at)
+    if issued_at is None or expires_at is None:
+        return "no-issue-date"
+    if issued_at > now + SKEW_NS:
+        return "issued-in-future"
+    if not 0 <= expires_at - issued_at <= LONGEST_MS * NS_PER_MS + SKEW_NS:
+        return "lives-too-long"
+    return None
+
+
+def _signature_fault(grant: Grant, trust: Trust) -> str | None:
+    from cryptography.exceptions import InvalidSignature
+
+    issuer = trust.issuers.get(grant.issuer_key_id or "")
+    signature = forgiving_base64.decoded(grant.signature or "")
+    if issuer is None or not signature:
+        return "unknown-issuer" if issuer is None else "unsigned"
+    try:
+        issuer.verify(signature, _signed_bytes(grant))
+    except (InvalidSignature, UnicodeEncodeError):
+        return "signature-rejected"
+    return None
+
+
+def _scope_fault(derivation: Derivation) -> str | None:
+    """A signed scope is still held against the rules: an issuer may be older than they are."""
+    try:
+        scope = scopes.granted_scope(derivation.tables, derivation.record_ids)
+    except ScopeRefused:
+        return "bad-scope"
+    as_listed = Scope(tuple(derivation.tables), tuple(derivation.record_ids))
+    return None if scope == as_listed else "bad-scope"
+
+
+def _unwrapped(grant: Grant, trust: Trust) -> OpenedGrant | Refusal:
+    body = forgiving_base64.decoded(grant.wrapped_key)
+    if body is None:
+        return Refusal("malformed", "wrapped-key-not-base64")
+    material = wrapping.unwrapped(body, trust.private_keys, grant.derivation.version)
+    if material is None:
+        return Refusal("wrap-rejected", "wrapped-for-another-key-or-tampered")
+    if len(material) != KEY_BYTES:
+        wipe(material)
+        return Refusal("malformed", "wrong-key-length")
+    return _opened(grant, DataKey(material))
+
+
+def _opened(grant: Grant, key: DataKey) -> OpenedGrant:
+    derivation = grant.derivation
+    return OpenedGrant(
+        key=key,
+        scope=Scope(tuple(derivation.tables), tuple(derivation.record_ids)),
+        version=derivation.version,
+        issued_at=parse_instant(grant.issued_at) or 0,
+        expires_at=parse_instant(grant.expires_at) or 0,
+        exposure=grant.exposure or None,
+    )

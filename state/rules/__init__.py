@@ -1,0 +1,1 @@
+"""What is allowed: tools, tokens, how far a prompt travels, what a login reaches."""

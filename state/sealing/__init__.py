@@ -1,0 +1,1 @@
+"""Values that only a key opens: on the wire, in copies, in journals, in plans."""

@@ -1,0 +1,146 @@
+"""The runner's RSA key and the data keys wrapped for it (crypto §3): RSA-OAEP with SHA-256.
+
+The library draws OAEP's randomness itself; everything else here is a pure function. What is wrapped
+for a v2 grant carries a label, so that nobody makes an unsigned v1 grant of it.
+"""
+# ruff: noqa: PLC0415 - loaded only where keys are: the issuer and the key holder
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from state.errors import TerminalError
+from state.sealing import forgiving_base64
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+    from cryptography.hazmat.primitives.asymmetric.padding import OAEP
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+
+LEAST_BITS = 2048
+_BLANKS = re.compile(r"\s+")
+
+
+class KeyUnusable(TerminalError):
+    """A key file does not hold the key it should; the text never shows any of it."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+def runner_private_key(pem: str) -> RSAPrivateKey:
+    """The RSA key of a PKCS#8 PEM without a password; raises KeyUnusable."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    key = _private(pem, "RSA")
+    if not isinstance(key, RSAPrivateKey):
+        raise KeyUnusable("is no RSA key")
+    _require_bits(key.key_size)
+    return key
+
+
+def runner_public_key(pem: str) -> RSAPublicKey:
+    """The RSA key of an SPKI PEM; raises KeyUnusable."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    key = _public(pem, "RSA")
+    if not isinstance(key, RSAPublicKey):
+        raise KeyUnusable("is no RSA key")
+    _require_bits(key.key_size)
+    return key
+
+
+def issuer_private_key(pem: str) -> Ed25519PrivateKey:
+    """The Ed25519 key of a PKCS#8 PEM without a password; raises KeyUnusable."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = _private(pem, "Ed25519")
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnusable("is no Ed25519 key")
+    return key
+
+
+def issuer_public_key(pem: str) -> Ed25519PublicKey:
+    """The Ed25519 key of an SPKI PEM; raises KeyUnusable."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    key = _public(pem, "Ed25519")
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyUnusable("is no Ed25519 key")
+    return key
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """What a grant calls its issuer's key: 16 hex digits of SHA-256 of the raw public key."""
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+def wrapped(data_key: bytearray, key: RSAPublicKey, version: str) -> str:
+    """The data key for the runner's eyes only, as base64."""
+    return forgiving_base64.encoded(key.encrypt(bytes(data_key), _oaep(version)))
+
+
+def unwrapped(
+    wrapped_key: bytes, keys: tuple[RSAPrivateKey, ...], version: str
+) -> bytearray | None:
+    """What one of our keys opens, None if none does; several while the runner's key rotates.
+
+    The library hands out `bytes`, which cannot be wiped: they are dropped here at once.
+    """
+    for key in keys:
+        try:
+            return bytearray(key.decrypt(wrapped_key, _oaep(version)))
+        except ValueError:
+            continue
+    return None
+
+
+def _oaep(version: str) -> OAEP:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    label = None if version == "v1" else f"mana-ai-mission-grant:{version}".encode()
+    return padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label)
+
+
+def _require_bits(bits: int) -> None:
+    if bits < LEAST_BITS:
+        raise KeyUnusable(f"is an RSA key of {bits} bits, at least {LEAST_BITS} are needed")
+
+
+def _private(pem: str, kind: str) -> object:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    try:
+        return load_der_private_key(_der(pem, "PRIVATE KEY"), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise KeyUnusable(f"is no PKCS#8 {kind} private key without a password") from None
+
+
+def _public(pem: str, kind: str) -> object:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    try:
+        return load_der_public_key(_der(pem, "PUBLIC KEY"))
+    except (ValueError, UnsupportedAlgorithm):
+        raise KeyUnusable(f"is no SPKI {kind} public key") from None
+
+
+def _der(pem: str, label: str) -> bytes:
+    """The bytes between the label's lines; blanks and line ends do not matter (crypto §3)."""
+    body = pem.replace(f"-----BEGIN {label}-----", "").replace(f"-----END {label}-----", "")
+    der = forgiving_base64.decoded(_BLANKS.sub("", body))
+    if not der:
+        raise KeyUnusable(f"holds no {label} in PEM")
+    return der

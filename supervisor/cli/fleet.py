@@ -1,0 +1,186 @@
+"""Commands that show the fleet and start work in it, all over HTTP."""
+# ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
+
+from typing import Annotated, Any
+
+import typer
+
+from supervisor.cli.failures import FAILED
+from supervisor.cli.options import AgentOf, AsJson, DataDir, Limit, Url, User, gateway_of
+
+app = typer.Typer()
+agents_app = typer.Typer(help="Agents of all users; `show` tells all about one.")
+missions_app = typer.Typer(help="Missions of all users; `run` starts one now.")
+
+
+@app.command()
+def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Whether it is well, and how much there is; exit 1 when it is not."""
+    from supervisor.cli import output as shown
+
+    told = gateway_of(url, data_dir).get("/internal/status")
+    if as_json:
+        shown.json_out(told)
+    else:
+        shown.line_out("well" if told["ok"] else "needs attention")
+        for problem in told["problems"]:
+            shown.line_out(f"  {problem}")
+        counts: dict[str, int] = told["counts"] or {}
+        for name, count in counts.items():
+            shown.line_out(f"  {name.replace('_', ' ')}: {shown.shown(count)}")
+        if told["supervisor"] is not None:
+            shown.line_out(f"  agents awake: {len(told['supervisor']['awake'])}")
+    raise typer.Exit(0 if told["ok"] else FAILED)
+
+
+@agents_app.callback(invoke_without_command=True)
+def agents(
+    context: typer.Context,
+    *,
+    user: User = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Agents of all users: state, tokens and caps."""
+    if context.invoked_subcommand is not None:
+        return
+    from supervisor.cli import output as shown
+
+    rows = gateway_of(url, data_dir).items("/internal/agents", _filter(user), limit)
+    _out(rows, shown.AGENTS, "no agents yet", as_json)
+
+
+@agents_app.command("show")
+def show_agent(
+    agent: Annotated[str, typer.Argument(metavar="USER/AGENT")],
+    *,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """One agent: policy, budget, missions, runs, and its last decisions and why."""
+    from supervisor.cli import agent as page
+
+    page.show_agent(gateway_of(url, data_dir), agent, as_json=as_json)
+
+
+@missions_app.callback(invoke_without_command=True)
+def missions(
+    context: typer.Context,
+    *,
+    user: User = None,
+    agent: AgentOf = None,
+    has_problems: Annotated[bool, typer.Option("--problems", help="Only what is wrong.")] = False,
+    data_dir: DataDir = None,
+    url: Url = None,
+    limit: Limit = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Missions of all users: what was decided, why, and when each is looked at next."""
+    if context.invoked_subcommand is not None:
+        return
+    from supervisor.cli import output as shown
+
+    gateway = gateway_of(url, data_dir)
+    asked = _filter(user, agent) | ({"problems": "true"} if has_problems else {})
+    rows = gateway.items("/internal/missions", asked, limit)
+    if not has_problems:
+        _out(rows, shown.MISSIONS, "no missions yet", as_json)
+        return
+    set_aside = gateway.items("/internal/problems", _filter(user), limit)
+    if as_json:
+        shown.json_out({"missions": rows, "set_aside": set_aside})
+        return
+    shown.table_out((*shown.MISSIONS[:4], ("problems", _problems)), rows, "no mission has problems")
+    shown.table_out(shown.PROBLEMS, set_aside, "no row was set aside")
+
+
+@missions_app.command("run")
+def run_mission(
+    user: str,
+    mission: str,
+    *,
+    key: Annotated[str | None, typer.Option(help="Asking twice under one key runs once.")] = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a mission now, once per key."""
+    import uuid
+    from urllib.parse import quote
+
+    from supervisor.cli import output as shown
+
+    path = f"/internal/missions/{quote(user, safe='')}/{quote(mission, safe='')}/run"
+    headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+    told = gateway_of(url, data_dir).call("POST", path, headers=headers)
+    if as_json:
+        shown.json_out(told)
+    else:
+        word = "runs now" if told["created"] else "was asked for under this key already"
+        shown.line_out(f"{user}: {mission} {word} (due {shown.local_time(told['due_at'])})")
+
+
+@app.command()
+def runs(
+    *,
+    user: User = None,
+    agent: AgentOf = None,
+    state: Annotated[str | None, typer.Option(help="open, waiting, committed, …")] = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Runs, the newest first: what each did, took and cost."""
+    from supervisor.cli import output as shown
+
+    asked = _filter(user, agent) | ({"state": state} if state else {})
+    rows = gateway_of(url, data_dir).items("/internal/runs", asked, limit)
+    _out(rows, shown.RUNS, "nothing has run yet", as_json)
+
+
+@app.command()
+def tick(
+    *,
+    is_waited_for: Annotated[bool, typer.Option("--wait", help="Until it is over.")] = False,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for due missions now."""
+    from supervisor.cli import output as shown
+    from supervisor.cli.tick import tick_now
+
+    told, is_over = tick_now(gateway_of(url, data_dir), is_waited_for=is_waited_for)
+    if as_json:
+        shown.json_out(told)
+    elif not is_over:
+        shown.line_out(f"tick {told['id']} begun")
+    else:
+        shown.line_out(f"{told['dueMissionCount']} due, {told['plansWrittenBack']} written back")
+        for error in told["errors"]:
+            shown.line_out(f"  {error}")
+    raise typer.Exit(FAILED if is_over and told["errors"] else 0)
+
+
+def _filter(user: str | None, agent: str | None = None) -> dict[str, str]:
+    if agent is not None and "/" in agent and user is None:
+        user, _, agent = agent.partition("/")
+    return {name: text for name, text in (("user", user), ("agent", agent)) if text is not None}
+
+
+def _out(rows: Any, columns: Any, nothing: str, as_json: bool) -> None:
+    from supervisor.cli import output as shown
+
+    if as_json:
+        shown.json_out(rows)
+    else:
+        shown.table_out(columns, rows, nothing)
+
+
+def _problems(row: Any) -> str:
+    more = [] if row["complete"] else ["no insert row in the log: never due"]
+    return ", ".join([*row["problems"], *more])

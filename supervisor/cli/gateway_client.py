@@ -1,0 +1,111 @@
+"""Talking to the gateway over HTTP, found through the data directory or named by --url."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import msgspec
+
+from supervisor.cli.environment import folder, service_key
+from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
+from supervisor.node.address import is_running, read_node
+
+TIMEOUT_S = 15.0
+PAGE = 500
+UNAUTHORIZED, SILENT = 401, 503
+BAD_INPUT = (400, 413)
+
+
+class Gateway:
+    """The gateway of a node; every method raises Failure with one line for a person."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        self.url = url.rstrip("/")
+        headers = {"X-Service-Key": key} if key else {}
+        try:
+            # Nothing of the environment: a proxy has no business between us and a local gateway.
+            self._http = httpx.Client(
+                base_url=self.url, headers=headers, timeout=TIMEOUT_S, trust_env=False
+            )
+        except (httpx.InvalidURL, UnicodeEncodeError) as exc:
+            raise Failure(f"{self.url}: not an address of a gateway", USAGE) from exc
+
+    def health(self) -> dict[str, Any] | None:
+        """What /health says, well or not; None when nothing answers."""
+        try:
+            return self._asked("GET", "/health").json()
+        except (Failure, ValueError):
+            return None
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        """The JSON at a path."""
+        return self.call("GET", path, query=query)
+
+    def call(
+        self,
+        verb: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        content: object = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Any:
+        """The JSON a call answers."""
+        raw = None if content is None else msgspec.json.encode(content)
+        answer = self._asked(
+            verb, path, params=query, content=raw, headers=headers, timeout=timeout_s
+        )
+        if answer.is_error and not _is_tick_stats(answer):
+            raise _refusal(answer)
+        return answer.json()
+
+    def items(self, path: str, query: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
+        """The first `limit` items of a list, over as many pages as that takes."""
+        found: list[dict[str, Any]] = []
+        asked = dict(query)
+        while len(found) < limit:
+            asked["limit"] = str(min(PAGE, limit - len(found)))
+            page = self.get(path, asked)
+            found += page["items"]
+            if page["before"] is None:
+                break
+            asked["before"] = page["before"]
+        return found[:limit]
+
+    def _asked(self, verb: str, path: str, **more: Any) -> httpx.Response:
+        try:
+            return self._http.request(verb, path, **more)
+        except httpx.TransportError as exc:
+            reason = "no answer in time" if isinstance(exc, httpx.TimeoutException) else str(exc)
+            raise Failure(f"cannot reach {self.url}: {reason}", UNREACHABLE) from exc
+        except (httpx.InvalidURL, UnicodeEncodeError) as exc:
+            raise Failure(f"{self.url}: not an address of a gateway", USAGE) from exc
+
+
+def gateway(url: str | None, data_dir: str | None) -> Gateway:
+    """The gateway at `url` or MANA_URL, else the one of the node of a data directory."""
+    place = folder(data_dir)
+    named = url or os.environ.get("MANA_URL")
+    if named:
+        return Gateway(named, service_key(place))
+    node = read_node(place)
+    if node is None or not is_running(node):
+        raise Failure(f"nothing runs on {place}: start it with mana up", UNREACHABLE)
+    return Gateway(node.url, service_key(place))
+
+
+def _is_tick_stats(answer: httpx.Response) -> bool:
+    return answer.status_code == SILENT and b'"scannedAt"' in answer.content
+
+
+def _refusal(answer: httpx.Response) -> Failure:
+    try:
+        error = str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        error = f"it is no mana gateway, or broken (HTTP {answer.status_code})"
+    if answer.status_code == UNAUTHORIZED:
+        return Failure(f"the gateway refused the service key: {error}", UNREACHABLE)
+    wrong = answer.status_code in BAD_INPUT
+    return Failure(error, USAGE if wrong else FAILED)

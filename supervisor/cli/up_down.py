@@ -1,0 +1,206 @@
+"""`mana up` and `mana down`: the node process, its progress and its end."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from state.store import embedded
+from supervisor.cli.environment import make_data_dir
+from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
+from supervisor.cli.gateway_client import Gateway
+from supervisor.node.address import STEP, Node, is_running, log_file, node_file, read_node
+from supervisor.node.secret_files import read_service_key
+from supervisor.node.settings import Settings
+
+POLL_S = 0.1
+TELL_EVERY_S = 5.0
+UNWELL_S = 60.0
+DRAIN_S = 60.0
+LAST_LINES = 12
+ERROR = "error: "
+"""What a node that cannot start says last."""
+
+# -P: no folder of the caller's shadows our packages, whose names are common words.
+COMMAND = (sys.executable, "-P", "-m", "supervisor.node.main")
+
+
+def say(line: str) -> None:
+    """Progress, for a person; data goes to stdout."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
+
+
+def start(env: Mapping[str, str], settings: Settings) -> tuple[Node, bool]:
+    """The node of a data directory, up and well, and whether it was started now."""
+    data_dir = Path(settings.data_dir)
+    make_data_dir(data_dir)
+    with _one_at_a_time(data_dir):
+        running = running_node(data_dir)
+        if running is not None:
+            return running, False
+        node_file(data_dir).unlink(missing_ok=True)
+        log = log_file(data_dir)
+        log.parent.mkdir(exist_ok=True, mode=0o700)
+        with log.open("ab") as output:
+            shown = Steps(log, output.tell())
+            process = subprocess.Popen(
+                COMMAND,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return _wait_until_well(process, settings, shown), True
+
+
+def foreground(env: Mapping[str, str], settings: Settings) -> None:
+    """Become the node process; raises Failure where one runs already."""
+    make_data_dir(Path(settings.data_dir))
+    running = running_node(Path(settings.data_dir))
+    if running is not None:
+        raise Failure(f"mana is already up at {running.url} (process {running.pid})")
+    sys.stdout.flush()
+    os.execve(sys.executable, COMMAND, dict(env))  # noqa: S606 - no shell is meant
+
+
+def running_node(data_dir: Path) -> Node | None:
+    """The node that lives on a data directory."""
+    node = read_node(data_dir)
+    return node if node is not None and is_running(node) else None
+
+
+def stop(data_dir: Path) -> bool:
+    """End the node of a data directory and its Postgres in order; False when nothing ran."""
+    node = running_node(data_dir)
+    if node is not None:
+        _end(node, data_dir)
+        node_file(data_dir).unlink(missing_ok=True)
+    stopped = _stop_postgres(data_dir)
+    return node is not None or stopped
+
+
+def dashboard_address(settings: Settings, node: Node) -> str:
+    """The address of the dashboard with a token that opens it once."""
+    gateway = Gateway(node.url, read_service_key(settings))
+    return node.url + gateway.call("POST", "/internal/login")["path"]
+
+
+class Steps:
+    """The steps a node logs, shown as they come."""
+
+    def __init__(self, log: Path, offset: int) -> None:
+        self._log, self._offset = log, offset
+        self._rest = b""
+        self.lines: list[str] = []
+        self.said_at = time.monotonic()
+
+    def show(self) -> None:
+        """Say the steps that were logged since the last call."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(self._offset)
+                fresh = file.read()
+        except FileNotFoundError:
+            return
+        self._offset += len(fresh)
+        *whole, self._rest = (self._rest + fresh).split(b"\n")
+        for line in (raw.decode("utf-8", "replace") for raw in whole):
+            if line.startswith(STEP):
+                say(f"  {line.removeprefix(STEP)}")
+                self.said_at = time.monotonic()
+            elif line.strip():
+                self.lines = [*self.lines, line][-LAST_LINES:]
+
+    def tell(self, what: str, began: float) -> None:
+        """Say what is waited for when nothing was said for a while."""
+        now = time.monotonic()
+        if now - self.said_at >= TELL_EVERY_S:
+            self.said_at = now
+            say(f"  {what} ({now - began:.0f} s)")
+
+
+def _wait_until_well(process: "subprocess.Popen[bytes]", settings: Settings, steps: Steps) -> Node:
+    """Wait while it lives: the recovery of a large database takes its time."""
+    began = time.monotonic()
+    answered_at: float | None = None
+    while True:
+        ended = process.poll()
+        steps.show()
+        if ended is not None:
+            raise Failure(_why(ended, steps, settings), FAILED)
+        node = read_node(settings.data_dir)
+        health = Gateway(node.url, None).health() if node and node.pid == process.pid else None
+        if node is not None and health is not None:
+            answered_at = answered_at or time.monotonic()
+            if health.get("ok") is True:
+                return node
+            if time.monotonic() - answered_at > UNWELL_S:
+                problems = "; ".join(map(str, health.get("problems", [])))
+                raise Failure(f"it runs on {node.url} but is not well: {problems}", FAILED)
+        steps.tell("still starting", began)
+        time.sleep(POLL_S)
+
+
+def _why(code: int, steps: Steps, settings: Settings) -> str:
+    """The node's own last word."""
+    said = [line for line in steps.lines if line.startswith(ERROR)]
+    if said:
+        return said[-1].removeprefix(ERROR)
+    for line in steps.lines:
+        say(f"  | {line}")
+    return f"the node ended with {code}; its log is {log_file(settings.data_dir)}"
+
+
+def _end(node: Node, data_dir: Path) -> None:
+    log = log_file(data_dir)
+    steps = Steps(log, log.stat().st_size if log.exists() else 0)
+    say(f"stopping {node.url}")
+    _signal(node, signal.SIGTERM)
+    began = time.monotonic()
+    while is_running(node):
+        steps.show()
+        steps.tell("waiting for runs under way", began)
+        if time.monotonic() - began > DRAIN_S:
+            say(f"  it did not end within {DRAIN_S:.0f} s and is killed; its runs resume next time")
+            _signal(node, signal.SIGKILL)
+            began = time.monotonic()
+        time.sleep(POLL_S)
+    steps.show()
+
+
+def _signal(node: Node, number: signal.Signals) -> None:
+    try:
+        os.kill(node.pid, number)
+    except ProcessLookupError:
+        pass
+    except PermissionError as exc:
+        raise Failure(f"process {node.pid} belongs to another user", UNREACHABLE) from exc
+
+
+def _stop_postgres(data_dir: Path) -> bool:
+    """Stop an embedded Postgres that outlived its node."""
+    if embedded.status(data_dir) is None:
+        return False
+    say("  stopping Postgres")
+    return embedded.stop(data_dir, progress=lambda line: say(f"  {line}"))
+
+
+@contextmanager
+def _one_at_a_time(data_dir: Path) -> Generator[None]:
+    """Hold off a second `mana up`; it finds the node running when its turn comes."""
+    descriptor = os.open(data_dir / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("  another mana up is starting it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Keys kept for people: vaults, certificates, key files, and the copies made with them."""

@@ -1,0 +1,76 @@
+"""`python -m supervisor.custody.issuer`: `/api/v1/me` and its copies, outside Ray.
+
+For deployments that keep vaults: whoever can run code in the Ray cluster could read what a gateway
+inside it holds, and the KEK opens every vault. Here it belongs to one process and its own OS user,
+which needs the passwords of `mana_issuer` and `mana_gateway` and nothing else of the node.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+
+from starlette.routing import Router
+
+from mana_actors.core_files import leave_no_core_file
+from mana_actors.logs import configure_logging
+from state.errors import StateError
+from supervisor import __version__
+from supervisor.gateway.people.routes import app_of
+from supervisor.gateway.people.setup import opened_copier, opened_owners
+from supervisor.gateway.serving import CannotListen, serve
+from supervisor.node.settings import Settings, SettingsError, read_settings
+
+log = logging.getLogger("mana.issuer")
+
+
+def main() -> int:
+    """Serve until a signal; 0: in order, 2: a wrong setting, 1: anything else."""
+    configure_logging()
+    leave_no_core_file()
+    try:
+        settings = read_settings(os.environ, serves=False)
+        asyncio.run(_run(settings))
+    except SettingsError as exc:
+        return _fail(exc, 2)
+    except (StateError, CannotListen) as exc:
+        return _fail(exc, 1)
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        app = _app(settings, stack)
+        serving = await serve(app, settings.host, settings.port)
+        stack.push_async_callback(serving.stop)
+        log.info("issuer_listening url=%s version=%s", serving.url, __version__)
+        sys.stdout.write(f"ready at {serving.url}\n")
+        sys.stdout.flush()
+        await stop.wait()
+
+
+def _app(settings: Settings, stack: contextlib.AsyncExitStack) -> Router:
+    if settings.database_url is None:
+        raise SettingsError("SYNC_DATABASE_URL", "is not set: an issuer has no database of its own")
+    owners = opened_owners(settings, settings.database_url)
+    if owners is None:
+        raise SettingsError("MANA_AUTH_URL", "is not set: an issuer must know who asks")
+    stack.push_async_callback(owners.close)
+    if (copier := opened_copier(settings, settings.database_url, owners)) is not None:
+        stack.push_async_callback(copier.close)
+        stack.callback(asyncio.create_task(copier.run()).cancel)
+    return app_of(owners, settings.cors_origins)
+
+
+def _fail(exc: Exception, code: int) -> int:
+    sys.stderr.write(f"error: {exc}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The folder with the keys of grants: `runner-<date>-<id>.pem` and `issuer-<date>-<id>.pem`.
+
+Beside each private key lies its public half, `….pub.pem`. The newest wraps and signs; all that are
+there open and verify, so that what was granted before a rotation lives on. Where another service
+mints, only its `issuer-….pub.pem` is here.
+"""
+# ruff: noqa: PLC0415 - `mana` answers at once where no key is made
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from state.sealing import wrapping
+from state.sealing.wrapping import KeyUnusable
+from supervisor.node.secret_files import write_secret
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+Kind = Literal["runner", "issuer"]
+KINDS: tuple[Kind, ...] = ("runner", "issuer")
+RUNNER_BITS = 2048  # the original's size: a wrapped key is 344 characters of base64
+
+
+class KeyFolder(msgspec.Struct, frozen=True):
+    """The key files of an installation, newest first."""
+
+    runner_private: tuple[Path, ...] = ()
+    runner_public: tuple[Path, ...] = ()
+    issuer_private: tuple[Path, ...] = ()
+    issuer_public: tuple[Path, ...] = ()
+
+
+def key_folder(folder: Path) -> KeyFolder:
+    """What is there; a folder that is not there is empty."""
+    return KeyFolder(
+        runner_private=_private(folder, "runner"),
+        runner_public=_newest(folder.glob("runner-*.pub.pem")),
+        issuer_private=_private(folder, "issuer"),
+        issuer_public=_newest(folder.glob("issuer-*.pub.pem")),
+    )
+
+
+def add_key(folder: Path, kind: Kind, now: datetime) -> Path:
+    """Make a key pair, private half of mode 0600; returns the public file."""
+    key = _new_key(kind)
+    private, public = _pems(key)
+    name = f"{kind}-{now.astimezone(UTC):%Y%m%dT%H%M%S%f}-{hashlib.sha256(public).hexdigest()[:8]}"
+    write_secret(folder / f"{name}.pem", private.decode().strip())
+    path = folder / f"{name}.pub.pem"
+    path.write_bytes(public)
+    return path
+
+
+def faults(found: KeyFolder) -> list[str]:
+    """What is wrong with the files, one line each; nothing of what they hold."""
+    said: list[str] = []
+    if not found.runner_private:
+        said.append("there is no runner key: mana keys new")
+    if not found.issuer_public:
+        said.append("there is no issuer's key: mana keys new, or put its .pub.pem here")
+    for path in found.runner_private:
+        said += _faults_of(path, wrapping.runner_private_key, is_secret=True)
+    for path in found.runner_public:
+        said += _faults_of(path, wrapping.runner_public_key, is_secret=False)
+    for path in found.issuer_private:
+        said += _faults_of(path, wrapping.issuer_private_key, is_secret=True)
+    for path in found.issuer_public:
+        said += _faults_of(path, wrapping.issuer_public_key, is_secret=False)
+    return said
+
+
+def _faults_of(path: Path, read: Callable[[str], object], *, is_secret: bool) -> list[str]:
+    try:
+        read(path.read_text("ascii"))
+    except (OSError, UnicodeDecodeError) as exc:
+        return [f"{path}: cannot be read ({type(exc).__name__})"]
+    except KeyUnusable as exc:
+        return [f"{path}: {exc.problem}"]
+    is_open = is_secret and path.stat().st_mode & 0o077
+    return [f"{path}: can be read by others: chmod 600"] if is_open else []
+
+
+def _private(folder: Path, kind: Kind) -> tuple[Path, ...]:
+    found = folder.glob(f"{kind}-*.pem")
+    return _newest(path for path in found if not path.name.endswith(".pub.pem"))
+
+
+def _newest(paths: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(sorted(paths, key=lambda path: path.name, reverse=True))
+
+
+def _new_key(kind: Kind) -> RSAPrivateKey | Ed25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+    if kind == "issuer":
+        return ed25519.Ed25519PrivateKey.generate()
+    return rsa.generate_private_key(public_exponent=65537, key_size=RUNNER_BITS)
+
+
+def _pems(key: RSAPrivateKey | Ed25519PrivateKey) -> tuple[bytes, bytes]:
+    from cryptography.hazmat.primitives import serialization as forms
+
+    private = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
+    public = key.public_key().public_bytes(
+        forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo
+    )
+    return private, public

@@ -1,0 +1,152 @@
+"""The internal API: lists for operators and the CLI, and the few things they may ask for.
+
+Lists answer `{"items": [...], "before": cursor}`; the cursor, given back, continues the list.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from state.store.fleet import Filter, KeyTaken
+from supervisor.gateway.answers import (
+    BadRequest,
+    answer,
+    body,
+    checked_id,
+    failure,
+    path_part,
+    query,
+    whole_number,
+    yes_or_no,
+)
+from supervisor.gateway.auth import Sessions
+from supervisor.gateway.contract import Deps
+from supervisor.gateway.health import health
+from supervisor.gateway.questions import facts
+from supervisor.node.models import model_in_words
+from supervisor.node.settings import is_time_zone
+
+T = TypeVar("T")
+NameKey = tuple[str, str]
+TimeKey = tuple[datetime, UUID]
+MAX_LIMIT = 1000
+MAX_KEY_CHARS = 255
+PAGING = ("limit", "before")
+
+
+async def get_status(request: Request, deps: Deps) -> Response:
+    """Health, totals, shards and what the supervisor says of itself."""
+    query(request, ())
+    found = await facts(deps)
+    judged = health(found, deps.settings, deps.version)
+    return answer(
+        {
+            **judged.content,
+            "counts": None if found.shards is None else await deps.fleet.counts(),
+            "shards": found.shards,
+            "supervisor": found.supervisor,
+            "model": model_in_words(deps.settings),
+        }
+    )
+
+
+async def get_missions(request: Request, deps: Deps) -> Response:
+    """Missions with decision, reason and next look; `problems=true` lists those with problems."""
+    wanted, before = _wanted(request, ("user", "agent", "mission", "state", "problems"), NameKey)
+    rows = await deps.fleet.missions(wanted, before)
+    return _page(rows, wanted, [(row.user_id, row.mission_id) for row in rows[-1:]])
+
+
+async def get_agents(request: Request, deps: Deps) -> Response:
+    """Agents with state, caps and tokens of the last 24 h."""
+    wanted, before = _wanted(request, ("user", "agent", "state", "problems"), NameKey)
+    rows = await deps.fleet.agents(wanted, before)
+    return _page(rows, wanted, [(row.user_id, row.agent_id) for row in rows[-1:]])
+
+
+async def get_runs(request: Request, deps: Deps) -> Response:
+    """Runs, the newest first."""
+    wanted, before = _wanted(request, ("user", "agent", "mission", "state"), TimeKey)
+    rows = await deps.fleet.runs(wanted, before)
+    return _page(rows, wanted, [(row.opened_at, row.run_id) for row in rows[-1:]])
+
+
+async def get_decisions(request: Request, deps: Deps) -> Response:
+    """What the gate said, the newest first."""
+    wanted, before = _wanted(request, ("user", "agent", "mission"), int)
+    rows = await deps.fleet.decisions(wanted, before)
+    return _page(rows, wanted, [row.id for row in rows[-1:]])
+
+
+async def get_problems(request: Request, deps: Deps) -> Response:
+    """Rows of the log that were set aside, the newest first."""
+    wanted, before = _wanted(request, ("user",), TimeKey)
+    rows = await deps.fleet.quarantined(wanted, before)
+    return _page(rows, wanted, [(row.seen_at, row.change_id) for row in rows[-1:]])
+
+
+async def post_run(request: Request, deps: Deps) -> Response:
+    """Run a mission now, once per `Idempotency-Key`."""
+    query(request, ())
+    user, mission = path_part(request, "user"), path_part(request, "mission")
+    key = request.headers.get("idempotency-key", "")
+    if not key.isascii() or not key.isprintable() or not 1 <= len(key) <= MAX_KEY_CHARS:
+        problem = f"must be 1 to {MAX_KEY_CHARS} printable ASCII characters"
+        raise BadRequest("Idempotency-Key", problem)
+    try:
+        asked = await deps.fleet.request_run(user, mission, key)
+    except KeyTaken:
+        return failure(409, "was used for another mission of this user", "Idempotency-Key")
+    return failure(404, "no such mission", "mission") if asked is None else answer(asked, 202)
+
+
+async def put_user_settings(request: Request, deps: Deps) -> Response:
+    """The zone in which a user's cadences are meant; null is the deployment's."""
+    query(request, ())
+    user = path_part(request, "user")
+    given = await body(request)
+    unknown = sorted(set(given) - {"time_zone"})
+    if unknown or "time_zone" not in given:
+        field = checked_id("body", unknown[0])[:64] if unknown and unknown[0] else "time_zone"
+        raise BadRequest(field, "is not known here" if unknown else "is missing")
+    zone = given["time_zone"]
+    if zone is not None and not (isinstance(zone, str) and "\0" not in zone and is_time_zone(zone)):
+        raise BadRequest("time_zone", "must be the name of an IANA time zone, or null")
+    await deps.fleet.save_time_zone(user, zone)
+    return answer({"user": user, "time_zone": zone})
+
+
+async def post_login(request: Request, sessions: Sessions) -> Response:
+    """A one-time token for the dashboard."""
+    query(request, ())
+    token = sessions.new_login()
+    return answer({"token": token, "path": f"/login?token={token}"}, 201)
+
+
+def _wanted(request: Request, names: tuple[str, ...], key: type[T]) -> tuple[Filter, T | None]:
+    given = query(request, names + PAGING)
+    limit = whole_number("limit", given.pop("limit", "100"), 1, MAX_LIMIT)
+    before = _cursor(given.pop("before"), key) if "before" in given else None
+    problems = yes_or_no("problems", given.pop("problems", "false"))
+    return Filter(**given, problems=problems, limit=limit), before
+
+
+def _page(rows: Sequence[Any], wanted: Filter, last: Sequence[Any]) -> Response:
+    """A page, with a cursor when there may be more."""
+    is_full = len(rows) == wanted.limit
+    before = base64.urlsafe_b64encode(msgspec.json.encode(last[0])).decode() if is_full else None
+    return answer({"items": rows, "before": before})
+
+
+def _cursor(text: str, key: type[T]) -> T:
+    try:
+        return msgspec.json.decode(base64.b64decode(text, b"-_", validate=True), type=key)
+    except (msgspec.MsgspecError, binascii.Error, ValueError) as exc:
+        raise BadRequest("before", "is not a cursor of this list") from exc

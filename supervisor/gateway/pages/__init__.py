@@ -1,0 +1,1 @@
+"""Pages for operators, rendered here, nothing loaded from elsewhere."""

@@ -1,0 +1,110 @@
+"""One agent as operators see it: policy, budget, missions, runs, decisions, and why.
+
+Ids, states, numbers and reasons only: its name, texts and plans are the owner's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mana_actors.agent.tools.catalogue import catalogue
+from state.log.principals import DEFAULT_AGENT_ID
+from state.rules.policy import AiPolicy, parse_policy, resolve
+from state.store.fleet import AgentRow, Filter, MissionRow
+from supervisor.gateway.answers import answer, failure, path_part, query
+from supervisor.gateway.contract import Deps
+
+MISSIONS, RUNS, DECISIONS = 200, 20, 10
+
+
+async def get_agent(request: Request, deps: Deps) -> Response:
+    """`GET /internal/agents/{user}/{agent}`."""
+    query(request, ())
+    facts = await agent_facts(deps, path_part(request, "user"), path_part(request, "agent"))
+    return failure(404, "no such agent", "agent") if facts is None else answer(facts)
+
+
+async def agent_facts(deps: Deps, user: str, agent: str) -> dict[str, Any] | None:
+    """Everything about one agent; None where neither record nor mission names it."""
+    wanted = Filter(user=user, agent=agent, limit=MISSIONS)
+    record, budget, missions, runs, decisions = await asyncio.gather(
+        _record(deps, user, agent),
+        deps.fleet.budget(user, agent),
+        deps.fleet.missions(wanted),
+        deps.fleet.runs(msgspec.structs.replace(wanted, limit=RUNS)),
+        deps.fleet.decisions(msgspec.structs.replace(wanted, limit=DECISIONS)),
+    )
+    if record is None and not missions and not runs:
+        return None
+    return {
+        "user_id": user,
+        "agent_id": agent,
+        "record": record,
+        "policy": await _policy(deps, user, agent),
+        "budget": budget,
+        "missions": missions,
+        "live_runs": [run for run in runs if run.state in ("open", "waiting")],
+        "runs": runs,
+        "decisions": decisions,
+        "problems": _problems(agent, record, missions),
+    }
+
+
+async def _record(deps: Deps, user: str, agent: str) -> AgentRow | None:
+    wanted = Filter(user=user, agent=agent, problems=False, limit=1)
+    found = await deps.fleet.agents(wanted)
+    if not found:  # deleted: the list shows those only where problems are asked for
+        found = await deps.fleet.agents(msgspec.structs.replace(wanted, problems=True))
+    return found[0] if found else None
+
+
+async def _policy(deps: Deps, user: str, agent: str) -> dict[str, Any]:
+    """What the agent may use of the catalogue, as both checks resolve it (P8)."""
+    row = await deps.fleet.policy(user, agent)
+    raw = None if row is None or row.policy is None else msgspec.json.decode(row.policy)
+    policy, problems = parse_policy(raw)
+    by_decision = _by_decision(policy)
+    return {
+        "mode": deps.settings.policy_mode,
+        "source": "default" if raw is None else "record",
+        "counts": dict(Counter({said: len(names) for said, names in by_decision.items()})),
+        "denied": by_decision["deny"],
+        "auto": by_decision["auto"],
+        "modules": dict(sorted(_known_modules(policy).items())),
+        "default": policy.default,
+        "problems": problems,
+    }
+
+
+def _by_decision(policy: AiPolicy) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {"auto": [], "propose": [], "deny": []}
+    for tool in catalogue().values():
+        found[resolve(tool.name, tool.module, policy)].append(tool.name)
+    return found
+
+
+def _known_modules(policy: AiPolicy) -> dict[str, str]:
+    """The defaults of modules that exist: other keys of a record may be anybody's text."""
+    known = {tool.module for tool in catalogue().values()}
+    return {module: said for module, said in policy.modules.items() if module in known}
+
+
+def _problems(agent: str, record: AgentRow | None, missions: list[MissionRow]) -> list[str]:
+    found: list[str] = []
+    if record is None:
+        found += [] if agent == DEFAULT_AGENT_ID else ["the agent is deleted or unknown"]
+    else:
+        found += record.problems
+        found += ["the agent is deleted"] if record.hidden else []
+        found += [] if record.complete else ["no insert row of the agent in the log"]
+    for mission in missions:
+        found += [f"{mission.mission_id}: {problem}" for problem in mission.problems]
+        if not mission.complete:
+            found.append(f"{mission.mission_id}: no insert row in the log: never due")
+    return found

@@ -1,0 +1,1 @@
+"""`/api/v1/me/*`: what people ask about their own."""

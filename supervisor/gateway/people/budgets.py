@@ -1,0 +1,60 @@
+"""`GET /api/v1/me/ai-budget`: what my agents used, hold and have left of 24 hours."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from state.rules.budgets import room
+from state.store.limits import LimitState
+from state.store.owner import AgentBudget
+from supervisor.custody.vaults import Caller
+from supervisor.gateway.answers import answer, instant_text, query, whole_number
+from supervisor.gateway.people.owners import Owners
+
+DEFAULT_LIMIT, MAX_LIMIT = 100, 200
+
+
+async def get_budget(request: Request, caller: Caller, owners: Owners) -> Response:
+    """Own agents by id; `after`, given back, continues the list."""
+    given = query(request, ("after", "limit"))
+    limit = whole_number("limit", given.get("limit", str(DEFAULT_LIMIT)), 1, MAX_LIMIT)
+    found, together = await owners.view.budgets(caller.user, limit, given.get("after"))
+    return answer(
+        {
+            "agents": [_agent(one, together) for one in found],
+            "together": None if together is None else _window(together),
+            "after": found[-1].agent_id if len(found) == limit else None,
+        }
+    )
+
+
+def _agent(of: AgentBudget, together: LimitState | None) -> dict[str, Any]:
+    rooms = [_left(of.own), *([] if together is None else [_left(together)])]
+    left = min((one for one in rooms if one is not None), default=None)
+    full = {"scope": of.full_scope, "unit": of.full_unit, "backAt": instant_text(of.full_back_at)}
+    return {
+        "agentId": of.agent_id,
+        "capSource": of.own.source,
+        **_window(of.own),
+        "left": left,
+        "full": full if of.full_scope else None,
+    }
+
+
+def _window(of: LimitState) -> dict[str, Any]:
+    """One limit's last 24 hours: tokens, and money in millionths."""
+    return {
+        "cap": of.cap,
+        "used": of.used,
+        "held": of.held,
+        "left": _left(of),
+        "backAt": instant_text(of.back_at),
+        "microsCap": of.micros_cap,
+        "microsUsed": of.micros_used,
+        "microsHeld": of.micros_held,
+    }
+
+
+def _left(of: LimitState) -> int | None:
+    return room(of.cap, of.used, of.held)

@@ -1,0 +1,57 @@
+"""`GET /api/v1/me/ai-missions`: why my missions ran or did not (D-46)."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from state.grants.grant import standing
+from state.log.stamps import format_instant, instant_of
+from state.store.owner import OwnMission
+from supervisor.custody.vaults import Caller
+from supervisor.gateway.answers import answer, instant_text, query, whole_number
+from supervisor.gateway.people.owners import Owners
+
+DEFAULT_LIMIT, MAX_LIMIT = 100, 200
+
+
+async def get_missions(request: Request, caller: Caller, owners: Owners) -> Response:
+    """Own missions by id, without their texts; `after`, given back, continues the list."""
+    given = query(request, ("missionId", "after", "limit"))
+    limit = whole_number("limit", given.get("limit", str(DEFAULT_LIMIT)), 1, MAX_LIMIT)
+    wanted = given.get("after"), given.get("missionId")
+    found = await owners.view.missions(caller.user, limit, *wanted)
+    more = found[-1].mission_id if len(found) == limit else None
+    return answer({"missions": [_mission(one) for one in found], "after": more})
+
+
+def _mission(of: OwnMission) -> dict[str, Any]:
+    return {
+        "missionId": of.mission_id,
+        "agentId": of.agent_id,
+        "state": of.state,
+        "nextRunAt": instant_text(of.next_run_at),
+        "decision": of.decision,
+        "reason": of.reason,
+        "decidedAt": instant_text(of.decided_at),
+        "lookAgainAt": instant_text(of.wake_at),
+        "lastRun": None if of.run_id is None else _run(of),
+        "grant": _grant(of),
+    }
+
+
+def _run(of: OwnMission) -> dict[str, Any]:
+    return {
+        "runId": of.run_id,
+        "state": of.run_state,
+        "dueAt": instant_text(of.run_due_at),
+        "endedAt": instant_text(of.run_ended_at),
+        "reason": of.run_reason,
+        "iterationId": of.iteration_id,
+    }
+
+
+def _grant(of: OwnMission) -> dict[str, Any]:
+    state, end = standing(of.grant, of.mission_id, instant_of(of.now))
+    expires_at = None if end is None else format_instant(end)
+    return {"state": state, "expiresAt": expires_at, "recordCount": of.records}

@@ -1,0 +1,128 @@
+"""`/api/v1/me/*`: what people's own browsers ask for, by the auth service's tokens.
+
+Around each handler: the origin, the token, and one place that turns errors into the answers of
+grants-auth. Nothing of a token, a body or a key reaches a log.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, Router
+
+from mana_actors.logs import without_text
+from state.errors import TransientError
+from state.grants.minting import MintRefused
+from state.grants.vault import VaultRefused
+from supervisor.custody.vaults import Caller
+from supervisor.gateway.answers import NO_STORE, BadRequest, answer
+from supervisor.gateway.people import audit, budgets, consent, copies, cors, grants, missions, vault
+from supervisor.gateway.people import derived_key as owner_keys
+from supervisor.gateway.people.jwt import TokenRefused
+from supervisor.gateway.people.owners import Owners, caller_of
+from supervisor.gateway.people.rate import TooOften
+
+Handler = Callable[[Request, Caller, Owners], Awaitable[Response]]
+Teller = Callable[[int, str], Response]
+log = logging.getLogger("mana.gateway")
+
+NO_AUTH = "MANA_AUTH_URL is not set: this server cannot tell who you are"
+DERIVED_KEY = "/api/v1/me/ai-derived-key"
+VAULT = "/api/v1/me/encryption-vault"
+
+
+def _told_as_text(status: int, message: str) -> Response:
+    """The runner's way (grants-auth §3)."""
+    return PlainTextResponse(message, status, headers=NO_STORE)
+
+
+def _told_as_json(status: int, message: str) -> Response:
+    """The auth service's way (grants-auth §5)."""
+    return answer({"statusCode": status, "message": message}, status)
+
+
+ROUTES: tuple[tuple[str, str, Handler, Teller], ...] = (
+    ("GET", "/api/v1/me/ai-audit", audit.get_audit, _told_as_text),
+    ("GET", "/api/v1/me/ai-budget", budgets.get_budget, _told_as_json),
+    ("POST", "/api/v1/me/ai-mission-grant", grants.post_grant, _told_as_json),
+    ("POST", "/api/v1/me/ai-mission-grant/consent", consent.post_consent, _told_as_json),
+    ("GET", "/api/v1/me/ai-missions", missions.get_missions, _told_as_json),
+    ("GET", DERIVED_KEY, owner_keys.get_key, _told_as_json),
+    ("PUT", DERIVED_KEY, owner_keys.put_key, _told_as_json),
+    ("DELETE", DERIVED_KEY, owner_keys.delete_key, _told_as_json),
+    ("PUT", "/api/v1/me/ai-sealed-copies", copies.put_copies, _told_as_json),
+    ("GET", f"{VAULT}/status", vault.get_status, _told_as_json),
+    ("POST", f"{VAULT}/init", vault.post_init, _told_as_json),
+    ("GET", f"{VAULT}/key", vault.get_key, _told_as_json),
+    ("POST", f"{VAULT}/rotate", vault.post_rotate, _told_as_json),
+    ("POST", f"{VAULT}/recovery-wrap", vault.post_recovery_wrap, _told_as_json),
+    ("DELETE", f"{VAULT}/recovery-wrap", vault.delete_recovery_wrap, _told_as_json),
+    ("POST", f"{VAULT}/zero-knowledge", vault.post_zero_knowledge, _told_as_json),
+)
+
+
+def routes(owners: Owners | None, origins: tuple[str, ...]) -> list[Route]:
+    """All of it; without owners every request but a preflight is answered 503."""
+    return [
+        Route(path, _endpoint(handler, owners, origins, tell), methods=[verb, "OPTIONS"])
+        for verb, path, handler, tell in ROUTES
+    ]
+
+
+def app_of(owners: Owners, origins: tuple[str, ...]) -> Router:
+    """These routes alone, for a process outside Ray."""
+
+    async def get_health(_: Request) -> Response:
+        return answer({"ok": True, "service": "mana-issuer"})
+
+    own = [Route("/health", get_health), *routes(owners, origins)]
+    return Router(routes=own, redirect_slashes=False)
+
+
+def _endpoint(
+    handler: Handler, owners: Owners | None, origins: tuple[str, ...], tell: Teller
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=cors.preflight(request.headers, origins))
+        response = await _answered(request, handler, owners, tell)
+        response.headers.update(cors.allowed(request.headers, origins))
+        return response
+
+    return endpoint
+
+
+async def _answered(
+    request: Request, handler: Handler, owners: Owners | None, tell: Teller
+) -> Response:
+    if owners is None:
+        return tell(503, NO_AUTH)
+    try:
+        user = await owners.verifier.user(request.headers)
+        return await handler(request, caller_of(request, user), owners)
+    except ClientDisconnect:
+        raise
+    except Exception as exc:  # noqa: BLE001 - here, so that a page may read the error too
+        return _failed(exc, tell)
+
+
+def _failed(exc: Exception, tell: Teller) -> Response:
+    match exc:
+        case TokenRefused():
+            refused = tell(401, exc.reason)
+            refused.headers["WWW-Authenticate"] = "Bearer"
+            return refused
+        case MintRefused() | VaultRefused():
+            return answer({"error": exc.message, "code": exc.code}, exc.status)
+        case TooOften():
+            told = {"error": "too many requests just now", "code": "RATE_LIMITED"}
+            return answer(told, 429, {"Retry-After": str(exc.wait_s)})
+        case BadRequest():
+            told = {"error": f"{exc.field} {exc.problem}", "code": "BAD_REQUEST"}
+            return answer(told, exc.status)
+        case TransientError():
+            return tell(503, "the database does not answer")
+        case _:
+            log.error("request_failed error=%s", type(exc).__name__, exc_info=without_text(exc))
+            return tell(500, "internal error")

@@ -1,0 +1,66 @@
+"""`/api/v1/me/encryption-vault/*` (grants-auth §4): requests in, key results out."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from state.grants import vault as rules
+from state.grants.vault import VaultRefused
+from supervisor.custody.vaults import Caller, Custody
+from supervisor.gateway.answers import answer
+from supervisor.gateway.people.owners import Owners, json_object
+
+OK = {"ok": True}
+
+
+async def get_status(_: Request, caller: Caller, owners: Owners) -> Response:
+    """Whether there is a vault, a recovery wrap, zero knowledge."""
+    return answer(await _custody(owners).status(caller))
+
+
+async def post_init(_: Request, caller: Caller, owners: Owners) -> Response:
+    """The key, of a new vault where there is none."""
+    return answer(await _custody(owners).init(caller))
+
+
+async def get_key(_: Request, caller: Caller, owners: Owners) -> Response:
+    """The key."""
+    return answer(await _custody(owners).key(caller))
+
+
+async def post_rotate(_: Request, caller: Caller, owners: Owners) -> Response:
+    """A new key in place of the old one."""
+    return answer(await _custody(owners).rotate(caller))
+
+
+async def post_recovery_wrap(request: Request, caller: Caller, owners: Owners) -> Response:
+    """Set or replace the recovery wrap."""
+    custody, body = _custody(owners), await json_object(request)
+    wrap = rules.read_recovery(body.get("recoveryWrappedMk"), body.get("recoveryIv"))
+    await custody.set_recovery(caller, wrap)
+    return answer(OK)
+
+
+async def delete_recovery_wrap(_: Request, caller: Caller, owners: Owners) -> Response:
+    """Drop the recovery wrap."""
+    await _custody(owners).clear_recovery(caller)
+    return answer(OK)
+
+
+async def post_zero_knowledge(request: Request, caller: Caller, owners: Owners) -> Response:
+    """Forget the key, or keep it again."""
+    custody, body = _custody(owners), await json_object(request)
+    enable = body.get("enable")
+    if not isinstance(enable, bool):
+        raise rules.bad_request("enable must be true or false")
+    if enable:
+        await custody.enable_zero_knowledge(caller)
+    else:
+        with rules.read_master_key(body.get("masterKey")) as key:
+            await custody.disable_zero_knowledge(caller, key)
+    return answer(OK | {"zeroKnowledge": enable})
+
+
+def _custody(owners: Owners) -> Custody:
+    if owners.custody is None:
+        raise VaultRefused(503, "VAULT_NOT_CONFIGURED", "this server keeps no vaults")
+    return owners.custody

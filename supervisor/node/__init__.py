@@ -1,0 +1,1 @@
+"""The node process: what it starts, which files and settings it has, and whether all is well."""

@@ -1,0 +1,347 @@
+"""`mana doctor`: each check looks at the running database and names the remedy."""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from state.errors import StateError
+from state.rules.reach import foreign_extension_functions, function_faults, relation_faults
+from state.store.catalogue import (
+    LOOK_AT_MOST,
+    Catalogue,
+    ServiceView,
+    function_sources,
+    granted_by_schema,
+)
+from state.store.connect import Access, Database
+from state.store.fleet import FleetStore
+from state.store.migrate import GROUP_ROLES, LOGINS, OLDEST_POSTGRES, pending
+from supervisor.gateway.health import Facts, health
+from supervisor.node.settings import Settings
+
+GATEWAY = "mana_gateway"
+SUPERVISOR = "mana_supervisor"
+ISSUER = "mana_issuer"
+MIGRATE = "run mana migrate"
+TAMPERED = "somebody changed it: restore the schema from a backup, or as in state/store/schema.sql"
+LATE_MISSIONS = 100
+"""More missions than this, due for over two minutes, are no passing crowd."""
+
+LOG_POLICIES = frozenset(
+    {"sync_changes_user_isolation", "mana_router_read", "mana_agent_within_capability"}
+)
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one check found; the remedy is a command or one sentence.
+
+    A warning is worth reading and no fault: `ok` stays true.
+    """
+
+    check: str
+    ok: bool
+    detail: str
+    remedy: str
+    warning: bool = False
+
+
+class Patient(msgspec.Struct, frozen=True):
+    """What the checks look at."""
+
+    settings: Settings
+    dsn: str
+    catalogue: Catalogue
+    service: ServiceView
+
+
+Check = Callable[[Patient], Awaitable[Finding]]
+
+
+async def examined(dsn: str, password: str | None, settings: Settings) -> list[Finding]:
+    """Every check in order, with the log owner's address; a check never raises."""
+    access = Access(dsn, SUPERVISOR, str(Path(settings.secrets_dir, SUPERVISOR)), "mana-doctor")
+    service = ServiceView(access)
+    patient = Patient(settings, dsn, Catalogue(dsn, password), service)
+    try:
+        return [await _guarded(check, patient) for check in CHECKS]
+    finally:
+        await service.close()
+
+
+async def _guarded(check: Check, patient: Patient) -> Finding:
+    try:
+        return await check(patient)
+    except (StateError, OSError) as exc:
+        name = check.__name__.replace("_", " ")
+        remedy = "mana up, or look at the address and the password files; then run doctor again"
+        return Finding(name, ok=False, detail=f"could not look: {exc}", remedy=remedy)
+
+
+async def postgres_version(patient: Patient) -> Finding:
+    """The server is new enough, and nobody passes over row security by owning the log."""
+    server = await patient.catalogue.server()
+    if server.major < OLDEST_POSTGRES:
+        fault = f"Postgres {server.version} is older than {OLDEST_POSTGRES}"
+        return _finding("postgres version", [fault], f"upgrade to {OLDEST_POSTGRES} or newer")
+    return Finding("postgres version", ok=True, detail=server.version, remedy="")
+
+
+async def log_owner(patient: Patient) -> Finding:
+    """The log is there and its owner is held by row security."""
+    server = await patient.catalogue.server()
+    faults = [] if server.has_log else ["there is no table public.sync_changes"]
+    if server.mighty_owner is not None:
+        faults.append(f"its owner {server.mighty_owner} is superuser or passes over row security")
+    remedy = "give sync_changes to a plain login: ALTER TABLE public.sync_changes OWNER TO ..."
+    return _finding("log owner", faults, remedy if server.has_log else MIGRATE)
+
+
+async def pending_migrations(patient: Patient) -> Finding:
+    """The schema is this release's."""
+    return _finding("pending migrations", pending(await patient.service.applied()), MIGRATE)
+
+
+async def roles(patient: Patient) -> Finding:
+    """Our roles exist and may nothing but what their grants say."""
+    logins = [login.name for login in LOGINS]
+    expected = [*GROUP_ROLES, *logins]
+    found = await patient.catalogue.roles(expected, logins)
+    missing = [f"{name} is missing" for name in expected if name not in found]
+    mighty = [f"{name}: {', '.join(faults)}" for name, faults in found.items() if faults]
+    remedy = MIGRATE if missing else "ALTER ROLE ... to take it away, REVOKE memberships"
+    return _finding("roles", [*missing, *mighty], remedy)
+
+
+async def role_settings(patient: Patient) -> Finding:
+    """Nobody planted defaults on our logins."""
+    planted = await patient.catalogue.planted_settings([login.name for login in LOGINS])
+    remedy = "ALTER ROLE ... RESET ALL, also IN DATABASE; then mana migrate"
+    return _finding("role settings", planted, remedy)
+
+
+async def password_files(patient: Patient) -> Finding:
+    """Each service role's password is in a file that only we can read."""
+    folder = Path(patient.settings.secrets_dir)
+    faults = [fault for login in LOGINS if (fault := _file_fault(folder / login.name)) is not None]
+    return _finding("password files", faults, "run mana migrate; chmod 600 the files")
+
+
+async def feed_trigger(patient: Patient) -> Finding:
+    """Every push leaves rows in the feed."""
+    found = await patient.catalogue.feed_trigger()
+    enable = "ALTER TABLE public.sync_changes ENABLE TRIGGER mana_ai_feed"
+    if found is None:
+        remedy = (
+            "CREATE TRIGGER mana_ai_feed AFTER INSERT ON public.sync_changes REFERENCING NEW TABLE"
+            " AS added FOR EACH STATEMENT EXECUTE FUNCTION mana_ai.feed_changes();"
+            " then mana snapshots rebuild"
+        )
+        return _finding("feed trigger", ["mana_ai_feed is missing on sync_changes"], remedy)
+    state, is_ours = found
+    faults = [] if state in ("O", "A") else [f"mana_ai_feed does not fire ({_STATES[state]})"]
+    if not is_ours:
+        faults.append("mana_ai_feed calls another function than mana_ai.feed_changes")
+    return _finding("feed trigger", faults, f"{enable}; then mana snapshots rebuild")
+
+
+_STATES = {"D": "disabled", "R": "replica only"}
+
+
+async def functions(patient: Patient) -> Finding:
+    """Our functions are all there, as written, and run with their owner's rights only."""
+    wanted = function_sources()
+    found = {one.name: one for one in await patient.catalogue.functions()}
+    faults = [f"{name} is missing" for name in wanted if name not in found]
+    for one in found.values():
+        if one.source != wanted.get(one.name, one.source):
+            faults.append(f"{one.name} was altered")
+        if one.is_definer and (one.owner not in GROUP_ROLES or not one.is_fixed):
+            faults.append(f"{one.name} runs as {one.owner}, search path fixed: {one.is_fixed}")
+    return _finding("functions", faults, TAMPERED)
+
+
+async def router_policy(patient: Patient) -> Finding:
+    """A push, tried and rolled back: it is fed, the router sees it, and no other app's row."""
+    probe = await patient.catalogue.probe()
+    if probe.fed != 1:
+        return _finding("router policy", ["a push does not reach the feed"], _FEED_REMEDY)
+    if probe.seen != 1:
+        fault = "the router does not see the log's rows"
+        return _finding("router policy", [fault], _ROUTER_REMEDY)
+    fault = "the router sees rows of other apps"
+    return _finding("router policy", [fault] if probe.too_much else [], _ROUTER_REMEDY)
+
+
+_FEED_REMEDY = "see the checks of trigger and functions; GRANT INSERT ON mana_ai.change_feed"
+_ROUTER_REMEDY = "restore policy mana_router_read on sync_changes as in state/store/schema.sql"
+
+
+async def row_security(patient: Patient) -> Finding:
+    """Every table with people's rows keeps them apart, for its owner too; so does the log."""
+    tables = await patient.catalogue.tables()
+    faults = [
+        f"{table.name} is not forced"
+        for table in tables
+        if not (table.is_enabled and table.is_forced)
+    ]
+    missing = LOG_POLICIES - await patient.catalogue.log_policies()
+    faults += [f"sync_changes lacks policy {name}" for name in sorted(missing)]
+    remedy = "ALTER TABLE ... FORCE ROW LEVEL SECURITY; restore policies as in schema.sql"
+    return _finding("row security", faults, remedy)
+
+
+async def agent_privileges(patient: Patient) -> Finding:
+    """What an agent's login can reach shows its owner's rows only, and writes nothing.
+
+    By the rules of `state/rules/reach.py`, over all that is granted to it or to everybody.
+    """
+    catalogue = patient.catalogue
+    faults = relation_faults(await catalogue.agent_relations(), GROUP_ROLES)
+    faults += function_faults(await catalogue.agent_functions(), GROUP_ROLES)
+    return _finding("agent privileges", [*faults, *await catalogue.agent_odds()], _AGENT_REMEDY)
+
+
+_AGENT_REMEDY = (
+    "REVOKE it from mana_agent and from PUBLIC, and DROP what nobody knows; policies and functions"
+    " of ours as in state/store/schema.sql"
+)
+
+
+async def service_privileges(patient: Patient) -> Finding:
+    """Each of our roles was granted what this release grants, no more and no less."""
+    roles = [*GROUP_ROLES, *(login.name for login in LOGINS)]
+    found, wanted = await patient.catalogue.privileges(roles), granted_by_schema()
+    faults = [f"too much: {one}" for one in sorted(found - wanted)]
+    faults += [f"missing: {one}" for one in sorted(wanted - found)]
+    return _finding("service privileges", faults, "REVOKE or GRANT it as in state/store/schema.sql")
+
+
+async def surroundings(patient: Patient) -> Finding:
+    """What of the server agents may use though it is nothing of ours."""
+    functions = await patient.catalogue.agent_functions()
+    risks = [f"may call {one}" for one in foreign_extension_functions(functions)]
+    risks += await patient.catalogue.risks()
+    remedy = "if agents' logins may be stolen: REVOKE it from PUBLIC, or use a database of our own"
+    found = _finding("surroundings", risks, remedy)
+    return msgspec.structs.replace(found, ok=True, warning=not found.ok)
+
+
+async def public_functions(patient: Patient) -> Finding:
+    """Nobody calls our functions but who was named."""
+    found = await patient.catalogue.functions()
+    faults = [f"PUBLIC may call {one.name}" for one in found if one.is_public]
+    remedy = "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA mana_ai FROM PUBLIC"
+    return _finding("public functions", faults, remedy)
+
+
+async def capability_secrets(patient: Patient) -> Finding:
+    """Capabilities can be signed for each audience."""
+    faults = [
+        f"no signing secret for {audience}"
+        for audience in ("db", "keys")
+        if not await patient.service.signs(audience)
+    ]
+    return _finding("capability secrets", faults, MIGRATE)
+
+
+async def vault(patient: Patient) -> Finding:
+    """Where vaults are kept: only the issuer's login gets at them, and only we read the keys."""
+    settings = patient.settings
+    others = [login.name for login in LOGINS if login.name != ISSUER]
+    is_used = settings.kek_file is not None
+    faults = await patient.catalogue.vault_faults(others, is_used=is_used)
+    files = (settings.kek_file, settings.grant_signing_key_file)
+    faults += [fault for file in files if file and (fault := _file_fault(Path(file))) is not None]
+    return _finding("vault", faults, _VAULT_REMEDY)
+
+
+_VAULT_REMEDY = (
+    "as the owner of schema auth: GRANT USAGE ON SCHEMA auth TO mana_issuer; GRANT SELECT, INSERT,"
+    " UPDATE ON auth.encryption_vaults TO mana_issuer; GRANT INSERT ON auth.encryption_vault_audit"
+    " TO mana_issuer; force row security; chmod 600 the files"
+)
+
+
+async def shards(patient: Patient) -> Finding:
+    """Every bucket is folded and scanned by a supervisor that is alive."""
+    settings = patient.settings
+    password = Path(settings.secrets_dir, GATEWAY)
+    access = Access(patient.dsn, GATEWAY, str(password), "mana-doctor")
+    database = Database(access, max_connections=1)
+    try:
+        found = Facts(await FleetStore(database).shards(), supervisor={})
+    finally:
+        await database.close()
+    faults = [str(problem) for problem in health(found, settings, "").content["problems"]]
+    return _finding("shards", faults, "start it with mana up; see mana logs")
+
+
+async def backlog(patient: Patient) -> Finding:
+    """Feed and due missions are worked off."""
+    waiting = await patient.service.waiting()
+    faults: list[str] = []
+    if waiting.fed >= LOOK_AT_MOST:
+        faults.append(f"over {LOOK_AT_MOST - 1} rows wait in the feed")
+    if waiting.late > LATE_MISSIONS:
+        faults.append(f"{_counted(waiting.late)} missions are due for over two minutes")
+    return _finding("backlog", faults, "see mana status and mana logs; add a shard or a node")
+
+
+async def quarantine(patient: Patient) -> Finding:
+    """Rows of the log that could not be used."""
+    count = (await patient.service.waiting()).quarantined
+    detail = f"{_counted(count)} rows are set aside" if count else "none"
+    remedy = "see mana missions --problems" if count else ""
+    return Finding("quarantine", ok=True, detail=detail, remedy=remedy, warning=bool(count))
+
+
+async def other_runner(patient: Patient) -> Finding:
+    """Nobody else plans missions of this log."""
+    plans = await patient.catalogue.written_lately()
+    count = await patient.service.unknown_plans(plans)
+    if not count:
+        return Finding("other runner", ok=True, detail="none in the last hour", remedy="")
+    detail = f"another runner wrote {_counted(count)} plans in the last hour"
+    remedy = "stop the original service: two runners plan every mission twice"
+    return Finding("other runner", ok=True, detail=detail, remedy=remedy, warning=True)
+
+
+CHECKS: Sequence[Check] = (
+    postgres_version,
+    log_owner,
+    roles,
+    role_settings,
+    password_files,
+    pending_migrations,
+    capability_secrets,
+    vault,
+    row_security,
+    agent_privileges,
+    service_privileges,
+    surroundings,
+    public_functions,
+    functions,
+    feed_trigger,
+    router_policy,
+    shards,
+    backlog,
+    quarantine,
+    other_runner,
+)
+
+
+def _counted(count: int) -> str:
+    return f"over {count - 1}" if count >= LOOK_AT_MOST else str(count)
+
+
+def _file_fault(path: Path) -> str | None:
+    if not path.is_file():
+        return f"{path} is missing"
+    return f"{path} can be read by others" if path.stat().st_mode & 0o077 else None
+
+
+def _finding(check: str, faults: Iterable[str], remedy: str) -> Finding:
+    found = list(faults)
+    detail = "; ".join(found) or "as it should be"
+    return Finding(check, not found, detail, remedy if found else "")

@@ -1,0 +1,431 @@
+"""The node process: Postgres, Ray, supervisor and gateway, started in order and ended in reverse.
+
+`mana up` starts this detached; run it in the foreground under a service manager. SIGTERM drains:
+nothing new starts, what runs may finish, everyone sleeps. Killed outright, everything it started of
+Ray ends with it, and the next start goes on from Postgres.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import msgspec
+import ray
+
+from mana_actors.core_files import leave_no_core_file
+from mana_actors.llm.rehearsal.server import RehearsalServer
+from mana_actors.llm.router.actor import LlmRouterActor
+from mana_actors.llm.router.settings import RouterSettings
+from mana_actors.logs import configure_logging
+from mana_actors.messages import AgentSettings
+from mana_actors.release import release
+from mana_actors.remote import NAMESPACE, ProcessGone, SupervisorHandle
+from state.errors import StateError
+from state.store import embedded
+from state.store.migrate import migrate
+from supervisor import __version__
+from supervisor.gateway.actor import GatewayActor
+from supervisor.gateway.serving import CannotListen, bound_socket
+from supervisor.node import models as llm
+from supervisor.node.address import STEP, remove_node, write_node
+from supervisor.node.key_holder import KeyHolderProcess
+from supervisor.node.secret_files import read_secret, read_service_key, write_secret
+from supervisor.node.settings import Settings, SettingsError, read_settings
+from supervisor.node.tools_file import tools_of_file, tools_path
+from supervisor.supervision.actor import SupervisorActor
+
+log = logging.getLogger("mana.node")
+
+DRAIN_S = 30.0
+_WATCH_EVERY_S = 2.0
+_LOOPBACK = "127.0.0.1"
+_OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Ray carries ids and versions only
+
+
+class StartFailed(Exception):
+    """A part of the node did not start; `str` is one line that names it and why."""
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(part, reason)
+        self.part, self.reason = part, reason
+
+    def __str__(self) -> str:
+        return f"{self.part} did not start: {self.reason}"
+
+
+def main() -> int:
+    """Run a node until a signal ends it; 0: in order, 2: a wrong setting, 1: anything else."""
+    configure_logging()
+    leave_no_core_file()
+    try:
+        settings = read_settings(os.environ)
+        return asyncio.run(Node(settings).run())
+    except SettingsError as exc:
+        return _fail(exc, 2)
+    except (StateError, CannotListen, StartFailed, ConnectionError) as exc:
+        return _fail(exc, 1)
+
+
+def _fail(exc: Exception, code: int) -> int:
+    sys.stderr.write(f"error: {exc}\n")
+    return code
+
+
+def _step(text: str) -> None:
+    sys.stdout.write(f"{STEP}{text}\n")
+    sys.stdout.flush()
+
+
+class Node:
+    """Everything one node process started, and how to end it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._cleanup = ExitStack()
+        self._gateway: Any = None
+        self._router: Any = None
+        self._router_settings: RouterSettings | None = None
+        self._router_answers = True
+        self._supervisor: Any = None
+        self._keys: KeyHolderProcess | None = None
+
+    async def run(self) -> int:
+        """Start, wait for a signal, end."""
+        try:
+            await self._start()
+            for name in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(name, self._stop.set)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+            await self._watch()
+            await self._drain()
+        finally:
+            remove_node(self._settings.data_dir)
+            if self._keys is not None:
+                await self._keys.stop()
+            self._cleanup.close()
+            _step("stopped")
+        return 0
+
+    async def _start(self) -> None:
+        settings = self._settings
+        read_service_key(settings)
+        llm.make_token(settings)
+        settings = self._settings = _with_ports(settings)
+        tools = await tools_of_file(settings)
+        dsn = await self._database()
+        self._keys = KeyHolderProcess(settings, dsn)
+        await self._keys.tend()
+        self._router_settings = llm.router_settings(settings, __version__, self._rehearsal())
+        self._start_ray_or_say_why()
+        await self._start_router()
+        agent_settings = _agent_settings(settings, dsn, tools)
+        name = await self._start_supervisor(agent_settings)
+        url = await self._start_gateway(dsn, name)
+        write_node(settings.data_dir, url, __version__)
+        _step(f"ready at {url}")
+
+    async def _database(self) -> str:
+        """Start and migrate the database; its address, without a login."""
+        settings = self._settings
+        secrets_dir = Path(settings.secrets_dir)
+        if settings.database_url is not None:
+            _step("migrating the database")
+            password = None
+            if settings.database_password_file is not None:
+                password = read_secret(
+                    "MANA_DATABASE_PASSWORD_FILE", Path(settings.database_password_file)
+                )
+            await migrate(
+                settings.database_url, secrets_dir=secrets_dir, password=password, progress=_step
+            )
+            return _without_login(settings.database_url)
+        _step("starting Postgres")
+        root = Path(settings.data_dir)
+        server = await asyncio.to_thread(embedded.start, root, progress=_step)
+        self._cleanup.callback(lambda: embedded.stop(root))
+        _step("migrating the database")
+        await migrate(
+            server.dsn("mana_sync"),
+            secrets_dir=secrets_dir,
+            password=embedded.read_password(server.secret("mana_sync")),
+            progress=_step,
+        )
+        return _without_login(server.dsn("mana_sync", tcp=True))
+
+    def _rehearsal(self) -> tuple[str, Path] | None:
+        """The rehearsal model on a port of its own, where no other is configured: URL and key."""
+        settings = self._settings
+        if not llm.wants_rehearsal(settings):
+            return None
+        key_file = Path(settings.secrets_dir, "rehearsal_key")
+        if not key_file.exists():
+            write_secret(key_file, secrets.token_urlsafe(32))
+        server = RehearsalServer(
+            key_file.read_text().strip(), latency_s=settings.rehearsal_latency_ms / 1000
+        )
+        server.start()
+        self._cleanup.callback(server.stop)
+        _step("no MANA_LLM_URL or MANA_LLM_ALIASES is set: the built-in rehearsal model plans")
+        return server.url, key_file
+
+    def _start_ray_or_say_why(self) -> None:
+        try:
+            self._start_ray()
+        except Exception as exc:  # Ray raises bare ones, over many lines
+            first = str(exc).strip().partition("\n")[0]
+            raise StartFailed("Ray", first or type(exc).__name__) from exc
+
+    def _start_ray(self) -> None:
+        settings = self._settings
+        _step(
+            "starting Ray"
+            if settings.ray_address is None
+            else f"joining Ray at {settings.ray_address}"
+        )
+        # Many cold starts at once on few cores take longer than Ray's usual patience.
+        os.environ.setdefault("RAY_worker_register_timeout_seconds", "120")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        common: dict[str, Any] = {
+            "namespace": NAMESPACE,
+            "log_to_driver": False,
+            "configure_logging": True,
+            "logging_level": "ERROR",
+        }
+        if settings.ray_address is None:
+            _keep_ray_on_loopback()
+            ray.init(
+                address="local",  # never somebody else's that happens to run here
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                num_cpus=max(1, os.cpu_count() or 1),
+                **common,
+            )
+        else:
+            ray.init(address=settings.ray_address, **common)
+        self._cleanup.callback(_end_ray)
+
+    async def _start_supervisor(self, agent_settings: AgentSettings) -> str:
+        settings = self._settings
+        _step("starting the supervisor")
+        name = f"supervisor-{release()}-{settings.shard}"
+        options = _remote(SupervisorActor).options(
+            name=name,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            num_cpus=0,
+            max_concurrency=1000,
+        )
+        self._supervisor = options.remote(
+            name, release(), settings.to_wire(), msgspec.json.encode(agent_settings)
+        )
+        await self._supervisor.pid.remote()
+        _retire_supervisors(settings.shard, keep=name)
+        return name
+
+    async def _start_router(self) -> None:
+        """Start the model router, bound to this machine: others here find it on loopback."""
+        _step("starting the model router")
+        assert self._router_settings is not None
+        wire = self._router_settings.to_wire()
+        # A router that was left by a node with the same settings serves as well; others do not.
+        prefix = f"llm-{socket.gethostname()}-{self._router_settings.port}-"
+        digest = hashlib.sha256(wire + release().encode()).hexdigest()[:12]
+        options = _remote(LlmRouterActor).options(
+            name=prefix + digest,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            num_cpus=0,
+            max_concurrency=8,
+            scheduling_strategy=_on_this_node(),
+        )
+        _retire(prefix, keep=prefix + digest)
+        self._router = options.remote(wire)
+        _, problem = await self._router.address.remote()
+        if problem:
+            raise StartFailed("the model router", problem)
+
+    def _reload(self) -> None:
+        """Have the router read its alias file again; it logs what came of it."""
+        self._router.reload.remote()
+
+    async def _see_to_router(self) -> None:
+        """Ray restarts the router's process; where even Ray gave it up, it is made anew."""
+        assert self._router_settings is not None
+        try:
+            async with httpx.AsyncClient(timeout=_WATCH_EVERY_S, trust_env=False) as http:
+                answers = (await http.get(f"{self._router_settings.url}/health")).is_success
+        except httpx.HTTPError:
+            answers = False
+        if answers != self._router_answers:
+            _step(f"the model router {'answers again' if answers else 'does not answer'}")
+        elif not answers:
+            with contextlib.suppress(Exception):  # Ray's are many; tried again at the next look
+                await asyncio.wait_for(self._start_router(), _WATCH_EVERY_S)
+        self._router_answers = answers
+
+    async def _start_gateway(self, dsn: str, supervisor: str) -> str:
+        settings = self._settings
+        _step("starting the gateway")
+        name = f"gateway-{socket.gethostname()}-{settings.port}"
+        options = _remote(GatewayActor).options(
+            name=name,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            num_cpus=0,
+            max_concurrency=8,
+        )
+        self._gateway = options.remote(settings.to_wire(), dsn, supervisor, __version__)
+        url, problem = await self._gateway.address.remote()
+        if problem:
+            raise StartFailed("the gateway", problem)
+        return str(url)
+
+    async def _watch(self) -> None:
+        """Until a signal: see that our Postgres is there, and start it again when it is not."""
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _WATCH_EVERY_S)
+            if self._settings.is_embedded and not self._stop.is_set():
+                await self._see_to_postgres()
+            if not self._stop.is_set():
+                await self._see_to_router()
+            if not self._stop.is_set() and self._keys is not None:
+                await self._keys.tend()
+
+    async def _see_to_postgres(self) -> None:
+        root = Path(self._settings.data_dir)
+        try:
+            if await asyncio.to_thread(embedded.status, root) is None:
+                _step("Postgres is gone: starting it again")
+                await asyncio.to_thread(embedded.start, root, progress=_step)
+        except StateError as exc:
+            sys.stderr.write(f"error: {exc}\n")  # tried again at the next look
+
+    async def _drain(self) -> None:
+        _step("draining")
+        handle = SupervisorHandle(f"supervisor-{release()}-{self._settings.shard}")
+        try:
+            left = await handle.drain(DRAIN_S)
+            _step(f"drained, {left} runs left to resume" if left else "drained")
+        except ProcessGone as exc:
+            _step(f"not drained: {exc}")
+        for actor in (self._gateway, self._supervisor, self._router):
+            with contextlib.suppress(Exception):  # ending anyway; Ray may have ended it first
+                ray.kill(actor)
+
+
+def _retire_supervisors(shard: str, *, keep: str) -> None:
+    """End supervisors of this shard from other releases; the new epoch made them stand down."""
+    _retire("supervisor-", f"-{shard}", keep=keep)
+
+
+def _retire(prefix: str, suffix: str = "", *, keep: str) -> None:
+    """End the named actors of ours that are called so, but for one."""
+    entries = cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))
+    for name in (entry["name"] for entry in entries if entry["namespace"] == NAMESPACE):
+        if name.startswith(prefix) and name.endswith(suffix) and name != keep:
+            with contextlib.suppress(ValueError):  # ended since it was listed
+                ray.kill(cast("Any", ray.get_actor(name, namespace=NAMESPACE)))
+
+
+def _on_this_node() -> Any:
+    """A placement that holds an actor on the machine we are on, also when it restarts."""
+    strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+    here = cast("Any", ray).get_runtime_context().get_node_id()
+    return strategies.NodeAffinitySchedulingStrategy(node_id=here, soft=False)
+
+
+def _keep_ray_on_loopback() -> None:
+    """Ray listens on every interface unless it holds this machine for one without clusters.
+
+    The variable is read when Ray is imported, which has happened here; its children read it anew.
+    """
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    constants.ENABLE_RAY_CLUSTER = False
+
+
+def _end_ray() -> None:
+    cast("Any", ray).shutdown()
+
+
+def _remote(actor_class: type) -> Any:
+    return cast("Any", ray.remote(actor_class))
+
+
+def _with_ports(settings: Settings) -> Settings:
+    """Settings with the ports to listen on; taken ones fail here, before anything was started."""
+    with contextlib.closing(bound_socket(settings.host, settings.port)) as gateway:
+        try:
+            router = bound_socket(_LOOPBACK, settings.llm_port)
+        except CannotListen as exc:
+            reason = f"port {exc.port}: {exc.reason}; choose another with MANA_LLM_PORT"
+            raise StartFailed("the model router", reason) from exc
+        with contextlib.closing(router):
+            return msgspec.structs.replace(
+                settings,
+                port=int(gateway.getsockname()[1]),
+                llm_port=int(router.getsockname()[1]),
+            )
+
+
+def _without_login(url: str) -> str:
+    """A database address with neither user nor password: each role adds its own."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _agent_settings(settings: Settings, dsn: str, tools: bytes) -> AgentSettings:
+    return AgentSettings(
+        dsn=dsn,
+        role="mana_agent",
+        password_file=str(Path(settings.secrets_dir, "mana_agent")),
+        model_url=llm.router_url(settings),
+        model_key_file=str(llm.token_file(settings)),
+        exposure=settings.llm_exposure,
+        model=settings.llm_model,
+        lease_ms=settings.lease_ms,
+        call_deadline_s=settings.call_deadline_s,
+        max_output_tokens=settings.max_output_tokens,
+        bytes_per_token=settings.bytes_per_token,
+        max_rounds=settings.max_rounds,
+        run_attempts=settings.run_attempts,
+        backoff_min_s=settings.backoff_min_s,
+        backoff_max_s=settings.backoff_max_s,
+        time_zone=settings.time_zone,
+        compact_max_ctx=settings.compact_max_ctx,
+        crash_at=settings.crash_at,
+        policy_mode=settings.policy_mode,
+        tools_file=tools_path(settings),
+        tools=tools,
+        tool_deadline_s=settings.tool_deadline_s,
+        tool_memory_mb=settings.tool_memory_mb,
+        key_socket=str(settings.key_socket),
+        key_address=settings.key_address,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

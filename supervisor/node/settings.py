@@ -1,0 +1,506 @@
+"""Every setting of a node, read once from the environment (tick §1.1); a wrong one stops the start.
+
+No secret is ever a setting: keys and passwords are named by the files that hold them.
+"""
+
+import re
+import typing
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+from msgspec import Meta
+
+from mana_actors.keys.addresses import TlsAddress, TlsFiles
+from mana_actors.keys.key_files import is_open_to_others
+from state.rules.exposure import Exposure
+from state.store.embedded import data_root
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+AtLeastOne = Annotated[int, Meta(ge=1, le=1_000_000)]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+Millis = Annotated[int, Meta(ge=0, le=86_400_000)]
+SomeMillis = Annotated[int, Meta(ge=10, le=86_400_000)]
+Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
+KeepDays = Annotated[float, Meta(ge=1, le=3650)]
+
+MIN_LEASE_MS = 1000
+BUCKETS = 256
+KEYS_SCHEME = "tls://"
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+CA, SERVER, CLIENT = "tls-ca", "tls-server", "tls-client"
+"""Names of certificate (`.pem`) and key (`.key`) in the folder of keys."""
+
+
+class SettingsError(Exception):
+    """A variable has a value that cannot be; `str` is one line that names it."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(variable, problem)  # same args, so it survives pickling between actors
+        self.variable, self.problem = variable, problem
+
+    def __str__(self) -> str:
+        return f"{self.variable}: {self.problem}"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How this node runs; `VARIABLES` says which variable gives each field."""
+
+    data_dir: str  # absolute
+    secrets_dir: str  # absolute; files of mode 0600
+    port: Port = 3067  # 0 takes a free one
+    host: str = "127.0.0.1"
+    database_url: str | None = None  # None: the embedded Postgres; never holds a password
+    database_password_file: str | None = None
+    service_key_file: str | None = None  # None: <secrets_dir>/service_key, made in embedded mode
+    llm_aliases: str | None = None  # an alias file, or "shipped"; comes before llm_url
+    llm_url: str | None = None  # without it and an alias file: the built-in rehearsal model
+    llm_url_exposure: Exposure = "any"
+    llm_exposure: Exposure = "any"  # the most that any prompt may use
+    llm_port: Port = 0  # of the model router, on loopback; 0 takes a free one
+    llm_failure_threshold: AtLeastOne = 2
+    llm_unhealthy_backoff_s: Seconds = 60
+    otlp_endpoint: str | None = None  # base address of a collector; None: no traces
+    llm_api_key_file: str | None = None
+    llm_model: str = "mana/reasoning"
+    rehearsal_latency_ms: Millis = 0
+    tick_interval_ms: SomeMillis = 60_000
+    tick_enabled: bool = True
+    shard: str = "0"
+    bucket_lo: int = 0  # buckets [lo, hi) of 256
+    bucket_hi: int = BUCKETS
+    agent_idle_s: Seconds = 900
+    agent_keep_awake: bool = False
+    agent_memory_mb: Annotated[int, Meta(ge=64)] | None = None  # None: half of the RAM
+    agents_awake_max: AtLeastOne | None = None
+    warm_pool: Count = 2
+    prepare_ahead_s: Seconds = 120
+    due_spread_s: Seconds = 0
+    lease_ms: Annotated[int, Meta(ge=MIN_LEASE_MS, le=3_600_000)] = 60_000
+    runs_max: AtLeastOne = 64
+    runs_per_user: AtLeastOne = 8
+    time_zone: str = "Europe/Berlin"
+    call_deadline_s: Annotated[float, Meta(gt=0, le=3600)] = 120
+    max_output_tokens: Tokens = 4096
+    bytes_per_token: Annotated[float, Meta(ge=1, le=16)] = 2
+    max_rounds: Annotated[int, Meta(ge=1, le=100)] = 5
+    run_attempts: Annotated[int, Meta(ge=1, le=100)] = 4
+    backoff_min_s: Seconds = 5
+    backoff_max_s: Seconds = 900
+    compact_max_ctx: Annotated[int, Meta(ge=0)] = 1_000_000  # 0: never compact
+    policy_mode: Literal["off", "log-only", "enforce"] = "enforce"
+    tools_file: str | None = None  # a Python file with tools of the deployment
+    tool_deadline_s: Annotated[float, Meta(gt=0, le=600)] = 20
+    tool_memory_mb: Annotated[int, Meta(ge=64, le=65_536)] = 512
+    crash_at: str | None = None  # "<point>:<file>", for tests
+    ray_address: str | None = None  # None: a Ray of our own
+    fold_poll_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
+    keep_usage_h: Annotated[float, Meta(ge=25, le=8760)] = 48  # the budget's window is 24
+    keep_decisions_days: KeepDays = 90
+    keep_runs_days: KeepDays = 90
+    keep_requests_days: KeepDays = 30
+    keep_audit_days: KeepDays = 90
+    metrics_open: bool = False  # True: /metrics asks for no key
+    auth_url: str | None = None  # None: /api/v1/me is off; whose JWKS tokens are checked by
+    jwt_issuers: tuple[str, ...] = ()  # accepted beside auth_url
+    jwt_audience: str = "mana"
+    cors_origins: tuple[str, ...] = ()  # exact; none: no page may read /api/v1/me
+    kek_file: str | None = None  # None: no vaults
+    ai_public_key_file: str | None = None  # None: the newest in keys_dir
+    grant_signing_key_file: str | None = None  # None: the newest in keys_dir
+    grant_issuer: bool = True  # False: the auth service mints grants
+    keys_dir: str | None = None  # None: <secrets_dir>/keys
+    accept_v1_grants: bool = False  # True: also the original's grants, which nobody signed
+    keys_listen: str | None = None  # HOST:PORT; None: the key holder answers on this machine only
+    keys_address: str | None = None  # tls://HOST:PORT that agents ask; None: this machine's socket
+    keys_tls_cert_file: str | None = None  # of the key holder; None: in keys_dir
+    keys_tls_key_file: str | None = None
+    keys_tls_ca_file: str | None = None  # who is trusted by either side
+    keys_client_cert_file: str | None = None  # of agents, at this path on every machine
+    keys_client_key_file: str | None = None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the database is the Postgres we start ourselves."""
+        return self.database_url is None
+
+    @property
+    def service_key_path(self) -> Path:
+        """The file that holds the service key."""
+        return Path(self.service_key_file or Path(self.secrets_dir, "service_key"))
+
+    @property
+    def keys_path(self) -> Path:
+        """The folder with the keys of grants."""
+        return Path(self.keys_dir or Path(self.secrets_dir, "keys"))
+
+    @property
+    def key_socket(self) -> Path:
+        """Where the key holder answers."""
+        return Path(self.data_dir, "keyholder", "socket")
+
+    @property
+    def key_server_files(self) -> TlsFiles:
+        """What the key holder shows other machines."""
+        return self._tls_files(SERVER, self.keys_tls_cert_file, self.keys_tls_key_file)
+
+    @property
+    def key_client_files(self) -> TlsFiles:
+        """What agents show a key holder on another machine."""
+        return self._tls_files(CLIENT, self.keys_client_cert_file, self.keys_client_key_file)
+
+    def _tls_files(self, name: str, cert: str | None, key: str | None) -> TlsFiles:
+        folder = self.keys_path
+        return TlsFiles(
+            cert or str(folder / f"{name}.pem"),
+            key or str(folder / f"{name}.key"),
+            self.keys_tls_ca_file or str(folder / f"{CA}.pem"),
+        )
+
+    @property
+    def key_address(self) -> TlsAddress | None:
+        """Whom agents ask for keys; None: whoever answers on the socket of their machine."""
+        if self.keys_address is None:
+            return None
+        host, port = host_and_port(self.keys_address.removeprefix(KEYS_SCHEME))
+        return TlsAddress(host, port, self.key_client_files)
+
+    @property
+    def runs_key_holder(self) -> bool:
+        """False where agents ask another machine's."""
+        return self.keys_address is None or self.keys_listen is not None
+
+    def to_wire(self) -> bytes:
+        """JSON, for other processes."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_wire(cls, raw: bytes) -> Self:
+        """The settings another process wrote with `to_wire`."""
+        return msgspec.json.decode(raw, type=cls)
+
+
+VARIABLES = {
+    "port": "PORT",
+    "host": "MANA_HOST",
+    "data_dir": "MANA_DATA_DIR",
+    "secrets_dir": "MANA_SECRETS_DIR",
+    "database_url": "SYNC_DATABASE_URL",
+    "database_password_file": "MANA_DATABASE_PASSWORD_FILE",
+    "service_key_file": "MANA_SERVICE_KEY_FILE",
+    "llm_aliases": "MANA_LLM_ALIASES",
+    "llm_url": "MANA_LLM_URL",
+    "llm_url_exposure": "MANA_LLM_URL_EXPOSURE",
+    "llm_exposure": "MANA_LLM_EXPOSURE",
+    "llm_port": "MANA_LLM_PORT",
+    "llm_failure_threshold": "MANA_LLM_FAILURE_THRESHOLD",
+    "llm_unhealthy_backoff_s": "MANA_LLM_UNHEALTHY_BACKOFF_S",
+    "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "llm_api_key_file": "MANA_LLM_API_KEY_FILE",
+    "llm_model": "MANA_LLM_MODEL",
+    "rehearsal_latency_ms": "MANA_REHEARSAL_LATENCY_MS",
+    "tick_interval_ms": "TICK_INTERVAL_MS",
+    "shard": "MANA_SHARD",
+    "agent_idle_s": "MANA_AGENT_IDLE_S",
+    "agent_keep_awake": "MANA_AGENT_KEEP_AWAKE",
+    "agent_memory_mb": "MANA_AGENT_MEMORY_MB",
+    "agents_awake_max": "MANA_AGENTS_AWAKE_MAX",
+    "warm_pool": "MANA_WARM_POOL",
+    "prepare_ahead_s": "MANA_PREPARE_AHEAD_S",
+    "due_spread_s": "MANA_DUE_SPREAD_S",
+    "lease_ms": "MANA_LEASE_MS",
+    "runs_max": "MANA_RUNS_MAX",
+    "runs_per_user": "MANA_RUNS_PER_USER",
+    "time_zone": "MANA_TIME_ZONE",
+    "call_deadline_s": "MANA_CALL_DEADLINE_S",
+    "max_output_tokens": "MANA_MAX_OUTPUT_TOKENS",
+    "bytes_per_token": "MANA_BYTES_PER_TOKEN",
+    "max_rounds": "MANA_MAX_ROUNDS",
+    "run_attempts": "MANA_RUN_ATTEMPTS",
+    "backoff_min_s": "MANA_BACKOFF_MIN_S",
+    "backoff_max_s": "MANA_BACKOFF_MAX_S",
+    "compact_max_ctx": "MANA_AI_COMPACT_MAX_CTX",
+    "tools_file": "MANA_TOOLS_FILE",
+    "tool_deadline_s": "MANA_TOOL_DEADLINE_S",
+    "tool_memory_mb": "MANA_TOOL_MEMORY_MB",
+    "crash_at": "MANA_CRASH_AT",
+    "ray_address": "MANA_RAY_ADDRESS",
+    "fold_poll_ms": "MANA_FOLD_POLL_MS",
+    "keep_usage_h": "MANA_KEEP_USAGE_H",
+    "keep_decisions_days": "MANA_KEEP_DECISIONS_DAYS",
+    "keep_runs_days": "MANA_KEEP_RUNS_DAYS",
+    "keep_requests_days": "MANA_KEEP_REQUESTS_DAYS",
+    "keep_audit_days": "MANA_KEEP_AUDIT_DAYS",
+    "metrics_open": "MANA_METRICS_OPEN",
+    "auth_url": "MANA_AUTH_URL",
+    "jwt_audience": "JWT_AUDIENCE",
+    "kek_file": "MANA_AUTH_KEK_FILE",
+    "ai_public_key_file": "MANA_AI_PUBLIC_KEY_FILE",
+    "grant_signing_key_file": "MANA_GRANT_SIGNING_KEY_FILE",
+    "grant_issuer": "MANA_GRANT_ISSUER",
+    "keys_dir": "MANA_KEYS_DIR",
+    "accept_v1_grants": "MANA_ACCEPT_V1_GRANTS",
+    "keys_listen": "MANA_KEYS_LISTEN",
+    "keys_address": "MANA_KEYS_ADDRESS",
+    "keys_tls_cert_file": "MANA_KEYS_TLS_CERT_FILE",
+    "keys_tls_key_file": "MANA_KEYS_TLS_KEY_FILE",
+    "keys_tls_ca_file": "MANA_KEYS_TLS_CA_FILE",
+    "keys_client_cert_file": "MANA_KEYS_CLIENT_CERT_FILE",
+    "keys_client_key_file": "MANA_KEYS_CLIENT_KEY_FILE",
+}
+"""Field to variable; TICK_ENABLED, MANA_BUCKETS, POLICY_MODE, JWT_ISSUER and CORS_ORIGINS have
+readers of their own."""
+
+FILES = (
+    "database_password_file",
+    "service_key_file",
+    "llm_api_key_file",
+    "tools_file",
+    "kek_file",
+    "ai_public_key_file",
+    "grant_signing_key_file",
+)
+"""Fields that name files which must be there."""
+
+SECRET_VARIABLES = {
+    "MANA_SERVICE_KEY": "MANA_SERVICE_KEY_FILE",
+    "MANA_LLM_API_KEY": "MANA_LLM_API_KEY_FILE",
+    "MANA_AUTH_KEK": "MANA_AUTH_KEK_FILE",
+}
+"""Variables that would hold a secret, and those that name its file instead."""
+
+
+def read_settings(env: Mapping[str, str], *, serves: bool = True) -> Settings:
+    """The settings an environment gives; raises SettingsError for the first that is wrong.
+
+    `serves` is false for commands that only look at the database and need no service key.
+    """
+    for variable, instead in SECRET_VARIABLES.items():
+        if variable in env:
+            raise SettingsError(variable, f"put the secret into a file and name it in {instead}")
+    types = typing.get_type_hints(Settings, include_extras=True)
+    given: dict[str, Any] = {
+        field: _converted(variable, env[variable], types[field])
+        for field, variable in VARIABLES.items()
+        if variable in env
+    }
+    data_dir = Path(given.get("data_dir") or data_root()).absolute()
+    given["data_dir"] = str(data_dir)
+    given["secrets_dir"] = str(Path(given.get("secrets_dir") or data_dir / "secrets").absolute())
+    given["tick_enabled"] = env.get("TICK_ENABLED") != "false"
+    given["policy_mode"] = _policy_mode(env.get("POLICY_MODE", "enforce"))
+    given["bucket_lo"], given["bucket_hi"] = _buckets(env.get("MANA_BUCKETS", "0-255"))
+    given["jwt_issuers"] = _listed("JWT_ISSUER", env)
+    given["cors_origins"] = _listed("CORS_ORIGINS", env)
+    settings = Settings(**given)
+    _check(settings)
+    if serves:
+        _check_key(settings)
+        _check_certificates(settings)
+    return settings
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """A database address without its password, and the password if it held one."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url, None
+    user, _, _ = parts.netloc.rpartition("@")[0].partition(":")
+    netloc = f"{user}@{parts.netloc.rpartition('@')[2]}"
+    return urlunsplit(parts._replace(netloc=netloc)), unquote(parts.password)
+
+
+def _converted(variable: str, text: str, kind: object) -> object:
+    if not text.strip():
+        raise SettingsError(variable, "is empty; give it a value or leave it out")
+    if "\0" in text:
+        raise SettingsError(variable, "holds a NUL character")
+    try:
+        value = msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError as exc:
+        expected = str(exc).partition(",")[0].replace("`", "").replace("Expected", "expected")
+        if typing.get_origin(kind) is Literal:
+            expected = f"expected {', '.join(typing.get_args(kind))}"
+        raise SettingsError(variable, f"{expected}, got {text[:60]!r}") from exc
+    if value is None:  # the word "null"
+        raise SettingsError(variable, f"expected a value, got {text[:60]!r}")
+    return value
+
+
+def _policy_mode(text: str) -> str:
+    mode = text.lower()
+    if mode not in ("off", "log-only", "enforce"):
+        raise SettingsError("POLICY_MODE", f"expected off, log-only or enforce, got {text[:60]!r}")
+    return mode
+
+
+def _listed(variable: str, env: Mapping[str, str]) -> tuple[str, ...]:
+    """The parts of a comma-separated list; empty where the variable is not set."""
+    if variable not in env:
+        return ()
+    parts = tuple(part.strip() for part in env[variable].split(","))
+    if not all(parts) or "\0" in env[variable]:
+        raise SettingsError(variable, "has an empty part; give each a value or leave it out")
+    return parts
+
+
+def _buckets(text: str) -> tuple[int, int]:
+    """What "0-127" means: (0, 128)."""
+    first, dash, last = text.partition("-")
+    if not (dash and first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+        raise SettingsError("MANA_BUCKETS", f"expected FIRST-LAST, as 0-255, got {text[:60]!r}")
+    lo, hi = int(first[:6]), int(last[:6]) + 1
+    if not lo < hi <= BUCKETS:
+        raise SettingsError(
+            "MANA_BUCKETS", f"expected numbers from 0 to 255 in order, got {text!r}"
+        )
+    return lo, hi
+
+
+def _check(settings: Settings) -> None:
+    """What one field alone cannot say."""
+    if settings.database_url is not None:
+        _check_database(settings.database_url)
+    if settings.llm_url is not None:
+        _check_url("MANA_LLM_URL", settings.llm_url, ("http", "https"))
+    if settings.otlp_endpoint is not None:
+        _check_url("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint, ("http", "https"))
+    if settings.llm_aliases not in (None, "shipped") and not Path(settings.llm_aliases).is_file():
+        raise SettingsError("MANA_LLM_ALIASES", f"there is no file {settings.llm_aliases}")
+    if settings.backoff_max_s < settings.backoff_min_s:
+        raise SettingsError("MANA_BACKOFF_MAX_S", "is less than MANA_BACKOFF_MIN_S")
+    if settings.crash_at is not None and not all(settings.crash_at.partition(":")):
+        raise SettingsError("MANA_CRASH_AT", f"expected POINT:FILE, got {settings.crash_at!r}")
+    if len(settings.shard) > 64 or not settings.shard.replace("-", "").isalnum():
+        raise SettingsError("MANA_SHARD", "expected up to 64 letters, digits or dashes")
+    if not is_time_zone(settings.time_zone):
+        raise SettingsError("MANA_TIME_ZONE", f"{settings.time_zone[:60]!r} is not an IANA zone")
+    _check_files(settings)
+    _check_auth(settings)
+    _check_key_places(settings)
+
+
+def _check_auth(settings: Settings) -> None:
+    if settings.auth_url is not None:
+        parts = _check_url("MANA_AUTH_URL", settings.auth_url, ("http", "https"))
+        if "@" in parts.netloc or parts.query:
+            raise SettingsError("MANA_AUTH_URL", "holds more than an address")
+    elif settings.kek_file or settings.grant_signing_key_file:
+        problem = "is not set: vault and grants need to know who asks"
+        raise SettingsError("MANA_AUTH_URL", problem)
+    for origin in settings.cors_origins:
+        if not is_origin(origin):
+            problem = f"expected scheme://host[:port] in lower case, got {origin[:60]!r}"
+            raise SettingsError("CORS_ORIGINS", problem)
+
+
+def _check_key_places(settings: Settings) -> None:
+    if settings.keys_listen is not None:
+        _check_place("MANA_KEYS_LISTEN", settings.keys_listen, "")
+    if settings.keys_address is not None:
+        _check_place("MANA_KEYS_ADDRESS", settings.keys_address, KEYS_SCHEME)
+
+
+def _check_place(variable: str, text: str, scheme: str) -> None:
+    try:
+        host_and_port(text.removeprefix(scheme))
+    except ValueError:
+        usable = False
+    else:
+        usable = text.startswith(scheme)
+    if not usable:
+        raise SettingsError(variable, f"expected {scheme}HOST:PORT, got {text[:60]!r}")
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    """What `HOST:PORT` or `[IPv6]:PORT` means; raises ValueError."""
+    host, _, port = text.rpartition(":")
+    name = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    is_port = port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535
+    if not is_port or not is_host(name) or (":" in name) == (name == host):
+        raise ValueError(text)
+    return name, int(port)
+
+
+def is_host(text: str) -> bool:
+    """Whether this is a host's name or address, without brackets or port."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return _HOST.fullmatch(text) is not None
+    return True
+
+
+def _check_certificates(settings: Settings) -> None:
+    """Those that the settings need are there, and the keys are ours alone."""
+    if settings.keys_listen is not None:
+        _check_tls("MANA_KEYS_LISTEN", settings.key_server_files)
+    if settings.keys_address is not None:
+        _check_tls("MANA_KEYS_ADDRESS", settings.key_client_files)
+
+
+def _check_tls(variable: str, files: TlsFiles) -> None:
+    for path in (files.cert_file, files.key_file, files.ca_file):
+        if not Path(path).is_file():
+            raise SettingsError(variable, f"there is no file {path}: mana keys new tls --host NAME")
+    if is_open_to_others(files.key_file):
+        raise SettingsError(variable, f"{files.key_file} can be read by others: chmod 600")
+
+
+def is_origin(text: str) -> bool:
+    """Whether this is `scheme://host[:port]` as browsers send it, and nothing more."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not parts.hostname or text != text.lower():
+        return False
+    return text == f"{parts.scheme}://{parts.netloc}" and not set("*@ ") & set(text)
+
+
+def is_time_zone(name: str) -> bool:
+    """Whether this is the name of an IANA time zone."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder
+        return False
+    return True
+
+
+def _check_files(settings: Settings) -> None:
+    for field in FILES:
+        path = getattr(settings, field)
+        if path is not None and not Path(path).is_file():
+            raise SettingsError(VARIABLES[field], f"there is no file {path}")
+
+
+def _check_key(settings: Settings) -> None:
+    if not settings.is_embedded and not settings.service_key_path.is_file():
+        problem = "name a file with the service key; only the embedded mode makes one"
+        raise SettingsError("MANA_SERVICE_KEY_FILE", problem)
+
+
+def _check_database(url: str) -> None:
+    parts = _check_url("SYNC_DATABASE_URL", url, ("postgresql", "postgres"))
+    if parts.password is not None or "password=" in parts.query:
+        problem = "holds a password; put that into a file named by MANA_DATABASE_PASSWORD_FILE"
+        raise SettingsError("SYNC_DATABASE_URL", problem)
+
+
+def _check_url(variable: str, url: str, schemes: tuple[str, ...]) -> SplitResult:
+    """The parts of a URL; the error never shows it, since it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in schemes and bool(parts.hostname or "host=" in parts.query)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        usable, parts = False, SplitResult("", "", "", "", "")
+    if not usable:
+        raise SettingsError(variable, f"expected an address that begins with {schemes[0]}://")
+    return parts

@@ -1,0 +1,70 @@
+"""The fold loop's memory: from which seq to poll, when to look below it, what to count."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from mana_actors.crash import CrashPoint
+from state.store.snapshots import Folded, SnapshotStore
+from supervisor.supervision.counts import count_decisions
+from supervisor.supervision.metrics import Metrics
+
+BATCH = 5000
+_UNFLOORED_EVERY_S = 1.0
+_UNFLOORED_SHARE = 20  # reading past dead rows may take at most this part of the time
+
+
+class FoldLoop:
+    """Folds what the feed holds; `route` hears of every fold that changed something."""
+
+    def __init__(
+        self,
+        snapshots: SnapshotStore,
+        metrics: Metrics,
+        route: Callable[[Folded], None],
+        crash: CrashPoint,
+    ) -> None:
+        self._snapshots, self._metrics, self._route = snapshots, metrics, route
+        self._crash = crash
+        self._floor = 0
+        self._unfloored_at = 0.0
+
+    async def some(self) -> int:
+        """Fold at most one batch; returns its rows."""
+        now = time.monotonic()
+        if now < self._unfloored_at:
+            return await self._batch(self._floor)
+        rows = await self._batch(0)
+        cost_s = time.monotonic() - now
+        self._unfloored_at = now + max(_UNFLOORED_EVERY_S, _UNFLOORED_SHARE * cost_s)
+        return rows
+
+    async def everything(self) -> int:
+        """Fold until the feed is empty; returns the rows."""
+        rows = 0
+        while batch := await self._batch(0):
+            rows += batch
+        return rows
+
+    async def _batch(self, floor: int) -> int:
+        if not await self._snapshots.feed_waits(floor):
+            return 0
+        self._crash("before_fold")
+        folded = await self._snapshots.fold(floor, BATCH)
+        self._crash("after_fold")
+        self._floor = max(self._floor, folded.floor)
+        self._count(folded)
+        self._crash("before_route")
+        self._route(folded)
+        self._crash("after_route")
+        return folded.rows
+
+    def _count(self, folded: Folded) -> None:
+        metrics = self._metrics
+        metrics.inc("snapshots_new_total", n=folded.new_missions)
+        metrics.inc("snapshots_updated_total", n=len(folded.missions) - folded.new_missions)
+        metrics.inc("snapshot_rows_applied_total", n=folded.rows)
+        metrics.inc("records_replayed_total", n=folded.replayed)
+        metrics.inc("changes_quarantined_total", n=folded.quarantined)
+        count_decisions(metrics, ["withdrawn"] * folded.withdrawn)

@@ -1,0 +1,412 @@
+"""What one supervisor does, without Ray: fold, route, look at what is due, dispatch, keep order.
+
+Everything it holds is a cache of Postgres (P10). Two of them for one shard cannot both fold or
+dispatch: the newer one's epoch makes the older stand down at its next transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from mana_actors.crash import crash_points
+from mana_actors.messages import AgentSettings, Changed, Report, Stop
+from mana_actors.remote import AgentProcesses, ProcessGone
+from state.errors import StateError
+from state.log.stamps import format_instant, instant_of
+from state.store.connect import Database
+from state.store.janitor import JanitorStore
+from state.store.schedule import Decided, DueMission, Look, ScheduleStore
+from state.store.snapshots import Folded, SnapshotStore, StoodDown
+from supervisor.node.settings import Settings
+from supervisor.supervision.background import Background
+from supervisor.supervision.counts import count_decisions, count_report, is_to_be_noted
+from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, dispatch
+from supervisor.supervision.fold import BATCH, FoldLoop
+from supervisor.supervision.metrics import Metrics
+from supervisor.supervision.orders import Ordering
+from supervisor.supervision.placement import Awake, Placement
+from supervisor.supervision.pruning import Pruning
+from supervisor.supervision.routing import changes_by_agent
+from supervisor.supervision.shard import Shard
+from supervisor.supervision.slots import next_slot
+from supervisor.supervision.sweep import Reconciler
+from supervisor.supervision.ticks import Ticks
+from supervisor.supervision.upkeep import upkeep
+
+log = logging.getLogger("mana.supervisor")
+
+DUE_LIMIT = 500
+_FULL_PAUSE_S = 0.25
+_FAIL_PAUSE_S = (0.1, 5.0)
+
+
+class Supervision:
+    """One shard's supervisor; `run` goes on until it is drained or stood down."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        agent_settings: AgentSettings,
+        database: Database,
+        processes: AgentProcesses,
+        *,
+        name: str,
+        release: str,
+        janitor: JanitorStore,
+    ) -> None:
+        self.settings, self._agent_settings = settings, agent_settings
+        self._database, self._processes = database, processes
+        self._name, self.release = name, release
+        self.metrics, self.ticks = Metrics(), Ticks()
+        self.schedule = ScheduleStore(database)
+        self.pruning = Pruning(janitor, settings, self.metrics)
+        self.shard: Shard | None = None
+        self._background = Background()
+        self._crash = crash_points(settings.crash_at)
+        self._nudged = asyncio.Event()
+        self._deciding = asyncio.Lock()  # a place must not get free between look and decision
+        self.is_draining = False
+        self.has_stood_down = False
+        self.problem: str | None = None
+        self.feed_waiting = 0
+        self._full_until = self._sweep_at = 0.0
+
+    async def run(self) -> None:
+        """Take the shard, adopt what lives, then turn until stood down."""
+        await self._persistently(self._begin)
+        keeping_order = asyncio.create_task(upkeep(self))
+        try:
+            while not self.has_stood_down:
+                await self._persistently(self._turn)
+        finally:
+            keeping_order.cancel()
+
+    async def _persistently(self, step: Callable[[], Awaitable[None]]) -> None:
+        """One step; the database's absence is waited out here, visibly."""
+        pause = _FAIL_PAUSE_S[0]
+        while not self.has_stood_down:
+            try:
+                await step()
+            except StoodDown as exc:
+                self.stand_down(str(exc))
+            except StateError as exc:
+                self.problem = str(exc)
+                log.warning("turn_failed error=%s", exc)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _FAIL_PAUSE_S[1])
+            else:
+                if not self.has_stood_down:  # upkeep may have heard of it meanwhile
+                    self.problem = None
+                return
+
+    def stand_down(self, why: str) -> None:
+        """Another supervisor has the shard: fold and dispatch no more."""
+        if not self.has_stood_down:
+            self.has_stood_down, self.problem = True, why
+            log.warning("supervisor_stood_down shard=%s reason=%s", self.settings.shard, why)
+
+    async def _begin(self) -> None:
+        settings = self.settings
+        lease = await self.schedule.take_shard(
+            settings.shard, settings.bucket_lo, settings.bucket_hi, self._name
+        )
+        snapshots = SnapshotStore(self._database, lease)
+        placement = Placement(
+            self._processes, self.release, self._name, lease.epoch, self._process_died
+        )
+        ordering = Ordering(
+            settings=settings,
+            agent_settings=self._agent_settings,
+            supervisor=self._name,
+            lease=lease,
+            schedule=self.schedule,
+            placement=placement,
+            metrics=self.metrics,
+            ticks=self.ticks,
+        )
+        folding = FoldLoop(snapshots, self.metrics, self._route, self._crash)
+        reconciler = Reconciler(snapshots, self._route)
+        self.shard = Shard(lease, snapshots, placement, ordering, folding, reconciler)
+        await self._adopt(self.shard)
+        log.info("shard_taken shard=%s epoch=%s", lease.shard, lease.epoch)
+
+    async def _adopt(self, shard: Shard) -> None:
+        """Keep the processes that live, and free the claims of those that do not."""
+        for identity in await shard.placement.adopt():
+            if identity.user_id is not None and identity.agent_id is not None:
+                shard.ordering.enter((identity.user_id, identity.agent_id), identity.running)
+        alive = {agent.process.name for agent in shard.placement.awake.values()}
+        for holder in await self.schedule.live_holders():
+            if holder.startswith("agent-") and holder not in alive:
+                await self.schedule.release_holder(holder)
+        await self.schedule.wake_ordered(shard.lease, ORDER_PATIENCE.total_seconds())
+
+    @property
+    def _held(self) -> Shard:
+        assert self.shard is not None, "the shard is taken before anything turns"
+        return self.shard
+
+    async def _turn(self) -> None:
+        rows = await self._held.folding.some()
+        looked = 0
+        wants_sweep = self.settings.tick_enabled and time.monotonic() >= self._sweep_at
+        if self.ticks.asked or wants_sweep:
+            looked = await self._sweep()
+        elif self.settings.tick_enabled:
+            looked = await self._look()
+        if rows < BATCH and looked < DUE_LIMIT:
+            await self._pause()
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._nudged.wait(), self.settings.fold_poll_ms / 1000)
+        self._nudged.clear()
+
+    async def _sweep(self) -> int:
+        """A tick: fold everything, look at everything, and say so."""
+        began = time.monotonic()
+        self._sweep_at = began + self.settings.tick_interval_ms / 1000
+        self.metrics.inc("ticks_total")
+        record = self.ticks.begin(datetime.now(UTC))
+        try:
+            await self._held.folding.everything()
+            looked = await self._look()
+            await self.beat(ticked=True)
+        except StateError as exc:
+            self.ticks.failed(record, str(exc))
+            raise
+        self.ticks.scanned(record)
+        self.metrics.observe("tick_duration_seconds", time.monotonic() - began)
+        return looked
+
+    async def beat(self, *, ticked: bool = False) -> None:
+        """Say that this supervisor lives; raises StoodDown where its epoch is over."""
+        lease, now = self._held.lease, datetime.now(UTC)
+        folded_at = now if self.problem is None else None
+        if not await self.schedule.beat(
+            lease, folded_at=folded_at, ticked_at=now if ticked else None
+        ):
+            raise StoodDown(lease.shard, lease.epoch)
+
+    async def _look(self) -> int:
+        """Look once at what is due; returns how many missions were dealt with."""
+        if self.is_draining or time.monotonic() < self._full_until:
+            return 0
+        due = await self.schedule.due(self._held.lease, DUE_LIMIT)
+        if not due:
+            return 0
+        self.ticks.saw(len(due))
+        caps = Caps(self.settings.runs_max, self.settings.runs_per_user, self.settings.due_spread_s)
+        ordering = self._held.ordering
+        result = dispatch(due, ordering.in_flight, caps)
+        if result.left:
+            self._full_until = time.monotonic() + _FULL_PAUSE_S
+        async with self._deciding:
+            await self.schedule.look_again(result.looks)
+            noted = await self.schedule.note_decisions(result.decided)
+        count_decisions(self.metrics, noted)
+        for move in result.moves:
+            await self._move(move.due)
+        for mission in due:
+            if mission.run_state == "waiting" and _is_unwanted(mission):
+                await self._withdraw_unwanted(mission.user_id, mission.mission_id)
+        self._crash("before_dispatch")
+        rows = {(mission.user_id, mission.mission_id): mission for mission in due}
+        for pair, orders in result.orders.items():
+            ordering.enter(pair, [order.mission_id for order in orders])
+            self.ticks.ordered((pair[0], o.mission_id) for o in orders if o.kind == "run")
+            mine = [rows[(pair[0], order.mission_id)] for order in orders]
+            self._background.start(ordering.give(pair, orders, mine))
+        self._crash("after_dispatch")
+        return len(due) - result.left
+
+    async def _move(self, mission: DueMission) -> None:
+        """Write the next run of a slot that nobody has to serve any more."""
+        found = await self.schedule.mission_record(mission.user_id, mission.mission_id)
+        if found is None or mission.next_run_at is None:
+            return
+        zone = ZoneInfo(found[1] or self.settings.time_zone)
+        following, stamp, actor = next_slot(
+            mission.user_id, mission.mission_id, found[0], zone, mission.now
+        )
+        await self.schedule.move_slot(
+            mission.user_id, mission.mission_id, mission.next_run_at, following, stamp, actor
+        )
+        log.info(
+            "slot_moved agent=%s/%s mission=%s",
+            mission.user_id,
+            mission.agent_id,
+            mission.mission_id,
+        )
+
+    def _route(self, folded: Folded) -> None:
+        shard = self._held
+        for pair, message in changes_by_agent(
+            folded, shard.placement.awake, shard.lease.epoch, shard.ordering.in_flight
+        ).items():
+            self._background.start(self._tell(pair, message))
+
+    def stop_run(self, pair: Pair, mission_id: str, run_id: str, reason: str) -> None:
+        """Have the agent drop a run whose row is closed, and look at what it leaves."""
+        if self.shard is not None:
+            message = Stop(self.shard.lease.epoch, mission_id, run_id, reason)
+            self._background.start(self._tell(pair, message))
+        self._nudged.set()
+
+    async def _tell(self, pair: Pair, message: Changed | Stop) -> None:
+        agent = self._held.placement.awake.get(pair)
+        if agent is not None:
+            try:
+                await agent.process.tell(message)
+            except ProcessGone:  # it reads the version anew when it runs
+                log.info("change_not_delivered agent=%s/%s", *pair)
+
+    async def report(self, report: Report) -> None:
+        """An order is over: free its place, count it, and look again where the agent says so."""
+        pair = (report.user_id, report.agent_id)
+        shard = self._held
+        shard.ordering.leave(pair, report.mission_id)
+        agent = shard.placement.awake.get(pair)
+        if agent is not None:
+            agent.used_at = asyncio.get_running_loop().time()
+            if report.held_a_key and agent.process.name == report.holder:
+                self._background.start(self._end_with_secrets(agent))
+        count_report(self.metrics, report)
+        self.ticks.reported((report.user_id, report.mission_id), report.outcome, report.reason)
+        await self._follow_up(report)
+        self._full_until = 0.0
+        self._nudged.set()
+
+    async def _end_with_secrets(self, agent: Awake) -> None:
+        """Its memory held decrypted text: its pair wakes in a never-used process next time."""
+        if agent in self._held.placement.idle(self._held.ordering.busy):
+            await self._held.placement.put_to_sleep(agent)
+
+    async def _follow_up(self, report: Report) -> None:
+        """Keep what the agent's own gate said, and when it wants the mission looked at."""
+        look = _look_of(report, datetime.now(UTC))
+        try:
+            await self.schedule.look_again([look] if look else [])
+            if report.outcome == "waiting":  # a pause that was folded before it began to wait
+                await self._withdraw_unwanted(report.user_id, report.mission_id)
+            if report.outcome in ("withdrawn", "superseded"):  # looked at while it was under way
+                await self.schedule.wake_missions(report.user_id, [report.mission_id])
+            if report.outcome not in ("skip", "later"):
+                async with self._deciding:
+                    await self.schedule.wake_blocked(report.user_id, report.agent_id)
+            if report.decision is not None and is_to_be_noted(report):
+                decided = Decided(
+                    report.user_id,
+                    report.mission_id,
+                    report.agent_id,
+                    report.due_at,
+                    report.decision,
+                    report.reason,
+                )
+                count_decisions(self.metrics, await self.schedule.note_decisions([decided]))
+        except StateError as exc:  # the look set with the order covers it
+            log.warning(
+                "refusal_not_kept agent=%s/%s mission=%s error=%s",
+                report.user_id,
+                report.agent_id,
+                report.mission_id,
+                exc,
+            )
+
+    async def _withdraw_unwanted(self, user_id: str, mission_id: str) -> None:
+        withdrawn = await self.schedule.withdraw_unwanted(user_id, [mission_id])
+        count_decisions(self.metrics, ["withdrawn"] * withdrawn)
+
+    def _process_died(self, name: str, pair: Pair | None) -> None:
+        lost: set[str] = set()
+        if pair is not None:
+            lost = self._held.ordering.forget(pair)
+            for mission in lost:
+                self.ticks.reported((pair[0], mission), "interrupted", "its process died")
+            log.info("agent_process_died agent=%s/%s process=%s", *pair, name)
+        self._background.start(self._free(name, pair, sorted(lost)))
+
+    async def _free(self, holder: str, pair: Pair | None, lost: Sequence[str]) -> None:
+        """End a dead process's claims, and look at once at what it was ordered or kept waiting."""
+        try:
+            if await self.schedule.release_holder(holder):
+                self._nudged.set()
+            if pair is not None:
+                await self.schedule.wake_missions(pair[0], lost)
+                await self.schedule.wake_blocked(*pair)
+        except StateError as exc:  # then its leases run out
+            log.warning("claims_not_freed process=%s error=%s", holder, exc)
+
+    def ask_tick(self) -> str:
+        """Scan at the next turn; the scan's id."""
+        self._nudged.set()
+        return self.ticks.ask()
+
+    async def drain(self, within_s: float) -> int:
+        """Start nothing more, wait for what runs, let all sleep; returns runs still under way."""
+        self.is_draining = True
+        deadline = time.monotonic() + within_s
+        shard = self.shard
+        while shard is not None and shard.ordering.count and time.monotonic() < deadline:
+            await self._pause()
+        left = shard.ordering.count if shard else 0
+        if shard is not None:
+            await shard.placement.end_all()
+        self.stand_down("drained")
+        return left
+
+    def status(self) -> dict[str, Any]:
+        """Facts for operators: ids, states and numbers."""
+        shard = self.shard
+        return {
+            "shard": self.settings.shard,
+            "release": self.release,
+            "problem": self.problem,
+            "feed_waiting": self.feed_waiting,
+            "stood_down": self.has_stood_down,
+            "draining": self.is_draining,
+            "at": format_instant(instant_of(datetime.now(UTC))),
+            "epoch": shard.lease.epoch if shard else 0,
+            "awake": [_awake_facts(shard, pair) for pair in shard.placement.awake] if shard else [],
+            "warm": shard.placement.warm if shard else 0,
+            "making": shard.placement.making if shard else 0,
+            "running": shard.ordering.count if shard else 0,
+            "reconcile": shard.reconciler.status() if shard else {},
+        }
+
+
+def _look_of(report: Report, now: datetime) -> Look | None:
+    """When to look at the mission of an order that did not run; None leaves what is set."""
+    if report.outcome in ("served", "stale", "move"):
+        return Look(report.user_id, report.mission_id, report.version, now)
+    if report.outcome in ("skip", "later", "concurrency", "held", "early", "unwanted"):
+        return Look(report.user_id, report.mission_id, report.version, report.look_at)
+    if report.outcome == "waiting" and report.look_at is not None:
+        return Look(report.user_id, report.mission_id, report.version, report.look_at)
+    return None
+
+
+def _is_unwanted(mission: DueMission) -> bool:
+    is_idle = mission.agent_state not in (None, "active")
+    return mission.hidden or mission.state != "active" or is_idle
+
+
+def _awake_facts(shard: Shard, pair: Pair) -> dict[str, Any]:
+    agent = shard.placement.awake[pair]
+    return {
+        "user": pair[0],
+        "agent": pair[1],
+        "process": agent.process.name,
+        "pid": agent.pid,
+        "memory_bytes": agent.memory_bytes,
+        "tokens_24h": agent.tokens_24h,
+        "running": sorted(shard.ordering.in_flight.get(pair, ())),
+        "idle_s": round(asyncio.get_running_loop().time() - agent.used_at, 1),
+    }

@@ -1,0 +1,182 @@
+"""Orders under way: given to agents' processes, taken back when they cannot be, ended by reports.
+
+What is in flight is a cache: the runs themselves are rows, and an order that got lost is looked at
+again when its `wake_at` comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from mana_actors.messages import AgentSettings, Bind, Order, Orders
+from mana_actors.remote import ProcessGone
+from state.errors import StateError
+from state.log.tables import scope_of
+from state.store.connect import CapabilityTooLong
+from state.store.schedule import Decided, DueMission, Look, ScheduleStore
+from state.store.snapshots import Lease
+from supervisor.node.settings import Settings
+from supervisor.supervision.counts import count_decisions
+from supervisor.supervision.dispatch import Pair
+from supervisor.supervision.memory import awake_memory_bytes
+from supervisor.supervision.metrics import Metrics
+from supervisor.supervision.placement import Placement
+from supervisor.supervision.ticks import Ticks
+
+log = logging.getLogger("mana.supervisor")
+
+CAPABILITY_S = 900
+TOO_MUCH_WAIT_S = 300.0
+
+
+class NoRoom(ProcessGone):
+    """Every awake agent is busy and memory is taken: the order waits."""
+
+
+class Ordering:
+    """Delivers orders, waking agents as needed; remembers which missions are in flight."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        agent_settings: AgentSettings,
+        supervisor: str,
+        lease: Lease,
+        schedule: ScheduleStore,
+        placement: Placement,
+        metrics: Metrics,
+        ticks: Ticks,
+    ) -> None:
+        self._settings, self._agent_settings = settings, agent_settings
+        self._supervisor, self._lease = supervisor, lease
+        self._schedule, self._placement = schedule, placement
+        self._metrics, self._ticks = metrics, ticks
+        self.in_flight: dict[Pair, set[str]] = defaultdict(set)
+        self._arriving: set[Pair] = set()
+
+    @property
+    def count(self) -> int:
+        """Missions ordered and not reported yet."""
+        return sum(map(len, self.in_flight.values()))
+
+    @property
+    def busy(self) -> set[Pair]:
+        """Agents with something in flight."""
+        return {pair for pair, missions in self.in_flight.items() if missions}
+
+    def enter(self, pair: Pair, missions: Iterable[str]) -> None:
+        """These missions are in flight from now on."""
+        self.in_flight[pair].update(missions)
+
+    def leave(self, pair: Pair, mission: str) -> None:
+        """An order is over."""
+        missions = self.in_flight.get(pair)
+        if missions is not None:
+            missions.discard(mission)
+            if not missions:
+                del self.in_flight[pair]
+
+    def forget(self, pair: Pair) -> set[str]:
+        """The agent's process died: what it had in flight."""
+        return self.in_flight.pop(pair, set())
+
+    async def give(self, pair: Pair, orders: Sequence[Order], due: Sequence[DueMission]) -> None:
+        """Have the agent carry these out; a failure leaves the missions due."""
+        try:
+            await self._deliver(pair, tuple(orders))
+        except NoRoom:  # an ordinary wait: the missions stay due
+            await self._take_back(pair, orders, "later")
+            return
+        except CapabilityTooLong as exc:
+            log.warning("orders_not_signed agent=%s/%s error=%s", *pair, exc)
+            runs = {order.mission_id for order in orders if order.kind == "run"}
+            await self._skip(pair, orders, [one for one in due if one.mission_id in runs])
+            return
+        except (ProcessGone, StateError) as exc:
+            log.warning("orders_not_delivered agent=%s/%s error=%s", *pair, exc)
+            await self._take_back(pair, orders, "interrupted")
+            return
+        for mission in due:
+            waited = (mission.now - mission.wake_at).total_seconds()
+            self._metrics.observe("wake_seconds", max(0.0, waited))
+
+    async def _deliver(self, pair: Pair, orders: tuple[Order, ...]) -> None:
+        if not await self._make_room(pair):
+            raise NoRoom(f"agent of {pair[0]}/{pair[1]}")
+        try:
+            await self._hand_over(pair, orders)
+        finally:
+            self._arriving.discard(pair)
+
+    async def _hand_over(self, pair: Pair, orders: tuple[Order, ...]) -> None:
+        inputs, spaces = await self._schedule.inputs_of_agent(*pair)
+        policy = await self._schedule.policy_of_agent(*pair)
+        scope = scope_of(inputs, policy)
+        token = await self._schedule.sign_capability(*pair, spaces, scope, CAPABILITY_S)
+        bind = Bind(*pair, self._lease.epoch, self._supervisor, token, self._agent_settings)
+        agent, source = await self._placement.wake(pair, lambda: bind)
+        if source != "awake":
+            self._metrics.inc("agents_woken_total", {"source": source})
+        agent.used_at = asyncio.get_running_loop().time()
+        identity = await agent.process.tell(Orders(self._lease.epoch, token, orders))
+        if not identity.accepted:
+            raise ProcessGone(agent.process.name)
+
+    async def _skip(self, pair: Pair, orders: Sequence[Order], due: Sequence[DueMission]) -> None:
+        """Say where owner and operator look that this agent's missions list too much."""
+        await self._take_back(pair, orders, "skip", wait_s=TOO_MUCH_WAIT_S)
+        try:
+            noted = await self._schedule.note_decisions([_too_much(mission) for mission in due])
+        except StateError as exc:  # said again at the next look
+            log.warning("refusal_not_kept agent=%s/%s error=%s", *pair, exc)
+        else:
+            count_decisions(self._metrics, noted)
+
+    async def _take_back(
+        self, pair: Pair, orders: Sequence[Order], outcome: str, wait_s: float = 1.0
+    ) -> None:
+        soon = datetime.fromtimestamp(time.time() + wait_s, UTC)
+        for order in orders:
+            self.leave(pair, order.mission_id)
+            self._ticks.reported((pair[0], order.mission_id), outcome, "")
+        looks = [Look(pair[0], order.mission_id, order.version, soon) for order in orders]
+        try:
+            await self._schedule.look_again(looks)
+        except StateError as exc:  # the look that was set before the order covers it
+            log.warning("orders_left agent=%s/%s error=%s", *pair, exc)
+
+    async def _make_room(self, pair: Pair) -> bool:
+        """Whether it may be awake; the least recently used idle agent sleeps for it.
+
+        Its place is taken with no await after the look, since many may be arriving at once.
+        """
+        while pair not in self._placement.awake and self._is_full():
+            idle = self._placement.idle(self.busy)
+            if not idle:
+                return False
+            await self._placement.put_to_sleep(idle[0])
+        self._arriving.add(pair)
+        return True
+
+    def _is_full(self) -> bool:
+        most = self._settings.agents_awake_max
+        if most is not None and len(self._arriving | self._placement.awake.keys()) >= most:
+            return True
+        return self._placement.memory_bytes >= awake_memory_bytes(self._settings)
+
+
+def _too_much(mission: DueMission) -> Decided:
+    return Decided(
+        mission.user_id,
+        mission.mission_id,
+        mission.agent_id,
+        mission.requested_at or mission.next_run_at,
+        "skipped-inputs",
+        "the active missions of this agent list more inputs than one agent may read",
+    )

@@ -1,0 +1,265 @@
+"""Which process is whose: the directory of awake agents and the pool of never-used processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterable
+
+from mana_actors.messages import Bind, Hello, Identity, Sleep
+from mana_actors.remote import AgentProcess, AgentProcesses, ProcessGone
+from supervisor.supervision.dispatch import Pair
+
+log = logging.getLogger("mana.placement")
+
+HELLO_LIMIT_S = 2.0
+SILENT_AFTER = 3
+"""So many greetings in a row unanswered, and a process is taken for silent."""
+STARTS_AT_ONCE = max(2, os.cpu_count() or 1)
+"""Each costs a second of CPU: more at once end later, all of them together."""
+
+TYPICAL_AGENT_BYTES = 110 * 1024 * 1024
+
+
+class Awake:
+    """A process that is bound to an agent."""
+
+    def __init__(self, pair: Pair, process: AgentProcess, now: float) -> None:
+        self.pair, self.process = pair, process
+        self.used_at = now
+        self.pid = 0
+        self.release = ""
+        self.memory_bytes = TYPICAL_AGENT_BYTES
+        self.tokens_24h: int | None = None
+        self.unanswered = 0
+        self.held_a_key = False
+
+    def learn(self, identity: Identity) -> None:
+        """Note what the process said of itself."""
+        self.pid, self.release = identity.pid, identity.release
+        self.memory_bytes = identity.memory_bytes or self.memory_bytes
+        self.tokens_24h = identity.tokens_24h
+        self.held_a_key = identity.held_a_key
+        self.unanswered = 0
+
+
+class Placement:
+    """Binds, adopts, puts to sleep; `died` hears the name and pair of a process that ended."""
+
+    def __init__(
+        self,
+        processes: AgentProcesses,
+        release: str,
+        supervisor: str,
+        epoch: int,
+        died: Callable[[str, Pair | None], None],
+    ) -> None:
+        self._processes, self._release, self._supervisor, self._epoch = (
+            processes,
+            release,
+            supervisor,
+            epoch,
+        )
+        self._died = died
+        self.awake: dict[Pair, Awake] = {}
+        self._warm: list[AgentProcess] = []
+        self._making: set[asyncio.Task[None]] = set()
+        self._waking: dict[Pair, asyncio.Task[Awake]] = {}
+        self._watches: set[asyncio.Task[None]] = set()
+        self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+
+    @property
+    def warm(self) -> int:
+        """Processes ready to be bound."""
+        return len(self._warm)
+
+    @property
+    def making(self) -> int:
+        """Processes being made."""
+        return len(self._making)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the awake agents' processes take together, as they last said."""
+        return sum(agent.memory_bytes for agent in self.awake.values())
+
+    async def adopt(self) -> list[Identity]:
+        """Ask every process who it is; keep those that answer, kill the others; returns the bound.
+
+        A busy process of another release is kept until it is idle, an idle one is ended.
+        """
+        found = self._processes.existing("agent-")
+        identities = await asyncio.gather(*(self._greet(process) for process in found))
+        return [
+            identity
+            for identity in identities
+            if identity is not None and identity.user_id is not None
+        ]
+
+    async def _greet(self, process: AgentProcess) -> Identity | None:
+        try:
+            identity = await process.tell(Hello(self._epoch, self._supervisor), HELLO_LIMIT_S)
+        except ProcessGone:
+            process.kill()
+            self._died(process.name, None)
+            return None
+        if identity.user_id is None or identity.agent_id is None:
+            if identity.release == self._release:
+                self._warm.append(process)
+                self._observe(process)
+            else:
+                process.kill()
+            return None
+        pair = (identity.user_id, identity.agent_id)
+        if identity.release != self._release and not identity.running:
+            process.kill()
+            return None
+        if pair in self.awake:
+            process.kill()  # bound twice across a split: one is enough, and its claim is fenced
+            self._died(process.name, None)
+            return None
+        self._enter(pair, process, identity)
+        return identity
+
+    def _enter(self, pair: Pair, process: AgentProcess, identity: Identity) -> Awake:
+        agent = Awake(pair, process, asyncio.get_running_loop().time())
+        agent.learn(identity)
+        self.awake[pair] = agent
+        self._observe(process)
+        return agent
+
+    def _observe(self, process: AgentProcess) -> None:
+        """Hear of the process's death once, whoever it belongs to by then."""
+        task = asyncio.create_task(self._watch(process))
+        self._watches.add(task)
+        task.add_done_callback(self._watches.discard)
+
+    async def _watch(self, process: AgentProcess) -> None:
+        await process.gone()
+        pair = next(
+            (p for p, agent in self.awake.items() if agent.process.name == process.name), None
+        )
+        if pair is not None:
+            del self.awake[pair]
+        self._warm = [other for other in self._warm if other.name != process.name]
+        self._died(process.name, pair)
+
+    async def wake(self, pair: Pair, bind: Callable[[], Bind]) -> tuple[Awake, str]:
+        """The agent's process, awake or bound now, and where it came from."""
+        agent = self.awake.get(pair)
+        if agent is not None:
+            return agent, "awake"
+        source = "warm" if self._warm else "cold"
+        task = self._waking.get(pair)
+        if task is None:
+            task = self._waking[pair] = asyncio.create_task(self._bind(pair, bind))
+            task.add_done_callback(lambda _: self._waking.pop(pair, None))
+        return await asyncio.shield(task), source
+
+    async def _bind(self, pair: Pair, bind: Callable[[], Bind]) -> Awake:
+        for _ in range(3):
+            if self._warm:
+                process = self._warm.pop(0)
+                identity = await self._told(process, bind)
+            else:
+                async with self._starts:
+                    process = self._warm.pop(0) if self._warm else self._created()
+                    identity = await self._told(process, bind)
+            if identity is None:
+                continue
+            if identity.accepted and (identity.user_id, identity.agent_id) == pair:
+                agent = Awake(pair, process, asyncio.get_running_loop().time())
+                agent.learn(identity)
+                self.awake[pair] = agent
+                return agent
+            process.kill()
+        raise ProcessGone(f"agent of {pair[0]}/{pair[1]}")
+
+    async def _told(self, process: AgentProcess, bind: Callable[[], Bind]) -> Identity | None:
+        """Its answer to being bound; None, and its end, where it gives none."""
+        try:
+            return await process.tell(bind(), 60.0)
+        except ProcessGone:
+            process.kill()
+            return None
+
+    def _created(self) -> AgentProcess:
+        process = self._processes.create(f"agent-{self._release}-{secrets.token_hex(6)}")
+        self._observe(process)
+        return process
+
+    def refill(self, wanted: int, at_once: int = 2) -> None:
+        """Make warm processes in the background, few at a time: each costs a second of CPU."""
+        while self.warm + self.making < wanted and self.making < at_once:
+            task = asyncio.create_task(self._make())
+            self._making.add(task)
+            task.add_done_callback(self._making.discard)
+
+    async def _make(self) -> None:
+        process = self._created()
+        try:
+            await process.tell(Hello(self._epoch, self._supervisor), 60.0)
+        except ProcessGone:
+            process.kill()
+            return
+        self._warm.append(process)
+
+    def idle(self, busy: Iterable[Pair]) -> list[Awake]:
+        """Awake agents with nothing to do, least recently used first."""
+        taken = set(busy) | set(self._waking)
+        return sorted(
+            (a for p, a in self.awake.items() if p not in taken), key=lambda agent: agent.used_at
+        )
+
+    async def put_to_sleep(self, agent: Awake) -> None:
+        """End an idle agent's process; its identity stays in Postgres."""
+        if self.awake.get(agent.pair) is agent:
+            del self.awake[agent.pair]
+        try:
+            identity = await agent.process.tell(Sleep(self._epoch), HELLO_LIMIT_S)
+        except ProcessGone:
+            agent.process.kill()  # it may only be silent, and nobody would hear of it again
+            return
+        if identity.running:
+            self.awake.setdefault(agent.pair, agent)
+
+    def give_up(self, agent: Awake) -> None:
+        """End a process that is silent, and take it for dead at once: nobody may say so later."""
+        agent.process.kill()
+        if self.awake.get(agent.pair) is agent:
+            del self.awake[agent.pair]
+            self._died(agent.process.name, agent.pair)
+
+    async def greet_all(self) -> None:
+        """Let every process know that its supervisor lives, and learn its memory."""
+        agents = list(self.awake.values())
+        answers = await asyncio.gather(
+            *(
+                agent.process.tell(Hello(self._epoch, self._supervisor), HELLO_LIMIT_S)
+                for agent in agents
+            ),
+            *(
+                process.tell(Hello(self._epoch, self._supervisor), HELLO_LIMIT_S)
+                for process in self._warm
+            ),
+            return_exceptions=True,
+        )
+        for agent, answer in zip(agents, answers, strict=False):
+            if isinstance(answer, Identity):
+                agent.learn(answer)
+            else:
+                agent.unanswered += 1
+
+    @property
+    def silent(self) -> list[Awake]:
+        """Awake agents that did not answer for a while: stopped, or busy beyond measure."""
+        return [agent for agent in self.awake.values() if agent.unanswered >= SILENT_AFTER]
+
+    async def end_all(self) -> None:
+        """Put everyone to sleep and drop the warm pool."""
+        await asyncio.gather(*(self.put_to_sleep(agent) for agent in list(self.awake.values())))
+        for process in self._warm:
+            process.kill()
+        self._warm.clear()

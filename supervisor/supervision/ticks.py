@@ -1,0 +1,125 @@
+"""Scans, asked for or brought by the interval: what each saw, what became of it (tick §2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from state.log.stamps import format_instant, instant_of
+from supervisor.gateway.contract import TickReport, TickStats
+
+KEPT = 50
+MAX_ERRORS = 50
+
+Occurrence = tuple[str, str]
+"""(user id, mission id)"""
+
+
+class Tick(msgspec.Struct):
+    """One scan and the runs it began."""
+
+    id: str
+    scanned_at: datetime | None = None
+    scanning: bool = True
+    scan_failed: bool = False
+    due: int = 0
+    pending: set[Occurrence] = msgspec.field(default_factory=set[Occurrence])
+    produced: int = 0
+    written: int = 0
+    failures: int = 0
+    errors: list[str] = msgspec.field(default_factory=list[str])
+
+
+class Ticks:
+    """The last scans by id; an asked-for one waits for the next turn."""
+
+    def __init__(self) -> None:
+        self._ticks: dict[str, Tick] = {}
+        self._number = 0
+        self._asked: Tick | None = None
+        self._current: Tick | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody waits for a scan."""
+        return self._asked is not None
+
+    def ask(self) -> str:
+        """Ask for a scan, or join the one that is asked for; its id."""
+        if self._asked is None:
+            self._asked = self._new()
+        return self._asked.id
+
+    def _new(self) -> Tick:
+        self._number += 1
+        tick = Tick(f"tick-{self._number}")
+        self._ticks[tick.id] = tick
+        while len(self._ticks) > KEPT:
+            del self._ticks[next(iter(self._ticks))]
+        return tick
+
+    def begin(self, now: datetime) -> Tick:
+        """The scan that begins now: the asked-for one if there is one."""
+        self._current = self._asked or self._new()
+        self._asked = None
+        self._current.scanned_at = now
+        return self._current
+
+    def saw(self, due: int) -> None:
+        """So many missions were due."""
+        if self._current is not None:
+            self._current.due += due
+
+    def ordered(self, occurrences: Iterable[Occurrence]) -> None:
+        """These runs began within the scan."""
+        if self._current is not None:
+            self._current.pending.update(occurrences)
+
+    def scanned(self, tick: Tick) -> None:
+        """The scan itself is over; its runs may go on."""
+        tick.scanning = False
+        self._current = None
+
+    def failed(self, tick: Tick, message: str) -> None:
+        """The scan failed."""
+        tick.scanning, tick.scan_failed = False, True
+        tick.errors.append(message)
+        self._current = None
+
+    def reported(self, occurrence: Occurrence, outcome: str, reason: str) -> None:
+        """A run ended."""
+        for tick in self._ticks.values():
+            if occurrence in tick.pending:
+                tick.pending.discard(occurrence)
+                _settle(tick, occurrence[1], outcome, reason)
+
+    def report(self, tick_id: str) -> dict[str, Any] | None:
+        """A `TickReport` as JSON values, None for an unknown id."""
+        tick = self._ticks.get(tick_id)
+        if tick is None:
+            return None
+        state = (
+            "failed" if tick.scan_failed else "running" if tick.scanning or tick.pending else "done"
+        )
+        stats = TickStats(
+            "" if tick.scanned_at is None else format_instant(instant_of(tick.scanned_at)),
+            tick.due,
+            tick.produced,
+            tick.written,
+            tick.failures,
+            list(tick.errors),
+        )
+        return msgspec.to_builtins(TickReport(tick.id, state, stats))
+
+
+def _settle(tick: Tick, mission_id: str, outcome: str, reason: str) -> None:
+    if outcome == "ran":
+        tick.produced += 1
+        tick.written += 1
+    elif outcome in ("failed", "interrupted", "broken", "capability-invalid", "waiting"):
+        tick.failures += outcome in ("failed", "waiting")
+        if len(tick.errors) < MAX_ERRORS:
+            tick.errors.append(f"mission={mission_id}: {reason or outcome}")
