@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 import ray
 from ray.exceptions import RayError
 
-from mana_actors.errors import TransientError
 from mana_actors.messages import Identity, decode_identity, encode
+from mana_actors.processes import AgentProcess, ProcessGone
 
 log = logging.getLogger("mana.remote")
 T = TypeVar("T")
@@ -28,44 +28,6 @@ _REPORT_TRIES = 6
 def in_pieces(raw: bytes) -> list[bytes]:
     """A message as arguments that travel with the call: longer ones Ray keeps in shared memory."""
     return [raw[at : at + PIECE_BYTES] for at in range(0, max(1, len(raw)), PIECE_BYTES)]
-
-
-class ProcessGone(TransientError):
-    """The process died or did not answer in time; what was asked may or may not have happened."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-    def __str__(self) -> str:
-        return f"process {self.name} is gone"
-
-
-class AgentProcess(Protocol):
-    """One agent process as the supervisor sees it."""
-
-    @property
-    def name(self) -> str: ...
-
-    async def tell(self, message: msgspec.Struct, timeout_s: float = 10.0) -> Identity:
-        """Deliver a message; raises ProcessGone."""
-        ...
-
-    async def gone(self) -> None:
-        """Return once the process has died."""
-        ...
-
-    def kill(self) -> None:
-        """End it now."""
-        ...
-
-
-class AgentProcesses(Protocol):
-    """Where agent processes come from."""
-
-    def create(self, name: str) -> AgentProcess: ...
-
-    def existing(self, prefix: str) -> list[AgentProcess]: ...
 
 
 class RayProcess:

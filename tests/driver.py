@@ -21,8 +21,7 @@ from state.store.agents import AgentStore
 from state.store.connect import Access, Database
 from state.store.schedule import ScheduleStore
 from state.store.snapshots import Lease, SnapshotStore
-from supervisor.supervision.dispatch import Caps, Pair, Pass, dispatch
-from supervisor.supervision.slots import next_slot
+from supervisor.supervision.dispatch import Caps, Pair, Pass, dispatch, next_slot
 
 
 class PlainDriver:

@@ -32,8 +32,9 @@ from mana_actors.llm.router.actor import LlmRouterActor
 from mana_actors.llm.router.settings import RouterSettings
 from mana_actors.logs import configure_logging
 from mana_actors.messages import AgentSettings
+from mana_actors.processes import ProcessGone
 from mana_actors.release import release
-from mana_actors.remote import NAMESPACE, ProcessGone, SupervisorHandle
+from mana_actors.remote import NAMESPACE, SupervisorHandle
 from state.errors import StateError
 from state.store import embedded
 from state.store.migrate import migrate

@@ -10,10 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from mana_actors.messages import Order
+from state.log.cadence import next_run
+from state.log.principals import SYSTEM_MISSION_RUNNER, system_actor
+from state.log.records import mission_from_record
+from state.log.stamps import format_instant, instant_of, winning_stamp
 from state.runs.gate import Full, Standing, Verdict, verdict
 from state.store.schedule import Decided, DueMission, Look
 
@@ -200,3 +206,15 @@ def standing(due: DueMission, running: int) -> Standing:
         slots_from=due.slots_from,
         browser_since=due.browser_since,
     )
+
+
+def next_slot(
+    user_id: str, mission_id: str, record: str, zone: ZoneInfo, now: datetime
+) -> tuple[str | None, str, str]:
+    """`nextRunAt`, its stamp and the actor (JSON) of the row that moves a mission's slot on."""
+    fields: dict[str, Any] = msgspec.json.decode(record)
+    mission = mission_from_record(user_id, mission_id, fields)
+    following = next_run(mission.cadence, now, zone) if mission.cadence else None
+    stamp = winning_stamp(instant_of(now), fields.get("__fieldMeta", {}).get("nextRunAt"))
+    actor = msgspec.json.encode(system_actor(SYSTEM_MISSION_RUNNER)).decode()
+    return (None if following is None else format_instant(instant_of(following))), stamp, actor

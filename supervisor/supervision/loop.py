@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from mana_actors.background import Background
 from mana_actors.crash import crash_points
 from mana_actors.messages import AgentSettings, Changed, Report, Stop
-from mana_actors.remote import AgentProcesses, ProcessGone
+from mana_actors.processes import AgentProcesses, ProcessGone
 from state.errors import StateError
 from state.log.stamps import format_instant, instant_of
 from state.store.connect import Database
@@ -25,20 +26,16 @@ from state.store.janitor import JanitorStore
 from state.store.schedule import Decided, DueMission, Look, ScheduleStore
 from state.store.snapshots import Folded, SnapshotStore, StoodDown
 from supervisor.node.settings import Settings
-from supervisor.supervision.background import Background
 from supervisor.supervision.counts import count_decisions, count_report, is_to_be_noted
-from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, dispatch
-from supervisor.supervision.fold import BATCH, FoldLoop
+from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, dispatch, next_slot
+from supervisor.supervision.fold import BATCH, FoldLoop, changes_by_agent
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.orders import Ordering
 from supervisor.supervision.placement import Awake, Placement
 from supervisor.supervision.pruning import Pruning
-from supervisor.supervision.routing import changes_by_agent
-from supervisor.supervision.shard import Shard
-from supervisor.supervision.slots import next_slot
 from supervisor.supervision.sweep import Reconciler
 from supervisor.supervision.ticks import Ticks
-from supervisor.supervision.upkeep import upkeep
+from supervisor.supervision.upkeep import Tenure, upkeep
 
 log = logging.getLogger("mana.supervisor")
 
@@ -67,7 +64,7 @@ class Supervision:
         self.metrics, self.ticks = Metrics(), Ticks()
         self.schedule = ScheduleStore(database)
         self.pruning = Pruning(janitor, settings, self.metrics)
-        self.shard: Shard | None = None
+        self.tenure: Tenure | None = None
         self._background = Background()
         self._crash = crash_points(settings.crash_at)
         self._nudged = asyncio.Event()
@@ -133,25 +130,25 @@ class Supervision:
         )
         folding = FoldLoop(snapshots, self.metrics, self._route, self._crash)
         reconciler = Reconciler(snapshots, self._route)
-        self.shard = Shard(lease, snapshots, placement, ordering, folding, reconciler)
-        await self._adopt(self.shard)
+        self.tenure = Tenure(lease, snapshots, placement, ordering, folding, reconciler)
+        await self._adopt(self.tenure)
         log.info("shard_taken shard=%s epoch=%s", lease.shard, lease.epoch)
 
-    async def _adopt(self, shard: Shard) -> None:
+    async def _adopt(self, tenure: Tenure) -> None:
         """Keep the processes that live, and free the claims of those that do not."""
-        for identity in await shard.placement.adopt():
+        for identity in await tenure.placement.adopt():
             if identity.user_id is not None and identity.agent_id is not None:
-                shard.ordering.enter((identity.user_id, identity.agent_id), identity.running)
-        alive = {agent.process.name for agent in shard.placement.awake.values()}
+                tenure.ordering.enter((identity.user_id, identity.agent_id), identity.running)
+        alive = {agent.process.name for agent in tenure.placement.awake.values()}
         for holder in await self.schedule.live_holders():
             if holder.startswith("agent-") and holder not in alive:
                 await self.schedule.release_holder(holder)
-        await self.schedule.wake_ordered(shard.lease, ORDER_PATIENCE.total_seconds())
+        await self.schedule.wake_ordered(tenure.lease, ORDER_PATIENCE.total_seconds())
 
     @property
-    def _held(self) -> Shard:
-        assert self.shard is not None, "the shard is taken before anything turns"
-        return self.shard
+    def _held(self) -> Tenure:
+        assert self.tenure is not None, "the shard is taken before anything turns"
+        return self.tenure
 
     async def _turn(self) -> None:
         rows = await self._held.folding.some()
@@ -247,16 +244,16 @@ class Supervision:
         )
 
     def _route(self, folded: Folded) -> None:
-        shard = self._held
+        tenure = self._held
         for pair, message in changes_by_agent(
-            folded, shard.placement.awake, shard.lease.epoch, shard.ordering.in_flight
+            folded, tenure.placement.awake, tenure.lease.epoch, tenure.ordering.in_flight
         ).items():
             self._background.start(self._tell(pair, message))
 
     def stop_run(self, pair: Pair, mission_id: str, run_id: str, reason: str) -> None:
         """Have the agent drop a run whose row is closed, and look at what it leaves."""
-        if self.shard is not None:
-            message = Stop(self.shard.lease.epoch, mission_id, run_id, reason)
+        if self.tenure is not None:
+            message = Stop(self.tenure.lease.epoch, mission_id, run_id, reason)
             self._background.start(self._tell(pair, message))
         self._nudged.set()
 
@@ -271,9 +268,9 @@ class Supervision:
     async def report(self, report: Report) -> None:
         """An order is over: free its place, count it, and look again where the agent says so."""
         pair = (report.user_id, report.agent_id)
-        shard = self._held
-        shard.ordering.leave(pair, report.mission_id)
-        agent = shard.placement.awake.get(pair)
+        tenure = self._held
+        tenure.ordering.leave(pair, report.mission_id)
+        agent = tenure.placement.awake.get(pair)
         if agent is not None:
             agent.used_at = asyncio.get_running_loop().time()
             if report.held_a_key and agent.process.name == report.holder:
@@ -353,18 +350,18 @@ class Supervision:
         """Start nothing more, wait for what runs, let all sleep; returns runs still under way."""
         self.is_draining = True
         deadline = time.monotonic() + within_s
-        shard = self.shard
-        while shard is not None and shard.ordering.count and time.monotonic() < deadline:
+        tenure = self.tenure
+        while tenure is not None and tenure.ordering.count and time.monotonic() < deadline:
             await self._pause()
-        left = shard.ordering.count if shard else 0
-        if shard is not None:
-            await shard.placement.end_all()
+        left = tenure.ordering.count if tenure else 0
+        if tenure is not None:
+            await tenure.placement.end_all()
         self.stand_down("drained")
         return left
 
     def status(self) -> dict[str, Any]:
         """Facts for operators: ids, states and numbers."""
-        shard = self.shard
+        tenure = self.tenure
         return {
             "shard": self.settings.shard,
             "release": self.release,
@@ -373,12 +370,12 @@ class Supervision:
             "stood_down": self.has_stood_down,
             "draining": self.is_draining,
             "at": format_instant(instant_of(datetime.now(UTC))),
-            "epoch": shard.lease.epoch if shard else 0,
-            "awake": [_awake_facts(shard, pair) for pair in shard.placement.awake] if shard else [],
-            "warm": shard.placement.warm if shard else 0,
-            "making": shard.placement.making if shard else 0,
-            "running": shard.ordering.count if shard else 0,
-            "reconcile": shard.reconciler.status() if shard else {},
+            "epoch": tenure.lease.epoch if tenure else 0,
+            "awake": [_awake_facts(tenure, p) for p in tenure.placement.awake] if tenure else [],
+            "warm": tenure.placement.warm if tenure else 0,
+            "making": tenure.placement.making if tenure else 0,
+            "running": tenure.ordering.count if tenure else 0,
+            "reconcile": tenure.reconciler.status() if tenure else {},
         }
 
 
@@ -398,8 +395,8 @@ def _is_unwanted(mission: DueMission) -> bool:
     return mission.hidden or mission.state != "active" or is_idle
 
 
-def _awake_facts(shard: Shard, pair: Pair) -> dict[str, Any]:
-    agent = shard.placement.awake[pair]
+def _awake_facts(tenure: Tenure, pair: Pair) -> dict[str, Any]:
+    agent = tenure.placement.awake[pair]
     return {
         "user": pair[0],
         "agent": pair[1],
@@ -407,6 +404,6 @@ def _awake_facts(shard: Shard, pair: Pair) -> dict[str, Any]:
         "pid": agent.pid,
         "memory_bytes": agent.memory_bytes,
         "tokens_24h": agent.tokens_24h,
-        "running": sorted(shard.ordering.in_flight.get(pair, ())),
+        "running": sorted(tenure.ordering.in_flight.get(pair, ())),
         "idle_s": round(asyncio.get_running_loop().time() - agent.used_at, 1),
     }

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from mana_actors.messages import AgentSettings, Bind, Order, Orders
-from mana_actors.remote import ProcessGone
+from mana_actors.processes import ProcessGone
 from state.errors import StateError
 from state.log.tables import scope_of
 from state.store.connect import CapabilityTooLong
@@ -23,9 +23,8 @@ from state.store.snapshots import Lease
 from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions
 from supervisor.supervision.dispatch import Pair
-from supervisor.supervision.memory import awake_memory_bytes
 from supervisor.supervision.metrics import Metrics
-from supervisor.supervision.placement import Placement
+from supervisor.supervision.placement import Placement, awake_memory_bytes
 from supervisor.supervision.ticks import Ticks
 
 log = logging.getLogger("mana.supervisor")

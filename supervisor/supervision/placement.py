@@ -9,7 +9,8 @@ import secrets
 from collections.abc import Callable, Iterable
 
 from mana_actors.messages import Bind, Hello, Identity, Sleep
-from mana_actors.remote import AgentProcess, AgentProcesses, ProcessGone
+from mana_actors.processes import AgentProcess, AgentProcesses, ProcessGone
+from supervisor.node.settings import Settings
 from supervisor.supervision.dispatch import Pair
 
 log = logging.getLogger("mana.placement")
@@ -20,7 +21,15 @@ SILENT_AFTER = 3
 STARTS_AT_ONCE = max(2, os.cpu_count() or 1)
 """Each costs a second of CPU: more at once end later, all of them together."""
 
-TYPICAL_AGENT_BYTES = 110 * 1024 * 1024
+MIB = 1024 * 1024
+TYPICAL_AGENT_BYTES = 110 * MIB
+
+
+def awake_memory_bytes(settings: Settings) -> int:
+    """How much memory awake agents may take together: the setting, else half of this machine's."""
+    if settings.agent_memory_mb is not None:
+        return settings.agent_memory_mb * MIB
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 class Awake:

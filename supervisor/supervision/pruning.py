@@ -6,10 +6,10 @@ import logging
 import time
 from collections.abc import Callable
 
+from mana_actors.background import Background
 from state.errors import StateError
 from state.store.janitor import JanitorStore, Retention
 from supervisor.node.settings import Settings
-from supervisor.supervision.background import Background
 from supervisor.supervision.metrics import Metrics
 
 log = logging.getLogger("mana.supervisor")

@@ -9,18 +9,38 @@ from typing import Protocol
 from mana_actors.logs import without_text
 from state.errors import StateError
 from state.store.schedule import ScheduleStore
-from state.store.snapshots import StoodDown
+from state.store.snapshots import Lease, SnapshotStore, StoodDown
 from supervisor.node.settings import Settings
-from supervisor.supervision.memory import awake_memory_bytes
+from supervisor.supervision.fold import FoldLoop
 from supervisor.supervision.metrics import Metrics
-from supervisor.supervision.placement import TYPICAL_AGENT_BYTES
+from supervisor.supervision.orders import Ordering
+from supervisor.supervision.placement import TYPICAL_AGENT_BYTES, Placement, awake_memory_bytes
 from supervisor.supervision.pruning import Pruning
-from supervisor.supervision.shard import Shard
+from supervisor.supervision.sweep import Reconciler
 
 log = logging.getLogger("mana.supervisor")
 
 EVERY_S = 2.0
 _SWEEPING_S = 0.05
+
+
+class Tenure:
+    """What a supervisor holds while it has its shard: the lease, and the parts that work under it.
+
+    All of it is a cache of Postgres.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        snapshots: SnapshotStore,
+        placement: Placement,
+        ordering: Ordering,
+        folding: FoldLoop,
+        reconciler: Reconciler,
+    ) -> None:
+        self.lease, self.snapshots, self.placement = lease, snapshots, placement
+        self.ordering, self.folding, self.reconciler = ordering, folding, reconciler
 
 
 class Supervised(Protocol):
@@ -29,7 +49,7 @@ class Supervised(Protocol):
     settings: Settings
     schedule: ScheduleStore
     metrics: Metrics
-    shard: Shard | None
+    tenure: Tenure | None
     pruning: Pruning
     release: str
     is_draining: bool
@@ -58,60 +78,60 @@ async def upkeep(it: Supervised) -> None:
 
 async def _round(it: Supervised) -> bool:
     """One round; True while a sweep is under way, so that it goes on at once."""
-    shard = it.shard
-    if shard is None:
+    tenure = it.tenure
+    if tenure is None:
         return False
     await it.beat()
-    await _refill(it, shard)
-    await shard.placement.greet_all()
-    await _end_stopped(it, shard)
-    await _let_idle_sleep(it, shard)
+    await _refill(it, tenure)
+    await tenure.placement.greet_all()
+    await _end_stopped(it, tenure)
+    await _let_idle_sleep(it, tenure)
     await it.schedule.charge_expired_holds()
     await it.schedule.wake_after_limits()
     if it.pruning.is_due():
         it.pruning.start()
-    it.feed_waiting = await it.schedule.feed_backlog(shard.lease)
-    sweeping = await shard.reconciler.step()
-    it.metrics.set("agents_awake", len(shard.placement.awake))
-    it.metrics.set("agents_warm", shard.placement.warm)
-    it.metrics.set("runs_open", shard.ordering.count)
+    it.feed_waiting = await it.schedule.feed_backlog(tenure.lease)
+    sweeping = await tenure.reconciler.step()
+    it.metrics.set("agents_awake", len(tenure.placement.awake))
+    it.metrics.set("agents_warm", tenure.placement.warm)
+    it.metrics.set("runs_open", tenure.ordering.count)
     return sweeping
 
 
-async def _refill(it: Supervised, shard: Shard) -> None:
+async def _refill(it: Supervised, tenure: Tenure) -> None:
     """Warm processes for the pool, and for the agents that fall due soon."""
     if it.is_draining:
         return
     settings = it.settings
-    soon = await it.schedule.agents_due_soon(shard.lease, settings.prepare_ahead_s)
-    asleep = max(0, soon - len(shard.placement.awake))
-    free = max(0, awake_memory_bytes(settings) - shard.placement.memory_bytes)
+    soon = await it.schedule.agents_due_soon(tenure.lease, settings.prepare_ahead_s)
+    asleep = max(0, soon - len(tenure.placement.awake))
+    free = max(0, awake_memory_bytes(settings) - tenure.placement.memory_bytes)
     most = min(free // TYPICAL_AGENT_BYTES, settings.runs_max)
     if settings.agents_awake_max is not None:
         most = min(most, settings.agents_awake_max)
-    shard.placement.refill(max(settings.warm_pool, min(settings.warm_pool + asleep, most)))
+    tenure.placement.refill(max(settings.warm_pool, min(settings.warm_pool + asleep, most)))
 
 
-async def _end_stopped(it: Supervised, shard: Shard) -> None:
+async def _end_stopped(it: Supervised, tenure: Tenure) -> None:
     """End what neither answers nor renews a lease; a process that renews is only busy (F4)."""
-    silent = shard.placement.silent
+    silent = tenure.placement.silent
     if not silent:
         return
     renewing = set(await it.schedule.live_holders())
     for agent in silent:
         if agent.process.name not in renewing:
             log.warning("agent_stopped agent=%s/%s process=%s", *agent.pair, agent.process.name)
-            shard.placement.give_up(agent)
+            tenure.placement.give_up(agent)
 
 
-async def _let_idle_sleep(it: Supervised, shard: Shard) -> None:
+async def _let_idle_sleep(it: Supervised, tenure: Tenure) -> None:
     """End processes unused for a while, and those of an older release or with secrets at once.
 
     A process that decrypted something is put to sleep when it reports; here when that was missed.
     """
     now = asyncio.get_running_loop().time()
-    for agent in shard.placement.idle(shard.ordering.busy):
+    for agent in tenure.placement.idle(tenure.ordering.busy):
         is_old = agent.release not in ("", it.release)
         is_unused = now - agent.used_at >= it.settings.agent_idle_s
         if is_old or agent.held_a_key or (is_unused and not it.settings.agent_keep_awake):
-            await shard.placement.put_to_sleep(agent)
+            await tenure.placement.put_to_sleep(agent)

@@ -7,7 +7,7 @@ from typing import Any
 
 from mana_actors.agent.actor import AgentActor
 from mana_actors.messages import Order, Orders, encode
-from mana_actors.remote import AgentProcess
+from mana_actors.processes import AgentProcess
 from supervisor.supervision.dispatch import Pair
 from tests.bench.figures import Figure, Say, median, timed
 from tests.bench.ground import Ground, ground, sql

@@ -13,7 +13,8 @@ import ray
 
 from mana_actors.agent.actor import AgentActor
 from mana_actors.messages import AgentSettings, Bind, Hello, Identity, Order, Orders
-from mana_actors.remote import NAMESPACE, AgentProcess, ProcessGone, RayProcesses
+from mana_actors.processes import AgentProcess, ProcessGone
+from mana_actors.remote import NAMESPACE, RayProcesses
 
 SETTINGS = AgentSettings("postgresql:///nowhere", "mana_agent", "/nowhere", "http://n", None, "m")
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from mana_actors.messages import Bind, Hello, Identity, Order, Orders, Report, Sleep
-from mana_actors.remote import AgentProcess, ProcessGone
+from mana_actors.processes import AgentProcess, ProcessGone
 from state.store.connect import Database as Pool
 from state.store.janitor import JanitorStore
 from supervisor.node.settings import Settings
@@ -129,8 +129,8 @@ class Scene:
 
     def is_awake(self, process: Process) -> bool:
         """Whether orders would go to it."""
-        assert self.supervision.shard is not None
-        awake = self.supervision.shard.placement.awake.get(PAIR)
+        assert self.supervision.tenure is not None
+        awake = self.supervision.tenure.placement.awake.get(PAIR)
         return awake is not None and awake.process.name == process.name
 
 

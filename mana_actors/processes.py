@@ -1,0 +1,48 @@
+"""Agents' processes as their supervisor sees them, wherever they run."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from mana_actors.errors import TransientError
+from mana_actors.messages import Identity
+
+
+class ProcessGone(TransientError):
+    """The process died or did not answer in time; what was asked may or may not have happened."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"process {self.name} is gone"
+
+
+class AgentProcess(Protocol):
+    """One agent process as the supervisor sees it."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def tell(self, message: msgspec.Struct, timeout_s: float = 10.0) -> Identity:
+        """Deliver a message; raises ProcessGone."""
+        ...
+
+    async def gone(self) -> None:
+        """Return once the process has died."""
+        ...
+
+    def kill(self) -> None:
+        """End it now."""
+        ...
+
+
+class AgentProcesses(Protocol):
+    """Where agent processes come from."""
+
+    def create(self, name: str) -> AgentProcess: ...
+
+    def existing(self, prefix: str) -> list[AgentProcess]: ...
