@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from state.secret_files import write_new_secret
 from state.store import embedded
 from state.store.embedded.binaries import wheel_binaries
 from state.store.migrate import migrate
@@ -40,8 +41,7 @@ def dump(dsn: str, password_file: Path, programs: Path) -> str:
     """The schema of a database by the `pg_dump` in `programs`, normalised."""
     with tempfile.TemporaryDirectory() as folder:
         passes = Path(folder) / "pgpass"
-        passes.touch(0o600)
-        passes.write_text(f"*:*:*:*:{embedded.read_password(password_file)}\n", "utf-8")
+        write_new_secret(passes, f"*:*:*:*:{embedded.read_password(password_file)}")
         schemas = ["--schema=public", "--schema=mana_ai", "--schema=auth"]
         done = subprocess.run(
             [programs / "pg_dump", "--schema-only", *schemas, dsn],

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ import asyncpg
 import msgspec
 
 from state.errors import TerminalError
+from state.secret_files import new_secret, write_new_secret
 
 OLDEST_POSTGRES = 14
 """Major version; `bit_xor` and `BEGIN ATOMIC` functions came with 14."""
@@ -112,29 +112,11 @@ def scram_verifier(password: str, salt: bytes, iterations: int = 4096) -> str:
 def password_of(folder: Path, role: str) -> tuple[str, bool]:
     """The password in `<folder>/<role>`, and whether it was made just now, with mode 0600."""
     path = folder / role
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    is_new = not path.exists() and _put_new(path, secrets.token_urlsafe(32))
+    is_new = write_new_secret(path, new_secret())
     password = path.read_text("utf-8").strip()
     if not password:
         raise MigrationError(f"{path} is empty: put the password of {role} there, or remove it")
     return password, is_new
-
-
-def _put_new(path: Path, text: str) -> bool:
-    """Whether the file is ours: of several that make it at once, one does, and whole."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        path.hardlink_to(unfinished)
-    except FileExistsError:
-        return False
-    finally:
-        unfinished.unlink()
-    return True
 
 
 def sql_script() -> str:

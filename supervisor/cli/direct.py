@@ -17,7 +17,7 @@ from supervisor.cli import output as shown
 from supervisor.cli.environment import settings_of
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
 from supervisor.cli.up_down import say
-from supervisor.node.secret_files import read_secret
+from supervisor.node.credentials import read_secret
 from supervisor.node.settings import Settings
 
 LOG_OWNER = "mana_sync"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from state.store.embedded import data_root
-from supervisor.node.secret_files import read_secret, secrets_into_files
+from supervisor.node.credentials import read_secret, secrets_into_files
 from supervisor.node.settings import Settings, read_settings
 
 

@@ -15,7 +15,7 @@ from supervisor.cli.environment import make_data_dir
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
 from supervisor.cli.gateway_client import Gateway
 from supervisor.node.address import STEP, Node, is_running, log_file, node_file, read_node
-from supervisor.node.secret_files import read_service_key
+from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import Settings
 
 POLL_S = 0.1

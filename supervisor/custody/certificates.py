@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from supervisor.node.secret_files import write_secret
+from state.secret_files import replace_secret
 from supervisor.node.settings import CA, CLIENT, SERVER
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def _put(
     from cryptography.hazmat.primitives import serialization as forms
 
     pem = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
-    write_secret(folder / f"{name}.key", pem.decode().strip())
-    write_secret(folder / f"{name}.pem", certificate.public_bytes(forms.Encoding.PEM).decode())
+    replace_secret(folder / f"{name}.key", pem.decode())
+    replace_secret(folder / f"{name}.pem", certificate.public_bytes(forms.Encoding.PEM).decode())
 
 
 def _ca_certificate(key: EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:

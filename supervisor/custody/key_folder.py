@@ -18,7 +18,7 @@ import msgspec
 
 from state.sealing import wrapping
 from state.sealing.wrapping import KeyUnusable
-from supervisor.node.secret_files import write_secret
+from state.secret_files import write_new_secret
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -53,7 +53,7 @@ def add_key(folder: Path, kind: Kind, now: datetime) -> Path:
     key = _new_key(kind)
     private, public = _pems(key)
     name = f"{kind}-{now.astimezone(UTC):%Y%m%dT%H%M%S%f}-{hashlib.sha256(public).hexdigest()[:8]}"
-    write_secret(folder / f"{name}.pem", private.decode().strip())
+    write_new_secret(folder / f"{name}.pem", private.decode())
     path = folder / f"{name}.pub.pem"
     path.write_bytes(public)
     return path

@@ -24,7 +24,7 @@ from supervisor.demo.client import Change, DemoClient
 from supervisor.demo.facts import MissionFacts, Outcome, is_settled, mission_facts, outcome
 from supervisor.demo.story import MISSIONS, RAN, pushes
 from supervisor.demo.table import Stage
-from supervisor.node.secret_files import read_service_key
+from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import SECRET_VARIABLES, VARIABLES
 
 LOG_OWNER = "mana_sync"

@@ -17,7 +17,7 @@ from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.people.setup import opened_copier, opened_owners
 from supervisor.gateway.serving import serve
-from supervisor.node.secret_files import read_service_key
+from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import Settings
 from supervisor.supervision.metrics import Metrics
 

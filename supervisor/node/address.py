@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from state.secret_files import replace_secret
+
 STEP = "step: "
 """Lines of the node's log that begin so are shown while it starts and stops."""
 
@@ -32,12 +34,7 @@ def log_file(data_dir: str | Path) -> Path:
 def write_node(data_dir: str | Path, url: str, version: str) -> Node:
     """Record this process as the node of a data directory; whole or not at all, mode 0600."""
     node = Node(os.getpid(), url, datetime.now(UTC), version)
-    path = node_file(data_dir)
-    unfinished = path.with_suffix(".unfinished")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(node))
-    unfinished.replace(path)
+    replace_secret(node_file(data_dir), msgspec.json.encode(node).decode())
     return node
 
 

@@ -13,7 +13,6 @@ import hashlib
 import importlib
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -36,6 +35,7 @@ from mana_actors.processes import ProcessGone
 from mana_actors.release import release
 from mana_actors.remote import NAMESPACE, SupervisorHandle
 from state.errors import StateError
+from state.secret_files import new_secret, write_new_secret
 from state.store import embedded
 from state.store.migrate import migrate
 from supervisor import __version__
@@ -43,8 +43,8 @@ from supervisor.gateway.actor import GatewayActor
 from supervisor.gateway.serving import CannotListen, bound_socket
 from supervisor.node import models as llm
 from supervisor.node.address import STEP, remove_node, write_node
+from supervisor.node.credentials import read_secret, read_service_key
 from supervisor.node.key_holder import KeyHolderProcess
-from supervisor.node.secret_files import read_secret, read_service_key, write_secret
 from supervisor.node.settings import Settings, SettingsError, read_settings
 from supervisor.node.tools_file import tools_of_file, tools_path
 from supervisor.supervision.actor import SupervisorActor
@@ -174,8 +174,7 @@ class Node:
         if not llm.wants_rehearsal(settings):
             return None
         key_file = Path(settings.secrets_dir, "rehearsal_key")
-        if not key_file.exists():
-            write_secret(key_file, secrets.token_urlsafe(32))
+        write_new_secret(key_file, new_secret())
         server = RehearsalServer(
             key_file.read_text().strip(), latency_s=settings.rehearsal_latency_ms / 1000
         )

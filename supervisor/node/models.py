@@ -1,12 +1,11 @@
 """What the model router of this node is told: which models there are, and where its token lies."""
 
-import secrets
 from pathlib import Path
 
 from mana_actors.llm.router.aliases.alias_file import RegistryInvalid
 from mana_actors.llm.router.reload import read_source
 from mana_actors.llm.router.settings import SHIPPED, AliasFile, OneService, RouterSettings, Source
-from supervisor.node.secret_files import write_secret
+from state.secret_files import new_secret, write_new_secret
 from supervisor.node.settings import Settings, SettingsError
 
 TOKEN_FILE = "llm_token"  # noqa: S105 - a file's name
@@ -35,9 +34,8 @@ def token_file(settings: Settings) -> Path:
 
 
 def make_token(settings: Settings) -> None:
-    """Make the token where there is none: mode 0600, as every secret."""
-    if not token_file(settings).exists():
-        write_secret(token_file(settings), secrets.token_urlsafe(32))
+    """Make the token where there is none."""
+    write_new_secret(token_file(settings), new_secret())
 
 
 def router_settings(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.custody.certificates import make_certificates
-from supervisor.node.secret_files import read_service_key, secrets_into_files
+from supervisor.node.credentials import read_service_key, secrets_into_files
 from supervisor.node.settings import Settings, SettingsError, read_settings
 
 

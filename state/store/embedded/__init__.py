@@ -14,8 +14,8 @@ from state.store.embedded.errors import (
     StartFailedError,
     WrongMajorVersionError,
 )
+from state.store.embedded.passwords import read_password
 from state.store.embedded.places import Progress, data_root
-from state.store.embedded.secret_files import read_password
 from state.store.embedded.server import Server, start, status, stop
 
 __all__ = [

@@ -10,11 +10,12 @@ from typing import Any
 
 import asyncpg
 
+from state.secret_files import replace_secret
 from state.store.embedded.accounts import Account, own_folder, run_as
 from state.store.embedded.binaries import Binaries
 from state.store.embedded.errors import SecretMissingError, StartFailedError
+from state.store.embedded.passwords import kept_password, read_password
 from state.store.embedded.places import Places, Progress
-from state.store.embedded.secret_files import kept_password, read_password, write_secret
 from state.store.embedded.settings_file import INCLUDE
 
 SUPERUSER = "postgres"
@@ -113,7 +114,7 @@ def _initdb(places: Places, binaries: Binaries, account: Account, password_file:
 
 def _hand_over(secret: Path, copy: Path, account: Account) -> None:
     """Give the account a copy that initdb can read; the caller removes it."""
-    write_secret(copy, read_password(secret))
+    replace_secret(copy, read_password(secret))
     if not account.is_us:
         shutil.chown(copy, account.uid, account.gid)
 

@@ -25,7 +25,7 @@ from supervisor.gateway.people.jwks import KeySet
 from supervisor.gateway.people.jwt import Expected, Verifier
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import Pacing
-from supervisor.node.secret_files import read_secret
+from supervisor.node.credentials import read_secret
 from supervisor.node.settings import Settings, SettingsError
 
 ISSUER_ROLE = "mana_issuer"
