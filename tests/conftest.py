@@ -7,8 +7,7 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import postgres as servers
-from tests.postgres import database, empty_database, postgres
+from tests.postgres import database, empty_database, postgres, report, sources
 
 __all__ = ["database", "empty_database", "postgres"]
 
@@ -18,7 +17,7 @@ SERVER = re.compile(r"\bpg\d+\b")
 
 
 def pytest_report_header() -> str:
-    return servers.report()
+    return report()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,7 +27,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
     if "postgres" not in metafunc.fixturenames:
         return
-    found = servers.sources()
+    found = sources()
     is_one = metafunc.definition.get_closest_marker("one_postgres") is not None
     if is_one or not metafunc.definition.path.is_relative_to(INTEGRATION):
         found = found[:1]

@@ -13,9 +13,8 @@ import msgspec
 from msgspec import UNSET
 
 from state.errors import TerminalError
-from state.grants import grant as grants
 from state.grants import scopes
-from state.grants.grant import LONGEST_MS, Derivation, Grant
+from state.grants.grant import LONGEST_MS, Derivation, Grant, derived_key, signed
 from state.grants.scopes import Scope, ScopeRefused
 from state.log.stamps import NS_PER_MS, format_instant
 from state.rules.exposure import Exposure
@@ -125,7 +124,7 @@ def mint(
     """
     scope = checked_scope(request)
     derivation = _derivation(request.mission_id, user_id, scope, issuer)
-    with grants.derived_key(master_key, user_id, derivation) as key:
+    with derived_key(master_key, user_id, derivation) as key:
         wrapped_key = wrapping.wrapped(key.material, issuer.runner_key, derivation.version)
     whole_ms = now - now % NS_PER_MS
     grant = Grant(
@@ -151,7 +150,7 @@ def _finished(grant: Grant, issuer: Issuer, exposure: Exposure) -> Grant:
     if issuer.signing_key is None:
         return grant
     consented = msgspec.structs.replace(grant, exposure=exposure)
-    return grants.signed(consented, issuer.signing_key)
+    return signed(consented, issuer.signing_key)
 
 
 def _texts(fields: dict[str, Any], name: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from supervisor.cli import output as shown
+from supervisor.cli import output
 from supervisor.cli.control import pair_of
 from supervisor.cli.gateway_client import Gateway
 from supervisor.cli.output import Column, field, when
@@ -43,16 +43,16 @@ def show_agent(gateway: Gateway, target: str, *, as_json: bool) -> None:
     user, agent = pair_of(target)
     told: Facts = gateway.get(f"/internal/agents/{quote(user, safe='')}/{quote(agent, safe='')}")
     if as_json:
-        shown.json_out(told)
+        output.json_out(told)
         return
-    shown.line_out(f"{target}: {_state(told['record'])}")
+    output.line_out(f"{target}: {_state(told['record'])}")
     for line in (_policy(told["policy"]), *_exceptions(told["policy"]), *_budget(told["budget"])):
-        shown.line_out(f"  {line}")
+        output.line_out(f"  {line}")
     for problem in told["problems"]:
-        shown.line_out(f"  problem: {problem}")
-    shown.table_out(MISSIONS, told["missions"], "no missions")
-    shown.table_out(LIVE, told["live_runs"], "nothing is under way")
-    shown.table_out(DECISIONS, told["decisions"], "nothing was decided yet")
+        output.line_out(f"  problem: {problem}")
+    output.table_out(MISSIONS, told["missions"], "no missions")
+    output.table_out(LIVE, told["live_runs"], "nothing is under way")
+    output.table_out(DECISIONS, told["decisions"], "nothing was decided yet")
 
 
 def _state(record: Facts | None) -> str:
@@ -78,9 +78,9 @@ def _exceptions(policy: Facts) -> list[str]:
 def _budget(budget: Facts | None) -> list[str]:
     if budget is None:
         return ["budget: nothing known of it"]
-    cap = "no cap" if budget["cap"] is None else f"cap {shown.shown(budget['cap'])}"
-    numbers = [f"{shown.shown(budget[name])} {name}" for name in ("used", "held", "left")]
+    cap = "no cap" if budget["cap"] is None else f"cap {output.shown(budget['cap'])}"
+    numbers = [f"{output.shown(budget[name])} {name}" for name in ("used", "held", "left")]
     lines = [f"budget of 24 h: {cap} (from {budget['cap_source']}), {', '.join(numbers)}"]
     if budget["back_at"] is not None:
-        lines.append(f"room returns {shown.local_time(budget['back_at'])}")
+        lines.append(f"room returns {output.local_time(budget['back_at'])}")
     return lines

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli import control, keys, limits, llm
-from supervisor.cli import fleet as watching
+from supervisor.cli import control, fleet, keys, limits, llm
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -19,10 +18,10 @@ app = typer.Typer(
 )
 snapshots_app = typer.Typer(help="Compare snapshots with the log.", no_args_is_help=True)
 users_app = typer.Typer(help="Settings of one user.", no_args_is_help=True)
-app.add_typer(watching.app)
+app.add_typer(fleet.app)
 app.add_typer(control.app)
-app.add_typer(watching.agents_app, name="agents")
-app.add_typer(watching.missions_app, name="missions")
+app.add_typer(fleet.agents_app, name="agents")
+app.add_typer(fleet.missions_app, name="missions")
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
 app.add_typer(snapshots_app, name="snapshots")
@@ -41,9 +40,7 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start Postgres, the cluster and the gateway; print the dashboard's address."""
-    from supervisor.cli import environment
-    from supervisor.cli import output as shown
-    from supervisor.cli import up_down as running
+    from supervisor.cli import environment, output, up_down
 
     env, settings = environment.node_environment(
         {
@@ -54,24 +51,23 @@ def up(
         }
     )
     if is_foreground:
-        running.foreground(env, settings)
-    node, is_new = running.start(env, settings)
-    address = running.dashboard_address(settings, node)
+        up_down.foreground(env, settings)
+    node, is_new = up_down.start(env, settings)
+    address = up_down.dashboard_address(settings, node)
     if as_json:
-        shown.json_out({"url": node.url, "dashboard": address, "pid": node.pid, "started": is_new})
+        output.json_out({"url": node.url, "dashboard": address, "pid": node.pid, "started": is_new})
         return
-    running.say("mana is up" if is_new else "mana is already up")
-    shown.line_out(address)
+    up_down.say("mana is up" if is_new else "mana is already up")
+    output.line_out(address)
 
 
 @app.command()
 def down(*, data_dir: DataDir = None) -> None:
     """Stop in order: runs under way finish or resume next time."""
-    from supervisor.cli import environment
-    from supervisor.cli import up_down as running
+    from supervisor.cli import environment, up_down
 
     place = environment.folder(data_dir)
-    running.say("mana is down" if running.stop(place) else f"nothing ran on {place}")
+    up_down.say("mana is down" if up_down.stop(place) else f"nothing ran on {place}")
 
 
 @app.command()
@@ -93,11 +89,11 @@ def open_dashboard(*, data_dir: DataDir = None, url: Url = None) -> None:
     import sys
     import webbrowser
 
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     gateway = gateway_of(url, data_dir)
     address = gateway.url + gateway.call("POST", "/internal/login")["path"]
-    shown.line_out(address)
+    output.line_out(address)
     has_desktop = sys.platform == "darwin" or "DISPLAY" in os.environ
     if sys.stdout.isatty() and has_desktop:
         webbrowser.open(address)
@@ -183,17 +179,17 @@ def set_user(
     """Set in which time zone a user's cadences are meant."""
     from urllib.parse import quote
 
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     path = f"/internal/users/{quote(user, safe='')}/settings"
     told = gateway_of(url, data_dir).call("PUT", path, content={"time_zone": time_zone or None})
-    shown.line_out(f"{user}: {told['time_zone'] or 'the time zone of the deployment'}")
+    output.line_out(f"{user}: {told['time_zone'] or 'the time zone of the deployment'}")
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
     from supervisor import __version__
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
-    shown.line_out(__version__)
+    output.line_out(__version__)

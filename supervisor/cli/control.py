@@ -52,15 +52,15 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """End a run, or the one a mission has under way; its occurrence is not planned again."""
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     parts = ("runs", target) if mission is None else ("missions", target, mission)
     told = gateway_of(url, data_dir).call("POST", _path(*parts, "cancel"))
     if as_json:
-        shown.json_out(told)
+        output.json_out(told)
         return
     word = "is cancelled" if told["changed"] else "was cancelled before"
-    shown.line_out(f"{shown.pair(told)}: the run of {told['mission_id']} {word}")
+    output.line_out(f"{output.pair(told)}: the run of {told['mission_id']} {word}")
 
 
 def _switch(
@@ -72,15 +72,15 @@ def _switch(
     *,
     as_json: bool,
 ) -> None:
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     parts = ("agents", *pair_of(target)) if mission is None else ("missions", target, mission)
     told: dict[str, Any] = gateway_of(url, data_dir).call("POST", _path(*parts, verb))
     if as_json:
-        shown.json_out(told)
+        output.json_out(told)
         return
     name = target if mission is None else f"{target}: {mission}"
-    shown.line_out(f"{name} is {told['state']}{'' if told['changed'] else ' already'}")
+    output.line_out(f"{name} is {told['state']}{'' if told['changed'] else ' already'}")
 
 
 def pair_of(target: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from state.store.fleet import FleetStore
 from state.store.migrate import migrate, sql_script
 from state.store.rotation import CapabilitySecret, capability_secrets, rotate_capability
 from state.store.snapshots import Key, Lease, SnapshotStore
-from supervisor.cli import output as shown
+from supervisor.cli import output
 from supervisor.cli.environment import settings_of
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
 from supervisor.cli.up_down import say
@@ -38,7 +38,7 @@ def migrate_now(data_dir: str | None, database_url: str | None) -> None:
     applied = asyncio.run(
         _migrated(dsn, password, Path(settings.secrets_dir)),
     )
-    shown.line_out(f"{len(applied)} migrations applied" if applied else "nothing to do")
+    output.line_out(f"{len(applied)} migrations applied" if applied else "nothing to do")
 
 
 async def _migrated(dsn: str, password: str | None, secrets_dir: Path) -> list[str]:
@@ -54,11 +54,11 @@ def verify_snapshots(data_dir: str | None, database_url: str | None, *, as_json:
     """List the records whose snapshot differs from the log."""
     found = asyncio.run(_verified(_settings(data_dir, database_url)))
     if as_json:
-        shown.json_out({"ok": not found, "differ": found})
+        output.json_out({"ok": not found, "differ": found})
     else:
         for user, table, record in found:
-            shown.line_out(f"{user} {table}/{record}")
-        shown.line_out(f"{len(found)} records differ: mana snapshots rebuild" if found else "ok")
+            output.line_out(f"{user} {table}/{record}")
+        output.line_out(f"{len(found)} records differ: mana snapshots rebuild" if found else "ok")
     return FAILED if found else 0
 
 
@@ -77,7 +77,7 @@ async def _differences(store: SnapshotStore) -> list[Key]:
         differ, after = await store.differences(after, USERS)
         found += differ
         if after:
-            say(f"  compared as far as {shown.shown(after)}")
+            say(f"  compared as far as {output.shown(after)}")
     return found
 
 
@@ -85,9 +85,9 @@ def rebuild_snapshots(data_dir: str | None, database_url: str | None, *, as_json
     """Replay what differs; a supervisor that runs meanwhile goes on folding in between."""
     rebuilt, left = asyncio.run(_rebuilt(_settings(data_dir, database_url)))
     if as_json:
-        shown.json_out({"ok": not left, "rebuilt": rebuilt, "differ": left})
+        output.json_out({"ok": not left, "rebuilt": rebuilt, "differ": left})
     else:
-        shown.line_out(f"{rebuilt} records rebuilt, {len(left)} still differ")
+        output.line_out(f"{rebuilt} records rebuilt, {len(left)} still differ")
     return FAILED if left else 0
 
 
@@ -122,9 +122,9 @@ def examine(data_dir: str | None, database_url: str | None, *, as_json: bool) ->
     rows = msgspec.to_builtins(findings)
     is_ok = all(finding.ok for finding in findings)
     if as_json:
-        shown.json_out({"ok": is_ok, "checks": rows})
+        output.json_out({"ok": is_ok, "checks": rows})
     else:
-        shown.table_out(shown.CHECKS, rows, "nothing to check")
+        output.table_out(output.CHECKS, rows, "nothing to check")
     return 0 if is_ok else FAILED
 
 

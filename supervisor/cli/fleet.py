@@ -16,20 +16,20 @@ missions_app = typer.Typer(help="Missions of all users; `run` starts one now.")
 @app.command()
 def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False) -> None:
     """Whether it is well, and how much there is; exit 1 when it is not."""
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     told = gateway_of(url, data_dir).get("/internal/status")
     if as_json:
-        shown.json_out(told)
+        output.json_out(told)
     else:
-        shown.line_out("well" if told["ok"] else "needs attention")
+        output.line_out("well" if told["ok"] else "needs attention")
         for problem in told["problems"]:
-            shown.line_out(f"  {problem}")
+            output.line_out(f"  {problem}")
         counts: dict[str, int] = told["counts"] or {}
         for name, count in counts.items():
-            shown.line_out(f"  {name.replace('_', ' ')}: {shown.shown(count)}")
+            output.line_out(f"  {name.replace('_', ' ')}: {output.shown(count)}")
         if told["supervisor"] is not None:
-            shown.line_out(f"  agents awake: {len(told['supervisor']['awake'])}")
+            output.line_out(f"  agents awake: {len(told['supervisor']['awake'])}")
     raise typer.Exit(0 if told["ok"] else FAILED)
 
 
@@ -46,10 +46,10 @@ def agents(
     """Agents of all users: state, tokens and caps."""
     if context.invoked_subcommand is not None:
         return
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     rows = gateway_of(url, data_dir).items("/internal/agents", _filter(user), limit)
-    _out(rows, shown.AGENTS, "no agents yet", as_json)
+    _out(rows, output.AGENTS, "no agents yet", as_json)
 
 
 @agents_app.command("show")
@@ -61,9 +61,9 @@ def show_agent(
     as_json: AsJson = False,
 ) -> None:
     """One agent: policy, budget, missions, runs, and its last decisions and why."""
-    from supervisor.cli import agent as page
+    from supervisor.cli.agent import show_agent
 
-    page.show_agent(gateway_of(url, data_dir), agent, as_json=as_json)
+    show_agent(gateway_of(url, data_dir), agent, as_json=as_json)
 
 
 @missions_app.callback(invoke_without_command=True)
@@ -81,20 +81,21 @@ def missions(
     """Missions of all users: what was decided, why, and when each is looked at next."""
     if context.invoked_subcommand is not None:
         return
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     gateway = gateway_of(url, data_dir)
     asked = _filter(user, agent) | ({"problems": "true"} if has_problems else {})
     rows = gateway.items("/internal/missions", asked, limit)
     if not has_problems:
-        _out(rows, shown.MISSIONS, "no missions yet", as_json)
+        _out(rows, output.MISSIONS, "no missions yet", as_json)
         return
     set_aside = gateway.items("/internal/problems", _filter(user), limit)
     if as_json:
-        shown.json_out({"missions": rows, "set_aside": set_aside})
+        output.json_out({"missions": rows, "set_aside": set_aside})
         return
-    shown.table_out((*shown.MISSIONS[:4], ("problems", _problems)), rows, "no mission has problems")
-    shown.table_out(shown.PROBLEMS, set_aside, "no row was set aside")
+    columns = (*output.MISSIONS[:4], ("problems", _problems))
+    output.table_out(columns, rows, "no mission has problems")
+    output.table_out(output.PROBLEMS, set_aside, "no row was set aside")
 
 
 @missions_app.command("run")
@@ -111,16 +112,16 @@ def run_mission(
     import uuid
     from urllib.parse import quote
 
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     path = f"/internal/missions/{quote(user, safe='')}/{quote(mission, safe='')}/run"
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     told = gateway_of(url, data_dir).call("POST", path, headers=headers)
     if as_json:
-        shown.json_out(told)
+        output.json_out(told)
     else:
         word = "runs now" if told["created"] else "was asked for under this key already"
-        shown.line_out(f"{user}: {mission} {word} (due {shown.local_time(told['due_at'])})")
+        output.line_out(f"{user}: {mission} {word} (due {output.local_time(told['due_at'])})")
 
 
 @app.command()
@@ -135,11 +136,11 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """Runs, the newest first: what each did, took and cost."""
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     asked = _filter(user, agent) | ({"state": state} if state else {})
     rows = gateway_of(url, data_dir).items("/internal/runs", asked, limit)
-    _out(rows, shown.RUNS, "nothing has run yet", as_json)
+    _out(rows, output.RUNS, "nothing has run yet", as_json)
 
 
 @app.command()
@@ -151,18 +152,18 @@ def tick(
     as_json: AsJson = False,
 ) -> None:
     """Look for due missions now."""
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
     from supervisor.cli.tick import tick_now
 
     told, is_over = tick_now(gateway_of(url, data_dir), is_waited_for=is_waited_for)
     if as_json:
-        shown.json_out(told)
+        output.json_out(told)
     elif not is_over:
-        shown.line_out(f"tick {told['id']} begun")
+        output.line_out(f"tick {told['id']} begun")
     else:
-        shown.line_out(f"{told['dueMissionCount']} due, {told['plansWrittenBack']} written back")
+        output.line_out(f"{told['dueMissionCount']} due, {told['plansWrittenBack']} written back")
         for error in told["errors"]:
-            shown.line_out(f"  {error}")
+            output.line_out(f"  {error}")
     raise typer.Exit(FAILED if is_over and told["errors"] else 0)
 
 
@@ -173,12 +174,12 @@ def _filter(user: str | None, agent: str | None = None) -> dict[str, str]:
 
 
 def _out(rows: Any, columns: Any, nothing: str, as_json: bool) -> None:
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     if as_json:
-        shown.json_out(rows)
+        output.json_out(rows)
     else:
-        shown.table_out(columns, rows, nothing)
+        output.table_out(columns, rows, nothing)
 
 
 def _problems(row: Any) -> str:

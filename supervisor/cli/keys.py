@@ -35,7 +35,7 @@ def new(
 
     With `tls`: certificates for a key holder that agents on other machines ask.
     """
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     if kind not in (None, "tls"):
         raise Failure(f"expected tls or nothing, got {kind}", USAGE)
@@ -44,9 +44,9 @@ def new(
     folder = _settings(data_dir).keys_path
     made = _new_pairs(folder) if kind is None else _new_certificates(folder, host or [])
     for path in made:
-        shown.line_out(str(path))
+        output.line_out(str(path))
     if not made:
-        shown.line_out("there are keys already: mana keys rotate runner, or issuer")
+        output.line_out("there are keys already: mana keys rotate runner, or issuer")
 
 
 def _new_pairs(folder: Path) -> list[Path]:
@@ -95,14 +95,14 @@ def rotate(
 
 
 def _rotate_pair(kind: str, data_dir: str | None) -> None:
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
-    shown.line_out(str(_added(_settings(data_dir).keys_path, kind)))
-    shown.line_out("restart the node; remove the older key after 30 days, when no grant needs it")
+    output.line_out(str(_added(_settings(data_dir).keys_path, kind)))
+    output.line_out("restart the node; remove the older key after 30 days, when no grant needs it")
 
 
 def _rotate_certificates(hosts: list[str], data_dir: str | None, *, is_now: bool) -> None:
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
     from supervisor.custody.certificates import (
         NoAuthority,
         kept_hosts,
@@ -117,17 +117,16 @@ def _rotate_certificates(hosts: list[str], data_dir: str | None, *, is_now: bool
     except NoAuthority as exc:
         raise Failure(exc.problem) from None
     for path in made:
-        shown.line_out(str(path))
-    shown.line_out("copy tls-ca.pem, tls-client.pem and tls-client.key to the other machines")
+        output.line_out(str(path))
+    output.line_out("copy tls-ca.pem, tls-client.pem and tls-client.key to the other machines")
 
 
 def _rotate_capability(data_dir: str | None, database_url: str | None, *, is_now: bool) -> None:
-    from supervisor.cli import direct
-    from supervisor.cli import output as shown
+    from supervisor.cli import direct, output
 
     direct.rotate_capability_now(data_dir, database_url, at_once=is_now)
     old = "refused from now on" if is_now else "accepted for 2 hours more"
-    shown.line_out(f"new secrets sign; what was signed before is {old}")
+    output.line_out(f"new secrets sign; what was signed before is {old}")
 
 
 @app.command()
@@ -137,15 +136,15 @@ def check(
     """Look at keys, certificates and secrets, ask the key holder; exit 1 when one is wrong."""
     import asyncio
 
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
     from supervisor.cli.key_report import lines_of, looked
 
     report = asyncio.run(looked(_settings(data_dir, database_url)))
     if as_json:
-        shown.json_out(report)
+        output.json_out(report)
     else:
         for line in lines_of(report):
-            shown.line_out(line)
+            output.line_out(line)
     raise typer.Exit(0 if report.ok else FAILED)
 
 

@@ -104,12 +104,12 @@ def _number(option: str, text: str, per_unit: int) -> int | None:
 
 
 def _out(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     if as_json:
-        shown.json_out(rows)
+        output.json_out(rows)
     else:
-        shown.table_out(_COLUMNS, rows, "no limits are set: only the owners' own caps hold")
+        output.table_out(_COLUMNS, rows, "no limits are set: only the owners' own caps hold")
 
 
 def _subject(row: Any) -> str:

@@ -16,18 +16,18 @@ app = typer.Typer(help="The models behind the aliases.", no_args_is_help=True)
 @app.command()
 def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False) -> None:
     """Aliases and their chains, and the health of providers; exit 1 when something is wrong."""
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     told = gateway_of(url, data_dir).get("/internal/llm")
     if as_json:
-        shown.json_out(told)
+        output.json_out(told)
     else:
-        shown.line_out(f"{told['status']}: {told['source']} at {told['url']}")
+        output.line_out(f"{told['status']}: {told['source']} at {told['url']}")
         if told["problem"]:
-            shown.line_out(f"  not reloaded, the old state stays: {told['problem']}")
-        shown.table_out(shown.ALIASES, told["aliases"], "no aliases")
+            output.line_out(f"  not reloaded, the old state stays: {told['problem']}")
+        output.table_out(output.ALIASES, told["aliases"], "no aliases")
         rows = [{"provider": name} | health for name, health in told["providers"].items()]
-        shown.table_out(shown.PROVIDERS, rows, "no provider is configured")
+        output.table_out(output.PROVIDERS, rows, "no provider is configured")
     is_well = told["status"] == "healthy" and not told["problem"]
     raise typer.Exit(0 if is_well else FAILED)
 
@@ -35,18 +35,18 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
 @app.command("test")
 def ask(alias: str, *, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False) -> None:
     """Ask an alias or a model one tiny question; exit 1 with the reason when nobody answers."""
-    from supervisor.cli import output as shown
+    from supervisor.cli import output
 
     gateway = gateway_of(url, data_dir)
     told: dict[str, Any] = gateway.call(
         "POST", "/internal/llm/test", content={"model": alias}, timeout_s=_TEST_S
     )
     if as_json:
-        shown.json_out(told)
+        output.json_out(told)
     elif told["ok"]:
         tokens = f"{told['prompt_tokens'] or 0}+{told['completion_tokens'] or 0} tokens"
         took = f"{told['latency_ms']:.0f} ms"
-        shown.line_out(f"{alias}: {told['resolved']} ({told['exposure']}), {tokens}, {took}")
+        output.line_out(f"{alias}: {told['resolved']} ({told['exposure']}), {tokens}, {took}")
     else:
-        shown.line_out(f"{alias}: {told['kind']}: {told['error']}")
+        output.line_out(f"{alias}: {told['kind']}: {told['error']}")
     raise typer.Exit(0 if told["ok"] else FAILED)

@@ -15,8 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from state.errors import TransientError
-from state.grants import grant as grants
-from state.grants.grant import SKEW_NS, Claim, Refusal, SignedGrant
+from state.grants.grant import SKEW_NS, Claim, Refusal, SignedGrant, derived_key, signed_grant
 from state.grants.vault import MasterKeyNotOpened, VaultRefused
 from state.log.merge import Snapshot, hidden
 from state.log.records import InputRef, Mission
@@ -129,7 +128,7 @@ class Copier:
         if mission is None or mission.grant is None:
             return "no-grant"
         claim = Claim(asked.user, asked.mission)
-        grant = grants.signed_grant(mission.grant, claim, self._issuers, self._clock())
+        grant = signed_grant(mission.grant, claim, self._issuers, self._clock())
         if isinstance(grant, Refusal):
             return "grant-refused"
         if (refusal := await self._refusal(asked, grant)) is not None:
@@ -204,7 +203,7 @@ class Copier:
             return [], "failed"
         with (
             lent as master_key,
-            grants.derived_key(master_key.material, asked.user, grant.derivation) as data_key,
+            derived_key(master_key.material, asked.user, grant.derivation) as data_key,
         ):
             return _copies(asked, work, master_key, data_key)
 

@@ -14,8 +14,7 @@ import httpx
 import msgspec
 
 from state.errors import TerminalError
-from state.grants import grant as grants
-from state.grants.grant import Derivation
+from state.grants.grant import Derivation, derived_key
 from state.sealing import forgiving_base64
 from state.sealing.copies import SEALED_FIELDS, SealedCopy, copied
 from state.sealing.derived_text import Place, opened_iteration
@@ -100,7 +99,7 @@ class OwnerClient:
         Raises OwnerRefused, and SealingError where a record is not under the master key.
         """
         derivation = msgspec.convert(grant["derivation"], Derivation)
-        with grants.derived_key(self._master_key, self._user, derivation) as key:
+        with derived_key(self._master_key, self._user, derivation) as key:
             made = [self._copy(id_, record, key) for id_, record in records.items()]
         copies = [msgspec.to_builtins(copy) for copy in made if copy is not None]
         if copies:  # plain records are read as they are

@@ -13,8 +13,27 @@ from typing import Any
 
 import msgspec
 
-from state.grants import vault as rules
-from state.grants.vault import Kek, MasterKeyNotOpened, Vault, VaultRefused, Wrap
+from state.grants.vault import (
+    FORMAT_VERSION,
+    Kek,
+    MasterKeyNotOpened,
+    Vault,
+    VaultRefused,
+    Wrap,
+    bad_request,
+    cleared_of_recovery,
+    in_zero_knowledge,
+    is_same_key,
+    key_check,
+    new_vault,
+    out_of_zero_knowledge,
+    present,
+    rotated,
+    unwrapped,
+    usable,
+    with_recovery,
+    wrapped,
+)
 from state.sealing.forgiving_base64 import encoded
 from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
 from state.store.vault import Action, Entry, Opened, VaultStore
@@ -60,7 +79,7 @@ class Custody:
     async def key(self, caller: Caller) -> Json:
         """The key."""
         async with self._audited(caller, "fetch", "failed_fetch") as opened:
-            return self._key_result(rules.present(opened.vault))
+            return self._key_result(present(opened.vault))
 
     async def rotate(self, caller: Caller) -> Json:
         """A new key; the old one is gone."""
@@ -69,50 +88,50 @@ class Custody:
                 await self._ensured(opened)
             else:
                 with self._new_key() as key:
-                    await opened.save(rules.rotated(opened.vault, self._wrap(key), opened.now))
-                    await opened.save_key_check(rules.key_check(key))
+                    await opened.save(rotated(opened.vault, self._wrap(key), opened.now))
+                    await opened.save_key_check(key_check(key))
             return self._key_result(opened.vault)
 
     async def set_recovery(self, caller: Caller, wrap: Wrap) -> None:
         """Keep what only the person's recovery code opens."""
         async with self._audited(caller, "recovery_set") as opened:
-            vault = rules.present(opened.vault)
-            await opened.save(rules.with_recovery(vault, wrap, opened.now))
+            vault = present(opened.vault)
+            await opened.save(with_recovery(vault, wrap, opened.now))
 
     async def clear_recovery(self, caller: Caller) -> None:
         """Drop it."""
         async with self._audited(caller, "recovery_clear") as opened:
-            await opened.save(rules.cleared_of_recovery(rules.present(opened.vault)))
+            await opened.save(cleared_of_recovery(present(opened.vault)))
 
     async def enable_zero_knowledge(self, caller: Caller) -> None:
         """Forget the key, and keep what it is recognised by."""
         async with self._audited(caller, "zk_enable") as opened:
-            vault = rules.present(opened.vault)
+            vault = present(opened.vault)
             if vault.zero_knowledge:
                 return
-            after = rules.in_zero_knowledge(vault)
-            with rules.unwrapped(vault, self._kek) as key:
-                await opened.save_key_check(rules.key_check(key))
+            after = in_zero_knowledge(vault)
+            with unwrapped(vault, self._kek) as key:
+                await opened.save_key_check(key_check(key))
             await opened.save(after)
 
     async def disable_zero_knowledge(self, caller: Caller, key: DataKey) -> None:
         """Keep the key again; another than the vault's is refused wherever we can tell."""
         async with self._audited(caller, "zk_disable") as opened:
-            vault = rules.present(opened.vault)
+            vault = present(opened.vault)
             if not vault.zero_knowledge:
                 return
             check = await opened.key_check()
-            if check is not None and not rules.is_same_key(key, check):
-                raise rules.bad_request("masterKey is not the key of this vault")
-            await opened.save(rules.out_of_zero_knowledge(vault, self._wrap(key)))
-            await opened.save_key_check(rules.key_check(key))
+            if check is not None and not is_same_key(key, check):
+                raise bad_request("masterKey is not the key of this vault")
+            await opened.save(out_of_zero_knowledge(vault, self._wrap(key)))
+            await opened.save_key_check(key_check(key))
 
     async def key_since(self, user: str) -> datetime:
         """Since when a person's key is the one; raises VaultRefused where none could be lent.
 
         Leaves no row.
         """
-        return rules.usable(await self._store.find(user)).key_since
+        return usable(await self._store.find(user)).key_since
 
     async def lent(
         self, caller: Caller, purpose: str, allowed: Callable[[], Awaitable[None]]
@@ -123,12 +142,12 @@ class Custody:
         purpose is none.
         """
         async with self._refusals_kept(caller, "failed_fetch", purpose):
-            rules.usable(await self._store.find(caller.user))
+            usable(await self._store.find(caller.user))
             await allowed()
         with ExitStack() as kept:
             async with self._audited(caller, "fetch", "failed_fetch", purpose) as opened:
-                vault = rules.usable(opened.vault)
-                key = kept.enter_context(rules.unwrapped(vault, self._kek))
+                vault = usable(opened.vault)
+                key = kept.enter_context(unwrapped(vault, self._kek))
             kept.pop_all()
             return key
 
@@ -173,27 +192,27 @@ class Custody:
         if opened.vault is not None:
             return
         with self._new_key() as key:
-            mine = rules.new_vault(self._wrap(key), opened.now)
+            mine = new_vault(self._wrap(key), opened.now)
             if await opened.add(mine) == mine:
-                await opened.save_key_check(rules.key_check(key))
+                await opened.save_key_check(key_check(key))
 
     def _new_key(self) -> DataKey:
         return DataKey(bytearray(self._random(KEY_BYTES)))
 
     def _wrap(self, key: DataKey) -> Wrap:
-        return rules.wrapped(key, self._kek, self._random(IV_BYTES))
+        return wrapped(key, self._kek, self._random(IV_BYTES))
 
     def _key_result(self, vault: Vault | None) -> Json:
         """The key for its owner; in zero-knowledge mode, what the recovery code opens."""
-        vault = rules.present(vault)
+        vault = present(vault)
         if vault.zero_knowledge:
             return {
                 "requiresRecoveryCode": True,
                 "recoveryWrappedMk": vault.recovery_wrapped_mk,
                 "recoveryIv": vault.recovery_iv,
-                "formatVersion": vault.recovery_format_version or rules.FORMAT_VERSION,
+                "formatVersion": vault.recovery_format_version or FORMAT_VERSION,
             }
-        with rules.unwrapped(vault, self._kek) as key:
+        with unwrapped(vault, self._kek) as key:
             text = encoded(key.material)
         return {"masterKey": text, "formatVersion": vault.format_version, "kekId": vault.kek_id}
 

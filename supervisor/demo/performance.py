@@ -15,7 +15,7 @@ import msgspec
 from state.store import embedded
 from state.store.connect import Access, Database
 from state.store.sync_log import SyncLog
-from supervisor.cli import up_down as running
+from supervisor.cli import up_down
 from supervisor.cli.environment import node_environment
 from supervisor.cli.failures import FAILED, Failure
 from supervisor.cli.gateway_client import Gateway
@@ -54,18 +54,18 @@ def run_demo(*, as_json: bool, keep: bool) -> int:
     began = time.monotonic()
     with _folder(keep=keep) as folder:
         env, settings = node_environment({**SHORT, "MANA_DATA_DIR": str(folder)})
-        running.say("starting an installation of its own")
+        up_down.say("starting an installation of its own")
         try:
-            node, _ = running.start(env, settings)
+            node, _ = up_down.start(env, settings)
             gateway = Gateway(node.url, read_service_key(settings))
             result = asyncio.run(_performed(folder, gateway, Stage(is_quiet=as_json)))
         finally:
-            running.stop(folder)
+            up_down.stop(folder)
     if as_json:
         json_out(msgspec.to_builtins(result))
     for reason in result.reasons:
-        running.say(f"not as it should be: {reason}")
-    running.say(f"the demo took {time.monotonic() - began:.0f} s")
+        up_down.say(f"not as it should be: {reason}")
+    up_down.say(f"the demo took {time.monotonic() - began:.0f} s")
     return 0 if result.ok else FAILED
 
 
@@ -106,7 +106,7 @@ class _Demo:
 
     async def _warmed(self) -> None:
         """Give the pool a moment, so that the table shows how long a wake takes and not a start."""
-        running.say(f"warming {len(AWAKE)} processes")
+        up_down.say(f"warming {len(AWAKE)} processes")
         give_up = time.monotonic() + WARM_WITHIN_S
         while time.monotonic() < give_up:
             told = await asyncio.to_thread(self._gateway.get, "/internal/status")
@@ -161,6 +161,6 @@ def _folder(*, keep: bool) -> Generator[Path]:
         yield folder
     finally:
         if keep:
-            running.say(f"its data stays in {folder}")
+            up_down.say(f"its data stays in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)

@@ -21,8 +21,8 @@ from supervisor.gateway.health import health
 from supervisor.gateway.metrics import CONTENT_TYPE, render
 from supervisor.gateway.operators import api, control, limits, models, ticks
 from supervisor.gateway.pages import agent_page, fleet_page
-from supervisor.gateway.people import routes as people
 from supervisor.gateway.people import setup
+from supervisor.gateway.people.routes import people_routes
 from supervisor.gateway.questions import SupervisorSilent, asked, facts
 
 Handler = Callable[[Request, Deps], Awaitable[Response]]
@@ -82,7 +82,7 @@ def create_app(deps: Deps) -> ASGIApp:
         Route("/metrics", get_metrics),
         Route("/internal/login", post_login, methods=["POST"]),
         *(Route(path, _bound(handler, deps), methods=[verb]) for verb, path, handler in INTERNAL),
-        *people.routes(deps.owners, deps.settings.cors_origins),
+        *people_routes(deps.owners, deps.settings.cors_origins),
         *fleet_page.routes(deps, sessions),
     ]
     return Edge(Router(routes=routes, redirect_slashes=False), deps)

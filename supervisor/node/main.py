@@ -41,7 +41,7 @@ from state.store.migrate import migrate
 from supervisor import __version__
 from supervisor.gateway.actor import GatewayActor
 from supervisor.gateway.serving import CannotListen, bound_socket
-from supervisor.node import models as llm
+from supervisor.node import models
 from supervisor.node.address import STEP, remove_node, write_node
 from supervisor.node.credentials import read_secret, read_service_key
 from supervisor.node.key_holder import KeyHolderProcess
@@ -125,13 +125,13 @@ class Node:
     async def _start(self) -> None:
         settings = self._settings
         read_service_key(settings)
-        llm.make_token(settings)
+        models.make_token(settings)
         settings = self._settings = _with_ports(settings)
         tools = await tools_of_file(settings)
         dsn = await self._database()
         self._keys = KeyHolderProcess(settings, dsn)
         await self._keys.tend()
-        self._router_settings = llm.router_settings(settings, __version__, self._rehearsal())
+        self._router_settings = models.router_settings(settings, __version__, self._rehearsal())
         self._start_ray_or_say_why()
         await self._start_router()
         agent_settings = _agent_settings(settings, dsn, tools)
@@ -171,7 +171,7 @@ class Node:
     def _rehearsal(self) -> tuple[str, Path] | None:
         """The rehearsal model on a port of its own, where no other is configured: URL and key."""
         settings = self._settings
-        if not llm.wants_rehearsal(settings):
+        if not models.wants_rehearsal(settings):
             return None
         key_file = Path(settings.secrets_dir, "rehearsal_key")
         write_new_secret(key_file, new_secret())
@@ -402,8 +402,8 @@ def _agent_settings(settings: Settings, dsn: str, tools: bytes) -> AgentSettings
         dsn=dsn,
         role="mana_agent",
         password_file=str(Path(settings.secrets_dir, "mana_agent")),
-        model_url=llm.router_url(settings),
-        model_key_file=str(llm.token_file(settings)),
+        model_url=models.router_url(settings),
+        model_key_file=str(models.token_file(settings)),
         exposure=settings.llm_exposure,
         model=settings.llm_model,
         lease_ms=settings.lease_ms,

@@ -12,8 +12,7 @@ import asyncpg
 import httpx
 import msgspec
 
-from state.grants import grant as grants
-from state.grants.grant import Derivation
+from state.grants.grant import Derivation, derived_key
 from supervisor.custody.key_folder import add_key
 from supervisor.custody.owner_client import OwnerClient
 from supervisor.gateway.app import INTERNAL
@@ -209,7 +208,7 @@ class Owner:
         await self.device.mission(mission, inputs=[REF], objective=f"Plane {mission}")
         grant = await self.client.ask_for_grant(mission, ["notes:n1"], exposure="any")
         derivation = msgspec.convert(grant["derivation"], Derivation)
-        with grants.derived_key(self.master_key, USER, derivation) as key:
+        with derived_key(self.master_key, USER, derivation) as key:
             self.data_keys.append(bytes(key.material))
         await self.device.edit(mission, grant=grant)
         await self.client.hand_over(grant, {"notes:n1": self.sealed})

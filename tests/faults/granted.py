@@ -5,8 +5,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from state.grants import grant as grants
-from state.grants.grant import Derivation
+from state.grants.grant import Derivation, derived_key
 from state.sealing.copies import SEALED_FIELDS
 from state.sealing.values import DataKey, sealed_record
 from tests.integration.key_scene import MASTER_KEY, minted, write_keys
@@ -39,7 +38,7 @@ def copies(user: str, grant: dict[str, Any]) -> str:
     """The note as its owner hands it over for this grant, as JSON."""
     given = grant["derivation"]
     derivation = Derivation("v2", given["missionId"], ["notes"], given["recordIds"], user)
-    with grants.derived_key(MASTER_KEY, user, derivation) as key:
+    with derived_key(MASTER_KEY, user, derivation) as key:
         return json.dumps([{"table": "notes", "id": "n1", "fields": _sealed(key)}])
 
 

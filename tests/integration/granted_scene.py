@@ -6,9 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from state.grants import grant as grants
 from state.grants import minting
-from state.grants.grant import Derivation
+from state.grants.grant import Derivation, derived_key
 from state.grants.minting import Issuer
 from state.rules.exposure import Exposure
 from state.sealing import wrapping
@@ -55,7 +54,7 @@ def data_key(grant: Json) -> DataKey:
     """The key that the grant wraps, derived as its owner's client does."""
     of: Json = grant["derivation"]
     derivation = Derivation(of["version"], of["missionId"], of["tables"], of["recordIds"])
-    return grants.derived_key(MASTER_KEY, "u1", derivation)
+    return derived_key(MASTER_KEY, "u1", derivation)
 
 
 def sealed(table: str, record: Json, key: DataKey) -> Json:

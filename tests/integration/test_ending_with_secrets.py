@@ -13,8 +13,7 @@ from mana_actors.processes import AgentProcess, ProcessGone
 from state.store.connect import Database as Pool
 from state.store.janitor import JanitorStore
 from supervisor.node.settings import Settings
-from supervisor.supervision import loop as supervision
-from supervisor.supervision import upkeep
+from supervisor.supervision import loop, upkeep
 from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.loop import Supervision
 from tests.integration.support import World, open_world, until
@@ -155,7 +154,7 @@ async def scene(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncGen
     async def no_upkeep(_: Supervision) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(supervision, "upkeep", no_upkeep)
+    monkeypatch.setattr(loop, "upkeep", no_upkeep)
     async with open_world(database) as world, at_work(world, Processes()) as scene:
         yield scene
 

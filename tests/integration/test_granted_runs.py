@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from mana_actors.messages import Report
-from state.grants import grant as grants
-from state.grants.grant import Derivation
+from state.grants.grant import Derivation, derived_key
 from state.sealing.copies import SEALED_FIELDS
 from state.sealing.values import DataKey, sealed_record
 from state.store.connect import Database as Pool
@@ -41,7 +40,7 @@ def under(key: DataKey, record: Json = NOTE) -> Json:
 def copy_for(grant: Json) -> Json:
     """The note as its owner hands it over for this grant."""
     derivation = Derivation("v2", "m1", ["notes"], grant["derivation"]["recordIds"], "u1")
-    with grants.derived_key(MASTER_KEY, "u1", derivation) as key:
+    with derived_key(MASTER_KEY, "u1", derivation) as key:
         return {"table": "notes", "id": "n1", "fields": under(key)}
 
 

@@ -11,7 +11,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from state.grants import vault as rules
+from state.grants.vault import (
+    KekUnusable,
+    MasterKeyNotOpened,
+    Wrap,
+    new_vault,
+    read_kek,
+    unwrapped,
+    wrapped,
+)
 from state.sealing.values import DataKey
 from tests.gateway_parts import KEY
 from tests.integration.steps import session
@@ -396,29 +404,29 @@ async def test_vault_tables_hold_to_row_security_for_their_owner_too(database: D
 
 
 def test_a_wrap_opens_to_its_key_and_each_is_another():
-    kek = rules.read_kek(base64.b64encode(bytes(range(32))).decode())
-    wraps = [rules.wrapped(DataKey(bytearray(range(32))), kek, bytes([n] * 12)) for n in (1, 2)]
+    kek = read_kek(base64.b64encode(bytes(range(32))).decode())
+    wraps = [wrapped(DataKey(bytearray(range(32))), kek, bytes([n] * 12)) for n in (1, 2)]
     assert wraps[0].wrapped_mk != wraps[1].wrapped_mk
     for wrap in wraps:
-        vault = rules.new_vault(wrap, datetime.now(UTC))
-        assert rules.unwrapped(vault, kek).material == bytearray(range(32))
+        vault = new_vault(wrap, datetime.now(UTC))
+        assert unwrapped(vault, kek).material == bytearray(range(32))
 
 
 def test_every_tampered_byte_of_a_wrap_is_refused():
-    kek = rules.read_kek(base64.b64encode(bytes(range(32))).decode())
-    wrap = rules.wrapped(DataKey(bytearray(range(32))), kek, bytes(12))
+    kek = read_kek(base64.b64encode(bytes(range(32))).decode())
+    wrap = wrapped(DataKey(bytearray(range(32))), kek, bytes(12))
     for name in ("wrapped_mk", "iv"):
         raw = base64.b64decode(getattr(wrap, name))
         for at in range(len(raw)):
             changed = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
             parts = {"wrapped_mk": wrap.wrapped_mk, "iv": wrap.iv}
             parts[name] = base64.b64encode(changed).decode()
-            vault = rules.new_vault(rules.Wrap(**parts), datetime.now(UTC))
-            with pytest.raises(rules.MasterKeyNotOpened):
-                rules.unwrapped(vault, kek)
+            vault = new_vault(Wrap(**parts), datetime.now(UTC))
+            with pytest.raises(MasterKeyNotOpened):
+                unwrapped(vault, kek)
 
 
 @pytest.mark.parametrize("text", ["", "x", base64.b64encode(bytes(32)).decode(), "QUJD", "A" * 60])
 def test_a_kek_of_zeros_or_another_length_is_none(text: str):
-    with pytest.raises(rules.KekUnusable):
-        rules.read_kek(text)
+    with pytest.raises(KekUnusable):
+        read_kek(text)

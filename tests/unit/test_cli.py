@@ -15,7 +15,7 @@ from supervisor import __version__
 from supervisor.cli import run
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE
 from supervisor.cli.up_down import running_node
-from supervisor.node import address as node
+from supervisor.node import address
 
 MISSION: dict[str, Any] = {
     "user_id": "anna",
@@ -280,13 +280,13 @@ def test_an_address_without_a_gateway_is_one_line(
 
 
 def test_a_process_id_that_went_to_another_program_is_no_node(tmp_path: Path):
-    written = node.write_node(tmp_path, "http://127.0.0.1:1", "1")
+    written = address.write_node(tmp_path, "http://127.0.0.1:1", "1")
     assert written.pid == os.getpid()
-    assert node.node_file(tmp_path).stat().st_mode & 0o777 == 0o600
-    assert node.read_node(tmp_path) == written
+    assert address.node_file(tmp_path).stat().st_mode & 0o777 == 0o600
+    assert address.read_node(tmp_path) == written
     assert running_node(tmp_path) is None
-    node.node_file(tmp_path).write_text("{half")
-    assert node.read_node(tmp_path) is None
+    address.node_file(tmp_path).write_text("{half")
+    assert address.read_node(tmp_path) is None
 
 
 def test_the_sql_of_the_migrations_is_printed(capsys: pytest.CaptureFixture[str]):
@@ -298,7 +298,7 @@ def test_the_end_of_the_log_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ):
     monkeypatch.setenv("MANA_DATA_DIR", str(tmp_path))
-    log = node.log_file(tmp_path)
+    log = address.log_file(tmp_path)
     log.parent.mkdir()
     log.write_bytes(b"one\ntwo\xff\nthree\n")
     assert run(["logs", "-n", "2"]) == 0

@@ -4,6 +4,7 @@ import json
 from functools import cache
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -11,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state.grants import minting
-from state.grants.grant import Claim, OpenedGrant, Refusal, Trust, opened_grant, standing
+from state.grants.grant import (
+    Claim,
+    Grant,
+    OpenedGrant,
+    Refusal,
+    Trust,
+    opened_grant,
+    signed,
+    standing,
+)
 from state.grants.minting import Issuer, MintRefused
 from state.grants.scopes import MAX_RECORDS, ScopeRefused, granted_scope
 from state.log.stamps import NS_PER_MS, format_instant, parse_instant
@@ -157,15 +167,10 @@ def test_a_grant_is_for_its_user_and_mission_alone():
 
 
 def test_a_longer_life_is_refused_even_with_the_issuers_signature():
-    from state.grants import grant as grants
-
-    grant = grants._read(mint())  # pyright: ignore[reportPrivateUsage]
-    assert grant is not None
+    grant = msgspec.convert(mint(), Grant)
     for days, detail in ((31, "lives-too-long"), (-1, None)):
-        import msgspec
-
         text = format_instant(NOW + days * DAY)
-        longer = grants.signed(msgspec.structs.replace(grant, expires_at=text), signing_key())
+        longer = signed(msgspec.structs.replace(grant, expires_at=text), signing_key())
         found = refusal(msgspec.to_builtins(longer))
         assert found.detail == (detail or "expired")
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mana_actors.agent import actor as module
+from mana_actors.agent import actor
 from mana_actors.agent.actor import AgentActor
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.lifetime import AFTER_SECRETS_S, why_end
@@ -53,8 +53,8 @@ class Process:
         self.reports: asyncio.Queue[Report] = asyncio.Queue()
         self.ended = asyncio.Event()
         self._held_a_key = False
-        patch.setattr(module, "report_to", self._report)
-        patch.setattr(module, "leave_no_core_file", lambda: None)
+        patch.setattr(actor, "report_to", self._report)
+        patch.setattr(actor, "leave_no_core_file", lambda: None)
         patch.setattr(Runner, "run", self._run)
         patch.setattr(Runner, "held_a_key", property(lambda _: self._held_a_key))
         patch.setattr(os, "_exit", self._exit)

@@ -7,9 +7,16 @@ from typing import Any
 import msgspec
 
 from mana_actors.agent.inputs.sealed_record import Reading, is_granted, not_granted, read_record
-from state.grants import grant as grants
 from state.grants import minting, scopes
-from state.grants.grant import Claim, Derivation, DerivationRefused, Refusal, Trust
+from state.grants.grant import (
+    Claim,
+    Derivation,
+    DerivationRefused,
+    Refusal,
+    Trust,
+    derived_key,
+    opened_grant,
+)
 from state.grants.minting import Issuer, MintRefused
 from state.log import merge
 from state.log.merge import Change
@@ -42,7 +49,7 @@ def _derive(given: Given) -> Any:
     if derivation.version != "v1":
         return {"error": True}  # the original knows no other
     try:
-        key = grants.derived_key(bytes.fromhex(given["masterKeyHex"]), USER, derivation)
+        key = derived_key(bytes.fromhex(given["masterKeyHex"]), USER, derivation)
     except DerivationRefused:
         return {"error": True}
     with key:
@@ -63,7 +70,7 @@ def _trust(given: Given) -> Trust:
 def _unwrap(given: Given) -> Any:
     claim = Claim(USER, _mission(given["grant"]))
     now = parse_instant(given["now"]) or 0
-    found = grants.opened_grant(given["grant"], claim, _trust(given), now)
+    found = opened_grant(given["grant"], claim, _trust(given), now)
     if isinstance(found, Refusal):
         return {"ok": False, "reason": found.reason}
     with found.key as key:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from mana_actors.agent.attempt import last_write as closing
+from mana_actors.agent.attempt import last_write
 from mana_actors.agent.attempt.job import FinalFailure, Job
 from mana_actors.agent.attempt.last_write import Closing, Withdrawal, now_text
 from mana_actors.agent.attempt.report import Reporter
@@ -276,7 +276,7 @@ class Ending:
             written = iteration(now.now)
             if "usedEncryptedInputs" in written:
                 written = sealed_for(await self._store.owner_key(connection), job.run, written)
-            ended = closing.close(
+            ended = last_write.close(
                 self._closing(job, now),
                 written,
                 failed=failed,

@@ -17,8 +17,17 @@ from state.grants.minting import MintRefused
 from state.grants.vault import VaultRefused
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer
-from supervisor.gateway.people import audit, budgets, consent, copies, cors, grants, missions, vault
-from supervisor.gateway.people import derived_key as owner_keys
+from supervisor.gateway.people import (
+    audit,
+    budgets,
+    consent,
+    copies,
+    cors,
+    derived_key,
+    grants,
+    missions,
+    vault,
+)
 from supervisor.gateway.people.jwt import TokenRefused
 from supervisor.gateway.people.owners import Owners, caller_of
 from supervisor.gateway.people.rate import TooOften
@@ -48,9 +57,9 @@ ROUTES: tuple[tuple[str, str, Handler, Teller], ...] = (
     ("POST", "/api/v1/me/ai-mission-grant", grants.post_grant, _told_as_json),
     ("POST", "/api/v1/me/ai-mission-grant/consent", consent.post_consent, _told_as_json),
     ("GET", "/api/v1/me/ai-missions", missions.get_missions, _told_as_json),
-    ("GET", DERIVED_KEY, owner_keys.get_key, _told_as_json),
-    ("PUT", DERIVED_KEY, owner_keys.put_key, _told_as_json),
-    ("DELETE", DERIVED_KEY, owner_keys.delete_key, _told_as_json),
+    ("GET", DERIVED_KEY, derived_key.get_key, _told_as_json),
+    ("PUT", DERIVED_KEY, derived_key.put_key, _told_as_json),
+    ("DELETE", DERIVED_KEY, derived_key.delete_key, _told_as_json),
     ("PUT", "/api/v1/me/ai-sealed-copies", copies.put_copies, _told_as_json),
     ("GET", f"{VAULT}/status", vault.get_status, _told_as_json),
     ("POST", f"{VAULT}/init", vault.post_init, _told_as_json),
@@ -62,7 +71,7 @@ ROUTES: tuple[tuple[str, str, Handler, Teller], ...] = (
 )
 
 
-def routes(owners: Owners | None, origins: tuple[str, ...]) -> list[Route]:
+def people_routes(owners: Owners | None, origins: tuple[str, ...]) -> list[Route]:
     """All of it; without owners every request but a preflight is answered 503."""
     return [
         Route(path, _endpoint(handler, owners, origins, tell), methods=[verb, "OPTIONS"])
@@ -76,7 +85,7 @@ def app_of(owners: Owners, origins: tuple[str, ...]) -> Router:
     async def get_health(_: Request) -> Response:
         return answer({"ok": True, "service": "mana-issuer"})
 
-    own = [Route("/health", get_health), *routes(owners, origins)]
+    own = [Route("/health", get_health), *people_routes(owners, origins)]
     return Router(routes=own, redirect_slashes=False)
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from state.errors import TerminalError
-from state.grants import vault as rules
+from state.grants import vault
 from state.grants.minting import Issuer
 from state.grants.vault import Kek
 from state.sealing import wrapping
@@ -84,7 +84,7 @@ def read_kek(settings: Settings) -> Kek | None:
     if settings.kek_file is None:
         return None
     try:
-        return rules.read_kek(read_secret("MANA_AUTH_KEK_FILE", Path(settings.kek_file)))
+        return vault.read_kek(read_secret("MANA_AUTH_KEK_FILE", Path(settings.kek_file)))
     except TerminalError as exc:
         raise SettingsError("MANA_AUTH_KEK_FILE", f"the key {exc}") from None
 

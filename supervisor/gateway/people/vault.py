@@ -3,8 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from state.grants import vault as rules
-from state.grants.vault import VaultRefused
+from state.grants.vault import VaultRefused, bad_request, read_master_key, read_recovery
 from supervisor.custody.vaults import Caller, Custody
 from supervisor.gateway.answers import answer
 from supervisor.gateway.people.owners import Owners, json_object
@@ -35,7 +34,7 @@ async def post_rotate(_: Request, caller: Caller, owners: Owners) -> Response:
 async def post_recovery_wrap(request: Request, caller: Caller, owners: Owners) -> Response:
     """Set or replace the recovery wrap."""
     custody, body = _custody(owners), await json_object(request)
-    wrap = rules.read_recovery(body.get("recoveryWrappedMk"), body.get("recoveryIv"))
+    wrap = read_recovery(body.get("recoveryWrappedMk"), body.get("recoveryIv"))
     await custody.set_recovery(caller, wrap)
     return answer(OK)
 
@@ -51,11 +50,11 @@ async def post_zero_knowledge(request: Request, caller: Caller, owners: Owners) 
     custody, body = _custody(owners), await json_object(request)
     enable = body.get("enable")
     if not isinstance(enable, bool):
-        raise rules.bad_request("enable must be true or false")
+        raise bad_request("enable must be true or false")
     if enable:
         await custody.enable_zero_knowledge(caller)
     else:
-        with rules.read_master_key(body.get("masterKey")) as key:
+        with read_master_key(body.get("masterKey")) as key:
             await custody.disable_zero_knowledge(caller, key)
     return answer(OK | {"zeroKnowledge": enable})
 
