@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from mana_actors.keys.addresses import TlsAddress
+from mana_actors.keys.tls import TlsAddress
 from state.rules.exposure import Exposure
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from mana_actors.core_files import leave_no_core_file
 from mana_actors.errors import ActorsError
-from mana_actors.keys.addresses import TlsFiles
 from mana_actors.keys.key_files import read_trust
-from mana_actors.keys.releasing import Releases
+from mana_actors.keys.releases import Releases
 from mana_actors.keys.server import KeyServer
-from mana_actors.keys.tls import ServerTls
+from mana_actors.keys.tls import ServerTls, TlsFiles
 from mana_actors.keys.tls_listener import TlsListener
 from mana_actors.logs import keep_texts_out
 from state.grants.grant import Trust

@@ -11,32 +11,54 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from mana_actors.keys.addresses import TlsAddress
-from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
+from mana_actors.errors import TerminalError, TransientError
 from mana_actors.keys.key_files import KeyFileInvalid
-from mana_actors.keys.messages import (
+from mana_actors.keys.protocol import (
     MAX_REPLY_BYTES,
     PASSING,
     AskForCounts,
     AskForKey,
-    Counts,
+    Binding,
+    Ephemeral,
     KeyRefused,
     KeyReleased,
     MessageUnreadable,
+    OutcomeCounts,
     Reply,
     Request,
     decode_reply,
     frame,
     read_frame,
 )
-from mana_actors.keys.sealing_to_asker import Binding, Ephemeral
-from mana_actors.keys.tls import client_context, why
+from mana_actors.keys.tls import TlsAddress, client_context, why
 from state.rules.exposure import Exposure
 from state.sealing.values import DataKey
 
 log = logging.getLogger("mana.keys")
 
 _SHUTDOWN_S = 1.0
+
+
+class KeyHolderUnreachable(TransientError):
+    """No answer that can be used; `why` is a short code."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"the key holder did not answer: {self.why}"
+
+
+class KeyWithheld(TerminalError):
+    """The key holder refused; `reason` is one of `messages.RefusedBecause`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"no key: {self.reason}"
 
 
 class HeldKey(msgspec.Struct, frozen=True):
@@ -106,7 +128,7 @@ class KeyHolder:
     async def counts(self) -> dict[str, int]:
         """Requests by outcome since it started; raises KeyHolderUnreachable."""
         reply = await self._asked(AskForCounts())
-        if not isinstance(reply, Counts):
+        if not isinstance(reply, OutcomeCounts):
             raise KeyHolderUnreachable("unexpected-reply")
         return reply.by_outcome
 

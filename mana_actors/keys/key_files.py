@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mana_actors.errors import TerminalError
 from state.grants.grant import Trust
-from state.sealing import wrapping
-from state.sealing.wrapping import KeyUnusable
+from state.sealing import key_pairs
+from state.sealing.key_pairs import KeyUnusable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -35,7 +35,7 @@ def read_trust(
     keys = [_issuer(path) for path in issuers]
     return Trust(
         private_keys=tuple(_runner(path) for path in private_keys),
-        issuers={wrapping.key_id(key): key for key in keys},
+        issuers={key_pairs.issuer_key_id(key): key for key in keys},
         accept_v1=accept_v1,
     )
 
@@ -52,14 +52,14 @@ def _runner(path: Path) -> RSAPrivateKey:
     if path.stat().st_mode & 0o077:
         raise KeyFileInvalid(str(path), "can be read by others: chmod 600")
     try:
-        return wrapping.runner_private_key(text)
+        return key_pairs.runner_private_key(text)
     except KeyUnusable as exc:
         raise KeyFileInvalid(str(path), exc.problem) from None
 
 
 def _issuer(path: Path) -> Ed25519PublicKey:
     try:
-        return wrapping.issuer_public_key(_text(path))
+        return key_pairs.issuer_public_key(_text(path))
     except KeyUnusable as exc:
         raise KeyFileInvalid(str(path), exc.problem) from None
 

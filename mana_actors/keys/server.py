@@ -15,18 +15,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mana_actors.errors import TerminalError
-from mana_actors.keys.messages import (
+from mana_actors.keys.protocol import (
     MAX_REQUEST_BYTES,
     AskForCounts,
-    Counts,
     KeyRefused,
     MessageUnreadable,
+    OutcomeCounts,
     Reply,
     decode_request,
     frame,
     read_frame,
 )
-from mana_actors.keys.releasing import Releases
+from mana_actors.keys.releases import Releases
 
 log = logging.getLogger("mana.keys")
 
@@ -102,7 +102,7 @@ class KeyServer:
         except MessageUnreadable:
             return self._counted(KeyRefused("bad-request"))
         if isinstance(request, AskForCounts):
-            return Counts(dict(self._counts))
+            return OutcomeCounts(dict(self._counts))
         return self._counted(await self._releases.answer(request))
 
     def _counted(self, reply: Reply) -> Reply:

@@ -6,12 +6,29 @@ import logging
 import ssl
 from pathlib import Path
 
-from mana_actors.keys.addresses import TlsFiles
+import msgspec
+
 from mana_actors.keys.key_files import KeyFileInvalid, is_open_to_others
 
 log = logging.getLogger("mana.keys")
 
 _NO_PASSWORD = ""  # an encrypted key is refused, instead of asking a terminal for its password
+
+
+class TlsFiles(msgspec.Struct, frozen=True):
+    """What one side shows and trusts, by path: certificate and key, and the CA's certificate."""
+
+    cert_file: str
+    key_file: str
+    ca_file: str
+
+
+class TlsAddress(msgspec.Struct, frozen=True):
+    """A key holder on another machine, and what to show it."""
+
+    host: str
+    port: int
+    files: TlsFiles
 
 
 class ServerTls:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from mana_actors.keys.messages import MAX_REQUEST_BYTES
+from mana_actors.keys.protocol import MAX_REQUEST_BYTES
 from mana_actors.keys.server import KeyServer, SocketUnusable
 from mana_actors.keys.tls import ServerTls, why
 

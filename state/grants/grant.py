@@ -19,7 +19,7 @@ from state.grants import scopes
 from state.grants.scopes import Scope, ScopeRefused
 from state.log.stamps import NS_PER_MS, NS_PER_S, parse_instant
 from state.rules.exposure import Exposure
-from state.sealing import forgiving_base64, wrapping
+from state.sealing import forgiving_base64, key_pairs
 from state.sealing.values import KEY_BYTES, DataKey, wipe
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ class Grant(msgspec.Struct, frozen=True, rename="camel"):
     signature: str | UnsetType = UNSET
 
 
-Standing = Literal["none", "active", "expired", "unreadable"]
+GrantStatus = Literal["none", "active", "expired", "unreadable"]
 """How a grant stands without its key: an `active` one may still be refused by the key holder."""
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class GrantFault(msgspec.Struct, frozen=True):
     """Why a grant cannot be used; `detail` tells apart what `reason` lumps together."""
 
     reason: Reason
@@ -110,7 +110,7 @@ class Trust(msgspec.Struct, frozen=True):
     accept_v1: bool = False
 
 
-class Claim(msgspec.Struct, frozen=True):
+class Grantee(msgspec.Struct, frozen=True):
     """For whom a grant must have been made."""
 
     user_id: str
@@ -136,7 +136,9 @@ def derived_key(master_key: bytearray | bytes, user_id: str, derivation: Derivat
 
 def signed(grant: Grant, issuer: Ed25519PrivateKey) -> Grant:
     """The grant with its issuer's signature over everything in it."""
-    named = msgspec.structs.replace(grant, issuer_key_id=wrapping.key_id(issuer.public_key()))
+    named = msgspec.structs.replace(
+        grant, issuer_key_id=key_pairs.issuer_key_id(issuer.public_key())
+    )
     signature = forgiving_base64.encoded(issuer.sign(_signed_bytes(named)))
     return msgspec.structs.replace(named, signature=signature)
 
@@ -174,30 +176,30 @@ def _signed_bytes(grant: Grant) -> bytes:
 # --- opening --------------------------------------------------------------------------------------
 
 
-def opened_grant(raw: object, claim: Claim, trust: Trust, now: int) -> OpenedGrant | Refusal:
+def opened_grant(raw: object, claim: Grantee, trust: Trust, now: int) -> OpenedGrant | GrantFault:
     """The grant's data key if it holds for this user and mission at `now` (ns), else why not.
 
     Checked in the order of crypto §4; what was opened wipes its key at the end of its `with`.
     """
     if not trust.private_keys:
-        return Refusal("not-configured", "no-private-key")
+        return GrantFault("not-configured", "no-private-key")
     grant = _checked(raw, claim, trust, now)
-    return grant if isinstance(grant, Refusal) else _unwrapped(grant, trust)
+    return grant if isinstance(grant, GrantFault) else _unwrapped(grant, trust)
 
 
 def signed_grant(
-    raw: object, claim: Claim, issuers: Mapping[str, Ed25519PublicKey], now: int
-) -> SignedGrant | Refusal:
+    raw: object, claim: Grantee, issuers: Mapping[str, Ed25519PublicKey], now: int
+) -> SignedGrant | GrantFault:
     """What one of these issuers granted this user's mission, at `now` (ns); never a v1 grant."""
     grant = _checked(raw, claim, Trust(issuers=issuers), now)
-    if isinstance(grant, Refusal):
+    if isinstance(grant, GrantFault):
         return grant
     derivation = grant.derivation
     scope = Scope(tuple(derivation.tables), tuple(derivation.record_ids))
     return SignedGrant(derivation, scope, parse_instant(grant.issued_at) or 0)
 
 
-def standing(text: str | None, mission_id: str, now: int) -> tuple[Standing, int | None]:
+def grant_status(text: str | None, mission_id: str, now: int) -> tuple[GrantStatus, int | None]:
     """How a mission's stored grant (JSON) stands at `now`, and its end where it has one (ns)."""
     raw = _decoded(text)
     if raw is None:
@@ -217,15 +219,15 @@ def _decoded(text: str | None) -> object:
         return False
 
 
-def _checked(raw: object, claim: Claim, trust: Trust, now: int) -> Grant | Refusal:
+def _checked(raw: object, claim: Grantee, trust: Trust, now: int) -> Grant | GrantFault:
     expires_at = _expiry(raw)
     if expires_at is None or expires_at < now:
-        return Refusal("expired", "expired" if expires_at else "no-expiry")
+        return GrantFault("expired", "expired" if expires_at else "no-expiry")
     grant = _read(raw)
     if grant is None:
-        return Refusal("malformed", "not-a-grant")
+        return GrantFault("malformed", "not-a-grant")
     detail = _fault(grant, claim, trust, now)
-    return grant if detail is None else Refusal("malformed", detail)
+    return grant if detail is None else GrantFault("malformed", detail)
 
 
 def _expiry(raw: object) -> int | None:
@@ -240,7 +242,7 @@ def _read(raw: object) -> Grant | None:
         return None
 
 
-def _fault(grant: Grant, claim: Claim, trust: Trust, now: int) -> str | None:
+def _fault(grant: Grant, claim: Grantee, trust: Trust, now: int) -> str | None:
     """What crypto §4's Rule finds wrong before anything is decrypted (D-41)."""
     if grant.derivation.mission_id != claim.mission_id:
         return "other-mission"
@@ -290,16 +292,16 @@ def _scope_fault(derivation: Derivation) -> str | None:
     return None if scope == as_listed else "bad-scope"
 
 
-def _unwrapped(grant: Grant, trust: Trust) -> OpenedGrant | Refusal:
+def _unwrapped(grant: Grant, trust: Trust) -> OpenedGrant | GrantFault:
     body = forgiving_base64.decoded(grant.wrapped_key)
     if body is None:
-        return Refusal("malformed", "wrapped-key-not-base64")
-    material = wrapping.unwrapped(body, trust.private_keys, grant.derivation.version)
+        return GrantFault("malformed", "wrapped-key-not-base64")
+    material = key_pairs.unwrapped(body, trust.private_keys, grant.derivation.version)
     if material is None:
-        return Refusal("wrap-rejected", "wrapped-for-another-key-or-tampered")
+        return GrantFault("wrap-rejected", "wrapped-for-another-key-or-tampered")
     if len(material) != KEY_BYTES:
         wipe(material)
-        return Refusal("malformed", "wrong-key-length")
+        return GrantFault("malformed", "wrong-key-length")
     return _opened(grant, DataKey(material))
 
 

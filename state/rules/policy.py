@@ -10,17 +10,17 @@ import msgspec
 from state.log.principals import AI
 from state.rules.injection import injection_marker
 
-Decision = Literal["auto", "propose", "deny"]
+Permission = Literal["auto", "propose", "deny"]
 
-_DECISIONS: dict[str, Decision] = {"auto": "auto", "propose": "propose", "deny": "deny"}
+_DECISIONS: dict[str, Permission] = {"auto": "auto", "propose": "propose", "deny": "deny"}
 
 
 class AiPolicy(msgspec.Struct, frozen=True):
     """Decisions by tool name, then by module, then for everything else."""
 
-    tools: dict[str, Decision] = {}
-    modules: dict[str, Decision] = {}
-    default: Decision = "propose"
+    tools: dict[str, Permission] = {}
+    modules: dict[str, Permission] = {}
+    default: Permission = "propose"
     by_catalogue: bool = False  # the owner said nothing: each tool by its own default
 
 
@@ -30,7 +30,7 @@ DEFAULT_POLICY = AiPolicy(by_catalogue=True)
 DENY_ALL = AiPolicy(default="deny")
 
 
-def default_policy(tools: Iterable[tuple[str, Decision]]) -> AiPolicy:
+def default_policy(tools: Iterable[tuple[str, Permission]]) -> AiPolicy:
     """The policy of an agent without one: each tool by its own default, else `propose`."""
     return AiPolicy(tools=dict(tools))
 
@@ -52,7 +52,9 @@ def parse_policy(raw: object) -> tuple[AiPolicy, tuple[str, ...]]:
     return AiPolicy(tools, modules, default), problems
 
 
-def resolve(tool_name: str, module: str | None, policy: AiPolicy, actor_kind: str = AI) -> Decision:
+def resolve(
+    tool_name: str, module: str | None, policy: AiPolicy, actor_kind: str = AI
+) -> Permission:
     """What this actor may do with a tool; `module` is None for a tool nobody registered."""
     if actor_kind != AI:
         return "auto"
@@ -61,7 +63,7 @@ def resolve(tool_name: str, module: str | None, policy: AiPolicy, actor_kind: st
     return by_tool or by_module or policy.default
 
 
-def decide(tool_name: str, module: str, default: Decision, policy: AiPolicy) -> Decision:
+def decide(tool_name: str, module: str, default: Permission, policy: AiPolicy) -> Permission:
     """What an agent may do with a tool whose own default is `default`: the one question (P8)."""
     return default if policy.by_catalogue else resolve(tool_name, module, policy)
 
@@ -71,7 +73,7 @@ def offered(tools: Iterable[tuple[str, str]], policy: AiPolicy) -> list[str]:
     return [name for name, module in tools if resolve(name, module, policy) != "deny"]
 
 
-def _decisions(raw: object, field: str) -> tuple[dict[str, Decision] | None, tuple[str, ...]]:
+def _decisions(raw: object, field: str) -> tuple[dict[str, Permission] | None, tuple[str, ...]]:
     if raw is None:
         return {}, ()
     if not isinstance(raw, dict):
@@ -85,7 +87,7 @@ def _decisions(raw: object, field: str) -> tuple[dict[str, Decision] | None, tup
     return {name: _decision(said) for name, said in entries.items()}, problems
 
 
-def _default(raw: object) -> tuple[Decision, tuple[str, ...]]:
+def _default(raw: object) -> tuple[Permission, tuple[str, ...]]:
     if raw is None or raw == "":
         return "propose", ("policy.defaultForAi: missing, taken as propose",)
     problems = () if _is_decision(raw) else ("policy.defaultForAi: unknown decision, denied",)
@@ -96,7 +98,7 @@ def _is_decision(raw: object) -> bool:
     return isinstance(raw, str) and raw in _DECISIONS
 
 
-def _decision(raw: object) -> Decision:
+def _decision(raw: object) -> Permission:
     return _DECISIONS.get(raw, "deny") if isinstance(raw, str) else "deny"
 
 

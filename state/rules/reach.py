@@ -55,7 +55,7 @@ class Relation(msgspec.Struct, frozen=True):
     fences: Sequence[str]
 
 
-class Function(msgspec.Struct, frozen=True):
+class SqlFunction(msgspec.Struct, frozen=True):
     """A function of ours, or one that an agent's login may call.
 
     `trusted_extension` is None where it belongs to no extension.
@@ -118,7 +118,7 @@ def _is_fenced(one: Relation) -> bool:
     return OWN_ROWS in one.fences
 
 
-def function_faults(functions: Sequence[Function], owners: Sequence[str]) -> list[str]:
+def function_faults(functions: Sequence[SqlFunction], owners: Sequence[str]) -> list[str]:
     """What is wrong about those that agents may call, by name."""
     demanding = demanding_functions(functions, owners)
     return [
@@ -129,12 +129,12 @@ def function_faults(functions: Sequence[Function], owners: Sequence[str]) -> lis
     ]
 
 
-def foreign_extension_functions(functions: Iterable[Function]) -> list[str]:
+def foreign_extension_functions(functions: Iterable[SqlFunction]) -> list[str]:
     """Callable functions of extensions that only a superuser could install."""
     return [str(one) for one in functions if one.is_agents and one.trusted_extension is False]
 
 
-def _about_function(one: Function, demanding: set[str], owners: Sequence[str]) -> Iterable[str]:
+def _about_function(one: SqlFunction, demanding: set[str], owners: Sequence[str]) -> Iterable[str]:
     if one.is_agents_own:
         yield "is its own"
     elif not one.is_trusted_language:
@@ -146,12 +146,12 @@ def _about_function(one: Function, demanding: set[str], owners: Sequence[str]) -
             yield "may be called and demands no capability"
 
 
-def is_fixed(one: Function) -> bool:
+def is_fixed(one: SqlFunction) -> bool:
     """Whether no name in it can be planted: system names first, temporary ones last."""
     return _FIXED_PATH.match(one.search_path) is not None
 
 
-def is_asking(one: Function) -> bool:
+def is_asking(one: SqlFunction) -> bool:
     """Whether it only tells what the capability says, if there is one."""
     if one.schema == OUR_SCHEMA and one.name == READER and one.language == "plpgsql":
         return True
@@ -160,7 +160,7 @@ def is_asking(one: Function) -> bool:
     return is_pure and calls == {READER}
 
 
-def demanding_functions(functions: Sequence[Function], owners: Sequence[str]) -> set[str]:
+def demanding_functions(functions: Sequence[SqlFunction], owners: Sequence[str]) -> set[str]:
     """Names in our schema whose first act, in every overload, is to demand a capability."""
     ours = [one for one in functions if one.schema == OUR_SCHEMA and one.owner in owners]
     demanding = {DEMANDER}
@@ -172,7 +172,7 @@ def demanding_functions(functions: Sequence[Function], owners: Sequence[str]) ->
         demanding |= found
 
 
-def _demands(one: Function, demanding: set[str]) -> bool:
+def _demands(one: SqlFunction, demanding: set[str]) -> bool:
     """Whether nothing comes before the call of a demanding function."""
     if one.language != "plpgsql":
         return False

@@ -17,7 +17,7 @@ from state.grants import scopes
 from state.log.iterations import Iteration
 from state.sealing import forgiving_base64
 from state.sealing.hpke import suite
-from state.sealing.owner_keys import OwnerKey
+from state.sealing.key_pairs import OwnerKey
 from state.sealing.values import (
     CiphertextMalformed,
     CiphertextRejected,

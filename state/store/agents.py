@@ -18,7 +18,7 @@ from state.log.healing import Version
 from state.log.merge import Change, Snapshot, TableRows
 from state.log.records import agent_from_record
 from state.rules.budgets import Hold
-from state.sealing.owner_keys import OwnerKey
+from state.sealing.key_pairs import OwnerKey
 from state.store.connect import CapabilityInvalid, Database
 from state.store.queries import sql
 

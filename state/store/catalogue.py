@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from state.rules.reach import Function, Relation
+from state.rules.reach import Relation, SqlFunction
 from state.store.connect import ACT_AS, Access, Database, translated
 from state.store.migrate import migrations
 
@@ -120,9 +120,9 @@ class Catalogue:
         """Whatever an agent's login may read or change."""
         return [Relation(**row) for row in await self._rows("agent_relations")]
 
-    async def agent_functions(self) -> list[Function]:
+    async def agent_functions(self) -> list[SqlFunction]:
         """Every function of ours, and whatever else an agent's login may call."""
-        return [Function(**row) for row in await self._rows("agent_functions")]
+        return [SqlFunction(**row) for row in await self._rows("agent_functions")]
 
     async def agent_odds(self) -> list[str]:
         """What else it could make, read or change; empty where all is well."""

@@ -13,7 +13,7 @@ import msgspec
 
 from state.errors import UserIdMissingError
 from state.sealing.copies import SealedCopy
-from state.sealing.owner_keys import OwnerKey
+from state.sealing.key_pairs import OwnerKey
 from state.store.connect import Database
 from state.store.limits import LimitState
 from state.store.queries import statements_of

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from mana_actors.keys.client import KeyHolder
-from mana_actors.keys.errors import KeyHolderUnreachable
+from mana_actors.keys.client import KeyHolder, KeyHolderUnreachable
 from state.errors import StateError
 from state.store.rotation import CapabilitySecret
 from supervisor.cli import direct

@@ -15,7 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from state.errors import TransientError
-from state.grants.grant import SKEW_NS, Claim, Refusal, SignedGrant, derived_key, signed_grant
+from state.grants.grant import SKEW_NS, Grantee, GrantFault, SignedGrant, derived_key, signed_grant
 from state.grants.vault import MasterKeyNotOpened, VaultRefused
 from state.log.merge import Snapshot, hidden
 from state.log.records import InputRef, Mission
@@ -127,9 +127,9 @@ class Copier:
         mission = await self._store.mission(asked)
         if mission is None or mission.grant is None:
             return "no-grant"
-        claim = Claim(asked.user, asked.mission)
+        claim = Grantee(asked.user, asked.mission)
         grant = signed_grant(mission.grant, claim, self._issuers, self._clock())
-        if isinstance(grant, Refusal):
+        if isinstance(grant, GrantFault):
             return "grant-refused"
         if (refusal := await self._refusal(asked, grant)) is not None:
             return refusal

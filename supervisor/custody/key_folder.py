@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from state.sealing import wrapping
-from state.sealing.wrapping import KeyUnusable
+from state.sealing import key_pairs
+from state.sealing.key_pairs import KeyUnusable
 from state.secret_files import write_new_secret
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ def faults(found: KeyFolder) -> list[str]:
     if not found.issuer_public:
         said.append("there is no issuer's key: mana keys new, or put its .pub.pem here")
     for path in found.runner_private:
-        said += _faults_of(path, wrapping.runner_private_key, is_secret=True)
+        said += _faults_of(path, key_pairs.runner_private_key, is_secret=True)
     for path in found.runner_public:
-        said += _faults_of(path, wrapping.runner_public_key, is_secret=False)
+        said += _faults_of(path, key_pairs.runner_public_key, is_secret=False)
     for path in found.issuer_private:
-        said += _faults_of(path, wrapping.issuer_private_key, is_secret=True)
+        said += _faults_of(path, key_pairs.issuer_private_key, is_secret=True)
     for path in found.issuer_public:
-        said += _faults_of(path, wrapping.issuer_public_key, is_secret=False)
+        said += _faults_of(path, key_pairs.issuer_public_key, is_secret=False)
     return said
 
 

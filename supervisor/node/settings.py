@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from msgspec import Meta
 
-from mana_actors.keys.addresses import TlsAddress, TlsFiles
 from mana_actors.keys.key_files import is_open_to_others
+from mana_actors.keys.tls import TlsAddress, TlsFiles
 from state.rules.exposure import Exposure
 from state.store.embedded import data_root
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mana_actors.keys.client import KeyHolder
-from mana_actors.keys.releasing import Releases
+from mana_actors.keys.releases import Releases
 from mana_actors.keys.server import KeyServer
-from state.grants.grant import Claim as For
-from state.grants.grant import Refusal, opened_grant
+from state.grants.grant import Grantee, GrantFault, opened_grant
 from state.rules.budgets import Hold
 from state.sealing.values import DataKey, opened_record, sealed_record
 from state.store.agents import AgentStore
@@ -88,8 +87,8 @@ async def _figures(
 
     async def unwrap() -> None:
         await asyncio.sleep(0)
-        found = opened_grant(grant, For("u1", "m1"), trusted, time.time_ns())
-        assert not isinstance(found, Refusal)
+        found = opened_grant(grant, Grantee("u1", "m1"), trusted, time.time_ns())
+        assert not isinstance(found, GrantFault)
         found.key.wipe()
 
     trusted = trust()

@@ -6,11 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from state.grants import minting
 from state.grants.grant import Derivation, derived_key
-from state.grants.minting import Issuer
+from state.grants.mint import Issuer, minted_grant, read_request
 from state.rules.exposure import Exposure
-from state.sealing import wrapping
+from state.sealing import key_pairs
 from state.sealing.copies import SEALED_FIELDS
 from state.sealing.values import DataKey, sealed_record
 from tests.integration.key_scene import MASTER_KEY, PEMS, SIGNING_KEY
@@ -32,11 +31,11 @@ def granted(
     tables = sorted({record.partition(":")[0] for record in records})
     body: Json = {"missionId": mission, "tables": tables, "recordIds": list(records)}
     signing_key = SIGNING_KEY if version == "v2" else None
-    return minting.mint(
-        minting.read_request(body),
+    return minted_grant(
+        read_request(body),
         user_id="u1",
         master_key=MASTER_KEY,
-        issuer=Issuer(wrapping.runner_public_key(PEMS["a"]["publicPem"]), signing_key),
+        issuer=Issuer(key_pairs.runner_public_key(PEMS["a"]["publicPem"]), signing_key),
         now=time.time_ns() - int(age_s * 1e9),
         exposure=exposure,
     )

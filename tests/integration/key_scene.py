@@ -15,13 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mana_actors.keys.client import HeldKey, KeyHolder
-from mana_actors.keys.releasing import Releases
+from mana_actors.keys.releases import Releases
 from mana_actors.keys.server import KeyServer
-from state.grants import minting
 from state.grants.grant import Trust
-from state.grants.minting import Issuer
+from state.grants.mint import Issuer, minted_grant, read_request
 from state.rules.exposure import Exposure
-from state.sealing import wrapping
+from state.sealing import key_pairs
 from state.store.agents import AgentStore, Claim
 from state.store.audit import keys_capability
 from state.store.connect import Database as Pool
@@ -45,11 +44,11 @@ def minted(
 ) -> Json:
     """A grant as our issuer makes it, `age_s` seconds ago."""
     body: Json = {"missionId": mission, "tables": ["notes"], "recordIds": ["notes:n1"]}
-    return minting.mint(
-        minting.read_request(body | fields),
+    return minted_grant(
+        read_request(body | fields),
         user_id=user,
         master_key=MASTER_KEY,
-        issuer=Issuer(wrapping.runner_public_key(PEMS["a"]["publicPem"]), SIGNING_KEY),
+        issuer=Issuer(key_pairs.runner_public_key(PEMS["a"]["publicPem"]), SIGNING_KEY),
         now=time.time_ns() - int(age_s * 1e9),
         exposure=exposure,
     )
@@ -59,8 +58,8 @@ def trust(**more: Any) -> Trust:
     """What our key holder goes by."""
     issuer = SIGNING_KEY.public_key()
     known: Json = {
-        "private_keys": (wrapping.runner_private_key(PEMS["a"]["privatePem"]),),
-        "issuers": {wrapping.key_id(issuer): issuer},
+        "private_keys": (key_pairs.runner_private_key(PEMS["a"]["privatePem"]),),
+        "issuers": {key_pairs.issuer_key_id(issuer): issuer},
     }
     return Trust(**known | more)
 
@@ -177,7 +176,7 @@ class HolderProcess:
             return subprocess.Popen(self._command, stderr=log, stdout=log)
 
     async def _answers(self) -> bool:
-        from mana_actors.keys.errors import KeyHolderUnreachable
+        from mana_actors.keys.client import KeyHolderUnreachable
 
         try:
             await KeyHolder(str(self.socket_path)).counts()

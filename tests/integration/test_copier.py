@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from state.grants import vault
-from state.sealing import wrapping
+from state.sealing import key_pairs
 from state.sealing.values import DataKey
 from state.store.connect import Database as Pool
 from state.store.connect import Refused, Superseded
@@ -42,7 +42,7 @@ from tests.integration.test_granted_runs import (
 from tests.owners import KEK, key_variables
 from tests.postgres import LOG_OWNER, Database
 
-ISSUERS = {wrapping.key_id(SIGNING_KEY.public_key()): SIGNING_KEY.public_key()}
+ISSUERS = {key_pairs.issuer_key_id(SIGNING_KEY.public_key()): SIGNING_KEY.public_key()}
 CHANGED = {**NOTE, "content": "Doch lieber Zwetschgenkuchen-19b2"}
 
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from state.sealing.owner_keys import key_id
+from state.sealing.key_pairs import key_id
 from supervisor.custody.owner_client import OwnerClient
 from supervisor.gateway.people.rate import Pacing
 from tests.owners import PAGE, House, open_house

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mana_actors.keys.client import KeyHolder
-from mana_actors.keys.errors import KeyHolderUnreachable
+from mana_actors.keys.client import KeyHolder, KeyHolderUnreachable
 from supervisor.custody.key_folder import add_key, key_folder
 from supervisor.node.key_holder import RETRY_MIN_S, KeyHolderProcess
 from supervisor.node.settings import Settings

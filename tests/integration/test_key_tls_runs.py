@@ -9,9 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mana_actors.keys.addresses import TlsAddress
-from mana_actors.keys.client import KeyHolder
-from mana_actors.keys.errors import KeyHolderUnreachable
+from mana_actors.keys.client import KeyHolder, KeyHolderUnreachable
+from mana_actors.keys.tls import TlsAddress
 from supervisor.custody.certificates import kept_hosts, make_certificates
 from supervisor.node.key_holder import KeyHolderProcess
 from supervisor.node.settings import Settings

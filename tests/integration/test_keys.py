@@ -9,8 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
-from mana_actors.keys.messages import (
+from mana_actors.keys.client import KeyHolderUnreachable, KeyWithheld
+from mana_actors.keys.protocol import (
     MAX_REQUEST_BYTES,
     AskForKey,
     KeyRefused,

@@ -14,16 +14,16 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from state.grants.grant import (
-    Claim,
     Derivation,
+    Grantee,
+    GrantFault,
     OpenedGrant,
-    Refusal,
     Trust,
     derived_key,
     opened_grant,
 )
 from state.log.stamps import NS_PER_MS, parse_instant
-from state.sealing import wrapping
+from state.sealing import key_pairs
 from state.store.owner import OwnerView
 from supervisor.custody.key_folder import KINDS, add_key, key_folder
 from supervisor.gateway.people.rate import Pacing
@@ -41,7 +41,7 @@ WANTED: dict[str, Any] = {
     "tables": ["tasks", "notes"],
     "recordIds": ["tasks:t-1", "notes:n-1"],
 }
-TRUST = Trust((RUNNER,), {wrapping.key_id(SIGNING.public_key()): SIGNING.public_key()})
+TRUST = Trust((RUNNER,), {key_pairs.issuer_key_id(SIGNING.public_key()): SIGNING.public_key()})
 DAY_MS = 86_400_000
 
 
@@ -63,8 +63,8 @@ async def _minted(house: House, **changed: Any) -> dict[str, Any]:
     return answered.json()
 
 
-def _opened(grant: object, user: str = "u1", mission: str = "m-1") -> OpenedGrant | Refusal:
-    return opened_grant(grant, Claim(user, mission), TRUST, time.time_ns())
+def _opened(grant: object, user: str = "u1", mission: str = "m-1") -> OpenedGrant | GrantFault:
+    return opened_grant(grant, Grantee(user, mission), TRUST, time.time_ns())
 
 
 async def test_the_key_holder_opens_a_minted_grant_to_the_derived_key(house: House):
@@ -112,9 +112,9 @@ async def test_a_grant_edited_by_its_holder_opens_nothing(house: House, part: st
         "userId": "u2",
     }
     (edited if part in edited else edited["derivation"])[part] = values[part]
-    assert isinstance(_opened(edited), Refusal)
-    assert isinstance(_opened(grant, user="u2"), Refusal)
-    assert isinstance(_opened(grant, mission="m-2"), Refusal)
+    assert isinstance(_opened(edited), GrantFault)
+    assert isinstance(_opened(grant, user="u2"), GrantFault)
+    assert isinstance(_opened(grant, mission="m-2"), GrantFault)
 
 
 LIFETIMES: list[tuple[Any, int]] = [
@@ -277,15 +277,15 @@ async def test_the_keys_that_mana_keys_made_mint_where_no_others_are_named(
         for kind in KINDS:
             add_key(keys, kind, datetime(2026, 1, day, tzinfo=UTC))
     made = key_folder(keys)
-    private = tuple(wrapping.runner_private_key(path.read_text()) for path in made.runner_private)
-    issuer = wrapping.issuer_public_key(made.issuer_public[0].read_text())
-    trust = Trust(private[:1], {wrapping.key_id(issuer): issuer})
+    private = tuple(key_pairs.runner_private_key(path.read_text()) for path in made.runner_private)
+    issuer = key_pairs.issuer_public_key(made.issuer_public[0].read_text())
+    trust = Trust(private[:1], {key_pairs.issuer_key_id(issuer): issuer})
     unnamed = {"ai_public_key_file": None, "grant_signing_key_file": None}
     async with open_house(database, tmp_path, keys_dir=str(keys), **unnamed) as house:
         await house.desk().key()
         await house.mission()
         grant = await _minted(house)
-    opened = opened_grant(grant, Claim("u1", "m-1"), trust, time.time_ns())
+    opened = opened_grant(grant, Grantee("u1", "m-1"), trust, time.time_ns())
     assert isinstance(opened, OpenedGrant)
 
 
@@ -301,7 +301,7 @@ async def test_the_runners_public_key_is_told_to_services(database: Database, tm
     async with open_house(database, folder) as house:
         told = (await house.client.get(path, headers={"X-Service-Key": KEY})).json()
     assert load_pem_public_key(told["issuerPublicKeyPem"].encode()) == SIGNING.public_key()
-    assert told["issuerKeyId"] == wrapping.key_id(SIGNING.public_key())
+    assert told["issuerKeyId"] == key_pairs.issuer_key_id(SIGNING.public_key())
 
 
 async def test_one_person_asking_too_often_is_told_when_to_come_back(house: House):

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from mana_actors.keys.errors import KeyWithheld
+from mana_actors.keys.client import KeyWithheld
 from state.store.agents import AgentStore
 from state.store.connect import CapabilityInvalid
 from state.store.connect import Database as Pool

@@ -11,10 +11,9 @@ import pytest
 
 from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.planner.exchange import request_bytes
-from mana_actors.keys.client import HeldKey, KeyHolder
-from mana_actors.keys.errors import KeyHolderUnreachable
-from mana_actors.keys.messages import AskForKey
-from mana_actors.keys.releasing import Decision, Releases
+from mana_actors.keys.client import HeldKey, KeyHolder, KeyHolderUnreachable
+from mana_actors.keys.protocol import AskForKey
+from mana_actors.keys.releases import NotedReply, Releases
 from state.sealing.journal import JournalKeys
 from state.store.connect import Refused
 from state.store.keys import RunClaim
@@ -107,7 +106,7 @@ async def test_no_key_leaves_before_its_row_has_committed(scene: Scene):
 async def test_answering_before_the_commit_lets_a_key_go_without_a_row(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
-    async def hasty(self: Releases, ask: AskForKey) -> Decision:
+    async def hasty(self: Releases, ask: AskForKey) -> NotedReply:
         run, decision = RunClaim(ask.run_id, ask.attempt, ask.mission_id), None
         try:
             async with self._store.request(  # pyright: ignore[reportPrivateUsage]

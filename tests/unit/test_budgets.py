@@ -2,32 +2,32 @@
 
 import pytest
 
-from state.rules.budgets import Refusal, cost_micros, refusal_reason
+from state.rules.budgets import NoRoom, cost_micros, why_no_room
 
 
 @pytest.mark.parametrize(
     ("refusal", "said"),
     [
         (
-            Refusal("agent", "tokens", "change", 900, 10, 0, 0),
+            NoRoom("agent", "tokens", "change", 900, 10, 0, 0),
             "one call needs up to 900 tokens, the agent's cap is 10 tokens",
         ),
         (
-            Refusal("user", "tokens", "window", 900, 1000, 893, 100),
+            NoRoom("user", "tokens", "window", 900, 1000, 893, 100),
             "one call needs up to 900 tokens, 7 tokens left of the user's 1000 tokens in 24 hours",
         ),
         (
-            Refusal("installation", "tokens", "holds", 900),
+            NoRoom("installation", "tokens", "holds", 900),
             "one call needs up to 900 tokens, more than is left of the installation's limit",
         ),
         (
-            Refusal("agent", "money", "change", 1_500_000, 20, 0, 0),
+            NoRoom("agent", "money", "change", 1_500_000, 20, 0, 0),
             "one call needs up to 1.5000 in money, the agent's cap is 0.0000 in money",
         ),
     ],
 )
-def test_a_refusal_says_what_was_asked_and_what_is_there(refusal: Refusal, said: str):
-    assert refusal_reason(refusal) == said
+def test_a_refusal_says_what_was_asked_and_what_is_there(refusal: NoRoom, said: str):
+    assert why_no_room(refusal) == said
 
 
 def test_a_price_is_never_estimated_too_low():

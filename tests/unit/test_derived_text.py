@@ -30,7 +30,7 @@ from state.sealing.derived_text import (
     shown_iteration,
     tells_derived_text,
 )
-from state.sealing.owner_keys import OwnerKey, key_id
+from state.sealing.key_pairs import OwnerKey, key_id
 from state.sealing.values import (
     CiphertextMalformed,
     CiphertextRejected,

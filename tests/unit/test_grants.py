@@ -11,21 +11,20 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.grants import minting
 from state.grants.grant import (
-    Claim,
     Grant,
+    Grantee,
+    GrantFault,
     OpenedGrant,
-    Refusal,
     Trust,
+    grant_status,
     opened_grant,
     signed,
-    standing,
 )
-from state.grants.minting import Issuer, MintRefused
+from state.grants.mint import Issuer, MintRefused, minted_grant, read_request
 from state.grants.scopes import MAX_RECORDS, ScopeRefused, granted_scope
 from state.log.stamps import NS_PER_MS, format_instant, parse_instant
-from state.sealing import wrapping
+from state.sealing import key_pairs
 from tests.unit.test_grant_vectors import case
 
 Json = dict[str, Any]
@@ -37,7 +36,7 @@ BODY: Json = {
     "tables": ["notes", "tasks"],
     "recordIds": ["tasks:t1", "notes:n1"],
 }
-CLAIM = Claim("u1", "m1")
+CLAIM = Grantee("u1", "m1")
 PEMS = case("grant", "unwrap: ok")["keys"]
 
 
@@ -48,33 +47,36 @@ def signing_key() -> Ed25519PrivateKey:
 
 @cache
 def private_key(name: str = "a") -> RSAPrivateKey:
-    return wrapping.runner_private_key(PEMS[name]["privatePem"])
+    return key_pairs.runner_private_key(PEMS[name]["privatePem"])
 
 
 def trust(**more: Any) -> Trust:
     public = signing_key().public_key()
-    known: Json = {"private_keys": (private_key(),), "issuers": {wrapping.key_id(public): public}}
+    known: Json = {
+        "private_keys": (private_key(),),
+        "issuers": {key_pairs.issuer_key_id(public): public},
+    }
     return Trust(**known | more)
 
 
 def mint(now: int = NOW, signer: Ed25519PrivateKey | None = None, **fields: Any) -> Json:
     issuer = Issuer(private_key().public_key(), signer or signing_key())
-    request = minting.read_request(BODY | fields)
-    return minting.mint(
+    request = read_request(BODY | fields)
+    return minted_grant(
         request, user_id="u1", master_key=MASTER, issuer=issuer, now=now, exposure="eu"
     )
 
 
-def key_of(raw: Json, claim: Claim = CLAIM) -> bytes:
+def key_of(raw: Json, claim: Grantee = CLAIM) -> bytes:
     found = opened_grant(raw, claim, trust(), NOW)
     assert isinstance(found, OpenedGrant)
     with found.key as key:
         return bytes(key.material)
 
 
-def refusal(raw: object, claim: Claim = CLAIM, now: int = NOW, **more: Any) -> Refusal:
+def refusal(raw: object, claim: Grantee = CLAIM, now: int = NOW, **more: Any) -> GrantFault:
     found = opened_grant(raw, claim, trust(**more), now)
-    assert isinstance(found, Refusal)
+    assert isinstance(found, GrantFault)
     return found
 
 
@@ -113,7 +115,7 @@ def test_renewing_gives_the_same_key_and_another_scope_mission_or_user_another()
     assert key_of(again) == key_of(mint())
     assert again["wrappedKey"] != mint()["wrappedKey"]
     other = mint(missionId="m2")
-    assert key_of(other, Claim("u1", "m2")) != key_of(mint())
+    assert key_of(other, Grantee("u1", "m2")) != key_of(mint())
     assert key_of(mint(recordIds=["notes:n1"])) != key_of(mint())
 
 
@@ -137,7 +139,7 @@ def test_every_changed_character_of_a_signed_grant_is_refused(data: st.DataObjec
     changed = altered(raw, path, inner[:at] + char + inner[at + 1 :])
     found = opened_grant(changed, CLAIM, trust(), NOW)
     # The signature's own text is not signed: blanks and idle bits in its base64 change nothing.
-    assert isinstance(found, Refusal) or path == ("signature",)
+    assert isinstance(found, GrantFault) or path == ("signature",)
 
 
 @cache
@@ -162,8 +164,8 @@ def test_anything_but_a_grant_is_a_refusal(raw: object):
 
 
 def test_a_grant_is_for_its_user_and_mission_alone():
-    assert refusal(mint(), Claim("u2", "m1")) == Refusal("malformed", "other-user")
-    assert refusal(mint(), Claim("u1", "m2")) == Refusal("malformed", "other-mission")
+    assert refusal(mint(), Grantee("u2", "m1")) == GrantFault("malformed", "other-user")
+    assert refusal(mint(), Grantee("u1", "m2")) == GrantFault("malformed", "other-mission")
 
 
 def test_a_longer_life_is_refused_even_with_the_issuers_signature():
@@ -190,15 +192,15 @@ def test_a_stranger_cannot_sign():
     stranger = Ed25519PrivateKey.from_private_bytes(bytes([7]) * 32)
     raw = mint(signer=stranger)
     assert refusal(raw).detail == "unknown-issuer"
-    ours = wrapping.key_id(signing_key().public_key())
+    ours = key_pairs.issuer_key_id(signing_key().public_key())
     assert refusal(raw | {"issuerKeyId": ours}).detail == "signature-rejected"
     assert refusal({k: v for k, v in mint().items() if k != "signature"}).detail == "unsigned"
 
 
 def test_a_grant_without_a_signature_needs_the_setting():
     issuer = Issuer(private_key().public_key(), None)
-    request = minting.read_request(BODY)
-    raw = minting.mint(request, user_id="u1", master_key=MASTER, issuer=issuer, now=NOW)
+    request = read_request(BODY)
+    raw = minted_grant(request, user_id="u1", master_key=MASTER, issuer=issuer, now=NOW)
     assert refusal(raw).detail == "v1-not-accepted"
     assert isinstance(opened_grant(raw, CLAIM, trust(accept_v1=True), NOW), OpenedGrant)
 
@@ -249,8 +251,8 @@ def test_a_scope_must_be_well_formed(tables: list[str], records: list[str], fiel
     ],
 )
 def test_a_key_that_is_none_says_so_and_shows_nothing(pem: str, problem: str):
-    with pytest.raises(wrapping.KeyUnusable, match=problem):
-        wrapping.runner_private_key(pem)
+    with pytest.raises(key_pairs.KeyUnusable, match=problem):
+        key_pairs.runner_private_key(pem)
 
 
 def test_a_short_rsa_key_is_refused():
@@ -261,23 +263,23 @@ def test_a_short_rsa_key_is_refused():
     pem = short.private_bytes(
         forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption()
     ).decode()
-    with pytest.raises(wrapping.KeyUnusable, match="1024 bits"):
-        wrapping.runner_private_key(pem)
+    with pytest.raises(key_pairs.KeyUnusable, match="1024 bits"):
+        key_pairs.runner_private_key(pem)
     spki = short.public_key().public_bytes(
         forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo
     )
-    with pytest.raises(wrapping.KeyUnusable, match="1024 bits"):
-        wrapping.runner_public_key(spki.decode())
+    with pytest.raises(key_pairs.KeyUnusable, match="1024 bits"):
+        key_pairs.runner_public_key(spki.decode())
 
 
 @pytest.mark.parametrize("text", ["[" * 9000 + "]" * 9000, "1e999", "{", ""], ids=range(4))
 def test_a_stored_value_that_nobody_can_read_never_stands_as_a_grant(text: str):
-    assert standing(text, "m1", NOW) == ("unreadable", None)
+    assert grant_status(text, "m1", NOW) == ("unreadable", None)
 
 
 def test_a_grant_stands_to_the_instant_of_its_end_and_not_after():
     grant = mint()
     end = parse_instant(grant["expiresAt"]) or 0
     text = json.dumps(grant)
-    assert [standing(text, "m1", now)[0] for now in (end, end + 1)] == ["active", "expired"]
-    assert (standing(None, "m1", NOW), standing("null", "m1", NOW)) == (("none", None),) * 2
+    assert [grant_status(text, "m1", now)[0] for now in (end, end + 1)] == ["active", "expired"]
+    assert (grant_status(None, "m1", NOW), grant_status("null", "m1", NOW)) == (("none", None),) * 2

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from mana_actors.keys.key_files import read_trust
-from state.sealing import wrapping
+from state.sealing import key_pairs
 from supervisor.cli import run
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE
 from supervisor.custody.certificates import kept_hosts, make_certificates
@@ -29,11 +29,11 @@ def settings_for(folder: Path, *, accept_v1: bool = False) -> Settings:
 
 
 def test_a_new_pair_opens_what_its_public_half_wraps(tmp_path: Path):
-    public = wrapping.runner_public_key(add_key(tmp_path, "runner", NOW).read_text())
+    public = key_pairs.runner_public_key(add_key(tmp_path, "runner", NOW).read_text())
     add_key(tmp_path, "issuer", NOW)
     found = key_folder(tmp_path)
     trust = read_trust(found.runner_private, found.issuer_public)
-    raw = wrapping.wrapped(bytearray(32), public, "v2")
+    raw = key_pairs.wrapped(bytearray(32), public, "v2")
     assert len(raw) == 344
     assert trust.issuers.keys()
     assert faults(found) == []

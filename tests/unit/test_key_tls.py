@@ -18,12 +18,10 @@ from cryptography.hazmat.primitives import serialization as forms
 
 from mana_actors.keys import tls_listener
 from mana_actors.keys.__main__ import main
-from mana_actors.keys.addresses import TlsAddress, TlsFiles
-from mana_actors.keys.client import KeyHolder
-from mana_actors.keys.errors import KeyHolderUnreachable
+from mana_actors.keys.client import KeyHolder, KeyHolderUnreachable
 from mana_actors.keys.key_files import KeyFileInvalid
 from mana_actors.keys.server import KeyServer, SocketUnusable
-from mana_actors.keys.tls import ServerTls, client_context
+from mana_actors.keys.tls import ServerTls, TlsAddress, TlsFiles, client_context
 from mana_actors.keys.tls_listener import TlsListener
 from supervisor.custody.certificates import (
     LIFE,

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from mana_actors.keys.__main__ import main
-from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
+from mana_actors.keys.client import KeyHolderUnreachable, KeyWithheld
 from mana_actors.keys.key_files import KeyFileInvalid, read_trust
-from mana_actors.keys.sealing_to_asker import AskerKeyInvalid, Binding, Ephemeral, sealed_to
+from mana_actors.keys.protocol import AskerKeyInvalid, Binding, Ephemeral, sealed_to
 from mana_actors.keys.server import KeyServer, SocketUnusable
 from state.sealing.values import DataKey
 from tests.integration.key_scene import PEMS, write_keys

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from state.sealing.owner_keys import OwnerKeyRefused, read_owner_key
+from state.sealing.key_pairs import OwnerKeyRefused, read_owner_key
 
 PUBLIC = X25519PrivateKey.from_private_bytes(bytes(range(32))).public_key().public_bytes_raw()
 PRIME = 2**255 - 19

@@ -3,11 +3,10 @@
 import msgspec
 import pytest
 
-from state.rules.reach import Function, function_faults, relation_faults
-from state.rules.reach import Relation as Table
+from state.rules.reach import Relation, SqlFunction, function_faults, relation_faults
 
 OWNERS = ("mana_owner",)
-PLANTED = Function(
+PLANTED = SqlFunction(
     schema="mana_ai",
     name="planted",
     arguments="",
@@ -105,7 +104,7 @@ def test_functions_that_run_as_their_caller_only_need_a_trusted_language() -> No
     assert faults("", is_definer=False, language="c", trusted_extension=True) == []
 
 
-TABLE = Table(
+TABLE = Relation(
     name="mana_ai.kept",
     kind="r",
     owner="mana_owner",

@@ -7,24 +7,33 @@ from typing import Any
 import msgspec
 
 from mana_actors.agent.inputs.sealed_record import Reading, is_granted, not_granted, read_record
-from state.grants import minting, scopes
+from state.grants import scopes
 from state.grants.grant import (
-    Claim,
     Derivation,
     DerivationRefused,
-    Refusal,
+    Grantee,
+    GrantFault,
     Trust,
     derived_key,
     opened_grant,
 )
-from state.grants.minting import Issuer, MintRefused
+from state.grants.mint import (
+    Issuer,
+    MintRefused,
+    checked_scope,
+    minted_grant,
+    not_configured,
+    read_request,
+    vault_missing,
+    zero_knowledge,
+)
 from state.log import merge
 from state.log.merge import Change
 from state.log.records import InputRef
 from state.log.stamps import parse_instant
-from state.sealing import wrapping
+from state.sealing import key_pairs
+from state.sealing.key_pairs import KeyUnusable
 from state.sealing.values import DataKey, SealingError, opened, opened_record
-from state.sealing.wrapping import KeyUnusable
 from tests.vectors.verdict import Case
 
 Given = dict[str, Any]
@@ -62,16 +71,16 @@ def _trust(given: Given) -> Trust:
         return Trust()
     pem: str = given["keys"][named]["privatePem"] if isinstance(named, str) else named["pem"]
     try:
-        return Trust((wrapping.runner_private_key(pem),), accept_v1=True)
+        return Trust((key_pairs.runner_private_key(pem),), accept_v1=True)
     except KeyUnusable:
         return Trust()
 
 
 def _unwrap(given: Given) -> Any:
-    claim = Claim(USER, _mission(given["grant"]))
+    claim = Grantee(USER, _mission(given["grant"]))
     now = parse_instant(given["now"]) or 0
     found = opened_grant(given["grant"], claim, _trust(given), now)
-    if isinstance(found, Refusal):
+    if isinstance(found, GrantFault):
         return {"ok": False, "reason": found.reason}
     with found.key as key:
         return {"ok": True, "mdkHex": key.material.hex()}
@@ -109,14 +118,14 @@ def _mint(given: Given) -> Any:
 
 def _minted(given: Given) -> Given:
     """The checks in the order of grants-auth §1, as an issuer makes them that signs nothing."""
-    request = minting.read_request(given.get("body"))
+    request = read_request(given.get("body"))
     if not given["configured"]:
-        raise minting.not_configured()
-    minting.checked_scope(request)
+        raise not_configured()
+    checked_scope(request)
     if given["vault"] != "ok":
-        raise minting.vault_missing() if given["vault"] == "missing" else minting.zero_knowledge()
-    runner_key = wrapping.runner_public_key(given["keys"][given["publicKey"]]["publicPem"])
-    return minting.mint(
+        raise vault_missing() if given["vault"] == "missing" else zero_knowledge()
+    runner_key = key_pairs.runner_public_key(given["keys"][given["publicKey"]]["publicPem"])
+    return minted_grant(
         request,
         user_id=USER,
         master_key=bytes.fromhex(given["masterKeyHex"]),

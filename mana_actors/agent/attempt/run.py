@@ -36,7 +36,7 @@ from mana_actors.agent.planner.reminders import Allowance
 from mana_actors.agent.retries import retried
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
-from mana_actors.keys.errors import KeyHolderUnreachable
+from mana_actors.keys.client import KeyHolderUnreachable
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
 from state.errors import StateError

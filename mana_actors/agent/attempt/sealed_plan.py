@@ -7,7 +7,7 @@ from typing import Any
 
 from mana_actors.agent.attempt.last_write import Run
 from state.sealing.derived_text import Place, sealed_iteration
-from state.sealing.owner_keys import OwnerKey
+from state.sealing.key_pairs import OwnerKey
 from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
 
 

@@ -24,9 +24,8 @@ from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.agent.retries import retried
 from mana_actors.crash import CrashPoint
-from mana_actors.keys.addresses import TlsAddress
-from mana_actors.keys.client import HeldKey, KeyHolder
-from mana_actors.keys.errors import KeyHolderUnreachable, KeyWithheld
+from mana_actors.keys.client import HeldKey, KeyHolder, KeyHolderUnreachable, KeyWithheld
+from mana_actors.keys.tls import TlsAddress
 from mana_actors.messages import Count
 from state.log.records import InputRef
 from state.rules.exposure import Exposure, lower_of

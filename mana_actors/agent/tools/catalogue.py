@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from mana_actors.errors import CatalogueInvalid
-from state.rules.policy import AiPolicy, Decision, decide
+from state.rules.policy import AiPolicy, Permission, decide
 
 PARAMETER_TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object"})
 UNKNOWN_LABEL = "unknown"
@@ -91,7 +91,7 @@ class Toolbox(msgspec.Struct, frozen=True):
         return Toolbox(tools, self.executable | frozenset(executable))
 
 
-def decision(tool: Tool, policy: AiPolicy) -> Decision:
+def decision(tool: Tool, policy: AiPolicy) -> Permission:
     """What the owner of `policy` says about `tool`."""
     return decide(tool.name, tool.module, tool.default_policy, policy)
 

@@ -8,9 +8,8 @@ import time
 from starlette.requests import Request
 from starlette.responses import Response
 
-from state.grants import minting
 from state.grants.consent import GrantAsked, consent_text
-from state.grants.minting import MintRequest
+from state.grants.mint import MintRequest, checked_scope, read_request
 from state.grants.scopes import Scope
 from state.log.stamps import NS_PER_MS, datetime_of
 from state.rules.exposure import Exposure
@@ -23,9 +22,9 @@ from supervisor.gateway.people.owners import Owners, json_object
 async def post_consent(request: Request, caller: Caller, owners: Owners) -> Response:
     """The sentences, and in a word each: exposure, derived text sealed or plain, the end."""
     body = await json_object(request)
-    wanted = minting.read_request(body)
+    wanted = read_request(body)
     checked_id("missionId", wanted.mission_id)
-    scope, exposure = minting.checked_scope(wanted), asked_exposure(body)
+    scope, exposure = checked_scope(wanted), asked_exposure(body)
     await must_be_theirs(owners.view, caller.user, wanted.mission_id)
     key = await owners.view.key(caller.user)
     key_id = None if key is None else key.key_id

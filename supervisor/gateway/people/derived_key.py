@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from state.grants.vault import bad_request
-from state.sealing.owner_keys import OwnerKeyRefused, read_owner_key
+from state.sealing.key_pairs import OwnerKeyRefused, read_owner_key
 from state.store.owner import KeyChange
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import answer, instant_text

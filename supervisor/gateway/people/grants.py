@@ -7,8 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from state.grants import minting
-from state.grants.minting import MintRequest
+from state.grants.mint import MintRequest, checked_scope, minted_grant, not_configured, read_request
 from state.grants.vault import VaultRefused, bad_request
 from state.rules.exposure import ORDER, Exposure
 from state.sealing.values import DataKey
@@ -25,15 +24,15 @@ log = logging.getLogger("mana.gateway")
 async def post_grant(request: Request, caller: Caller, owners: Owners) -> Response:
     """A signed grant, checked in the order of the table; nothing of it is kept here."""
     body = await json_object(request)
-    wanted = minting.read_request(body)
+    wanted = read_request(body)
     if owners.issuer is None or owners.custody is None:
-        raise minting.not_configured()
+        raise not_configured()
     checked_id("missionId", wanted.mission_id)
-    minting.checked_scope(wanted)
+    checked_scope(wanted)
     exposure = asked_exposure(body)
     paced(owners.pacing, caller.user)
     with await _master_key(wanted, caller, owners.custody, owners.view) as key:
-        grant = minting.mint(
+        grant = minted_grant(
             wanted,
             user_id=caller.user,
             master_key=key.material,

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from state.grants.grant import standing
+from state.grants.grant import grant_status
 from state.log.stamps import format_instant, instant_of
 from state.store.owner import OwnMission
 from supervisor.custody.vaults import Caller
@@ -52,6 +52,6 @@ def _run(of: OwnMission) -> dict[str, Any]:
 
 
 def _grant(of: OwnMission) -> dict[str, Any]:
-    state, end = standing(of.grant, of.mission_id, instant_of(of.now))
+    state, end = grant_status(of.grant, of.mission_id, instant_of(of.now))
     expires_at = None if end is None else format_instant(end)
     return {"state": state, "expiresAt": expires_at, "recordCount": of.records}

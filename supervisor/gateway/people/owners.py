@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from state.grants.minting import Issuer
+from state.grants.mint import Issuer
 from state.grants.vault import bad_request
 from state.rules.exposure import Exposure
 from state.store.owner import OwnerView

@@ -13,7 +13,7 @@ from starlette.routing import Route, Router
 
 from mana_actors.logs import without_text
 from state.errors import TransientError
-from state.grants.minting import MintRefused
+from state.grants.mint import MintRefused
 from state.grants.vault import VaultRefused
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import NO_STORE, BadRequest, answer

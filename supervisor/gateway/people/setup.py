@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from state.errors import TerminalError
 from state.grants import vault
-from state.grants.minting import Issuer
+from state.grants.mint import Issuer
 from state.grants.vault import Kek
-from state.sealing import wrapping
+from state.sealing import key_pairs
 from state.store.connect import Access, Database
 from state.store.copy_requests import CopyRequests
 from state.store.owner import OwnerView
@@ -61,12 +61,12 @@ def known_issuers(settings: Settings, issuer: Issuer | None) -> dict[str, Ed2551
     keys = [_issuer_key(path) for path in key_folder(settings.keys_path).issuer_public]
     if issuer is not None and issuer.signing_key is not None:
         keys.append(issuer.signing_key.public_key())
-    return {wrapping.key_id(key): key for key in keys}
+    return {key_pairs.issuer_key_id(key): key for key in keys}
 
 
 def _issuer_key(path: Path) -> Ed25519PublicKey:
     try:
-        return wrapping.issuer_public_key(read_secret("MANA_KEYS_DIR", path))
+        return key_pairs.issuer_public_key(read_secret("MANA_KEYS_DIR", path))
     except TerminalError as exc:
         raise SettingsError("MANA_KEYS_DIR", f"{path} {exc}") from None
 
@@ -95,12 +95,12 @@ def read_issuer(settings: Settings) -> Issuer | None:
     if not settings.grant_issuer or public is None or signing is None:
         return None
     try:
-        runner = wrapping.runner_public_key(read_secret("MANA_AI_PUBLIC_KEY_FILE", public))
+        runner = key_pairs.runner_public_key(read_secret("MANA_AI_PUBLIC_KEY_FILE", public))
     except TerminalError as exc:
         raise SettingsError("MANA_AI_PUBLIC_KEY_FILE", f"{public} {exc}") from None
     try:
         text = read_secret("MANA_GRANT_SIGNING_KEY_FILE", signing)
-        return Issuer(runner_key=runner, signing_key=wrapping.issuer_private_key(text))
+        return Issuer(runner_key=runner, signing_key=key_pairs.issuer_private_key(text))
     except TerminalError as exc:
         raise SettingsError("MANA_GRANT_SIGNING_KEY_FILE", f"{signing} {exc}") from None
 
@@ -127,7 +127,7 @@ def public_keys(settings: Settings) -> dict[str, str | None]:
         return {"publicKeyPem": pem, "issuerKeyId": None, "issuerPublicKeyPem": None}
     public = signing.public_key()
     spki = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    key_id = wrapping.key_id(public)
+    key_id = key_pairs.issuer_key_id(public)
     return {"publicKeyPem": pem, "issuerKeyId": key_id, "issuerPublicKeyPem": spki}
 
 

@@ -9,10 +9,17 @@ import logging
 
 import msgspec
 
-from mana_actors.keys.messages import AskForKey, KeyRefused, KeyReleased, RefusedBecause
-from mana_actors.keys.sealing_to_asker import AskerKeyInvalid, Binding, sealed_to
+from mana_actors.keys.protocol import (
+    AskerKeyInvalid,
+    AskForKey,
+    Binding,
+    KeyRefused,
+    KeyReleased,
+    RefusedBecause,
+    sealed_to,
+)
 from state.errors import StateError
-from state.grants.grant import Claim, OpenedGrant, Refusal, Trust, opened_grant
+from state.grants.grant import Grantee, GrantFault, OpenedGrant, Trust, opened_grant
 from state.log.stamps import datetime_of
 from state.store.connect import CapabilityInvalid, Refused
 from state.store.keys import Attempt, GrantedMission, KeyRequest, KeyStore, RunClaim
@@ -20,7 +27,7 @@ from state.store.keys import Attempt, GrantedMission, KeyRequest, KeyStore, RunC
 log = logging.getLogger("mana.keys")
 
 
-class Decision(msgspec.Struct, frozen=True):
+class NotedReply(msgspec.Struct, frozen=True):
     """A reply, and what the log says of it once it is durable: `why` is the audit's reason."""
 
     reply: KeyReleased | KeyRefused
@@ -46,7 +53,7 @@ class Releases:
         )  # fmt: skip
         return decision.reply
 
-    async def _durable(self, ask: AskForKey) -> Decision:
+    async def _durable(self, ask: AskForKey) -> NotedReply:
         """What was decided, once the transaction that notes it has committed."""
         run = RunClaim(ask.run_id, ask.attempt, ask.mission_id)
         try:
@@ -63,7 +70,7 @@ class Releases:
             return _unaudited("unavailable")
         return decision
 
-    async def _decided(self, request: KeyRequest, ask: AskForKey) -> Decision:
+    async def _decided(self, request: KeyRequest, ask: AskForKey) -> NotedReply:
         mission = await request.mission()
         if mission.outcome == "too-many":
             return _unaudited("too-many")  # the audit has a hundred rows of this run already
@@ -71,29 +78,29 @@ class Releases:
             return await _refused(request, mission, mission.outcome, mission.outcome)
         if mission.grant is None:
             return await _refused(request, mission, "no-grant", "no-grant")
-        claim = Claim(mission.user_id, ask.mission_id)
+        claim = Grantee(mission.user_id, ask.mission_id)
         found = opened_grant(mission.grant, claim, self._trust, mission.at)
-        if isinstance(found, Refusal):
+        if isinstance(found, GrantFault):
             return await _refused(request, mission, found.reason, found.detail)
         with found.key:
             return await _released(request, mission, ask, found)
 
 
-def _unaudited(reason: RefusedBecause) -> Decision:
+def _unaudited(reason: RefusedBecause) -> NotedReply:
     """A refusal that belongs to nobody's audit."""
-    return Decision(KeyRefused(reason), why=reason)
+    return NotedReply(KeyRefused(reason), why=reason)
 
 
 async def _refused(
     request: KeyRequest, mission: GrantedMission, reason: RefusedBecause, detail: str
-) -> Decision:
+) -> NotedReply:
     await request.note(Attempt("refused", reason=detail))
-    return Decision(KeyRefused(reason), _agent(mission), detail)
+    return NotedReply(KeyRefused(reason), _agent(mission), detail)
 
 
 async def _released(
     request: KeyRequest, mission: GrantedMission, ask: AskForKey, grant: OpenedGrant
-) -> Decision:
+) -> NotedReply:
     release_id = await request.note(
         Attempt(
             "released",
@@ -112,7 +119,7 @@ async def _released(
         grant.expires_at,
         mission.at,
     )
-    return Decision(reply, _agent(mission), grant.version)
+    return NotedReply(reply, _agent(mission), grant.version)
 
 
 def _agent(mission: GrantedMission) -> str:

@@ -11,6 +11,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from state.errors import TerminalError
 from state.sealing import forgiving_base64
 
@@ -79,9 +81,9 @@ def issuer_public_key(pem: str) -> Ed25519PublicKey:
     return key
 
 
-def key_id(key: Ed25519PublicKey) -> str:
-    """What a grant calls its issuer's key: 16 hex digits of SHA-256 of the raw public key."""
-    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+def issuer_key_id(key: Ed25519PublicKey) -> str:
+    """What a grant calls its issuer's key."""
+    return key_id(key.public_bytes_raw())
 
 
 def wrapped(data_key: bytearray, key: RSAPublicKey, version: str) -> str:
@@ -144,3 +146,58 @@ def _der(pem: str, label: str) -> bytes:
     if not der:
         raise KeyUnusable(f"holds no {label} in PEM")
     return der
+
+
+# --- owners' keys
+
+OWNER_KEY_BYTES = 32
+_PRIME = 2**255 - 19
+_ANY_SECRET = bytes(OWNER_KEY_BYTES)
+
+
+class OwnerKeyRefused(TerminalError):
+    """A public key that is not taken: `field` and what is wrong with it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(field, problem)
+        self.field, self.problem = field, problem
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.problem}"
+
+
+class OwnerKey(msgspec.Struct, frozen=True):
+    """An X25519 public key, and what iterations call it."""
+
+    id: str
+    public_key: bytes
+
+
+def read_owner_key(raw: object) -> OwnerKey:
+    """The key in a body's `publicKey`; raises OwnerKeyRefused."""
+    public = forgiving_base64.decoded(raw) if isinstance(raw, str) else None
+    if public is None or len(public) != OWNER_KEY_BYTES:
+        raise OwnerKeyRefused("publicKey", f"must be base64 of {OWNER_KEY_BYTES} bytes")
+    if int.from_bytes(public, "little") >= _PRIME:
+        # X25519 would take it for another key's bytes, so that its owner could open nothing.
+        raise OwnerKeyRefused("publicKey", "must be a canonical X25519 key")
+    if _is_of_small_order(public):
+        raise OwnerKeyRefused("publicKey", "must not be a key that everybody can undo")
+    return OwnerKey(key_id(public), public)
+
+
+def key_id(public_key: bytes) -> str:
+    """16 hex digits of SHA-256 of the raw public key."""
+    return hashlib.sha256(public_key).hexdigest()[:16]
+
+
+def _is_of_small_order(public: bytes) -> bool:
+    """Every private key is a multiple of 8, and gives zero with such a point."""
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+    private = X25519PrivateKey.from_private_bytes(_ANY_SECRET)
+    try:
+        private.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        return True
+    return False

@@ -18,7 +18,7 @@ from state.grants.grant import LONGEST_MS, Derivation, Grant, derived_key, signe
 from state.grants.scopes import Scope, ScopeRefused
 from state.log.stamps import NS_PER_MS, format_instant
 from state.rules.exposure import Exposure
-from state.sealing import wrapping
+from state.sealing import key_pairs
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -108,7 +108,7 @@ def checked_scope(request: MintRequest) -> Scope:
         raise bad_request(str(exc)) from None
 
 
-def mint(
+def minted_grant(
     request: MintRequest,
     *,
     user_id: str,
@@ -125,7 +125,7 @@ def mint(
     scope = checked_scope(request)
     derivation = _derivation(request.mission_id, user_id, scope, issuer)
     with derived_key(master_key, user_id, derivation) as key:
-        wrapped_key = wrapping.wrapped(key.material, issuer.runner_key, derivation.version)
+        wrapped_key = key_pairs.wrapped(key.material, issuer.runner_key, derivation.version)
     whole_ms = now - now % NS_PER_MS
     grant = Grant(
         wrapped_key=wrapped_key,
