@@ -29,7 +29,7 @@ class Hold(msgspec.Struct, frozen=True):
     micros: int = 0
 
 
-class NoRoom(msgspec.Struct, frozen=True):
+class Shortfall(msgspec.Struct, frozen=True):
     """A hold that did not fit: of which `scope` and `unit` (tokens, or money in micro-units).
 
     `until` is what can change that: `change` of a cap below this one call, `window`, `holds`.
@@ -50,7 +50,7 @@ def cost_micros(prompt: int, output: int, per_prompt: float, per_output: float) 
     return ceil(prompt * per_prompt + output * per_output)
 
 
-def why_no_room(no: NoRoom) -> str:
+def shortfall_reason(no: Shortfall) -> str:
     """Why there was no room, for a person."""
     asked = f"one call needs up to {amount(no.asked, no.unit)}"
     whose = f"the {no.scope}'s"

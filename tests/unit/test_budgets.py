@@ -2,32 +2,32 @@
 
 import pytest
 
-from state.rules.budgets import NoRoom, cost_micros, why_no_room
+from state.rules.budgets import Shortfall, cost_micros, shortfall_reason
 
 
 @pytest.mark.parametrize(
     ("refusal", "said"),
     [
         (
-            NoRoom("agent", "tokens", "change", 900, 10, 0, 0),
+            Shortfall("agent", "tokens", "change", 900, 10, 0, 0),
             "one call needs up to 900 tokens, the agent's cap is 10 tokens",
         ),
         (
-            NoRoom("user", "tokens", "window", 900, 1000, 893, 100),
+            Shortfall("user", "tokens", "window", 900, 1000, 893, 100),
             "one call needs up to 900 tokens, 7 tokens left of the user's 1000 tokens in 24 hours",
         ),
         (
-            NoRoom("installation", "tokens", "holds", 900),
+            Shortfall("installation", "tokens", "holds", 900),
             "one call needs up to 900 tokens, more than is left of the installation's limit",
         ),
         (
-            NoRoom("agent", "money", "change", 1_500_000, 20, 0, 0),
+            Shortfall("agent", "money", "change", 1_500_000, 20, 0, 0),
             "one call needs up to 1.5000 in money, the agent's cap is 0.0000 in money",
         ),
     ],
 )
-def test_a_refusal_says_what_was_asked_and_what_is_there(refusal: NoRoom, said: str):
-    assert why_no_room(refusal) == said
+def test_a_refusal_says_what_was_asked_and_what_is_there(refusal: Shortfall, said: str):
+    assert shortfall_reason(refusal) == said
 
 
 def test_a_price_is_never_estimated_too_low():

@@ -27,7 +27,7 @@ from mana_actors.agent.retries import retried, retried_close
 from mana_actors.crash import CrashPoint
 from mana_actors.messages import SKIPPED_GRANT, AgentSettings, Count, Order, Report
 from state.log.iterations import PlannedStep, failed_iteration, iteration_from_plan
-from state.rules.budgets import why_no_room
+from state.rules.budgets import shortfall_reason
 from state.sealing.derived_text import tells_derived_text
 from state.store.agents import AgentStore, MissionNow
 from state.store.connect import Superseded
@@ -175,7 +175,7 @@ class Ending:
         """Nothing was planned yet: come again when room returns or a cap changes, and say so."""
         assert tally.refused is not None, "only a refusal raises BudgetExhausted"
         hold, refusal = tally.refused
-        reason = why_no_room(refusal)
+        reason = shortfall_reason(refusal)
         self._stops[order.mission_id].close()
         await retried(
             lambda: self._store.wait_for_room(

@@ -20,7 +20,7 @@ from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import AliasFacts, ModelProvider
 from mana_actors.messages import AgentSettings, Count
-from state.rules.budgets import Hold, NoRoom, cost_micros, hold_size
+from state.rules.budgets import Hold, Shortfall, cost_micros, hold_size
 from state.store.agents import AgentStore, CallStart, PlanNote
 
 log = logging.getLogger("mana.run")
@@ -33,7 +33,7 @@ class Tally:
         self.tokens = 0
         self.model_calls = 0
         self.counts: list[Count] = []
-        self.refused: tuple[Hold, NoRoom] | None = None
+        self.refused: tuple[Hold, Shortfall] | None = None
         self.receipt = Receipt()
         self.used_secrets = False  # whether inputs were decrypted for it
         self.journal = Journal()
@@ -146,7 +146,7 @@ class ModelCalls:
     def _refused(self, tally: Tally, hold: Hold, start: CallStart) -> BudgetExhausted:
         """Remember why the call had no room, and the error to raise."""
         asked = hold.micros if start.unit == "money" else hold.tokens
-        no = NoRoom(
+        no = Shortfall(
             start.scope or "agent",
             start.unit or "tokens",
             start.until or "holds",

@@ -1,0 +1,113 @@
+"""How the tree is kept: one name for one idea, small folders, and nothing pointed to in vain."""
+
+import ast
+import re
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("state", "mana_actors", "supervisor")
+MOST_MODULES = 12
+
+SAME_NAME: dict[str, str] = {}
+"""Public classes that may share their name, with the reason."""
+
+# Still to be mended where other work is under way; shorter with every change, empty in the end.
+MENDED_SOON = {
+    "Answered", "Attempt", "Counts", "Edge", "Finding", "Health", "Metrics", "Missing", "Node",
+    "Opened", "Reading", "Shard", "TerminalError", "Tool", "TransientError", "Usage", "Verdict",
+}  # fmt: skip
+CROWDED_STILL = {
+    "mana_actors/agent/attempt", "mana_actors/llm/router", "state/store", "supervisor/cli",
+    "supervisor/gateway/people", "supervisor/supervision",
+}  # fmt: skip
+CITING_STILL = (
+    "CHANGELOG.md", "docs/", "mana_actors/", "state/", "supervisor/", "tests/",
+)  # fmt: skip
+
+ELSEWHERE = re.compile(
+    r"§ ?[0-9]|\bD-[0-9]{2}\b|\bspec[/]|\b(data-model|grants-auth|tools-mcp|llm-gateway)\b"
+)
+"""A section, a numbered decision or a chapter of a text that is not in this repository."""
+
+NAMED_PATH = re.compile(r"(?<![\w./-])[\w.-]+(?:/[\w.*-]+)*/[\w*-]+\.(?:py|sql)\b")
+
+
+def modules() -> Iterator[Path]:
+    for package in PACKAGES:
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def tracked_texts() -> Iterator[tuple[str, str]]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a checkout of the repository")
+    for name in filter(None, listed.stdout.split("\0")):
+        try:
+            yield name, (ROOT / name).read_text("utf-8")
+        except (UnicodeDecodeError, FileNotFoundError):  # a picture; removed, not yet committed
+            continue
+
+
+def test_no_two_public_classes_share_a_name():
+    homes: defaultdict[str, list[str]] = defaultdict(list)
+    for path in modules():
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(str(path.relative_to(ROOT)))
+    shared = {name: places for name, places in homes.items() if len(places) > 1}
+    assert {
+        n: p for n, p in shared.items() if n not in SAME_NAME | dict.fromkeys(MENDED_SOON)
+    } == {}
+
+
+def test_nothing_refers_to_a_text_that_is_not_here():
+    citing = [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in tracked_texts()
+        if not name.startswith(CITING_STILL)
+        for number, line in enumerate(text.splitlines(), 1)
+        if ELSEWHERE.search(line)
+    ]
+    assert citing == []
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [
+        ("kept for a day (D-33)", True),
+        ("in the order of tick §10.2", True),
+        ("see spec/tick.md", True),
+        ("as data-model wants it", True),
+        ("RFC 9180, base mode", False),
+        ("the inspector/supervisor pair, ID-333", False),
+    ],
+)
+def test_a_reference_is_told_from_plain_words(line: str, *, is_found: bool):
+    assert (ELSEWHERE.search(line) is not None) == is_found
+
+
+def test_a_folder_is_surveyed_at_a_glance():
+    counts: defaultdict[str, int] = defaultdict(int)
+    for path in modules():
+        counts[str(path.parent.relative_to(ROOT))] += path.name != "__init__.py"
+    crowded = {folder: count for folder, count in counts.items() if count > MOST_MODULES}
+    assert {f: n for f, n in crowded.items() if f not in CROWDED_STILL} == {}
+
+
+@pytest.mark.xfail(strict=False, reason="the documents are being brought up to date")
+def test_every_path_that_a_document_names_exists():
+    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("CONTRIBUTING.md")]
+    lost = [
+        f"{document.relative_to(ROOT)}: {named}"
+        for document in documents
+        for named in NAMED_PATH.findall(document.read_text("utf-8"))
+        if not any(ROOT.glob(named))
+    ]
+    assert lost == []
