@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
-from mana_actors.agent.inputs.registry import default_resolvers
+from mana_actors.agent.inputs.resolvers import default_resolvers
 from mana_actors.crash import CrashPoint, crash_points
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import ModelProvider

@@ -1,4 +1,4 @@
-"""Records as clients of each module really write them, and what a prompt shows of them (D-50)."""
+"""Records as clients of each module really write them, and what a prompt shows of them."""
 
 from typing import Any
 

@@ -20,7 +20,7 @@ import msgspec
 
 from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
-from mana_actors.agent.inputs.registry import default_resolvers
+from mana_actors.agent.inputs.resolvers import default_resolvers
 from mana_actors.agent.lifetime import why_end
 from mana_actors.core_files import leave_no_core_file
 from mana_actors.crash import crash_points

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from mana_actors.agent.deployed.declaring import declared_tools
+from mana_actors.agent.deployed.declaration import declared_tools
 from mana_actors.agent.deployed.process import ToolProcessFailed, ask_child
 from mana_actors.errors import CatalogueInvalid
 from supervisor.node.settings import Settings, SettingsError

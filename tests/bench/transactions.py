@@ -10,7 +10,7 @@ import asyncpg
 
 from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
-from mana_actors.agent.inputs.registry import default_resolvers
+from mana_actors.agent.inputs.resolvers import default_resolvers
 from mana_actors.llm.client import HttpProvider
 from mana_actors.messages import Order
 from state.store.agents import AgentStore, Claim, MissionNow

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from mana_actors.agent.deployed.calling import DeployedTools
-from mana_actors.agent.deployed.declaring import declared_tools
+from mana_actors.agent.deployed.declaration import declared_tools
+from mana_actors.agent.deployed.handlers import DeployedTools
 from mana_actors.agent.planner.exchange import ToolCall, ToolResult
 from mana_actors.agent.tools.catalogue import proposing_tools
-from mana_actors.agent.tools.seen import SeenIds
-from mana_actors.agent.tools.watching import InjectionWatch
+from mana_actors.agent.tools.injection_watch import InjectionWatch
+from mana_actors.agent.tools.seen_ids import SeenIds
 from mana_actors.errors import CatalogueInvalid
 from mana_actors.messages import AgentSettings
 from state.rules.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy

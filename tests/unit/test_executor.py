@@ -5,9 +5,9 @@ import pytest
 from mana_actors.agent.planner.exchange import ToolCall, ToolResult
 from mana_actors.agent.tools.catalogue import Tool, Toolbox, proposing_tools
 from mana_actors.agent.tools.executor import BROKEN, Executor
-from mana_actors.agent.tools.seen import SeenIds
+from mana_actors.agent.tools.injection_watch import InjectionWatch, PolicyMode, Sighting
+from mana_actors.agent.tools.seen_ids import SeenIds
 from mana_actors.agent.tools.validation import RECORDED, check_against
-from mana_actors.agent.tools.watching import InjectionWatch, PolicyMode, Sighting
 from mana_actors.errors import CatalogueInvalid
 from state.rules.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy
 

@@ -11,9 +11,9 @@ from mana_actors.agent.planner.exchange import (
     ChatMessage,
     ModelAnswer,
     ModelRequest,
+    TokenUsage,
     ToolCall,
     ToolResult,
-    Usage,
     decode_answer,
     encode_answer,
     request_bytes,
@@ -194,7 +194,7 @@ async def test_a_thousand_calls_do_not_make_a_thousand_steps():
 async def test_usage_takes_the_larger_total_and_adds_up():
     first = asks(call(title="a"), prompt_tokens=10, completion_tokens=5, total_tokens=40)
     outcome = await plan(first, says("x", prompt_tokens=3, completion_tokens=2))
-    assert outcome.usage == Usage(13, 7, 45)
+    assert outcome.usage == TokenUsage(13, 7, 45)
 
 
 async def test_reminders_are_in_one_request_only_and_counted():
@@ -302,7 +302,7 @@ def test_guardrails_after_the_plan_block_and_warn():
     assert too_long.blocked.name == "plan-step-limit"
     twice = after_plan([call("undo_drink"), call("undo_drink")])
     assert twice.blocked is None
-    assert [finding.name for finding in twice.findings] == ["duplicate-destructive-tool"]
+    assert [each.name for each in twice.objections] == ["duplicate-destructive-tool"]
     blank = after_plan([call(title=" ")]).blocked
     assert blank is not None
     assert blank.name == "empty-required-params"

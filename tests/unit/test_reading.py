@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mana_actors.agent.planner.exchange import ToolCall
+from mana_actors.agent.tools.injection_watch import InjectionWatch
 from mana_actors.agent.tools.reading.answer import NOTHING, Answer, Question
-from mana_actors.agent.tools.reading.handling import MAX_DATA_CHARS, Reading, fitting
+from mana_actors.agent.tools.reading.handlers import MAX_DATA_CHARS, ReadingTools, fitting
 from mana_actors.agent.tools.reading.readers import READERS
 from mana_actors.agent.tools.reading.records import Records, Tables
-from mana_actors.agent.tools.seen import SeenIds
-from mana_actors.agent.tools.watching import InjectionWatch
+from mana_actors.agent.tools.seen_ids import SeenIds
 from state.log.merge import Change, TableRows
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -38,12 +38,12 @@ def rows(*data: dict[str, Any], op: str = "insert") -> list[Change]:
     return [Change(f"{n:032x}", n, op, each, {}) for n, each in enumerate(data)]
 
 
-def reading(changes: dict[str, list[Change]], seen: SeenIds) -> Reading:
+def reading(changes: dict[str, list[Change]], seen: SeenIds) -> ReadingTools:
     async def fetch(_app: str, _table: str, _most: int) -> TableRows:
         return TableRows(changes)
 
     watch = InjectionWatch("enforce", "u/a", "m")
-    return Reading(Tables(fetch), seen, watch, boundary="B7", today=TODAY, zone=BERLIN)
+    return ReadingTools(Tables(fetch), seen, watch, boundary="B7", today=TODAY, zone=BERLIN)
 
 
 TASKS = (

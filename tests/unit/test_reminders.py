@@ -2,7 +2,7 @@
 
 import pytest
 
-from mana_actors.agent.planner.exchange import Usage
+from mana_actors.agent.planner.exchange import TokenUsage
 from mana_actors.agent.planner.reminders import Allowance, LoopView, RecentCall, reminders_for
 
 FAILED, WORKED = RecentCall("t", success=False), RecentCall("t", success=True)
@@ -25,7 +25,7 @@ def producers(view: LoopView, allowance: Allowance | None = None) -> list[tuple[
 def test_tokens_running_low_warn_from_75_percent_and_escalate_at_100(
     used: int, in_run: int, severity: str | None
 ):
-    view = LoopView(2, usage=Usage(0, in_run, in_run))
+    view = LoopView(2, usage=TokenUsage(0, in_run, in_run))
     expected = [("token-budget", severity)] if severity else []
     assert producers(view, Allowance("Mira", 1000, used)) == expected
 

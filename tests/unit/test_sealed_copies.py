@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from mana_actors.agent.inputs import handed_over
-from mana_actors.agent.inputs.handed_over import Missing
+from mana_actors.agent.inputs.copies import CopiesLacking, Lack, with_copies
 from state.log.merge import Snapshot
 from state.sealing.copies import KeptCopy, copied, is_current, source_digest
 from state.sealing.values import DataKey, SealingError, opened_record, sealed_record
@@ -61,15 +60,15 @@ def test_a_copy_that_names_no_source_is_current_until_a_newer_row():
 
 def test_plain_fields_are_the_sources_and_sealed_ones_the_copys():
     copy = kept({"title": TITLE}, title=OTHER, dueDate="long ago", extra="left over")
-    found = handed_over.readable({KEY: source(title=TITLE, dueDate="today")}, {KEY: copy})
+    found = with_copies({KEY: source(title=TITLE, dueDate="today")}, {KEY: copy})
     assert found == {KEY: {"title": OTHER, "dueDate": "today"}}
 
 
 def test_a_missing_or_a_stale_copy_keeps_all_from_being_read():
     sources = {KEY: source(title=TITLE), ("tasks", "t2"): source(title=OTHER)}
     both = {KEY: kept({"title": TITLE}), ("tasks", "t2"): kept({"title": TITLE})}
-    assert handed_over.readable(sources, {}) == Missing("no-sealed-copy", 2)
-    assert handed_over.readable(sources, both) == Missing("stale-copy", 1)
+    assert with_copies(sources, {}) == CopiesLacking("no-sealed-copy", 2)
+    assert with_copies(sources, both) == CopiesLacking("stale-copy", 1)
 
 
 def test_a_copy_opens_to_what_was_sealed_and_holds_nothing_plain():
@@ -100,5 +99,5 @@ def test_a_record_without_secrets_needs_no_copy_and_one_under_another_key_gets_n
         ("no-sealed-copy", "too-large", "too large"),
     ],
 )
-def test_the_owner_is_told_what_to_do(why: handed_over.Lacking, answer: str | None, told: str):
-    assert told in handed_over.reason(Missing(why, 2), answer)
+def test_the_owner_is_told_what_to_do(why: Lack, answer: str | None, told: str):
+    assert told in CopiesLacking(why, 2).told(answer)

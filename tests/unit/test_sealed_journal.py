@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mana_actors.agent.inputs.granted import Sources, Unreadable, open_granted
+from mana_actors.agent.inputs.sealed_inputs import Unreadable, open_sealed
+from mana_actors.agent.inputs.sources import Sources
 from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.planner.exchange import ChatMessage, ModelAnswer, ModelRequest, request_hash
 from mana_actors.keys.client import HeldKey
@@ -183,7 +184,7 @@ async def read_until(expires_at: int) -> tuple[list[ReadRecord], Exception | Non
 
     try:
         records_of = {(ref.table, ref.id): Snapshot(made, {}) for ref in REFS}
-        await open_granted(Sources({}, REFS, records_of), GRANT, copies, ask, note)
+        await open_sealed(Sources({}, REFS, records_of), GRANT, copies, ask, note)
     except Unreadable as exc:
         return told, exc
     return told, None

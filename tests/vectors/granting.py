@@ -6,7 +6,12 @@ from typing import Any
 
 import msgspec
 
-from mana_actors.agent.inputs.sealed_record import Reading, is_granted, not_granted, read_record
+from mana_actors.agent.inputs.sealed_inputs import (
+    NOT_GRANTED,
+    RecordReading,
+    is_granted,
+    read_record,
+)
 from state.grants import scopes
 from state.grants.grant import (
     Derivation,
@@ -163,14 +168,14 @@ def _resolve(given: Given) -> Any:
     }
 
 
-def _reading(given: Given, ref: InputRef) -> Reading:
+def _reading(given: Given, ref: InputRef) -> RecordReading:
     if given["grant"] is None:
-        return Reading()
+        return RecordReading()
     if not is_granted(ref, given["grant"]["recordIds"]):
-        return not_granted()
+        return NOT_GRANTED
     snapshot = merge.fold(None, _changes(given["rows"]))
     if merge.hidden(snapshot):
-        return Reading()
+        return RecordReading()
     with DataKey(bytearray.fromhex(given["grant"]["keyHex"])) as key:
         return read_record(ref, snapshot.fields, key)
 

@@ -19,9 +19,9 @@ from mana_actors.agent.planner.exchange import (
     FinishReason,
     ModelAnswer,
     ModelRequest,
+    TokenUsage,
     ToolCall,
     ToolResult,
-    Usage,
 )
 from mana_actors.agent.planner.loop import (
     COMPACTION_ROUND,
@@ -217,7 +217,7 @@ def _answer(entry: Given) -> ModelAnswer:
     return ModelAnswer(entry["content"], calls, finish, prompt, completion, tokens, True)
 
 
-def _usage(usage: Usage) -> Given:
+def _usage(usage: TokenUsage) -> Given:
     return {
         "promptTokens": usage.prompt_tokens,
         "completionTokens": usage.completion_tokens,
@@ -307,7 +307,7 @@ def _response(answer: ModelAnswer) -> Given:
         "finishReason": answer.finish_reason,
     }
     if answer.usage_reported:
-        spent = Usage(answer.prompt_tokens, answer.completion_tokens, answer.total_tokens)
+        spent = TokenUsage(answer.prompt_tokens, answer.completion_tokens, answer.total_tokens)
         shown["usage"] = _usage(spent)
     return shown
 
@@ -322,7 +322,7 @@ def give_reminders(given: Given) -> Any:
     view = LoopView(
         state.get("round", 1),
         len(recent),
-        Usage(total_tokens=state.get("roundUsage", 0)),
+        TokenUsage(total_tokens=state.get("roundUsage", 0)),
         recent[-5:],
         state.get("compactionsDone", 0),
     )

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any
 
-from mana_actors.agent.planner.exchange import Usage
+from mana_actors.agent.planner.exchange import TokenUsage
 from mana_actors.agent.planner.loop import PLAN_FULL, REPEATED
 from mana_actors.agent.planner.reminders import (
     Allowance,
@@ -288,7 +288,7 @@ class _Loop:
 
     def _runner_hints(self, recent: list[Any]) -> list[Given]:
         allowance = allowance_of(self.given.get("agent"), self.given.get("pretickUsage"))
-        usage = Usage(*self.usage.values())
+        usage = TokenUsage(*self.usage.values())
         calls = tuple(RecentCall(name, success) for name, success in recent)
         view = LoopView(self.rounds, len(self.executed), usage, calls, int(self.folded > 0))
         # Which hints there are is what suite `reminders` says; here it is that they are sent.

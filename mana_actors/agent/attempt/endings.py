@@ -19,10 +19,10 @@ from mana_actors.agent.attempt.report import Reporter
 from mana_actors.agent.attempt.sealed_plan import sealed_for
 from mana_actors.agent.attempt.stops import Stops
 from mana_actors.agent.backoff import backoff_s
-from mana_actors.agent.inputs.granted import Unreadable
+from mana_actors.agent.inputs.sealed_inputs import Unreadable
 from mana_actors.agent.model.calls import Tally, plan_note
 from mana_actors.agent.planner.loop import PlanOutcome
-from mana_actors.agent.planner.prompt import earlier
+from mana_actors.agent.planner.prompt import latest_iterations
 from mana_actors.agent.retries import retried, retried_close
 from mana_actors.crash import CrashPoint
 from mana_actors.messages import SKIPPED_GRANT, AgentSettings, Count, Order, Report
@@ -64,7 +64,7 @@ class Ending:
         cut_short = outcome.cut_short
         reason = "; ".join(filter(None, [cut_short, *warnings])) or None
         id_ = job.run.iteration_id
-        is_derived = tally.used_secrets or tells_derived_text(earlier(job.mission))
+        is_derived = tally.used_secrets or tells_derived_text(latest_iterations(job.mission))
 
         def iteration(now: datetime) -> dict[str, Any]:
             summary = outcome.summary or ""

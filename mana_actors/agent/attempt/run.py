@@ -24,9 +24,9 @@ from mana_actors.agent.attempt.repair import Mender
 from mana_actors.agent.attempt.report import Reporter
 from mana_actors.agent.attempt.stops import Stops
 from mana_actors.agent.attempt.toolkit import Kit, kit_of
-from mana_actors.agent.inputs.granted import Unreadable
 from mana_actors.agent.inputs.reader import InputReader
-from mana_actors.agent.inputs.registry import Resolver
+from mana_actors.agent.inputs.resolvers import Resolver
+from mana_actors.agent.inputs.sealed_inputs import Unreadable
 from mana_actors.agent.model.calls import ModelCalls, Tally
 from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.guardrails import after_plan, before_plan
@@ -334,7 +334,7 @@ class Runner:
         judged = after_plan(outcome.steps)
         if judged.blocked is not None:
             raise FinalFailure(judged.blocked.name, judged.blocked.reason)
-        warnings = [finding.reason for finding in judged.findings]
+        warnings = [each.reason for each in judged.objections]
         return await self._ending.commit(order, job, tally, outcome, warnings)
 
     async def _require_room(self, job: Job, tally: Tally) -> None:

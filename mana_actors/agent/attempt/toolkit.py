@@ -9,17 +9,17 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from mana_actors.agent.attempt.job import Job
-from mana_actors.agent.deployed.calling import DeployedTools
-from mana_actors.agent.deployed.declaring import declared_tools
-from mana_actors.agent.planner.prompt import ResolvedInput, shown_before
+from mana_actors.agent.deployed.declaration import declared_tools
+from mana_actors.agent.deployed.handlers import DeployedTools
+from mana_actors.agent.planner.prompt import ResolvedInput, iterations_in_prompt
 from mana_actors.agent.planner.subagents import with_sub_agents
 from mana_actors.agent.retries import retried
 from mana_actors.agent.tools.catalogue import Toolbox, proposing_tools
 from mana_actors.agent.tools.executor import Executor
-from mana_actors.agent.tools.reading.handling import Reading
+from mana_actors.agent.tools.injection_watch import InjectionWatch, Sighting
+from mana_actors.agent.tools.reading.handlers import ReadingTools
 from mana_actors.agent.tools.reading.records import Tables
-from mana_actors.agent.tools.seen import SeenIds
-from mana_actors.agent.tools.watching import InjectionWatch, Sighting
+from mana_actors.agent.tools.seen_ids import SeenIds
 from mana_actors.json_values import canonical_json
 from mana_actors.messages import AgentSettings
 from state.log.merge import TableRows
@@ -64,7 +64,7 @@ def kit_of(
 
 def _reading(
     job: Job, store: AgentStore, settings: AgentSettings, seen: SeenIds, watch: InjectionWatch
-) -> Reading:
+) -> ReadingTools:
     now = _pinned_now(job)
     zone = ZoneInfo(job.view.time_zone or settings.time_zone)
 
@@ -74,7 +74,7 @@ def _reading(
 
     today = now.astimezone(zone).date()
     boundary = job.pinned.boundary
-    return Reading(Tables(fetch), seen, watch, boundary=boundary, today=today, zone=zone)
+    return ReadingTools(Tables(fetch), seen, watch, boundary=boundary, today=today, zone=zone)
 
 
 def _pinned_now(job: Job) -> datetime:
@@ -85,6 +85,6 @@ def _pinned_now(job: Job) -> datetime:
 def _shown(job: Job, inputs: tuple[ResolvedInput, ...]) -> SeenIds:
     """The ids that the first prompt gives the model."""
     mission = job.mission
-    earlier = canonical_json(list(shown_before(mission)))
+    earlier = canonical_json(list(iterations_in_prompt(mission)))
     texts = [mission.title, mission.concept_markdown, mission.objective, earlier]
     return SeenIds((item.id for item in inputs), [*texts, *(item.content for item in inputs)])

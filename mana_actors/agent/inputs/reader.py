@@ -9,17 +9,16 @@ from functools import partial
 import msgspec
 
 from mana_actors.agent.attempt.job import FinalFailure, Job
-from mana_actors.agent.inputs.granted import (
+from mana_actors.agent.inputs.copies import RecordKey
+from mana_actors.agent.inputs.resolvers import Resolver, resolve_inputs
+from mana_actors.agent.inputs.sealed_inputs import (
     AskForKey,
     CopiesWanted,
-    Opened,
-    Sources,
+    OpenedInputs,
     Unreadable,
-    distinct,
-    open_granted,
-    read_sources,
+    open_sealed,
 )
-from mana_actors.agent.inputs.registry import Resolver, resolve_inputs
+from mana_actors.agent.inputs.sources import Sources, distinct, read_sources
 from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.agent.retries import retried
@@ -35,7 +34,7 @@ from state.store.audit import ReadRecord, keys_capability, note_outcomes
 from state.store.copies import request_copies, sealed_copies
 
 OF_THE_GRANT = frozenset({"expired", "malformed", "no-grant", "not-configured", "wrap-rejected"})
-"""Refusals that a new grant, or an operator, ends; all others pass by themselves."""
+"""Refusals that only a new grant or an operator ends; all others pass by themselves."""
 
 
 class Inputs(msgspec.Struct, frozen=True):
@@ -64,7 +63,7 @@ class InputReader:
 
     @property
     def held_a_key(self) -> bool:
-        """Whether a data key was ever here: what it opened may still be in memory."""
+        """True once a data key was here. What it opened may still be in memory."""
         return self._holder is not None and self._holder.has_released
 
     async def read(
@@ -77,7 +76,8 @@ class InputReader:
 
         FinalFailure where the run has asked for its key as often as a run may.
         `journal` is sealed before anything is opened; wiping it is the caller's.
-        `require_room` is asked before a key is: what it raises comes out of here (D-39).
+        `require_room` is asked before a key is, so that nothing is decrypted for a run that has no
+        tokens left; what it raises comes out of here.
         """
         refs = distinct(job.mission.inputs)
         own = [ref for ref in refs if ref.module in self._resolvers]
@@ -85,17 +85,23 @@ class InputReader:
         sources = await retried(lambda: read_sources(self._store.input_changes, others))
         ask = partial(self._key, job, journal, require_room)
         opened = await self._opened(job, sources, ask)
-        shown = await resolve_inputs(self._resolvers, self._store.input_changes, own, self._failed)
-        found = shown | sources.plain | opened.inputs
+        resolved = await resolve_inputs(
+            self._resolvers, self._store.input_changes, own, self._failed
+        )
+        found = resolved | sources.plain | opened.inputs
         return Inputs(
-            tuple(found[ref] for ref in refs if ref in found),
-            job.exposure if opened.exposure is None else lower_of(opened.exposure, job.exposure),
-            bool(opened.inputs),
-            opened.counts,
+            items=tuple(found[ref] for ref in refs if ref in found),
+            exposure=job.exposure
+            if opened.exposure is None
+            else lower_of(opened.exposure, job.exposure),
+            is_secret=bool(opened.inputs),
+            counts=opened.counts,
         )
 
-    async def _opened(self, job: Job, sources: Sources, ask: AskForKey) -> Opened:
-        async def copies(wanted: Sequence[InputRef]) -> Mapping[tuple[str, str], KeptCopy]:
+    async def _opened(self, job: Job, sources: Sources, ask: AskForKey) -> OpenedInputs:
+        """The sealed inputs, with the store's copies and audit, and its errors put in our words."""
+
+        async def copies(wanted: Sequence[InputRef]) -> Mapping[RecordKey, KeptCopy]:
             mission = job.run.user_id, job.run.mission_id
             return await retried(lambda: sealed_copies(self._store, *mission, wanted))
 
@@ -109,12 +115,18 @@ class InputReader:
             self._crash("after_audit")
 
         try:
-            return await open_granted(sources, job.mission.grant, copies, ask, note)
+            return await open_sealed(sources, job.mission.grant, copies, ask, note)
         except CopiesWanted as exc:
             answer = await retried(lambda: request_copies(self._store, job.run_id, job.attempt))
-            raise CopiesWanted(exc.missing, answer, exc.counts) from None
+            raise CopiesWanted(exc.lacking, answer, exc.counts) from None
         except KeyWithheld as exc:
-            raise _without_a_key(exc.reason) from None
+            if exc.reason == "too-many":  # no attempt of this run will ever get one
+                raise FinalFailure(
+                    exc.reason, "it asked for the key of its grant too often"
+                ) from None
+            if exc.reason not in OF_THE_GRANT:
+                raise KeyHolderUnreachable(exc.reason) from None
+            raise Unreadable(exc.reason, f"its grant cannot be used: {exc.reason}") from None
 
     @asynccontextmanager
     async def _key(
@@ -129,12 +141,3 @@ class InputReader:
             self._crash("after_key")
             journal.seal(held.key, job.run_id)
             yield held
-
-
-def _without_a_key(reason: str) -> Exception:
-    """What a refusal of the key holder means for the run."""
-    if reason == "too-many":  # no attempt of this run will ever get one
-        return FinalFailure(reason, "it asked for the key of its grant too often")
-    if reason not in OF_THE_GRANT:
-        return KeyHolderUnreachable(reason)
-    return Unreadable(reason, f"its grant cannot be used: {reason}")

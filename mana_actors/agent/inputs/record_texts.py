@@ -1,16 +1,18 @@
-"""Title and text of a readable record for the prompt, by module (tick §6, real shapes of D-50)."""
+"""What a prompt says of a readable record, by module: the title and text of its real shape."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from mana_actors.agent.inputs.goals import goal_text
+from mana_actors.json_values import as_object, as_text
 
 Fields = Mapping[str, Any]
 UNTITLED = "(ohne Titel)"
 TITLE_UNITS = 200
+CONTENT_UNITS = {"kontext": 1500, "profile": 2000}
+USUAL_CONTENT_UNITS = 500
 PROFILE_FIELDS = (
     "about", "interests", "routine", "nutrition", "leisure", "goals", "social", "freeform",
 )  # fmt: skip
@@ -18,14 +20,31 @@ PROFILE_FIELDS = (
 
 def record_text(module: str, fields: Fields) -> tuple[str, str]:
     """What the planner reads of a record; raises KeyError for a module without a text."""
-    write, length = _WRITERS[module]
-    title, content = write(fields)
-    return cut(title, TITLE_UNITS), cut(content, length)
-
-
-def is_known(module: str) -> bool:
-    """Whether records of this module can be written into a prompt."""
-    return module in _WRITERS
+    title = _text(fields, "title")
+    match module:
+        case "notes":
+            title, content = title or "Notiz", _text(fields, "content")
+        case "journal":
+            title, content = title or "Journal-Eintrag", _text(fields, "content")
+        case "kontext":
+            title, content = "Mana-Kontext", _text(fields, "content")
+        case "tasks" | "todo":
+            title, content = title or "Task", _task_line(fields, title or UNTITLED)
+        case "calendar":
+            title, content = title or "Termin", title or UNTITLED
+            if start := _text(fields, "startDate") or _text(fields, "startTime"):
+                content += f" @ {start}"
+            if place := _text(fields, "location"):
+                content += f" in {place}"
+        case "goals":
+            title, content = as_text(fields.get("title")), _goal_progress(fields)
+            title = title if title.strip() else "Goal"
+        case "profile":
+            told = ((name, _text(fields, name)) for name in PROFILE_FIELDS)
+            title, content = "Nutzerprofil", "\n".join(f"{n}: {text}" for n, text in told if text)
+        case _:
+            raise KeyError(module)
+    return cut(title, TITLE_UNITS), cut(content, CONTENT_UNITS.get(module, USUAL_CONTENT_UNITS))
 
 
 def cut(text: str, length: int) -> str:
@@ -36,41 +55,29 @@ def cut(text: str, length: int) -> str:
     return units[: 2 * length].decode("utf-16-le", "replace") + "…"
 
 
-def _note(fields: Fields) -> tuple[str, str]:
-    return _text(fields, "title") or "Notiz", _text(fields, "content")
-
-
-def _journal(fields: Fields) -> tuple[str, str]:
-    return _text(fields, "title") or "Journal-Eintrag", _text(fields, "content")
-
-
-def _context(fields: Fields) -> tuple[str, str]:
-    return "Mana-Kontext", _text(fields, "content")
-
-
-def _task(fields: Fields) -> tuple[str, str]:
+def _task_line(fields: Fields, title: str) -> str:
     done = fields.get("isCompleted")
     status = _text(fields, "status") or ("done" if done else "" if done is None else "open")
-    content = f"[{status}] " * bool(status) + (_text(fields, "title") or UNTITLED)
+    content = f"[{status}] " * bool(status) + title
     if description := _text(fields, "description"):
         content += f" — {description}"
     if due := _text(fields, "dueDate"):
         content += f" (faellig: {due})"
-    return _text(fields, "title") or "Task", content
+    return content
 
 
-def _event(fields: Fields) -> tuple[str, str]:
-    content = _text(fields, "title") or UNTITLED
-    if start := _text(fields, "startDate") or _text(fields, "startTime"):
-        content += f" @ {start}"
-    if place := _text(fields, "location"):
-        content += f" in {place}"
-    return _text(fields, "title") or "Termin", content
+def _goal_progress(fields: Fields) -> str:
+    target = as_object(fields.get("target")) or {}
+    current = _number(fields.get("currentValue"), "0")
+    wanted = _number(target.get("value"), "?")
+    period = as_text(fields.get("period")) or as_text(target.get("period")) or "unbekannt"
+    return f"Progress: {current} / {wanted} per {period}"
 
 
-def _profile(fields: Fields) -> tuple[str, str]:
-    told = ((name, _text(fields, name)) for name in PROFILE_FIELDS)
-    return "Nutzerprofil", "\n".join(f"{name}: {text}" for name, text in told if text)
+def _number(value: object, absent: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return absent
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def _text(fields: Fields, name: str) -> str:
@@ -79,15 +86,3 @@ def _text(fields: Fields, name: str) -> str:
     if value in (None, [], {}) or isinstance(value, str):
         return (value or "").strip()
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-_WRITERS: dict[str, tuple[Callable[[Fields], tuple[str, str]], int]] = {
-    "goals": (goal_text, 500),
-    "notes": (_note, 500),
-    "tasks": (_task, 500),
-    "todo": (_task, 500),
-    "calendar": (_event, 500),
-    "journal": (_journal, 500),
-    "kontext": (_context, 1500),
-    "profile": (_profile, 2000),
-}

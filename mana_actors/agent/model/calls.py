@@ -15,7 +15,7 @@ from mana_actors.agent.model.receipt import Receipt
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
 from mana_actors.agent.planner.loop import PlanOutcome
 from mana_actors.agent.retries import retried
-from mana_actors.agent.tools.watching import Sighting
+from mana_actors.agent.tools.injection_watch import Sighting
 from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import AliasFacts, ModelProvider

@@ -74,17 +74,17 @@ class ModelAnswer(msgspec.Struct, frozen=True):
     cost_micros: int | None = None
 
 
-class Usage(msgspec.Struct, frozen=True):
+class TokenUsage(msgspec.Struct, frozen=True):
     """Tokens spent; `total_tokens` is the provider's own total where that is larger (D-26)."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
 
-    def plus(self, answer: ModelAnswer) -> "Usage":
+    def plus(self, answer: ModelAnswer) -> "TokenUsage":
         """This usage and that of one more answer."""
         spent = max(answer.total_tokens, answer.prompt_tokens + answer.completion_tokens)
-        return Usage(
+        return TokenUsage(
             self.prompt_tokens + answer.prompt_tokens,
             self.completion_tokens + answer.completion_tokens,
             self.total_tokens + spent,

@@ -1,4 +1,4 @@
-"""Checks that no setting switches off: before a plan, and after it (tick §15, D-30)."""
+"""Checks that no setting switches off: of the inputs before a plan is made, and of the plan."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -13,51 +13,46 @@ MAX_INPUT_CHARS = 100_000
 MAX_STEPS = 25
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One guardrail that fired."""
+class Objection(msgspec.Struct, frozen=True):
+    """What one guardrail holds against a plan."""
 
     name: str
     severity: Literal["block", "warn"]
     reason: str
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What the guardrails of a phase say; `blocked` holds the first block, or None."""
+class PlanCheck(msgspec.Struct, frozen=True):
+    """All that the guardrails of a phase object to."""
 
-    findings: tuple[Finding, ...] = ()
+    objections: tuple[Objection, ...] = ()
 
     @property
-    def blocked(self) -> Finding | None:
-        """The finding that stops the plan, if any."""
-        return next((finding for finding in self.findings if finding.severity == "block"), None)
+    def blocked(self) -> Objection | None:
+        """The first objection that stops the plan, if any."""
+        return next((each for each in self.objections if each.severity == "block"), None)
 
 
-def before_plan(contents: Iterable[str]) -> Verdict:
+def before_plan(contents: Iterable[str]) -> PlanCheck:
     """Blocks when the resolved inputs hold more than 100,000 characters together."""
     size = sum(len(content) for content in contents)
     if size <= MAX_INPUT_CHARS:
-        return Verdict()
+        return PlanCheck()
     reason = f"inputs hold {size} characters, {MAX_INPUT_CHARS} are allowed"
-    return Verdict((Finding("input-size-limit", "block", reason),))
+    return PlanCheck((Objection("input-size-limit", "block", reason),))
 
 
-def after_plan(steps: Sequence[ToolCall]) -> Verdict:
+def after_plan(steps: Sequence[ToolCall]) -> PlanCheck:
     """Blocks over 25 steps or an empty required field; warns of a doubled `undo_drink`."""
-    findings: list[Finding] = []
     if len(steps) > MAX_STEPS:
         reason = f"plan has {len(steps)} steps, {MAX_STEPS} are allowed"
-        return Verdict((Finding("plan-step-limit", "block", reason),))
+        return PlanCheck((Objection("plan-step-limit", "block", reason),))
+    found: list[Objection] = []
     if sum(step.name == "undo_drink" for step in steps) > 1:
-        findings.append(
-            Finding("duplicate-destructive-tool", "warn", "undo_drink is in the plan twice")
-        )
+        reason = "undo_drink is in the plan twice"
+        found.append(Objection("duplicate-destructive-tool", "warn", reason))
     for tool, field in sorted(NEVER_EMPTY):
-        if any(step.name == tool and _is_blank(step, field) for step in steps):
-            reason = f"{tool} without {field}"
-            findings.append(Finding("empty-required-params", "block", reason))
+        calls = (step for step in steps if step.name == tool)
+        if any(not as_text(call.arguments.get(field)).strip() for call in calls):
+            found.append(Objection("empty-required-params", "block", f"{tool} without {field}"))
             break
-    return Verdict(tuple(findings))
-
-
-def _is_blank(step: ToolCall, field: str) -> bool:
-    return not as_text(step.arguments.get(field)).strip()
+    return PlanCheck(tuple(found))

@@ -23,9 +23,9 @@ from mana_actors.agent.planner.exchange import (
     ChatMessage,
     ModelAnswer,
     ModelRequest,
+    TokenUsage,
     ToolCall,
     ToolResult,
-    Usage,
     request_bytes,
     result_content,
 )
@@ -111,7 +111,7 @@ class LoopState(msgspec.Struct, frozen=True):
     messages: tuple[ChatMessage, ...]
     rounds: int = 0
     executed: tuple[ExecutedCall, ...] = ()
-    usage: Usage = Usage()
+    usage: TokenUsage = TokenUsage()
     reminders: tuple[Reminder, ...] = ()
     folded_turns: int = 0
     compaction_tried: bool = False
@@ -157,7 +157,7 @@ class PlanOutcome(msgspec.Struct, frozen=True):
     summary: str | None
     stop_reason: StopReason
     messages: tuple[ChatMessage, ...]
-    usage: Usage
+    usage: TokenUsage
     reminders: tuple[Reminder, ...] = ()
     folded_turns: int = 0
     duplicates: int = 0
@@ -194,7 +194,7 @@ class Begin(msgspec.Struct, frozen=True):
     """The first event of a run."""
 
 
-class Answered(msgspec.Struct, frozen=True):
+class ModelAnswered(msgspec.Struct, frozen=True):
     """The model answered."""
 
     answer: ModelAnswer
@@ -217,7 +217,7 @@ class BudgetSpent(msgspec.Struct, frozen=True):
     """The next model call does not fit the cap."""
 
 
-Event = Begin | Answered | Summarised | CallsDone | BudgetSpent
+Event = Begin | ModelAnswered | Summarised | CallsDone | BudgetSpent
 
 
 class AskModel(msgspec.Struct, frozen=True):
@@ -268,7 +268,7 @@ def step(given: LoopInput, state: LoopState, event: Event) -> tuple[LoopState, C
     match event:
         case Begin():
             after = state
-        case Answered(answer=answer):
+        case ModelAnswered(answer=answer):
             return _answered(given, state, answer)
         case Summarised(at=at, answer=answer):
             after = _summarised(state, at, answer)
@@ -309,7 +309,7 @@ async def _perform(
     match command:
         case AskModel(request=request, round=number):
             try:
-                return Answered(await call_model(request, number))
+                return ModelAnswered(await call_model(request, number))
             except BudgetExhausted:
                 return BudgetSpent()
         case AskCompactor(request=request, at=at):

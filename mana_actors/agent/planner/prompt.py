@@ -96,7 +96,7 @@ def user_prompt(
     mission: Mission, inputs: Sequence[ResolvedInput], *, boundary: str, now: str = ""
 ) -> str:
     """The mission, its inputs and last iterations; everything that is data stands in a fence."""
-    history = shown_before(mission)
+    history = iterations_in_prompt(mission)
     parts = [
         f"# Mission: {without_tags(mission.title).strip() or _NOTHING}",
         *([f"Present time: {now}"] if now else []),
@@ -109,14 +109,14 @@ def user_prompt(
     return "\n\n".join(parts)
 
 
-def earlier(mission: Mission) -> tuple[dict[str, Any], ...]:
+def latest_iterations(mission: Mission) -> tuple[dict[str, Any], ...]:
     """The iterations that a prompt shows."""
     return mission.iterations[-SHOWN_ITERATIONS:]
 
 
-def shown_before(mission: Mission) -> tuple[dict[str, Any], ...]:
+def iterations_in_prompt(mission: Mission) -> tuple[dict[str, Any], ...]:
     """They, as a prompt shows them: what is sealed for the owner says no more than that."""
-    return tuple(shown_iteration(each) for each in earlier(mission))
+    return tuple(shown_iteration(each) for each in latest_iterations(mission))
 
 
 def _role(agent: Agent | None) -> str:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from mana_actors.agent.planner.exchange import Usage
+from mana_actors.agent.planner.exchange import TokenUsage
 from mana_actors.agent.planner.fences import without_tags
 
 Severity = Literal["info", "warn", "escalate"]
@@ -34,7 +34,7 @@ class LoopView(msgspec.Struct, frozen=True):
 
     round: int
     tool_call_count: int = 0
-    usage: Usage = Usage()
+    usage: TokenUsage = TokenUsage()
     recent: tuple[RecentCall, ...] = ()
     compactions_done: int = 0
 

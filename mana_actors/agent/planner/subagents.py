@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import msgspec
 from msgspec.structs import replace
 
-from mana_actors.agent.planner.exchange import ToolCall, ToolResult, Usage
+from mana_actors.agent.planner.exchange import TokenUsage, ToolCall, ToolResult
 from mana_actors.agent.planner.fences import fence, without_tags
 from mana_actors.agent.planner.loop import (
     CallModel,
@@ -96,10 +96,10 @@ class SubAgents:
         self.finished: list[Finished] = []
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> TokenUsage:
         """Tokens of all that finished."""
         spent = [done.outcome.usage for done in self.finished]
-        return Usage(
+        return TokenUsage(
             sum(each.prompt_tokens for each in spent),
             sum(each.completion_tokens for each in spent),
             sum(each.total_tokens for each in spent),

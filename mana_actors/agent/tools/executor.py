@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from msgspec.structs import replace
 
 from mana_actors.agent.planner.exchange import ToolCall, ToolResult
+from mana_actors.agent.tools.injection_watch import InjectionWatch
 from mana_actors.agent.tools.validation import RECORDED
-from mana_actors.agent.tools.watching import InjectionWatch
 
 log = logging.getLogger("mana.tools")
 

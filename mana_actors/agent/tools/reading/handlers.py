@@ -10,18 +10,18 @@ import msgspec
 from mana_actors.agent.planner.exchange import ToolCall, ToolResult
 from mana_actors.agent.planner.fences import fence
 from mana_actors.agent.tools.executor import Handler
+from mana_actors.agent.tools.injection_watch import InjectionWatch
 from mana_actors.agent.tools.reading.answer import Answer, Question
 from mana_actors.agent.tools.reading.readers import READERS
 from mana_actors.agent.tools.reading.records import Tables
-from mana_actors.agent.tools.seen import SeenIds
-from mana_actors.agent.tools.watching import InjectionWatch
+from mana_actors.agent.tools.seen_ids import SeenIds
 from state.log.tables import READ_TABLES
 
 MAX_DATA_CHARS = 16_000
 FIRST_NUMBER = 1001  # of a fence around a reading; those of the prompt count from 1
 
 
-class Reading:
+class ReadingTools:
     """The reading tools of one run; its numbers, and so its results, are the same each attempt."""
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Resolvers that are added by code, by module name; those of our own modules are record texts.
+"""Resolvers that code adds, by module name; our own modules need none, they are `record_texts`.
 
-Each turns one input reference into text for the prompt (tick §6), with what the agent's capability
-shows it: records of the modules in `state.log.tables` that are inputs of its missions.
+Each turns one input reference into text for the prompt. It reads what the agent's capability shows
+it: records of the modules in `state.log.tables` that are inputs of the agent's missions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Resolver = Callable[[ReadChanges, InputRef], Awaitable[ResolvedInput | None]]
 
 
 def default_resolvers() -> dict[str, Resolver]:
-    """The resolvers that ship beside the record texts: none; code adds its own to a copy."""
+    """The resolvers of a fresh installation: none. Code adds its own to this copy."""
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Whether the copies that a run needs are there, and what its owner is told if they are not."""
+"""Whether the sealed copies that a run needs are there, and what its owner hears if not."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import msgspec
 from state.log.merge import Snapshot
 from state.sealing.copies import KeptCopy, filled_in, is_current
 
-Key = tuple[str, str]
+RecordKey = tuple[str, str]
 """Table and record id."""
 
-Lacking = Literal["no-sealed-copy", "stale-copy", "not-opened"]
+Lack = Literal["no-sealed-copy", "stale-copy", "not-opened"]
 """What is wrong with copies that another hand-over would mend."""
 
-_TOLD: dict[Lacking, str] = {
+_TOLD: dict[Lack, str] = {
     "no-sealed-copy": "were not handed over yet",
     "stale-copy": "changed since they were handed over",
     "not-opened": "could not be opened",
@@ -31,31 +31,30 @@ _ADVICE = {
 """By what the issuer answered when it was asked for copies."""
 
 
-class Missing(msgspec.Struct, frozen=True):
-    """How many copies lack, and why."""
+class CopiesLacking(msgspec.Struct, frozen=True):
+    """How many copies cannot be used, and why."""
 
-    why: Lacking
+    why: Lack
     count: int
 
+    def told(self, answer: str | None) -> str:
+        """For the owner; `answer` is what came of the last request for copies, None: no answer."""
+        usual = "grant them anew" if self.why == "not-opened" else "open the app once"
+        advice = _ADVICE.get(answer or "", usual)
+        return f"{self.count} of its encrypted inputs {_TOLD[self.why]}: {advice}"
 
-def readable(
-    sources: Mapping[Key, Snapshot], copies: Mapping[Key, KeptCopy]
-) -> dict[Key, dict[str, Any]] | Missing:
-    """Each source with the sealed fields of its copy; Missing where not all are there, and current.
+
+def with_copies(
+    sources: Mapping[RecordKey, Snapshot], copies: Mapping[RecordKey, KeptCopy]
+) -> dict[RecordKey, dict[str, Any]] | CopiesLacking:
+    """Each source with the sealed fields of its copy, if all copies are there and current.
 
     A stale copy is not used, although it could be opened: its owner wrote something else since.
     """
     absent = sum(key not in copies for key in sources)
     if absent:
-        return Missing("no-sealed-copy", absent)
+        return CopiesLacking("no-sealed-copy", absent)
     stale = sum(not is_current(copies[key], source) for key, source in sources.items())
     if stale:
-        return Missing("stale-copy", stale)
+        return CopiesLacking("stale-copy", stale)
     return {key: filled_in(source.fields, copies[key]) for key, source in sources.items()}
-
-
-def reason(missing: Missing, answer: str | None) -> str:
-    """For the owner; `answer` is what became of the last request for copies, None: nothing yet."""
-    usual = "grant them anew" if missing.why == "not-opened" else "open the app once"
-    advice = _ADVICE.get(answer or "", usual)
-    return f"{missing.count} of its encrypted inputs {_TOLD[missing.why]}: {advice}"

@@ -12,8 +12,8 @@ from mana_actors.agent.planner.exchange import ToolCall, ToolResult
 from mana_actors.agent.planner.fences import fence
 from mana_actors.agent.tools.catalogue import Tool
 from mana_actors.agent.tools.executor import Handler
-from mana_actors.agent.tools.seen import MAX_ID_CHARS, SeenIds
-from mana_actors.agent.tools.watching import InjectionWatch
+from mana_actors.agent.tools.injection_watch import InjectionWatch
+from mana_actors.agent.tools.seen_ids import MAX_ID_CHARS, SeenIds
 from mana_actors.json_values import texts_in
 from mana_actors.messages import AgentSettings
 

@@ -1,0 +1,181 @@
+"""Encrypted inputs, opened under the mission's grant (P7).
+
+Nothing is asked of the key holder unless everything else is there: the grant lists the records and
+their sealed copies are there, and current. The key lives for the reading only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal
+
+import msgspec
+
+from mana_actors.agent.inputs.copies import CopiesLacking, RecordKey, with_copies
+from mana_actors.agent.inputs.record_texts import record_text
+from mana_actors.agent.inputs.sources import Sources
+from mana_actors.agent.planner.prompt import ResolvedInput
+from mana_actors.json_values import as_list, as_object
+from mana_actors.keys.client import HeldKey
+from mana_actors.messages import Count
+from state.log.records import InputRef
+from state.rules.exposure import Exposure
+from state.sealing.copies import SEALED_FIELDS, KeptCopy
+from state.sealing.values import DataKey, SealingError, opened_record
+from state.store.audit import ReadRecord
+
+ReadCopies = Callable[[Sequence[InputRef]], Awaitable[Mapping[RecordKey, KeptCopy]]]
+AskForKey = Callable[[], AbstractAsyncContextManager[HeldKey]]
+NoteOutcomes = Callable[[HeldKey, Sequence[ReadRecord]], Awaitable[None]]
+
+UNTIL_COPIES_S = 600.0
+"""A mission whose copies have not come is looked at again by then, if nothing wakes it sooner."""
+
+
+class Unreadable(Exception):
+    """The mission is skipped rather than planned blind: `reason` is for its owner.
+
+    `code` is a short one for the metric; `again_s` says when looking again makes sense by itself.
+    `counts` is what was read before that.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        reason: str,
+        again_s: float | None = None,
+        counts: tuple[Count, ...] = (),
+    ) -> None:
+        super().__init__(code, reason, again_s, counts)
+        self.code, self.reason, self.again_s, self.counts = code, reason, again_s, counts
+
+
+class CopiesWanted(Unreadable):
+    """Unreadable until copies are handed over, or handed over anew."""
+
+    def __init__(
+        self, lacking: CopiesLacking, answer: str | None = None, counts: tuple[Count, ...] = ()
+    ) -> None:
+        again_s = None if lacking.why == "not-opened" else UNTIL_COPIES_S
+        super().__init__(lacking.why, lacking.told(answer), again_s, counts)
+        self.args = lacking, answer, counts
+        self.lacking = lacking
+
+
+class RecordReading(msgspec.Struct, frozen=True):
+    """How reading a record went; `status` is None where there was nothing to decrypt or to audit.
+
+    `fields` counts what was decrypted.
+    """
+
+    input: ResolvedInput | None = None
+    status: Literal["ok", "failed", "scope-violation"] | None = None
+    reason: str | None = None
+    fields: int = 0
+
+
+NOT_GRANTED = RecordReading(status="scope-violation", reason="record-not-in-grant-allowlist")
+EXPIRED = RecordReading(status="failed", reason="grant-expired-while-reading")
+
+
+class OpenedInputs(msgspec.Struct, frozen=True):
+    """What became readable; `exposure` is what the signed grant consents to, None: says nothing."""
+
+    inputs: dict[InputRef, ResolvedInput]
+    counts: tuple[Count, ...] = ()
+    exposure: Exposure | None = None
+
+
+async def open_sealed(
+    sources: Sources,
+    grant: Mapping[str, Any] | None,
+    copies: ReadCopies,
+    ask: AskForKey,
+    note: NoteOutcomes,
+) -> OpenedInputs:
+    """Sealed records opened, after the audit says so; raises Unreadable and the key's errors."""
+    refs = sources.sealed
+    if not refs:
+        return OpenedInputs({})
+    _require_listed(refs, grant)
+    found = with_copies(sources.records, await copies(refs))
+    if isinstance(found, CopiesLacking):
+        raise CopiesWanted(found)
+    readings: list[tuple[InputRef, RecordReading]] = []
+    async with ask() as held:
+        for ref in refs:
+            # What the signed scope does not list is not opened, whatever the mission's own copy
+            # of it says. A key is released for one reading, so each record asks for the time.
+            if not is_granted(ref, held.record_ids):
+                reading = NOT_GRANTED
+            elif held.is_expired:
+                reading = EXPIRED
+            else:
+                reading = read_record(ref, found[ref.table, ref.id], held.key)
+            readings.append((ref, reading))
+        audited = [
+            ReadRecord(ref.table, ref.id, reading.status, reading.reason)
+            for ref, reading in readings
+            if reading.status is not None
+        ]
+        await note(held, audited)
+        exposure = held.exposure
+    counts = _counts(readings)
+    _require_opened([reading for _, reading in readings], counts)
+    inputs = {ref: reading.input for ref, reading in readings if reading.input is not None}
+    return OpenedInputs(inputs, counts, exposure)
+
+
+def is_granted(ref: InputRef, record_ids: Collection[str]) -> bool:
+    """Whether the grant's `table:id` list has the record."""
+    return f"{ref.table}:{ref.id}" in record_ids
+
+
+def read_record(ref: InputRef, fields: Mapping[str, Any], key: DataKey) -> RecordReading:
+    """The record's text after decryption; a record without ciphertext leaves no audit row."""
+    try:
+        found = opened_record(fields, key)
+    except SealingError as exc:
+        return RecordReading(status="failed", reason=exc.reason)
+    title, content = record_text(ref.module, found.record)
+    readable = ResolvedInput(ref.id, ref.module, ref.table, title, content)
+    return RecordReading(readable, "ok" if found.fields else None, None, len(found.fields))
+
+
+def _require_listed(refs: Sequence[InputRef], grant: Mapping[str, Any] | None) -> None:
+    """An input that is newer than the grant is no violation: its owner has to consent to it."""
+    if grant is None:
+        raise Unreadable("no-grant", "its encrypted inputs need a grant, and it has none")
+    derivation = as_object(grant.get("derivation")) or {}
+    listed = [each for each in as_list(derivation.get("recordIds")) if isinstance(each, str)]
+    newer = sum(not is_granted(ref, listed) for ref in refs)
+    if newer:
+        raise Unreadable(
+            "input-newer-than-grant", f"its grant does not cover {newer} of its encrypted inputs"
+        )
+
+
+def _require_opened(readings: Sequence[RecordReading], counts: tuple[Count, ...]) -> None:
+    """Every record or none: a plan must not be made of the part that could be read."""
+    if NOT_GRANTED in readings:
+        told = "its signed grant does not cover all that it lists"
+        raise Unreadable("scope-violation", told, counts=counts)
+    if EXPIRED in readings:
+        told = "its grant ended while its encrypted inputs were being read"
+        raise Unreadable("expired", told, counts=counts)
+    failed = sum(reading.input is None for reading in readings)
+    if failed:
+        raise CopiesWanted(CopiesLacking("not-opened", failed), counts=counts)
+
+
+def _counts(readings: Sequence[tuple[InputRef, RecordReading]]) -> tuple[Count, ...]:
+    """Fields decrypted and records outside the signed scope, by table."""
+    counts: list[Count] = []
+    for ref, reading in readings:
+        table = (ref.table if ref.table in SEALED_FIELDS else "other",)
+        if reading.fields:
+            counts.append(Count("decrypts_total", table, reading.fields))
+        if reading == NOT_GRANTED:
+            counts.append(Count("grant_scope_violations_total", table))
+    return tuple(counts)
