@@ -1,6 +1,6 @@
 # Everything works on a fresh machine: set-up happens in .venv first, and nothing is installed elsewhere.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo unit test check format bench lock clean
 BIN := .venv/bin
 # Half of the time of most tests is spent waiting for Postgres. tests/conftest.py says what stays together.
 TESTS_AT_ONCE := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
@@ -13,6 +13,10 @@ setup: ## make .venv from the hashed lock (instant when nothing changed)
 
 demo: setup ## three users, eight missions, on an embedded Postgres and a local Ray
 	@$(BIN)/mana demo
+
+# The two slowest files come first, so that no process is left with one of them at the end.
+unit: setup ## the tests that need neither Postgres nor Ray, in under a minute
+	@$(BIN)/python -m pytest $(TESTS_AT_ONCE) -q tests/unit/test_vectors.py tests/unit/test_merge.py tests/unit $(ARGS)
 
 test: setup ## all tests; ARGS="-k name" narrows them
 	@$(BIN)/python -m pytest $(TESTS_AT_ONCE) $(ARGS)
