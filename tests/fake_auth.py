@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mana_actors.http.server import RunningServer, serve
 from supervisor.gateway.people.jwks import PATH
-from supervisor.gateway.serving import Serving, serve
 
 Json = dict[str, Any]
 
@@ -35,7 +35,7 @@ class FakeAuth:
         self.raw: bytes | None = None  # in place of the key set
         self.status = 200
         self.asked = 0
-        self._serving: Serving | None = None
+        self._serving: RunningServer | None = None
         self._port = 0
 
     @property

@@ -9,10 +9,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
-import uvicorn
 
-from mana_actors.llm.rehearsal.server import bound_socket
-from mana_actors.llm.router.actor import server_config
+from mana_actors.http.server import Server, server_of
+from mana_actors.http.sockets import bound_socket
 from mana_actors.llm.router.assembly import LlmRouter
 from mana_actors.llm.router.settings import AliasFile, RouterSettings, Source
 
@@ -36,7 +35,7 @@ class RunningRouter:
         self.url = self.settings.url
         self.router: LlmRouter
         self._loop = asyncio.new_event_loop()
-        self._server: uvicorn.Server
+        self._server: Server
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def http(self, verb: str, path: str, **more: Any) -> httpx.Response:
@@ -68,7 +67,7 @@ class RunningRouter:
     async def _serve(self) -> None:
         self.router = LlmRouter(self.settings, TOKEN)
         keeping = asyncio.create_task(self.router.keep())
-        self._server = uvicorn.Server(server_config(self.router.app))
+        self._server = server_of(self.router.app)
         self._ready.set()
         await self._server.serve([self._socket])
         keeping.cancel()

@@ -15,12 +15,13 @@ import sys
 from starlette.routing import Router
 
 from mana_actors.core_files import leave_no_core_file
+from mana_actors.http.server import serve
+from mana_actors.http.sockets import CannotListen
 from mana_actors.logs import configure_logging
 from state.errors import StateError
 from supervisor import __version__
 from supervisor.gateway.people.routes import app_of
 from supervisor.gateway.people.setup import opened_copier, opened_owners
-from supervisor.gateway.serving import CannotListen, serve
 from supervisor.node.settings import Settings, SettingsError, read_settings
 
 log = logging.getLogger("mana.issuer")

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from mana_actors.core_files import leave_no_core_file
+from mana_actors.http.server import serve
 from mana_actors.logs import configure_logging, keep_texts_out
 from mana_actors.remote import SupervisorHandle
 from state.store.connect import Access, Database
@@ -16,7 +17,6 @@ from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.people.setup import opened_copier, opened_owners
-from supervisor.gateway.serving import serve
 from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import Settings
 from supervisor.supervision.metrics import Metrics

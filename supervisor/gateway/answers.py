@@ -1,37 +1,15 @@
-"""What goes in and out: bounded, strictly decoded requests; JSON answers with one clear error."""
+"""How a request is read, part by part, and how an error is told."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import BadRequest, answer
 from state.log.stamps import format_instant, instant_of
 
-MAX_BODY_BYTES = 64 * 1024
 MAX_ID_BYTES = 512
-NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-
-
-class BadRequest(Exception):
-    """What a caller sent cannot be; names the field."""
-
-    def __init__(self, field: str, problem: str, status: int = 400) -> None:
-        super().__init__(field, problem, status)
-        self.field, self.problem, self.status = field, problem, status
-
-
-def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON that nobody caches."""
-    return Response(
-        msgspec.json.encode(content),
-        status,
-        headers=NO_STORE | dict(headers or {}),
-        media_type="application/json",
-    )
 
 
 def failure(status: int, error: str, field: str | None = None) -> Response:
@@ -41,7 +19,10 @@ def failure(status: int, error: str, field: str | None = None) -> Response:
 
 def path_part(request: Request, name: str) -> str:
     """An id from the path, which routing leaves percent-encoded, so that it may hold a slash."""
-    return checked_id(name, _text(name, unquote_to_bytes(request.path_params[name])))
+    try:
+        return checked_id(name, unquote_to_bytes(request.path_params[name]).decode("utf-8"))
+    except UnicodeDecodeError as exc:
+        raise BadRequest(name, "is not UTF-8") from exc
 
 
 def checked_id(field: str, text: str) -> str:
@@ -87,26 +68,6 @@ def yes_or_no(field: str, text: str) -> bool:
     if text not in ("true", "false"):
         raise BadRequest(field, "must be true or false")
     return text == "true"
-
-
-async def body(request: Request, limit: int = MAX_BODY_BYTES) -> dict[str, Any]:
-    """The JSON object a caller sent; raises BadRequest, also when it is too large."""
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > limit:
-            raise BadRequest("body", f"is larger than {limit} bytes", 413)
-    try:
-        return msgspec.json.decode(bytes(raw), type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise BadRequest("body", "is not a JSON object") from exc
-
-
-def _text(field: str, raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as exc:
-        raise BadRequest(field, "is not UTF-8") from exc
 
 
 def instant_text(at: datetime | None) -> str | None:

@@ -1,20 +1,19 @@
 """The gateway's app: routes, and around them authentication, metrics and one place for errors."""
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mana_actors.logs import without_text
+from mana_actors.http.bodies import NO_STORE, BadRequest, answer
+from mana_actors.http.edge import Edge
 from state.errors import TransientError
-from supervisor.gateway.answers import NO_STORE, BadRequest, answer, failure, query
+from supervisor.gateway.answers import failure, query
 from supervisor.gateway.auth import Sessions, is_service
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.health import health
@@ -26,7 +25,6 @@ from supervisor.gateway.people.routes import people_routes
 from supervisor.gateway.questions import SupervisorSilent, asked, facts
 
 Handler = Callable[[Request, Deps], Awaitable[Response]]
-UNMATCHED = "unmatched"
 log = logging.getLogger("mana.gateway")
 
 INTERNAL: tuple[tuple[str, str, Handler], ...] = (
@@ -77,6 +75,17 @@ def create_app(deps: Deps) -> ASGIApp:
     async def post_login(request: Request) -> Response:
         return await api.post_login(request, sessions)
 
+    def guard(scope: Scope) -> Response | None:
+        path = scope["path"]
+        is_internal = path == "/internal" or path.startswith("/internal/")
+        is_open = not is_internal or is_service(Headers(scope=scope), deps.service_key)
+        return None if is_open else _unauthorized()
+
+    def count(method: str, path: str, status: int, seconds: float) -> None:
+        labels = {"method": method, "path": path, "status": str(status)}
+        deps.metrics.inc("http_requests_total", labels)
+        deps.metrics.observe("http_request_duration_seconds", seconds, labels)
+
     routes = [
         Route("/health", get_health),
         Route("/metrics", get_metrics),
@@ -85,7 +94,21 @@ def create_app(deps: Deps) -> ASGIApp:
         *people_routes(deps.owners, deps.settings.cors_origins),
         *fleet_page.routes(deps, sessions),
     ]
-    return Edge(Router(routes=routes, redirect_slashes=False), deps)
+    edge = Edge(
+        Router(routes=routes, redirect_slashes=False),
+        guard=guard,
+        known=_known,
+        refusal=failure,
+        log=log,
+        count=count,
+    )
+
+    async def routed_as_sent(scope: Scope, receive: Receive, send: Send) -> None:
+        # An id in a path may hold "/", and no other spelling of a path gets past the guard.
+        raw = scope.get("raw_path") or scope.get("path", "").encode()
+        await edge(dict(scope) | {"path": raw.decode("latin-1")}, receive, send)
+
+    return routed_as_sent
 
 
 def _bound(handler: Handler, deps: Deps) -> Callable[[Request], Awaitable[Response]]:
@@ -95,86 +118,16 @@ def _bound(handler: Handler, deps: Deps) -> Callable[[Request], Awaitable[Respon
     return endpoint
 
 
-class Edge:
-    """What every request passes: the guard before `/internal`, counting, and the net for errors."""
-
-    def __init__(self, inner: ASGIApp, deps: Deps) -> None:
-        self._inner = inner
-        self._deps = deps
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; other kinds of traffic are refused."""
-        if scope["type"] != "http":
-            return
-        began = time.monotonic()
-        # Routed as sent: an id may hold "/", and no other spelling gets past the guard.
-        raw = scope.get("raw_path") or scope["path"].encode()
-        scope = dict(scope) | {"path": raw.decode("latin-1"), "app": self}
-        status = 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._answered(scope, receive, sending)
-        finally:
-            self._count(scope, status, time.monotonic() - began)
-
-    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = False
-
-        async def sending(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
-        if self._is_locked(scope):
-            await _unauthorized()(scope, receive, sending)
-            return
-        try:
-            await self._inner(scope, receive, sending)
-        except Exception as exc:  # the one place that turns errors into answers
-            if has_begun:
-                raise
-            await _failed(exc)(scope, receive, sending)
-
-    def _is_locked(self, scope: Scope) -> bool:
-        path = scope["path"]
-        is_internal = path == "/internal" or path.startswith("/internal/")
-        return is_internal and not is_service(Headers(scope=scope), self._deps.service_key)
-
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope.get("route")
-        path = route.path if isinstance(route, Route) else UNMATCHED
-        verb = scope["method"] if scope["method"] in _VERBS else "other"
-        labels = {"method": verb, "path": path, "status": str(status)}
-        self._deps.metrics.inc("http_requests_total", labels)
-        self._deps.metrics.observe("http_request_duration_seconds", seconds, labels)
-
-
-_WORDS = {404: "not found", 405: "method not allowed"}
-_VERBS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-
-
-def _failed(exc: Exception) -> Response:
+def _known(exc: Exception) -> Response | None:
     match exc:
         case BadRequest():
-            return failure(exc.status, f"{exc.field}: {exc.problem}", exc.field)
+            return failure(exc.status, str(exc), exc.field)
         case SupervisorSilent():
             return failure(503, "the supervisor does not answer")
-        case HTTPException():
-            return failure(exc.status_code, _WORDS.get(exc.status_code, "request refused"))
-        case ClientDisconnect():
-            return failure(499, "the caller went away")
         case TransientError():
             return failure(503, "the database does not answer")
         case _:
-            # Its text may hold what the caller sent; its type and place are enough to look for it.
-            log.error("request_failed error=%s", type(exc).__name__, exc_info=without_text(exc))
-            return failure(500, "internal error")
+            return None
 
 
 def _unauthorized() -> Response:

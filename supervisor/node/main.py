@@ -26,6 +26,7 @@ import msgspec
 import ray
 
 from mana_actors.core_files import leave_no_core_file
+from mana_actors.http.sockets import CannotListen, bound_socket
 from mana_actors.llm.rehearsal.server import RehearsalServer
 from mana_actors.llm.router.actor import LlmRouterActor
 from mana_actors.llm.router.settings import RouterSettings
@@ -40,7 +41,6 @@ from state.store import embedded
 from state.store.migrate import migrate
 from supervisor import __version__
 from supervisor.gateway.actor import GatewayActor
-from supervisor.gateway.serving import CannotListen, bound_socket
 from supervisor.node import models
 from supervisor.node.address import STEP, remove_node, write_node
 from supervisor.node.credentials import read_secret, read_service_key

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from supervisor.gateway.serving import Serving, serve
+from mana_actors.http.server import RunningServer, serve
 from tests.browser.tab import open_tab
 from tests.gateway_parts import KEY, FakeSupervisor, app_of, fleet_of
 from tests.integration.support import World, open_world, until
@@ -33,7 +33,7 @@ VALUES ('u<1>', 'm1', jsonb_build_object('title', $1::text), 'active', 'a1', tru
 
 
 @asynccontextmanager
-async def gateway(database: Database, folder: Path) -> AsyncGenerator[Serving]:
+async def gateway(database: Database, folder: Path) -> AsyncGenerator[RunningServer]:
     fleet = fleet_of(database)
     serving = await serve(app_of(fleet, FakeSupervisor(), folder), "127.0.0.1", 0)
     try:

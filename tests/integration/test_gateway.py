@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from mana_actors.http.server import serve
+from mana_actors.http.sockets import CannotListen
 from mana_actors.llm.router.settings import OneService
-from supervisor.gateway.serving import CannotListen, serve
 from tests.fake_provider import FakeProvider
 from tests.gateway_parts import KEY, STATS, FakeSupervisor, app_of, client_of, fleet_of
 from tests.postgres import SUPERUSER, Database

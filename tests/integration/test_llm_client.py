@@ -13,6 +13,7 @@ import pytest
 
 from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
+from mana_actors.http.sockets import CannotListen
 from mana_actors.llm.client import HttpProvider, completions_url, retry_after_s
 from mana_actors.llm.rehearsal.server import RehearsalServer
 from tests.fake_provider import Entry, FakeProvider
@@ -242,7 +243,7 @@ async def test_the_rehearsal_server_wants_its_token_and_sense():
 
 def test_a_taken_port_is_an_error_and_a_stopped_server_frees_it():
     with RehearsalServer("tok") as server:
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(CannotListen, match="taken"):
             RehearsalServer("tok", port=server.port)
         port = server.port
     with RehearsalServer("tok", port=port) as again:

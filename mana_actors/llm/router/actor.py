@@ -13,17 +13,18 @@ import threading
 import time
 from pathlib import Path
 
-import uvicorn
 from starlette.types import ASGIApp
 
 from mana_actors.core_files import leave_no_core_file
-from mana_actors.llm.rehearsal.server import bound_socket
+from mana_actors.http.server import server_of
+from mana_actors.http.sockets import CannotListen, bound_socket
 from mana_actors.llm.router.assembly import LlmRouter
 from mana_actors.llm.router.settings import RouterSettings
 from mana_actors.logs import configure_logging, keep_texts_out
 
 log = logging.getLogger("mana.llm")
 
+KEEP_ALIVE_S = 60  # agents call again and again
 _BIND_AGAIN_S = 0.5
 _TOLD_WITHIN_S = 3.0
 _HOST = "127.0.0.1"
@@ -81,26 +82,11 @@ class LlmRouterActor:
             try:
                 listening = bound_socket(_HOST, self._settings.port)
                 break
-            except OSError as exc:
-                self._problem = f"port {self._settings.port}: {exc.strerror}"
+            except CannotListen as exc:
+                self._problem = f"port {exc.port}: {exc.reason}"
                 self._tried.set()
                 await asyncio.sleep(_BIND_AGAIN_S)
         self._problem = ""
         self._tried.set()
         log.info("router_listening url=%s", self._settings.url)
-        await uvicorn.Server(server_config(app)).serve([listening])
-
-
-def server_config(app: ASGIApp) -> uvicorn.Config:
-    """How the app is served."""
-    return uvicorn.Config(
-        app,
-        http="h11",  # refuses what is not HTTP strictly
-        ws="none",
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_keep_alive=60,
-        timeout_graceful_shutdown=2,
-    )
+        await server_of(app, keep_alive_s=KEEP_ALIVE_S).serve([listening])

@@ -1,18 +1,18 @@
 """The router's HTTP API (§6): chat completions for agents and everybody else, and what it knows."""
 
 import logging
-import secrets
-import time
 from collections.abc import Awaitable, Callable
+from math import ceil
 from typing import Any
 
 import msgspec
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mana_actors.http.bodies import NO_STORE, BadRequest, answer, json_object
+from mana_actors.http.edge import Edge, has_bearer
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.provider import Exposure
 from mana_actors.llm.router.aliases.registry import Registry, UnknownAlias
@@ -22,20 +22,13 @@ from mana_actors.llm.router.contract import Target
 from mana_actors.llm.router.metrics import CONTENT_TYPE, Metrics
 from mana_actors.llm.router.reload import Loaded
 from mana_actors.llm.router.settings import RouterSettings
-from mana_actors.llm.router.stream import CallerGone, EventStream, until_gone
-from mana_actors.llm.router.wire.answers import (
-    NO_STORE,
-    failure,
-    json_answer,
-    problem_of_request,
-    refused,
-)
+from mana_actors.llm.router.stream import EventStream, until_gone
+from mana_actors.llm.router.wire.answers import Problem
 from mana_actors.llm.router.wire.requests import (
     InvalidRequest,
     chat_request,
     embeddings_request,
 )
-from mana_actors.logs import without_text
 from state.rules.exposure import ORDER, lower_of
 
 log = logging.getLogger("mana.llm")
@@ -43,7 +36,6 @@ log = logging.getLogger("mana.llm")
 EXPOSURE_HEADER = "x-mana-llm-exposure"
 DEADLINE_HEADER = "x-mana-llm-deadline"
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
-UNMATCHED = "unmatched"
 SERVICE = "mana-llm"
 Handler = Callable[[Request], Awaitable[ASGIApp]]
 
@@ -72,7 +64,22 @@ def create_app(service: Service) -> ASGIApp:
         Route("/v1/chat/completions", _endpoint(api.chat), methods=["POST"]),
         Route("/v1/embeddings", _endpoint(api.embeddings), methods=["POST"]),
     ]
-    return Edge(Router(routes=routes, redirect_slashes=False), service)
+    settings, metrics = service.settings, service.metrics
+    open_paths = {"/health"} | ({"/metrics"} if settings.metrics_open else set[str]())
+
+    def guard(scope: Scope) -> ASGIApp | None:
+        if scope["path"] in open_paths or has_bearer(scope, service.token):
+            return None
+        return _refused(401, "missing or wrong token", "invalid_api_key")
+
+    return Edge(
+        Router(routes=routes, redirect_slashes=False),
+        guard=guard,
+        known=_known,
+        refusal=_refused,
+        log=log,
+        count=metrics.served,
+    )
 
 
 def _endpoint(handler: Handler) -> Any:
@@ -80,8 +87,8 @@ def _endpoint(handler: Handler) -> Any:
 
     class Endpoint:
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            answer = await handler(Request(scope, receive))
-            await answer(scope, receive, send)
+            answered = await handler(Request(scope, receive))
+            await answered(scope, receive, send)
 
     return Endpoint()
 
@@ -93,39 +100,41 @@ class _Api:
     async def chat(self, request: Request) -> ASGIApp:
         """An answer, or a stream of its pieces."""
         exposure, deadline_s = self._limits(request)
-        body = chat_request(await _raw_body(request))
+        body = chat_request(await json_object(request, MAX_REQUEST_BYTES))
         calls = self._service.calls
         if body.get("stream") is True:
             begun = calls.stream(body, exposure, deadline_s)
             events, headers = await until_gone(request.receive, begun)
             return EventStream(events, headers)
         answered = calls.complete(body, exposure, deadline_s)
-        return _answer(*await until_gone(request.receive, answered))
+        content, headers = await until_gone(request.receive, answered)
+        return answer(content, headers=headers)
 
     async def embeddings(self, request: Request) -> ASGIApp:
         """Vectors for texts."""
         exposure, deadline_s = self._limits(request)
-        body = embeddings_request(await _raw_body(request))
+        body = embeddings_request(await json_object(request, MAX_REQUEST_BYTES))
         embedded = self._service.calls.embed(body, exposure, deadline_s)
-        return _answer(*await until_gone(request.receive, embedded))
+        content, headers = await until_gone(request.receive, embedded)
+        return answer(content, headers=headers)
 
     async def models(self, request: Request) -> ASGIApp:  # noqa: ARG002
         """What the aliases stand for and what providers say they have."""
         names = await self._model_names()
-        return json_answer({"object": "list", "data": [_model(name) for name in names]})
+        return answer({"object": "list", "data": [_model(name) for name in names]})
 
     async def model(self, request: Request) -> ASGIApp:
         """One of them."""
         wanted: str = request.path_params["id"]
         if wanted not in self._known_names() and wanted not in await self._model_names():
-            return refused(404, f"Model '{wanted[:200]}' not found", "model_not_found")
-        return json_answer(_model(wanted))
+            return _refused(404, f"Model '{wanted[:200]}' not found", "model_not_found")
+        return answer(_model(wanted))
 
     async def aliases(self, request: Request) -> ASGIApp:
         """The chains, and what each name costs at most within the exposure asked for."""
         exposure, _ = self._limits(request)
         registry, loaded = self._service.router.registry, self._service.loaded()
-        return json_answer(
+        return answer(
             {
                 "default": registry.default,
                 "currency": registry.currency,
@@ -153,7 +162,7 @@ class _Api:
         status = "healthy" if all(flags) else "degraded" if any(flags) else "unhealthy"
         more = {"service": SERVICE, "version": self._service.settings.version}
         is_open = request.url.path == "/health"
-        return json_answer({"status": status, **(more if is_open else {}), "providers": providers})
+        return answer({"status": status, **(more if is_open else {}), "providers": providers})
 
     async def metrics(self, request: Request) -> ASGIApp:  # noqa: ARG002
         """Prometheus text."""
@@ -189,81 +198,30 @@ class _Api:
         return dict(sorted(found))
 
 
-class Edge:
-    """What every request passes: the token, counting, and the one net for errors."""
-
-    def __init__(self, inner: ASGIApp, service: Service) -> None:
-        self._inner, self._service = inner, service
-        self._bearer = f"Bearer {service.token}".encode()
-        self._open = {"/health"} | ({"/metrics"} if service.settings.metrics_open else set[str]())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; other kinds of traffic are refused."""
-        if scope["type"] != "http":
-            return
-        began, status = time.monotonic(), 0
-        scope["app"] = self  # unmatched paths then raise, and end in the net below
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._answered(scope, receive, sending)
-        except Exception as exc:
-            if status:
-                raise
-            await _failed(exc)(scope, receive, sending)
-        finally:
-            self._count(scope, status or 499, time.monotonic() - began)
-
-    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] not in self._open and not self._is_allowed(scope):
-            await refused(401, "missing or wrong token", "invalid_api_key")(scope, receive, send)
-            return
-        await self._inner(scope, receive, send)
-
-    def _is_allowed(self, scope: Scope) -> bool:
-        given = next((text for name, text in scope["headers"] if name == b"authorization"), b"")
-        return secrets.compare_digest(given, self._bearer)
-
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        route = scope.get("route")
-        endpoint = route.path if isinstance(route, Route) else UNMATCHED
-        self._service.metrics.served(scope["method"], endpoint, status, seconds)
-
-
-def _failed(exc: Exception) -> ASGIApp:
+def _known(exc: Exception) -> ASGIApp | None:
     match exc:
         case CallFailed():
-            return failure(exc.problem)
-        case InvalidRequest():
-            return failure(problem_of_request(exc))
-        case HTTPException():
-            return refused(exc.status_code)
+            return _failure(exc.problem)
+        case InvalidRequest() | BadRequest():
+            status = exc.status if isinstance(exc, BadRequest) else 422
+            kind = "invalid_request"
+            return _failure(Problem(status, kind, str(exc), kind, exc.field))
         case UnknownAlias():
-            return refused(404, str(exc), "model_not_found")
-        case CallerGone() | ClientDisconnect():
-            return refused(499, "the caller went away")
+            return _refused(404, str(exc), "model_not_found")
         case _:
-            # Its text may hold what the caller sent; its type is enough to look for it.
-            log.error("request_failed error=%s", type(exc).__name__, exc_info=without_text(exc))
-            return refused(500, "internal error")
+            return None
 
 
-async def _raw_body(request: Request) -> bytes:
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_REQUEST_BYTES:
-            raise InvalidRequest("body", f"is larger than {MAX_REQUEST_BYTES} bytes", 413)
-    return bytes(raw)
+def _failure(problem: Problem) -> Response:
+    """An error before the first byte, with its real status."""
+    wait = problem.retry_after_s
+    headers = {} if wait is None else {"retry-after": str(ceil(wait))}
+    return answer(problem.body, problem.status, headers)
 
 
-def _answer(body: JsonObject, headers: dict[str, str]) -> Response:
-    return json_answer(body, headers=headers)
+def _refused(status: int, words: str, code: str = "") -> Response:
+    """An error of HTTP itself: no such path, no such method, no token."""
+    return _failure(Problem(status, "auth" if status == 401 else "invalid_request", words, code))
 
 
 def _deadline_s(given: str | None, most: float) -> float:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from mana_actors.json_values import JsonObject, as_object, objects_in
@@ -19,10 +20,6 @@ _HEADERS = {
     "cache-control": "no-store",
     "x-accel-buffering": "no",
 }
-
-
-class CallerGone(Exception):
-    """Who asked has hung up: nobody reads an answer any more."""
 
 
 class EventStream:
@@ -45,7 +42,7 @@ class EventStream:
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send it all, unless the caller hangs up before the end."""
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-        with suppress(CallerGone):
+        with suppress(ClientDisconnect):
             await until_gone(receive, self._sent(send))
 
     async def _sent(self, send: Send) -> None:
@@ -72,14 +69,14 @@ class EventStream:
 
 
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns; it is cancelled, and CallerGone raised, when the caller hangs up."""
+    """What `work` returns; a caller who hangs up cancels it and raises ClientDisconnect."""
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_hung_up(receive))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise CallerGone
+        raise ClientDisconnect
     finally:
         await cancelled(gone)
         await cancelled(working)

@@ -14,11 +14,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.store.fleet import Filter, KeyTaken
 from supervisor.gateway.answers import (
-    BadRequest,
-    answer,
-    body,
     checked_id,
     failure,
     path_part,
@@ -111,7 +109,7 @@ async def put_user_settings(request: Request, deps: Deps) -> Response:
     """The zone in which a user's cadences are meant; null is the deployment's."""
     query(request, ())
     user = path_part(request, "user")
-    given = await body(request)
+    given = await json_object(request)
     unknown = sorted(set(given) - {"time_zone"})
     if unknown or "time_zone" not in given:
         field = checked_id("body", unknown[0])[:64] if unknown and unknown[0] else "time_zone"

@@ -9,9 +9,10 @@ from uuid import UUID
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import BadRequest, answer
 from state.log.principals import DEFAULT_AGENT_ID
 from state.store.control import CANCELLED, Cancelled, NotPossible, Switched, Table, Wish
-from supervisor.gateway.answers import BadRequest, answer, failure, path_part, query
+from supervisor.gateway.answers import failure, path_part, query
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.questions import SupervisorSilent, asked
 

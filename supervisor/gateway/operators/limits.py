@@ -6,16 +6,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.store.limits import LimitChange, LimitKind
-from supervisor.gateway.answers import (
-    BadRequest,
-    answer,
-    body,
-    checked_id,
-    failure,
-    path_part,
-    query,
-)
+from supervisor.gateway.answers import checked_id, failure, path_part, query
 from supervisor.gateway.contract import Deps
 
 KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
@@ -33,7 +26,7 @@ async def get_limits(request: Request, deps: Deps) -> Response:
 async def put_limit(request: Request, deps: Deps) -> Response:
     """Set or lift (null) a limit; fields left out stay as they are."""
     query(request, ())
-    await deps.fleet.set_limit(_change(await body(request)))
+    await deps.fleet.set_limit(_change(await json_object(request)))
     return answer({"items": await deps.fleet.limits()})
 
 

@@ -12,8 +12,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import BadRequest, answer, json_object
 from mana_actors.json_values import as_object
-from supervisor.gateway.answers import BadRequest, answer, body, failure, query
+from supervisor.gateway.answers import failure, query
 from supervisor.gateway.contract import Deps
 from supervisor.node.models import router_url, token_file
 
@@ -44,7 +45,7 @@ async def get_llm(request: Request, deps: Deps) -> Response:
 async def post_llm_test(request: Request, deps: Deps) -> Response:
     """One tiny call to an alias or a model: who answered, or why nobody did."""
     query(request, ())
-    model = (await body(request)).get("model")
+    model = (await json_object(request)).get("model")
     if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL_CHARS:
         raise BadRequest("model", f"must be text of 1 to {MAX_MODEL_CHARS} characters")
     asked = {

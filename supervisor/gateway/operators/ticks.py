@@ -7,7 +7,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from supervisor.gateway.answers import BadRequest, answer, failure, path_part, query, whole_number
+from mana_actors.http.bodies import BadRequest, answer
+from supervisor.gateway.answers import failure, path_part, query, whole_number
 from supervisor.gateway.contract import Deps, Supervisor, TickReport
 from supervisor.gateway.questions import asked
 

@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.agent.tools.catalogue import catalogue
+from mana_actors.http.bodies import answer
 from state.log.principals import DEFAULT_AGENT_ID
 from state.rules.policy import AiPolicy, parse_policy, resolve
 from state.store.fleet import AgentRow, Filter, MissionRow
-from supervisor.gateway.answers import answer, failure, path_part, query
+from supervisor.gateway.answers import failure, path_part, query
 from supervisor.gateway.contract import Deps
 
 MISSIONS, RUNS, DECISIONS = 200, 20, 10

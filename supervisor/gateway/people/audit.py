@@ -10,9 +10,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import BadRequest, answer
 from state.store.owner import AuditRow
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.answers import BadRequest, answer, checked_id, instant_text
+from supervisor.gateway.answers import checked_id, instant_text
 from supervisor.gateway.people.owners import Owners
 
 DEFAULT_LIMIT, MAX_LIMIT = 200, 1000

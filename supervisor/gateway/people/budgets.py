@@ -5,11 +5,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import answer
 from state.rules.budgets import room
 from state.store.limits import LimitState
 from state.store.owner import AgentBudget
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.answers import answer, instant_text, query, whole_number
+from supervisor.gateway.answers import instant_text, query, whole_number
 from supervisor.gateway.people.owners import Owners
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 200

@@ -8,13 +8,14 @@ import time
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import answer
 from state.grants.consent import GrantAsked, consent_text
 from state.grants.mint import MintRequest, checked_scope, read_request
 from state.grants.scopes import Scope
 from state.log.stamps import NS_PER_MS, datetime_of
 from state.rules.exposure import Exposure
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.answers import answer, checked_id
+from supervisor.gateway.answers import checked_id
 from supervisor.gateway.people.grants import asked_exposure, must_be_theirs
 from supervisor.gateway.people.owners import Owners, json_object
 

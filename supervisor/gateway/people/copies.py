@@ -3,10 +3,11 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import answer
 from state.grants.vault import VaultRefused, bad_request
 from state.sealing.copies import CopiesRefused, read_copies
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.answers import answer, checked_id
+from supervisor.gateway.answers import checked_id
 from supervisor.gateway.people.folded import once_folded
 from supervisor.gateway.people.owners import Owners, json_object
 

@@ -6,11 +6,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import answer
 from state.grants.vault import bad_request
 from state.sealing.key_pairs import OwnerKeyRefused, read_owner_key
 from state.store.owner import KeyChange
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.answers import answer, instant_text
+from supervisor.gateway.answers import instant_text
 from supervisor.gateway.people.owners import Owners, json_object
 from supervisor.gateway.people.rate import paced
 

@@ -7,13 +7,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import answer
 from state.grants.mint import MintRequest, checked_scope, minted_grant, not_configured, read_request
 from state.grants.vault import VaultRefused, bad_request
 from state.rules.exposure import ORDER, Exposure
 from state.sealing.values import DataKey
 from state.store.owner import OwnerView
 from supervisor.custody.vaults import Caller, Custody
-from supervisor.gateway.answers import answer, checked_id
+from supervisor.gateway.answers import checked_id
 from supervisor.gateway.people.folded import once_folded
 from supervisor.gateway.people.owners import Owners, json_object
 from supervisor.gateway.people.rate import paced

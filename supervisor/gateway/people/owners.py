@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
+from mana_actors.http import bodies
+from mana_actors.http.bodies import BadRequest
 from state.grants.mint import Issuer
 from state.grants.vault import bad_request
 from state.rules.exposure import Exposure
 from state.store.owner import OwnerView
 from supervisor.custody.vaults import Caller, Custody
-from supervisor.gateway.answers import BadRequest, body
 from supervisor.gateway.people.jwt import Verifier
 from supervisor.gateway.people.rate import Pacing
 
@@ -51,6 +52,6 @@ def _short(text: str, limit: int) -> str | None:
 async def json_object(request: Request) -> dict[str, Any]:
     """The JSON object in the body; raises VaultRefused (400 `BAD_REQUEST`)."""
     try:
-        return await body(request, MAX_BODY_BYTES)
+        return await bodies.json_object(request, MAX_BODY_BYTES)
     except BadRequest as exc:
         raise bad_request(f"{exc.field} {exc.problem}") from exc

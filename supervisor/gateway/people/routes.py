@@ -11,12 +11,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 
+from mana_actors.http.bodies import NO_STORE, BadRequest, answer
 from mana_actors.logs import without_text
 from state.errors import TransientError
 from state.grants.mint import MintRefused
 from state.grants.vault import VaultRefused
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.answers import NO_STORE, BadRequest, answer
 from supervisor.gateway.people import (
     audit,
     budgets,

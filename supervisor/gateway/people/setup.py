@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import answer
 from state.errors import TerminalError
 from state.grants import vault
 from state.grants.mint import Issuer
@@ -19,7 +20,7 @@ from state.store.vault import VaultStore
 from supervisor.custody.copier import Copier
 from supervisor.custody.key_folder import key_folder
 from supervisor.custody.vaults import Custody
-from supervisor.gateway.answers import answer, query
+from supervisor.gateway.answers import query
 from supervisor.gateway.contract import Deps
 from supervisor.gateway.people.jwks import KeySet
 from supervisor.gateway.people.jwt import Expected, Verifier

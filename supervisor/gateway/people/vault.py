@@ -3,9 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.bodies import answer
 from state.grants.vault import VaultRefused, bad_request, read_master_key, read_recovery
 from supervisor.custody.vaults import Caller, Custody
-from supervisor.gateway.answers import answer
 from supervisor.gateway.people.owners import Owners, json_object
 
 OK = {"ok": True}

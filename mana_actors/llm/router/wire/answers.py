@@ -1,18 +1,10 @@
 """What goes back: JSON, and errors in the shape of both our own client and OpenAI's."""
 
-from collections.abc import Mapping
-from http import HTTPStatus
-from math import ceil
-
 import msgspec
-from starlette.responses import Response
 
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.router.contract import Attempt
-from mana_actors.llm.router.wire.requests import InvalidRequest
-
-NO_STORE = {"cache-control": "no-store"}
 
 _STATUS_OF_KIND = {
     "blocked": 422,
@@ -86,33 +78,3 @@ def problem_of(exc: ProviderError) -> Problem:
     tried = ", ".join(f"{each.target.name}={each.reason}" for each in attempts)
     message = f"{words}. Attempts: {tried}" if tried else words
     return Problem(status, exc.kind, message, exc.code, "", exc.retry_after_s, attempts)
-
-
-def problem_of_request(exc: InvalidRequest) -> Problem:
-    """A request that cannot be."""
-    return Problem(exc.status, "invalid_request", str(exc), "invalid_request", exc.field)
-
-
-def json_answer(
-    content: object, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """JSON that nobody caches."""
-    return Response(
-        msgspec.json.encode(content),
-        status,
-        headers=NO_STORE | dict(headers or {}),
-        media_type="application/json",
-    )
-
-
-def failure(problem: Problem) -> Response:
-    """An error before the first byte, with its real status."""
-    wait = problem.retry_after_s
-    headers = {} if wait is None else {"retry-after": str(ceil(wait))}
-    return json_answer(problem.body, problem.status, headers)
-
-
-def refused(status: int, message: str = "", code: str = "") -> Response:
-    """An error of HTTP itself: no such path, no such method, no token."""
-    words = message or HTTPStatus(status).phrase.lower()
-    return failure(Problem(status, "auth" if status == 401 else "invalid_request", words, code))

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mana_actors.json_values import JsonObject, as_object
+from mana_actors.json_values import JsonObject
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -14,9 +14,9 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 class InvalidRequest(Exception):
     """What a caller sent cannot be; names the field and never shows its value."""
 
-    def __init__(self, field: str, problem: str, status: int = 422) -> None:
-        super().__init__(field, problem, status)
-        self.field, self.problem, self.status = field, problem, status
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(field, problem)
+        self.field, self.problem = field, problem
 
     def __str__(self) -> str:
         return f"{self.field}: {self.problem}"
@@ -132,24 +132,17 @@ class EmbeddingsRequest(msgspec.Struct):
     model: Name
 
 
-def chat_request(raw: bytes) -> JsonObject:
+def chat_request(body: JsonObject) -> JsonObject:
     """A chat-completions request as it was sent; raises InvalidRequest."""
-    return _checked(raw, ChatRequest)
+    return _checked(body, ChatRequest)
 
 
-def embeddings_request(raw: bytes) -> JsonObject:
+def embeddings_request(body: JsonObject) -> JsonObject:
     """An embeddings request as it was sent; raises InvalidRequest."""
-    return _checked(raw, EmbeddingsRequest)
+    return _checked(body, EmbeddingsRequest)
 
 
-def _checked(raw: bytes, schema: type[msgspec.Struct]) -> JsonObject:
-    """The JSON object in `raw` if it fits `schema`."""
-    try:
-        body = as_object(msgspec.json.decode(raw))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidRequest("body", "is not JSON", 400) from None
-    if body is None:
-        raise InvalidRequest("body", "is not a JSON object", 400)
+def _checked(body: JsonObject, schema: type[msgspec.Struct]) -> JsonObject:
     try:
         msgspec.convert(body, schema)
     except (msgspec.ValidationError, RecursionError) as exc:

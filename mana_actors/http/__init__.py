@@ -1,0 +1,1 @@
+"""What everything that serves HTTP shares: the socket, the server, bodies, the edge."""

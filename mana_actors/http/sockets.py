@@ -1,0 +1,41 @@
+"""Listening sockets: bound before anything starts, so that a taken port is one clear line."""
+
+import errno
+import socket
+
+
+class CannotListen(Exception):
+    """The address is taken or not ours; `str` is one line that names it."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(host, port, reason)
+        self.host, self.port, self.reason = host, port, reason
+
+    def __str__(self) -> str:
+        return (
+            f"cannot listen on {self.host} port {self.port}: {self.reason};"
+            " choose another with PORT or --port"
+        )
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 takes a free one. Raises CannotListen."""
+    try:
+        # This names TCP as the protocol. Without it asyncio leaves Nagle's algorithm on, and each
+        # answer waits for 40 ms.
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as exc:
+        raise CannotListen(host, port, "there is no such address") from exc
+    listening = socket.socket(family, kind, proto)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as exc:
+        listening.close()
+        is_taken = exc.errno == errno.EADDRINUSE
+        words = "the port is taken by another program" if is_taken else exc.strerror
+        raise CannotListen(host, port, words or type(exc).__name__) from exc
+    return listening
