@@ -26,7 +26,7 @@ CROWDED_STILL = {
     "supervisor/gateway/people", "supervisor/supervision",
 }  # fmt: skip
 CITING_STILL = (
-    "CHANGELOG.md", "docs/", "mana_actors/", "state/", "supervisor/", "tests/",
+    "mana_actors/", "state/", "supervisor/", "tests/",
 )  # fmt: skip
 
 ELSEWHERE = re.compile(
