@@ -16,18 +16,15 @@ import asyncpg
 import msgspec
 
 from state.rules.reach import Relation, SqlFunction
-from state.store.connect import ACT_AS, Access, Database, translated
-from state.store.migrate import migrations
+from state.store.connect import ACT_AS, Access, Database, Refused, translated
+from state.store.sql import function_texts
 
 _HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
-_FUNCTION = re.compile(
-    r"CREATE (?:OR REPLACE )?FUNCTION mana_ai\.(\w+)\((?:(?!CREATE (?:OR REPLACE )?FUNCTION).)*?"
-    r"AS \$\$(.*?)\$\$;",
-    re.DOTALL,
-)
+_BODY = re.compile(r"AS \$\$(.*?)\$\$;", re.DOTALL)
 PROBE_USER = "mana:doctor"
 LOOK_AT_MOST = 50_001
 FIRST_WITH_PARAMETERS = 15
+NO_SUCH_TABLE = "42P01"
 _GRANT = re.compile(
     r"^GRANT (?P<privileges>.+) ON (?P<kind>TABLE|SEQUENCE|FUNCTION|SCHEMA) (?P<object>[\w.]+)"
     r"(\(.*\))? TO (?P<role>\w+);$",
@@ -206,6 +203,17 @@ class ServiceView:
         async with self._db.connection() as connection:
             return [row["name"] for row in await connection.fetch(_sql("applied"))]
 
+    async def texts(self) -> dict[str, str]:
+        """Digests of the texts that our functions were put from; none before there was a ledger."""
+        try:
+            async with self._db.connection() as connection:
+                rows = await connection.fetch(_sql("texts"))
+        except Refused as exc:
+            if exc.sqlstate != NO_SUCH_TABLE:
+                raise
+            return {}
+        return {row["name"]: row["text_digest"] for row in rows}
+
     async def signs(self, audience: str) -> bool:
         """Whether capabilities for an audience can be signed."""
         async with self._db.connection() as connection:
@@ -231,9 +239,9 @@ class ServiceView:
 
 @cache
 def function_sources() -> dict[str, str]:
-    """The bodies of our PL/pgSQL functions as the migrations write them."""
-    script = "\n".join(step.sql for step in migrations())
-    return {found[1]: found[2] for found in _FUNCTION.finditer(script)}
+    """The bodies of our PL/pgSQL functions as their files have them."""
+    found = {name: _BODY.search(text) for name, text in function_texts().items()}
+    return {name: body[1] for name, body in found.items() if body is not None}
 
 
 @cache

@@ -190,6 +190,9 @@ SELECT count(*) FROM unnest($1::text[], $2::text[]) AS k (user_id, iteration_id)
 -- applied --
 SELECT name FROM mana_ai.migrations ORDER BY name
 
+-- texts --
+SELECT name, text_digest FROM mana_ai.function_texts
+
 -- signs --
 SELECT mana_ai.sign_capability('doctor', 'doctor', '{}', '{}', $1, 0) IS NOT NULL
 

@@ -16,8 +16,9 @@ from state.store.migrate import migrate
 
 SCHEMA_FILE = Path(__file__).with_name("schema.sql")
 HEADER = """\
--- Today's database whole: what migrations/ lead to, as pg_dump shows it, with owners, policies and
--- privileges. Written by `python -m state.store.dump_schema`; tests compare it with the migrations.
+-- Today's database whole: what migrations/ and sql/functions/ lead to, as pg_dump shows it, with
+-- comments, owners, policies and privileges. Written by `python -m state.store.dump_schema`; tests
+-- compare it with a database made anew.
 """
 LOG_OWNER = "mana_sync"
 DUMPED_BY = "18"

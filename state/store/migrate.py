@@ -1,7 +1,13 @@
 """Bring a database to today's schema as the log's owner, who need not be superuser.
 
-Roles come first, then numbered steps, each in a transaction that holds the lock of
-`mana_ai.migrations`: several callers at once take turns, and each step happens once.
+Roles come first, then the numbered steps of `migrations/`, then the functions of `sql/functions/`
+that are not as their file says. Each step, and all functions together, are a transaction that holds
+the lock of `mana_ai.migrations`: several callers at once take turns, and each thing happens once.
+
+A step is for what SQL cannot state anew: tables, indexes, policies, triggers, views. Once released,
+it never changes; functions that it calls are put before it. A function changes in its file. Where
+its arguments or its result change, the old one is dropped, which Postgres refuses while a policy, a
+trigger, a view or a BEGIN ATOMIC body depends on it: a step has to drop that first.
 """
 
 from __future__ import annotations
@@ -11,17 +17,20 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
 
 import asyncpg
 import msgspec
 
 from state.errors import TerminalError
 from state.secret_files import new_secret, write_new_secret
+from state.store.sql import function_texts, needed_by, statements_of
 
 OLDEST_POSTGRES = 14
 """Major version; `bit_xor` and `BEGIN ATOMIC` functions came with 14."""
@@ -29,29 +38,10 @@ OLDEST_POSTGRES = 14
 GROUP_ROLES = ("mana_owner", "mana_router", "mana_fleet")
 """Roles without a login: they own tables, cross-user functions and operators' views."""
 
-LEDGER = """
-CREATE SCHEMA IF NOT EXISTS mana_ai;
-ALTER SCHEMA mana_ai OWNER TO mana_owner;
-CREATE TABLE IF NOT EXISTS mana_ai.migrations (
-  name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
-ALTER TABLE mana_ai.migrations OWNER TO mana_owner;
-GRANT SELECT ON mana_ai.migrations TO mana_supervisor, mana_gateway;
-"""
-"""Where the steps done are written down; its lock makes migrations take turns.
-
-No advisory lock: any login, an agent's too, could hold that one for ever.
-"""
-
-SECRETS = """
-SELECT mana_ai.add_capability_secret(a.audience, substr(md5(gen_random_uuid()::text), 1, 8),
-         uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
-  FROM unnest(ARRAY['db', 'keys']) AS a (audience)
- WHERE NOT EXISTS (SELECT FROM mana_ai.capability_secrets AS s WHERE s.audience = a.audience);
-"""
-"""A signing secret per audience where one lacks: 244 random bits that never leave the database."""
-
 AS_OWNER = "SET LOCAL ROLE mana_owner;\n"
+LOCK_LEDGER = "LOCK TABLE mana_ai.migrations IN SHARE ROW EXCLUSIVE MODE"
 TRIES = 20
+Done = TypeVar("Done")
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -94,9 +84,20 @@ def migrations() -> list[Migration]:
     return [Migration(f.name.removesuffix(".sql"), f.read_text("utf-8")) for f in files]
 
 
-def pending(applied: Sequence[str]) -> list[str]:
-    """Names of the steps a database with these applied still lacks."""
-    return [step.name for step in migrations() if step.name not in set(applied)]
+def pending(applied: Sequence[str], texts: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """What a database lacks that has these steps and these functions, with their texts' digests."""
+    steps = [step.name for step in migrations() if step.name not in set(applied)]
+    functions = [
+        f"function {name}"
+        for name, text in function_texts().items()
+        if texts.get(name) != text_digest(text)
+    ]
+    return [*steps, *functions]
+
+
+def text_digest(text: str) -> str:
+    """By what the ledger knows which text of a function it was that the database has."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def scram_verifier(password: str, salt: bytes, iterations: int = 4096) -> str:
@@ -120,27 +121,72 @@ def password_of(folder: Path, role: str) -> tuple[str, bool]:
 
 
 def sql_script() -> str:
-    """All of it as one script for a DBA and psql, who then sets the passwords."""
-    names = [step.name for step in migrations()]
-    steps = "".join(f"\n-- {step.name}\n{step.sql}" for step in migrations())
-    done = ", ".join(f"('{name}')" for name in names)
+    """All of it as one script for a DBA and psql, who then sets the passwords.
+
+    It fits any database that `migrate` fits: steps that are done are passed over.
+    """
     return (
         "-- For psql, as the owner of sync_changes with CREATEROLE, or as superuser.\n"
         "-- Afterwards give each login its password with \\password and put it into the\n"
         "-- secrets folder as a file of mode 0600 named after the login.\n"
         "\\set ON_ERROR_STOP on\n"
         "BEGIN;\n"
+        "SET LOCAL client_min_messages = warning;\n"
         + "".join(_role_unless_there(name, "NOLOGIN") for name in GROUP_ROLES)
         + "".join(_role_unless_there(login.name, _login_options(login)) for login in LOGINS)
         + "".join(f"{_idle_limit(login)};\n" for login in LOGINS)
         + "".join(f"GRANT {name} TO CURRENT_USER;\n" for name in GROUP_ROLES)
-        + f"SET LOCAL search_path = pg_catalog, pg_temp;\n{LEDGER}{steps}\n"
+        + f"SET LOCAL search_path = pg_catalog, pg_temp;\n{_sql('ledger')}\n"
+        + "LOCK TABLE mana_ai.migrations IN SHARE ROW EXCLUSIVE MODE;\n"
+        + _sql("adopt_earlier")
+        + "".join(
+            f"\nSELECT NOT EXISTS (SELECT FROM mana_ai.migrations WHERE name = '{step.name}')"
+            f" AS lacking \\gset\n\\if :lacking\n{_step_script(step)}\\endif\n"
+            for step in migrations()
+        )
+        + _put_script(list(function_texts()))
+        + _drop_script()
         + AS_OWNER
-        + SECRETS
-        + f"INSERT INTO mana_ai.migrations (name) VALUES {done};\nRESET ROLE;\n"
+        + _sql("secrets")
+        + ";\nRESET ROLE;\n"
         + "".join(f"REVOKE {name} FROM CURRENT_USER;\n" for name in GROUP_ROLES)
         + "COMMIT;\n"
     )
+
+
+def _step_script(step: Migration) -> str:
+    """A step after the functions that it calls, noted as done."""
+    note = f"INSERT INTO mana_ai.migrations (name) VALUES ('{step.name}');\n"
+    return f"{_put_script(needed_by(step.sql))}\n-- {step.name}\n{step.sql}\n{note}"
+
+
+def _put_script(names: Sequence[str]) -> str:
+    """Brings these functions to their texts, and notes which texts those were."""
+    if not names:
+        return ""
+    texts = function_texts()
+    puts = [_sql("put_function").format(name=name, text=texts[name]) for name in names]
+    digests = ", ".join(f"('{name}', '{text_digest(texts[name])}')" for name in names)
+    note = _sql("note_functions").format(functions_made=_sql("functions_made"), digests=digests)
+    hand_over = "ON SCHEMA mana_ai {} mana_router, mana_fleet;\n"  # roles that own some of them
+    return "\n".join(
+        [
+            f"GRANT CREATE {hand_over.format('TO')}",
+            *puts,
+            f"REVOKE CREATE {hand_over.format('FROM')}",
+            note,
+        ]
+    )
+
+
+def _drop_script() -> str:
+    names = ", ".join(f"'{name}'" for name in function_texts())
+    owners = ", ".join(f"'{name}'" for name in GROUP_ROLES)
+    return _sql("drop_functions").format(names=names, owners=owners) + "\n"
+
+
+def _sql(name: str) -> str:
+    return statements_of("migrate.sql")[name]
 
 
 def _role_unless_there(name: str, options: str) -> str:
@@ -192,6 +238,8 @@ async def log_owner(
         yield connection
     except asyncpg.InsufficientPrivilegeError as exc:
         raise MigrationError(f"{exc}: {remedy}") from exc
+    except asyncpg.RaiseError as exc:  # said by our own SQL
+        raise MigrationError(str(exc)) from exc
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
         raise MigrationError(f"Postgres refused: {exc}") from exc
     finally:
@@ -216,13 +264,14 @@ async def _migrate(
         await _ensure_role(connection, name, "NOLOGIN")
     for login in LOGINS:
         await _ensure_login(connection, login, secrets_dir, progress)
-    await in_turn(connection, "the ledger", partial(_run, connection, LEDGER))
+    await in_turn(connection, "the ledger", partial(_prepare, connection))
     applied: list[str] = []
     for step in migrations():
-        if await in_turn(connection, step.name, partial(_apply, connection, step)):
-            applied.append(step.name)
-            progress(f"migration {step.name} applied")
-    await in_turn(connection, "secrets", partial(_run, connection, AS_OWNER + SECRETS))
+        applied += await in_turn(connection, step.name, partial(_apply, connection, step))
+    applied += await in_turn(connection, "functions", partial(_put_functions, connection))
+    for name in applied:
+        progress(f"migration {name} applied")
+    await in_turn(connection, "secrets", partial(connection.execute, AS_OWNER + _sql("secrets")))
     return applied
 
 
@@ -254,8 +303,8 @@ async def _ensure_role(connection: asyncpg.Connection, name: str, options: str) 
 
 
 async def in_turn(
-    connection: asyncpg.Connection, what: str, work: Callable[[], Awaitable[bool]]
-) -> bool:
+    connection: asyncpg.Connection, what: str, work: Callable[[], Awaitable[Done]]
+) -> Done:
     """Work in a transaction that owns our roles, tried again where others were in the way.
 
     It waits at most 2 s for a lock on the shared log, so that pushes are not held up.
@@ -276,20 +325,32 @@ async def in_turn(
     raise MigrationError(f"{what}: others stayed in the way ({trouble}); try at a quieter time")
 
 
-async def _apply(connection: asyncpg.Connection, step: Migration) -> bool:
-    """Whether this call did the step; the ledger's lock makes that once."""
-    await connection.execute("LOCK TABLE mana_ai.migrations IN SHARE ROW EXCLUSIVE MODE")
+async def _prepare(connection: asyncpg.Connection) -> None:
+    await connection.execute(_sql("ledger"))
+    await connection.execute(LOCK_LEDGER)
+    await connection.execute(_sql("adopt_earlier"))
+
+
+async def _apply(connection: asyncpg.Connection, step: Migration) -> list[str]:
+    """Do the step unless it is done; the ledger's lock makes that once."""
+    await connection.execute(LOCK_LEDGER)
     done = "SELECT EXISTS (SELECT FROM mana_ai.migrations WHERE name = $1)"
     if await connection.fetchval(done, step.name):
-        return False
-    await connection.execute(step.sql)
-    await connection.execute("INSERT INTO mana_ai.migrations (name) VALUES ($1)", step.name)
-    return True
+        return []
+    await connection.execute(_step_script(step))
+    return [step.name, *(f"function {name}" for name in needed_by(step.sql))]
 
 
-async def _run(connection: asyncpg.Connection, statements: str) -> bool:
-    await connection.execute(statements)
-    return True
+async def _put_functions(connection: asyncpg.Connection) -> list[str]:
+    """Bring every function to its text that was changed here, or there by hand."""
+    await connection.execute(LOCK_LEDGER)
+    put = _sql("functions_put").format(functions_made=_sql("functions_made"))
+    there = {row["name"]: row["text_digest"] for row in await connection.fetch(put)}
+    names = [
+        name for name, text in function_texts().items() if there.get(name) != text_digest(text)
+    ]
+    await connection.execute(_put_script(names) + _drop_script())
+    return [f"function {name}" for name in names]
 
 
 @asynccontextmanager

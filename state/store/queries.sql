@@ -1,5 +1,5 @@
--- Every statement the services run, under a name. Reads and writes of agents go through the functions of
--- migrations/0005_runs.sql; what stands here is theirs to call.
+-- Every statement the services run, under a name. Reads and writes of agents go through functions/; what
+-- stands here is theirs to call.
 
 -- lock_shard --
 -- Folding without this lock loses updates (two consumers on one bucket), also with SKIP LOCKED.

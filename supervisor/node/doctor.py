@@ -99,7 +99,8 @@ async def log_owner(patient: Patient) -> Finding:
 
 async def pending_migrations(patient: Patient) -> Finding:
     """The schema is this release's."""
-    return _finding("pending migrations", pending(await patient.service.applied()), MIGRATE)
+    applied, texts = await patient.service.applied(), await patient.service.texts()
+    return _finding("pending migrations", pending(applied, texts), MIGRATE)
 
 
 async def roles(patient: Patient) -> Finding:

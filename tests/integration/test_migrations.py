@@ -10,9 +10,10 @@ import pytest
 
 from state.store.dump_schema import SCHEMA_FILE, dump
 from state.store.embedded.binaries import binaries_in, wheel_binaries
-from state.store.migrate import LOGINS, MigrationError, migrate, migrations, pending, sql_script
+from state.store.migrate import LOGINS, MigrationError, migrate, pending, sql_script
+from state.store.sql import function_texts
 from tests.integration.steps import driver_for, put, session, snapshot_of, written_by_us
-from tests.postgres import LOG_OWNER, SUPERUSER, Database, debian_programs
+from tests.postgres import LOG_OWNER, SUPERUSER, Database, TestServer, debian_programs
 
 OLD_LOG = """
 CREATE TABLE sync_changes (
@@ -34,6 +35,8 @@ TODAYS_LOG = OLD_LOG.replace("field_timestamps", "field_meta").replace(
 )
 
 
+STEPS = ["0001_baseline_tables", "0002_baseline_access"]
+EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
 STAMP_COLUMNS = """
 SELECT array_agg(attname::text) FROM pg_attribute
@@ -74,8 +77,11 @@ def test_schema_sql_is_what_the_migrations_lead_to(database: Database):
 
 async def test_a_second_migration_finds_nothing_to_do(database: Database):
     assert await _migrated(database) == []
-    assert pending([step.name for step in migrations()]) == []
-    assert pending([]) == [step.name for step in migrations()]
+    async with session(database, "mana_supervisor") as supervisor:
+        steps = await supervisor.fetch("SELECT name FROM mana_ai.migrations")
+        texts = await supervisor.fetch("SELECT name, text_digest FROM mana_ai.function_texts")
+    assert pending([row["name"] for row in steps], {row[0]: row[1] for row in texts}) == []
+    assert sorted(pending([])) == EVERYTHING
 
 
 STARTER = """
@@ -85,7 +91,8 @@ from state.store.migrate import migrate
 dsn, folder, password_file = sys.argv[1:]
 sys.stdin.read()  # all start when the test closes the pipes
 password = Path(password_file).read_text().strip()
-print(*asyncio.run(migrate(dsn, secrets_dir=Path(folder), password=password)))
+for name in asyncio.run(migrate(dsn, secrets_dir=Path(folder), password=password)):
+    print(name)
 """
 
 
@@ -108,8 +115,8 @@ def test_four_processes_starting_at_once_migrate_a_fresh_database_once(empty_dat
         starter.stdin = None
     told = [starter.communicate(timeout=60) for starter in starters]
     assert [starter.returncode for starter in starters] == [0] * 4, told
-    applied = sorted(name for out, _ in told for name in out.split())
-    assert applied == [step.name for step in migrations()]
+    applied = sorted(name for out, _ in told for name in out.splitlines())
+    assert applied == EVERYTHING
 
 
 async def test_the_owner_needs_no_superuser_and_keeps_no_membership(database: Database):
@@ -207,7 +214,7 @@ async def test_a_log_held_by_others_is_waited_for(empty_database: Database):
             work = asyncio.create_task(_migrated(empty_database))
             while not await watcher.fetchval(SOMEBODY_WAITS):
                 assert not work.done()
-        assert await work == [step.name for step in migrations()]
+        assert sorted(await work) == EVERYTHING
 
 
 @pytest.mark.parametrize("log", [TODAYS_LOG, OLD_LOG], ids=["todays", "older"])
@@ -255,11 +262,13 @@ async def test_a_renamed_stamp_column_does_not_stop_folding(empty_database: Data
             assert await driver.fold_all() == 1
 
 
-def _psql(database: Database, role: str) -> subprocess.CompletedProcess[str]:
-    """The printed script, run as a DBA would."""
+def _psql(
+    database: Database, role: str, script: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A script, the printed one if none is named, run as a DBA would."""
     return subprocess.run(
         [_programs(database) / "psql", "--no-psqlrc", "--quiet", database.dsn(role)],
-        input=sql_script(),
+        input=script or sql_script(),
         env={"PGPASSWORD": database.password(role), "PATH": os.defpath},
         capture_output=True,
         text=True,
@@ -281,3 +290,180 @@ async def test_after_the_printed_script_a_migration_finds_nothing_to_do(empty_da
     async with session(empty_database, SUPERUSER) as admin:
         audiences = await admin.fetch("SELECT audience FROM mana_ai.capability_secrets")
     assert sorted(row["audience"] for row in audiences) == ["db", "keys"]
+
+
+async def test_the_printed_script_run_twice_changes_nothing(empty_database: Database):
+    for _ in range(2):
+        done = _psql(empty_database, LOG_OWNER)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert await _migrated(empty_database) == []
+
+
+EARLIER = (Path(__file__).parent / "data/before_the_baseline.sql").read_text()
+ROWS = """
+INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, tokens)
+VALUES ('u1', 'legacy:ai-default', 'm1', '2026-04-15T00:00:00Z', 'committed', 120);
+INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used)
+VALUES ('u1', 'a', 'm1', 7);
+INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES ('user', 'u1', 1000);
+INSERT INTO mana_ai.owner_keys (user_id, key_id, public_key)
+VALUES ('u1', 'k', sha256('x'));
+SELECT mana_ai.rotate_capability_secrets(false);
+"""
+TABLES = """
+SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+ WHERE schemaname IN ('mana_ai', 'public', 'auth')
+   AND NOT tablename IN ('migrations', 'function_texts') ORDER BY 1
+"""
+
+
+async def _rows(database: Database) -> dict[str, list[str]]:
+    """Every row of every table but the ledger's."""
+    async with session(database, SUPERUSER) as admin:
+        names = [row[0] for row in await admin.fetch(TABLES)]
+        return {
+            name: sorted(row[0] for row in await admin.fetch(f"SELECT t::text FROM {name} AS t"))
+            for name in names
+        }
+
+
+async def _of_the_earlier_release(database: Database) -> None:
+    """A database as the release before the baseline made it, with rows in it."""
+    assert _psql(database, LOG_OWNER, EARLIER).returncode == 0
+    async with session(database, LOG_OWNER) as sync:
+        await put(sync, "u1", "m1", {"title": "T"})
+    async with session(database, SUPERUSER) as admin:
+        await admin.execute(ROWS)
+
+
+@pytest.mark.parametrize("way", ["migrate", "script"])
+async def test_a_database_of_the_release_before_is_upgraded_with_its_rows(
+    empty_database: Database, database: Database, way: str
+):
+    await _of_the_earlier_release(empty_database)
+    before = await _rows(empty_database)
+    assert sum(map(len, before.values())) > 8
+    if way == "migrate":
+        applied = await _migrated(empty_database)
+        assert sorted(applied) == sorted(f"function {name}" for name in function_texts())
+    else:
+        done = _psql(empty_database, LOG_OWNER)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert await _rows(empty_database) == before
+    assert _dump(empty_database) == _dump(database)
+    assert await _migrated(empty_database) == []
+
+
+async def test_what_the_release_before_signed_is_accepted_after_the_upgrade(
+    empty_database: Database,
+):
+    sign = "SELECT mana_ai.sign_capability('u1', 'a1', '{}', '{}', 'db', 900)"
+    assert _psql(empty_database, LOG_OWNER, EARLIER).returncode == 0
+    async with session(empty_database, SUPERUSER) as admin:
+        old = [await admin.fetchval(sign)]
+        await admin.execute("SELECT mana_ai.rotate_capability_secrets(false)")
+        old.append(await admin.fetchval(sign))
+        await _migrated(empty_database)
+        for token in old:
+            async with admin.transaction():
+                await admin.execute("SELECT set_config('app.capability', $1, true)", token)
+                assert await admin.fetchval("SELECT mana_ai.capability() ->> 'u'") == "u1"
+
+
+async def test_a_database_with_a_part_of_the_steps_before_is_one_clear_error(
+    empty_database: Database,
+):
+    await _of_the_earlier_release(empty_database)
+    async with session(empty_database, SUPERUSER) as admin:
+        await admin.execute("DELETE FROM mana_ai.migrations WHERE name > '0015'")
+    with pytest.raises(MigrationError, match=r"14 of the 18 steps .* of the release that made it"):
+        await _migrated(empty_database)
+    assert "14 of the 18 steps" in _psql(empty_database, LOG_OWNER).stderr
+
+
+BY_HAND = {
+    "body": "CREATE OR REPLACE FUNCTION mana_ai.bucket_of(p_user text) RETURNS smallint"
+    " LANGUAGE sql IMMUTABLE STRICT RETURN 0::smallint",
+    "comment": "COMMENT ON FUNCTION mana_ai.bucket_of IS 'by hand'",
+    "grant": "GRANT EXECUTE ON FUNCTION mana_ai.bucket_of TO mana_agent, PUBLIC",
+    "owner": "ALTER FUNCTION mana_ai.own_budget OWNER TO mana_router",
+    "gone": "DROP FUNCTION mana_ai.own_budget",
+    "overload": "CREATE FUNCTION mana_ai.own_budget(int) RETURNS int LANGUAGE sql RETURN 1;"
+    " ALTER FUNCTION mana_ai.own_budget(int) OWNER TO mana_owner",
+    "stray": "CREATE FUNCTION mana_ai.stray() RETURNS int LANGUAGE sql RETURN 1;"
+    " ALTER FUNCTION mana_ai.stray() OWNER TO mana_owner",
+}
+
+
+@pytest.mark.parametrize("change", BY_HAND)
+async def test_a_function_changed_by_hand_is_as_its_file_again(database: Database, change: str):
+    before = _dump(database)
+    async with session(database, SUPERUSER) as admin:
+        await admin.execute("GRANT CREATE ON SCHEMA mana_ai TO mana_router")
+        await admin.execute(BY_HAND[change])
+        await admin.execute("REVOKE CREATE ON SCHEMA mana_ai FROM mana_router")
+    assert _dump(database) != before
+    assert len(await _migrated(database)) <= 1
+    assert _dump(database) == before
+    assert await _migrated(database) == []
+
+
+NEW_TEXTS = {
+    "body": ("SELECT 1", "SELECT 2"),
+    "result": ("RETURNS int", "RETURNS bigint"),
+    "arguments": ("(p_one int)", "(p_one int, p_two text DEFAULT '')"),
+    "names": ("p_one", "p_uno"),
+    "grants": (" TO mana_gateway", " TO mana_agent"),
+}
+TEXT = """
+CREATE OR REPLACE FUNCTION mana_ai.sample(p_one int) RETURNS int
+LANGUAGE sql BEGIN ATOMIC SELECT 1; END;
+
+COMMENT ON FUNCTION mana_ai.sample IS 'A sample.';
+ALTER FUNCTION mana_ai.sample OWNER TO mana_router;
+GRANT EXECUTE ON FUNCTION mana_ai.sample TO mana_gateway;
+"""
+SAMPLE = """
+SELECT pg_get_functiondef(oid) || proowner::regrole || proacl::text FROM pg_proc
+ WHERE pronamespace = 'mana_ai'::regnamespace AND proname = 'sample'
+"""
+
+
+def _with_function(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    texts = {**function_texts(), "sample": text}
+    for module in ("state.store.migrate", "state.store.sql"):
+        monkeypatch.setattr(f"{module}.function_texts", lambda: texts)
+
+
+@pytest.mark.parametrize("change", NEW_TEXTS)
+async def test_a_function_whose_file_changed_is_put_as_a_new_database_has_it(
+    database: Database, postgres: TestServer, monkeypatch: pytest.MonkeyPatch, change: str
+):
+    new = postgres.migrated()
+    _with_function(monkeypatch, TEXT)
+    assert await _migrated(database) == ["function sample"]
+    _with_function(monkeypatch, TEXT.replace(*NEW_TEXTS[change]))
+    assert await _migrated(database) == ["function sample"]
+    assert await _migrated(new) == ["function sample"]
+    async with session(database, SUPERUSER) as one, session(new, SUPERUSER) as other:
+        changed, fresh = [await admin.fetch(SAMPLE) for admin in (one, other)]
+    assert len(changed) == 1
+    assert changed == fresh
+    postgres.drop(new)
+    monkeypatch.undo()
+    assert await _migrated(database) == []
+    async with session(database, SUPERUSER) as admin:
+        assert await admin.fetch(SAMPLE) == []
+
+
+async def test_every_function_says_why_it_is_there_and_is_callable_by_nobody_else(
+    database: Database,
+):
+    async with session(database, SUPERUSER) as admin:
+        rows = await admin.fetch(
+            "SELECT proname, obj_description(oid, 'pg_proc') AS reason,"
+            " has_function_privilege('public', oid, 'EXECUTE') AS is_public FROM pg_proc"
+            " WHERE pronamespace = 'mana_ai'::regnamespace"
+        )
+    assert sorted(row["proname"] for row in rows) == sorted(function_texts())
+    assert [row["proname"] for row in rows if not row["reason"] or row["is_public"]] == []

@@ -63,8 +63,8 @@ SELECT c.oid::regclass::text AS name FROM pg_class AS c
  WHERE n.nspname IN ('mana_ai', 'public', 'auth') AND c.relkind IN ('r', 'p')
 """
 OF_NOBODY = {
-    "mana_ai.budget_wakes", "mana_ai.capability_secrets", "mana_ai.install", "mana_ai.migrations",
-    "mana_ai.shards",
+    "mana_ai.budget_wakes", "mana_ai.capability_secrets", "mana_ai.function_texts",
+    "mana_ai.install", "mana_ai.migrations", "mana_ai.shards",
 }  # fmt: skip
 """Tables without a `user_id`; a new one belongs here, or its rows have an owner."""
 RELATIONS = """

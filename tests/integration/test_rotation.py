@@ -16,7 +16,7 @@ from mana_actors.keys.client import KeyWithheld
 from state.store.agents import AgentStore
 from state.store.connect import CapabilityInvalid
 from state.store.connect import Database as Pool
-from state.store.migrate import LOGINS, migrate, migrations
+from state.store.migrate import LOGINS
 from state.store.rotation import (
     ROTATED_ALREADY,
     RotatedAlready,
@@ -305,25 +305,3 @@ async def test_a_store_holding_an_old_token_says_so_after_an_emergency(world: Wo
     with pytest.raises(CapabilityInvalid):
         await AgentStore(pool, *PAIR, lambda: token).renew([(uuid.uuid4(), 1)], 60_000)
     await pool.close()
-
-
-async def test_an_upgrade_keeps_the_newest_of_several_signing(
-    empty_database: Database, monkeypatch: pytest.MonkeyPatch
-):
-    """Callers of `mana migrate` that ran at once may have added one each."""
-    dsn, password = empty_database.dsn(LOG_OWNER), empty_database.password(LOG_OWNER)
-    secrets_dir = empty_database.secrets_dir
-    before = [step for step in migrations() if step.name < "0015"]
-    with monkeypatch.context() as patch:
-        patch.setattr("state.store.migrate.migrations", lambda: before)
-        await migrate(dsn, secrets_dir=secrets_dir, password=password)
-    admin = await empty_database.connect("postgres")
-    old = await admin.fetchval(SIGNED)
-    await admin.execute("SELECT mana_ai.add_capability_secret('db', 'newer', 'x')")
-    await migrate(dsn, secrets_dir=secrets_dir, password=password)
-    new = await admin.fetchval(SIGNED)
-    assert payload(new)["kid"] == "newer"
-    async with admin.transaction():
-        await admin.execute("SELECT set_config('app.capability', $1, true)", old)
-        assert await admin.fetchval("SELECT mana_ai.capability() ->> 'u'") == "u1"
-    await admin.close()

@@ -1,0 +1,20 @@
+CREATE OR REPLACE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamptz, p_next text, p_stamp text, p_actor jsonb) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  IF NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due)
+     OR NOT (EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission AND r.due_at = p_due
+                        AND (r.state IN ('committed', 'failed') OR r.cancelled_at IS NOT NULL))
+             OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)) THEN
+    RETURN false;
+  END IF;
+  PERFORM mana_ai.write_mission(p_user, p_mission, jsonb_build_object('nextRunAt', p_next), p_stamp, p_actor, 'system');
+  UPDATE mana_ai.mission_snapshots SET wake_at = NULL WHERE user_id = p_user AND mission_id = p_mission;
+  RETURN true;
+END $$;
+
+COMMENT ON FUNCTION mana_ai.move_slot IS
+'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, or that fell
+due before the installation.';
+ALTER FUNCTION mana_ai.move_slot OWNER TO mana_owner;
+GRANT EXECUTE ON FUNCTION mana_ai.move_slot TO mana_supervisor;

@@ -1,0 +1,19 @@
+CREATE OR REPLACE FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  run mana_ai.runs;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  SELECT * INTO run FROM mana_ai.runs WHERE user_id = p_user AND run_id = p_run AND state = 'waiting' FOR UPDATE SKIP LOCKED;
+  IF run.run_id IS NULL THEN
+    RETURN false;
+  END IF;
+  PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+  PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+  RETURN true;
+END $$;
+
+COMMENT ON FUNCTION mana_ai.withdraw_waiting IS
+'Ends a run that only waits, as soon as its owner no longer wants it; for the supervisor. Returns whether it ended one.';
+ALTER FUNCTION mana_ai.withdraw_waiting OWNER TO mana_owner;
+GRANT EXECUTE ON FUNCTION mana_ai.withdraw_waiting TO mana_supervisor;
