@@ -20,6 +20,7 @@ from mana_actors.agent.planner.exchange import (
     request_bytes,
 )
 from mana_actors.agent.planner.loop import COMPACTION_ROUND, LoopInput, run_loop
+from mana_actors.agent.tools.executor import Executor
 
 SYSTEM, USER = ChatMessage("system", "S"), ChatMessage("user", "U")
 
@@ -114,5 +115,5 @@ async def test_a_smaller_model_that_answered_makes_the_conversation_fold_sooner(
         calls = tuple(ToolCall(f"{number}{n}", "list_tasks", {"n": "x" * 900}) for n in range(2))
         return ModelAnswer(None, calls, "tool_calls", context_tokens=context)
 
-    await run_loop(LoopInput("S", "U", "m", compaction=CompactionSettings()), model)
+    await run_loop(LoopInput("S", "U", "m", compaction=CompactionSettings()), model, Executor({}))
     assert (COMPACTION_ROUND in asked) == folds

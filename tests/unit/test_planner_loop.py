@@ -28,7 +28,8 @@ from mana_actors.agent.planner.loop import (
     run_loop,
 )
 from mana_actors.agent.planner.reminders import LoopView, Reminder
-from mana_actors.agent.tools.catalogue import catalogue, function_spec, offered_tools
+from mana_actors.agent.tools.catalogue import catalogue, function_spec, proposing_tools
+from mana_actors.agent.tools.executor import Executor
 from mana_actors.agent.tools.validation import check_against
 from mana_actors.errors import BudgetExhausted, ProviderBusy
 from state.rules.policy import AiPolicy
@@ -69,7 +70,7 @@ def given(**fields: Any) -> LoopInput:
 
 
 async def plan(*script: ModelAnswer | Exception, **fields: Any) -> PlanOutcome:
-    return await run_loop(given(**fields), Model(script))
+    return await run_loop(given(**fields), Model(script), Executor({}))
 
 
 async def test_calls_become_steps_and_the_last_text_the_summary():
@@ -107,7 +108,7 @@ async def test_the_round_limit_ends_the_run_without_a_summary():
 
 async def test_no_round_allowed_means_no_model_call():
     model = Model([])
-    outcome = await run_loop(given(max_rounds=0), model)
+    outcome = await run_loop(given(max_rounds=0), model, Executor({}))
     assert (outcome.rounds, outcome.stop_reason, model.asked) == (0, "max-rounds", [])
 
 
@@ -174,7 +175,7 @@ async def test_denied_unknown_and_malformed_calls_are_answered_but_never_steps()
         ran.append(done.id)
         return ToolResult(True, "ok")
 
-    tools = offered_tools(policy)
+    tools = proposing_tools().offered(policy)
     outcome = await run_loop(given(check=check_against(tools, policy)), model, record)
     assert ran == ["1"]
     assert [step.id for step in outcome.steps] == ["1"]
@@ -202,7 +203,7 @@ async def test_reminders_are_in_one_request_only_and_counted():
         return (Reminder("token-budget", "warn", "sparsam"),) if view.round == 1 else ()
 
     model = Model([asks(call(title="a")), says("x")])
-    outcome = await run_loop(given(remind=remind), model)
+    outcome = await run_loop(given(remind=remind), model, Executor({}))
     first, second = (request.messages for request, _ in model.asked)
     assert first[-1] == ChatMessage("system", "<reminder>sparsam</reminder>")
     assert "sparsam" not in str(second) + str(outcome.messages)
@@ -238,7 +239,7 @@ SUMMARY = says("## Goal\nZiel", prompt_tokens=70, completion_tokens=7, usage_rep
 async def test_a_full_context_is_folded_once_and_its_tokens_count():
     model = Model(long_run(compacted=SUMMARY))
     settings = CompactionSettings(max_context_tokens=850, keep_recent=4)
-    outcome = await run_loop(given(compaction=settings, max_rounds=6), model)
+    outcome = await run_loop(given(compaction=settings, max_rounds=6), model, Executor({}))
     numbers = [number for _, number in model.asked]
     assert numbers.count(COMPACTION_ROUND) == 1
     assert outcome.folded_turns > 0
@@ -250,7 +251,7 @@ async def test_a_full_context_is_folded_once_and_its_tokens_count():
 async def test_a_failing_compactor_does_not_fail_the_run(failure: Exception):
     model = Model(long_run(compacted=failure))
     settings = CompactionSettings(max_context_tokens=850, keep_recent=4)
-    outcome = await run_loop(given(compaction=settings, max_rounds=6), model)
+    outcome = await run_loop(given(compaction=settings, max_rounds=6), model, Executor({}))
     assert (outcome.stop_reason, outcome.folded_turns) == ("assistant-stop", 0)
     assert [number for _, number in model.asked].count(COMPACTION_ROUND) == 1
 
@@ -260,8 +261,8 @@ async def test_the_same_answers_give_the_same_requests_byte_for_byte():
         return Model([asks(call(title="ä", priority="low")), says("x")])
 
     one, two = script(), script()
-    await run_loop(given(), one)
-    await run_loop(given(), two)
+    await run_loop(given(), one, Executor({}))
+    await run_loop(given(), two, Executor({}))
     assert [request_hash(r) for r, _ in one.asked] == [request_hash(r) for r, _ in two.asked]
 
 

@@ -13,11 +13,11 @@ from mana_actors.agent.planner.prompt import (
     system_prompt,
     user_prompt,
 )
-from mana_actors.agent.tools.catalogue import catalogue, offered_tools
+from mana_actors.agent.tools.catalogue import catalogue, proposing_tools
 from state.log.records import Agent, Mission
 from state.rules.policy import DEFAULT_POLICY, AiPolicy
 
-TOOLS = offered_tools(DEFAULT_POLICY)
+TOOLS = proposing_tools().offered(DEFAULT_POLICY)
 NOTE = ResolvedInput("in-1", "notes", "notes", "Ideen", "Zeile 1\n- „zwei“ 🙂\n\n# drei")
 
 

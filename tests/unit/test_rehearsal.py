@@ -7,7 +7,8 @@ import msgspec
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
 from mana_actors.agent.planner.loop import PlanOutcome, run_loop
 from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput, loop_input
-from mana_actors.agent.tools.catalogue import catalogue, function_spec, offered_tools
+from mana_actors.agent.tools.catalogue import catalogue, function_spec, proposing_tools
+from mana_actors.agent.tools.executor import Executor
 from mana_actors.agent.tools.validation import validate_arguments
 from mana_actors.llm.completions import read_answer
 from mana_actors.llm.rehearsal.planner import LABEL, complete
@@ -34,7 +35,7 @@ async def plan(
     mission = Mission("m", "u", iterations=past, **base | texts)
     now = "2026-04-15T08:00:00+02:00"
     given = PlanInput(mission, Agent("a", "u"), inputs, policy, "b0", "mana/reasoning", now)
-    return await run_loop(loop_input(given), rehearse)
+    return await run_loop(loop_input(given), rehearse, Executor({}))
 
 
 def steps(outcome: PlanOutcome) -> list[tuple[str, Any]]:
@@ -104,7 +105,7 @@ async def test_every_call_it_makes_is_valid():
 
 
 async def test_it_mends_a_call_that_was_refused():
-    tools = [function_spec(tool) for tool in offered_tools(DEFAULT_POLICY)]
+    tools = [function_spec(tool) for tool in proposing_tools().offered(DEFAULT_POLICY)]
     call = {"id": "c", "function": {"name": "create_task", "arguments": '{"priority":"x"}'}}
     complaint = '{"success":false,"message":"priority is not one of: low, medium"}'
     messages = [

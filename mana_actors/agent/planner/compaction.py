@@ -1,4 +1,8 @@
-"""Folding the middle of a long conversation into a summary (tick §10.3, with the Rule of D-33)."""
+"""Folding the middle of a long conversation into a summary.
+
+What decides is the size of the next request, not the tokens spent so far, and a tool's answer is
+never parted from the call it answers: a provider refuses such a conversation.
+"""
 
 import math
 import re
@@ -79,18 +83,24 @@ def context_tokens(request: ModelRequest, bytes_per_token: float | None) -> int:
 def cut(messages: tuple[ChatMessage, ...], keep_recent: int) -> Cut | None:
     """Where to fold `messages`, or None where there is nothing to gain.
 
-    A kept tool turn keeps its assistant turn; the current user turn is kept wherever it stands.
+    The first system and user turn are the head. A kept tool turn keeps its assistant turn; the
+    current user turn is kept wherever it stands.
     """
-    head = _head(messages)
+    head = 0
+    for role in ("system", "user"):
+        if head < len(messages) and messages[head].role == role:
+            head += 1
     start = len(messages) - keep_recent
     while start > 0 and start < len(messages) and messages[start].role == "tool":
         start -= 1
-    if start - len(head) < 1:
+    if start - head < 1:
         return None
-    middle, tail = messages[len(head) : start], messages[start:]
-    current = _current_user_turn(middle, tail)
+    middle, tail = messages[head:start], messages[start:]
+    current: tuple[ChatMessage, ...] = ()
+    if not any(message.role == "user" for message in tail):
+        current = tuple([message for message in middle if message.role == "user"][-1:])
     folded = tuple(message for message in middle if message not in current)
-    return Cut(head, folded, current, tail) if folded else None
+    return Cut(messages[:head], folded, current, tail) if folded else None
 
 
 def compaction_request(settings: CompactionSettings, at: Cut, model: str) -> ModelRequest:
@@ -118,7 +128,12 @@ def folded(at: Cut, summary: CompactSummary) -> tuple[ChatMessage, ...]:
 
 def parse_summary(text: str) -> CompactSummary:
     """The four parts in `text`: per heading (any case), what stands before the next level-2 one."""
-    return CompactSummary(*(_part(text, heading) for heading in HEADINGS))
+    flags = re.IGNORECASE | re.MULTILINE | re.DOTALL
+    found = (
+        re.search(rf"^##[ \t]+{heading}[ \t]*$(.*?)(?=^##[ \t]|\Z)", text, flags)
+        for heading in HEADINGS
+    )
+    return CompactSummary(*(part.group(1).strip() if part else "" for part in found))
 
 
 def render_summary(summary: CompactSummary) -> str:
@@ -137,31 +152,12 @@ def render_summary(summary: CompactSummary) -> str:
     return f"<compact-summary>\n{body}\n</compact-summary>"
 
 
-def _head(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
-    system = [message for message in messages[:1] if message.role == "system"]
-    user = [m for m in messages[len(system) : len(system) + 1] if m.role == "user"]
-    return (*system, *user)
-
-
-def _current_user_turn(
-    middle: tuple[ChatMessage, ...], tail: tuple[ChatMessage, ...]
-) -> tuple[ChatMessage, ...]:
-    if any(message.role == "user" for message in tail):
-        return ()
-    return tuple([message for message in middle if message.role == "user"][-1:])
-
-
 def _safe(message: ChatMessage) -> str:
     return without_tags(message.content or "")
 
 
 def _rendered(message: ChatMessage) -> str:
+    """A turn as the transcript shows it: its role, its text, its calls."""
     calls = "\n".join(f"-> {c.name} {canonical_json(c.arguments)}" for c in message.tool_calls)
     parts = (f"[{message.role}]", _safe(message), without_tags(calls))
     return "\n".join(part for part in parts if part)
-
-
-def _part(text: str, heading: str) -> str:
-    pattern = rf"^##[ \t]+{heading}[ \t]*$(.*?)(?=^##[ \t]|\Z)"
-    found = re.search(pattern, text, re.IGNORECASE | re.MULTILINE | re.DOTALL)
-    return found.group(1).strip() if found else ""

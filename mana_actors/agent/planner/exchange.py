@@ -36,7 +36,7 @@ class ToolResult(msgspec.Struct, frozen=True):
 
 
 class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One turn of the conversation (data-model §11)."""
+    """One turn of the conversation; `tool_call_id` says which call a tool turn answers."""
 
     role: Role
     content: str | None = None
@@ -75,7 +75,10 @@ class ModelAnswer(msgspec.Struct, frozen=True):
 
 
 class TokenUsage(msgspec.Struct, frozen=True):
-    """Tokens spent; `total_tokens` is the provider's own total where that is larger (D-26)."""
+    """Tokens spent; `total_tokens` is the provider's own total where that is larger.
+
+    Providers count thinking in the total alone, and it has to be paid for.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -106,10 +109,11 @@ def decode_answer(raw: bytes) -> ModelAnswer:
 
 
 def request_bytes(request: ModelRequest) -> bytes:
-    """The exact JSON body of a chat-completions call (tick §10.1).
+    """The exact JSON body of a chat-completions call.
 
     Messages come last, so that tools and system prompt are a byte-stable prefix; `tool_choice` is
-    only there with tools (D-33); `max_tokens` makes the hold of the call a bound.
+    only there with tools, since providers refuse it alone; `max_tokens` bounds what a call can
+    cost, and so the tokens held for it.
     """
     body: JsonObject = {
         "model": request.model,
@@ -119,7 +123,25 @@ def request_bytes(request: ModelRequest) -> bytes:
     }
     if request.tools:
         body |= {"tools": list(request.tools), "tool_choice": "auto"}
-    body["messages"] = [_wire_message(message) for message in request.messages]
+    messages: list[JsonObject] = []
+    for message in request.messages:
+        wire: JsonObject = {"role": message.role, "content": message.content}
+        if message.tool_calls:
+            wire["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {
+                        "name": call.name,
+                        "arguments": _encoder.encode(call.arguments).decode(),
+                    },
+                }
+                for call in message.tool_calls
+            ]
+        if message.tool_call_id is not None:
+            wire["tool_call_id"] = message.tool_call_id
+        messages.append(wire)
+    body["messages"] = messages
     return _encoder.encode(body)
 
 
@@ -131,18 +153,3 @@ def request_hash(request: ModelRequest) -> str:
 def result_content(result: ToolResult) -> str:
     """`result` as the JSON text of a tool turn: {success, message, data?}."""
     return _encoder.encode(result).decode()
-
-
-def _wire_message(message: ChatMessage) -> JsonObject:
-    wire: JsonObject = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        wire["tool_calls"] = [_wire_call(call) for call in message.tool_calls]
-    if message.tool_call_id is not None:
-        wire["tool_call_id"] = message.tool_call_id
-    return wire
-
-
-def _wire_call(call: ToolCall) -> JsonObject:
-    arguments = _encoder.encode(call.arguments).decode()
-    function = {"name": call.name, "arguments": arguments}
-    return {"id": call.id, "type": "function", "function": function}

@@ -1,4 +1,4 @@
-"""Fences around data in a prompt, and what is done to data so that it cannot forge one (D-35)."""
+"""Fences around data in a prompt, and what is done to data so that it cannot forge one."""
 
 import re
 

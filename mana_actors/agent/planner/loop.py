@@ -1,4 +1,4 @@
-"""The planner loop (tick §10): a pure state machine, and a thin driver that does what it says."""
+"""The planner loop: a pure state machine, and a thin driver that does what it says."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ from mana_actors.agent.planner.exchange import (
 from mana_actors.agent.planner.guardrails import MAX_STEPS
 from mana_actors.agent.planner.rationale import bounded
 from mana_actors.agent.planner.reminders import LoopView, RecentCall, RemindChannel, Reminder
-from mana_actors.agent.tools.validation import RECORDED, CheckCall
+from mana_actors.agent.tools.validation import CheckCall
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.json_values import JsonObject, canonical_json
 
@@ -177,7 +177,7 @@ class PlanOutcome(msgspec.Struct, frozen=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the model itself ended the plan, rather than a limit (D-32)."""
+        """Whether the model itself ended the plan, rather than a limit."""
         return not self.cut_short
 
     @property
@@ -267,27 +267,32 @@ def step(given: LoopInput, state: LoopState, event: Event) -> tuple[LoopState, C
     """The state after `event`, and what to do next."""
     match event:
         case Begin():
-            after = state
+            pass
         case ModelAnswered(answer=answer):
-            return _answered(given, state, answer)
-        case Summarised(at=at, answer=answer):
-            after = _summarised(state, at, answer)
+            state = _heard(given, state, answer)
+            if state.turn:
+                to_run = tuple(each.call for each in state.turn if each.must_run)
+                return state, RunCalls(_batches(given, to_run), state.rounds)
         case CallsDone(results=results):
-            after = _calls_done(given, state, results)
+            state = _calls_done(given, state, results)
+        case Summarised(at=at, answer=answer):
+            state = replace(state, compaction_tried=True)
+            if answer is not None:
+                state = replace(
+                    state,
+                    messages=folded(at, parse_summary(answer.content or "")),
+                    folded_turns=len(at.middle),
+                    usage=state.usage.plus(answer),
+                )
         case BudgetSpent():
-            after = replace(state, stop="budget")
+            state = replace(state, stop="budget")
         case _:
             assert_never(event)
-    return _next(given, after)
-
-
-async def record_proposal(_call: ToolCall, _round: int) -> ToolResult:
-    """Nothing is executed here: a proposal is recorded, the owner's device acts on it."""
-    return RECORDED
+    return _next(given, state)
 
 
 async def run_loop(
-    given: LoopInput, call_model: CallModel, on_tool_call: OnToolCall = record_proposal
+    given: LoopInput, call_model: CallModel, on_tool_call: OnToolCall
 ) -> PlanOutcome:
     """Run the loop to its end.
 
@@ -297,33 +302,28 @@ async def run_loop(
     not raise.
     """
     state, command = step(given, start(given), Begin())
-    while not isinstance(command, Finish):
-        event = await _perform(command, call_model, on_tool_call)
+    while True:
+        match command:
+            case AskModel(request=request, round=number):
+                try:
+                    event = ModelAnswered(await call_model(request, number))
+                except BudgetExhausted:
+                    event = BudgetSpent()
+            case AskCompactor(request=request, at=at):
+                try:
+                    event = Summarised(at, await call_model(request, COMPACTION_ROUND))
+                except (ProviderError, BudgetExhausted):
+                    event = Summarised(at, None)
+            case RunCalls(batches=batches, round=number):
+                results: list[ToolResult] = []
+                for batch in batches:
+                    results += await asyncio.gather(*(on_tool_call(call, number) for call in batch))
+                event = CallsDone(tuple(results))
+            case Finish(outcome=outcome):
+                return outcome
+            case _:
+                assert_never(command)
         state, command = step(given, state, event)
-    return command.outcome
-
-
-async def _perform(
-    command: AskModel | AskCompactor | RunCalls, call_model: CallModel, on_tool_call: OnToolCall
-) -> Event:
-    match command:
-        case AskModel(request=request, round=number):
-            try:
-                return ModelAnswered(await call_model(request, number))
-            except BudgetExhausted:
-                return BudgetSpent()
-        case AskCompactor(request=request, at=at):
-            try:
-                return Summarised(at, await call_model(request, COMPACTION_ROUND))
-            except (ProviderError, BudgetExhausted):
-                return Summarised(at, None)
-        case RunCalls(batches=batches, round=number):
-            results: list[ToolResult] = []
-            for batch in batches:
-                results += await asyncio.gather(*(on_tool_call(call, number) for call in batch))
-            return CallsDone(tuple(results))
-        case _:
-            assert_never(command)
 
 
 def _next(given: LoopInput, state: LoopState) -> tuple[LoopState, Command]:
@@ -331,11 +331,40 @@ def _next(given: LoopInput, state: LoopState) -> tuple[LoopState, Command]:
     if state.stop is None and state.rounds >= given.max_rounds:
         state = replace(state, stop="max-rounds")
     if state.stop is not None:
-        return state, Finish(_outcome(state, state.stop))
-    compactor = _compaction_due(given, state)
-    if compactor is not None:
-        return state, compactor
-    hints = given.remind(_view(state)) if given.remind else ()
+        return state, Finish(
+            PlanOutcome(
+                rounds=state.rounds,
+                executed_calls=state.executed,
+                summary=state.summary,
+                stop_reason=state.stop,
+                messages=state.messages,
+                usage=state.usage,
+                reminders=state.reminders,
+                folded_turns=state.folded_turns,
+                duplicates=state.duplicates,
+                dropped_calls=state.dropped_calls,
+                resolved_model=state.resolved_model,
+                cut_turns=state.cut_turns,
+            )
+        )
+    settings = given.compaction
+    if settings is not None and not state.compaction_tried:
+        tokens = context_tokens(_request(given, state), state.bytes_per_token)
+        if should_compact(tokens, settings.ceiling(state.resolved_context), settings.threshold):
+            at = cut(state.messages, settings.keep_recent)
+            if at is not None:
+                return state, AskCompactor(compaction_request(settings, at, given.model), at)
+    hints: tuple[Reminder, ...] = ()
+    if given.remind:
+        recent = state.executed[-RECENT_CALLS:]
+        view = LoopView(
+            round=state.rounds + 1,
+            tool_call_count=len(state.executed),
+            usage=state.usage,
+            recent=tuple(RecentCall(done.call.name, done.result.success) for done in recent),
+            compactions_done=1 if state.folded_turns else 0,
+        )
+        hints = given.remind(view)
     request = _request(given, state, hints)
     asked = replace(
         state, reminders=(*state.reminders, *hints), asked_bytes=len(request_bytes(request))
@@ -344,98 +373,60 @@ def _next(given: LoopInput, state: LoopState) -> tuple[LoopState, Command]:
 
 
 def _request(given: LoopInput, state: LoopState, hints: tuple[Reminder, ...] = ()) -> ModelRequest:
-    shown = tuple(ChatMessage("system", f"<reminder>{hint.text}</reminder>") for hint in hints)
+    reminders = (ChatMessage("system", f"<reminder>{hint.text}</reminder>") for hint in hints)
     return ModelRequest(
-        given.model, (*state.messages, *shown), given.tools, given.temperature, given.max_output
+        model=given.model,
+        messages=(*state.messages, *reminders),
+        tools=given.tools,
+        temperature=given.temperature,
+        max_output=given.max_output,
     )
 
 
-def _view(state: LoopState) -> LoopView:
-    recent = state.executed[-RECENT_CALLS:]
-    return LoopView(
-        state.rounds + 1,
-        len(state.executed),
-        state.usage,
-        tuple(RecentCall(done.call.name, done.result.success) for done in recent),
-        1 if state.folded_turns else 0,
-    )
-
-
-def _compaction_due(given: LoopInput, state: LoopState) -> AskCompactor | None:
-    settings = given.compaction
-    if settings is None or state.compaction_tried:
-        return None
-    tokens = context_tokens(_request(given, state), state.bytes_per_token)
-    ceiling = settings.ceiling(state.resolved_context)
-    if not should_compact(tokens, ceiling, settings.threshold):
-        return None
-    at = cut(state.messages, settings.keep_recent)
-    return AskCompactor(compaction_request(settings, at, given.model), at) if at else None
-
-
-def _summarised(state: LoopState, at: Cut, answer: ModelAnswer | None) -> LoopState:
-    if answer is None:
-        return replace(state, compaction_tried=True)
-    summary = parse_summary(answer.content or "")
-    return replace(
-        state,
-        compaction_tried=True,
-        messages=folded(at, summary),
-        folded_turns=len(at.middle),
-        usage=state.usage.plus(answer),
-    )
-
-
-def _answered(given: LoopInput, state: LoopState, answer: ModelAnswer) -> tuple[LoopState, Command]:
+def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState:
+    """The answer taken in: its calls as the present turn, or, without calls, the end of the run."""
     calls = answer.tool_calls[:MAX_CALLS_PER_TURN]
-    said = ChatMessage("assistant", answer.content, calls)
+    said = answer.content or ""
+    bytes_per_token = state.bytes_per_token
+    if answer.usage_reported and answer.prompt_tokens > 0:
+        bytes_per_token = state.asked_bytes / answer.prompt_tokens
     heard = replace(
         state,
         rounds=state.rounds + 1,
         usage=state.usage.plus(answer),
-        messages=(*state.messages, said),
-        bytes_per_token=_measured(state, answer),
+        messages=(*state.messages, ChatMessage("assistant", answer.content, calls)),
+        bytes_per_token=bytes_per_token,
         resolved_model=answer.resolved_model or state.resolved_model,
         resolved_context=answer.context_tokens or state.resolved_context,
         cut_turns=state.cut_turns + (answer.finish_reason in _CUT_OFF and bool(calls)),
         dropped_calls=state.dropped_calls + len(answer.tool_calls) - len(calls),
     )
-    if not calls:
-        return _next(given, replace(heard, summary=answer.content, stop=_stop(heard, answer)))
-    turn = tuple(_with_reason(each, answer) for each in _screened(given, heard, calls))
-    to_run = tuple(screened.call for screened in turn if screened.must_run)
-    return replace(heard, turn=turn), RunCalls(_batches(given, to_run), heard.rounds)
-
-
-def _with_reason(screened: ScreenedCall, answer: ModelAnswer) -> ScreenedCall:
-    """A call without a reason of its own has that of its turn, if the model said one."""
-    said = answer.content or ""
-    if screened.call.rationale or not said.strip():
-        return screened
-    return replace(screened, call=replace(screened.call, rationale=bounded(said)))
-
-
-def _measured(state: LoopState, answer: ModelAnswer) -> float | None:
-    if answer.usage_reported and answer.prompt_tokens > 0:
-        return state.asked_bytes / answer.prompt_tokens
-    return state.bytes_per_token
-
-
-def _stop(state: LoopState, answer: ModelAnswer) -> StopReason:
+    if calls:
+        turn = _screened(given, heard, calls)
+        if said.strip():  # a call without a reason of its own has that of its turn
+            reason = bounded(said)
+            turn = tuple(
+                each
+                if each.call.rationale
+                else replace(each, call=replace(each.call, rationale=reason))
+                for each in turn
+            )
+        return replace(heard, turn=turn)
+    stop: StopReason = "assistant-stop" if answer.finish_reason == "stop" else "no-tool-calls"
     if answer.finish_reason == "length":
-        return "length"
-    if answer.finish_reason == "content_filter":
-        return "content-filter"
-    if not (answer.content or "").strip() and not any(d.is_planned for d in state.executed):
-        return "empty"
-    return "assistant-stop" if answer.finish_reason == "stop" else "no-tool-calls"
+        stop = "length"
+    elif answer.finish_reason == "content_filter":
+        stop = "content-filter"
+    elif not said.strip() and not any(done.is_planned for done in state.executed):
+        stop = "empty"
+    return replace(heard, summary=answer.content, stop=stop)
 
 
 def _screened(
     given: LoopInput, state: LoopState, calls: tuple[ToolCall, ...]
 ) -> tuple[ScreenedCall, ...]:
     """Refused, repeated or to be run: each call of a turn, in its order."""
-    earlier = {_key(done.call) for done in state.executed if done.result.success}
+    earlier = {done.key for done in state.executed if done.result.success}
     accepted = sum(done.is_planned for done in state.executed)
     running: dict[str, int] = {}
     turn: list[ScreenedCall] = []
@@ -464,6 +455,7 @@ def _key(call: ToolCall) -> str:
 
 
 def _batches(given: LoopInput, calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolCall, ...], ...]:
+    """Calls that are all safe to run together in tens, any others one by one."""
     is_safe = given.is_parallel_safe
     together = is_safe is not None and len(calls) > 1 and all(is_safe(call.name) for call in calls)
     size = PARALLEL_BATCH if together else 1
@@ -495,21 +487,4 @@ def _calls_done(given: LoopInput, state: LoopState, results: tuple[ToolResult, .
         messages=(*state.messages, *said),
         executed=(*state.executed, *executed),
         duplicates=state.duplicates + len(turn) - len(executed),
-    )
-
-
-def _outcome(state: LoopState, stop: StopReason) -> PlanOutcome:
-    return PlanOutcome(
-        state.rounds,
-        state.executed,
-        state.summary,
-        stop,
-        state.messages,
-        state.usage,
-        state.reminders,
-        state.folded_turns,
-        state.duplicates,
-        state.dropped_calls,
-        state.resolved_model,
-        state.cut_turns,
     )

@@ -1,4 +1,4 @@
-"""What a model is told (tick §9): who it is and how to work first, the mission and its data after.
+"""What a model is told: who it is and how to work first, the mission and its data after.
 
 The system prompt depends on agent and tools only: together with the tools a byte-stable prefix.
 """
@@ -12,13 +12,17 @@ from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.exchange import DEFAULT_MAX_OUTPUT
 from mana_actors.agent.planner.fences import fence, is_ciphertext, without_tags
 from mana_actors.agent.planner.loop import DEFAULT_MAX_ROUNDS, LoopInput
-from mana_actors.agent.planner.rationale import aside, spec_with_rationale, takes_rationale
+from mana_actors.agent.planner.rationale import (
+    check_without_rationale,
+    spec_with_rationale,
+    takes_rationale,
+)
 from mana_actors.agent.planner.reminders import Allowance, reminder_channel
 from mana_actors.agent.planner.subagents import TASK
 from mana_actors.agent.tools.catalogue import Tool, Toolbox, function_spec, proposing_tools
 from mana_actors.agent.tools.reading.readers import READERS
 from mana_actors.agent.tools.validation import WasSeen, check_against
-from mana_actors.json_values import JsonObject, as_text, objects_in
+from mana_actors.json_values import as_object, as_text, objects_in
 from state.log.records import Agent, Mission
 from state.rules.policy import AiPolicy
 from state.sealing.derived_text import SHOWN, shown_iteration
@@ -29,7 +33,7 @@ _NOTHING = "(not given)"
 
 
 class ResolvedInput(msgspec.Struct, frozen=True):
-    """One input of a mission, read and decrypted (data-model §11); `content` is text."""
+    """One input of a mission, read and decrypted; `content` is text."""
 
     id: str
     module: str
@@ -71,10 +75,13 @@ def loop_input(plan: PlanInput) -> LoopInput:
         system=system_prompt(plan.agent, tools),
         user=user_prompt(plan.mission, plan.inputs, boundary=plan.boundary, now=plan.now),
         model=plan.model,
-        tools=tuple(_spec(tool) for tool in tools),
+        tools=tuple(
+            spec_with_rationale(tool) if takes_rationale(tool) else function_spec(tool)
+            for tool in tools
+        ),
         max_output=plan.max_output,
         max_rounds=plan.max_rounds,
-        check=aside(check, with_reason),
+        check=check_without_rationale(check, with_reason),
         repeatable=box.executable,
         is_step=box.is_step,
         is_parallel_safe=READERS.__contains__,
@@ -85,10 +92,16 @@ def loop_input(plan: PlanInput) -> LoopInput:
 
 def system_prompt(agent: Agent | None, tools: Sequence[Tool]) -> str:
     """Role, rules, then persona and memory where they are plain text; holds no time, no mission."""
-    parts = [_role(agent), _rules(tools)]
+    name = _line(agent.name) if agent else ""
+    role = _line(agent.role) if agent else ""
+    intro = f"You are {name or 'Mana'}, an assistant who works in the background for one person"
+    parts = [f"{intro}. Your role: {role}" if role else f"{intro}.", _rules(tools)]
     if agent is not None:
+        memory = as_text(agent.memory).strip()
+        if len(memory) > MAX_MEMORY_CHARS:
+            memory = f"{memory[: MAX_MEMORY_CHARS - 1]}…"
         parts += _tagged("agent_persona", agent.system_prompt)
-        parts += _tagged("agent_memory", _remembered(agent.memory))
+        parts += _tagged("agent_memory", memory)
     return "\n\n".join(parts)
 
 
@@ -96,14 +109,22 @@ def user_prompt(
     mission: Mission, inputs: Sequence[ResolvedInput], *, boundary: str, now: str = ""
 ) -> str:
     """The mission, its inputs and last iterations; everything that is data stands in a fence."""
-    history = iterations_in_prompt(mission)
+    given: list[str] = []
+    for number, each in enumerate(inputs, 1):
+        source = f"{each.module}/{each.table}"
+        text = f"### {source}: {_line(each.title or '') or each.id}\n{each.content}"
+        given.append(fence(text, number=number, source=source, boundary=boundary))
+    history = [
+        fence(_iteration(each), number=number, source="earlier-iteration", boundary=boundary)
+        for number, each in enumerate(iterations_in_prompt(mission), len(inputs) + 1)
+    ]
     parts = [
         f"# Mission: {without_tags(mission.title).strip() or _NOTHING}",
         *([f"Present time: {now}"] if now else []),
         f"## Concept\n{without_tags(mission.concept_markdown).strip() or _NOTHING}",
         f"## Objective\n{without_tags(mission.objective).strip() or _NOTHING}",
-        f"## Linked inputs\n{_inputs(inputs, boundary)}",
-        f"## Earlier iterations\n{_history(history, len(inputs), boundary)}",
+        "## Linked inputs\n" + ("\n\n".join(given) or "(none)"),
+        "## Earlier iterations\n" + ("\n\n".join(history) or "(this is the first)"),
         "Begin now.",
     ]
     return "\n\n".join(parts)
@@ -115,20 +136,8 @@ def latest_iterations(mission: Mission) -> tuple[dict[str, Any], ...]:
 
 
 def iterations_in_prompt(mission: Mission) -> tuple[dict[str, Any], ...]:
-    """They, as a prompt shows them: what is sealed for the owner says no more than that."""
+    """The same, as a prompt shows them: of what is sealed it says no more than that it is."""
     return tuple(shown_iteration(each) for each in latest_iterations(mission))
-
-
-def _role(agent: Agent | None) -> str:
-    name = _line(agent.name) if agent else ""
-    role = _line(agent.role) if agent else ""
-    intro = f"You are {name or 'Mana'}, an assistant who works in the background for one person"
-    return f"{intro}. Your role: {role}" if role else f"{intro}."
-
-
-def _rules(tools: Sequence[Tool]) -> str:
-    rules = (*_tool_rules(tools), *_RULES)
-    return "How you work:\n" + "\n".join(f"- {rule}" for rule in rules)
 
 
 _RULES = (
@@ -145,7 +154,15 @@ _RULES = (
     "Do not invent facts, links or identifiers. Use an identifier only if it stands in the data.",
 )
 
-
+_WITH_TOOLS = (
+    "Act through function calls only; text does not change anything.",
+    "Make independent calls together in one turn, and each call once.",
+    "When a call comes back as failed, read its message; correct the call or leave it.",
+    (
+        "With each proposal say in `rationale`, in one short sentence in the language of the "
+        "mission, why it serves the mission."
+    ),
+)
 _READING = (
     "Tools that read answer at once, and their data stands between <data …> and </data …>; every "
     "other call is recorded as a proposal for the owner. Read before you propose to change a "
@@ -153,25 +170,19 @@ _READING = (
 )
 
 
-def _tool_rules(tools: Sequence[Tool]) -> tuple[str, ...]:
-    if not tools:
-        return ("You have no tools in this run: answer with text only.",)
-    rules = (
-        "Act through function calls only; text does not change anything.",
-        "Make independent calls together in one turn, and each call once.",
-        "When a call comes back as failed, read its message; correct the call or leave it.",
-        (
-            "With each proposal say in `rationale`, in one short sentence in the language of the "
-            "mission, why it serves the mission."
-        ),
-    )
-    if any(tool.default_policy == "auto" and tool.name != TASK.name for tool in tools):
-        return (*rules, _READING)
-    note = (
-        "Each call is recorded as a proposal for the owner; you will not see an effect, and you "
-        "cannot look anything up: what you know is in this conversation."
-    )
-    return (*rules, note)
+_PROPOSING = (
+    "Each call is recorded as a proposal for the owner; you will not see an effect, and you "
+    "cannot look anything up: what you know is in this conversation."
+)
+
+
+def _rules(tools: Sequence[Tool]) -> str:
+    """How to work: what the tools offered can do, then what holds in every run."""
+    rules = ["You have no tools in this run: answer with text only."]
+    if tools:
+        can_read = any(t.default_policy == "auto" and t.name != TASK.name for t in tools)
+        rules = [*_WITH_TOOLS, _READING if can_read else _PROPOSING]
+    return "How you work:\n" + "\n".join(f"- {rule}" for rule in (*rules, *_RULES))
 
 
 def _tagged(tag: str, text: str | None) -> list[str]:
@@ -180,62 +191,20 @@ def _tagged(tag: str, text: str | None) -> list[str]:
     return [f"<{tag}>\n{without_tags(as_text(text)).strip()}\n</{tag}>"]
 
 
-def _remembered(memory: str | None) -> str:
-    """The memory as far as it is shown: its first 8,000 characters."""
-    text = as_text(memory).strip()
-    return text if len(text) <= MAX_MEMORY_CHARS else f"{text[: MAX_MEMORY_CHARS - 1]}…"
-
-
-def _spec(tool: Tool) -> JsonObject:
-    return spec_with_rationale(tool) if takes_rationale(tool) else function_spec(tool)
-
-
-def _inputs(inputs: Sequence[ResolvedInput], boundary: str) -> str:
-    if not inputs:
-        return "(none)"
-    return "\n\n".join(_input(each, place, boundary) for place, each in enumerate(inputs, 1))
-
-
-def _input(given: ResolvedInput, number: int, boundary: str) -> str:
-    source = f"{given.module}/{given.table}"
-    heading = f"### {source}: {_line(given.title or '') or given.id}"
-    return fence(f"{heading}\n{given.content}", number=number, source=source, boundary=boundary)
-
-
-def _history(iterations: Sequence[Mapping[str, Any]], used: int, boundary: str) -> str:
-    if not iterations:
-        return "(this is the first)"
-    blocks = (
-        fence(_iteration(each), number=used + place, source="earlier-iteration", boundary=boundary)
-        for place, each in enumerate(iterations, 1)
-    )
-    return "\n\n".join(blocks)
-
-
 def _iteration(iteration: Mapping[str, Any]) -> str:
     """Start, status, summary, steps and feedback; no ids, parameters or error details."""
-    summary = as_text(iteration.get("summary")).strip()
-    feedback = as_text(iteration.get("userFeedback")).strip()
     started, status = iteration.get("startedAt"), iteration.get("overallStatus")
-    lines = [
-        f"### {as_text(started)} ({as_text(status) or 'unknown'})",
-        *([f"Summary: {summary}"] if summary else []),
-        *(_step(step) for step in objects_in(iteration.get("plan"))),
-        *([f"Feedback: {feedback}"] if feedback else []),
-    ]
+    lines = [f"### {as_text(started)} ({as_text(status) or 'unknown'})"]
+    if summary := as_text(iteration.get("summary")).strip():
+        lines.append(f"Summary: {summary}")
+    for step in objects_in(iteration.get("plan")):
+        told = as_text(step.get("summary"))
+        if told == SHOWN:  # sealed: which tool it calls is all there is to say
+            told = f"{as_text((as_object(step.get('intent')) or {}).get('toolName'))} {told}"
+        lines.append(f"- [{as_text(step.get('status')) or 'unknown'}] {_line(told)}")
+    if feedback := as_text(iteration.get("userFeedback")).strip():
+        lines.append(f"Feedback: {feedback}")
     return "\n".join(lines)
-
-
-def _step(step: Mapping[str, Any]) -> str:
-    status, summary = as_text(step.get("status")), as_text(step.get("summary"))
-    tool = f"{_tool(step)} " if summary == SHOWN else ""
-    return f"- [{status or 'unknown'}] {_line(tool + summary)}"
-
-
-def _tool(step: Mapping[str, Any]) -> str:
-    """What a step calls: all there is to say of one that is sealed."""
-    intents = objects_in([step.get("intent")])
-    return as_text(intents[0].get("toolName")) if intents else ""
 
 
 def _line(text: str) -> str:

@@ -33,8 +33,8 @@ def takes_rationale(tool: Tool) -> bool:
     return tool.default_policy == "propose" and not own
 
 
-def aside(check: CheckCall, names: frozenset[str]) -> CheckCall:
-    """`check` for calls of `names` whose reason is set aside first, and kept with the call."""
+def check_without_rationale(check: CheckCall, names: frozenset[str]) -> CheckCall:
+    """`check`, but calls of `names` pass it without their reason, which then goes with the call."""
 
     def checked(call: ToolCall) -> ToolCall | ToolResult:
         if call.name not in names or PARAMETER not in call.arguments:

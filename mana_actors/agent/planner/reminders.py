@@ -1,4 +1,4 @@
-"""Hints added to one model call and then forgotten (tick §10.2)."""
+"""Hints added to one model call and then forgotten."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -51,7 +51,7 @@ RemindChannel = Callable[[LoopView], tuple[Reminder, ...]]
 
 
 def reminders_for(view: LoopView, allowance: Allowance | None) -> tuple[Reminder, ...]:
-    """All reminders due before a call, in the order of tick §10.2."""
+    """All reminders due before a call: of folded turns, of the budget, of calls that fail."""
     found = (compacted(view), token_budget(view, allowance), retry_loop(view))
     return tuple(reminder for reminder in found if reminder is not None)
 
@@ -59,7 +59,7 @@ def reminders_for(view: LoopView, allowance: Allowance | None) -> tuple[Reminder
 def reminder_channel(
     allowance: Allowance | None, spent_elsewhere: Callable[[], int] = lambda: 0
 ) -> RemindChannel:
-    """`reminders_for` with the allowance filled in, and tokens that sub-agents of the run spent."""
+    """`reminders_for` with `allowance`; `spent_elsewhere` counts the tokens of sub-agents."""
 
     def remind(view: LoopView) -> tuple[Reminder, ...]:
         if allowance is None:

@@ -1,11 +1,10 @@
-"""The `task` tool: a sub-agent with messages of its own, whose one answer is text (tick §15).
+"""The `task` tool: a sub-agent with messages of its own, whose one answer is text.
 
 It inherits model, tools and judge of the run that calls it, never more: its calls pass a list of
 its own and then the same check, so the owner's policy is asked again. What it proposes joins the
 plan of the run. It cannot call further sub-agents.
 """
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import msgspec
@@ -75,7 +74,6 @@ class Finished(msgspec.Struct, frozen=True):
 
     round: int
     outcome: PlanOutcome
-    tools_offered: int
 
 
 class SubAgents:
@@ -110,50 +108,57 @@ class SubAgents:
         if self._started >= MOST:
             return ToolResult(False, f"This run had its {MOST} sub-agents. Do the work yourself.")
         self._started += 1
-        number = self._started
-        try:
-            done = await self._work(call, round_, number)
-        except ProviderError as exc:
-            return ToolResult(False, f"The sub-agent failed: {exc.kind}.")
-        self.finished.append(done)
-        return self._result(done, number, call.arguments["subagent_type"])
-
-    async def _work(self, call: ToolCall, round_: int, number: int) -> Finished:
         if self._depth >= 1:
             raise TooDeep(self._depth)
-        given = sub_input(self._run, call)
-        outcome = await run_loop(
-            given,
-            lambda request, n: self._call_model(request, CALL_NUMBERS * number + n),
-            lambda made, n: self._on_tool_call(made, CALL_NUMBERS * number + n),
-        )
-        return Finished(round_, outcome, len(given.tools))
-
-    def _result(self, done: Finished, number: int, kind: str) -> ToolResult:
-        text = (done.outcome.summary or "").strip() or CUT_OFF
-        said = fence(text, number=number, source=f"sub-agent/{kind}", boundary=self._boundary)
+        number, given = self._started, sub_input(self._run, call)
+        try:
+            outcome = await run_loop(
+                given,
+                lambda request, n: self._call_model(request, CALL_NUMBERS * number + n),
+                lambda made, n: self._on_tool_call(made, CALL_NUMBERS * number + n),
+            )
+        except ProviderError as exc:
+            return ToolResult(False, f"The sub-agent failed: {exc.kind}.")
+        self.finished.append(Finished(round_, outcome))
+        source = f"sub-agent/{call.arguments['subagent_type']}"
+        text = (outcome.summary or "").strip() or CUT_OFF
+        said = fence(text, number=number, source=source, boundary=self._boundary)
         used = {
-            "totalTokens": done.outcome.usage.total_tokens,
-            "rounds": done.outcome.rounds,
-            "toolsOffered": done.tools_offered,
-            "proposed": len(done.outcome.steps),
+            "totalTokens": outcome.usage.total_tokens,
+            "rounds": outcome.rounds,
+            "toolsOffered": len(given.tools),
+            "proposed": len(outcome.steps),
         }
         return ToolResult(True, said, used)
 
 
 def sub_input(run: LoopInput, call: ToolCall) -> LoopInput:
-    """What the sub-agent of a checked `task` call works with."""
+    """What the sub-agent of a checked `task` call works with: none of it more than the run's."""
     kind: Kind = call.arguments["subagent_type"]
-    tools = tuple(spec for spec in run.tools if _may_use(kind, run, spec["function"]["name"]))
-    names = frozenset(spec["function"]["name"] for spec in tools)
+    may_propose = kind == "general"
+    offered = {spec["function"]["name"]: spec for spec in run.tools}
+    tools = {
+        name: spec
+        for name, spec in offered.items()
+        if name != TASK.name and (may_propose or not run.is_step(name))
+    }
+
+    def check(made: ToolCall) -> ToolCall | ToolResult:
+        if made.name not in tools:
+            return ToolResult(False, "Unknown tool: this sub-agent was not offered it.")
+        return run.check(made)
+
+    description, prompt = (
+        without_tags(str(call.arguments[name])).strip() for name in ("description", "prompt")
+    )
     return replace(
         run,
         system=_system(kind),
-        user=f"# {_safe(call, 'description')}\n\n{_safe(call, 'prompt')}",
+        user=f"# {description}\n\n{prompt}",
         prior=(),
-        tools=tools,
+        tools=tuple(tools.values()),
         max_rounds=ROUNDS[kind],
-        check=_within(names, run),
+        check=check,
         remind=None,
         compaction=None,
     )
@@ -184,19 +189,6 @@ def with_proposals(outcome: PlanOutcome, finished: list[Finished], most: int) ->
     )
 
 
-def _may_use(kind: Kind, run: LoopInput, name: str) -> bool:
-    return name != TASK.name and (kind == "general" or not run.is_step(name))
-
-
-def _within(names: frozenset[str], run: LoopInput) -> Callable[[ToolCall], ToolCall | ToolResult]:
-    def check(call: ToolCall) -> ToolCall | ToolResult:
-        if call.name not in names:
-            return ToolResult(False, "Unknown tool: this sub-agent was not offered it.")
-        return run.check(call)
-
-    return check
-
-
 def _system(kind: Kind) -> str:
     work = {
         "research": "You look things up with the tools offered and report what you found.",
@@ -212,7 +204,3 @@ def _system(kind: Kind) -> str:
         "it.\n"
         "- Do not invent facts, links or identifiers. Use an identifier only if you were shown it."
     )
-
-
-def _safe(call: ToolCall, name: str) -> str:
-    return without_tags(str(call.arguments[name])).strip()
