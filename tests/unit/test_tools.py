@@ -10,8 +10,7 @@ from mana_actors.agent.tools.catalogue import (
     Tool,
     catalogue,
     function_spec,
-    metric_label,
-    offered_tools,
+    proposing_tools,
 )
 from mana_actors.agent.tools.validation import ArgumentError, check_against, validate_arguments
 from mana_actors.errors import CatalogueInvalid
@@ -34,10 +33,10 @@ def test_the_catalogue_is_complete_and_described():
 
 
 def test_only_proposing_tools_are_offered_in_catalogue_order():
-    names = [tool.name for tool in offered_tools(AiPolicy({"list_tasks": "auto"}))]
+    names = [tool.name for tool in proposing_tools().offered(AiPolicy({"list_tasks": "auto"}))]
     assert len(names) == 62
     assert names[:3] == ["create_task", "complete_task", "complete_tasks_by_title"]
-    assert offered_tools(DENY_ALL) == ()
+    assert proposing_tools().offered(DENY_ALL) == ()
 
 
 def test_a_function_spec_has_choices_only_where_there_are_some():
@@ -54,8 +53,8 @@ def test_an_unknown_parameter_type_is_refused():
 
 
 def test_a_made_up_name_makes_no_metric_label():
-    assert metric_label("create_task") == "create_task"
-    assert metric_label("drop_table_42") == "unknown"
+    assert proposing_tools().label("create_task") == "create_task"
+    assert proposing_tools().label("drop_table_42") == "unknown"
 
 
 def test_bad_arguments_are_named():
@@ -88,14 +87,14 @@ def test_numbers_and_booleans_written_as_text_are_read():
 
 
 def test_a_denied_tool_is_refused_even_if_it_was_offered_before():
-    check = check_against(offered_tools(DEFAULT_POLICY), AiPolicy({}, {"todo": "deny"}))
+    check = check_against(proposing_tools().offered(DEFAULT_POLICY), AiPolicy({}, {"todo": "deny"}))
     answer = check(ToolCall("c", "create_task", {"title": "x"}))
     assert isinstance(answer, ToolResult)
     assert not answer.success
 
 
 def test_oversized_arguments_are_refused():
-    check = check_against(offered_tools(DEFAULT_POLICY), DEFAULT_POLICY)
+    check = check_against(proposing_tools().offered(DEFAULT_POLICY), DEFAULT_POLICY)
     answer = check(ToolCall("c", "create_note", {"content": "x" * 40_000}))
     assert isinstance(answer, ToolResult)
     assert "larger" in answer.message

@@ -1,4 +1,4 @@
-"""The tools there are, as data, and which of them are offered to a model (data-model §7, §11)."""
+"""The tools there are, as data, and which of them are offered to a model."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[a-z_]+")
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     """One parameter of a tool; `enum` lists the only values allowed, empty means any.
 
-    `record` names what the parameter is the id of, "" if it is no id (D-32).
+    `record` names what the parameter is the id of, "" if it is no id.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Toolbox(msgspec.Struct, frozen=True):
         return tool is None or tool.default_policy == "propose"
 
     def label(self, name: str) -> str:
-        """`name` if it is a tool here, else "unknown": models make no metric labels (D-28)."""
+        """`name` if it is a tool here, else "unknown": a model must not make metric labels up."""
         return name if name in self.tools else UNKNOWN_LABEL
 
     def with_tools(self, more: Iterable[Tool], executable: Iterable[str] = ()) -> "Toolbox":
@@ -101,23 +101,21 @@ def proposing_tools() -> Toolbox:
     return Toolbox(catalogue())
 
 
-def offered_tools(policy: AiPolicy) -> tuple[Tool, ...]:
-    """Tools a model is offered where nothing is carried out, minus what `policy` denies (P8)."""
-    return proposing_tools().offered(policy)
-
-
 def function_spec(tool: Tool) -> dict[str, Any]:
     """`tool` as the function spec of a chat-completions request; raises CatalogueInvalid."""
-    properties = {parameter.name: _property(tool, parameter) for parameter in tool.parameters}
+    properties: dict[str, Any] = {}
+    for parameter in tool.parameters:
+        if parameter.type not in PARAMETER_TYPES:
+            field = f"{tool.name}.{parameter.name}"
+            raise CatalogueInvalid(field, f"type {parameter.type} is unknown")
+        spec: dict[str, Any] = {"type": parameter.type, "description": parameter.description}
+        if parameter.enum:
+            spec["enum"] = list(parameter.enum)
+        properties[parameter.name] = spec
     required = [parameter.name for parameter in tool.parameters if parameter.required]
     schema = {"type": "object", "properties": properties, "required": required}
     function = {"name": tool.name, "description": tool.description, "parameters": schema}
     return {"type": "function", "function": function}
-
-
-def metric_label(name: str) -> str:
-    """`name` if the catalogue has it, else "unknown": models make no metric labels (D-28)."""
-    return name if name in catalogue() else UNKNOWN_LABEL
 
 
 def _by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
@@ -128,12 +126,3 @@ def _by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
         function_spec(tool)
         by_name[tool.name] = tool
     return by_name
-
-
-def _property(tool: Tool, parameter: Parameter) -> dict[str, Any]:
-    if parameter.type not in PARAMETER_TYPES:
-        raise CatalogueInvalid(f"{tool.name}.{parameter.name}", f"type {parameter.type} is unknown")
-    spec: dict[str, Any] = {"type": parameter.type, "description": parameter.description}
-    if parameter.enum:
-        spec["enum"] = list(parameter.enum)
-    return spec

@@ -40,15 +40,11 @@ class Executor:
     async def __call__(self, call: ToolCall, round_: int) -> ToolResult:
         """The result of a call that was checked before; never raises but for cancellation."""
         warning = self._watch.look("arguments", call.name, call.arguments) if self._watch else ""
-        result = await self._carried_out(call, round_)
+        handler, result = self._handlers.get(call.name), RECORDED
+        if handler is not None:
+            try:
+                result = await handler(call, round_)
+            except Exception as exc:  # noqa: BLE001 - one tool's failure must not end the run
+                log.warning("tool_failed tool=%s error=%s", call.name, type(exc).__name__)
+                result = BROKEN
         return replace(result, message=f"{result.message} {warning}") if warning else result
-
-    async def _carried_out(self, call: ToolCall, round_: int) -> ToolResult:
-        handler = self._handlers.get(call.name)
-        if handler is None:
-            return RECORDED
-        try:
-            return await handler(call, round_)
-        except Exception as exc:  # noqa: BLE001 - one tool's failure must not end the run
-            log.warning("tool_failed tool=%s error=%s", call.name, type(exc).__name__)
-            return BROKEN

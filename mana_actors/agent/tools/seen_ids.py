@@ -1,4 +1,4 @@
-"""Which record ids a model was shown in a run: it may propose changes of no others (D-32)."""
+"""Which record ids a model was shown in a run: it may propose changes of no others."""
 
 import re
 from collections.abc import Iterable
@@ -21,8 +21,5 @@ class SeenIds:
         """Whether the id was shown, by itself or as a whole word of a text."""
         if not record_id.strip() or len(record_id) > MAX_ID_CHARS:
             return False
-        return record_id in self._ids or any(_holds(text, record_id) for text in self._texts)
-
-
-def _holds(text: str, word: str) -> bool:
-    return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) is not None
+        word = re.compile(rf"(?<![\w-]){re.escape(record_id)}(?![\w-])")
+        return record_id in self._ids or any(word.search(text) for text in self._texts)

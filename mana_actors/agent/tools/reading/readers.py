@@ -73,7 +73,11 @@ def _mentions(record: JsonObject, fields: tuple[str, ...], query: str) -> bool:
 def list_goals(records: Records, asked: Question) -> Answer:
     """Goals with how far they have come."""
     wanted = asked.text("filter", "all")
-    goals = [_goal(g) for g in records.found if wanted in ("all", _state_of(g))]
+    goals = [
+        _goal(goal)
+        for goal in records.found
+        if wanted in ("all", shown_value(goal.get("status")) or "active")
+    ]
     return listed(goals, asked.limit(30), records)
 
 
@@ -84,10 +88,6 @@ def get_goal_progress(records: Records, asked: Question) -> Answer:
     if goal is None:
         return Answer("There is no such goal among the records that this run may read.", ok=False)
     return Answer("Progress of the goal.", goal, (goal["id"],))
-
-
-def _state_of(goal: JsonObject) -> str:
-    return shown_value(goal.get("status")) or "active"  # type: ignore[return-value]
 
 
 def _goal(goal: JsonObject) -> JsonObject:
@@ -150,12 +150,18 @@ def get_month_summary(records: Records, asked: Question) -> Answer:
     month = asked.text("month", f"{asked.today:%Y-%m}")
     entries = [entry for entry in records.found if _in_month(entry, month, asked)]
     income, expenses = _sum(entries, "income"), _sum(entries, "expense")
+    spent = [entry for entry in entries if entry.get("type") == "expense"]
+    categories = list(dict.fromkeys(_category(entry) for entry in spent))[:50]
+    by_category = {
+        name: _sum([entry for entry in spent if _category(entry) == name], "expense")
+        for name in categories
+    }
     totals = {"month": month, "income": income, "expenses": expenses}
     unread = sum(number(entry.get("amount")) is None for entry in entries)
     data = {
         **totals,
         "balance": round(income - expenses, 2),
-        "expensesByCategory": _by_category(entries),
+        "expensesByCategory": by_category,
         "entries": len(entries),
         **({"entriesWithUnreadableAmount": unread} if unread else {}),
     }
@@ -169,13 +175,6 @@ def _in_month(entry: JsonObject, month: str, asked: Question) -> bool:
 
 def _sum(entries: list[JsonObject], kind: str) -> float:
     return round(sum(number(e.get("amount")) or 0 for e in entries if e.get("type") == kind), 2)
-
-
-def _by_category(entries: list[JsonObject]) -> dict[str, float]:
-    spent = [entry for entry in entries if entry.get("type") == "expense"]
-    names = dict.fromkeys(_category(entry) for entry in spent)
-    most = list(names)[:50]
-    return {name: _sum([e for e in spent if _category(e) == name], "expense") for name in most}
 
 
 def _category(entry: JsonObject) -> str:

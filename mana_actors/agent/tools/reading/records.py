@@ -1,13 +1,13 @@
 """The records of a table as one run may see them, merged from the log rows it can read."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from mana_actors.json_values import JsonObject
 from state.log import merge
-from state.log.merge import Change, TableRows
+from state.log.merge import TableRows
 
 MAX_RECORDS = 500
 
@@ -43,17 +43,13 @@ class Tables:
             raise
 
     async def _load(self, app: str, table: str) -> Records:
+        """Records that were established by an insert and are not deleted."""
         rows = await self._fetch(app, table, MAX_RECORDS)
-        return Records(_visible(rows.changes), rows.left_out)
-
-
-def _visible(changes: Mapping[str, list[Change]]) -> tuple[JsonObject, ...]:
-    """Records that were established by an insert and are not deleted."""
-    merged = {record_id: merge.fold(None, rows) for record_id, rows in changes.items()}
-    shown = [
-        (snapshot.newest_at, record_id, {**snapshot.fields, "id": record_id})
-        for record_id, snapshot in merged.items()
-        if snapshot.complete and not merge.hidden(snapshot)
-    ]
-    shown.sort(key=lambda each: each[:2], reverse=True)
-    return tuple(record for _, _, record in shown)
+        merged = {record_id: merge.fold(None, those) for record_id, those in rows.changes.items()}
+        visible = [
+            (snapshot.newest_at, record_id, {**snapshot.fields, "id": record_id})
+            for record_id, snapshot in merged.items()
+            if snapshot.complete and not merge.hidden(snapshot)
+        ]
+        visible.sort(key=lambda each: each[:2], reverse=True)
+        return Records(tuple(record for _, _, record in visible), rows.left_out)
