@@ -68,19 +68,18 @@ def main(mode: str, file: str, memory_mb: str, seconds: str) -> int:
         _load(file)
         result = {"tools": [declared for declared, _ in _tools.values()]}
         if mode == "call":
-            result = {"data": _call(json.load(sys.stdin))}
+            asked: dict[str, Any] = json.load(sys.stdin)
+            data = _tools[asked["name"]][1](**asked["arguments"])
+            result = {"data": asyncio.run(data) if inspect.iscoroutine(data) else data}
         text = json.dumps(result, allow_nan=False)
     except BaseException as exc:  # noqa: BLE001 - the file is somebody else's: say what it was
-        text = json.dumps({"error": _said(exc, mode)})
+        said = type(exc).__name__
+        if mode == "describe":  # only at the start, where no user data is about
+            said = f"{said}: {str(exc)[:200]}"
+        text = json.dumps({"error": said})
     with open(answer, "w", encoding="utf-8") as out:  # noqa: PTH123 - a descriptor, not a path
         out.write(text)
     return 0
-
-
-def _said(exc: BaseException, mode: str) -> str:
-    """What went wrong; the text of an error only at the start, where no user data is about."""
-    name = type(exc).__name__
-    return f"{name}: {str(exc)[:200]}" if mode == "describe" else name
 
 
 def _load(file: str) -> None:
@@ -92,14 +91,8 @@ def _load(file: str) -> None:
     exec(code, {"__name__": "tools_file", "__file__": file})  # noqa: S102 - this is what it is for
 
 
-def _call(asked: dict[str, Any]) -> Any:
-    _, function = _tools[asked["name"]]
-    result = function(**asked["arguments"])
-    return asyncio.run(result) if inspect.iscoroutine(result) else result
-
-
 def _limit(memory: int, seconds: int) -> None:
-    """Bounds of its own, in case that nobody is left to end it."""
+    """Bounds of its own, for when nobody is left to end it."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     for what, most in (

@@ -1,7 +1,5 @@
 """What a deployment's file may declare: tools under modules of its own."""
 
-from collections.abc import Sequence
-
 import msgspec
 
 from mana_actors.agent.tools.catalogue import Tool, catalogue, proposing_tools
@@ -17,11 +15,6 @@ def declared_tools(raw: bytes) -> tuple[Tool, ...]:
         tools = msgspec.json.decode(raw, type=tuple[Tool, ...])
     except msgspec.ValidationError as exc:
         raise CatalogueInvalid("declaration", str(exc)) from exc
-    _check(tools)
-    return tools
-
-
-def _check(tools: Sequence[Tool]) -> None:
     if len(tools) > MOST_TOOLS:
         raise CatalogueInvalid("declaration", f"{len(tools)} tools, {MOST_TOOLS} are allowed")
     taken = RESERVED_MODULES | {tool.module for tool in catalogue().values()}
@@ -30,4 +23,5 @@ def _check(tools: Sequence[Tool]) -> None:
             raise CatalogueInvalid(tool.name, f"module {tool.module[:60]!r} is empty or taken")
         if not tool.description.strip():
             raise CatalogueInvalid(tool.name, "description is empty")
-    proposing_tools().with_tools(tools)  # names and parameters
+    proposing_tools().with_tools(tools)  # refuses names and parameters that are wrong
+    return tools

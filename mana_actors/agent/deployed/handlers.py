@@ -37,12 +37,11 @@ class DeployedTools:
         self._numbers = itertools.count(FIRST_NUMBER)
 
     def handlers(self) -> dict[str, Handler]:
-        """One handler per tool whose default is `auto`."""
-        return {
-            name: self._call for name, tool in self._tools.items() if tool.default_policy == "auto"
-        }
+        """Itself as the handler of each tool whose default is `auto`."""
+        return {name: self for name, tool in self._tools.items() if tool.default_policy == "auto"}
 
-    async def _call(self, call: ToolCall, _round: int) -> ToolResult:
+    async def __call__(self, call: ToolCall, _round: int) -> ToolResult:
+        """What a child process answered, in a fence; a failed result where it gave no answer."""
         number, settings = next(self._numbers), self._settings
         assert settings.tools_file is not None
         question = msgspec.json.encode({"name": call.name, "arguments": call.arguments})
@@ -58,15 +57,13 @@ class DeployedTools:
             return ToolResult(False, f"{call.name} failed: {exc.reason}.")
         if "data" not in answer:
             return ToolResult(False, f"{call.name} failed.")
-        return self._fenced(call, answer["data"], number)
-
-    def _fenced(self, call: ToolCall, data: object, number: int) -> ToolResult:
-        text = msgspec.json.encode(data).decode()
-        is_whole = len(text) <= MAX_DATA_CHARS
-        if is_whole:
+        data: object = answer["data"]
+        text, message = msgspec.json.encode(data).decode(), "Done."
+        if len(text) <= MAX_DATA_CHARS:
             self._seen.add(each for each in texts_in(data) if len(each) <= MAX_ID_CHARS)
+        else:
+            text, message = text[:MAX_DATA_CHARS], "Done; the answer is cut, it is too long."
         warning = self._watch.look("result", call.name, data)
         source = f"{self._tools[call.name].module}/{call.name}"
-        fenced = fence(text[:MAX_DATA_CHARS], number=number, source=source, boundary=self._boundary)
-        message = "Done." if is_whole else "Done; the answer is cut, it is too long."
+        fenced = fence(text, number=number, source=source, boundary=self._boundary)
         return ToolResult(True, f"{message} {warning}".strip(), fenced)

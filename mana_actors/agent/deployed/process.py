@@ -36,7 +36,7 @@ async def ask_child(
     deadline_s: float,
     memory_mb: int,
 ) -> JsonObject:
-    """What the child says; it has our code's environment, files and credentials in no variable."""
+    """What the child says; raises ToolProcessFailed. No variable hands it a secret or a path."""
     loop = asyncio.get_running_loop()
     child, answer = await loop.subprocess_exec(
         lambda: _Answer(loop),
@@ -48,11 +48,26 @@ async def ask_child(
     )
     try:
         async with asyncio.timeout(deadline_s + _MARGIN_S):
-            return _decoded(await _exchange(child, answer, question))
+            pipe = child.get_pipe_transport(0)
+            assert isinstance(pipe, asyncio.WriteTransport)
+            pipe.write(question)
+            pipe.close()
+            raw = await answer.whole
     except TimeoutError:
         raise ToolProcessFailed("it took too long") from None
     finally:
-        await _end(child, answer)
+        # It leads a process group: all of that ends, and with it the pipes. `Process.wait` would
+        # also wait for whoever else holds a pipe.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.get_pid(), signal.SIGKILL)
+        await answer.gone.wait()
+        child.close()
+    if not raw:
+        raise ToolProcessFailed("it ended without an answer")
+    try:
+        return msgspec.json.decode(raw, type=JsonObject)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise ToolProcessFailed("its answer is no JSON") from None
 
 
 class _Answer(asyncio.SubprocessProtocol):
@@ -75,31 +90,3 @@ class _Answer(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         self.gone.set()
-
-
-async def _exchange(child: asyncio.SubprocessTransport, answer: _Answer, question: bytes) -> bytes:
-    pipe = child.get_pipe_transport(0)
-    assert isinstance(pipe, asyncio.WriteTransport)
-    pipe.write(question)
-    pipe.close()
-    return await answer.whole
-
-
-async def _end(child: asyncio.SubprocessTransport, answer: _Answer) -> None:
-    """Nothing of it is left: it leads a process group, all of which ends, and so do its pipes.
-
-    Not `Process.wait`: that also waits for whoever else holds the pipe.
-    """
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.get_pid(), signal.SIGKILL)
-    await answer.gone.wait()
-    child.close()
-
-
-def _decoded(raw: bytes) -> JsonObject:
-    if not raw:
-        raise ToolProcessFailed("it ended without an answer")
-    try:
-        return msgspec.json.decode(raw, type=JsonObject)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise ToolProcessFailed("its answer is no JSON") from None
