@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from mana_actors.background import Background
 from mana_actors.errors import TransientError
 from mana_actors.messages import Identity
 
@@ -46,3 +47,20 @@ class AgentProcesses(Protocol):
     def create(self, name: str) -> AgentProcess: ...
 
     def existing(self, prefix: str) -> list[AgentProcess]: ...
+
+
+class Host(Protocol):
+    """Where an agent's actor lives: a process of its own, or one that it shares with others."""
+
+    @property
+    def work(self) -> Background:
+        """What the agent is doing; it ends with its process."""
+        ...
+
+    async def report(self, supervisor: str, raw: bytes) -> None:
+        """Hand a report to the supervisor of this name; the run row has the truth if it is gone."""
+        ...
+
+    def end(self) -> None:
+        """End the agent's process now."""
+        ...

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
 
@@ -14,6 +15,7 @@ import msgspec
 import ray
 from ray.exceptions import RayError
 
+from mana_actors.background import Background
 from mana_actors.messages import Identity, decode_identity, encode
 from mana_actors.processes import AgentProcess, ProcessGone
 
@@ -74,7 +76,7 @@ class RayProcesses:
             num_cpus=0,
             max_concurrency=1000,
         )
-        return RayProcess(name, options.remote(name, self._release))
+        return RayProcess(name, options.remote(name, self._release, OwnProcess()))
 
     def existing(self, prefix: str) -> list[AgentProcess]:
         found: list[AgentProcess] = []
@@ -105,16 +107,26 @@ async def _awaited(call: Awaitable[T]) -> T:
     return await call
 
 
-async def report_to(supervisor: str, raw: bytes) -> None:
-    """Hand a report to the supervisor; while it restarts, try again: the run row has the truth."""
-    for attempt in range(_REPORT_TRIES):
-        try:
-            handle = _named(supervisor)
-            await answered(supervisor, handle.report.remote(raw), 10.0)
-            return
-        except (ProcessGone, ValueError):
-            await asyncio.sleep(0.25 * 2**attempt)
-    log.warning("report_not_delivered supervisor=%s", supervisor)
+class OwnProcess:
+    """Where an agent of Ray's lives: a process that is nobody else's."""
+
+    def __init__(self) -> None:
+        self.work = Background()
+
+    async def report(self, supervisor: str, raw: bytes) -> None:
+        """Hand a report over, again while its supervisor restarts: the run row has the truth."""
+        for attempt in range(_REPORT_TRIES):
+            try:
+                handle = _named(supervisor)
+                await answered(supervisor, handle.report.remote(raw), 10.0)
+                return
+            except (ProcessGone, ValueError):
+                await asyncio.sleep(0.25 * 2**attempt)
+        log.warning("report_not_delivered supervisor=%s", supervisor)
+
+    def end(self) -> None:
+        """End the process at once: what it was doing is in Postgres."""
+        os._exit(0)
 
 
 class SupervisorHandle:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_never
@@ -20,14 +21,16 @@ import msgspec
 
 from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
-from mana_actors.agent.inputs.resolvers import default_resolvers
+from mana_actors.agent.inputs.resolvers import Resolver, default_resolvers
 from mana_actors.agent.lifetime import why_end
 from mana_actors.core_files import leave_no_core_file
-from mana_actors.crash import crash_points
+from mana_actors.crash import CrashPoint, crash_points
 from mana_actors.llm.client import HttpProvider
+from mana_actors.llm.provider import ModelProvider
 from mana_actors.logs import keep_texts_out
 from mana_actors.messages import (
     AgentMessage,
+    AgentSettings,
     Bind,
     Changed,
     Hello,
@@ -40,7 +43,7 @@ from mana_actors.messages import (
     decode_for_agent,
     encode,
 )
-from mana_actors.remote import report_to
+from mana_actors.processes import Host
 from state.errors import StateError
 from state.rules.budgets import TokenWindow
 from state.store.agents import AgentStore
@@ -57,27 +60,75 @@ class _Bound(msgspec.Struct):
     bind: Bind
     capability: Capability
     runner: Runner
-    store: AgentStore
     missions: dict[str, int]
     agent_version: int = 0
+
+
+def http_provider(settings: AgentSettings) -> HttpProvider:
+    """The model server that the settings name."""
+    key_file = Path(settings.model_key_file) if settings.model_key_file else None
+    return HttpProvider(settings.model_url, key_file=key_file)
+
+
+def new_runner(
+    bind: Bind,
+    holder: str,
+    capability: Capability,
+    spent: Callable[[int], None] = lambda _tokens: None,
+    *,
+    provider: Callable[[AgentSettings], ModelProvider] = http_provider,
+    resolvers: Mapping[str, Resolver] | None = None,
+    crash: CrashPoint | None = None,
+) -> Runner:
+    """What runs the bound agent's missions; it connects to nothing before its first use."""
+    settings = bind.settings
+    application = f"mana-agent {holder}"
+    access = Access(settings.dsn, settings.role, settings.password_file, application)
+    user_id, agent_id = bind.user_id, bind.agent_id
+    return Runner(
+        user_id=user_id,
+        agent_id=agent_id,
+        holder=holder,
+        store=AgentStore(
+            Database(access, max_connections=2, idle_s=2.0), user_id, agent_id, capability
+        ),
+        provider=provider(settings),
+        settings=settings,
+        leases=LeaseKeeper(
+            lambda: Database(access, max_connections=1),
+            user_id,
+            agent_id,
+            capability,
+            settings.lease_ms,
+        ),
+        resolvers=default_resolvers() if resolvers is None else resolvers,
+        crash=crash or crash_points(settings.crash_at),
+        spent=spent,
+    )
 
 
 class AgentActor:
     """The Ray shell: decode, decide who we are, run orders, report."""
 
-    def __init__(self, name: str, release: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        release: str,
+        host: Host,
+        new_runner: Callable[[Bind, str, Capability, Callable[[int], None]], Runner] = new_runner,
+    ) -> None:
         leave_no_core_file()
         self._name, self._release = name, release
+        self._host, self._new_runner = host, new_runner
         self._is_ending = False
         self._bound: _Bound | None = None
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: set[str] = set()
         self._tokens = TokenWindow()
         self._knows_spent = False
         self._reading_spent = asyncio.Lock()
         self._used_at = self._heard_at = time.monotonic()
         self._epoch = 0
-        self._watch: asyncio.Task[None] | None = None
-        self._rechecks: set[asyncio.Task[None]] = set()
+        self._is_watched = False
 
     async def tell(self, *pieces: bytes) -> bytes:
         """Take one message, in one piece or several, and answer who we are.
@@ -89,7 +140,9 @@ class AgentActor:
         if message.epoch < self._epoch:
             return encode(self._identity(accepted=False))
         self._epoch, self._heard_at = message.epoch, time.monotonic()
-        self._watch = self._watch or asyncio.create_task(self._end_when_forgotten())
+        if not self._is_watched:
+            self._is_watched = True
+            self._host.work.start(self._end_when_forgotten())
         match message:
             case Bind():
                 return encode(self._identity(accepted=self._become(message)))
@@ -116,36 +169,9 @@ class AgentActor:
         if self._bound is not None:
             return False
         keep_texts_out(asyncio.get_running_loop())
-        settings = message.settings
-        access = Access(
-            settings.dsn, settings.role, settings.password_file, f"mana-agent {self._name}"
-        )
-        database = Database(access, max_connections=2, idle_s=2.0)
         capability = Capability(message.capability)
-        leases = LeaseKeeper(
-            lambda: Database(access, max_connections=1),
-            message.user_id,
-            message.agent_id,
-            capability,
-            settings.lease_ms,
-        )
-        store = AgentStore(database, message.user_id, message.agent_id, capability)
-        runner = Runner(
-            user_id=message.user_id,
-            agent_id=message.agent_id,
-            holder=self._name,
-            store=store,
-            provider=HttpProvider(
-                settings.model_url,
-                key_file=Path(settings.model_key_file) if settings.model_key_file else None,
-            ),
-            settings=settings,
-            leases=leases,
-            resolvers=default_resolvers(),
-            crash=crash_points(settings.crash_at),
-            spent=self._spent,
-        )
-        self._bound = _Bound(message, capability, runner, store, {})
+        runner = self._new_runner(message, self._name, capability, self._spent)
+        self._bound = _Bound(message, capability, runner, {})
         log.info(
             "agent_bound agent=%s/%s process=%s", message.user_id, message.agent_id, self._name
         )
@@ -159,7 +185,8 @@ class AgentActor:
         self._used_at = time.monotonic()
         for order in message.orders:
             if order.mission_id not in self._running:
-                self._running[order.mission_id] = asyncio.create_task(self._carry_out(bound, order))
+                self._running.add(order.mission_id)
+                self._host.work.start(self._carry_out(bound, order))
         return True
 
     async def _carry_out(self, bound: _Bound, order: Order) -> None:
@@ -186,10 +213,10 @@ class AgentActor:
                 reason=type(exc).__name__,
             )
         finally:
-            self._running.pop(order.mission_id, None)
+            self._running.discard(order.mission_id)
             self._used_at = time.monotonic()
         report = msgspec.structs.replace(report, held_a_key=self._held_a_key)
-        await report_to(bound.bind.supervisor, encode(report))
+        await self._host.report(bound.bind.supervisor, encode(report))
 
     def _note(self, message: Changed) -> None:
         if self._bound is not None:
@@ -203,9 +230,7 @@ class AgentActor:
         is_about_us = message.agent_version is not None
         for mission in self._running:
             if is_about_us or mission in changed:
-                task = asyncio.create_task(runner.recheck(mission))
-                self._rechecks.add(task)
-                task.add_done_callback(self._rechecks.discard)
+                self._host.work.start(runner.recheck(mission))
 
     def _stop(self, message: Stop) -> None:
         if self._bound is not None:
@@ -220,7 +245,7 @@ class AgentActor:
         async with self._reading_spent:
             if not self._knows_spent:
                 try:
-                    self._tokens = TokenWindow(await bound.store.spent_window())
+                    self._tokens = TokenWindow(await bound.runner.store.spent_window())
                     self._knows_spent = True
                 except StateError as exc:  # the ledger itself decides; this is what we show
                     log.warning("window_not_read process=%s error=%s", self._name, exc)
@@ -240,15 +265,19 @@ class AgentActor:
         if not self._running:
             self._is_ending = True  # an order that comes now is refused, and given elsewhere
             log.info("agent_slept process=%s", self._name)
-            asyncio.get_running_loop().call_later(0.05, os._exit, 0)  # after the reply has left
+            asyncio.get_running_loop().call_later(0.05, self._host.end)  # after the reply has left
 
     async def _end_when_forgotten(self) -> None:
-        while True:
-            await asyncio.sleep(_WATCH_EVERY_S)
-            why = None if self._running else self._why_end()
-            if why is not None:
-                log.info("agent_ended process=%s reason=%s", self._name, why)
-                os._exit(0)
+        try:
+            while True:
+                await asyncio.sleep(_WATCH_EVERY_S)
+                why = None if self._running else self._why_end()
+                if why is not None:
+                    log.info("agent_ended process=%s reason=%s", self._name, why)
+                    self._host.end()
+        finally:  # cancelled, where others live on in this process
+            if self._bound is not None:
+                await self._bound.runner.aclose()
 
     def _why_end(self) -> str | None:
         now = time.monotonic()

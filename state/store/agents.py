@@ -145,6 +145,10 @@ class AgentStore:
         self._agent_id = agent_id
         self._capability = capability
 
+    async def close(self) -> None:
+        """Close its connections; the next use opens them again."""
+        await self._db.close()
+
     @asynccontextmanager
     async def transaction(self, spaces: Sequence[str] = ()) -> AsyncGenerator[asyncpg.Connection]:
         """A transaction that has presented the capability."""

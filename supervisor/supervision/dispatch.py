@@ -56,6 +56,11 @@ class Pass(msgspec.Struct):
     moves: list[Move] = msgspec.field(default_factory=list[Move])
     left: int = 0
 
+    @property
+    def handled(self) -> int:
+        """Missions that were dealt with; those `left` stay due."""
+        return len(self.looks) + len(self.moves)
+
 
 def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps: Caps) -> Pass:
     """Judge each mission in turn; `in_flight` are missions ordered and not reported yet."""

@@ -27,7 +27,7 @@ from state.store.schedule import Decided, DueMission, Look, ScheduleStore
 from state.store.snapshots import Folded, SnapshotStore, StoodDown
 from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions, count_report, is_to_be_noted
-from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, dispatch, next_slot
+from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, Pass, dispatch, next_slot
 from supervisor.supervision.fold import BATCH, FoldLoop, changes_by_agent
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.orders import Ordering
@@ -73,11 +73,11 @@ class Supervision:
         self.has_stood_down = False
         self.problem: str | None = None
         self.feed_waiting = 0
-        self._full_until = self._sweep_at = 0.0
+        self._full_until = self._scan_at = 0.0
 
     async def run(self) -> None:
         """Take the shard, adopt what lives, then turn until stood down."""
-        await self._persistently(self._begin)
+        await self._persistently(self.begin)
         keeping_order = asyncio.create_task(upkeep(self))
         try:
             while not self.has_stood_down:
@@ -109,7 +109,8 @@ class Supervision:
             self.has_stood_down, self.problem = True, why
             log.warning("supervisor_stood_down shard=%s reason=%s", self.settings.shard, why)
 
-    async def _begin(self) -> None:
+    async def begin(self) -> None:
+        """Take the shard, and keep the processes that live; raises StateError."""
         settings = self.settings
         lease = await self.schedule.take_shard(
             settings.shard, settings.bucket_lo, settings.bucket_hi, self._name
@@ -152,13 +153,13 @@ class Supervision:
 
     async def _turn(self) -> None:
         rows = await self._held.folding.some()
-        looked = 0
-        wants_sweep = self.settings.tick_enabled and time.monotonic() >= self._sweep_at
-        if self.ticks.asked or wants_sweep:
-            looked = await self._sweep()
+        handled = 0
+        wants_scan = self.settings.tick_enabled and time.monotonic() >= self._scan_at
+        if self.ticks.asked or wants_scan:
+            handled = (await self.scan()).handled
         elif self.settings.tick_enabled:
-            looked = await self._look()
-        if rows < BATCH and looked < DUE_LIMIT:
+            handled = (await self.look()).handled
+        if rows < BATCH and handled < DUE_LIMIT:
             await self._pause()
 
     async def _pause(self) -> None:
@@ -166,15 +167,15 @@ class Supervision:
             await asyncio.wait_for(self._nudged.wait(), self.settings.fold_poll_ms / 1000)
         self._nudged.clear()
 
-    async def _sweep(self) -> int:
+    async def scan(self) -> Pass:
         """A tick: fold everything, look at everything, and say so."""
         began = time.monotonic()
-        self._sweep_at = began + self.settings.tick_interval_ms / 1000
+        self._scan_at = began + self.settings.tick_interval_ms / 1000
         self.metrics.inc("ticks_total")
         record = self.ticks.begin(datetime.now(UTC))
         try:
             await self._held.folding.everything()
-            looked = await self._look()
+            looked = await self.look()
             await self.beat(ticked=True)
         except StateError as exc:
             self.ticks.failed(record, str(exc))
@@ -192,13 +193,13 @@ class Supervision:
         ):
             raise StoodDown(lease.shard, lease.epoch)
 
-    async def _look(self) -> int:
-        """Look once at what is due; returns how many missions were dealt with."""
+    async def look(self) -> Pass:
+        """Look once at what is due, and have done what was decided about it."""
         if self.is_draining or time.monotonic() < self._full_until:
-            return 0
+            return Pass()
         due = await self.schedule.due(self._held.lease, DUE_LIMIT)
         if not due:
-            return 0
+            return Pass()
         self.ticks.saw(len(due))
         caps = Caps(self.settings.runs_max, self.settings.runs_per_user, self.settings.due_spread_s)
         ordering = self._held.ordering
@@ -222,7 +223,7 @@ class Supervision:
             mine = [rows[(pair[0], order.mission_id)] for order in orders]
             self._background.start(ordering.give(pair, orders, mine))
         self._crash("after_dispatch")
-        return len(due) - result.left
+        return result
 
     async def _move(self, mission: DueMission) -> None:
         """Write the next run of a slot that nobody has to serve any more."""

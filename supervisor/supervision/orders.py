@@ -37,6 +37,13 @@ class NoRoom(ProcessGone):
     """Every awake agent is busy and memory is taken: the order waits."""
 
 
+async def capability_of(schedule: ScheduleStore, pair: Pair) -> str:
+    """A fresh capability for all that the agent's missions and its tools may read now."""
+    inputs, spaces = await schedule.inputs_of_agent(*pair)
+    scope = scope_of(inputs, await schedule.policy_of_agent(*pair))
+    return await schedule.sign_capability(*pair, spaces, scope, CAPABILITY_S)
+
+
 class Ordering:
     """Delivers orders, waking agents as needed; remembers which missions are in flight."""
 
@@ -114,10 +121,7 @@ class Ordering:
             self._arriving.discard(pair)
 
     async def _hand_over(self, pair: Pair, orders: tuple[Order, ...]) -> None:
-        inputs, spaces = await self._schedule.inputs_of_agent(*pair)
-        policy = await self._schedule.policy_of_agent(*pair)
-        scope = scope_of(inputs, policy)
-        token = await self._schedule.sign_capability(*pair, spaces, scope, CAPABILITY_S)
+        token = await capability_of(self._schedule, pair)
         bind = Bind(*pair, self._lease.epoch, self._supervisor, token, self._agent_settings)
         agent, source = await self._placement.wake(pair, lambda: bind)
         if source != "awake":

@@ -1,15 +1,13 @@
 """The actor's token window is rebuilt from the ledger when it wakes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator
 
 import pytest
 
 from mana_actors.agent.actor import AgentActor
-from mana_actors.llm.client import HttpProvider
-from mana_actors.messages import Bind, Hello, Identity, Order, Orders, decode_identity, encode
-from state.store.connect import Database as Connections
+from mana_actors.local_processes import LocalProcesses
+from mana_actors.messages import Bind, Hello, Order, Orders
 from tests.integration.support import DONE, World, open_world
 from tests.postgres import Database
 
@@ -23,44 +21,22 @@ async def world(database: Database) -> AsyncGenerator[World]:
 
 
 @pytest.fixture
-def reported(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Set when the actor reports, which it does to nobody here."""
-    heard = asyncio.Event()
-
-    async def report_to(_supervisor: str, _report: bytes) -> None:
-        heard.set()
-
-    monkeypatch.setattr("mana_actors.agent.actor.report_to", report_to)
-    return heard
+async def processes() -> AsyncGenerator[LocalProcesses]:
+    """Where the actor lives; it ends with the test."""
+    made = LocalProcesses(lambda name, host: AgentActor(name, "test", host))
+    yield made
+    await made.aclose()
 
 
-@pytest.fixture
-async def closed(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[None]:
-    """Closes what the actor opens: in its own process it ends with it."""
-    opened: list[Connections | HttpProvider] = []
-
-    def kept(make: Callable[..., Any]) -> Callable[..., Any]:
-        def made(*args: Any, **more: Any) -> Any:
-            opened.append(make(*args, **more))
-            return opened[-1]
-
-        return made
-
-    monkeypatch.setattr("mana_actors.agent.actor.Database", kept(Connections))
-    monkeypatch.setattr("mana_actors.agent.actor.HttpProvider", kept(HttpProvider))
-    yield
-    for one in opened:
-        await (one.close() if isinstance(one, Connections) else one.aclose())
-
-
-async def identity(actor: AgentActor) -> Identity:
-    return decode_identity(await actor.tell(encode(Hello(1, "nobody"))))
-
-
-@pytest.mark.usefixtures("closed")
 async def test_a_woken_actor_knows_what_was_spent_before_it_woke(
-    world: World, reported: asyncio.Event
+    world: World, processes: LocalProcesses
 ):
+    reported = asyncio.Event()
+
+    async def take(_report: bytes) -> None:
+        reported.set()
+
+    processes.supervisors["somebody"] = take
     await (await world.client()).mission()
     await world.driver.fold_all()
     await world.sql(
@@ -71,11 +47,11 @@ async def test_a_woken_actor_knows_what_was_spent_before_it_woke(
         MANA[1],
     )
     token = await world.driver.schedule.sign_capability(*MANA, [], [], 900)
-    actor = AgentActor("agent-test-1", "test")
-    await actor.tell(encode(Bind(*MANA, 1, "nobody", token, world.settings())))
-    assert (await identity(actor)).tokens_24h is None
-    await actor.tell(encode(Orders(1, token, (Order("m1", 0),))))
+    agent = processes.create("agent-test-1")
+    bound = await agent.tell(Bind(*MANA, 1, "somebody", token, world.settings()))
+    assert bound.tokens_24h is None
+    await agent.tell(Orders(1, token, (Order("m1", 0),)))
     async with asyncio.timeout(20):
         await reported.wait()
-    assert (await identity(actor)).tokens_24h == 300 + 50
+    assert (await agent.tell(Hello(1, "somebody"))).tokens_24h == 300 + 50
     assert await world.spent() == [300, 700, 9000, 90000, 50]

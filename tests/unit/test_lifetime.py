@@ -1,7 +1,6 @@
 """An agent's process ends when nobody asks for it, and soon after decrypting something."""
 
 import asyncio
-import os
 
 import pytest
 
@@ -9,6 +8,7 @@ from mana_actors.agent import actor
 from mana_actors.agent.actor import AgentActor
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.lifetime import AFTER_SECRETS_S, why_end
+from mana_actors.background import Background
 from mana_actors.messages import (
     AgentMessage,
     AgentSettings,
@@ -53,17 +53,18 @@ class Process:
         self.reports: asyncio.Queue[Report] = asyncio.Queue()
         self.ended = asyncio.Event()
         self._held_a_key = False
-        patch.setattr(actor, "report_to", self._report)
         patch.setattr(actor, "leave_no_core_file", lambda: None)
         patch.setattr(Runner, "run", self._run)
         patch.setattr(Runner, "held_a_key", property(lambda _: self._held_a_key))
-        patch.setattr(os, "_exit", self._exit)
-        self._actor = AgentActor("agent-1", "r1")
+        self.work = Background()
+        self._actor = AgentActor("agent-1", "r1", self)
 
-    def _exit(self, _: int) -> None:
+    def end(self) -> None:
+        """The actor ends it."""
         self.ended.set()
 
-    async def _report(self, _: str, raw: bytes) -> None:
+    async def report(self, supervisor: str, raw: bytes) -> None:
+        """The actor reports."""
         self.reports.put_nowait(decode_report(raw))
 
     async def _run(self, order: Order) -> Report:

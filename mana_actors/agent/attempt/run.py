@@ -80,7 +80,7 @@ class Runner:
         spent: Callable[[int], None] = lambda _tokens: None,
     ) -> None:
         self._user_id, self._agent_id, self._holder = user_id, agent_id, holder
-        self._store, self._settings, self._provider = store, settings, provider
+        self.store, self._settings, self._provider = store, settings, provider
         self._leases, self._crash = leases, crash
         key_holder = settings.key_address or settings.key_socket
         self._inputs = InputReader(store, key_holder, resolvers, self._input_failed, crash)
@@ -104,6 +104,11 @@ class Runner:
         """Whether a run of this process decrypted something: then it is to end, and soon."""
         return self._inputs.held_a_key
 
+    async def aclose(self) -> None:
+        """Close its connections; the next use opens them again."""
+        await self._provider.aclose()
+        await self.store.close()
+
     async def run(self, order: Order) -> Report:
         """Carry out one order; never raises but for cancellation."""
         with self._stops.under_way(order.mission_id):
@@ -116,7 +121,7 @@ class Runner:
     async def recheck(self, mission_id: str) -> None:
         """Stop a mission's run if mission or agent want it no longer; its commit asks again."""
         try:
-            found = await self._store.standing(mission_id)
+            found = await self.store.standing(mission_id)
         except StateError as exc:
             log.warning(
                 "recheck_failed agent=%s/%s mission=%s error=%s",
@@ -177,7 +182,7 @@ class Runner:
             return self._report(order, "interrupted")
 
     async def _run(self, order: Order) -> Report:
-        found = await retried(lambda: self._store.standing(order.mission_id))
+        found = await retried(lambda: self.store.standing(order.mission_id))
         if found is None:
             return self._report(order, "unwanted")
         view, agent_view, usage = found
@@ -206,7 +211,7 @@ class Runner:
 
     async def _claim(self, mission_id: str, due_at: datetime | None, pinned: Pinned) -> Claim:
         assert due_at is not None
-        return await self._store.claim(
+        return await self.store.claim(
             mission_id,
             due_at,
             self._settings.lease_ms,
@@ -318,7 +323,7 @@ class Runner:
         blocked = before_plan(item.content for item in inputs).blocked
         if blocked is not None:
             raise FinalFailure(blocked.name, blocked.reason)
-        kit = kit_of(job, inputs, self._store, self._settings, tally.saw)
+        kit = kit_of(job, inputs, self.store, self._settings, tally.saw)
         facts = await self._provider.facts(self._settings.model, job.exposure)
         outcome, counts = await make_plan(
             self._plan_input(job, inputs, kit, facts.context_tokens),
@@ -339,7 +344,7 @@ class Runner:
 
     async def _require_room(self, job: Job, tally: Tally) -> None:
         """No key where not even a prompt without inputs has room (D-39)."""
-        kit = kit_of(job, (), self._store, self._settings, lambda _sighting: None)
+        kit = kit_of(job, (), self.store, self._settings, lambda _sighting: None)
         least = opening(loop_input(self._plan_input(job, (), kit, 0)))
         await self._calls.require_room(job, tally, least)
 
