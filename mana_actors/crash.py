@@ -1,12 +1,9 @@
-"""Named points at which a test can have this process killed: `MANA_CRASH_AT=<point>:<file>`.
-
-Several may be given, separated by commas. Whoever unlinks a point's file kills itself with
-SIGKILL, so a point fires once across restarts and processes.
-"""
+"""How a process dies: without a core file and, where a test wants it, at a named point."""
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +11,20 @@ from pathlib import Path
 CrashPoint = Callable[[str], None]
 
 
+def leave_no_core_file() -> None:
+    """From now on this process and its children leave none, however they end.
+
+    A core file would hold the keys, prompts and decrypted texts of the process.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def crash_points(spec: str | None) -> CrashPoint:
-    """A function to call at each named point; without a spec it does nothing."""
+    """A function to call at each named point; without a spec it does nothing.
+
+    `spec` is MANA_CRASH_AT: `point:file`, several separated by commas. Who unlinks a point's file
+    kills its own process with SIGKILL, so a point fires once across restarts and processes.
+    """
     if not spec:
         return lambda _point: None
     files = dict(entry.split(":", 1) for entry in spec.split(","))

@@ -1,17 +1,18 @@
-"""Errors of the processes, split by one question: whether trying again would help.
+"""Errors of planning; `state.errors` has their roots, split by whether trying again would help.
 
-ActorsError
-├── TransientError            trying again may help
-│   └── ProviderBusy          the model service was slow, full, broken or out of reach
-└── TerminalError             trying again changes nothing
-    ├── BudgetExhausted       the next model call does not fit the owner's cap
-    ├── CatalogueInvalid      the tool file that was shipped is wrong
-    └── ProviderRefused       the model service understood the request and said no
+TransientError
+└── ProviderBusy              the model service was slow, full, broken or out of reach
+TerminalError
+├── BudgetExhausted           the next model call does not fit the owner's cap
+├── CatalogueInvalid          a tool is not well formed
+└── ProviderRefused           the model service understood the request and said no
 
 `ProviderError` is the common face of ProviderBusy and ProviderRefused.
 """
 
 from typing import Literal
+
+from state.errors import TerminalError, TransientError
 
 ProviderErrorKind = Literal[
     "blocked",
@@ -26,20 +27,8 @@ ProviderErrorKind = Literal[
     "invalid_answer",
     "exposure",
 ]
-"""Kinds of tick §10.1, then four of our own: no answer in time, no connection, no sense in it,
-and nobody who may see the prompt."""
-
-
-class ActorsError(Exception):
-    """Root of everything the processes raise on purpose."""
-
-
-class TransientError(ActorsError):
-    """It may pass: wait, then try again."""
-
-
-class TerminalError(ActorsError):
-    """It will not pass by itself: report it."""
+"""What the model service may say, then four of our own: no answer in time, no connection, no sense
+in the answer, and no provider that may see the prompt."""
 
 
 class BudgetExhausted(TerminalError):
@@ -56,7 +45,7 @@ class BudgetExhausted(TerminalError):
 
 
 class CatalogueInvalid(TerminalError):
-    """A tool of the catalogue is not well formed; `field` says where."""
+    """A tool is not well formed; `field` says where."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(field, reason)
@@ -66,7 +55,7 @@ class CatalogueInvalid(TerminalError):
         return f"tool catalogue, {self.field}: {self.reason}"
 
 
-class ProviderError(ActorsError):
+class ProviderError(Exception):
     """A model call failed; carries kind, HTTP status (0 = none) and a short code, never any text.
 
     `retry_after_s` is what the provider asked for in seconds, or None; `provider` is the label of

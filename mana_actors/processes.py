@@ -7,8 +7,8 @@ from typing import Protocol
 import msgspec
 
 from mana_actors.background import Background
-from mana_actors.errors import TransientError
 from mana_actors.messages import Identity
+from state.errors import TransientError
 
 
 class ProcessGone(TransientError):

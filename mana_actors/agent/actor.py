@@ -23,8 +23,7 @@ from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.resolvers import Resolver, default_resolvers
 from mana_actors.agent.lifetime import why_end
-from mana_actors.core_files import leave_no_core_file
-from mana_actors.crash import CrashPoint, crash_points
+from mana_actors.crash import CrashPoint, crash_points, leave_no_core_file
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.logs import keep_texts_out

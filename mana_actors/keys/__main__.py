@@ -12,14 +12,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mana_actors.core_files import leave_no_core_file
-from mana_actors.errors import ActorsError
+from mana_actors.crash import leave_no_core_file
 from mana_actors.keys.key_files import read_trust
 from mana_actors.keys.releases import Releases
 from mana_actors.keys.server import KeyServer
 from mana_actors.keys.tls import ServerTls, TlsFiles
 from mana_actors.keys.tls_listener import TlsListener
 from mana_actors.logs import keep_texts_out
+from state.errors import TerminalError
 from state.grants.grant import Trust
 from state.store.connect import Access, Database
 from state.store.keys import KeyStore
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         trust = read_trust(given.private_key, given.issuer_key, accept_v1=given.accept_v1)
         asyncio.run(_serve(given, trust))
-    except ActorsError as exc:
+    except TerminalError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return 2
     return 0

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from mana_actors.errors import TerminalError, TransientError
 from mana_actors.keys.key_files import KeyFileInvalid
 from mana_actors.keys.protocol import (
     MAX_REPLY_BYTES,
@@ -31,6 +30,7 @@ from mana_actors.keys.protocol import (
     read_frame,
 )
 from mana_actors.keys.tls import TlsAddress, client_context, why
+from state.errors import TerminalError, TransientError
 from state.rules.exposure import Exposure
 from state.sealing.values import DataKey
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mana_actors.errors import TerminalError
+from state.errors import TerminalError
 from state.grants.grant import Trust
 from state.sealing import key_pairs
 from state.sealing.key_pairs import KeyUnusable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from mana_actors.errors import TerminalError
+from state.errors import TerminalError
 from state.rules.exposure import Exposure
 from state.sealing.hpke import suite
 from state.sealing.values import DataKey

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mana_actors.errors import TerminalError
 from mana_actors.keys.protocol import (
     MAX_REQUEST_BYTES,
     AskForCounts,
@@ -27,6 +26,7 @@ from mana_actors.keys.protocol import (
     read_frame,
 )
 from mana_actors.keys.releases import Releases
+from state.errors import TerminalError
 
 log = logging.getLogger("mana.keys")
 

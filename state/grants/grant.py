@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 from state.grants import scopes
 from state.grants.scopes import Scope, ScopeRefused
 from state.log.stamps import NS_PER_MS, NS_PER_S, parse_instant
@@ -39,7 +39,7 @@ Reason = Literal["not-configured", "expired", "malformed", "wrap-rejected"]
 """Why a grant cannot be used, by the names of crypto §4."""
 
 
-class DerivationRefused(TerminalError):
+class DerivationRefused(StateError, TerminalError):
     """A data key that cannot be derived: an unknown version, or a master key of a wrong length."""
 
     def __init__(self, problem: str) -> None:

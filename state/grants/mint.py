@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from msgspec import UNSET
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 from state.grants import scopes
 from state.grants.grant import LONGEST_MS, Derivation, Grant, derived_key, signed
 from state.grants.scopes import Scope, ScopeRefused
@@ -28,7 +28,7 @@ DEFAULT_MS = 604_800_000
 SHORTEST_MS = 3_600_000
 
 
-class MintRefused(TerminalError):
+class MintRefused(StateError, TerminalError):
     """A grant that is not minted: HTTP status, code of grants-auth §1, and a text without ids."""
 
     def __init__(self, status: int, code: str, message: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 
 MAX_RECORDS = 1000
 MAX_TABLES = 32
@@ -21,7 +21,7 @@ _TABLE = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f,\ud800-\udfff]")
 
 
-class ScopeRefused(TerminalError):
+class ScopeRefused(StateError, TerminalError):
     """A scope that nobody may grant: `field` is `tables` or `recordIds`; ids are never quoted."""
 
     def __init__(self, field: str, problem: str) -> None:

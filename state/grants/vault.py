@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import GCM
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 from state.sealing import forgiving_base64
 from state.sealing.values import IV_BYTES, KEY_BYTES, TAG_BYTES, DataKey, wipe
 
@@ -26,7 +26,7 @@ MAX_RECOVERY_CHARS = 4096
 _CHECK_LABEL = b"mana vault key check v1"
 
 
-class VaultRefused(TerminalError):
+class VaultRefused(StateError, TerminalError):
     """What a vault's state, or a request, does not allow: HTTP status, code and text of §4."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -37,7 +37,7 @@ class VaultRefused(TerminalError):
         return self.message
 
 
-class KekUnusable(TerminalError):
+class KekUnusable(StateError, TerminalError):
     """What should be the KEK is none; the text never shows any of it."""
 
     def __init__(self, problem: str) -> None:
@@ -48,7 +48,7 @@ class KekUnusable(TerminalError):
         return self.problem
 
 
-class MasterKeyNotOpened(TerminalError):
+class MasterKeyNotOpened(StateError, TerminalError):
     """A stored wrap that this KEK does not open: another KEK, or somebody changed the row."""
 
     def __init__(self, problem: str) -> None:

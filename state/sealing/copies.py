@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import msgspec
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 from state.grants import scopes
 from state.grants.scopes import ScopeRefused
 from state.log.merge import Snapshot
@@ -38,7 +38,7 @@ SEALED_FIELDS: dict[str, tuple[str, ...]] = {
 """The fields that clients encrypt, by table (crypto §6)."""
 
 
-class CopiesRefused(TerminalError):
+class CopiesRefused(StateError, TerminalError):
     """Copies that are not taken: `field` and what is wrong with it; contents are never quoted."""
 
     def __init__(self, field: str, problem: str) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 from state.sealing import forgiving_base64
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ LEAST_BITS = 2048
 _BLANKS = re.compile(r"\s+")
 
 
-class KeyUnusable(TerminalError):
+class KeyUnusable(StateError, TerminalError):
     """A key file does not hold the key it should; the text never shows any of it."""
 
     def __init__(self, problem: str) -> None:
@@ -155,7 +155,7 @@ _PRIME = 2**255 - 19
 _ANY_SECRET = bytes(OWNER_KEY_BYTES)
 
 
-class OwnerKeyRefused(TerminalError):
+class OwnerKeyRefused(StateError, TerminalError):
     """A public key that is not taken: `field` and what is wrong with it."""
 
     def __init__(self, field: str, problem: str) -> None:

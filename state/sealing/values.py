@@ -15,7 +15,7 @@ from typing import Any, Never, Self, cast
 
 import msgspec
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 from state.log.records import ENCRYPTED_PREFIX
 from state.sealing import forgiving_base64
 
@@ -24,7 +24,7 @@ IV_BYTES = 12
 TAG_BYTES = 16
 
 
-class SealingError(TerminalError):
+class SealingError(StateError, TerminalError):
     """A sealed value that cannot be opened; `reason` is what the audit says (crypto §7).
 
     SealingError

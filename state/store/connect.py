@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
-from state.errors import TerminalError, TransientError
+from state.errors import StateError, TerminalError, TransientError
 
 CAPABILITY_INVALID = "MA001"
 SUPERSEDED = "MA002"
@@ -17,7 +17,7 @@ CAPABILITY_TOO_LONG = "MA004"
 ACT_AS = "SELECT set_config('app.current_user_id', $1, true)"
 
 
-class Unavailable(TransientError):
+class Unavailable(StateError, TransientError):
     """The database did not answer; the effect of the last statement is unknown."""
 
     def __init__(self, kind: str) -> None:
@@ -28,22 +28,22 @@ class Unavailable(TransientError):
         return f"database unavailable: {self.kind}"
 
 
-class CapabilityInvalid(TerminalError):
+class CapabilityInvalid(StateError, TerminalError):
     """The capability is missing, forged, for something else, or has expired."""
 
 
-class CapabilityTooLong(TerminalError):
+class CapabilityTooLong(StateError, TerminalError):
     """What it would have to list does not fit a capability: none was signed."""
 
     def __str__(self) -> str:
         return "more inputs than a capability can list"
 
 
-class Superseded(TerminalError):
+class Superseded(StateError, TerminalError):
     """Another attempt has this run, or the run is closed: this one may write nothing."""
 
 
-class Refused(TerminalError):
+class Refused(StateError, TerminalError):
     """The database refused a statement: a bug or a hostile value, never worth a retry as it is."""
 
     def __init__(self, sqlstate: str) -> None:

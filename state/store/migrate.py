@@ -28,7 +28,7 @@ from typing import TypeVar
 import asyncpg
 import msgspec
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 from state.secret_files import new_secret, write_new_secret
 from state.store.sql import function_texts, needed_by, statements_of
 
@@ -62,7 +62,7 @@ LOGINS = (
 )
 
 
-class MigrationError(TerminalError):
+class MigrationError(StateError, TerminalError):
     """The database cannot be brought to this schema; the text names what to change."""
 
     def __init__(self, message: str) -> None:

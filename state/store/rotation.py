@@ -9,7 +9,7 @@ from functools import partial
 import asyncpg
 import msgspec
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 from state.store.connect import Database
 from state.store.migrate import AS_OWNER, in_turn, log_owner
 
@@ -52,7 +52,7 @@ class CapabilitySecret(msgspec.Struct, frozen=True):
         return self.verifies_until is None or self.verifies_until > self.asked_at
 
 
-class RotatedAlready(TerminalError):
+class RotatedAlready(StateError, TerminalError):
     """The secrets before the present ones still verify, and two at a time are the most."""
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 from state.log import merge
 from state.log.healing import needs_healing
 from state.log.merge import Change, Snapshot
@@ -35,7 +35,7 @@ Key = tuple[str, str, str]
 """(owner's user id, table, record id)"""
 
 
-class StoodDown(TerminalError):
+class StoodDown(StateError, TerminalError):
     """Another supervisor has this shard: its epoch is newer."""
 
     def __init__(self, shard: str, epoch: int) -> None:

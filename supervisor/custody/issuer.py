@@ -14,7 +14,7 @@ import sys
 
 from starlette.routing import Router
 
-from mana_actors.core_files import leave_no_core_file
+from mana_actors.crash import leave_no_core_file
 from mana_actors.http.server import serve
 from mana_actors.http.sockets import CannotListen
 from mana_actors.logs import configure_logging

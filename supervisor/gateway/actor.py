@@ -7,7 +7,7 @@ import logging
 import threading
 from pathlib import Path
 
-from mana_actors.core_files import leave_no_core_file
+from mana_actors.crash import leave_no_core_file
 from mana_actors.http.server import serve
 from mana_actors.logs import configure_logging, keep_texts_out
 from mana_actors.remote import SupervisorHandle

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer
 from mana_actors.http.edge import Edge
-from state.errors import TransientError
+from state.store.connect import Unavailable
 from supervisor.gateway.answers import failure, query
 from supervisor.gateway.auth import Sessions, is_service
 from supervisor.gateway.contract import Deps
@@ -124,7 +124,7 @@ def _known(exc: Exception) -> Response | None:
             return failure(exc.status, str(exc), exc.field)
         case SupervisorSilent():
             return failure(503, "the supervisor does not answer")
-        case TransientError():
+        case Unavailable():
             return failure(503, "the database does not answer")
         case _:
             return None

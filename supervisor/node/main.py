@@ -25,7 +25,7 @@ import httpx
 import msgspec
 import ray
 
-from mana_actors.core_files import leave_no_core_file
+from mana_actors.crash import leave_no_core_file
 from mana_actors.http.sockets import CannotListen, bound_socket
 from mana_actors.llm.rehearsal.server import RehearsalServer
 from mana_actors.llm.router.actor import LlmRouterActor

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mana_actors.agent.actor import AgentActor
-from mana_actors.core_files import leave_no_core_file
+from mana_actors.crash import leave_no_core_file
 from mana_actors.logs import configure_logging, keep_texts_out, without_text
 from mana_actors.messages import AgentSettings, decode_report
 from mana_actors.remote import RayProcesses

@@ -21,7 +21,8 @@ from mana_actors.agent.planner.loop import (
     run_loop,
 )
 from mana_actors.agent.tools.catalogue import Parameter, Tool, Toolbox
-from mana_actors.errors import ProviderError, TerminalError
+from mana_actors.errors import ProviderError
+from state.errors import TerminalError
 
 Kind = Literal["research", "plan", "general"]
 

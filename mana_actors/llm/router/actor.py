@@ -15,7 +15,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from mana_actors.core_files import leave_no_core_file
+from mana_actors.crash import leave_no_core_file
 from mana_actors.http.server import server_of
 from mana_actors.http.sockets import CannotListen, bound_socket
 from mana_actors.llm.router.assembly import LlmRouter

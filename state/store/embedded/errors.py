@@ -12,10 +12,10 @@ TerminalError
 
 from pathlib import Path
 
-from state.errors import TerminalError
+from state.errors import StateError, TerminalError
 
 
-class EmbeddedPostgresError(TerminalError):
+class EmbeddedPostgresError(StateError, TerminalError):
     """The embedded Postgres cannot run as things are; `str` is one line with the remedy."""
 
 

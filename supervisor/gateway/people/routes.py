@@ -13,9 +13,9 @@ from starlette.routing import Route, Router
 
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer
 from mana_actors.logs import without_text
-from state.errors import TransientError
 from state.grants.mint import MintRefused
 from state.grants.vault import VaultRefused
+from state.store.connect import Unavailable
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.people import (
     audit,
@@ -130,7 +130,7 @@ def _failed(exc: Exception, tell: Teller) -> Response:
         case BadRequest():
             told = {"error": f"{exc.field} {exc.problem}", "code": "BAD_REQUEST"}
             return answer(told, exc.status)
-        case TransientError():
+        case Unavailable():
             return tell(503, "the database does not answer")
         case _:
             log.error("request_failed error=%s", type(exc).__name__, exc_info=without_text(exc))

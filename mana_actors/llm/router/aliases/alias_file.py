@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
-from mana_actors.errors import TerminalError
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.router.aliases.registry import (
     NAMESPACE,
@@ -22,6 +21,7 @@ from mana_actors.llm.router.aliases.registry import (
     is_alias,
 )
 from mana_actors.llm.router.contract import Target
+from state.errors import TerminalError
 
 __all__ = [
     "Alias",

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mana_actors.errors import TerminalError
 from mana_actors.llm.provider import AliasFacts, Exposure
 from mana_actors.llm.router.contract import Target
+from state.errors import TerminalError
 
 NAMESPACE = "mana/"
 PROVIDER_OF_BARE_NAMES = "ollama"
