@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mana_actors.http.server import RunningServer, serve
-from supervisor.gateway.people.jwks import PATH
+from supervisor.gateway.people.tokens import PATH
 
 Json = dict[str, Any]
 

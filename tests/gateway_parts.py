@@ -11,7 +11,7 @@ from state.store.connect import Database as Connections
 from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
-from supervisor.gateway.contract import Deps
+from supervisor.gateway.deps import Deps
 from supervisor.node.settings import Settings
 from supervisor.supervision.metrics import Metrics
 from tests.postgres import Database

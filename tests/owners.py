@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 from mana_actors.http.server import serve
 from state.store.control import ControlStore
 from supervisor.gateway.app import create_app
-from supervisor.gateway.contract import Deps
-from supervisor.gateway.people.setup import opened_owners
+from supervisor.gateway.deps import Deps
+from supervisor.gateway.people.owners import opened_owners
 from supervisor.node.settings import VARIABLES, Settings
 from supervisor.supervision.metrics import Metrics
 from tests.fake_auth import FakeAuth

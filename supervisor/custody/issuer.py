@@ -20,8 +20,8 @@ from mana_actors.http.sockets import CannotListen
 from mana_actors.logs import configure_logging
 from state.errors import StateError
 from supervisor import __version__
+from supervisor.gateway.people.owners import opened_copier, opened_owners
 from supervisor.gateway.people.routes import app_of
-from supervisor.gateway.people.setup import opened_copier, opened_owners
 from supervisor.node.settings import Settings, SettingsError, read_settings
 
 log = logging.getLogger("mana.issuer")

@@ -15,8 +15,8 @@ from state.store.connect import Access, Database
 from state.store.control import ControlStore
 from state.store.fleet import FleetStore
 from supervisor.gateway.app import create_app
-from supervisor.gateway.contract import Deps
-from supervisor.gateway.people.setup import opened_copier, opened_owners
+from supervisor.gateway.deps import Deps
+from supervisor.gateway.people.owners import opened_copier, opened_owners
 from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import Settings
 from supervisor.supervision.metrics import Metrics

@@ -15,14 +15,13 @@ from mana_actors.http.edge import Edge
 from state.store.connect import Unavailable
 from supervisor.gateway.answers import failure, query
 from supervisor.gateway.auth import Sessions, is_service
-from supervisor.gateway.contract import Deps
-from supervisor.gateway.health import health
+from supervisor.gateway.deps import Deps, facts
 from supervisor.gateway.metrics import CONTENT_TYPE, render
 from supervisor.gateway.operators import api, control, limits, models, ticks
 from supervisor.gateway.pages import agent_page, fleet_page
-from supervisor.gateway.people import setup
 from supervisor.gateway.people.routes import people_routes
-from supervisor.gateway.questions import SupervisorSilent, asked, facts
+from supervisor.gateway.supervisor import SupervisorSilent, asked
+from supervisor.node.health import health
 
 Handler = Callable[[Request, Deps], Awaitable[Response]]
 log = logging.getLogger("mana.gateway")
@@ -50,7 +49,7 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/internal/agents/{user}/{agent}/pause", control.post_agent),
     ("POST", "/internal/agents/{user}/{agent}/resume", control.post_agent),
     ("PUT", "/internal/users/{user}/settings", api.put_user_settings),
-    ("GET", "/internal/ai-runner-pubkey", setup.get_public_keys),
+    ("GET", "/internal/ai-runner-pubkey", api.get_public_keys),
 )
 
 

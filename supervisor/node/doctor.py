@@ -17,7 +17,7 @@ from state.store.catalogue import (
 from state.store.connect import Access, Database
 from state.store.fleet import FleetStore
 from state.store.migrate import GROUP_ROLES, LOGINS, OLDEST_POSTGRES, pending
-from supervisor.gateway.health import Facts, health
+from supervisor.node.health import Facts, health
 from supervisor.node.settings import Settings
 
 GATEWAY = "mana_gateway"

@@ -1,21 +1,39 @@
-"""Scans, asked for or brought by the interval: what each saw, what became of it (tick §2)."""
+"""Scans, asked for or brought by the interval: what each saw, what became of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from state.log.stamps import format_instant, instant_of
-from supervisor.gateway.contract import TickReport, TickStats
 
 KEPT = 50
 MAX_ERRORS = 50
 
 Occurrence = tuple[str, str]
 """(user id, mission id)"""
+
+
+class TickStats(msgspec.Struct, frozen=True, rename="camel"):
+    """What one scan for due missions did; `errors` are `mission=<id>: <message>`."""
+
+    scanned_at: str
+    due_mission_count: int = 0
+    plans_produced: int = 0
+    plans_written_back: int = 0
+    parse_failures: int = 0
+    errors: list[str] = []
+
+
+class TickReport(msgspec.Struct, frozen=True):
+    """One asked-for tick: under way, over, or failed because the scan itself did."""
+
+    id: str
+    state: Literal["running", "done", "failed"]
+    stats: TickStats | None = None
 
 
 class Tick(msgspec.Struct):
@@ -104,13 +122,14 @@ class Ticks:
         state = (
             "failed" if tick.scan_failed else "running" if tick.scanning or tick.pending else "done"
         )
+        at = tick.scanned_at
         stats = TickStats(
-            "" if tick.scanned_at is None else format_instant(instant_of(tick.scanned_at)),
-            tick.due,
-            tick.produced,
-            tick.written,
-            tick.failures,
-            list(tick.errors),
+            scanned_at="" if at is None else format_instant(instant_of(at)),
+            due_mission_count=tick.due,
+            plans_produced=tick.produced,
+            plans_written_back=tick.written,
+            parse_failures=tick.failures,
+            errors=list(tick.errors),
         )
         return msgspec.to_builtins(TickReport(tick.id, state, stats))
 

@@ -107,7 +107,7 @@ async def test_a_page_may_put_and_delete(house: House):
 async def test_keys_are_not_changed_without_end(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("supervisor.gateway.people.setup.Pacing", lambda: Pacing(2, 0.001))
+    monkeypatch.setattr("supervisor.gateway.people.owners.Pacing", lambda: Pacing(2, 0.001))
     async with open_house(database, tmp_path) as house:
         statuses = [(await put(house, text(public(n))))[0] for n in (1, 2, 3)]
         assert statuses == [200, 200, 429]

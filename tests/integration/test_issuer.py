@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from supervisor.gateway.people.setup import known_issuers
+from supervisor.custody.service_keys import known_issuers
 from supervisor.node.settings import Settings, SettingsError
 from tests.fake_auth import FakeAuth
 from tests.owners import VAULT, Desk, key_variables

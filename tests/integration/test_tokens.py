@@ -16,8 +16,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.datastructures import Headers
 
-from supervisor.gateway.people.jwks import ASK_AGAIN_S, FRESH_S, RETRY_S, STALE_S, KeySet
-from supervisor.gateway.people.jwt import MAX_TOKEN_CHARS, Expected, TokenRefused, Verifier
+from supervisor.gateway.people.tokens import (
+    ASK_AGAIN_S,
+    FRESH_S,
+    MAX_TOKEN_CHARS,
+    RETRY_S,
+    STALE_S,
+    Expected,
+    KeySet,
+    TokenRefused,
+    Verifier,
+)
 from tests.fake_auth import FakeAuth, jwk_of
 
 

@@ -3,19 +3,17 @@
 Lists answer `{"items": [...], "before": cursor}`; the cursor, given back, continues the list.
 """
 
-import base64
-import binascii
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.store.fleet import Filter, KeyTaken
+from supervisor.custody.service_keys import public_keys
 from supervisor.gateway.answers import (
     checked_id,
     failure,
@@ -25,9 +23,9 @@ from supervisor.gateway.answers import (
     yes_or_no,
 )
 from supervisor.gateway.auth import Sessions
-from supervisor.gateway.contract import Deps
-from supervisor.gateway.health import health
-from supervisor.gateway.questions import facts
+from supervisor.gateway.cursors import cursor, read_cursor
+from supervisor.gateway.deps import Deps, facts
+from supervisor.node.health import health
 from supervisor.node.models import model_in_words
 from supervisor.node.settings import is_time_zone
 
@@ -121,6 +119,12 @@ async def put_user_settings(request: Request, deps: Deps) -> Response:
     return answer({"user": user, "time_zone": zone})
 
 
+async def get_public_keys(request: Request, deps: Deps) -> Response:
+    """For the auth service: the key to wrap for, and the one that checks our own grants."""
+    query(request, ())
+    return answer(public_keys(deps.settings))
+
+
 async def post_login(request: Request, sessions: Sessions) -> Response:
     """A one-time token for the dashboard."""
     query(request, ())
@@ -131,7 +135,7 @@ async def post_login(request: Request, sessions: Sessions) -> Response:
 def _wanted(request: Request, names: tuple[str, ...], key: type[T]) -> tuple[Filter, T | None]:
     given = query(request, names + PAGING)
     limit = whole_number("limit", given.pop("limit", "100"), 1, MAX_LIMIT)
-    before = _cursor(given.pop("before"), key) if "before" in given else None
+    before = read_cursor(given.pop("before"), key) if "before" in given else None
     problems = yes_or_no("problems", given.pop("problems", "false"))
     return Filter(**given, problems=problems, limit=limit), before
 
@@ -139,12 +143,4 @@ def _wanted(request: Request, names: tuple[str, ...], key: type[T]) -> tuple[Fil
 def _page(rows: Sequence[Any], wanted: Filter, last: Sequence[Any]) -> Response:
     """A page, with a cursor when there may be more."""
     is_full = len(rows) == wanted.limit
-    before = base64.urlsafe_b64encode(msgspec.json.encode(last[0])).decode() if is_full else None
-    return answer({"items": rows, "before": before})
-
-
-def _cursor(text: str, key: type[T]) -> T:
-    try:
-        return msgspec.json.decode(base64.b64decode(text, b"-_", validate=True), type=key)
-    except (msgspec.MsgspecError, binascii.Error, ValueError) as exc:
-        raise BadRequest("before", "is not a cursor of this list") from exc
+    return answer({"items": rows, "before": cursor(last[0]) if is_full else None})

@@ -13,8 +13,8 @@ from mana_actors.http.bodies import BadRequest, answer
 from state.log.principals import DEFAULT_AGENT_ID
 from state.store.control import CANCELLED, Cancelled, NotPossible, Switched, Table, Wish
 from supervisor.gateway.answers import failure, path_part, query
-from supervisor.gateway.contract import Deps
-from supervisor.gateway.questions import SupervisorSilent, asked
+from supervisor.gateway.deps import Deps
+from supervisor.gateway.supervisor import SupervisorSilent, asked
 
 log = logging.getLogger("mana.gateway")
 Verb = Literal["pause", "resume"]

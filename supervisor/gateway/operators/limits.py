@@ -9,7 +9,7 @@ from starlette.responses import Response
 from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.store.limits import LimitChange, LimitKind
 from supervisor.gateway.answers import checked_id, failure, path_part, query
-from supervisor.gateway.contract import Deps
+from supervisor.gateway.deps import Deps
 
 KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
 FIELDS = frozenset({"kind", "user", "agent", "tokens", "micros"})

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from mana_actors.http.bodies import BadRequest, answer, json_object
 from mana_actors.json_values import as_object
 from supervisor.gateway.answers import failure, query
-from supervisor.gateway.contract import Deps
+from supervisor.gateway.deps import Deps
 from supervisor.node.models import router_url, token_file
 
 log = logging.getLogger("mana.gateway")

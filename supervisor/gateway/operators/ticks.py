@@ -9,8 +9,9 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer
 from supervisor.gateway.answers import failure, path_part, query, whole_number
-from supervisor.gateway.contract import Deps, Supervisor, TickReport
-from supervisor.gateway.questions import asked
+from supervisor.gateway.deps import Deps
+from supervisor.gateway.supervisor import Supervisor, asked
+from supervisor.supervision.ticks import TickReport
 
 MAX_WAIT_S = 8
 POLL_S = 0.05

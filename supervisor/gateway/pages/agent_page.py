@@ -19,7 +19,7 @@ from state.log.principals import DEFAULT_AGENT_ID
 from state.rules.policy import AiPolicy, parse_policy, resolve
 from state.store.fleet import AgentRow, Filter, MissionRow
 from supervisor.gateway.answers import failure, path_part, query
-from supervisor.gateway.contract import Deps
+from supervisor.gateway.deps import Deps
 
 MISSIONS, RUNS, DECISIONS = 200, 20, 10
 

@@ -20,11 +20,10 @@ from state.store.control import NotPossible
 from state.store.fleet import Filter
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.auth import SESSION_S, Sessions
-from supervisor.gateway.contract import Deps
-from supervisor.gateway.health import health
+from supervisor.gateway.deps import Deps, facts
 from supervisor.gateway.operators.control import Missing, cancel_run, run_id_of, switch, verb_of
 from supervisor.gateway.pages.agent_page import agent_facts
-from supervisor.gateway.questions import facts
+from supervisor.node.health import health
 from supervisor.node.models import model_in_words
 
 ROWS = 50

@@ -1,4 +1,4 @@
-"""`/api/v1/me/ai-derived-key`: the key that a person's derived text is sealed for (D-42)."""
+"""`/api/v1/me/ai-derived-key`: the key that a person's derived text is sealed for."""
 
 import logging
 from typing import Any
@@ -9,11 +9,11 @@ from starlette.responses import Response
 from mana_actors.http.bodies import answer
 from state.grants.vault import bad_request
 from state.sealing.key_pairs import OwnerKeyRefused, read_owner_key
-from state.store.owner import KeyChange
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import instant_text
-from supervisor.gateway.people.owners import Owners, json_object
+from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import paced
+from supervisor.gateway.people.requests import json_object
 
 SHOWN_CHANGES = 100
 log = logging.getLogger("mana.gateway")
@@ -24,7 +24,17 @@ async def get_key(_: Request, caller: Caller, owners: Owners) -> Response:
     key = await owners.view.key(caller.user)
     changes = await owners.view.key_changes(caller.user, SHOWN_CHANGES)
     told = (None, None) if key is None else (key.key_id, instant_text(key.created_at))
-    return answer(_told(*told) | {"changes": [_shown(change) for change in changes]})
+    listed = [
+        {
+            "keyId": change.key_id,
+            "action": change.action,
+            "at": instant_text(change.at),
+            "address": change.ip_address,
+            "userAgent": change.user_agent,
+        }
+        for change in changes
+    ]
+    return answer(_told(*told) | {"changes": listed})
 
 
 async def put_key(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -50,13 +60,3 @@ async def delete_key(_: Request, caller: Caller, owners: Owners) -> Response:
 
 def _told(key_id: str | None, created_at: str | None) -> dict[str, Any]:
     return {"keyId": key_id, "createdAt": created_at}
-
-
-def _shown(change: KeyChange) -> dict[str, Any]:
-    return {
-        "keyId": change.key_id,
-        "action": change.action,
-        "at": instant_text(change.at),
-        "address": change.ip_address,
-        "userAgent": change.user_agent,
-    }

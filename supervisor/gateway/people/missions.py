@@ -1,4 +1,4 @@
-"""`GET /api/v1/me/ai-missions`: why my missions ran or did not (D-46)."""
+"""`GET /api/v1/me/ai-missions`: why my missions ran or did not."""
 
 from typing import Any
 
@@ -27,6 +27,15 @@ async def get_missions(request: Request, caller: Caller, owners: Owners) -> Resp
 
 
 def _mission(of: OwnMission) -> dict[str, Any]:
+    grant, end = grant_status(of.grant, of.mission_id, instant_of(of.now))
+    last_run = {
+        "runId": of.run_id,
+        "state": of.run_state,
+        "dueAt": instant_text(of.run_due_at),
+        "endedAt": instant_text(of.run_ended_at),
+        "reason": of.run_reason,
+        "iterationId": of.iteration_id,
+    }
     return {
         "missionId": of.mission_id,
         "agentId": of.agent_id,
@@ -36,23 +45,10 @@ def _mission(of: OwnMission) -> dict[str, Any]:
         "reason": of.reason,
         "decidedAt": instant_text(of.decided_at),
         "lookAgainAt": instant_text(of.wake_at),
-        "lastRun": None if of.run_id is None else _run(of),
-        "grant": _grant(of),
+        "lastRun": None if of.run_id is None else last_run,
+        "grant": {
+            "state": grant,
+            "expiresAt": None if end is None else format_instant(end),
+            "recordCount": of.records,
+        },
     }
-
-
-def _run(of: OwnMission) -> dict[str, Any]:
-    return {
-        "runId": of.run_id,
-        "state": of.run_state,
-        "dueAt": instant_text(of.run_due_at),
-        "endedAt": instant_text(of.run_ended_at),
-        "reason": of.run_reason,
-        "iterationId": of.iteration_id,
-    }
-
-
-def _grant(of: OwnMission) -> dict[str, Any]:
-    state, end = grant_status(of.grant, of.mission_id, instant_of(of.now))
-    expires_at = None if end is None else format_instant(end)
-    return {"state": state, "expiresAt": expires_at, "recordCount": of.records}

@@ -1,26 +1,28 @@
-"""What people's own requests are answered with, and how their bodies and addresses are read."""
+"""What `/api/v1/me` is served with: who a caller is, what they may see, the keys kept for them."""
 
-from typing import Any
+from pathlib import Path
 
 import msgspec
-from starlette.requests import Request
 
-from mana_actors.http import bodies
-from mana_actors.http.bodies import BadRequest
 from state.grants.mint import Issuer
-from state.grants.vault import bad_request
 from state.rules.exposure import Exposure
+from state.store.connect import Access, Database
+from state.store.copy_requests import CopyRequests
 from state.store.owner import OwnerView
-from supervisor.custody.vaults import Caller, Custody
-from supervisor.gateway.people.jwt import Verifier
+from state.store.vault import VaultStore
+from supervisor.custody.copier import Copier
+from supervisor.custody.service_keys import known_issuers, read_issuer, read_kek
+from supervisor.custody.vaults import Custody
 from supervisor.gateway.people.rate import Pacing
+from supervisor.gateway.people.tokens import Expected, KeySet, Verifier
+from supervisor.node.settings import Settings
 
-MAX_BODY_BYTES = 512 * 1024
-"""A thousand record ids of 512 bytes."""
+ISSUER_ROLE = "mana_issuer"
+GATEWAY_ROLE = "mana_gateway"
 
 
 class Owners(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything behind `/api/v1/me`; no custody means no vaults, no issuer no grants."""
+    """Everything people's requests need; no custody means no vaults, no issuer no grants."""
 
     verifier: Verifier
     view: OwnerView
@@ -36,22 +38,37 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
             await self.custody.close()
 
 
-def caller_of(request: Request, user: str) -> Caller:
-    """The person and, for the trail, where they say they are."""
-    forwarded = request.headers.get("x-forwarded-for", "").partition(",")[0]
-    address = forwarded or request.headers.get("x-real-ip", "")
-    return Caller(user, _short(address, 64), _short(request.headers.get("user-agent", ""), 256))
+def opened_owners(settings: Settings, dsn: str) -> Owners | None:
+    """Keys from their files, stores with logins of their own; None without an auth service.
+
+    Raises SettingsError for a wrong key file, also where nothing would use it.
+    """
+    kek, issuer = read_kek(settings), read_issuer(settings)
+    if settings.auth_url is None:
+        return None
+    issuers = (*settings.jwt_issuers, settings.auth_url.rstrip("/"))
+    return Owners(
+        verifier=Verifier(KeySet(settings.auth_url), Expected(issuers, settings.jwt_audience)),
+        view=OwnerView(_database(settings, dsn, GATEWAY_ROLE, 4)),
+        pacing=Pacing(),
+        custody=None
+        if kek is None
+        else Custody(VaultStore(_database(settings, dsn, ISSUER_ROLE, 4)), kek),
+        issuer=issuer,
+        exposure=settings.llm_exposure,
+    )
 
 
-def _short(text: str, limit: int) -> str | None:
-    """What a stranger says of themselves, fit for a row."""
-    printable = "".join(c for c in text.strip() if c.isprintable())
-    return printable[:limit] or None
+def opened_copier(settings: Settings, dsn: str, owners: Owners | None) -> Copier | None:
+    """What makes copies for runs, None without vaults or issuers; raises SettingsError."""
+    if owners is None or owners.custody is None:
+        return None
+    issuers = known_issuers(settings, owners.issuer)
+    requests = CopyRequests(_database(settings, dsn, GATEWAY_ROLE, 2))
+    return Copier(requests, owners.custody, issuers) if issuers else None
 
 
-async def json_object(request: Request) -> dict[str, Any]:
-    """The JSON object in the body; raises VaultRefused (400 `BAD_REQUEST`)."""
-    try:
-        return await bodies.json_object(request, MAX_BODY_BYTES)
-    except BadRequest as exc:
-        raise bad_request(f"{exc.field} {exc.problem}") from exc
+def _database(settings: Settings, dsn: str, role: str, most: int) -> Database:
+    """Connections of one login; none is opened before it is needed."""
+    access = Access(dsn, role, str(Path(settings.secrets_dir, role)), "mana-gateway")
+    return Database(access, max_connections=most)

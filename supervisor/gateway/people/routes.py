@@ -1,12 +1,13 @@
 """`/api/v1/me/*`: what people's own browsers ask for, by the auth service's tokens.
 
-Around each handler: the origin, the token, and one place that turns errors into the answers of
-grants-auth. Nothing of a token, a body or a key reaches a log.
+Around each handler: the origin, the token, and one place that turns errors into answers. Nothing of
+a token, a body or a key reaches a log.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
@@ -17,20 +18,11 @@ from state.grants.mint import MintRefused
 from state.grants.vault import VaultRefused
 from state.store.connect import Unavailable
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.people import (
-    audit,
-    budgets,
-    consent,
-    copies,
-    cors,
-    derived_key,
-    grants,
-    missions,
-    vault,
-)
-from supervisor.gateway.people.jwt import TokenRefused
-from supervisor.gateway.people.owners import Owners, caller_of
+from supervisor.gateway.people import audit, budgets, derived_key, grants, missions, vault
+from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import TooOften
+from supervisor.gateway.people.requests import caller_of
+from supervisor.gateway.people.tokens import TokenRefused
 
 Handler = Callable[[Request, Caller, Owners], Awaitable[Response]]
 Teller = Callable[[int, str], Response]
@@ -39,15 +31,18 @@ log = logging.getLogger("mana.gateway")
 NO_AUTH = "MANA_AUTH_URL is not set: this server cannot tell who you are"
 DERIVED_KEY = "/api/v1/me/ai-derived-key"
 VAULT = "/api/v1/me/encryption-vault"
+ALLOWED_METHODS = "GET, POST, PUT, DELETE"
+ALLOWED_HEADERS = "Authorization, Content-Type"
+PREFLIGHT_S = 600
 
 
 def _told_as_text(status: int, message: str) -> Response:
-    """The runner's way (grants-auth §3)."""
+    """The way of the runner, whose clients read the audit."""
     return PlainTextResponse(message, status, headers=NO_STORE)
 
 
 def _told_as_json(status: int, message: str) -> Response:
-    """The auth service's way (grants-auth §5)."""
+    """The way of the auth service, which once answered the rest."""
     return answer({"statusCode": status, "message": message}, status)
 
 
@@ -55,12 +50,12 @@ ROUTES: tuple[tuple[str, str, Handler, Teller], ...] = (
     ("GET", "/api/v1/me/ai-audit", audit.get_audit, _told_as_text),
     ("GET", "/api/v1/me/ai-budget", budgets.get_budget, _told_as_json),
     ("POST", "/api/v1/me/ai-mission-grant", grants.post_grant, _told_as_json),
-    ("POST", "/api/v1/me/ai-mission-grant/consent", consent.post_consent, _told_as_json),
+    ("POST", "/api/v1/me/ai-mission-grant/consent", grants.post_consent, _told_as_json),
     ("GET", "/api/v1/me/ai-missions", missions.get_missions, _told_as_json),
     ("GET", DERIVED_KEY, derived_key.get_key, _told_as_json),
     ("PUT", DERIVED_KEY, derived_key.put_key, _told_as_json),
     ("DELETE", DERIVED_KEY, derived_key.delete_key, _told_as_json),
-    ("PUT", "/api/v1/me/ai-sealed-copies", copies.put_copies, _told_as_json),
+    ("PUT", "/api/v1/me/ai-sealed-copies", grants.put_copies, _told_as_json),
     ("GET", f"{VAULT}/status", vault.get_status, _told_as_json),
     ("POST", f"{VAULT}/init", vault.post_init, _told_as_json),
     ("GET", f"{VAULT}/key", vault.get_key, _told_as_json),
@@ -93,27 +88,38 @@ def _endpoint(
     handler: Handler, owners: Owners | None, origins: tuple[str, ...], tell: Teller
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        if request.method == "OPTIONS":
-            return Response(status_code=204, headers=cors.preflight(request.headers, origins))
-        response = await _answered(request, handler, owners, tell)
-        response.headers.update(cors.allowed(request.headers, origins))
+        if request.method == "OPTIONS":  # a preflight, which browsers send without any token
+            return Response(status_code=204, headers=_allowed(request.headers, origins, asks=True))
+        if owners is None:
+            response = tell(503, NO_AUTH)
+        else:
+            try:
+                user = await owners.verifier.user(request.headers)
+                response = await handler(request, caller_of(request, user), owners)
+            except ClientDisconnect:
+                raise
+            except Exception as exc:  # noqa: BLE001 - here, so that a page may read the error too
+                response = _failed(exc, tell)
+        response.headers.update(_allowed(request.headers, origins))
         return response
 
     return endpoint
 
 
-async def _answered(
-    request: Request, handler: Handler, owners: Owners | None, tell: Teller
-) -> Response:
-    if owners is None:
-        return tell(503, NO_AUTH)
-    try:
-        user = await owners.verifier.user(request.headers)
-        return await handler(request, caller_of(request, user), owners)
-    except ClientDisconnect:
-        raise
-    except Exception as exc:  # noqa: BLE001 - here, so that a page may read the error too
-        return _failed(exc, tell)
+def _allowed(headers: Headers, origins: tuple[str, ...], *, asks: bool = False) -> dict[str, str]:
+    """What a page is told it may read and send: exact origins only, and no cookies ever."""
+    if not origins:
+        return {}
+    told = {"Vary": "Origin"}
+    origin = headers.get("origin")
+    if not origin or origin not in origins:
+        return told
+    told["Access-Control-Allow-Origin"] = origin
+    if asks:
+        told["Access-Control-Allow-Methods"] = ALLOWED_METHODS
+        told["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
+        told["Access-Control-Max-Age"] = str(PREFLIGHT_S)
+    return told
 
 
 def _failed(exc: Exception, tell: Teller) -> Response:

@@ -1,4 +1,4 @@
-"""`/api/v1/me/encryption-vault/*` (grants-auth §4): requests in, key results out."""
+"""`/api/v1/me/encryption-vault/*`: requests in, key results out."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -6,7 +6,8 @@ from starlette.responses import Response
 from mana_actors.http.bodies import answer
 from state.grants.vault import VaultRefused, bad_request, read_master_key, read_recovery
 from supervisor.custody.vaults import Caller, Custody
-from supervisor.gateway.people.owners import Owners, json_object
+from supervisor.gateway.people.owners import Owners
+from supervisor.gateway.people.requests import json_object
 
 OK = {"ok": True}
 

@@ -1,4 +1,4 @@
-"""Whether the fold and the tick do their work, judged from the database alone (tick §2).
+"""Whether the fold and the tick do their work, judged from the database alone.
 
 A supervisor that is dead cannot say so; its shard's row can.
 """
@@ -26,14 +26,14 @@ class Facts(msgspec.Struct, frozen=True):
     supervisor: dict[str, Any] | None = None
 
 
-class Health(msgspec.Struct, frozen=True):
+class FleetHealth(msgspec.Struct, frozen=True):
     """Fit for work or not, with every problem in words."""
 
     is_ok: bool
     content: dict[str, Any]
 
 
-def health(facts: Facts, settings: Settings, version: str) -> Health:
+def health(facts: Facts, settings: Settings, version: str) -> FleetHealth:
     """What `/health` answers."""
     problems: list[str] = []
     shards = facts.shards
@@ -60,7 +60,7 @@ def health(facts: Facts, settings: Settings, version: str) -> Health:
         "fold": fold,
         "problems": problems,
     }
-    return Health(is_ok, content)
+    return FleetHealth(is_ok, content)
 
 
 def _tick(

@@ -1,0 +1,29 @@
+"""Where a list goes on: the last row's key as a text that callers give back."""
+
+import base64
+import binascii
+from typing import Any, TypeVar
+
+import msgspec
+
+from mana_actors.http.bodies import BadRequest
+
+T = TypeVar("T")
+
+
+def cursor(key: Any) -> str:
+    """The key of a page's last row."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode()
+
+
+def read_cursor(text: str, kind: type[T]) -> T:
+    """The key in a cursor of ours; raises BadRequest."""
+    try:
+        return msgspec.json.decode(base64.b64decode(text, b"-_", validate=True), type=kind)
+    except (msgspec.MsgspecError, binascii.Error, ValueError) as exc:
+        raise not_a_cursor() from exc
+
+
+def not_a_cursor() -> BadRequest:
+    """For a `before` that this list did not give."""
+    return BadRequest("before", "is not a cursor of this list")
