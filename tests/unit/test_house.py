@@ -23,7 +23,7 @@ MENDED_SOON = {
 }  # fmt: skip
 CROWDED_STILL = {
     "mana_actors/agent/attempt", "mana_actors/llm/router", "state/store", "supervisor/cli",
-    "supervisor/gateway/people", "supervisor/supervision",
+"supervisor/supervision",
 }  # fmt: skip
 CITING_STILL = (
     "mana_actors/", "state/", "supervisor/", "tests/",
