@@ -29,7 +29,13 @@ def record_text(module: str, fields: Fields) -> tuple[str, str]:
         case "kontext":
             title, content = "Mana-Kontext", _text(fields, "content")
         case "tasks" | "todo":
-            title, content = title or "Task", _task_line(fields, title or UNTITLED)
+            done, status = fields.get("isCompleted"), _text(fields, "status")
+            status = status or ("done" if done else "" if done is None else "open")
+            description, due = _text(fields, "description"), _text(fields, "dueDate")
+            content = f"[{status}] " * bool(status) + (title or UNTITLED)
+            content += f" — {description}" * bool(description)
+            content += f" (faellig: {due})" * bool(due)
+            title = title or "Task"
         case "calendar":
             title, content = title or "Termin", title or UNTITLED
             if start := _text(fields, "startDate") or _text(fields, "startTime"):
@@ -37,7 +43,12 @@ def record_text(module: str, fields: Fields) -> tuple[str, str]:
             if place := _text(fields, "location"):
                 content += f" in {place}"
         case "goals":
-            title, content = as_text(fields.get("title")), _goal_progress(fields)
+            target = as_object(fields.get("target")) or {}
+            current = _number(fields.get("currentValue"), "0")
+            wanted = _number(target.get("value"), "?")
+            period = as_text(fields.get("period")) or as_text(target.get("period")) or "unbekannt"
+            content = f"Progress: {current} / {wanted} per {period}"
+            title = as_text(fields.get("title"))
             title = title if title.strip() else "Goal"
         case "profile":
             told = ((name, _text(fields, name)) for name in PROFILE_FIELDS)
@@ -53,25 +64,6 @@ def cut(text: str, length: int) -> str:
     if len(units) <= 2 * length:
         return text
     return units[: 2 * length].decode("utf-16-le", "replace") + "…"
-
-
-def _task_line(fields: Fields, title: str) -> str:
-    done = fields.get("isCompleted")
-    status = _text(fields, "status") or ("done" if done else "" if done is None else "open")
-    content = f"[{status}] " * bool(status) + title
-    if description := _text(fields, "description"):
-        content += f" — {description}"
-    if due := _text(fields, "dueDate"):
-        content += f" (faellig: {due})"
-    return content
-
-
-def _goal_progress(fields: Fields) -> str:
-    target = as_object(fields.get("target")) or {}
-    current = _number(fields.get("currentValue"), "0")
-    wanted = _number(target.get("value"), "?")
-    period = as_text(fields.get("period")) or as_text(target.get("period")) or "unbekannt"
-    return f"Progress: {current} / {wanted} per {period}"
 
 
 def _number(value: object, absent: str) -> str:

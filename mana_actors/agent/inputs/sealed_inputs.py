@@ -121,8 +121,7 @@ async def open_sealed(
         ]
         await note(held, audited)
         exposure = held.exposure
-    counts = _counts(readings)
-    _require_opened([reading for _, reading in readings], counts)
+    counts = _counted(readings)
     inputs = {ref: reading.input for ref, reading in readings if reading.input is not None}
     return OpenedInputs(inputs, counts, exposure)
 
@@ -156,21 +155,12 @@ def _require_listed(refs: Sequence[InputRef], grant: Mapping[str, Any] | None) -
         )
 
 
-def _require_opened(readings: Sequence[RecordReading], counts: tuple[Count, ...]) -> None:
-    """Every record or none: a plan must not be made of the part that could be read."""
-    if NOT_GRANTED in readings:
-        told = "its signed grant does not cover all that it lists"
-        raise Unreadable("scope-violation", told, counts=counts)
-    if EXPIRED in readings:
-        told = "its grant ended while its encrypted inputs were being read"
-        raise Unreadable("expired", told, counts=counts)
-    failed = sum(reading.input is None for reading in readings)
-    if failed:
-        raise CopiesWanted(CopiesLacking("not-opened", failed), counts=counts)
+def _counted(readings: Sequence[tuple[InputRef, RecordReading]]) -> tuple[Count, ...]:
+    """Fields decrypted and records outside the signed scope, by table.
 
-
-def _counts(readings: Sequence[tuple[InputRef, RecordReading]]) -> tuple[Count, ...]:
-    """Fields decrypted and records outside the signed scope, by table."""
+    Raises Unreadable, with the same counts, unless every record was read: a plan must not be made
+    of those that happened to open.
+    """
     counts: list[Count] = []
     for ref, reading in readings:
         table = (ref.table if ref.table in SEALED_FIELDS else "other",)
@@ -178,4 +168,14 @@ def _counts(readings: Sequence[tuple[InputRef, RecordReading]]) -> tuple[Count, 
             counts.append(Count("decrypts_total", table, reading.fields))
         if reading == NOT_GRANTED:
             counts.append(Count("grant_scope_violations_total", table))
-    return tuple(counts)
+    counted, found = tuple(counts), [reading for _, reading in readings]
+    if NOT_GRANTED in found:
+        told = "its signed grant does not cover all that it lists"
+        raise Unreadable("scope-violation", told, counts=counted)
+    if EXPIRED in found:
+        told = "its grant ended while its encrypted inputs were being read"
+        raise Unreadable("expired", told, counts=counted)
+    failed = sum(reading.input is None for reading in found)
+    if failed:
+        raise CopiesWanted(CopiesLacking("not-opened", failed), counts=counted)
+    return counted
