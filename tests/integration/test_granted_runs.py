@@ -1,4 +1,4 @@
-"""A run reads granted records and nothing else; without a usable grant it is not planned (D-46)."""
+"""A run reads granted records and nothing else; without a usable grant it is not planned."""
 
 import json
 import secrets

@@ -1,4 +1,4 @@
-"""What a mission's inputs become in its prompt, plain and sealed, through whole runs (tick §6)."""
+"""What a mission's inputs become in its prompt, plain and sealed, through whole runs."""
 
 from collections.abc import AsyncGenerator
 from pathlib import Path

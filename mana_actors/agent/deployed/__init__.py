@@ -1,1 +1,1 @@
-"""Tools that a deployment adds in one file of its own; each call is a process without a past."""
+"""Tools that a deployment adds in one file of its own; each call runs in a fresh process."""

@@ -37,7 +37,7 @@ class DeployedTools:
         self._numbers = itertools.count(FIRST_NUMBER)
 
     def handlers(self) -> dict[str, Handler]:
-        """Itself as the handler of each tool whose default is `auto`."""
+        """This object as the handler of every tool whose default is `auto`."""
         return {name: self for name, tool in self._tools.items() if tool.default_policy == "auto"}
 
     async def __call__(self, call: ToolCall, _round: int) -> ToolResult:

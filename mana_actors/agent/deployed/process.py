@@ -36,7 +36,7 @@ async def ask_child(
     deadline_s: float,
     memory_mb: int,
 ) -> JsonObject:
-    """What the child says; raises ToolProcessFailed. No variable hands it a secret or a path."""
+    """The child's answer; raises ToolProcessFailed. Its environment is empty but for PATH, LANG."""
     loop = asyncio.get_running_loop()
     child, answer = await loop.subprocess_exec(
         lambda: _Answer(loop),

@@ -1,1 +1,1 @@
-"""What a mission may read, one resolver per module; more can be registered."""
+"""What a mission may read: records of the log, sealed ones under its grant, what code adds."""

@@ -14,7 +14,7 @@ RecordKey = tuple[str, str]
 """Table and record id."""
 
 Lack = Literal["no-sealed-copy", "stale-copy", "not-opened"]
-"""What is wrong with copies that another hand-over would mend."""
+"""Why copies cannot be used; handing them over again mends each of these."""
 
 _TOLD: dict[Lack, str] = {
     "no-sealed-copy": "were not handed over yet",
@@ -28,7 +28,7 @@ _ADVICE = {
     "not-opened": "they are not sealed with your key: open the app once",
     "too-large": "some are too large to be handed over",
 }
-"""By what the issuer answered when it was asked for copies."""
+"""What helps, by the issuer's last answer to a request for copies."""
 
 
 class CopiesLacking(msgspec.Struct, frozen=True):

@@ -47,7 +47,7 @@ class Inputs(msgspec.Struct, frozen=True):
 
 
 class InputReader:
-    """Reads the inputs of one agent's runs; keeps nothing of any."""
+    """Reads the inputs of one agent's runs, and keeps nothing from one run to the next."""
 
     def __init__(
         self,
@@ -74,8 +74,8 @@ class InputReader:
     ) -> Inputs:
         """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry.
 
-        FinalFailure where the run has asked for its key as often as a run may.
-        `journal` is sealed before anything is opened; wiping it is the caller's.
+        Raises FinalFailure once the run has used up its requests for a key. `journal` is sealed
+        before anything is opened; the caller wipes it.
         `require_room` is asked before a key is, so that nothing is decrypted for a run that has no
         tokens left; what it raises comes out of here.
         """
@@ -99,7 +99,7 @@ class InputReader:
         )
 
     async def _opened(self, job: Job, sources: Sources, ask: AskForKey) -> OpenedInputs:
-        """The sealed inputs, with the store's copies and audit, and its errors put in our words."""
+        """Open the sealed inputs with the store's copies and audit; say what a refusal means."""
 
         async def copies(wanted: Sequence[InputRef]) -> Mapping[RecordKey, KeptCopy]:
             mission = job.run.user_id, job.run.mission_id

@@ -1,4 +1,4 @@
-"""Resolvers that code adds, by module name; our own modules need none, they are `record_texts`.
+"""Resolvers that code adds, by module name. Our own modules have `record_texts` instead.
 
 Each turns one input reference into text for the prompt. It reads what the agent's capability shows
 it: records of the modules in `state.log.tables` that are inputs of the agent's missions.
@@ -31,7 +31,7 @@ async def resolve_inputs(
     inputs: Sequence[InputRef],
     failed: Callable[[InputRef, Exception], None],
 ) -> dict[InputRef, ResolvedInput]:
-    """What was found of each input, all asked at once.
+    """What the resolvers found, by input; all are asked at once.
 
     An unknown module, a missing record or a failing resolver drops that input only; errors of the
     database propagate.

@@ -30,14 +30,14 @@ AskForKey = Callable[[], AbstractAsyncContextManager[HeldKey]]
 NoteOutcomes = Callable[[HeldKey, Sequence[ReadRecord]], Awaitable[None]]
 
 UNTIL_COPIES_S = 600.0
-"""A mission whose copies have not come is looked at again by then, if nothing wakes it sooner."""
+"""A mission without copies is looked at again after this long, if nothing wakes it sooner."""
 
 
 class Unreadable(Exception):
-    """The mission is skipped rather than planned blind: `reason` is for its owner.
+    """An input cannot be read, so the mission is skipped rather than planned blind.
 
-    `code` is a short one for the metric; `again_s` says when looking again makes sense by itself.
-    `counts` is what was read before that.
+    `code` is for the metric, `reason` for the owner. `again_s` is when to look again, None where
+    only somebody's action helps; `counts` is what was read before it failed.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Unreadable(Exception):
 
 
 class CopiesWanted(Unreadable):
-    """Unreadable until copies are handed over, or handed over anew."""
+    """Unreadable until a device of the owner hands copies over, or hands them over again."""
 
     def __init__(
         self, lacking: CopiesLacking, answer: str | None = None, counts: tuple[Count, ...] = ()
@@ -80,7 +80,7 @@ EXPIRED = RecordReading(status="failed", reason="grant-expired-while-reading")
 
 
 class OpenedInputs(msgspec.Struct, frozen=True):
-    """What became readable; `exposure` is what the signed grant consents to, None: says nothing."""
+    """What became readable; `exposure` is what the signed grant allows, None where it is silent."""
 
     inputs: dict[InputRef, ResolvedInput]
     counts: tuple[Count, ...] = ()
@@ -94,7 +94,7 @@ async def open_sealed(
     ask: AskForKey,
     note: NoteOutcomes,
 ) -> OpenedInputs:
-    """Sealed records opened, after the audit says so; raises Unreadable and the key's errors."""
+    """Open the sealed records and audit each; raises Unreadable and the key holder's errors."""
     refs = sources.sealed
     if not refs:
         return OpenedInputs({})

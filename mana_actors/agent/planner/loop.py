@@ -1,4 +1,4 @@
-"""The planner loop: a pure state machine, and a thin driver that does what it says."""
+"""The planner loop: a pure state machine, and a driver that carries out its commands."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -140,7 +140,7 @@ class ScreenedCall(msgspec.Struct, frozen=True):
 
     @property
     def must_run(self) -> bool:
-        """Whether somebody has to carry it out."""
+        """True where neither a refusal nor another call answers it."""
         return self.answer is None and self.repeats is None
 
     @property
@@ -384,7 +384,7 @@ def _request(given: LoopInput, state: LoopState, hints: tuple[Reminder, ...] = (
 
 
 def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState:
-    """The answer taken in: its calls as the present turn, or, without calls, the end of the run."""
+    """The state after an answer: its calls are the present turn, and without calls the run ends."""
     calls = answer.tool_calls[:MAX_CALLS_PER_TURN]
     said = answer.content or ""
     bytes_per_token = state.bytes_per_token
@@ -425,7 +425,7 @@ def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState
 def _screened(
     given: LoopInput, state: LoopState, calls: tuple[ToolCall, ...]
 ) -> tuple[ScreenedCall, ...]:
-    """Refused, repeated or to be run: each call of a turn, in its order."""
+    """Decide for each call of a turn: refused, a repeat, or to be carried out."""
     earlier = {done.key for done in state.executed if done.result.success}
     accepted = sum(done.is_planned for done in state.executed)
     running: dict[str, int] = {}
@@ -455,7 +455,7 @@ def _key(call: ToolCall) -> str:
 
 
 def _batches(given: LoopInput, calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolCall, ...], ...]:
-    """Calls that are all safe to run together in tens, any others one by one."""
+    """Tens where every call is safe to run beside the others, else one call at a time."""
     is_safe = given.is_parallel_safe
     together = is_safe is not None and len(calls) > 1 and all(is_safe(call.name) for call in calls)
     size = PARALLEL_BATCH if together else 1
@@ -463,7 +463,7 @@ def _batches(given: LoopInput, calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolC
 
 
 def _calls_done(given: LoopInput, state: LoopState, results: tuple[ToolResult, ...]) -> LoopState:
-    """The turn answered: one tool message for each call, one executed call unless it repeats."""
+    """The state after a turn: each call has a tool message, and counts once if it repeats."""
     arrived = iter(results)
     answers: list[ToolResult] = []
     for screened in state.turn:

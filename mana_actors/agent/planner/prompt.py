@@ -136,7 +136,7 @@ def latest_iterations(mission: Mission) -> tuple[dict[str, Any], ...]:
 
 
 def iterations_in_prompt(mission: Mission) -> tuple[dict[str, Any], ...]:
-    """The same, as a prompt shows them: of what is sealed it says no more than that it is."""
+    """The same as a prompt shows them: of a sealed text it only says that it is sealed."""
     return tuple(shown_iteration(each) for each in latest_iterations(mission))
 
 

@@ -1,6 +1,6 @@
-"""Why the model proposes a step: a parameter of what it is shown, in no tool's arguments.
+"""Why the model proposes a step: a parameter that the model is shown and no tool receives.
 
-The catalogue knows nothing of it: it is added to the specs and taken out of calls before a check.
+The catalogue does not know it: it is added to the specs, and taken out of a call before its check.
 """
 
 from msgspec.structs import replace
@@ -34,7 +34,7 @@ def takes_rationale(tool: Tool) -> bool:
 
 
 def check_without_rationale(check: CheckCall, names: frozenset[str]) -> CheckCall:
-    """`check`, but calls of `names` pass it without their reason, which then goes with the call."""
+    """`check` for calls of `names` without their reason, which is kept with the checked call."""
 
     def checked(call: ToolCall) -> ToolCall | ToolResult:
         if call.name not in names or PARAMETER not in call.arguments:

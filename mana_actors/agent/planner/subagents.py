@@ -55,7 +55,7 @@ CUT_OFF = "(The sub-agent was stopped before it could answer.)"
 
 
 def with_sub_agents(toolbox: Toolbox) -> Toolbox:
-    """`toolbox` with the `task` tool, where whoever carries out its calls has the handler."""
+    """`toolbox` with the `task` tool; the run's executor must have a handler for it."""
     return toolbox.with_tools([TASK], [TASK.name])
 
 
@@ -134,7 +134,7 @@ class SubAgents:
 
 
 def sub_input(run: LoopInput, call: ToolCall) -> LoopInput:
-    """What the sub-agent of a checked `task` call works with: none of it more than the run's."""
+    """The input of the sub-agent's loop: model, tools and judge of the run, never more."""
     kind: Kind = call.arguments["subagent_type"]
     may_propose = kind == "general"
     offered = {spec["function"]["name"]: spec for spec in run.tools}
@@ -166,7 +166,7 @@ def sub_input(run: LoopInput, call: ToolCall) -> LoopInput:
 
 
 def with_proposals(outcome: PlanOutcome, finished: list[Finished], most: int) -> PlanOutcome:
-    """`outcome` with what its sub-agents proposed: once each, `most` steps, in order of rounds."""
+    """`outcome` with its sub-agents' proposals: each once, `most` steps, in order of rounds."""
     theirs = [
         msgspec.structs.replace(made, round=done.round)
         for done in finished

@@ -26,7 +26,7 @@ class Sighting(msgspec.Struct, frozen=True):
 
 
 class InjectionWatch:
-    """Looks at what passes in one run; `saw` hears of each sighting.
+    """Looks at every text that passes a tool in one run; `saw` is called at each sighting.
 
     `off` looks at nothing; `log-only` counts and logs; `enforce` also has the model told. None of
     them touches the owner's policy: a denied tool is refused in every mode (P8).
@@ -43,7 +43,7 @@ class InjectionWatch:
         self._saw = saw
 
     def look(self, place: Place, source: str, value: object) -> str:
-        """What the model is to be told of `value`, "" for nothing; `source` is a name of ours."""
+        """What the model is to be told of `value`, "" for nothing; `source` is a tool or module."""
         marker = None if self._mode == "off" else injection_marker(value)
         if marker is None:
             return ""

@@ -14,7 +14,7 @@ class SeenIds:
         self._texts = list(texts)
 
     def add(self, ids: Iterable[str]) -> None:
-        """These were shown from now on."""
+        """Remember that the model was shown these."""
         self._ids.update(ids)
 
     def was_seen(self, record_id: str) -> bool:

@@ -39,11 +39,11 @@ class ReadingTools:
         self._numbers = itertools.count(FIRST_NUMBER)
 
     def handlers(self) -> dict[str, Handler]:
-        """Itself as the handler of each tool that can be carried out here."""
+        """This object as the handler of every reading tool."""
         return dict.fromkeys(READERS, self)
 
     async def __call__(self, call: ToolCall, _round: int) -> ToolResult:
-        """What the tool tells of its table, in a fence; other ids are not known afterwards."""
+        """What the tool tells of its table, in a fence; ids that were cut off stay unknown."""
         number = next(self._numbers)  # before the first await, so in the order of the calls
         of = READ_TABLES[call.name]
         records = await self._tables.records(of.app, of.table)
