@@ -1,4 +1,4 @@
-"""A run that is skipped for its grant leaves one decision: the one its owner should see (D-46)."""
+"""A run that is skipped for its grant leaves one decision: the one its owner should see."""
 
 from collections.abc import AsyncGenerator
 from pathlib import Path

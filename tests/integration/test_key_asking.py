@@ -1,4 +1,4 @@
-"""A key is asked for only where a model call follows (D-39)."""
+"""A key is asked for only where a model call follows."""
 
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta

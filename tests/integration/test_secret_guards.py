@@ -1,4 +1,4 @@
-"""Guards of decrypted text, each switched off so that something breaks (P7, D-42, D-43)."""
+"""Guards of decrypted text, each switched off so that something breaks (P7)."""
 
 import hashlib
 import uuid

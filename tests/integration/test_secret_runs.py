@@ -1,4 +1,4 @@
-"""What a run that read granted records leaves: sealed answers, wiped keys, no text (D-42)."""
+"""What a run that read granted records leaves: sealed answers, wiped keys, no text."""
 
 import asyncio
 import hashlib

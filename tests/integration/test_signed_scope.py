@@ -1,4 +1,4 @@
-"""What was signed holds, whatever the mission's own copy of the grant says (P7, D-41)."""
+"""What was signed holds, whatever the mission's own copy of the grant says (P7)."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
@@ -116,7 +116,7 @@ async def test_what_the_signed_scope_does_not_list_is_not_opened(scene: Scene):
 
 
 async def test_a_grant_that_covers_less_than_the_mission_asks_no_key(scene: Scene):
-    """The owner added an input after the consent: no violation, and no alert (D-45)."""
+    """The owner added an input after the consent: no violation, and no alert."""
     await granting(scene, granted(), records=NOTES)
     await hand_over(scene.world, granted(), NOTES)
     report = await scene.world.run()

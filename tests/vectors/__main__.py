@@ -40,7 +40,7 @@ def run(suite: str, path: Path) -> Results:
 
 
 def report(suite: str, results: Results) -> bool:
-    """Print a suite's counts, overrides with their Rules, and failures; whether nothing failed."""
+    """Print a suite's counts, overrides with their rules, and failures; whether nothing failed."""
     counts = Counter(outcome.status for _, outcome in results)
     names = ("passed", "overridden", "failed")
     print(f"{suite}: " + ", ".join(f"{name} {counts[name]}" for name in names))

@@ -1,8 +1,8 @@
-"""Every place where a Rule of the spec beats the original, as a predicate on a case's input.
+"""Every place where a rule of ours wins over what the original did, and why, in words.
 
-A Rule matters for an input exactly when switching it changes the reference's answer: when taking
-it out of all Rules does, or putting it in alone. The value we must then give is the reference's
-with all Rules on.
+Each override has a predicate on a case's input. A rule matters for an input exactly when switching
+it changes the reference's answer: when taking it out of all rules does, or putting it in alone.
+What we must then give is the answer of the reference with all rules on.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from tests.vectors.reference_tick import TICK_RULES, tick
 from tests.vectors.verdict import Override
 
 FOLD_TEXTS = {
-    "instants": "data-model §2.3: compare instants, not text; an unparsable stamp is none (D-12)",
-    "normal-stamps": "data-model §2.3: store winning stamps as normalised strings",
-    "object-stamps": "data-model §2.3: an object stamp counts by its `at` in every reader (D-12)",
-    "internal-fields": "data-model §2.3: id, __fieldMeta, _updatedAtIndex are never merged",
-    "later-insert": "data-model §2.3: a later insert is as old as data.updatedAt, createdAt",
-    "undelete": "data-model §2.3: after a hard delete a later row recreates the record (D-18)",
-    "soft-delete": "data-model §2.3: a delete row with deletedAt is a write of that field (D-18)",
-    "quarantine": "design 'Poison', F21: a row with an unknown op or wrong data is skipped",
-    "one-merge": "D-12: one shared reducer, the same result for every reader",
-    "late-rows": "D-14: no committed row is ever skipped; a late one makes its record be replayed",
-    "deleted-nonnull": "data-model §2.3: a record is hidden when deletedAt is non-null",
+    "instants": "stamps compare as instants, since one moment has many texts; no instant, no stamp",
+    "normal-stamps": "a winning stamp is stored in one form, so that all readers store the same",
+    "object-stamps": "an object stamp counts by its `at` in every reader, or readers would differ",
+    "internal-fields": "id, __fieldMeta and _updatedAtIndex are a client's own and never data",
+    "later-insert": "a second insert is as old as updatedAt or createdAt say, or it beats edits",
+    "undelete": "a row after a hard delete makes the record anew, or the owner's write is lost",
+    "soft-delete": "a delete with deletedAt writes that field, so that a newer undelete beats it",
+    "quarantine": "a row with an unknown op or wrong data is skipped, or it stops the whole log",
+    "one-merge": "every reader merges alike, or two readers see two records",
+    "late-rows": "no committed row is skipped: one that comes late has its record replayed",
+    "deleted-nonnull": "a record is gone once deletedAt is neither null nor empty",
 }
 DUE_TEXTS = FOLD_TEXTS | {
-    "complete": "data-model §2.3: a record without an insert row is never schedulable",
-    "due-instants": "data-model §3, D-19: due compares instants; without one it is never due",
-    "tolerant-fields": "data-model §3: a field or entry of a wrong type is taken as absent",
+    "complete": "a record without an insert row is never due: only half of it is known",
+    "due-instants": "due compares instants, as text is not in order of time; without one never due",
+    "tolerant-fields": "a field or entry of a wrong type counts as absent, and the rest is read",
 }
 
 
@@ -68,13 +68,13 @@ def _gap_matters(given: Any) -> bool:
 CADENCE = (
     Override(
         "cadence-range",
-        "data-model §4: a value out of range is refused, the mission is not scheduled",
+        "a cadence out of range is refused and not scheduled: nobody can say when it would run",
         lambda given: reference.cadence_fault(given["cadence"]),
         _cadence_value,
     ),
     Override(
         "gap-shift",
-        "data-model §4: a wall time shifted by a gap does not shift the days after it",
+        "a wall time moved by a clock change moves that day alone, not the days after it",
         _gap_matters,
         _cadence_value,
     ),
@@ -115,9 +115,11 @@ def _policy_override(fault: str, rule: str) -> Override:
 
 POLICY = (
     _policy_override(
-        "malformed", "data-model §7: a malformed policy is tolerated and only restricts"
+        "malformed", "a malformed policy only ever restricts: nothing is allowed that nobody wrote"
     ),
-    _policy_override("unknown", "data-model §7: an unknown decision is treated as deny"),
+    _policy_override(
+        "unknown", "an unknown decision denies: whoever wrote it meant something else than yes"
+    ),
 )
 
 # --- iteration ----------------------------------------------------------------------------------
@@ -152,7 +154,7 @@ def _kept_iterations(given: Any) -> list[Any]:
 
 
 def _row_value(given: Any) -> Any:
-    """The row by data-model §5, spelled out."""
+    """The row that clients expect, spelled out."""
     actor: dict[str, Any] = {
         "kind": "system",
         "principalId": "system:mission-runner",
@@ -183,13 +185,13 @@ def _row_value(given: Any) -> Any:
 ITERATION = (
     Override(
         "same-iteration",
-        "data-model §5: the iteration id is one per occurrence, so that retries collapse (D-03)",
+        "one occurrence has one iteration id, so that a retry does not add a second plan",
         _repeats,
         _row_value,
     ),
     Override(
         "bounded-history",
-        "D-58, design 'One run': the array keeps the newest 200 iterations or 256 KiB",
+        "the array keeps the newest 200 iterations or 256 KiB: it travels whole with every write",
         _overflows,
         _row_value,
     ),
@@ -198,23 +200,23 @@ ITERATION = (
 # --- tick ---------------------------------------------------------------------------------------
 
 TICK_TEXTS = {
-    "next-run": "D-01, tick §12: `iterations` and `nextRunAt` change in the same row",
-    "served-slot": "D-01, design 'When': a due slot whose run is over is moved on, never run again",
-    "blocked-waits": "design 'When': a decision is counted when it changes, not at each poll",
-    "missing-agent": "D-24: a named agent that is deleted, unknown or another user's: skipped",
-    "default-agent": "D-24: a mission without agentId is legacy:ai-default's, with its limits",
-    "per-user": "D-04: keys are (user, agent); one user never limits another",
-    "tolerant-agent": "D-31: an agent's odd state, concurrency or cap only restricts",
-    "tolerant-policy": "D-31: an odd policy only restricts, and is no error",
-    "complete": "data-model §2.3: a record without an insert row is never schedulable",
-    "checked-calls": "D-28: only offered tools with valid arguments become steps",
-    "no-doubles": "D-32: the same call made twice is one step",
-    "no-empty-plan": "D-32: an empty reply is a failed iteration, not an approved one",
-    "hold": "D-25, P5: no call starts unless its hold fits under the cap",
-    "all-usage": "D-26: usage is recorded without an agent and for failed runs too",
-    "unreported": "tick §11, design 'Budget': usage that is not reported is charged at its hold",
-    "back-off": "D-09: what failed backs off; what fails for good is a visible failed iteration",
-    "winning-stamps": "design 'One run': our stamp wins against a clock that runs ahead",
+    "next-run": "`iterations` and `nextRunAt` change in one row, or a crash between runs it twice",
+    "served-slot": "a due time whose run is over is moved on, never run again",
+    "blocked-waits": "a decision counts when it changes, not at each poll, or counts mean nothing",
+    "missing-agent": "an agent that is named but deleted, unknown or another user's runs nothing",
+    "default-agent": "a mission that names no agent belongs to the owner's default agent",
+    "per-user": "an agent is told by user and id: one user never limits another",
+    "tolerant-agent": "an agent's odd state, concurrency or cap only restricts",
+    "tolerant-policy": "an odd policy only restricts and stops nothing else",
+    "complete": "a record without an insert row is never due: only half of it is known",
+    "checked-calls": "only tools that were offered, with valid arguments, become steps",
+    "no-doubles": "a call made twice is one step: its owner would approve it twice",
+    "no-empty-plan": "an empty reply is a failed iteration, not one approved without being seen",
+    "hold": "no call starts unless the most it can cost fits under the cap",
+    "all-usage": "usage counts for failed runs and for missions without an agent, too",
+    "unreported": "usage that is not reported is charged at what was held, or it would be free",
+    "back-off": "what failed waits longer each time; what fails for good leaves an iteration",
+    "winning-stamps": "our stamp wins over a clock that runs ahead, or we could never write",
 }
 
 
@@ -225,7 +227,7 @@ def _waits_for_research(given: Any) -> bool:
 TICK = (
     Override(
         "no-research-yet",
-        "research arrives with the research issue; until then planned without it",
+        "there is no research yet, so such a mission is planned without it",
         _waits_for_research,
         lambda given: tick(given, TICK_RULES),
     ),
@@ -239,19 +241,19 @@ REFUSED_400 = {"status": 400, "code": "BAD_REQUEST"}
 GRANT = (
     Override(
         "grant-claims",
-        "crypto §4 (D-41): version, scope, dates and the 30-day maximum are checked before the key",
+        "version, scope, dates and 30 days at most are checked before the key is touched",
         reference_grants.bad_claims,
         lambda given: {"ok": False, "reason": "malformed"},
     ),
     Override(
         "scope-validated",
-        "D-48: ids are table:id of a listed table, without commas; the scope is bounded",
+        "a scope is bounded, and its ids are table:id without commas, or two scopes read the same",
         reference_grants.bad_scope,
         lambda given: REFUSED_400,
     ),
     Override(
         "scope-deduplicated",
-        "D-48: a scope lists each table and record once",
+        "a scope lists each table and record once, so that one scope gives one key",
         reference_grants.repeated_scope,
         reference_grants.minted_once,
     ),
@@ -259,13 +261,13 @@ GRANT = (
 AESGCM = (
     Override(
         "bad-utf8",
-        "crypto §7: bytes that are no UTF-8 are a failed decryption (decrypt-failed)",
+        "bytes that are no UTF-8 fail to decrypt instead of reaching a prompt with holes",
         reference_grants.holds_bad_utf8,
         reference_grants.failed_opening,
     ),
     Override(
         "audit-ciphertext-only",
-        "crypto §7 (D-43): no ok row for a record without ciphertext",
+        "the audit says nothing of a record without ciphertext, since nothing was decrypted",
         reference_grants.reads_plain_record,
         reference_grants.unaudited,
     ),
@@ -274,14 +276,14 @@ AESGCM = (
 # --- planner ------------------------------------------------------------------------------------
 
 LOOP_TEXTS = {
-    "all-usage": "D-26, tick §11: a provider's total_tokens counts where it is larger",
-    "bounded-answer": "design 'Budget': max_tokens makes the hold of a call a bound",
-    "measured-context": "D-33, tick §10.3: compaction measures the context that is really sent",
-    "no-doubles": "D-32: the same proposal made twice counts once",
-    "no-empty-tools": "D-33, tick §10.3: neither tools nor tool_choice where no tools are offered",
-    "plan-size": "D-30, tick §15: a plan has 25 steps at most, and one turn 50 calls",
-    "stop-reasons": "D-32: empty and truncated answers are marked as such",
-    "whole-exchanges": "D-33: a kept tool turn keeps its call, and the current request stays",
+    "all-usage": "a provider's own total counts where it is larger: parts leave something out",
+    "bounded-answer": "max_tokens is sent, so that what is held before a call is a bound",
+    "measured-context": "compaction measures what is really sent, with tools and system prompt",
+    "no-doubles": "a proposal made twice counts once: its owner would approve it twice",
+    "no-empty-tools": "neither tools nor tool_choice is sent where none are offered",
+    "plan-size": "a plan has 25 steps at most and a turn 50 calls: nobody reviews more",
+    "stop-reasons": "an empty or cut-off answer is marked, so that it passes for no whole plan",
+    "whole-exchanges": "a kept tool answer keeps its call, or providers refuse the conversation",
 }
 
 
@@ -297,22 +299,22 @@ def _run_override(name: str, rule: str, applies: Callable[[dict[str, Any]], obje
 PROMPT = (
     _run_override(
         "unreadable",
-        "data-model §3: a mission that arrived as ciphertext is skipped-unreadable",
+        "a mission that arrived as ciphertext is skipped: a plan of it would be a guess",
         reference_prompt.is_unreadable,
     ),
     _run_override(
         "identity",
-        "D-35: the agent's name and role are in the prompt, its ciphertext never",
+        "the agent's name and role are in the prompt and its ciphertext never",
         reference_prompt.identity,
     ),
     _run_override(
         "not-blind",
-        "crypto §5 (D-40, D-46): read as sealed copies under a grant, else skipped",
+        "encrypted inputs are read as sealed copies under a grant, else nothing is planned blindly",
         reference_prompt.reads_sealed,
     ),
     _run_override(
         "no-web-yet",
-        "web search arrives with the research issue; until then planned without it",
+        "there is no web search yet, so such a mission is planned without it",
         reference_prompt.is_researched,
     ),
 )
@@ -320,16 +322,16 @@ PROMPT = (
 # --- llm_alias ----------------------------------------------------------------------------------
 
 LLM_TEXTS = {
-    "whole-file": "llm-gateway §2 [D]: repeated keys and aliases inside a chain are refused",
-    "default-alias": "llm-gateway §2 [D]: a request without a model means the default alias",
-    "next-capable": "llm-gateway §4 [D], issue 3: a capability miss tries the next entry",
-    "next-key": "llm-gateway §4 [D]: a refused key is that provider's trouble, the next one serves",
-    "next-model": "llm-gateway §4 [D]: a missing model (404) falls back, and is its own trouble",
-    "typed-429": "llm-gateway §4 [D]: a 429 is a rate limit, falls back and counts",
-    "passing": "tick §10.1: any timeout, 408, 409 and 425 pass, so the next entry is tried",
-    "short-wait": "llm-gateway §4: a rate limit backs off for 15 s, or as long as it says",
-    "half-answer": "llm-gateway §4 [D]: a truncated answer is no outage",
-    "own-health": "llm-gateway §3 [D], issue 3: health per model, one slow model blocks no other",
+    "whole-file": "repeated keys are refused, as one would be lost; so are aliases inside a chain",
+    "default-alias": "a request without a model means the default alias",
+    "next-capable": "an entry that lacks a capability is passed by, as the next may have it",
+    "next-key": "a refused key is that provider's trouble, and the next entry serves",
+    "next-model": "a missing model (404) falls back and is that model's own trouble",
+    "typed-429": "a 429 is a rate limit: it falls back and counts as one",
+    "passing": "timeouts, 408, 409 and 425 pass by themselves, so the next entry is tried",
+    "short-wait": "a rate limit backs off for 15 s, or for as long as the provider says",
+    "half-answer": "an answer that was cut off is no outage: the provider is there",
+    "own-health": "health is kept for each model, so that one slow model blocks no other",
 }
 
 OVERRIDES: dict[str, tuple[Override, ...]] = {

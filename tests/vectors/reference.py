@@ -1,7 +1,7 @@
-"""The original's behaviour with each Rule of the spec as a switch: slow, plain, no code of `state`.
+"""The original's behaviour with each rule of ours as a switch: slow, plain, no code of `state`.
 
-With no Rule on, it gives what the original gives; with all of them, what we must give. So "does
-this Rule matter for this input" has an exact answer, and overrides need no list of cases.
+With no rule on, it gives what the original gives; with all of them, what we must give. So "does
+this rule matter for this input" has an exact answer, and overrides need no list of cases.
 """
 
 from __future__ import annotations
@@ -335,7 +335,7 @@ def _text(value: object, tolerant: bool) -> str:
 
 
 def cadence_fault(cadence: Row) -> bool:
-    """Whether a value lies outside the ranges of data-model §4."""
+    """Whether a value is none that a cadence can have."""
     ranges = {"daily": {"atHour": 23, "atMinute": 59}, "weekly": {"dayOfWeek": 6, "atHour": 23}}
     if cadence.get("kind") == "interval":
         minutes = cadence.get("everyMinutes")
@@ -411,7 +411,7 @@ def policy_faults(policy: object) -> set[str]:
 
 
 def decision(name: str, module: str | None, policy: object) -> str:
-    """The decision for an agent's call under the Rules of data-model §7."""
+    """The decision for an agent's call, with all rules on."""
     if policy is None:
         return "propose"
     fields: Row = cast("Row", policy) if isinstance(policy, dict) else {"defaultForAi": "deny"}

@@ -40,7 +40,7 @@ def _has_key(given: Given) -> bool:
 
 
 def bad_claims(given: Given) -> bool:
-    """An unwrap that reaches the checks of crypto §4's Rule and fails one."""
+    """An unwrap that reaches the checks before the key and fails one."""
     if given["fn"] != "unwrap" or not _has_key(given) or not isinstance(given["grant"], dict):
         return False
     grant = cast("Given", given["grant"])
@@ -79,7 +79,7 @@ def _is_typed_mint(given: Given) -> bool:
 
 
 def bad_scope(given: Given) -> bool:
-    """A mint whose types are right and whose scope D-48 forbids."""
+    """A mint whose types are right and whose scope nobody may grant."""
     if not _is_typed_mint(given):
         return False
     tables: list[str] = given["body"]["tables"]

@@ -1,4 +1,4 @@
-"""The planner loop of the original, with each Rule of the spec as a switch: suite `planner_loop`.
+"""The planner loop of the original, with each rule of ours as a switch: suite `planner_loop`.
 
 Without Rules it is the original, with all of them it says what we must give.
 """

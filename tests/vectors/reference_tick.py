@@ -1,4 +1,4 @@
-"""Whole passes of the original runner, with each Rule of the spec as a switch.
+"""Whole passes of the original runner, with each rule of ours as a switch.
 
 With no Rule on, it gives what the original gives, research left out; with all of them, what we
 must give. Missions are taken one after another, which is right wherever order does not matter.

@@ -1,4 +1,4 @@
-"""Judging one case: what it expects, or what the Rules make of it, against what we give."""
+"""Judging one case: what it expects, or what our rules make of it, against what we give."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ View = Callable[[Any, Case], Any]
 
 
 class Override(msgspec.Struct, frozen=True):
-    """Inputs for which a Rule of the spec beats the original, and the value it gives instead."""
+    """Inputs for which a rule of ours wins over the original, and the value it gives instead."""
 
     name: str
     rule: str
     applies: Callable[[Any], bool]  # to the case's input
-    value: Callable[[Any], Any]  # the expected value by the Rule
+    value: Callable[[Any], Any]  # the expected value by the rule
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """`passed` as the original, `overridden` as the Rules say, or `failed` with a difference."""
+    """`passed` as the original, `overridden` as our rules say, or `failed` with a difference."""
 
     status: str
     overrides: tuple[str, ...] = ()
