@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx
 
-from mana_actors.http.server import Server, server_of
+from mana_actors.http.server import HttpServer, server_of
 from mana_actors.http.sockets import bound_socket
 from mana_actors.llm.router.assembly import LlmRouter
 from mana_actors.llm.router.settings import AliasFile, RouterSettings, Source
@@ -35,7 +35,7 @@ class RunningRouter:
         self.url = self.settings.url
         self.router: LlmRouter
         self._loop = asyncio.new_event_loop()
-        self._server: Server
+        self._server: HttpServer
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def http(self, verb: str, path: str, **more: Any) -> httpx.Response:

@@ -13,7 +13,7 @@ from mana_actors.http.sockets import CannotListen, bound_socket
 POLL_S = 0.01
 
 
-class Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """A server inside a process: signals belong to the process's own main."""
 
     @contextlib.contextmanager
@@ -28,7 +28,7 @@ def server_of(
     drain_s: int = 2,
     keep_alive_s: int = 5,
     most_at_once: int | None = None,
-) -> Server:
+) -> HttpServer:
     """A server for an app, not started; the caller brings the socket.
 
     `drain_s` is how long requests under way may take after a stop, `keep_alive_s` how long an idle
@@ -46,13 +46,13 @@ def server_of(
         timeout_graceful_shutdown=drain_s,
         limit_concurrency=most_at_once,
     )
-    return Server(config)
+    return HttpServer(config)
 
 
 class RunningServer:
     """A server on the running loop: where it is, and its end."""
 
-    def __init__(self, server: Server, listening: socket.socket, host: str) -> None:
+    def __init__(self, server: HttpServer, listening: socket.socket, host: str) -> None:
         self._server = server
         self._socket = listening
         self.port = int(listening.getsockname()[1])

@@ -26,7 +26,9 @@ CROWDED_STILL = {
 "supervisor/supervision",
 }  # fmt: skip
 CITING_STILL = (
-    "mana_actors/", "state/", "supervisor/", "tests/",
+    "mana_actors/agent/attempt/", "mana_actors/agent/model/", "mana_actors/errors.py",
+    "mana_actors/llm/", "state/runs/", "state/store/", "supervisor/", "tests/integration/",
+    "tests/unit/",
 )  # fmt: skip
 
 ELSEWHERE = re.compile(
