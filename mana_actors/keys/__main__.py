@@ -8,8 +8,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from mana_actors.crash import leave_no_core_file
@@ -32,7 +32,16 @@ CONNECTIONS = 8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it."""
-    parser = _parser()
+    parser = argparse.ArgumentParser(prog="mana-keys", description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--dsn", required=True, help="without a password")
+    parser.add_argument("--password-file", type=Path, required=True)
+    parser.add_argument("--private-key", type=Path, action="append", default=[])
+    parser.add_argument("--issuer-key", type=Path, action="append", default=[])
+    parser.add_argument("--accept-v1", action="store_true", help="unsigned grants of the original")
+    parser.add_argument("--listen", type=_host_and_port, metavar="HOST:PORT", help="with TLS")
+    parser.add_argument("--tls", nargs=3, metavar=("CERT", "KEY", "CA"), help="files for --listen")
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
     given = parser.parse_args(arguments)
     if (given.listen is None) != (given.tls is None):
         parser.error("--listen and --tls go together")
@@ -47,49 +56,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mana-keys", description=__doc__)
-    parser.add_argument("--socket", type=Path, required=True)
-    parser.add_argument("--dsn", required=True, help="without a password")
-    parser.add_argument("--password-file", type=Path, required=True)
-    parser.add_argument("--private-key", type=Path, action="append", default=[])
-    parser.add_argument("--issuer-key", type=Path, action="append", default=[])
-    parser.add_argument("--accept-v1", action="store_true", help="unsigned grants of the original")
-    parser.add_argument("--listen", type=_host_and_port, metavar="HOST:PORT", help="with TLS")
-    parser.add_argument("--tls", nargs=3, metavar=("CERT", "KEY", "CA"), help="files for --listen")
-    parser.add_argument("--until-eof", action="store_true", help="end when standard input does")
-    return parser
-
-
 async def _serve(given: argparse.Namespace, trust: Trust) -> None:
     stop = asyncio.Event()
-    keep_texts_out(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    keep_texts_out(loop)
     for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        loop.add_signal_handler(name, stop.set)
     if given.until_eof:
-        asyncio.get_running_loop().add_reader(sys.stdin, _stop_at_eof, stop)
+        loop.add_reader(sys.stdin, _stop_at_eof, stop)
     if not trust.private_keys:
         log.error("key_holder_has_no_key: no grant can be used until there is one (mana keys new)")
     access = Access(given.dsn, LOGIN, str(given.password_file), "mana-keys", 4000)
     store = KeyStore(Database(access, max_connections=CONNECTIONS))
     server = KeyServer(Releases(store, trust), given.socket)
-    async with server.serving(), _elsewhere(given, server):
+    async with AsyncExitStack() as doors:
+        await doors.enter_async_context(server.serving())
+        if given.listen is not None:  # other machines may ask, too
+            listener = TlsListener(server, ServerTls(TlsFiles(*given.tls)), *given.listen)
+            await doors.enter_async_context(listener.serving())
+            log.info("key_holder_listens host=%s port=%s", given.listen[0], listener.port)
         log.info("key_holder_started socket=%s keys=%s", given.socket, len(trust.private_keys))
         await stop.wait()
     await store.close()
     log.info("key_holder_stopped")
-
-
-@asynccontextmanager
-async def _elsewhere(given: argparse.Namespace, server: KeyServer) -> AsyncGenerator[None]:
-    """Open to other machines too, where that is asked for."""
-    if given.listen is None or given.tls is None:
-        yield
-        return
-    listener = TlsListener(server, ServerTls(TlsFiles(*given.tls)), *given.listen)
-    async with listener.serving():
-        log.info("key_holder_listens host=%s port=%s", given.listen[0], listener.port)
-        yield
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
@@ -98,7 +87,7 @@ def _host_and_port(text: str) -> tuple[str, int]:
 
 
 def _stop_at_eof(stop: asyncio.Event) -> None:
-    """Whoever started us is gone when its end of the pipe is."""
+    """Standard input ends when whoever started us is gone."""
     if not os.read(sys.stdin.fileno(), 1024):
         asyncio.get_running_loop().remove_reader(sys.stdin)
         stop.set()

@@ -1,4 +1,8 @@
-"""How an agent asks for its mission's data key; it holds the key for one `with` and no longer."""
+"""How an agent asks for its mission's data key, which it holds for one `with` and no longer.
+
+KeyHolderUnreachable     nobody answers, or the answer makes no sense, or it is busy: try again
+KeyWithheld              there is no usable grant: the run goes on without these records
+"""
 
 from __future__ import annotations
 
@@ -64,8 +68,8 @@ class KeyWithheld(TerminalError):
 class HeldKey(msgspec.Struct, frozen=True):
     """A mission's data key and what it may open; wiped when its block ends.
 
-    `release_id` goes into the audit; `exposure` is None in a v1 grant. `expires_at` and `now` are
-    ns of the clock by which the grant was judged: the database's, whatever ours says.
+    `release_id` goes into the audit. `exposure` is None in a v1 grant. `expires_at` and `now` are
+    ns by the database's clock, which judged the grant; ours may be wrong.
     """
 
     key: DataKey
@@ -83,9 +87,9 @@ class HeldKey(msgspec.Struct, frozen=True):
 
 
 class KeyHolder:
-    """The key holder behind a Unix socket on this machine, or by TLS on another.
+    """The key holder, behind a Unix socket on this machine or by TLS on another.
 
-    `clock` counts ns; `has_released`: a key came to this process once.
+    `clock` counts ns. `has_released` is true once a key came to this process.
     """
 
     def __init__(
@@ -111,18 +115,30 @@ class KeyHolder:
         ephemeral = Ephemeral()
         ask = AskForKey(capability, run_id, attempt, mission_id, ephemeral.public_key)
         asked_at = self._clock()
-        released = _released(await self._asked(ask))
+        match await self._asked(ask):
+            case KeyReleased() as released:
+                pass
+            case KeyRefused(reason) if reason in PASSING:
+                raise KeyHolderUnreachable(reason)
+            case KeyRefused(reason):
+                raise KeyWithheld(reason)
+            case _:
+                raise KeyHolderUnreachable("unexpected-reply")
         self.has_released = True
         binding = Binding(run_id, attempt, mission_id, released.release_id)
-        with _opened(ephemeral, released.sealed_key, binding) as key:
+        try:
+            opened = ephemeral.opened(released.sealed_key, binding)
+        except ValueError:
+            raise KeyHolderUnreachable("unreadable-reply") from None
+        with opened as key:
             yield HeldKey(
-                key,
-                released.release_id,
-                released.tables,
-                frozenset(released.record_ids),
-                released.exposure,
-                released.expires_at,
-                lambda: released.released_at + self._clock() - asked_at,
+                key=key,
+                release_id=released.release_id,
+                tables=released.tables,
+                record_ids=frozenset(released.record_ids),
+                exposure=released.exposure,
+                expires_at=released.expires_at,
+                now=lambda: released.released_at + self._clock() - asked_at,
             )
 
     async def counts(self) -> dict[str, int]:
@@ -133,9 +149,24 @@ class KeyHolder:
         return reply.by_outcome
 
     async def _asked(self, request: Request) -> Reply:
+        """The reply on a connection of its own; every failure is a KeyHolderUnreachable."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._exchange(request)
+                if isinstance(self._address, str):
+                    reader, writer = await asyncio.open_unix_connection(self._address)
+                else:
+                    reader, writer = await asyncio.open_connection(
+                        self._address.host,
+                        self._address.port,
+                        ssl=client_context(self._address.files),  # read anew: keys may rotate
+                        server_hostname=self._address.host,
+                        ssl_shutdown_timeout=_SHUTDOWN_S,
+                    )
+                try:
+                    writer.write(frame(request))
+                    return decode_reply(await read_frame(reader, MAX_REPLY_BYTES))
+                finally:
+                    writer.close()
         except TimeoutError:
             raise KeyHolderUnreachable("timeout") from None
         except MessageUnreadable:
@@ -145,44 +176,3 @@ class KeyHolder:
             raise KeyHolderUnreachable("certificates-unusable") from None
         except OSError as exc:
             raise KeyHolderUnreachable(why(exc)) from None
-
-    async def _exchange(self, request: Request) -> Reply:
-        reader, writer = await _opened_to(self._address)
-        try:
-            writer.write(frame(request))
-            return decode_reply(await read_frame(reader, MAX_REPLY_BYTES))
-        finally:
-            writer.close()
-
-
-async def _opened_to(
-    address: str | TlsAddress,
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    if isinstance(address, str):
-        return await asyncio.open_unix_connection(address)
-    return await asyncio.open_connection(
-        address.host,
-        address.port,
-        ssl=client_context(address.files),  # read each time, so that a rotation needs no restart
-        server_hostname=address.host,
-        ssl_shutdown_timeout=_SHUTDOWN_S,
-    )
-
-
-def _released(reply: Reply) -> KeyReleased:
-    match reply:
-        case KeyReleased():
-            return reply
-        case KeyRefused(reason) if reason in PASSING:
-            raise KeyHolderUnreachable(reason)
-        case KeyRefused(reason):
-            raise KeyWithheld(reason)
-        case _:
-            raise KeyHolderUnreachable("unexpected-reply")
-
-
-def _opened(ephemeral: Ephemeral, sealed_key: bytes, binding: Binding) -> DataKey:
-    try:
-        return ephemeral.opened(sealed_key, binding)
-    except ValueError:
-        raise KeyHolderUnreachable("unreadable-reply") from None

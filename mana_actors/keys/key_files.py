@@ -1,4 +1,4 @@
-"""The key files: private ones that nobody else may read, loud about any that is wrong."""
+"""The key files. Nobody else may read the private ones, and one that is wrong is named at once."""
 
 from __future__ import annotations
 
@@ -31,37 +31,31 @@ class KeyFileInvalid(TerminalError):
 def read_trust(
     private_keys: Sequence[Path], issuers: Sequence[Path], *, accept_v1: bool = False
 ) -> Trust:
-    """What the key holder goes by, newest private key first; raises KeyFileInvalid."""
-    keys = [_issuer(path) for path in issuers]
-    return Trust(
-        private_keys=tuple(_runner(path) for path in private_keys),
-        issuers={key_pairs.issuer_key_id(key): key for key in keys},
-        accept_v1=accept_v1,
-    )
+    """Whom the key holder trusts, newest private key first; raises KeyFileInvalid."""
+    runners: list[RSAPrivateKey] = []
+    for path in private_keys:
+        text = _text(path)
+        if path.stat().st_mode & 0o077:
+            raise KeyFileInvalid(str(path), "can be read by others: chmod 600")
+        try:
+            runners.append(key_pairs.runner_private_key(text))
+        except KeyUnusable as exc:
+            raise KeyFileInvalid(str(path), exc.problem) from None
+    known: dict[str, Ed25519PublicKey] = {}
+    for path in issuers:
+        try:
+            key = key_pairs.issuer_public_key(_text(path))
+        except KeyUnusable as exc:
+            raise KeyFileInvalid(str(path), exc.problem) from None
+        known[key_pairs.issuer_key_id(key)] = key
+    return Trust(tuple(runners), known, accept_v1)
 
 
 def is_open_to_others(path: str | Path) -> bool:
-    """Whether others may read it; a group may where root put the file there for it."""
+    """Whether others may read it; a group may, where root put the file there for that group."""
     found = Path(path).stat()
     allowed = 0o040 if found.st_uid == 0 and os.geteuid() != 0 else 0
     return bool(found.st_mode & 0o077 & ~allowed)
-
-
-def _runner(path: Path) -> RSAPrivateKey:
-    text = _text(path)
-    if path.stat().st_mode & 0o077:
-        raise KeyFileInvalid(str(path), "can be read by others: chmod 600")
-    try:
-        return key_pairs.runner_private_key(text)
-    except KeyUnusable as exc:
-        raise KeyFileInvalid(str(path), exc.problem) from None
-
-
-def _issuer(path: Path) -> Ed25519PublicKey:
-    try:
-        return key_pairs.issuer_public_key(_text(path))
-    except KeyUnusable as exc:
-        raise KeyFileInvalid(str(path), exc.problem) from None
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,8 @@
-"""All that crosses the key holder's socket: one request, one reply, each a length and msgpack."""
+"""All that crosses the key holder's socket: one request, one reply, each a length and msgpack.
+
+The data key in a reply is sealed to a key pair that the asker made for this one request (HPKE). It
+is bound to run, attempt, mission and release, so that no reply fits another request.
+"""
 
 # ruff: noqa: PLC0415 - agents load cryptography with their first grant
 
@@ -12,7 +16,7 @@ import msgspec
 
 from state.errors import TerminalError
 from state.rules.exposure import Exposure
-from state.sealing.hpke import suite
+from state.sealing.hpke import hpke_opened, hpke_sealed
 from state.sealing.values import DataKey
 
 if TYPE_CHECKING:
@@ -36,10 +40,10 @@ RefusedBecause = Literal[
     "unavailable",
     "wrap-rejected",
 ]
-"""Why no key left; those of crypto §4 mean what they mean there."""
+"""Why no key left; the first four of `state.grants.grant.Reason` mean what they mean there."""
 
 PASSING: frozenset[RefusedBecause] = frozenset({"busy", "unavailable"})
-"""Refusals that may be over in a moment."""
+"""Refusals that may be over in a moment; asking again helps."""
 
 
 class AskForKey(msgspec.Struct, frozen=True, tag="ask_for_key"):
@@ -128,11 +132,11 @@ def frame(message: Request | Reply) -> bytes:
     return len(raw).to_bytes(_LENGTH_BYTES, "big") + raw
 
 
-# --- the key on its way to the asker
+# --- the key on its way to the asker --------------------------------------------------------------
 
 
 class AskerKeyInvalid(TerminalError):
-    """The asker's public key is none, or one that everybody can undo."""
+    """The asker's public key is not one, or is one that everybody can undo."""
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -158,18 +162,15 @@ class Ephemeral:
         from cryptography.exceptions import InvalidTag
 
         try:
-            return DataKey(bytearray(suite().decrypt(sealed_key, self._private, _info(binding))))
+            return DataKey(hpke_opened(sealed_key, self._private, _info(binding)))
         except InvalidTag:
             raise ValueError("not sealed for this request") from None
 
 
 def sealed_to(public_key: bytes, key: DataKey, binding: Binding) -> bytes:
     """The data key for whoever holds the private half; raises AskerKeyInvalid."""
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-
     try:
-        asker = X25519PublicKey.from_public_bytes(public_key)
-        return suite().encrypt(key.material, asker, _info(binding))
+        return hpke_sealed(key.material, public_key, _info(binding))
     except ValueError:
         raise AskerKeyInvalid from None
 

@@ -1,6 +1,7 @@
-"""One request for a key: checked, written down, and only then answered (P7).
+"""One request for a key: checked, written down, and only then answered.
 
-Every way out is a reply; what cannot be written down durably is not released.
+A key that leaves is in the audit first: what cannot be written down durably is not released. Every
+way out is a reply.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mana_actors.keys.protocol import (
     sealed_to,
 )
 from state.errors import StateError
-from state.grants.grant import Grantee, GrantFault, OpenedGrant, Trust, opened_grant
+from state.grants.grant import Grantee, OpenedGrant, Trust, opened_grant
 from state.log.stamps import datetime_of
 from state.store.connect import CapabilityInvalid, Refused
 from state.store.keys import Attempt, GrantedMission, KeyRequest, KeyStore, RunClaim
@@ -28,15 +29,15 @@ log = logging.getLogger("mana.keys")
 
 
 class NotedReply(msgspec.Struct, frozen=True):
-    """A reply, and what the log says of it once it is durable: `why` is the audit's reason."""
+    """A reply and what the log says of it; `why` is what the audit says, `agent` is USER/AGENT."""
 
     reply: KeyReleased | KeyRefused
+    why: str
     agent: str = "?"
-    why: str = ""
 
 
 class Releases:
-    """Decides about requests, with the private key; keeps nothing of any."""
+    """Decides about requests, with the private keys; keeps nothing of any request."""
 
     def __init__(self, store: KeyStore, trust: Trust) -> None:
         self._store = store
@@ -44,21 +45,20 @@ class Releases:
 
     async def answer(self, ask: AskForKey) -> KeyReleased | KeyRefused:
         """The reply; whatever fails before the attempt is durable ends in a refusal."""
-        decision = await self._durable(ask)
-        is_released = isinstance(decision.reply, KeyReleased)
+        noted = await self._durable(ask)
         log.info(
             "%s agent=%s run=%s attempt=%s why=%s",
-            "key_released" if is_released else "key_refused",
-            decision.agent, ask.run_id, ask.attempt, decision.why,
+            "key_released" if isinstance(noted.reply, KeyReleased) else "key_refused",
+            noted.agent, ask.run_id, ask.attempt, noted.why,
         )  # fmt: skip
-        return decision.reply
+        return noted.reply
 
     async def _durable(self, ask: AskForKey) -> NotedReply:
         """What was decided, once the transaction that notes it has committed."""
         run = RunClaim(ask.run_id, ask.attempt, ask.mission_id)
         try:
             async with self._store.request(ask.capability, run) as request:
-                decision = await self._decided(request, ask)
+                decided = await self._decided(request, ask)
         except CapabilityInvalid:
             return _unaudited("capability-invalid")
         except AskerKeyInvalid:
@@ -68,39 +68,35 @@ class Releases:
         except StateError as exc:
             log.warning("key_database_failed error=%s", type(exc).__name__)
             return _unaudited("unavailable")
-        return decision
+        return decided
 
     async def _decided(self, request: KeyRequest, ask: AskForKey) -> NotedReply:
         mission = await request.mission()
         if mission.outcome == "too-many":
             return _unaudited("too-many")  # the audit has a hundred rows of this run already
-        if mission.outcome != "live":
-            return await _refused(request, mission, mission.outcome, mission.outcome)
-        if mission.grant is None:
-            return await _refused(request, mission, "no-grant", "no-grant")
-        claim = Grantee(mission.user_id, ask.mission_id)
-        found = opened_grant(mission.grant, claim, self._trust, mission.at)
-        if isinstance(found, GrantFault):
-            return await _refused(request, mission, found.reason, found.detail)
-        with found.key:
-            return await _released(request, mission, ask, found)
+        agent = f"{mission.user_id}/{mission.agent_id}"
+        reason: RefusedBecause = "no-grant" if mission.outcome == "live" else mission.outcome
+        detail: str = reason
+        if mission.outcome == "live" and mission.grant is not None:
+            grantee = Grantee(mission.user_id, ask.mission_id)
+            found = opened_grant(mission.grant, grantee, self._trust, mission.at)
+            if isinstance(found, OpenedGrant):
+                with found.key:
+                    released = await _released(request, mission, ask, found)
+                return NotedReply(released, found.version, agent)
+            reason, detail = found.reason, found.detail
+        await request.note(Attempt("refused", reason=detail))
+        return NotedReply(KeyRefused(reason), detail, agent)
 
 
 def _unaudited(reason: RefusedBecause) -> NotedReply:
-    """A refusal that belongs to nobody's audit."""
-    return NotedReply(KeyRefused(reason), why=reason)
-
-
-async def _refused(
-    request: KeyRequest, mission: GrantedMission, reason: RefusedBecause, detail: str
-) -> NotedReply:
-    await request.note(Attempt("refused", reason=detail))
-    return NotedReply(KeyRefused(reason), _agent(mission), detail)
+    """A refusal that belongs into nobody's audit."""
+    return NotedReply(KeyRefused(reason), reason)
 
 
 async def _released(
     request: KeyRequest, mission: GrantedMission, ask: AskForKey, grant: OpenedGrant
-) -> NotedReply:
+) -> KeyReleased:
     release_id = await request.note(
         Attempt(
             "released",
@@ -110,17 +106,12 @@ async def _released(
         )
     )
     binding = Binding(ask.run_id, ask.attempt, ask.mission_id, release_id)
-    reply = KeyReleased(
-        sealed_to(ask.public_key, grant.key, binding),
-        release_id,
-        grant.scope.tables,
-        grant.scope.record_ids,
-        grant.exposure,
-        grant.expires_at,
-        mission.at,
+    return KeyReleased(
+        sealed_key=sealed_to(ask.public_key, grant.key, binding),
+        release_id=release_id,
+        tables=grant.scope.tables,
+        record_ids=grant.scope.record_ids,
+        exposure=grant.exposure,
+        expires_at=grant.expires_at,
+        released_at=mission.at,
     )
-    return NotedReply(reply, _agent(mission), grant.version)
-
-
-def _agent(mission: GrantedMission) -> str:
-    return f"{mission.user_id}/{mission.agent_id}"

@@ -1,12 +1,11 @@
 """Answers on the key holder's doors: few connections at once, one short request on each.
 
-The one door that is always there is a Unix socket: a private file.
+The door that is always there is a Unix socket in a folder of our own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections import Counter
@@ -36,7 +35,7 @@ REQUEST_S = 5.0
 
 
 class SocketUnusable(TerminalError):
-    """It cannot listen where it should; the text names the place and the remedy."""
+    """The key holder cannot listen where it should; the text names the place and the remedy."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(path, problem)
@@ -58,7 +57,14 @@ class KeyServer:
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[None]:
         """Bound and answering; raises SocketUnusable."""
-        _prepare(self._path)
+        folder = self._path.parent
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = folder.lstat()
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise SocketUnusable(str(folder), "must be our own folder of mode 0700")
+        if self._path.exists() and not self._path.is_socket():
+            raise SocketUnusable(str(self._path), "is something else than a socket")
+        self._path.unlink(missing_ok=True)  # what a killed key holder left
         try:
             server = await asyncio.start_unix_server(
                 self.connected, self._path, limit=MAX_REQUEST_BYTES
@@ -73,15 +79,16 @@ class KeyServer:
             self._path.unlink(missing_ok=True)
 
     def count(self, outcome: str) -> None:
-        """One more connection that ended so."""
+        """Count one more connection that ended with this outcome."""
         self._counts[outcome] += 1
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from any door; no failure of one ends the process."""
+        """Answer one connection, from any door; no failure of it ends the process."""
         self._open += 1
         try:
             async with asyncio.timeout(REQUEST_S):
-                await self._exchange(reader, writer)
+                writer.write(frame(await self._reply(reader)))
+                await writer.drain()
         except (OSError, TimeoutError) as exc:
             log.info("key_request_abandoned error=%s", type(exc).__name__)
         except Exception as exc:  # noqa: BLE001 - a bug costs one request; its text may hold a key
@@ -90,33 +97,17 @@ class KeyServer:
             self._open -= 1
             writer.close()
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(frame(await self._reply(reader)))
-        await writer.drain()
-
     async def _reply(self, reader: asyncio.StreamReader) -> Reply:
         if self._open > MAX_CONNECTIONS:
-            return self._counted(KeyRefused("busy"))
-        try:
-            request = decode_request(await read_frame(reader, MAX_REQUEST_BYTES))
-        except MessageUnreadable:
-            return self._counted(KeyRefused("bad-request"))
-        if isinstance(request, AskForCounts):
-            return OutcomeCounts(dict(self._counts))
-        return self._counted(await self._releases.answer(request))
-
-    def _counted(self, reply: Reply) -> Reply:
+            reply: Reply = KeyRefused("busy")
+        else:
+            try:
+                request = decode_request(await read_frame(reader, MAX_REQUEST_BYTES))
+            except MessageUnreadable:
+                reply = KeyRefused("bad-request")
+            else:
+                if isinstance(request, AskForCounts):
+                    return OutcomeCounts(dict(self._counts))
+                reply = await self._releases.answer(request)
         self.count(reply.reason if isinstance(reply, KeyRefused) else "released")
         return reply
-
-
-def _prepare(path: Path) -> None:
-    """A private folder of our own, and nothing where the socket shall be."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = path.parent.lstat()
-    if folder.st_uid != os.geteuid() or folder.st_mode & 0o077:
-        raise SocketUnusable(str(path.parent), "must be our own folder of mode 0700")
-    if path.exists() and not path.is_socket():
-        raise SocketUnusable(str(path), "is something else than a socket")
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()  # what a killed key holder left

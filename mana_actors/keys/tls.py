@@ -1,4 +1,4 @@
-"""Who speaks to whom between machines: TLS 1.3, each side shows a certificate of our own CA."""
+"""TLS between machines: version 1.3, and each side shows a certificate of our own CA."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NO_PASSWORD = ""  # an encrypted key is refused, instead of asking a terminal f
 
 
 class TlsFiles(msgspec.Struct, frozen=True):
-    """What one side shows and trusts, by path: certificate and key, and the CA's certificate."""
+    """What one side shows and trusts, by path: its certificate and key, the CA's certificate."""
 
     cert_file: str
     key_file: str
@@ -24,7 +24,7 @@ class TlsFiles(msgspec.Struct, frozen=True):
 
 
 class TlsAddress(msgspec.Struct, frozen=True):
-    """A key holder on another machine, and what to show it."""
+    """A key holder on another machine, and what to show it; no secret, only paths."""
 
     host: str
     port: int
@@ -32,7 +32,7 @@ class TlsAddress(msgspec.Struct, frozen=True):
 
 
 class ServerTls:
-    """What the key holder shows and trusts; changed files count from the next handshake on."""
+    """What the key holder shows and trusts; a changed file counts from the next handshake on."""
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
@@ -40,20 +40,17 @@ class ServerTls:
         self._context = server_context(files)
 
     def context(self) -> ssl.SSLContext:
-        """By the files as they are now, or, while those are of no use, as they last were."""
+        """By the files as they are now, or as they last were while the new ones are of no use."""
         seen = _signature(self._files)
         if seen != self._seen:
             self._seen = seen
-            self._reload()
+            try:
+                self._context = server_context(self._files)
+            except KeyFileInvalid as exc:  # often only one of two files is new so far
+                log.error("key_certificates_unusable %s", exc)  # noqa: TRY400 - its text is all
+            else:
+                log.info("key_certificates_read")
         return self._context
-
-    def _reload(self) -> None:
-        try:
-            self._context = server_context(self._files)
-        except KeyFileInvalid as exc:  # often: one of two files is new already
-            log.error("key_certificates_unusable %s", exc)  # noqa: TRY400 - its text is all
-        else:
-            log.info("key_certificates_read")
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
@@ -71,7 +68,12 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
 
 def _with(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    _check_mode(files.key_file)
+    try:
+        is_open = is_open_to_others(files.key_file)
+    except OSError as exc:
+        raise KeyFileInvalid(files.key_file, f"cannot be read ({type(exc).__name__})") from None
+    if is_open:
+        raise KeyFileInvalid(files.key_file, "can be read by others: chmod 600")
     try:
         context.load_cert_chain(files.cert_file, files.key_file, _NO_PASSWORD)
     except (OSError, ValueError) as exc:
@@ -83,15 +85,6 @@ def _with(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def _check_mode(key_file: str) -> None:
-    try:
-        is_open = is_open_to_others(key_file)
-    except OSError as exc:
-        raise KeyFileInvalid(key_file, f"cannot be read ({type(exc).__name__})") from None
-    if is_open:
-        raise KeyFileInvalid(key_file, "can be read by others: chmod 600")
-
-
 def why(exc: Exception) -> str:
     """OpenSSL's short code, as CERTIFICATE_VERIFY_FAILED, or the kind of error; never a text."""
     return getattr(exc, "reason", None) or type(exc).__name__
@@ -99,12 +92,11 @@ def why(exc: Exception) -> str:
 
 def _signature(files: TlsFiles) -> tuple[tuple[int, int, int] | None, ...]:
     """Different whenever one of the files was written or replaced."""
-    return tuple(_stamp(path) for path in (files.cert_file, files.key_file, files.ca_file))
-
-
-def _stamp(path: str) -> tuple[int, int, int] | None:
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    stamps: list[tuple[int, int, int] | None] = []
+    for path in (files.cert_file, files.key_file, files.ca_file):
+        try:
+            found = Path(path).stat()
+            stamps.append((found.st_mtime_ns, found.st_ino, found.st_size))
+        except OSError:
+            stamps.append(None)
+    return tuple(stamps)

@@ -1,4 +1,4 @@
-"""The key holder's door to other machines: who gets through the handshake is heard, nobody else."""
+"""The key holder's door to other machines: only who gets through the handshake is heard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mana_actors.keys.tls import ServerTls, why
 log = logging.getLogger("mana.keys")
 
 MAX_HANDSHAKES = 64
-"""Beyond this the oldest is dropped: strangers who dawdle keep nobody else out."""
+"""Beyond this many the oldest is dropped, so that slow strangers keep nobody else out."""
 
 HANDSHAKE_S = 5.0
 SHUTDOWN_S = 1.0
@@ -39,7 +39,14 @@ class TlsListener:
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[None]:
         """Bound and answering; raises SocketUnusable."""
-        listener = self._bound()
+        try:
+            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+            listener = socket.create_server((self._host, self._port), family=family, backlog=128)
+        except OSError as exc:
+            place = f"{self._host}:{self._port}"
+            raise SocketUnusable(place, f"cannot listen ({exc.strerror})") from exc
+        listener.setblocking(False)
+        self._port = listener.getsockname()[1]
         accepting = asyncio.create_task(self._accept(listener))
         try:
             yield
@@ -52,17 +59,6 @@ class TlsListener:
                 self._drop_oldest()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    def _bound(self) -> socket.socket:
-        try:
-            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-            listener = socket.create_server((self._host, self._port), family=family, backlog=128)
-        except OSError as exc:
-            place = f"{self._host}:{self._port}"
-            raise SocketUnusable(place, f"cannot listen ({exc.strerror})") from exc
-        listener.setblocking(False)
-        self._port = listener.getsockname()[1]
-        return listener
-
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -72,23 +68,20 @@ class TlsListener:
                 log.warning("key_connection_not_accepted error=%s", type(exc).__name__)
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            self._begin(connection, str(peer[0]))
-
-    def _begin(self, connection: socket.socket, peer: str) -> None:
-        if len(self._handshakes) >= MAX_HANDSHAKES:
-            self._drop_oldest()
-        task = asyncio.create_task(self._shake_hands(connection, peer))
-        self._handshakes[task] = connection
-        task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+            if len(self._handshakes) >= MAX_HANDSHAKES:
+                self._drop_oldest()
+            task = asyncio.create_task(self._shake_hands(connection, str(peer[0])))
+            self._handshakes[task] = connection
+            task.add_done_callback(lambda done: self._handshakes.pop(done, None))
 
     def _drop_oldest(self) -> None:
-        """End it as its peer could, since a cancelled handshake may leave its socket open."""
+        """End the oldest handshake by its socket: cancelling its task may leave the socket open."""
         connection = self._handshakes.pop(next(iter(self._handshakes)))
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
 
     async def _shake_hands(self, connection: socket.socket, peer: str) -> None:
-        """The server hears of this connection once both sides know each other."""
+        """Hand the connection to the server once each side has shown its certificate."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=MAX_REQUEST_BYTES, loop=loop)
         try:

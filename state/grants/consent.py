@@ -1,4 +1,4 @@
-"""What a grant would allow, in the words its owner agrees to (grants-auth §6)."""
+"""What a grant would allow, in the words its owner agrees to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from state.log.stamps import format_instant, instant_of
-from state.rules.exposure import ORDER, Exposure, lower_of
+from state.rules.exposure import Exposure, lower_of
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -32,10 +32,10 @@ _READERS: dict[Exposure, str] = {
 
 
 class GrantAsked(msgspec.Struct, frozen=True, kw_only=True):
-    """A grant somebody thinks about.
+    """A grant that somebody thinks about giving.
 
-    `exposure` is what they would consent to, None where the grant names none; `deployment` is the
-    most this server uses; `key_id` is the key that output is sealed for, None without one.
+    `exposure` is what they would consent to, None where the grant names none. `deployment` is the
+    most that this server uses. `key_id` names the key that output is sealed for, None without one.
     """
 
     tables: Sequence[str]
@@ -48,7 +48,7 @@ class GrantAsked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConsentText(msgspec.Struct, frozen=True, rename="camel"):
-    """The sentences, and what of them a program may want to know."""
+    """The sentences, and the facts in them that a program may want."""
 
     lines: list[str]
     exposure: Exposure
@@ -60,67 +60,49 @@ def consent_text(asked: GrantAsked) -> ConsentText:
     """What the grant allows; `exposure` is never beyond the server's own."""
     wanted = asked.exposure or asked.deployment
     used = lower_of(wanted, asked.deployment)
+    tables = ", ".join(_NAMES.get(table, table) for table in asked.tables)
+    if asked.records == 1:
+        what = f"einen verschlüsselten Eintrag ({tables}) lesen, und nur diesen"
+    else:
+        what = f"{asked.records} verschlüsselte Einträge ({tables}) lesen, und nur diese"
+    until = asked.ends_at.strftime("%d.%m.%Y, %H:%M Uhr (UTC)")
     lines = [
-        _scope(asked),
-        _lifetime(asked),
+        f"Diese Mission darf {what}. Entschlüsselt wird auf dem Server, während sie läuft.",
+        (
+            f"Der Zugriff gilt {_duration(asked.ttl_ms)} ab der Erteilung, jetzt erteilt also bis "
+            f"{until}. Er verlängert sich nicht von selbst; danach musst du ihn neu erteilen."
+        ),
         "Jeder Zugriff wird protokolliert; du siehst ihn unter Workbench → Datenzugriff.",
         (
             "Du kannst den Zugriff jederzeit zurückziehen. Was ein Sprachmodell bis dahin gelesen "
             "hat, lässt sich nicht zurückholen."
         ),
         _READERS[used],
-        *([_further(wanted)] if wanted != used else []),
-        _output(asked.key_id),
     ]
+    if wanted != used:
+        lines.append(
+            f"Deine Zustimmung reicht weiter ({wanted}): Erlaubt der Betreiber später mehr, gilt "
+            "sie auch dafür."
+        )
     kept: Literal["sealed", "plain"] = "plain" if asked.key_id is None else "sealed"
-    return ConsentText(lines, used, kept, format_instant(instant_of(asked.ends_at)))
-
-
-def _scope(asked: GrantAsked) -> str:
-    tables = ", ".join(_NAMES.get(table, table) for table in asked.tables)
-    if asked.records == 1:
-        what = f"einen verschlüsselten Eintrag ({tables}) lesen, und nur diesen"
+    if asked.key_id is None:
+        lines.append(
+            "Was daraus entsteht (Plan, Begründungen, Zusammenfassung), wird lesbar in deinem "
+            "Konto gespeichert, weil dafür kein Schlüssel von dir registriert ist."
+        )
     else:
-        what = f"{asked.records} verschlüsselte Einträge ({tables}) lesen, und nur diese"
-    return f"Diese Mission darf {what}. Entschlüsselt wird auf dem Server, während sie läuft."
-
-
-def _lifetime(asked: GrantAsked) -> str:
-    until = asked.ends_at.strftime("%d.%m.%Y, %H:%M Uhr (UTC)")
-    return (
-        f"Der Zugriff gilt {_duration(asked.ttl_ms)} ab der Erteilung, jetzt erteilt also bis "
-        f"{until}. Er verlängert sich nicht von selbst; danach musst du ihn neu erteilen."
-    )
+        lines.append(
+            "Was daraus entsteht (Plan, Begründungen, Zusammenfassung), wird für deinen Schlüssel "
+            f"{asked.key_id} versiegelt, solange er registriert ist; der Server kann es danach "
+            "nicht lesen. Lesbar bleiben die Namen der vorgeschlagenen Aktionen, Zustände, Zeiten "
+            "und das, was du selbst dazu schreibst."
+        )
+    return ConsentText(lines, used, kept, format_instant(instant_of(asked.ends_at)))
 
 
 def _duration(ttl_ms: int) -> str:
     if ttl_ms % DAY_MS == 0:
-        return _counted(ttl_ms // DAY_MS, "einen Tag", "Tage")
-    hours = _counted(-(-ttl_ms // HOUR_MS), "eine Stunde", "Stunden")
-    return hours if ttl_ms % HOUR_MS == 0 else f"höchstens {hours}"
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return one if number == 1 else f"{number} {many}"
-
-
-def _further(wanted: Exposure) -> str:
-    assert wanted != ORDER[0], "nothing reaches less far"
-    return (
-        f"Deine Zustimmung reicht weiter ({wanted}): Erlaubt der Betreiber später mehr, gilt sie "
-        "auch dafür."
-    )
-
-
-def _output(key_id: str | None) -> str:
-    if key_id is None:
-        return (
-            "Was daraus entsteht (Plan, Begründungen, Zusammenfassung), wird lesbar in deinem "
-            "Konto gespeichert, weil dafür kein Schlüssel von dir registriert ist."
-        )
-    return (
-        "Was daraus entsteht (Plan, Begründungen, Zusammenfassung), wird für deinen Schlüssel "
-        f"{key_id} versiegelt, solange er registriert ist; der Server kann es danach nicht lesen. "
-        "Lesbar bleiben die Namen der vorgeschlagenen Aktionen, Zustände, Zeiten und das, was du "
-        "selbst dazu schreibst."
-    )
+        return "einen Tag" if ttl_ms == DAY_MS else f"{ttl_ms // DAY_MS} Tage"
+    hours = -(-ttl_ms // HOUR_MS)
+    said = "eine Stunde" if hours == 1 else f"{hours} Stunden"
+    return said if ttl_ms % HOUR_MS == 0 else f"höchstens {said}"

@@ -1,7 +1,8 @@
-"""Mission grants (crypto §2-§4): who may read which records until when, and the key to do it.
+"""Mission grants: who may read which records until when, and the key to do it.
 
-A v1 grant is the original's: nothing in it is authenticated. A v2 grant hashes its scope into the
-key derivation and carries the issuer's Ed25519 signature over everything that matters (D-41).
+A v1 grant is what the original service made: nothing in it is authenticated, so whoever can write
+a mission can widen it. A v2 grant hashes its scope into the key's derivation, and its issuer signs
+all that matters with Ed25519.
 """
 # ruff: noqa: PLC0415 - only issuers and the key holder load cryptography
 
@@ -30,17 +31,17 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 LONGEST_MS = 2_592_000_000
-"""30 days: no grant lives longer, whoever issued it."""
+"""30 days. No grant lives longer, whoever issued it."""
 
 SKEW_NS = 300 * NS_PER_S
 """How far clocks of issuer and key holder may differ."""
 
 Reason = Literal["not-configured", "expired", "malformed", "wrap-rejected"]
-"""Why a grant cannot be used, by the names of crypto §4."""
+"""Why a grant cannot be used, as clients of the original know it."""
 
 
 class DerivationRefused(StateError, TerminalError):
-    """A data key that cannot be derived: an unknown version, or a master key of a wrong length."""
+    """The data key cannot be derived: an unknown version, or a master key of a wrong length."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -48,7 +49,7 @@ class DerivationRefused(StateError, TerminalError):
 
 
 class Derivation(msgspec.Struct, frozen=True, rename="camel"):
-    """What the data key was derived from; `user_id` is in v2 grants only."""
+    """What the data key is derived from; only v2 grants have `user_id`."""
 
     version: str
     mission_id: str
@@ -58,7 +59,7 @@ class Derivation(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Grant(msgspec.Struct, frozen=True, rename="camel"):
-    """A grant as it is stored in a mission; the last three fields are in v2 grants only."""
+    """A grant as a mission keeps it; only v2 grants have the last three fields."""
 
     wrapped_key: str
     derivation: Derivation
@@ -70,20 +71,20 @@ class Grant(msgspec.Struct, frozen=True, rename="camel"):
 
 
 GrantStatus = Literal["none", "active", "expired", "unreadable"]
-"""How a grant stands without its key: an `active` one may still be refused by the key holder."""
+"""What can be said without the key; the key holder may still refuse an `active` grant."""
 
 
 class GrantFault(msgspec.Struct, frozen=True):
-    """Why a grant cannot be used; `detail` tells apart what `reason` lumps together."""
+    """Why a grant cannot be used; `detail` says more exactly what `reason` groups."""
 
     reason: Reason
     detail: str
 
 
 class OpenedGrant(msgspec.Struct, frozen=True):
-    """A grant that holds: its data key, what it covers, and the provider exposure consented to.
+    """A grant that holds: its data key, what it covers, and how far prompts may travel.
 
-    Instants are ns; exposure is None in a v1 grant, whose consent named none.
+    Instants are ns. `exposure` is None in a v1 grant, whose consent named none.
     """
 
     key: DataKey
@@ -95,7 +96,7 @@ class OpenedGrant(msgspec.Struct, frozen=True):
 
 
 class SignedGrant(msgspec.Struct, frozen=True):
-    """What a living grant's issuer signed; `issued_at` in ns."""
+    """What the issuer of a living grant signed; `issued_at` is ns."""
 
     derivation: Derivation
     scope: Scope
@@ -103,7 +104,7 @@ class SignedGrant(msgspec.Struct, frozen=True):
 
 
 class Trust(msgspec.Struct, frozen=True):
-    """What the key holder goes by: its private keys, and the issuers' public keys by key id."""
+    """Whom the key holder trusts: its own private keys, and issuers' public keys by key id."""
 
     private_keys: tuple[RSAPrivateKey, ...] = ()
     issuers: Mapping[str, Ed25519PublicKey] = {}
@@ -124,13 +125,20 @@ def derived_key(master_key: bytearray | bytes, user_id: str, derivation: Derivat
     """The mission's data key; raises DerivationRefused."""
     if len(master_key) != KEY_BYTES:
         raise DerivationRefused(f"the master key must have {KEY_BYTES} bytes")
+    tables, records = derivation.tables, derivation.record_ids
+    if derivation.version == "v1":
+        info = scopes.scope_text(tables, records)
+    elif derivation.version == "v2":
+        scope = Scope(scopes.in_order(tables), scopes.in_order(records))
+        info = scopes.hashed_scope_text(user_id, derivation.mission_id, scope)
+    else:
+        raise DerivationRefused("unsupported derivation version")
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-    info = _info(user_id, derivation).encode()
     salt = derivation.mission_id.encode()
     key = bytearray(KEY_BYTES)
-    HKDF(hashes.SHA256(), KEY_BYTES, salt=salt, info=info).derive_into(master_key, key)
+    HKDF(hashes.SHA256(), KEY_BYTES, salt=salt, info=info.encode()).derive_into(master_key, key)
     return DataKey(key)
 
 
@@ -141,16 +149,6 @@ def signed(grant: Grant, issuer: Ed25519PrivateKey) -> Grant:
     )
     signature = forgiving_base64.encoded(issuer.sign(_signed_bytes(named)))
     return msgspec.structs.replace(named, signature=signature)
-
-
-def _info(user_id: str, derivation: Derivation) -> str:
-    tables, records = derivation.tables, derivation.record_ids
-    if derivation.version == "v1":
-        return scopes.scope_text(tables, records)
-    if derivation.version == "v2":
-        scope = Scope(scopes.in_order(tables), scopes.in_order(records))
-        return scopes.hashed_scope_text(user_id, derivation.mission_id, scope)
-    raise DerivationRefused("unsupported derivation version")
 
 
 def _signed_bytes(grant: Grant) -> bytes:
@@ -176,22 +174,42 @@ def _signed_bytes(grant: Grant) -> bytes:
 # --- opening --------------------------------------------------------------------------------------
 
 
-def opened_grant(raw: object, claim: Grantee, trust: Trust, now: int) -> OpenedGrant | GrantFault:
+def opened_grant(raw: object, grantee: Grantee, trust: Trust, now: int) -> OpenedGrant | GrantFault:
     """The grant's data key if it holds for this user and mission at `now` (ns), else why not.
 
-    Checked in the order of crypto §4; what was opened wipes its key at the end of its `with`.
+    Expiry comes first, then form, then what was signed, and the key last, so that whoever asks with
+    a wrong grant learns nothing of the key. The opened grant wipes its key when its `with` ends.
     """
     if not trust.private_keys:
         return GrantFault("not-configured", "no-private-key")
-    grant = _checked(raw, claim, trust, now)
-    return grant if isinstance(grant, GrantFault) else _unwrapped(grant, trust)
+    grant = _checked(raw, grantee, trust, now)
+    if isinstance(grant, GrantFault):
+        return grant
+    derivation = grant.derivation
+    body = forgiving_base64.decoded(grant.wrapped_key)
+    if body is None:
+        return GrantFault("malformed", "wrapped-key-not-base64")
+    material = key_pairs.unwrapped(body, trust.private_keys, derivation.version)
+    if material is None:
+        return GrantFault("wrap-rejected", "wrapped-for-another-key-or-tampered")
+    if len(material) != KEY_BYTES:
+        wipe(material)
+        return GrantFault("malformed", "wrong-key-length")
+    return OpenedGrant(
+        key=DataKey(material),
+        scope=Scope(tuple(derivation.tables), tuple(derivation.record_ids)),
+        version=derivation.version,
+        issued_at=parse_instant(grant.issued_at) or 0,
+        expires_at=parse_instant(grant.expires_at) or 0,
+        exposure=grant.exposure or None,
+    )
 
 
 def signed_grant(
-    raw: object, claim: Grantee, issuers: Mapping[str, Ed25519PublicKey], now: int
+    raw: object, grantee: Grantee, issuers: Mapping[str, Ed25519PublicKey], now: int
 ) -> SignedGrant | GrantFault:
     """What one of these issuers granted this user's mission, at `now` (ns); never a v1 grant."""
-    grant = _checked(raw, claim, Trust(issuers=issuers), now)
+    grant = _checked(raw, grantee, Trust(issuers=issuers), now)
     if isinstance(grant, GrantFault):
         return grant
     derivation = grant.derivation
@@ -201,7 +219,10 @@ def signed_grant(
 
 def grant_status(text: str | None, mission_id: str, now: int) -> tuple[GrantStatus, int | None]:
     """How a mission's stored grant (JSON) stands at `now`, and its end where it has one (ns)."""
-    raw = _decoded(text)
+    try:
+        raw: object = None if text is None else msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):  # a number or a depth that no grant has
+        return "unreadable", None
     if raw is None:
         return "none", None
     expires_at, grant = _expiry(raw), _read(raw)
@@ -212,21 +233,14 @@ def grant_status(text: str | None, mission_id: str, now: int) -> tuple[GrantStat
     return "active", expires_at
 
 
-def _decoded(text: str | None) -> object:
-    try:
-        return None if text is None else msgspec.json.decode(text)
-    except (msgspec.MsgspecError, RecursionError):  # a number or a depth that no grant has
-        return False
-
-
-def _checked(raw: object, claim: Grantee, trust: Trust, now: int) -> Grant | GrantFault:
+def _checked(raw: object, grantee: Grantee, trust: Trust, now: int) -> Grant | GrantFault:
     expires_at = _expiry(raw)
     if expires_at is None or expires_at < now:
         return GrantFault("expired", "expired" if expires_at else "no-expiry")
     grant = _read(raw)
     if grant is None:
         return GrantFault("malformed", "not-a-grant")
-    detail = _fault(grant, claim, trust, now)
+    detail = _fault(grant, grantee, trust, now)
     return grant if detail is None else GrantFault("malformed", detail)
 
 
@@ -242,9 +256,9 @@ def _read(raw: object) -> Grant | None:
         return None
 
 
-def _fault(grant: Grant, claim: Grantee, trust: Trust, now: int) -> str | None:
-    """What crypto §4's Rule finds wrong before anything is decrypted (D-41)."""
-    if grant.derivation.mission_id != claim.mission_id:
+def _fault(grant: Grant, grantee: Grantee, trust: Trust, now: int) -> str | None:
+    """What is wrong with it, found before anything is decrypted."""
+    if grant.derivation.mission_id != grantee.mission_id:
         return "other-mission"
     if (fault := _term_fault(grant, now)) is not None:
         return fault
@@ -252,7 +266,7 @@ def _fault(grant: Grant, claim: Grantee, trust: Trust, now: int) -> str | None:
         return None if trust.accept_v1 else "v1-not-accepted"
     if grant.derivation.version != "v2":
         return "unknown-version"
-    if grant.derivation.user_id != claim.user_id:
+    if grant.derivation.user_id != grantee.user_id:
         return "other-user"
     return _signature_fault(grant, trust) or _scope_fault(grant.derivation)
 
@@ -283,35 +297,10 @@ def _signature_fault(grant: Grant, trust: Trust) -> str | None:
 
 
 def _scope_fault(derivation: Derivation) -> str | None:
-    """A signed scope is still held against the rules: an issuer may be older than they are."""
+    """A signed scope is checked as well: its issuer may run an older release with fewer rules."""
     try:
         scope = scopes.granted_scope(derivation.tables, derivation.record_ids)
     except ScopeRefused:
         return "bad-scope"
     as_listed = Scope(tuple(derivation.tables), tuple(derivation.record_ids))
     return None if scope == as_listed else "bad-scope"
-
-
-def _unwrapped(grant: Grant, trust: Trust) -> OpenedGrant | GrantFault:
-    body = forgiving_base64.decoded(grant.wrapped_key)
-    if body is None:
-        return GrantFault("malformed", "wrapped-key-not-base64")
-    material = key_pairs.unwrapped(body, trust.private_keys, grant.derivation.version)
-    if material is None:
-        return GrantFault("wrap-rejected", "wrapped-for-another-key-or-tampered")
-    if len(material) != KEY_BYTES:
-        wipe(material)
-        return GrantFault("malformed", "wrong-key-length")
-    return _opened(grant, DataKey(material))
-
-
-def _opened(grant: Grant, key: DataKey) -> OpenedGrant:
-    derivation = grant.derivation
-    return OpenedGrant(
-        key=key,
-        scope=Scope(tuple(derivation.tables), tuple(derivation.record_ids)),
-        version=derivation.version,
-        issued_at=parse_instant(grant.issued_at) or 0,
-        expires_at=parse_instant(grant.expires_at) or 0,
-        exposure=grant.exposure or None,
-    )

@@ -1,7 +1,7 @@
-"""Minting a grant: what a request may ask, and what it gets (grants-auth §1).
+"""The mint of grants: what a request may ask for, and the grant that it gets.
 
-Checks run in the order of that table: `read_request`, then whether a runner key is configured,
-then `checked_scope`, then the caller's vault, then `mint`.
+Callers check in this order, and clients rely on which refusal they see first: `read_request`,
+whether there is a runner key, `checked_scope`, the caller's vault, `minted_grant`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHORTEST_MS = 3_600_000
 
 
 class MintRefused(StateError, TerminalError):
-    """A grant that is not minted: HTTP status, code of grants-auth §1, and a text without ids."""
+    """A grant that is not minted: HTTP status, a code for programs, and a text without ids."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(status, code, message)
@@ -40,7 +40,7 @@ class MintRefused(StateError, TerminalError):
 
 
 class MintRequest(msgspec.Struct, frozen=True):
-    """What a client asks for; `ttl_ms` is clamped already."""
+    """What a client asks for, with a lifetime `ttl_ms` that is in bounds already."""
 
     mission_id: str
     tables: tuple[str, ...]
@@ -49,7 +49,7 @@ class MintRequest(msgspec.Struct, frozen=True):
 
 
 class Issuer(msgspec.Struct, frozen=True):
-    """The keys that mint: the runner's public key, and our signing key; None mints v1 (D-41)."""
+    """The keys that mint: the runner's public key, and ours to sign with; without it v1 grants."""
 
     runner_key: RSAPublicKey
     signing_key: Ed25519PrivateKey | None
@@ -65,18 +65,8 @@ def not_configured() -> MintRefused:
     return MintRefused(503, "GRANT_NOT_CONFIGURED", "mission grants are not configured here")
 
 
-def vault_missing() -> MintRefused:
-    """404: the caller has no vault."""
-    return MintRefused(404, "VAULT_NOT_INITIALISED", "the vault is not initialised")
-
-
-def zero_knowledge() -> MintRefused:
-    """409: the server has no key that it could use."""
-    return MintRefused(409, "ZK_ACTIVE", "zero-knowledge mode: the server cannot make this grant")
-
-
 def read_request(body: object) -> MintRequest:
-    """A decoded JSON body as a request, its types checked and nothing else; raises MintRefused."""
+    """A decoded JSON body as a request, of which only types are checked; raises MintRefused."""
     if not isinstance(body, dict):
         raise bad_request("the body must be an object")
     fields = cast("dict[str, Any]", body)
@@ -99,8 +89,8 @@ def clamped_ttl_ms(raw: object) -> int:
 
 
 def checked_scope(request: MintRequest) -> Scope:
-    """The scope a grant may have (D-48), each entry once; raises MintRefused."""
-    if not _is_text(request.mission_id):
+    """The scope to grant, well formed and each entry once; raises MintRefused."""
+    if any("\ud800" <= c <= "\udfff" for c in request.mission_id):
         raise bad_request("missionId must be text without lone surrogates")
     try:
         return scopes.granted_scope(request.tables, request.record_ids)
@@ -119,11 +109,18 @@ def minted_grant(
 ) -> dict[str, Any]:
     """The grant as the client stores it in its mission; `now` is ns.
 
-    The same scope gives the same data key, so what is sealed stays readable. Raises MintRefused
-    and, for a master key of a wrong length, DerivationRefused.
+    One scope always gives one data key, so that a new grant opens what was sealed under the last.
+    Raises MintRefused, and DerivationRefused for a master key of a wrong length.
     """
     scope = checked_scope(request)
-    derivation = _derivation(request.mission_id, user_id, scope, issuer)
+    is_signed = issuer.signing_key is not None
+    derivation = Derivation(
+        version="v2" if is_signed else "v1",
+        mission_id=request.mission_id,
+        tables=list(scope.tables),
+        record_ids=list(scope.record_ids),
+        user_id=user_id if is_signed else UNSET,
+    )
     with derived_key(master_key, user_id, derivation) as key:
         wrapped_key = key_pairs.wrapped(key.material, issuer.runner_key, derivation.version)
     whole_ms = now - now % NS_PER_MS
@@ -132,25 +129,11 @@ def minted_grant(
         derivation=derivation,
         issued_at=format_instant(whole_ms),
         expires_at=format_instant(whole_ms + request.ttl_ms * NS_PER_MS),
+        exposure=exposure if is_signed else UNSET,
     )
-    return msgspec.to_builtins(_finished(grant, issuer, exposure))
-
-
-def _derivation(mission_id: str, user_id: str, scope: Scope, issuer: Issuer) -> Derivation:
-    return Derivation(
-        version="v2" if issuer.signing_key else "v1",
-        mission_id=mission_id,
-        tables=list(scope.tables),
-        record_ids=list(scope.record_ids),
-        user_id=user_id if issuer.signing_key else UNSET,
-    )
-
-
-def _finished(grant: Grant, issuer: Issuer, exposure: Exposure) -> Grant:
-    if issuer.signing_key is None:
-        return grant
-    consented = msgspec.structs.replace(grant, exposure=exposure)
-    return signed(consented, issuer.signing_key)
+    if issuer.signing_key is not None:
+        grant = signed(grant, issuer.signing_key)
+    return msgspec.to_builtins(grant)
 
 
 def _texts(fields: dict[str, Any], name: str) -> tuple[str, ...]:
@@ -162,7 +145,3 @@ def _texts(fields: dict[str, Any], name: str) -> tuple[str, ...]:
     if len(texts) != len(entries):
         raise bad_request(f"{name} must be a list of texts")
     return texts
-
-
-def _is_text(text: str) -> bool:
-    return not any("\ud800" <= c <= "\udfff" for c in text)

@@ -1,6 +1,7 @@
-"""What a grant covers, as text that issuer, client and runner agree on (crypto §2, D-48).
+"""What a grant covers, in the one form that issuer, client and runner derive keys from.
 
-Lists are sorted by UTF-16 code units, as JavaScript sorts.
+Lists are sorted by UTF-16 code units, as JavaScript sorts. The bounds keep a scope readable for the
+person who consents, and a comma in an id would make two v1 scopes read the same.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f,\ud800-\udfff]")
 
 
 class ScopeRefused(StateError, TerminalError):
-    """A scope that nobody may grant: `field` is `tables` or `recordIds`; ids are never quoted."""
+    """A scope that nobody may grant; `field` is `tables` or `recordIds`, and no id is quoted."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(field, problem)
@@ -41,7 +42,7 @@ class Scope(msgspec.Struct, frozen=True):
 
 def in_order(texts: Iterable[str]) -> tuple[str, ...]:
     """Sorted by UTF-16 code units."""
-    return tuple(sorted(texts, key=_code_units))
+    return tuple(sorted(texts, key=lambda text: text.encode("utf-16-be", "surrogatepass")))
 
 
 def granted_scope(tables: Sequence[str], record_ids: Sequence[str]) -> Scope:
@@ -51,7 +52,11 @@ def granted_scope(tables: Sequence[str], record_ids: Sequence[str]) -> Scope:
     _require(0 < len(record_ids) <= MAX_RECORDS, "recordIds", f"must be 1 to {MAX_RECORDS}")
     _require(all(map(_TABLE.match, scope.tables)), "tables", "must be plain table names")
     for record in scope.record_ids:
-        _check_record(record, scope.tables)
+        table, separator, name = record.partition(":")
+        _require(bool(separator and name), "recordIds", "must be table:id")
+        _require(table in scope.tables, "recordIds", "must name a listed table")
+        _require(not _UNSAFE.search(name), "recordIds", "must have no comma or control character")
+        _require(len(record.encode()) <= MAX_ID_BYTES, "recordIds", f"over {MAX_ID_BYTES} bytes")
     return scope
 
 
@@ -72,18 +77,6 @@ def canonical(parts: list[object]) -> bytes:
     return json.dumps(parts, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _check_record(record: str, tables: tuple[str, ...]) -> None:
-    table, separator, record_id = record.partition(":")
-    _require(bool(separator and record_id), "recordIds", "must be table:id")
-    _require(table in tables, "recordIds", "must name a listed table")
-    _require(not _UNSAFE.search(record_id), "recordIds", "must have no comma or control character")
-    _require(len(record.encode()) <= MAX_ID_BYTES, "recordIds", f"over {MAX_ID_BYTES} bytes")
-
-
 def _require(holds: bool, field: str, problem: str) -> None:
     if not holds:
         raise ScopeRefused(field, problem)
-
-
-def _code_units(text: str) -> bytes:
-    return text.encode("utf-16-be", "surrogatepass")

@@ -1,7 +1,7 @@
-"""The vault's rules (grants-auth §4): a person's master key wrapped under a key of ours, the KEK.
+"""The vault: each person's master key, wrapped under a key of ours, the KEK (key-encryption key).
 
-Pure: rows go in and come out; time and randomness are arguments. A person in zero-knowledge mode
-has no wrap that we could open, only one under their own recovery code.
+Pure: rows go in and come out; time and randomness are arguments. For a person in zero-knowledge
+mode we keep no wrap that we could open, only one under their own recovery code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHECK_LABEL = b"mana vault key check v1"
 
 
 class VaultRefused(StateError, TerminalError):
-    """What a vault's state, or a request, does not allow: HTTP status, code and text of §4."""
+    """What a vault's state or a request does not allow: HTTP status, code and text for clients."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(status, code, message)
@@ -38,7 +38,7 @@ class VaultRefused(StateError, TerminalError):
 
 
 class KekUnusable(StateError, TerminalError):
-    """What should be the KEK is none; the text never shows any of it."""
+    """The KEK is not a usable key; the text never shows any of it."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -49,7 +49,7 @@ class KekUnusable(StateError, TerminalError):
 
 
 class MasterKeyNotOpened(StateError, TerminalError):
-    """A stored wrap that this KEK does not open: another KEK, or somebody changed the row."""
+    """This KEK does not open a stored wrap: it is under another, or somebody changed the row."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -87,7 +87,7 @@ class Wrap(msgspec.Struct, frozen=True):
 
 
 class Vault(msgspec.Struct, frozen=True, kw_only=True):
-    """One person's row; `None` in both halves of a wrap means there is no such wrap."""
+    """One person's row; where both halves of a wrap are None, there is no such wrap."""
 
     wrapped_mk: str | None
     wrap_iv: str | None
@@ -103,7 +103,7 @@ class Vault(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key_since(self) -> datetime:
-        """Since when this master key is the one."""
+        """When this master key became the current one."""
         return self.rotated_at or self.created_at
 
 
@@ -137,32 +137,27 @@ def unwrapped(vault: Vault, kek: Kek) -> DataKey:
     iv = forgiving_base64.decoded(vault.wrap_iv or "")
     if body is None or iv is None or len(body) != KEY_BYTES + TAG_BYTES or len(iv) != IV_BYTES:
         raise MasterKeyNotOpened("the stored wrap is malformed")
-    return DataKey(_decrypted(kek, iv, body))
-
-
-def _decrypted(kek: Kek, iv: bytes, body: bytes) -> bytearray:
-    """Into one buffer that can be wiped: the library's simpler call leaves a copy behind."""
+    # Into one buffer that can be wiped: the library's simpler call leaves a copy behind.
     decryptor = Cipher(kek.cipher, GCM(iv, body[KEY_BYTES:])).decryptor()
     opened = bytearray(KEY_BYTES + 15)  # what update_into asks for
     try:
         decryptor.update_into(body[:KEY_BYTES], opened)
         decryptor.finalize()
-        return opened[:KEY_BYTES]
+        return DataKey(opened[:KEY_BYTES])
     except InvalidTag:
-        raise MasterKeyNotOpened(
-            "the stored wrap does not open: another KEK, or tampered"
-        ) from None
+        problem = "the stored wrap does not open: another KEK, or tampered"
+        raise MasterKeyNotOpened(problem) from None
     finally:
         wipe(opened)
 
 
 def key_check(master_key: DataKey) -> str:
-    """What a key is recognised by; says nothing about a random key of 32 bytes."""
+    """By what a key is recognised; it gives nothing away of a random key of 32 bytes."""
     return hmac.digest(master_key.material, _CHECK_LABEL, "sha256").hex()
 
 
 def is_same_key(master_key: DataKey, check: str) -> bool:
-    """Whether this is the key that the check was made of."""
+    """Whether the check was made of this key."""
     return hmac.compare_digest(key_check(master_key), check)
 
 
@@ -213,7 +208,7 @@ def usable(vault: Vault | None) -> Vault:
 
 
 def rotated(vault: Vault, wrap: Wrap, now: datetime) -> Vault:
-    """With another key, of which the old recovery code knows nothing; raises VaultRefused."""
+    """The vault with another key, which no old recovery code opens; raises VaultRefused."""
     if vault.zero_knowledge:
         problem = "zero-knowledge mode: only your own device can make a new key"
         raise VaultRefused(409, "ZK_ROTATE_FORBIDDEN", problem)
@@ -230,7 +225,7 @@ def rotated(vault: Vault, wrap: Wrap, now: datetime) -> Vault:
 
 
 def with_recovery(vault: Vault, wrap: Wrap, now: datetime) -> Vault:
-    """With this recovery wrap in place of any other."""
+    """The vault with this recovery wrap in place of any other."""
     return msgspec.structs.replace(
         vault,
         recovery_wrapped_mk=wrap.wrapped_mk,
@@ -241,7 +236,7 @@ def with_recovery(vault: Vault, wrap: Wrap, now: datetime) -> Vault:
 
 
 def cleared_of_recovery(vault: Vault) -> Vault:
-    """Without a recovery wrap; raises VaultRefused where that is the only one."""
+    """The vault without a recovery wrap; raises VaultRefused where that is the only wrap."""
     if vault.zero_knowledge:
         problem = "zero-knowledge mode: the recovery wrap is the only way to your key"
         raise VaultRefused(409, "ZK_ACTIVE", problem)
@@ -259,14 +254,14 @@ def _without_recovery(vault: Vault) -> Vault:
 
 
 def in_zero_knowledge(vault: Vault) -> Vault:
-    """Without our wrap; raises VaultRefused without a recovery wrap."""
+    """The vault without our wrap; raises VaultRefused where it has no recovery wrap."""
     if vault.recovery_wrapped_mk is None:
         raise VaultRefused(400, "RECOVERY_WRAP_MISSING", "set a recovery wrap first")
     return msgspec.structs.replace(vault, wrapped_mk=None, wrap_iv=None, zero_knowledge=True)
 
 
 def out_of_zero_knowledge(vault: Vault, wrap: Wrap) -> Vault:
-    """With a wrap of ours again."""
+    """The vault with a wrap of ours again."""
     return msgspec.structs.replace(
         vault,
         wrapped_mk=wrap.wrapped_mk,

@@ -1,4 +1,4 @@
-"""When a mission runs next: wall-clock times in the owner's zone (data-model §4)."""
+"""When a mission runs next: wall-clock times in the owner's zone."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MAX_DAYS_AHEAD = 3  # a zone that skips a whole day still has its next one by t
 
 
 def parse_cadence(raw: object) -> Cadence | str:
-    """The cadence a record holds, or the problem (naming the field) that leaves it unscheduled."""
+    """The cadence a record holds, or the problem that leaves it unscheduled, naming the field."""
     if not isinstance(raw, dict):
         return "cadence: missing" if raw is None else "cadence: not an object"
     fields = cast("dict[str, Any]", raw)
@@ -51,9 +51,11 @@ def parse_cadence(raw: object) -> Cadence | str:
         case "interval":
             return _interval(fields.get("everyMinutes"))
         case "daily":
-            return _daily(fields)
+            numbers = _whole(fields, atHour=23, atMinute=59)
+            return numbers if isinstance(numbers, str) else Daily(*numbers)
         case "weekly":
-            return _weekly(fields)
+            numbers = _whole(fields, dayOfWeek=6, atHour=23)
+            return numbers if isinstance(numbers, str) else Weekly(*numbers)
         case "cron":
             return "cadence.kind: cron is not supported, the mission is never scheduled"
         case _:
@@ -80,7 +82,7 @@ def next_run(cadence: Cadence, from_: datetime, zone: ZoneInfo) -> datetime | No
 def _next_local(
     at: time, days: range | tuple[int, ...], from_: datetime, zone: ZoneInfo
 ) -> datetime | None:
-    """The first of the local days, counted from that of `from_`, with `at` after `from_`."""
+    """The first moment after `from_` that is `at` on one of `days`, counted from its local day."""
     today = from_.astimezone(zone).date()
     for ahead in days:
         # fold=0: a doubled time is its first occurrence, a missing one moves forward by the gap.
@@ -102,25 +104,13 @@ def _interval(raw: object) -> Cadence | str:
     return Interval(minutes)
 
 
-def _daily(fields: Mapping[str, Any]) -> Cadence | str:
-    hour, minute = _whole(fields.get("atHour"), 23), _whole(fields.get("atMinute"), 59)
-    if hour is None:
-        return "cadence.atHour: must be a whole number from 0 to 23"
-    if minute is None:
-        return "cadence.atMinute: must be a whole number from 0 to 59"
-    return Daily(hour, minute)
-
-
-def _weekly(fields: Mapping[str, Any]) -> Cadence | str:
-    day, hour = _whole(fields.get("dayOfWeek"), 6), _whole(fields.get("atHour"), 23)
-    if day is None:
-        return "cadence.dayOfWeek: must be a whole number from 0 (Sunday) to 6"
-    if hour is None:
-        return "cadence.atHour: must be a whole number from 0 to 23"
-    return Weekly(day, hour)
-
-
-def _whole(raw: object, highest: int) -> int | None:
-    if isinstance(raw, bool) or not isinstance(raw, int | float):
-        return None
-    return int(raw) if raw in range(highest + 1) else None
+def _whole(fields: Mapping[str, Any], **highest: int) -> list[int] | str:
+    """These fields as whole numbers from 0 to their highest, or the first problem."""
+    numbers: list[int] = []
+    for name, most in highest.items():
+        raw = fields.get(name)
+        if isinstance(raw, bool) or not isinstance(raw, int | float) or raw not in range(most + 1):
+            least = "0 (Sunday)" if name == "dayOfWeek" else "0"
+            return f"cadence.{name}: must be a whole number from {least} to {most}"
+        numbers.append(int(raw))
+    return numbers

@@ -1,22 +1,20 @@
 """When two whole-array writes of `iterations` met and one erased the other's entries.
 
-`iterations` is one last-writer-wins field that two sides append to (D-02), so either side's write
+`iterations` is one last-writer-wins field that two sides append to, so either side's write
 can erase the other's entries. The log still has both: `repair` puts them together by iteration id,
 once for each server iteration; a second removal is the owner's will.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
 import msgspec
 
-from state.log.iterations import keep_newest, merge_iterations
-from state.log.stamps import MIN_INSTANT, parse_instant
+from state.log.iterations import Iteration, keep_newest, merge_iterations, started_at
 
-Iteration = dict[str, Any]
 ById = dict[str, Iteration]
 
 
@@ -47,7 +45,8 @@ def needs_healing(before: object, writes: Sequence[object], after: object) -> bo
     arrays = [_by_id(version) for version in (before, *writes)]
     if any(_is_server(entry) and id_ not in now for ids in arrays for id_, entry in ids.items()):
         return True
-    return any(_lost(written, now, _server_ids(now)) for written in arrays[1:])
+    ours = {id_ for id_, entry in now.items() if _is_server(entry)}
+    return any(_lost(written, now, ours) for written in arrays[1:])
 
 
 def repair(
@@ -61,8 +60,9 @@ def repair(
     theirs = _last(versions, is_ours=False)
     dropped = _dropped(now, versions, healable)
     lost = _lost(theirs, now, healable)
-    restored = list({**now, **dropped, **lost}.values())
-    whole = keep_newest(merge_iterations([[*_nameless(current), *restored]]))
+    nameless = [entry for entry in array(current) if not isinstance(entry.get("id"), str)]
+    restored = {**now, **dropped, **lost}.values()
+    whole = keep_newest(merge_iterations([[*nameless, *restored]]))
     if _by_id(whole) == now:
         return None
     unseen = {id_ for id_ in healable if id_ in now and id_ not in theirs} if lost else set[str]()
@@ -75,13 +75,13 @@ def _dropped(now: ById, versions: Sequence[Version], healable: AbstractSet[str])
     for version in versions:
         newest.update(_by_id(version.iterations))
     kept_by_us = _last(versions, is_ours=True)
-    oldest = min((_started(entry) for entry in now.values()), default=None)
+    oldest = min((started_at(entry) for entry in now.values()), default=None)
     return {
         id_: entry
         for id_, entry in newest.items()
         if id_ in healable
         and id_ not in now
-        and (id_ in kept_by_us or (oldest is not None and _started(entry) >= oldest))
+        and (id_ in kept_by_us or (oldest is not None and started_at(entry) >= oldest))
     }
 
 
@@ -96,23 +96,9 @@ def _last(versions: Sequence[Version], *, is_ours: bool) -> ById:
     return _by_id(next((v.iterations for v in reversed(versions) if v.is_ours == is_ours), None))
 
 
-def _server_ids(entries: Mapping[str, Iteration]) -> set[str]:
-    return {id_ for id_, entry in entries.items() if _is_server(entry)}
-
-
 def _is_server(entry: Iteration) -> bool:
     return entry.get("source") == "server"
 
 
 def _by_id(raw: object) -> ById:
     return {entry["id"]: entry for entry in array(raw) if isinstance(entry.get("id"), str)}
-
-
-def _nameless(raw: object) -> list[Iteration]:
-    return [entry for entry in array(raw) if not isinstance(entry.get("id"), str)]
-
-
-def _started(entry: Iteration) -> int:
-    text = entry.get("startedAt")
-    instant = parse_instant(text) if isinstance(text, str) else None
-    return MIN_INSTANT if instant is None else instant

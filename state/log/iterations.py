@@ -1,4 +1,4 @@
-"""Runs of a mission as its record keeps them: from plan to iteration to row (data-model §5)."""
+"""Runs of a mission as its record keeps them: from plan to iteration to row."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from state.errors import UserIdMissingError
 from state.log.principals import (
     DEFAULT_AGENT_ID,
     DEFAULT_AGENT_NAME,
@@ -24,10 +23,6 @@ from state.log.stamps import MIN_INSTANT, parse_instant
 ITERATION_NAMESPACE = uuid.UUID("5d1a6a5e-6c0f-5b0e-9f43-7a1f1f0c2b11")
 KEEP_ITERATIONS = 200
 KEEP_BYTES = 262_144
-CLIENT_ID = "mana-ai-runner"
-APP_ID = "ai"
-MISSIONS_TABLE = "aiMissions"
-SCHEMA_VERSION = 1
 CUT_SHORT = "plan-cut-short"
 
 Iteration = dict[str, Any]
@@ -53,7 +48,7 @@ DEFAULT_AUTHOR = Author(DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME)
 
 
 def iteration_id(user_id: str, mission_id: str, due_at_us: int) -> str:
-    """The id of the one iteration of an occurrence (due time in µs): retries collapse (D-03)."""
+    """The id of the one iteration of an occurrence (due time in µs), so that a retry adds none."""
     # Lengths keep two pairs of ids apart whatever characters they hold.
     name = f"{len(user_id)}:{user_id}{len(mission_id)}:{mission_id}{due_at_us}"
     return str(uuid.uuid5(ITERATION_NAMESPACE, name))
@@ -62,11 +57,20 @@ def iteration_id(user_id: str, mission_id: str, due_at_us: int) -> str:
 def iteration_from_plan(
     steps: Sequence[PlannedStep], summary: str, id_: str, now: str, cut_short: str = ""
 ) -> Iteration:
-    """A finished server iteration; without steps there is nothing to review.
+    """A finished iteration of ours; without steps there is nothing to review.
 
-    `cut_short` says why the plan is not whole; its owner finds it under `errorDetails` (D-32).
+    `cut_short` says why the plan is not whole; its owner finds it under `errorDetails`.
     """
-    plan = [_plan_step(f"{id_}-{index}", step) for index, step in enumerate(steps)]
+    plan = [
+        PlanStep(
+            id=f"{id_}-{index}",
+            summary=step.tool_name if step.summary is None else step.summary,
+            intent=ToolCallIntent(step.tool_name, step.params),
+            status="planned",
+            rationale=step.rationale or UNSET,
+        )
+        for index, step in enumerate(steps)
+    ]
     iteration = MissionIteration(
         id=id_,
         started_at=now,
@@ -101,7 +105,7 @@ def append_iteration(
     keep: int = KEEP_ITERATIONS,
     max_bytes: int = KEEP_BYTES,
 ) -> list[Iteration]:
-    """`existing` with `new` last, cut to the newest; an id that is there is not added again."""
+    """`existing` with `new` last, cut to the newest; a finished iteration is never replaced."""
     held = next((old for old in existing if old.get("id") == new.get("id")), None)
     if held is not None and held.get("overallStatus") not in ("failed", "running"):
         return keep_newest(existing, keep, max_bytes)  # a client may have executed its steps since
@@ -124,56 +128,17 @@ def keep_newest(
 
 
 def merge_iterations(versions: Iterable[Sequence[Iteration]]) -> list[Iteration]:
-    """Every iteration of the versions (oldest logged first), from the newest that has it, by start.
+    """Every iteration of the versions, each from the newest that has it, in order of their start.
 
-    Step status and feedback are the newest logged, never the original plan over executed steps.
+    Versions come oldest logged first. So status and feedback of a step are the newest that was
+    logged, and an original plan never hides what was done with it since.
     """
     by_id: dict[object, Iteration] = {}
     nameless: list[Iteration] = []
     for version in versions:
         nameless = [item for item in version if not isinstance(item.get("id"), str)]
         by_id.update({item["id"]: item for item in version if isinstance(item.get("id"), str)})
-    return sorted([*nameless, *by_id.values()], key=_started)
-
-
-def change_row(
-    *,
-    user_id: str,
-    mission_id: str,
-    iterations: Sequence[Iteration],
-    iterations_at: str,
-    iteration_id: str | None,
-    author: Author | None = None,
-    rationale: str | None = None,
-    next_run_at: str | UnsetType | None = UNSET,
-    next_run_at_at: str = "",
-    space_id: str | None = None,
-) -> dict[str, Any]:
-    """The row of `sync_changes` with iterations and next run; `*_at` are their winning stamps.
-
-    `next_run_at` is an instant, None for "not scheduled", or UNSET where the owner moved it.
-    """
-    if not user_id:
-        raise UserIdMissingError("change row")
-    data: dict[str, Any] = {"iterations": list(iterations)}
-    meta = {"iterations": iterations_at}
-    if next_run_at is not UNSET:
-        data["nextRunAt"] = next_run_at
-        meta["nextRunAt"] = next_run_at_at or iterations_at
-    return {
-        "app_id": APP_ID,
-        "table_name": MISSIONS_TABLE,
-        "record_id": mission_id,
-        "user_id": user_id,
-        "op": "update",
-        "data": data,
-        "field_meta": meta,  # plain text only: one object stamp breaks a client's whole pull
-        "client_id": CLIENT_ID,
-        "schema_version": SCHEMA_VERSION,
-        "actor": row_actor(mission_id, iteration_id, author, rationale),
-        "origin": "agent",
-        "space_id": space_id,
-    }
+    return sorted([*nameless, *by_id.values()], key=started_at)
 
 
 def row_actor(
@@ -192,13 +157,8 @@ def row_actor(
     )
 
 
-def _plan_step(id_: str, step: PlannedStep) -> PlanStep:
-    summary = step.tool_name if step.summary is None else step.summary
-    intent = ToolCallIntent(step.tool_name, step.params)
-    return PlanStep(id_, summary, intent, "planned", rationale=step.rationale or UNSET)
-
-
-def _started(iteration: Iteration) -> int:
+def started_at(iteration: Iteration) -> int:
+    """When it began, in ns; the earliest instant where it does not say."""
     text = iteration.get("startedAt")
     instant = parse_instant(text) if isinstance(text, str) else None
     return MIN_INSTANT if instant is None else instant

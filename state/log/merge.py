@@ -1,13 +1,14 @@
-"""Last-writer-wins: change rows of one record folded into its snapshot (data-model §2.3).
+"""Last writer wins, field by field: the change rows of one record folded into its snapshot.
 
-There is one merge function, `fold`. A row that cannot be merged is counted and skipped, as a pure
-function of the row, so that a replay of the log always equals a fold of its batches.
+There is one merge function, `fold`, and every reader uses it. Whether a row can be merged depends
+on that row alone; one that cannot is counted and skipped. So a replay of the whole log always gives
+the same record as folding it batch by batch.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -37,17 +38,20 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class TableRows(msgspec.Struct, frozen=True):
-    """Rows of a table by record, each in row order; `left_out` records were not read."""
+    """The rows of a table by record id, each in row order; `left_out` counts records not read."""
 
     changes: dict[str, list[Change]]
     left_out: int = 0
 
 
 class Snapshot(msgspec.Struct):
-    """One record as of the rows folded; `newest_*` is the last of them in row order (µs, uuid)."""
+    """One record as of the rows folded so far; `newest_*` is the last of them (µs, uuid).
 
-    fields: dict[str, Any]
-    stamps: dict[str, str]
+    `Snapshot()` is a record of which no row was seen.
+    """
+
+    fields: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    stamps: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     exists: bool = False
     complete: bool = False  # an insert row was seen
     newest_at: int = 0
@@ -56,16 +60,8 @@ class Snapshot(msgspec.Struct):
     digest: int = 0  # signed 64 bit xor over the change ids
 
 
-def new_snapshot() -> Snapshot:
-    """A record of which no row was seen."""
-    return Snapshot(fields={}, stamps={})
-
-
-EMPTY = new_snapshot()  # shared: fold copies it, nobody may change it
-
-
 def is_late(snapshot: Snapshot, change: Change) -> bool:
-    """Whether `change` is not strictly after all rows folded: its record must be replayed."""
+    """Whether `change` does not come after all rows folded, so that its record must be replayed."""
     return (change.created_at, change.id) <= (snapshot.newest_at, snapshot.newest_id)
 
 
@@ -76,18 +72,16 @@ def hidden(snapshot: Snapshot) -> bool:
 
 def fold(snapshot: Snapshot | None, changes: Sequence[Change]) -> Snapshot:
     """The snapshot after `changes`, which are sorted by `(created_at, id)` and not late."""
-    after = _copy(snapshot or EMPTY)
+    before = snapshot or Snapshot()
+    # Values are replaced whole and never changed in place, so shallow copies are enough.
+    after = msgspec.structs.replace(before, fields={**before.fields}, stamps={**before.stamps})
     for change in changes:
-        _count(after, change)
+        after.count += 1
+        after.digest ^= change_digest(change.id)
+        row = (change.created_at, change.id)
+        after.newest_at, after.newest_id = max(row, (after.newest_at, after.newest_id))
         if defect(change) is None:
             _merge(after, change)
-    return after
-
-
-def skip_row(snapshot: Snapshot, change: Change) -> Snapshot:
-    """The snapshot with `change` counted but not merged: what `fold` does with a defective row."""
-    after = _copy(snapshot)
-    _count(after, change)
     return after
 
 
@@ -130,75 +124,48 @@ def too_long(text: str) -> bool:
 # --- merging one row ------------------------------------------------------------------------------
 
 
-def _copy(snapshot: Snapshot) -> Snapshot:
-    # Shallow on purpose: values are replaced whole and never changed in place.
-    return Snapshot(
-        dict(snapshot.fields),
-        dict(snapshot.stamps),
-        snapshot.exists,
-        snapshot.complete,
-        snapshot.newest_at,
-        snapshot.newest_id,
-        snapshot.count,
-        snapshot.digest,
-    )
-
-
-def _count(snapshot: Snapshot, change: Change) -> None:
-    snapshot.count += 1
-    snapshot.digest ^= change_digest(change.id)
-    row = (change.created_at, change.id)
-    snapshot.newest_at, snapshot.newest_id = max(row, (snapshot.newest_at, snapshot.newest_id))
-
-
 def _merge(snapshot: Snapshot, change: Change) -> None:
+    """One sound row into the record, in place."""
+    data, meta = change.data or {}, change.field_meta or {}
     if change.op == "delete":
-        _delete(snapshot, change)
+        at = data.get("deletedAt")
+        if at is None or at == "":
+            snapshot.fields, snapshot.stamps, snapshot.exists = {}, {}, False
+        else:
+            snapshot.exists = True
+            _write(snapshot, "deletedAt", at, read_stamp(at) or _row_stamp(change))
         return
-    if change.op == "insert":
-        snapshot.complete = True
-    if snapshot.exists:
-        _write_fields(snapshot, change)
-    else:
-        _establish(snapshot, change)
-
-
-def _establish(snapshot: Snapshot, change: Change) -> None:
-    """Take `data` whole; a field without a slot in `field_meta` gets no stamp: any edit wins."""
-    snapshot.exists = True
-    for field, value in (change.data or {}).items():
-        if field not in INTERNAL_FIELDS:
-            snapshot.fields[field] = value
-    for field, raw in (change.field_meta or {}).items():
-        if (
-            field not in INTERNAL_FIELDS
-        ):  # also for fields absent from data: the stamp guards them later
-            snapshot.stamps[field] = (read_stamp(raw) or _row_stamp(change)).text
-
-
-def _write_fields(snapshot: Snapshot, change: Change) -> None:
-    meta: dict[str, Any] = change.field_meta or {}
+    snapshot.complete = snapshot.complete or change.op == "insert"
+    if not snapshot.exists:
+        snapshot.exists = True
+        snapshot.fields |= {name: data[name] for name in data if name not in INTERNAL_FIELDS}
+        # A field without a slot gets no stamp, so that any edit wins over it. A slot without a
+        # field is kept: it guards the field later.
+        snapshot.stamps |= {
+            name: (read_stamp(raw) or _row_stamp(change)).text
+            for name, raw in meta.items()
+            if name not in INTERNAL_FIELDS
+        }
+        return
     fallback: Stamp | None = None
-    for field, value in (change.data or {}).items():
-        if field in INTERNAL_FIELDS:
-            continue
-        stamp = read_stamp(meta.get(field))
-        if stamp is None:
-            stamp = fallback = fallback or _fallback(change)
-        _write(snapshot, field, value, stamp)
+    for name in data:
+        if name not in INTERNAL_FIELDS:
+            stamp = read_stamp(meta.get(name))
+            if stamp is None:
+                stamp = fallback = fallback or _fallback(change)
+            _write(snapshot, name, data[name], stamp)
 
 
 def _write(snapshot: Snapshot, field: str, value: object, stamp: Stamp) -> None:
-    """Set one field unless its stamp is newer; a tie goes to the later row."""
+    """Set one field unless the record has a newer stamp; a tie goes to the later row."""
     current = snapshot.stamps.get(field)
-    if current is not None and stamp.instant < (parse_instant(current) or 0):
-        return
-    snapshot.fields[field] = value
-    snapshot.stamps[field] = stamp.text
+    if current is None or stamp.instant >= (parse_instant(current) or 0):
+        snapshot.fields[field] = value
+        snapshot.stamps[field] = stamp.text
 
 
 def _fallback(change: Change) -> Stamp:
-    """The stamp of an unstamped field of a row that meets an existing record."""
+    """The stamp of a field without one: an insert into an existing record is as old as it says."""
     if change.op == "insert" and change.data:
         for field in ("updatedAt", "createdAt"):  # what clients use
             stamp = read_stamp(change.data.get(field))
@@ -210,15 +177,6 @@ def _fallback(change: Change) -> Stamp:
 def _row_stamp(change: Change) -> Stamp:
     instant = clamp(change.created_at * NS_PER_US)
     return Stamp(instant, format_instant(instant))
-
-
-def _delete(snapshot: Snapshot, change: Change) -> None:
-    at = (change.data or {}).get("deletedAt")
-    if at is None or at == "":
-        snapshot.fields, snapshot.stamps, snapshot.exists = {}, {}, False
-        return
-    snapshot.exists = True
-    _write(snapshot, "deletedAt", at, read_stamp(at) or _row_stamp(change))
 
 
 # --- rows as Postgres gives them ------------------------------------------------------------------
@@ -234,7 +192,7 @@ def read_change(
     user_id: str = "",
     record_id: str = "",
 ) -> Change:
-    """The row as a change; what cannot be read becomes its `problem`, never an exception."""
+    """The row as a change; what cannot be read becomes its `problem` and never an exception."""
     data, problem = _json(data_text, "data")
     meta, meta_problem = _json(field_meta_text, "field_meta")
     if record_id and too_long(record_id):
@@ -242,34 +200,19 @@ def read_change(
     problem = problem or meta_problem
     if problem:
         data = meta = None
-    return Change(change_id, created_at_us, op, data, meta, user_id, problem)
-
-
-def decode_change(
-    change_id: str,
-    created_at_us: int,
-    op: str,
-    data_text: str | None,
-    field_meta_text: str | None,
-    *,
-    user_id: str = "",
-    record_id: str = "",
-) -> Change | str:
-    """The row as a change, or the reason why it is quarantined."""
-    change = read_change(
-        change_id,
-        created_at_us,
-        op,
-        data_text,
-        field_meta_text,
+    return Change(
+        id=change_id,
+        created_at=created_at_us,
+        op=op,
+        data=data,
+        field_meta=meta,
         user_id=user_id,
-        record_id=record_id,
+        problem=problem,
     )
-    return defect(change) or change
 
 
 def _json(text: str | None, field: str) -> tuple[Any, str]:
-    """A JSON value, or why it was refused: a pure function of the text."""
+    """A JSON value, or why it is refused: a pure function of the text."""
     if text is None:
         return None, ""
     if len(text) > MAX_TEXT_CHARS:
@@ -280,49 +223,36 @@ def _json(text: str | None, field: str) -> tuple[Any, str]:
         return None, f"{field}: nested too deeply"
     except (msgspec.MsgspecError, ValueError):
         return None, f"{field}: not JSON that can be kept"
-    return value, _excess(text, value, field)
-
-
-def _excess(text: str, value: object, field: str) -> str:
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        return f"{field}: nested too deeply"
-    if _may_hold_long_number(text) and _has_huge_integer(value):
-        return f"{field}: number out of range"
-    return ""
-
-
-def _depth(value: object) -> int:
-    """How many containers deep `value` is, level by level, so that no input exhausts the stack."""
-    depth, level = 0, [value]
-    while level := [child for node in level for child in _children(node)]:
-        depth += 1
-    return depth
-
-
-def _children(node: object) -> list[Any]:
-    if isinstance(node, dict):
-        return list(cast("dict[str, Any]", node).values()) or [None]
-    if isinstance(node, list):
-        return cast("list[Any]", node) or [None]
-    return []
-
-
-def _may_hold_long_number(text: str) -> bool:
+    may_be_deep = text.count("[") + text.count("{") > MAX_DEPTH
+    if may_be_deep and sum(1 for _ in _levels(value)) - 1 > MAX_DEPTH:
+        return None, f"{field}: nested too deeply"
     # A run of 309 digits covers one of every 309 positions: look at those alone.
-    return any(
+    may_be_huge = any(
         text[at].isdigit()
         and _LONG_NUMBER.search(text, max(0, at - _LONGEST_NUMBER), at + _LONGEST_NUMBER + 1)
         for at in range(_LONGEST_NUMBER, len(text), _LONGEST_NUMBER + 1)
     )
+    if may_be_huge and any(
+        isinstance(node, int) and abs(node) >= 10**_LONGEST_NUMBER
+        for level in _levels(value)
+        for node in level
+    ):
+        return None, f"{field}: number out of range"
+    return value, ""
 
 
-def _has_huge_integer(value: object) -> bool:
-    level = [value]
+def _levels(value: object) -> Iterator[list[Any]]:
+    """The parts of a JSON value level by level, so that no input exhausts the stack."""
+    level: list[Any] = [value]
     while level:
-        if any(isinstance(node, int) and abs(node) >= 10**_LONGEST_NUMBER for node in level):
-            return True
-        level = [child for node in level for child in _children(node)]
-    return False
+        yield level
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):  # an empty container still is a level of its own
+                below += list(cast("dict[str, Any]", node).values()) or [None]
+            elif isinstance(node, list):
+                below += cast("list[Any]", node) or [None]
+        level = below
 
 
 # --- stored records -------------------------------------------------------------------------------
@@ -346,14 +276,15 @@ def decode_record(
     """The snapshot stored as `raw` (JSON); object stamps become text, unusable ones none."""
     record: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, Any])
     meta = record.get("__fieldMeta")
-    fields = {field: value for field, value in record.items() if field not in INTERNAL_FIELDS}
+    slots = cast("dict[str, Any]", meta) if isinstance(meta, dict) else {}
+    stamps = {field: read_stamp(raw) for field, raw in slots.items()}
     return Snapshot(
-        fields, _stored_stamps(meta), exists, complete, newest_at, newest_id, count, digest
+        fields={name: value for name, value in record.items() if name not in INTERNAL_FIELDS},
+        stamps={field: stamp.text for field, stamp in stamps.items() if stamp is not None},
+        exists=exists,
+        complete=complete,
+        newest_at=newest_at,
+        newest_id=newest_id,
+        count=count,
+        digest=digest,
     )
-
-
-def _stored_stamps(meta: object) -> dict[str, str]:
-    if not isinstance(meta, dict):
-        return {}
-    read = {field: read_stamp(raw) for field, raw in cast("dict[str, Any]", meta).items()}
-    return {field: stamp.text for field, stamp in read.items() if stamp is not None}

@@ -1,6 +1,6 @@
-"""Missions and agents as their records say: what is wrong only ever restricts (data-model §3-6).
+"""Missions and agents as their records describe them; whatever is wrong there only ever restricts.
 
-Reading never raises: each fault becomes one `problem` that names the field, never its value.
+Reading never raises: each fault becomes one `problem` that names the field and never its value.
 """
 
 from __future__ import annotations
@@ -134,14 +134,18 @@ def mission_from_record(user_id: str, mission_id: str, record: Record) -> Missio
     readable = not any(text.startswith(ENCRYPTED_PREFIX) for text in (title, objective, concept))
     if not readable:
         problems.append("title, objective or conceptMarkdown: encrypted, unreadable here")
+    inputs = _inputs(record.get("inputs"), problems)
+    cadence = parse_cadence(record.get("cadence"))
+    if isinstance(cadence, str):
+        problems.append(cadence)
     return Mission(
         id=mission_id,
         user_id=user_id,
         title=title,
         objective=objective,
         concept_markdown=concept,
-        inputs=_inputs(record.get("inputs"), problems),
-        cadence=_cadence(record.get("cadence"), problems),
+        inputs=inputs,
+        cadence=None if isinstance(cadence, str) else cadence,
         state=_state(record.get("state"), MISSION_STATES, problems),
         next_run_at=_next_run_at(record.get("nextRunAt"), problems),
         iterations=_objects(record.get("iterations"), "iterations", problems),
@@ -192,7 +196,7 @@ def is_deleted(record: Record) -> bool:
 
 
 def is_due(mission: Mission, now: datetime) -> bool:
-    """Whether an active, undeleted mission's `next_run_at` has come (§3); `now` is aware."""
+    """Whether an active, undeleted mission's `next_run_at` has come; `now` is aware."""
     if mission.state != "active" or mission.deleted or mission.next_run_at is None:
         return False
     return mission.next_run_at <= now
@@ -238,24 +242,15 @@ def _objects(raw: object, field: str, problems: list[str]) -> tuple[dict[str, An
 
 def _inputs(raw: object, problems: list[str]) -> tuple[InputRef, ...]:
     entries = _objects(raw, "inputs", problems)
-    refs = tuple(ref for entry in entries if (ref := _input(entry)) is not None)
+    named: list[tuple[Any, Any, Any]] = [
+        (e.get("module"), e.get("table"), e.get("id")) for e in entries
+    ]
+    refs = tuple(
+        InputRef(*parts) for parts in named if all(isinstance(p, str) and p for p in parts)
+    )
     if len(refs) < len(entries):
         problems.append(f"inputs: {len(entries) - len(refs)} entries without module, table or id")
     return refs
-
-
-def _input(entry: Mapping[str, Any]) -> InputRef | None:
-    parts = [entry.get(part) for part in ("module", "table", "id")]
-    texts = [part for part in parts if isinstance(part, str) and part]
-    return InputRef(*texts) if len(texts) == len(parts) else None
-
-
-def _cadence(raw: object, problems: list[str]) -> Cadence | None:
-    parsed = parse_cadence(raw)
-    if isinstance(parsed, str):
-        problems.append(parsed)
-        return None
-    return parsed
 
 
 def _state(

@@ -1,12 +1,14 @@
 """Field stamps: when a value was written, as text on the wire and as an instant in here.
 
-Instants are `int` nanoseconds since 1970-01-01T00:00:00Z (data-model §2.3); text decides no order.
+An instant is an `int` of nanoseconds since 1970-01-01T00:00:00Z. Stamps are compared as instants,
+never as text, since clients write one moment in several forms.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -39,8 +41,8 @@ def instant_of(moment: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * NS_PER_S + delta.microseconds * NS_PER_US
 
 
-MIN_INSTANT = instant_of(datetime(1, 1, 1, tzinfo=UTC))
-MAX_INSTANT = instant_of(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)) + NS_PER_S - 1
+MIN_INSTANT = instant_of(datetime.min.replace(tzinfo=UTC))
+MAX_INSTANT = instant_of(datetime.max.replace(tzinfo=UTC)) + NS_PER_US - 1
 _MAX_WHOLE_MS = MAX_INSTANT // NS_PER_MS * NS_PER_MS
 
 
@@ -66,13 +68,13 @@ def format_instant(ns: int) -> str:
 
 
 def parse_instant(text: str) -> int | None:
-    """The instant in ns that `text` names by data-model §2.3, or None."""
+    """The instant in ns that `text` names (ISO 8601: a date, or date and time), or None."""
     stamp = read_text(text)
     return None if stamp is None else stamp.instant
 
 
 def stamp_text(raw: object) -> str | None:
-    """The non-empty text of a stamp, plain or under `at` (data-model §2.3), or None."""
+    """The non-empty text of a stamp, or None; a client may keep it plain or under `at`."""
     if isinstance(raw, dict):
         raw = cast("dict[str, Any]", raw).get("at")
     return raw if isinstance(raw, str) and raw else None
@@ -85,7 +87,10 @@ def read_stamp(raw: object) -> Stamp | None:
 
 
 def winning_stamp(now_ns: int, current: str | None) -> str:
-    """`max(now, current + 1 ms)` as text, rounded up to ms: our write wins over a fast clock."""
+    """`max(now, current + 1 ms)` as text, rounded up to whole ms.
+
+    So our write wins even where the current value came from a clock that runs ahead.
+    """
     held = parse_instant(current) if current else None
     wanted = now_ns if held is None else max(now_ns, held + NS_PER_MS)
     rounded = -(-wanted // NS_PER_MS) * NS_PER_MS
@@ -102,48 +107,25 @@ def read_text(text: str) -> Stamp | None:
 
 @lru_cache(maxsize=4096)
 def _read(text: str) -> Stamp | None:
-    if len(text) == _CANONICAL and text[10] == "T" and text[19] == "." and text[23] == "Z":
-        instant = _canonical(text)
-        if instant is not None:
-            return Stamp(instant, text)
-    instant = _general(text)
-    return None if instant is None else Stamp(instant, format_instant(instant))
-
-
-def _canonical(text: str) -> int | None:
-    """The instant of `YYYY-MM-DDTHH:MM:SS.mmmZ`, None for what only looks like it."""
-    if text[4] != "-" or text[7] != "-" or text[11:13] > "23":
-        return None
-    try:
-        return instant_of(datetime.fromisoformat(text))
-    except ValueError:
-        return None
-
-
-def _general(text: str) -> int | None:
+    looks_canonical = len(text) == _CANONICAL and text[4] == text[7] == "-" and text[10] == "T"
+    if looks_canonical and text[19] == "." and text[23] == "Z" and text[11:13] <= "23":
+        with suppress(ValueError):  # most stamps by far, in the form that we store
+            return Stamp(instant_of(datetime.fromisoformat(text)), text)
     match = _INSTANT.fullmatch(text)
     if match is None:
         return None
-    year, month, day, hour, minute, second, fraction, sign, off_hour, off_minute = match.groups()
+    *numbers, fraction, sign, off_hour, off_minute = match.groups()
+    year, month, day, hour, minute, second = (int(number or 0) for number in numbers)
+    hours, minutes = int(off_hour or 0), int(off_minute or 0)
     try:
-        moment = datetime(
-            int(year),
-            int(month),
-            int(day),
-            int(hour or 0),
-            int(minute or 0),
-            int(second or 0),
-            tzinfo=UTC,
-        )
+        moment = datetime.combine(date(year, month, day), time(hour, minute, second), UTC)
     except ValueError:
         return None
-    instant = instant_of(moment) + int((fraction or "0").ljust(9, "0"))
-    return _shifted(instant, sign, int(off_hour or 0), int(off_minute or 0))
-
-
-def _shifted(instant: int, sign: str | None, hours: int, minutes: int) -> int | None:
     if hours > 23 or minutes > 59:
         return None
     offset = (hours * 3_600 + minutes * 60) * NS_PER_S
-    utc = instant + offset if sign == "-" else instant - offset
-    return utc if MIN_INSTANT <= utc <= MAX_INSTANT else None
+    instant = instant_of(moment) + int((fraction or "0").ljust(9, "0"))
+    instant += offset if sign == "-" else -offset
+    if not MIN_INSTANT <= instant <= MAX_INSTANT:
+        return None
+    return Stamp(instant, format_instant(instant))

@@ -46,20 +46,24 @@ READ_TABLES = {
     "list_transactions": _TRANSACTIONS,
     "get_month_summary": _TRANSACTIONS,
 }
-"""By tool. A tool that is not here cannot be carried out by an agent and is never offered.
+"""By tool. A tool that is not listed cannot be carried out by an agent and is never offered.
 
-Tables of tasks, notes and goals are known from their records; the others are called as their
-module's clients call what they hold. A wrong name reads nothing.
+The tables of tasks, notes and goals are known from their records. The others are guesses: what the
+module's clients call the things they keep. A wrong guess reads nothing.
 """
 
 
 def scope_of(inputs: Iterable[InputRef], policy: AiPolicy = DENY_ALL) -> list[str]:
     """The capability's scope, sorted: `app/table/record` of each input, and `app/table/*`.
 
-    Whole tables are those of the reading tools that `policy` lets run by themselves; no record of
-    theirs is listed besides.
+    A whole table is listed where `policy` lets a tool read it without asking; its records are then
+    not listed one by one.
     """
-    tables = {f"{of.app}/{of.table}/" for tool, of in READ_TABLES.items() if _reads(tool, policy)}
+    tables = {
+        f"{of.app}/{of.table}/"
+        for tool, of in READ_TABLES.items()
+        if decide(tool, of.module, "auto", policy) == "auto"
+    }
     listed = {
         (f"{INPUT_APPS[ref.module]}/{ref.table}/", ref.id)
         for ref in inputs
@@ -67,7 +71,3 @@ def scope_of(inputs: Iterable[InputRef], policy: AiPolicy = DENY_ALL) -> list[st
     }
     records = {table + record for table, record in listed if table not in tables}
     return sorted(records | {f"{table}*" for table in tables})
-
-
-def _reads(tool: str, policy: AiPolicy) -> bool:
-    return decide(tool, READ_TABLES[tool].module, "auto", policy) == "auto"

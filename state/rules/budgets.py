@@ -1,4 +1,4 @@
-"""Token budgets: what a call may cost at most, and what a cap leaves over the last 24 hours."""
+"""Token budgets: the most that a call may cost, and what a cap leaves over the last 24 hours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WINDOW = timedelta(hours=24)
 
 
 def hold_size(request_bytes: int, max_output: int, bytes_per_token: float = 2) -> int:
-    """The tokens held before a call: its request, never estimated too low, and its whole output."""
+    """The tokens to hold before a call: its request, estimated high, and the most it may answer."""
     return -int(-request_bytes // bytes_per_token) + max_output
 
 
@@ -30,10 +30,10 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class Shortfall(msgspec.Struct, frozen=True):
-    """A hold that did not fit: of which `scope` and `unit` (tokens, or money in micro-units).
+    """By how much a hold did not fit; `scope` is whose cap, `unit` is tokens or money (micros).
 
-    `until` is what can change that: `change` of a cap below this one call, `window`, `holds`.
-    Numbers are None where they are not this owner's business.
+    `until` says what can make room: `change` of a cap that is below this one call, the `window`
+    moving on, or `holds` being settled. Numbers are None where they are not this owner's business.
     """
 
     scope: str
@@ -46,7 +46,7 @@ class Shortfall(msgspec.Struct, frozen=True):
 
 
 def cost_micros(prompt: int, output: int, per_prompt: float, per_output: float) -> int:
-    """What these tokens cost at these micro-units each, never estimated too low."""
+    """What these tokens cost in micro-units, at these prices for each; rounded up."""
     return ceil(prompt * per_prompt + output * per_output)
 
 
@@ -78,21 +78,9 @@ class TokenWindow:
         insort(self._spent, (at, tokens))
 
     def used(self, now: datetime) -> int:
-        """The tokens that count at `now`; older entries are forgotten only by `forget`."""
+        """The tokens that count at `now`."""
         return sum(tokens for at, tokens in self._spent if at > now - WINDOW)
 
-    def returns_at(self, now: datetime, need: int) -> datetime | None:
-        """When `need` of the tokens used at `now` will have left the window, or None if never."""
-        if need <= 0:
-            return now
-        freed = 0
-        for at, tokens in self._spent:
-            if at > now - WINDOW:
-                freed += tokens
-                if freed >= need:
-                    return at + WINDOW
-        return None
-
     def forget(self, now: datetime) -> None:
-        """Drop the entries that no longer count."""
+        """Drop the entries that no longer count, so that memory stays bounded."""
         self._spent = [(at, tokens) for at, tokens in self._spent if at > now - WINDOW]

@@ -1,4 +1,4 @@
-"""How far a mission's prompts may travel: the deployment decides, its owner may only lower it."""
+"""How far a mission's prompts may travel: the deployment says, and an owner may only lower it."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, cast
@@ -10,10 +10,10 @@ ORDER: tuple[Exposure, ...] = ("local", "eu", "any")
 
 
 def exposure_allowed(mission_record: Mapping[str, Any], deployment: Exposure) -> Exposure:
-    """The most a run of this mission may use: never beyond the deployment's own.
+    """The most that a run of this mission may use, never more than the deployment's own.
 
-    A grant that names an exposure lowers it. One that names something else, or is no object,
-    counts as "local": whoever wrote it meant to restrict.
+    A grant that names an exposure lowers it. A grant that is no object, or names an exposure nobody
+    knows, counts as "local": whoever wrote it meant to restrict.
     """
     grant = mission_record.get("grant")
     if grant is None:
@@ -30,7 +30,7 @@ def lower_of(one: Exposure, other: Exposure) -> Exposure:
 
 
 def known_exposure(value: object) -> Exposure:
-    """`value` if it is an exposure, else the most restrictive."""
+    """`value` if it is an exposure, else the most restrictive one."""
     for each in ORDER:
         if each == value:
             return each

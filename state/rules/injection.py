@@ -1,12 +1,13 @@
-"""Text in tool arguments that reads like instructions: flagged, never blocked (tools-mcp)."""
+"""Text that reads like instructions to a model: flagged, never blocked."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
-SHORTEST = 16  # UTF-16 units
+SHORTEST = 16
+"""Strings of fewer UTF-16 code units hold no instruction worth a warning."""
 
 _LINE_END = re.compile("[\n\r\u2028\u2029]")
 _LOWER = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A"), ord("Z") + 1)})
@@ -36,25 +37,20 @@ _FAMILIES: dict[str, Callable[[str], bool]] = {
 
 
 def injection_marker(value: object) -> str | None:
-    """The family of the first suspicious string inside a JSON value, keys not read, or None."""
-    return next((found for text in _strings(value) if (found := _marker(text))), None)
-
-
-def _marker(text: str) -> str | None:
-    if len(text.encode("utf-16-le", "surrogatepass")) // 2 < SHORTEST:
-        return None
-    lowered = text.translate(_LOWER)
-    return next((name for name, matches in _FAMILIES.items() if matches(lowered)), None)
-
-
-def _strings(value: object) -> Iterator[str]:
-    """Every string inside, in order, without recursion."""
-    stack = [value]
+    """The family of the first suspicious string inside a JSON value, or None; keys are not read."""
+    stack = [value]  # no recursion: what is looked at comes from a model
     while stack:
         node = stack.pop()
-        if isinstance(node, str):
-            yield node
-        elif isinstance(node, dict):
+        if isinstance(node, dict):
             stack.extend(reversed(list(cast("dict[str, Any]", node).values())))
         elif isinstance(node, list):
             stack.extend(reversed(cast("list[Any]", node)))
+        elif (
+            isinstance(node, str)
+            and len(node.encode("utf-16-le", "surrogatepass")) // 2 >= SHORTEST
+        ):
+            lowered = node.translate(_LOWER)
+            for family, matches in _FAMILIES.items():
+                if matches(lowered):
+                    return family
+    return None

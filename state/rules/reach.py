@@ -1,13 +1,13 @@
-"""What an agent's login may reach, judged by rules from facts of the catalogue.
+"""What an agent's login may reach in Postgres, judged by rules from facts of its catalogue.
 
-No list of names: whatever is granted, to it or to everybody, in any schema, is looked at. What the
-rules pass over without asking is in `HARMLESS`, with the reason.
+There is no list of what is allowed: everything granted to that login or to everybody is looked at,
+in any schema. The few relations that the rules pass over are in `HARMLESS`, each with its reason.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -19,9 +19,9 @@ HARMLESS = {"mana_ai.install": "one row: when this database was taken into use"}
 
 OUR_SCHEMA = "mana_ai"
 READER = "capability"
-"""Answers null without a valid capability; its own text is compared with the migrations."""
+"""Gives null without a valid capability; its own text is compared with the one we shipped."""
 DEMANDER = "require_capability"
-"""Raises without a valid capability; compared likewise."""
+"""Raises without a valid capability; its text is compared likewise."""
 
 _FIXED_PATH = re.compile(r'^search_path=pg_catalog(, "?\w+"?)*, pg_temp$')
 _COMMENTS_AND_TEXTS = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
@@ -82,21 +82,18 @@ class SqlFunction(msgspec.Struct, frozen=True):
 
 def relation_faults(relations: Iterable[Relation], owners: Sequence[str]) -> list[str]:
     """What is wrong about each; `owners` are the roles that may own what agents read."""
-    return [fault for one in relations for fault in _about_relation(one, owners)]
+    return [fault for one in relations for fault in _relation_faults(one, owners)]
 
 
-def _about_relation(one: Relation, owners: Sequence[str]) -> Iterable[str]:
+def _relation_faults(one: Relation, owners: Sequence[str]) -> Iterator[str]:
     if one.is_agents_own:
         yield f"{one.name} is its own"
         return
-    what = "sequence" if one.kind == "S" else "writes"
     if one.writes:
+        what = "sequence" if one.kind == "S" else "writes"
         yield f"{what}: {', '.join(f'{one.name} {write}' for write in one.writes)}"
-    if one.is_read and one.kind != "S" and one.name not in HARMLESS:
-        yield from _about_reading(one, owners)
-
-
-def _about_reading(one: Relation, owners: Sequence[str]) -> Iterable[str]:
+    if not one.is_read or one.kind == "S" or one.name in HARMLESS:
+        return
     if one.kind == "v":
         if not one.is_invokers:
             yield f"view {one.name} shows what its owner {one.owner} sees"
@@ -108,14 +105,9 @@ def _about_reading(one: Relation, owners: Sequence[str]) -> Iterable[str]:
         yield f"{one.name} can be read and belongs to {one.owner}"
     if not (one.is_enabled and one.is_forced):
         yield f"{one.name} can be read and is not forced"
-    if not _is_fenced(one):
+    asks_for_scope = any("capability_scope()" in fence for fence in one.fences)
+    if not (asks_for_scope if one.is_the_log else OWN_ROWS in one.fences):
         yield f"{one.name} has no fence for agents"
-
-
-def _is_fenced(one: Relation) -> bool:
-    if one.is_the_log:
-        return any("capability_scope()" in fence for fence in one.fences)
-    return OWN_ROWS in one.fences
 
 
 def function_faults(functions: Sequence[SqlFunction], owners: Sequence[str]) -> list[str]:
@@ -125,16 +117,11 @@ def function_faults(functions: Sequence[SqlFunction], owners: Sequence[str]) -> 
         f"{one} {fault}"
         for one in functions
         if one.is_agents and one.trusted_extension is None
-        for fault in _about_function(one, demanding, owners)
+        for fault in _function_faults(one, demanding, owners)
     ]
 
 
-def foreign_extension_functions(functions: Iterable[SqlFunction]) -> list[str]:
-    """Callable functions of extensions that only a superuser could install."""
-    return [str(one) for one in functions if one.is_agents and one.trusted_extension is False]
-
-
-def _about_function(one: SqlFunction, demanding: set[str], owners: Sequence[str]) -> Iterable[str]:
+def _function_faults(one: SqlFunction, demanding: set[str], owners: Sequence[str]) -> Iterator[str]:
     if one.is_agents_own:
         yield "is its own"
     elif not one.is_trusted_language:
@@ -146,13 +133,18 @@ def _about_function(one: SqlFunction, demanding: set[str], owners: Sequence[str]
             yield "may be called and demands no capability"
 
 
+def foreign_extension_functions(functions: Iterable[SqlFunction]) -> list[str]:
+    """Callable functions of extensions that only a superuser could install."""
+    return [str(one) for one in functions if one.is_agents and one.trusted_extension is False]
+
+
 def is_fixed(one: SqlFunction) -> bool:
-    """Whether no name in it can be planted: system names first, temporary ones last."""
+    """Whether nobody can plant a name in it: system names come first, temporary ones last."""
     return _FIXED_PATH.match(one.search_path) is not None
 
 
 def is_asking(one: SqlFunction) -> bool:
-    """Whether it only tells what the capability says, if there is one."""
+    """Whether it does nothing but tell what the capability says, if there is one."""
     if one.schema == OUR_SCHEMA and one.name == READER and one.language == "plpgsql":
         return True
     calls = set(_CALL.findall(one.body))

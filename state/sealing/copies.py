@@ -1,7 +1,8 @@
-"""Copies of an owner's records, sealed under the key of the mission they are for (crypto §1, §6).
+"""Copies of an owner's records, sealed under the key of the mission that reads them.
 
-Made where the master key is, by the owner's client or by the issuer. A copy stands for its source's
-sealed fields only, and says which ciphertext it was made of: once that changes, the copy is stale.
+A copy is made where the master key is: by the owner's client, or by the issuer. It stands only for
+the sealed fields of its source, and says which ciphertext it was made of. Once that has changed,
+the copy is stale.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ SEALED_FIELDS: dict[str, tuple[str, ...]] = {
         "about", "interests", "routine", "nutrition", "leisure", "goals", "social", "freeform",
     ),
 }  # fmt: skip
-"""The fields that clients encrypt, by table (crypto §6)."""
+"""The fields that clients encrypt, by table."""
 
 
 class CopiesRefused(StateError, TerminalError):
-    """Copies that are not taken: `field` and what is wrong with it; contents are never quoted."""
+    """Copies that are not taken: `field` and what is wrong with it, never what it holds."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(field, problem)
@@ -50,7 +51,7 @@ class CopiesRefused(StateError, TerminalError):
 
 
 class SealedCopy(msgspec.Struct, frozen=True):
-    """One record, `fields` with everything secret sealed; `source` is the `source_digest`."""
+    """One record with everything secret in `fields` sealed; `source` is its `source_digest`."""
 
     table: str
     id: str
@@ -59,7 +60,7 @@ class SealedCopy(msgspec.Struct, frozen=True):
 
 
 class KeptCopy(msgspec.Struct, frozen=True):
-    """A copy as it is kept; `source` is None where its client sent none, `written_at` in µs."""
+    """A copy as it is kept; `source` is None where its client sent none, `written_at` is µs."""
 
     fields: dict[str, Any]
     source: str | None
@@ -127,27 +128,23 @@ def read_copies(raw: object) -> tuple[SealedCopy, ...]:
     except msgspec.ValidationError:
         raise CopiesRefused("copies", "must each have table, id and fields") from None
     for copy in copies:
-        _check(copy)
+        try:
+            scopes.granted_scope([copy.table], [f"{copy.table}:{copy.id}"])
+        except ScopeRefused as exc:
+            raise CopiesRefused("copies", f"has a wrong table or id: {exc.problem}") from None
+        if plain_fields(copy.table, copy.fields):
+            raise CopiesRefused("copies", "must have every secret field sealed")
+        if not any(is_sealed(value) for value in copy.fields.values()):
+            raise CopiesRefused("copies", "must have a sealed field each")
+        if copy.source is not None and not _DIGEST.match(copy.source):
+            raise CopiesRefused("copies", "must have 64 lowercase hex digits as source")
     return copies
 
 
 def plain_fields(table: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """Fields that clients encrypt and that are readable here all the same."""
+    """Fields that clients encrypt, and that are readable here nevertheless."""
     return tuple(
         name
         for name in SEALED_FIELDS.get(table, ())
         if fields.get(name) is not None and not is_sealed(fields[name])
     )
-
-
-def _check(copy: SealedCopy) -> None:
-    try:
-        scopes.granted_scope([copy.table], [f"{copy.table}:{copy.id}"])
-    except ScopeRefused as exc:
-        raise CopiesRefused("copies", f"has a wrong table or id: {exc.problem}") from None
-    if plain_fields(copy.table, copy.fields):
-        raise CopiesRefused("copies", "must have every secret field sealed")
-    if not any(is_sealed(value) for value in copy.fields.values()):
-        raise CopiesRefused("copies", "must have a sealed field each")
-    if copy.source is not None and not _DIGEST.match(copy.source):
-        raise CopiesRefused("copies", "must have 64 lowercase hex digits as source")

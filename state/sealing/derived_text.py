@@ -1,8 +1,8 @@
-"""What a model made of decrypted inputs, sealed for its owner (D-42).
+"""What a model made of decrypted inputs, sealed for its owner (docs/sealing.md has the format).
 
-docs/sealing.md has the format. A content key of each iteration seals all that is not named
-readable here, and is itself sealed to the owner's key. That hides; it does not prove who wrote: a
-public key is all it takes to seal.
+Each iteration has a content key. It seals all that is not named readable here, and is itself sealed
+to the owner's key. This hides the text but does not prove who wrote it: whoever has the public key
+can seal.
 """
 # ruff: noqa: PLC0415 - agents load cryptography with their first grant
 
@@ -16,7 +16,7 @@ import msgspec
 from state.grants import scopes
 from state.log.iterations import Iteration
 from state.sealing import forgiving_base64
-from state.sealing.hpke import suite
+from state.sealing.hpke import hpke_opened, hpke_sealed
 from state.sealing.key_pairs import OwnerKey
 from state.sealing.values import (
     CiphertextMalformed,
@@ -31,7 +31,7 @@ SHOWN = "(sealed for its owner)"
 _INFO = b"mana-derived-text:1:"
 
 Shape = Mapping[str, Any]
-"""What stays readable: names with None, or with the shape of the object or list below them."""
+"""What stays readable: a name with None, or with the shape of the object or list under it."""
 
 _READABLE: Shape = {
     **dict.fromkeys(("id", "startedAt", "finishedAt", "overallStatus", "source")),
@@ -72,12 +72,10 @@ def sealed_iteration(
 ) -> Iteration:
     """The iteration with everything but ids, tools, states and times sealed for its owner.
 
-    `content_key` is fresh, of this iteration alone. Raises ValueError on a key that seals nothing.
+    `content_key` is fresh and for this iteration alone. Raises ValueError on an owner's key that
+    seals nothing.
     """
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-
-    public = X25519PublicKey.from_public_bytes(owner.public_key)
-    wrapped = suite().encrypt(content_key.material, public, _info(place))
+    wrapped = hpke_sealed(content_key.material, owner.public_key, _info(place))
     as_written = msgspec.json.decode(msgspec.json.encode(iteration))  # with what JSON can say
     hidden = _changed(
         as_written, _READABLE, lambda _, value: sealed_whatever(value, content_key, new_iv())
@@ -87,19 +85,31 @@ def sealed_iteration(
 
 
 def opened_iteration(iteration: Iteration, private_key: bytes, place: Place) -> Iteration:
-    """The iteration as it was before it was sealed; one that is not sealed as it is.
+    """The iteration as it was before it was sealed; one that is not sealed comes back as it is.
 
-    Raises SealingError: tampered with, of another place, or sealed for another key.
+    Raises SealingError where it was tampered with, or sealed for another place or another key.
     """
     if "sealedFor" not in iteration:
         return iteration
-    with _content_key(iteration["sealedFor"], private_key, place) as key:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    private = X25519PrivateKey.from_private_bytes(private_key)
+    try:
+        told = msgspec.convert(iteration["sealedFor"], SealedFor)
+        wrapped = forgiving_base64.decoded(told.sealed_key)
+        content_key = DataKey(hpke_opened(wrapped or b"", private, _info(place)))
+    except InvalidTag:
+        raise CiphertextRejected from None
+    except (msgspec.ValidationError, ValueError):
+        raise CiphertextMalformed from None
+    with content_key as key:
         plain = _changed(iteration, _READABLE, lambda name, value: _opened(name, value, key))
     return {name: value for name, value in plain.items() if name != "sealedFor"}
 
 
 def shown_iteration(iteration: Iteration) -> Iteration:
-    """The iteration as those may see it who cannot open it: never ciphertext."""
+    """The iteration for people who cannot open it; no ciphertext is in it."""
     if "sealedFor" not in iteration:
         return iteration
     shown = _changed(iteration, _READABLE, lambda _, value: SHOWN if is_sealed(value) else value)
@@ -107,7 +117,7 @@ def shown_iteration(iteration: Iteration) -> Iteration:
 
 
 def tells_derived_text(iterations: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether one of these was made of decrypted inputs and is readable: so is what quotes it."""
+    """Whether one of these is readable though made of decrypted inputs; so is what quotes it."""
     return any(
         iteration.get("usedEncryptedInputs") and "sealedFor" not in iteration
         for iteration in iterations
@@ -120,36 +130,20 @@ def _changed(value: Any, readable: Shape, change: Change) -> Any:
         return [_changed(each, readable, change) for each in cast("list[Any]", value)]
     if not isinstance(value, dict):
         return change("", value)
-    members = cast("dict[str, Any]", value)
-    return {name: _member(name, member, readable, change) for name, member in members.items()}
-
-
-def _member(name: str, value: Any, readable: Shape, change: Change) -> Any:
-    if name not in readable:
-        return change(name, value)
-    below = readable[name]
-    return value if below is None else _changed(value, below, change)
+    changed: dict[str, Any] = {}
+    for name, member in cast("dict[str, Any]", value).items():
+        if name not in readable:
+            changed[name] = change(name, member)
+        else:
+            below = readable[name]
+            changed[name] = member if below is None else _changed(member, below, change)
+    return changed
 
 
 def _opened(name: str, value: Any, key: DataKey) -> Any:
     if name in _NEVER_PLAIN and value is not None and not is_sealed(value):
         raise CiphertextMalformed
     return opened(value, key)
-
-
-def _content_key(raw: object, private_key: bytes, place: Place) -> DataKey:
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-    private = X25519PrivateKey.from_private_bytes(private_key)
-    try:
-        told = msgspec.convert(raw, SealedFor)
-        wrapped = forgiving_base64.decoded(told.sealed_key)
-        return DataKey(bytearray(suite().decrypt(wrapped or b"", private, _info(place))))
-    except InvalidTag:
-        raise CiphertextRejected from None
-    except (msgspec.ValidationError, ValueError):
-        raise CiphertextMalformed from None
 
 
 def _info(place: Place) -> bytes:

@@ -1,4 +1,7 @@
-"""Base64 as browsers read it (crypto §4): blanks skipped, padding optional, URL-safe refused."""
+"""Base64 as browsers read it with `atob` (the web's "forgiving-base64 decode").
+
+Blanks are skipped and padding is optional; the URL-safe alphabet is refused.
+"""
 
 from __future__ import annotations
 

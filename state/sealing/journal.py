@@ -1,7 +1,7 @@
-"""Answers of a run that read secrets, sealed under keys that only a live grant gives (crypto §6).
+"""Answers of a run that read secrets, sealed under keys that only a live grant gives.
 
-Both keys come from the mission's data key while that is held, and are of one run alone. An answer
-is sealed together with the digest of its request, so that none passes for another's.
+Both keys are derived from the mission's data key while it is held, and serve one run alone. An
+answer is sealed together with the digest of its request, so that it passes for no other's answer.
 """
 # ruff: noqa: PLC0415 - an agent without a grant never pays for cryptography
 
@@ -18,14 +18,14 @@ DIGESTS_INFO = b"mana-ai-journal-hash:v1"
 
 
 class JournalKeys:
-    """The two keys of one run's journal; wiped with the run, after which all raises ValueError."""
+    """The two keys of one run's journal; once wiped with the run, every use raises ValueError."""
 
     def __init__(self, data_key: DataKey, run_id: uuid.UUID) -> None:
         self._answers = _derived(data_key, run_id, ANSWERS_INFO)
         self._digests = _derived(data_key, run_id, DIGESTS_INFO)
 
     def digest(self, request: bytes) -> str:
-        """HMAC-SHA256 (hex) of a request: a plain hash would confirm a guess at its secrets."""
+        """HMAC-SHA256 (hex) of a request; a plain hash would confirm a guess at its secrets."""
         return hmac.new(self._digests.material, request, "sha256").hexdigest()
 
     def sealed(self, digest: str, answer: str, iv: bytes) -> str:

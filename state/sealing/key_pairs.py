@@ -1,7 +1,8 @@
-"""The runner's RSA key and the data keys wrapped for it (crypto §3): RSA-OAEP with SHA-256.
+"""The key pairs that grants need: the runner's (RSA), issuers' (Ed25519) and owners' (X25519).
 
-The library draws OAEP's randomness itself; everything else here is a pure function. What is wrapped
-for a v2 grant carries a label, so that nobody makes an unsigned v1 grant of it.
+A data key is wrapped for the runner with RSA-OAEP and SHA-256. What is wrapped for a v2 grant
+carries a label, so that nobody can turn it into an unsigned v1 grant. An owner registers a public
+key, and what a model writes from decrypted inputs is sealed for it.
 """
 # ruff: noqa: PLC0415 - loaded only where keys are: the issuer and the key holder
 
@@ -29,7 +30,7 @@ _BLANKS = re.compile(r"\s+")
 
 
 class KeyUnusable(StateError, TerminalError):
-    """A key file does not hold the key it should; the text never shows any of it."""
+    """A key file that does not hold the key it should; the text never shows any of it."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -94,7 +95,7 @@ def wrapped(data_key: bytearray, key: RSAPublicKey, version: str) -> str:
 def unwrapped(
     wrapped_key: bytes, keys: tuple[RSAPrivateKey, ...], version: str
 ) -> bytearray | None:
-    """What one of our keys opens, None if none does; several while the runner's key rotates.
+    """What one of our keys opens, or None; there are several while the runner's key rotates.
 
     The library hands out `bytes`, which cannot be wiped: they are dropped here at once.
     """
@@ -140,7 +141,7 @@ def _public(pem: str, kind: str) -> object:
 
 
 def _der(pem: str, label: str) -> bytes:
-    """The bytes between the label's lines; blanks and line ends do not matter (crypto §3)."""
+    """The bytes between the label's lines; blanks and line ends do not matter."""
     body = pem.replace(f"-----BEGIN {label}-----", "").replace(f"-----END {label}-----", "")
     der = forgiving_base64.decoded(_BLANKS.sub("", body))
     if not der:
@@ -179,7 +180,7 @@ def read_owner_key(raw: object) -> OwnerKey:
     if public is None or len(public) != OWNER_KEY_BYTES:
         raise OwnerKeyRefused("publicKey", f"must be base64 of {OWNER_KEY_BYTES} bytes")
     if int.from_bytes(public, "little") >= _PRIME:
-        # X25519 would take it for another key's bytes, so that its owner could open nothing.
+        # X25519 would reduce it to other bytes, and its owner could then open nothing.
         raise OwnerKeyRefused("publicKey", "must be a canonical X25519 key")
     if _is_of_small_order(public):
         raise OwnerKeyRefused("publicKey", "must not be a key that everybody can undo")
@@ -192,7 +193,7 @@ def key_id(public_key: bytes) -> str:
 
 
 def _is_of_small_order(public: bytes) -> bool:
-    """Every private key is a multiple of 8, and gives zero with such a point."""
+    """Whether it gives zero with every private key, as those are multiples of 8."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
     private = X25519PrivateKey.from_private_bytes(_ANY_SECRET)

@@ -1,4 +1,4 @@
-"""Sealed values, wire format `enc:1:<iv>.<ciphertext and tag>` (crypto §6): AES-256-GCM over JSON.
+"""Sealed values: AES-256-GCM over JSON, on the wire `enc:1:<iv>.<ciphertext and tag>` in base64.
 
 Pure: randomness is an argument, and key material is a `DataKey` that wipes itself. `cryptography`
 is imported when first needed, since every agent's process carries this module.
@@ -25,7 +25,7 @@ TAG_BYTES = 16
 
 
 class SealingError(StateError, TerminalError):
-    """A sealed value that cannot be opened; `reason` is what the audit says (crypto §7).
+    """A sealed value that cannot be opened; `reason` is what the audit says.
 
     SealingError
     ├── CiphertextMalformed    not `enc:1:` with base64 parts of the right length
@@ -116,14 +116,14 @@ def is_sealed(value: object) -> bool:
 def sealed(value: object, key: DataKey, iv: bytes) -> Any:
     """The wire text of a value; None and what is sealed already stay as they are.
 
-    `iv` is 12 fresh random bytes: never used twice with one key. Raises ValueError on what JSON
+    `iv` is 12 fresh random bytes, never used twice with one key. Raises ValueError on what JSON
     cannot say.
     """
     return value if is_sealed(value) else sealed_whatever(value, key, iv)
 
 
 def sealed_whatever(value: object, key: DataKey, iv: bytes) -> Any:
-    """As `sealed`, also for text that only looks sealed: nobody's word for it is taken."""
+    """As `sealed`, but text that looks sealed is sealed too: a model could have made it up."""
     if value is None:
         return None
     if len(iv) != IV_BYTES:
@@ -138,10 +138,21 @@ def opened(value: object, key: DataKey) -> Any:
     """The value inside a sealed text, anything else unchanged; raises SealingError."""
     if not is_sealed(value):
         return value
-    iv, body = _parts(cast("str", value).removeprefix(ENCRYPTED_PREFIX))
-    plain = _decrypted(key, iv, body)
+    before, separator, after = cast("str", value).removeprefix(ENCRYPTED_PREFIX).partition(".")
+    iv, body = forgiving_base64.decoded(before), forgiving_base64.decoded(after)
+    if not separator or iv is None or body is None:
+        raise CiphertextMalformed
+    if len(iv) != IV_BYTES or len(body) < TAG_BYTES:
+        raise CiphertextMalformed
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    plain = bytearray(len(body) - TAG_BYTES)
     try:
+        AESGCM(key.material).decrypt_into(iv, body, None, plain)
         return _json_value(plain)
+    except InvalidTag:
+        raise CiphertextRejected from None
     finally:
         wipe(plain)
 
@@ -162,52 +173,23 @@ def opened_record(record: Mapping[str, Any], key: DataKey) -> OpenedRecord:
     return OpenedRecord({name: opened(value, key) for name, value in record.items()}, fields)
 
 
-def _parts(text: str) -> tuple[bytes, bytes]:
-    before, separator, after = text.partition(".")
-    iv, body = forgiving_base64.decoded(before), forgiving_base64.decoded(after)
-    if not separator or iv is None or body is None:
-        raise CiphertextMalformed
-    if len(iv) != IV_BYTES or len(body) < TAG_BYTES:
-        raise CiphertextMalformed
-    return iv, body
-
-
-def _decrypted(key: DataKey, iv: bytes, body: bytes) -> bytearray:
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    plain = bytearray(len(body) - TAG_BYTES)
-    try:
-        AESGCM(key.material).decrypt_into(iv, body, None, plain)
-    except InvalidTag:
-        raise CiphertextRejected from None
-    return plain
-
-
 # --- JSON as JavaScript writes and reads it -------------------------------------------------------
 
 
 def _json_text(value: object) -> bytes:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return (text if text.isascii() else _escaped(text)).encode()
-
-
-def _escaped(text: str) -> str:
-    """Lone surrogates escaped, as JSON.stringify has them: UTF-8 cannot carry them."""
-    return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+    if not text.isascii():  # lone surrogates escaped, as JSON.stringify does: UTF-8 has none
+        text = "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+    return text.encode()
 
 
 def _json_value(plain: bytearray) -> Any:
     try:
         text = plain.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
         return _whole(value) if "\\u" in text else value
     except (ValueError, RecursionError):
         raise DecryptFailed from None  # the error would quote the plaintext
-
-
-def _refuse(name: str) -> Never:
-    raise ValueError(name)
 
 
 def _finite(text: str) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from state.log import merge
 from state.log.merge import Change, Snapshot
 from state.store import snapshots
 from state.store.snapshots import SnapshotStore
@@ -90,7 +89,7 @@ def ignores_ids(snapshot: Snapshot, change: Change) -> bool:
 
 
 def forgets_tombstones(after: Snapshot) -> tuple[Any, ...]:
-    newest = after if after.exists else merge.EMPTY
+    newest = after if after.exists else Snapshot()
     return REMEMBERS(newest)[:2] + REMEMBERS(after)[2:]
 
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,11 +14,11 @@ from state.log.iterations import (
     Author,
     PlannedStep,
     append_iteration,
-    change_row,
     failed_iteration,
     iteration_from_plan,
     iteration_id,
     merge_iterations,
+    row_actor,
 )
 from state.log.records import MissionIteration
 from state.rules.budgets import TokenWindow, hold_size, room
@@ -31,19 +30,6 @@ NOW = "2026-04-27T05:00:41.120Z"
 def done(name: str, status: str = "approved", start: int = 0, **more: Any) -> dict[str, Any]:
     started = f"2026-04-15T10:00:{start:02d}.000Z"
     return {"id": name, "startedAt": started, "plan": [], "overallStatus": status, **more}
-
-
-def row(**changed: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        "user_id": "u1",
-        "mission_id": "m1",
-        "iterations": [done("it1")],
-        "iterations_at": NOW,
-        "iteration_id": "it1",
-        "author": Author("a1", "Cashflow Watcher"),
-        "rationale": "Plane die Woche",
-    }
-    return change_row(**(plain | changed))
 
 
 def test_an_occurrence_has_one_iteration_id():
@@ -123,12 +109,9 @@ def test_healing_keeps_every_id_ever_seen_once(versions: list[list[dict[str, Any
     assert merge_iterations([*versions, merged]) == merged
 
 
-def test_the_row_moves_the_mission_on_with_text_stamps():
-    written = row(next_run_at="2026-04-28T05:00:00.000Z", next_run_at_at=NOW, space_id="s1")
-    assert written["data"]["nextRunAt"] == "2026-04-28T05:00:00.000Z"
-    assert written["field_meta"] == {"iterations": NOW, "nextRunAt": NOW}
-    assert written["space_id"] == "s1"
-    assert written["actor"] == {
+def test_a_row_is_signed_by_its_agent_with_the_reason():
+    author = Author("a1", "Cashflow Watcher")
+    assert row_actor("m1", "it1", author, "Plane die Woche") == {
         "kind": "ai",
         "principalId": "a1",
         "displayName": "Cashflow Watcher",
@@ -136,19 +119,14 @@ def test_the_row_moves_the_mission_on_with_text_stamps():
         "iterationId": "it1",
         "rationale": "Plane die Woche",
     }
+    assert row_actor("m1", "it1", None, None)["principalId"] == "legacy:ai-default"
+    assert row_actor("m1", None, author, None)["principalId"] == "system:mission-runner"
 
 
-def test_an_owner_who_moved_the_next_run_keeps_it_and_none_clears_it():
-    assert "nextRunAt" not in row()["data"]
-    assert row(next_run_at=None)["data"]["nextRunAt"] is None
-
-
-def test_a_row_without_an_owner_is_refused_and_says_so_across_processes():
-    with pytest.raises(UserIdMissingError) as raised:
-        row(user_id="")
-    again = pickle.loads(pickle.dumps(raised.value))  # noqa: S301
+def test_a_missing_owner_says_so_across_processes():
+    again = pickle.loads(pickle.dumps(UserIdMissingError("vault")))  # noqa: S301
     assert isinstance(again, TerminalError)
-    assert str(again) == str(raised.value) == "change row: user id is empty"
+    assert str(again) == "vault: user id is empty"
 
 
 def test_a_hold_covers_the_request_and_the_answer():
@@ -169,10 +147,6 @@ def test_tokens_return_after_24_hours():
     window.add(start, 100)
     now = start + timedelta(hours=3)
     assert window.used(now) == 150
-    assert window.returns_at(now, 100) == start + timedelta(hours=24)
-    assert window.returns_at(now, 101) == start + timedelta(hours=26)
-    assert window.returns_at(now, 151) is None
-    assert window.returns_at(now, 0) == now
     later = start + timedelta(hours=24)
     assert window.used(later) == 50
     window.forget(later)

@@ -11,12 +11,12 @@ from state.rules.policy import (
     DEFAULT_POLICY,
     AiPolicy,
     default_policy,
-    may_invoke,
     offered,
     parse_policy,
     resolve,
 )
 from tests.vectors import reference
+from tests.vectors.mcp_gate import may_invoke
 
 TOOLS = {"create_task": "todo", "create_note": "notes"}
 _said = st.sampled_from(["auto", "propose", "deny", "bogus", "", None, 5])

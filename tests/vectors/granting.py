@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -29,9 +30,8 @@ from state.grants.mint import (
     minted_grant,
     not_configured,
     read_request,
-    vault_missing,
-    zero_knowledge,
 )
+from state.grants.vault import Vault, VaultRefused, usable
 from state.log import merge
 from state.log.merge import Change
 from state.log.records import InputRef
@@ -102,7 +102,7 @@ def _mission(grant: Any) -> str:
 def _mint(given: Given) -> Any:
     try:
         grant = _minted(given)
-    except MintRefused as exc:
+    except (MintRefused, VaultRefused) as exc:
         return {"status": exc.status, "code": exc.code}
     times = [parse_instant(grant[name]) or 0 for name in ("issuedAt", "expiresAt")]
     opening = {
@@ -121,14 +121,21 @@ def _mint(given: Given) -> Any:
     }
 
 
+def _vault(state: str) -> Vault | None:
+    if state == "missing":
+        return None
+    made = datetime(2026, 4, 1, tzinfo=UTC)
+    wrap = "" if state == "ok" else None
+    return Vault(wrapped_mk=wrap, wrap_iv=wrap, zero_knowledge=state != "ok", created_at=made)
+
+
 def _minted(given: Given) -> Given:
-    """The checks in the order of grants-auth §1, as an issuer makes them that signs nothing."""
+    """The checks in the order that clients rely on, by an issuer that signs nothing."""
     request = read_request(given.get("body"))
     if not given["configured"]:
         raise not_configured()
     checked_scope(request)
-    if given["vault"] != "ok":
-        raise vault_missing() if given["vault"] == "missing" else zero_knowledge()
+    usable(_vault(given["vault"]))
     runner_key = key_pairs.runner_public_key(given["keys"][given["publicKey"]]["publicPem"])
     return minted_grant(
         request,

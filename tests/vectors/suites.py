@@ -9,24 +9,23 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-from msgspec import UNSET
 
-from state.errors import UserIdMissingError
 from state.log import principals
 from state.log.cadence import next_run, parse_cadence
 from state.log.iterations import (
     Author,
     PlannedStep,
     append_iteration,
-    change_row,
     iteration_from_plan,
+    row_actor,
 )
 from state.log.merge import Change, Snapshot, decode_record, encode_record, fold, hidden, is_late
 from state.log.records import InputRef, Mission, is_due, mission_from_record
 from state.log.stamps import datetime_of, format_instant, instant_of, parse_instant
-from state.rules.policy import may_invoke, offered, parse_policy, resolve
-from tests.vectors import planner
+from state.rules.policy import offered, parse_policy, resolve
+from tests.vectors import actors, planner
 from tests.vectors.llm import give_llm, view_llm
+from tests.vectors.mcp_gate import may_invoke
 from tests.vectors.overrides import OVERRIDES
 from tests.vectors.verdict import Case, Outcome, View, as_is, judge
 
@@ -203,19 +202,19 @@ ACTOR_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "make_user_actor": _user,
     "make_agent_actor": _agent,
     "make_system_actor": principals.system_actor,
-    "normalize_actor": principals.normalize_actor,
-    "is_user_actor": principals.is_user_actor,
-    "is_ai_actor": principals.is_ai_actor,
-    "is_system_actor": principals.is_system_actor,
-    "is_from_mission_runner": principals.is_from_mission_runner,
-    "origin_from_actor": principals.origin_from_actor,
-    "make_field_meta": principals.field_meta,
-    "is_user_originated_field": principals.is_user_originated_field,
+    "normalize_actor": actors.normalize_actor,
+    "is_user_actor": actors.is_user_actor,
+    "is_ai_actor": actors.is_ai_actor,
+    "is_system_actor": actors.is_system_actor,
+    "is_from_mission_runner": actors.is_from_mission_runner,
+    "origin_from_actor": actors.origin_from_actor,
+    "make_field_meta": actors.field_meta,
+    "is_user_originated_field": actors.is_user_originated_field,
 }
 
 
 def give_actor(given: Given) -> Any:
-    """What the function of `principals` returns."""
+    """What our writer of actors, or a client's reader of them, returns."""
     return {"value": ACTOR_FUNCTIONS[given["fn"]](*given["args"])}
 
 
@@ -278,22 +277,30 @@ def give_iteration(given: Given) -> Any:
     return {"iteration": iteration_from_plan(steps, summary, given["iterationId"], given["now"])}
 
 
+ROW = {
+    "app_id": "ai",
+    "table_name": "aiMissions",
+    "op": "update",
+    "client_id": "mana-ai-runner",
+    "schema_version": 1,
+    "origin": "agent",
+}
+"""What the database writes into each such row; tests/integration/test_written_rows.py reads one."""
+
+
 def _append(given: Given) -> Any:
+    if not given["userId"]:
+        return {"error": True}  # a capability names its user, so that no such row can be written
     agent = given["agent"]
-    try:
-        row = change_row(
-            user_id=given["userId"],
-            mission_id=given["missionId"],
-            iterations=append_iteration(given["existing"], given["newIteration"]),
-            iterations_at=given["now"],
-            iteration_id=given["iterationId"],
-            author=Author(agent["id"], agent["name"]) if agent else None,
-            rationale=given["rationale"],
-            next_run_at=UNSET,  # these inputs hold no cadence
-        )
-    except UserIdMissingError:
-        return {"error": True}
-    return {"row": {column: value for column, value in row.items() if column != "space_id"}}
+    author = Author(agent["id"], agent["name"]) if agent else None
+    row = ROW | {
+        "user_id": given["userId"],
+        "record_id": given["missionId"],
+        "data": {"iterations": append_iteration(given["existing"], given["newIteration"])},
+        "field_meta": {"iterations": given["now"]},
+        "actor": row_actor(given["missionId"], given["iterationId"], author, given["rationale"]),
+    }
+    return {"row": row}
 
 
 # --- the table ----------------------------------------------------------------------------------
@@ -326,7 +333,7 @@ def _tick(case: Case) -> Outcome:
 
 
 def _prompt(case: Case) -> Outcome:
-    """A case of suite `prompt`, held against what the Rules demand; runs need a database."""
+    """A case of suite `prompt`, held against what our rules demand; runs need a database."""
     matching = [each for each in OVERRIDES["prompt"] if each.applies(case["input"])]
     demanded = matching[0].value(case["input"]) if matching else case["expected"]
     outcome = _prompt_as_demanded(case | {"expected": demanded})
