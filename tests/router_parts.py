@@ -12,7 +12,7 @@ import httpx
 
 from mana_actors.http.server import HttpServer, server_of
 from mana_actors.http.sockets import bound_socket
-from mana_actors.llm.router.assembly import LlmRouter
+from mana_actors.llm.router.service import LlmRouter
 from mana_actors.llm.router.settings import AliasFile, RouterSettings, Source
 
 TOKEN = "router-token-for-tests"

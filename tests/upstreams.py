@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject
-from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.aliases.registry import Target
 
 
 class ScriptedUpstream:

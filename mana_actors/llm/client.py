@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -116,70 +117,74 @@ class HttpProvider:
     ) -> ModelAnswer:
         """The answer to `request`; raises ProviderBusy or ProviderRefused.
 
-        `deadline_s` covers everything: connecting, sending, headers and the whole body (D-07).
+        `deadline_s` covers everything: connecting, sending, headers and the whole body. A limit on
+        each phase alone would let a slow sender hold an agent for ever.
         """
         _leave_out_cli()
         import httpx  # noqa: PLC0415 - an agent pays for it only once it plans
 
-        provider = provider_label(request.model)
+        asked = provider_label(request.model)
         # The router gives up a little earlier, so that we hear its reason and not our own timeout.
         patience = {DEADLINE_HEADER: f"{deadline_s * 0.95:.3f}"}
         headers = self._headers() | {EXPOSURE_HEADER: exposure} | patience
+        content = request_bytes(request)
         try:
-            async with asyncio.timeout(deadline_s):
-                return await self._call(request, headers)
+            async with (
+                asyncio.timeout(deadline_s),
+                self._http().stream(
+                    "POST", self._endpoint, content=content, headers=headers
+                ) as response,
+            ):
+                resolved = response.headers.get(RESOLVED_HEADER, "")
+                provider = provider_label(resolved or request.model)
+                body = await self._body(response, provider)
         except TimeoutError:
-            raise ProviderBusy("timeout", 0, None, "", provider) from None
+            raise ProviderBusy("timeout", 0, None, "", asked) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-            raise ProviderBusy("network", 0, None, _snake(exc), provider) from None
+            name = re.sub("([A-Z])", r"_\1", type(exc).__name__).lower().lstrip("_")
+            raise ProviderBusy("network", 0, None, name, asked) from None
+        if not response.is_success:
+            wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
+            error = failure(response.status_code, body, retry_after_s=wait_s, provider=provider)
+            raise told_of_attempts(error, body)
+        answer = read_answer(body, resolved=resolved, asked_model=request.model, provider=provider)
+        return with_headers(answer, response.headers)
 
     async def facts(self, model: str, exposure: Exposure = "any") -> AliasFacts:
         """What `model` costs at most, a minute old at most; the defaults where nobody can say."""
         known = self._facts.get(exposure)
-        if known is None or known.until < self._clock():
-            known = self._facts[exposure] = await self._asked_facts(exposure, known)
-        return known.facts.get(model, AliasFacts())
-
-    async def _asked_facts(self, exposure: Exposure, before: "_Facts | None") -> "_Facts":
-        """What the router says of all names; when it is silent, what it said before."""
+        if known is not None and known.until >= self._clock():
+            return known.facts.get(model, AliasFacts())
         _leave_out_cli()
         import httpx  # noqa: PLC0415
 
-        failed = _Facts(self._clock() + FACTS_AGAIN_S, before.facts if before else {})
         try:
             headers = self._headers() | {EXPOSURE_HEADER: exposure}
             async with asyncio.timeout(FACTS_DEADLINE_S):
                 answer = await self._http().get(f"{self._base}/aliases", headers=headers)
             answer.raise_for_status()
-            found = msgspec.json.decode(answer.content, type=_Names)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ProviderRefused):
-            return failed
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return failed
-        names = (*found.models, *found.aliases)
-        until = self._clock() + FACTS_KEPT_S
-        return _Facts(until, {each.name: each.facts for each in names})
+            told = msgspec.json.decode(answer.content, type=_Names)
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            OSError,
+            ProviderRefused,
+            msgspec.MsgspecError,
+            UnicodeDecodeError,
+            RecursionError,
+        ):  # a silent router means what it said before, if anything
+            found = _Facts(self._clock() + FACTS_AGAIN_S, known.facts if known else {})
+        else:
+            facts = {each.name: each.facts for each in (*told.models, *told.aliases)}
+            found = _Facts(self._clock() + FACTS_KEPT_S, facts)
+        self._facts[exposure] = found
+        return found.facts.get(model, AliasFacts())
 
     async def aclose(self) -> None:
         """Close the connections."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
-
-    async def _call(self, request: ModelRequest, headers: dict[str, str]) -> ModelAnswer:
-        sent = self._http().stream(
-            "POST", self._endpoint, content=request_bytes(request), headers=headers
-        )
-        async with sent as response:
-            resolved = response.headers.get(RESOLVED_HEADER, "")
-            provider = provider_label(resolved or request.model)
-            body = await self._body(response, provider)
-            if not response.is_success:
-                wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
-                error = failure(response.status_code, body, retry_after_s=wait_s, provider=provider)
-                raise told_of_attempts(error, body)
-        answer = read_answer(body, resolved=resolved, asked_model=request.model, provider=provider)
-        return with_headers(answer, response.headers)
 
     async def _body(self, response: "httpx.Response", provider: str) -> bytes:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
@@ -205,10 +210,15 @@ class HttpProvider:
         import httpx  # noqa: PLC0415
 
         if self._client is None:
+            host = urlsplit(self._endpoint).hostname or ""
+            try:
+                is_here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+            except ValueError:
+                is_here = False
             # A proxy from the environment serves services elsewhere, never one on this machine.
             self._client = httpx.AsyncClient(
                 timeout=None,  # noqa: S113 - the deadline of the call covers all phases
-                trust_env=not _is_loopback(self._endpoint),
+                trust_env=not is_here,
             )
         return self._client
 
@@ -277,17 +287,3 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max((at - now).total_seconds(), 0.0), LONGEST_RETRY_AFTER_S)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _snake(exc: Exception) -> str:
-    """The name of an error's type as a code, such as `connect_error`."""
-    name = type(exc).__name__
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")

@@ -1,11 +1,11 @@
-"""Reading what a chat-completions service sent back, whatever it is (tick §10.1)."""
+"""Reading what a chat-completions service sent back, whatever it is."""
 
 import re
-from typing import Any, get_args
+from typing import get_args
 
 import msgspec
 
-from mana_actors.agent.planner.exchange import FinishReason, ModelAnswer, ToolCall
+from mana_actors.agent.planner.exchange import ModelAnswer, ToolCall
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderErrorKind, ProviderRefused
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
 
@@ -37,13 +37,17 @@ def read_answer(body: bytes, *, resolved: str, asked_model: str, provider: str) 
     message = as_object(choices[0].get("message")) if choices else None
     if answer is None or message is None:
         raise ProviderBusy("invalid_answer", 200, None, "no_choices", provider)
+    parts = objects_in(message.get("content"))  # either a list of parts, or text
+    text = "".join(as_text(part.get("text")) for part in parts) if parts else message.get("content")
+    calls = enumerate(objects_in(message.get("tool_calls")))
+    finish = choices[0].get("finish_reason")
     usage = as_object(answer.get("usage")) or {}
     prompt, completion = _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")
     total = _tokens(usage, "total_tokens") or 0
     return ModelAnswer(
-        content=_content(message.get("content")),
-        tool_calls=_tool_calls(message.get("tool_calls")),
-        finish_reason=_finish_reason(choices[0].get("finish_reason")),
+        content=text.replace("\x00", "") if isinstance(text, str) else None,
+        tool_calls=tuple(_tool_call(place, call) for place, call in calls),
+        finish_reason=finish if finish in ("tool_calls", "length", "content_filter") else "stop",
         prompt_tokens=prompt or 0,
         completion_tokens=completion or 0,
         total_tokens=max(total, (prompt or 0) + (completion or 0)),
@@ -56,22 +60,30 @@ def failure(
     status: int, body: bytes, *, retry_after_s: float | None, provider: str
 ) -> ProviderError:
     """The error for an answer that is not 2xx: kind and short code only, none of its text."""
-    kind, code = _kind_and_code(status, _decoded(body) or {})
-    passes = kind in _PASSING_KINDS or status >= 500 or status in _PASSING_STATUS
-    error = ProviderBusy if passes and kind not in _FINAL_KINDS else ProviderRefused
-    return error(kind, status, retry_after_s, code, provider)
-
-
-def _kind_and_code(status: int, answer: JsonObject) -> tuple[ProviderErrorKind, str]:
-    detail = as_object(answer.get("detail")) or {}
-    error = as_object(answer.get("error")) or {}
+    answer = _decoded(body) or {}
+    detail, error = as_object(answer.get("detail")) or {}, as_object(answer.get("error")) or {}
     named = as_text(detail.get("kind"))
     code = named or as_text(error.get("code")) or as_text(error.get("type"))
-    short = code if _CODE.fullmatch(code) else ""
-    for kind in get_args(ProviderErrorKind):
-        if kind == named and kind in SERVICE_KINDS:
-            return kind, short
-    return _KIND_OF_STATUS.get(status, "unknown"), short
+    kind: ProviderErrorKind = _KIND_OF_STATUS.get(status, "unknown")
+    for each in get_args(ProviderErrorKind):
+        if each == named and each in SERVICE_KINDS:
+            kind = each
+    passes = kind in _PASSING_KINDS or status >= 500 or status in _PASSING_STATUS
+    raised = ProviderBusy if passes and kind not in _FINAL_KINDS else ProviderRefused
+    return raised(kind, status, retry_after_s, code if _CODE.fullmatch(code) else "", provider)
+
+
+def _tool_call(place: int, call: JsonObject) -> ToolCall:
+    """One call; arguments that are no JSON object become {} and a problem, none at all are none."""
+    function = as_object(call.get("function")) or {}
+    raw, problem = function.get("arguments"), ""
+    arguments = {} if raw is None or raw == "" else as_object(raw)
+    if arguments is None:
+        arguments = _decoded(as_text(raw).encode())
+    if arguments is None:
+        arguments, problem = {}, "they are not a JSON object"
+    identity = _short(as_text(call.get("id"))) or f"call_{place}"
+    return ToolCall(identity, _short(as_text(function.get("name"))), arguments, problem)
 
 
 def _decoded(body: bytes) -> JsonObject | None:
@@ -85,38 +97,6 @@ def _tokens(usage: JsonObject, field: str) -> int | None:
     value = usage.get(field)
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
     return value if is_count else None
-
-
-def _content(value: Any) -> str | None:
-    """Text, or the text parts of a list, without NUL; anything else is no text."""
-    parts = objects_in(value)
-    text = "".join(as_text(part.get("text")) for part in parts) if parts else value
-    return text.replace("\x00", "") if isinstance(text, str) else None
-
-
-def _finish_reason(value: Any) -> FinishReason:
-    return value if value in ("tool_calls", "length", "content_filter") else "stop"
-
-
-def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
-    return tuple(_tool_call(place, call) for place, call in enumerate(objects_in(value)))
-
-
-def _tool_call(place: int, call: JsonObject) -> ToolCall:
-    function = as_object(call.get("function")) or {}
-    arguments, problem = _arguments(function.get("arguments"))
-    identity = _short(as_text(call.get("id"))) or f"call_{place}"
-    return ToolCall(identity, _short(as_text(function.get("name"))), arguments, problem)
-
-
-def _arguments(raw: Any) -> tuple[JsonObject, str]:
-    """Arguments and "", or {} and what is wrong with them; none at all are none."""
-    if raw is None or raw == "":
-        return {}, ""
-    given = as_object(raw)
-    if given is None:
-        given = _decoded(as_text(raw).encode())
-    return (given, "") if given is not None else ({}, "they are not a JSON object")
 
 
 def _short(text: str) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mana_actors.llm.router.aliases.alias_file import RegistryInvalid
-from mana_actors.llm.router.reload import read_source
+from mana_actors.llm.router.registry_source import read_source
 from mana_actors.llm.router.settings import SHIPPED, AliasFile, OneService, RouterSettings, Source
 from state.secret_files import new_secret, write_new_secret
 from supervisor.node.settings import Settings, SettingsError

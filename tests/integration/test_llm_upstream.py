@@ -14,7 +14,7 @@ from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.router.aliases.alias_file import read_registry
 from mana_actors.llm.router.aliases.registry import ProviderEntry
-from mana_actors.llm.router.chain.attempts import NoProviderLeft
+from mana_actors.llm.router.chain.trail import NoProviderLeft
 from mana_actors.llm.router.routing import Router
 from mana_actors.llm.router.upstream import HttpUpstream, upstreams_of
 from tests.fake_provider import Entry, FakeProvider
@@ -305,7 +305,7 @@ async def test_each_bad_stream_costs_one_call_and_the_next_one_serves(
 ):
     fake.script, second.script = [entry], [{"stream": [text("b"), STOP]}]
     found = await router.stream(BODY, exposure="any", deadline_s=20)
-    assert [chunk async for chunk in found.chunks] == [text("b"), STOP]
+    assert [chunk async for chunk in found.answer] == [text("b"), STOP]
     assert (len(fake.requests), len(second.requests)) == (1, 1)
 
 
@@ -316,7 +316,7 @@ async def test_a_role_alone_commits_nobody(
     fake.script = [{"stream": [role, {"error": {"message": "nein"}}]}]
     second.script = [{"stream": [role, text("b"), STOP]}]
     found = await router.stream(BODY, exposure="any", deadline_s=20)
-    assert [chunk async for chunk in found.chunks] == [role, text("b"), STOP]
+    assert [chunk async for chunk in found.answer] == [role, text("b"), STOP]
     assert found.target.name == "two/b"
 
 
@@ -325,9 +325,9 @@ async def test_half_a_stream_is_passed_on_and_not_spliced(
 ):
     fake.script = [{"stream": [text("halb")], "close": "body"}]
     found = await router.stream(BODY, exposure="any", deadline_s=10)
-    assert await anext(found.chunks) == text("halb")
+    assert await anext(found.answer) == text("halb")
     with pytest.raises(ProviderBusy):
-        await anext(found.chunks)
+        await anext(found.answer)
     assert second.requests == []
 
 

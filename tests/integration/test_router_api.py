@@ -340,12 +340,12 @@ def test_a_wrong_file_keeps_the_old_state_and_says_so(
 ):
     path = tmp_path / "aliases.yaml"
     path.write_text("aliases: {mana/fast-text: {chain: []}}")
-    assert not router.on_loop(router.router.reloading.reload())
+    assert not router.on_loop(router.router.source.reload())
     told = router.http("GET", "/v1/aliases").json()
     assert "aliases.mana/fast-text.chain" in told["problem"]
     assert router.chat().headers["x-mana-llm-resolved"] == "near/small"
     path.unlink()
-    assert not router.on_loop(router.router.reloading.reload())
+    assert not router.on_loop(router.router.source.reload())
     assert router.chat().status_code == 200
 
 

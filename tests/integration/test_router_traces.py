@@ -48,7 +48,7 @@ def test_without_an_endpoint_the_sdk_is_not_even_loaded():
     import sys
 
     code = (
-        "import sys; from mana_actors.llm.router.telemetry import tracing\n"
+        "import sys; from mana_actors.llm.router.traces import tracing\n"
         "tracing(None); sys.exit('opentelemetry' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

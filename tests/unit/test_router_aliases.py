@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mana_actors.llm.router.aliases.alias_file import (
+from mana_actors.llm.router.aliases.alias_file import RegistryInvalid, read_registry
+from mana_actors.llm.router.aliases.registry import (
     ProviderEntry,
     Registry,
-    RegistryInvalid,
     Target,
     UnknownAlias,
     is_alias,
-    read_registry,
 )
 
 SHIPPED = Path(__file__).parents[2] / "mana_actors" / "llm" / "router" / "aliases" / "aliases.yaml"

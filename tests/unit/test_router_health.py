@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mana_actors.llm.router.chain.health import MOST_MODELS, Health, Trouble
-from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.aliases.registry import Target
+from mana_actors.llm.router.chain.circuits import MOST_MODELS, Circuits, Trouble
 
 A, B = Target("groq", "a"), Target("groq", "b")
 DOWN = Trouble("network")
@@ -13,8 +13,8 @@ SLOW = Trouble("timeout", "model")
 MISSING = Trouble("missing_model", "only-model", at_once=True)
 
 
-def down(now: float = 1000.0) -> Health:
-    health = Health()
+def down(now: float = 1000.0) -> Circuits:
+    health = Circuits()
     health.failed(A, DOWN, now)
     health.failed(A, DOWN, now)
     return health
@@ -63,13 +63,12 @@ def test_who_releases_late_takes_nobody_elses_turn():
 
 def test_asking_claims_nothing():
     health = down()
-    assert health.is_healthy("groq", 1061)
     assert health.is_available(A, 1061)
     assert health.is_available(A, 1061)
 
 
 def test_a_missing_model_leaves_the_rest_of_its_provider_alone():
-    health = Health()
+    health = Circuits()
     for second in range(5):
         health.failed(A, MISSING, 1000 + second)
     assert health.admit(A, 1005) is None
@@ -80,7 +79,7 @@ def test_a_missing_model_leaves_the_rest_of_its_provider_alone():
 
 
 def test_a_slow_model_leaves_the_rest_of_its_provider_alone():
-    health = Health()
+    health = Circuits()
     for second in range(5):
         health.failed(A, SLOW, 1000 + second)
     assert health.admit(A, 1005) is None
@@ -88,14 +87,14 @@ def test_a_slow_model_leaves_the_rest_of_its_provider_alone():
 
 
 def test_two_failing_models_are_a_failing_provider():
-    health = Health()
+    health = Circuits()
     health.failed(A, SLOW, 1000)
     health.failed(B, SLOW, 1000)
     assert health.admit(Target("groq", "c"), 1001) is None
 
 
 def test_a_success_of_another_model_does_not_clear_a_model():
-    health = Health()
+    health = Circuits()
     health.failed(A, SLOW, 1000)
     health.failed(A, SLOW, 1000)
     health.succeeded(B, 1001)
@@ -110,16 +109,16 @@ def test_a_probe_that_works_says_nothing_about_calls():
 
 
 def test_a_probe_takes_back_what_probes_found():
-    health = Health()
+    health = Circuits()
     health.probed("groq", "probe_timeout", 1000)
     health.probed("groq", "probe_timeout", 1030)
-    assert not health.is_healthy("groq", 1031)
+    assert not health.is_available(A, 1031)
     health.probed("groq", None, 1060)
-    assert health.is_healthy("groq", 1060)
+    assert health.is_available(A, 1060)
 
 
 def test_a_wait_that_was_asked_for_is_kept_at_once_and_not_cut_short():
-    health = Health()
+    health = Circuits()
     health.failed(A, Trouble("rate_limit", "model", at_once=True, wait_s=200), 1000)
     health.failed(A, Trouble("rate_limit", "model", wait_s=15), 1001)
     assert health.admit(A, 1199) is None
@@ -145,7 +144,7 @@ def test_listeners_hear_changes_only_and_may_fail(caplog: pytest.LogCaptureFixtu
         heard.append((provider, healthy))
         raise RuntimeError("no")
 
-    health = Health(listener=listener)
+    health = Circuits(listener=listener)
     for _ in range(3):
         health.failed(A, DOWN, 1000)
     health.succeeded(A, 1001)
@@ -170,7 +169,7 @@ def test_forgetting_starts_afresh():
 
 
 def test_the_memory_of_models_has_an_end():
-    health = Health()
+    health = Circuits()
     for number in range(MOST_MODELS + 5):
         health.failed(Target("groq", str(number)), MISSING, 1000)
     assert len(health.snapshot(["groq"])["groq"].models) == MOST_MODELS
@@ -181,7 +180,7 @@ def test_the_memory_of_models_has_an_end():
 @pytest.mark.parametrize(("threshold", "backoff_s"), [(0, 60.0), (2, -1.0)])
 def test_senseless_numbers_are_refused(threshold: int, backoff_s: float):
     with pytest.raises(ValueError, match="needs to be at least"):
-        Health(threshold, backoff_s)
+        Circuits(threshold, backoff_s)
 
 
 EVENTS = st.lists(
@@ -192,7 +191,7 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 def test_whatever_happened_one_call_succeeding_makes_all_well(events: list[tuple[str, float]]):
-    health, now = Health(), 1000.0
+    health, now = Circuits(), 1000.0
     troubles = {"fail": DOWN, "slow": SLOW, "missing": MISSING}
     for event, passed in events:
         now += passed

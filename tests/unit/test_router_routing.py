@@ -17,10 +17,10 @@ from mana_actors.llm.router.aliases.registry import (
     ModelEntry,
     ProviderEntry,
     Registry,
+    Target,
     UnknownAlias,
 )
-from mana_actors.llm.router.chain.attempts import NoProviderLeft
-from mana_actors.llm.router.contract import Attempt, Target
+from mana_actors.llm.router.chain.trail import NoProviderLeft, PassedBy
 from mana_actors.llm.router.routing import Router
 from tests.upstreams import (
     BROKEN,
@@ -61,7 +61,7 @@ class World:
     async def ask(self, exposure: Exposure = "any", deadline_s: float = 5, **body: Any) -> str:
         sent = {"model": "mana/x", "messages": HELLO} | body
         answer = await self.router.complete(sent, exposure=exposure, deadline_s=deadline_s)
-        assert answer.body["served"] == answer.target.name
+        assert answer.answer["served"] == answer.target.name
         return answer.target.name
 
     async def fail(self, **asked: Any) -> ProviderError:
@@ -144,7 +144,7 @@ async def test_an_exhausted_chain_says_who_was_tried_in_codes():
     assert isinstance(error, NoProviderLeft)
     assert (error.kind, error.status, error.retryable) == ("no_healthy_provider", 503, True)
     reasons = ("network", "http_500", "rate_limit")
-    assert error.attempts == tuple(map(Attempt, CHAIN, reasons))
+    assert error.attempts == tuple(map(PassedBy, CHAIN, reasons))
     assert world.seen.fallbacks[-1] == ("far/c", None, "rate_limit")
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (copy.attempts, copy.kind, str(copy)) == (error.attempts, error.kind, str(error))
@@ -312,7 +312,7 @@ async def test_streams_and_embeddings_keep_to_the_exposure():
 async def test_an_answer_names_how_far_its_prompt_went():
     world = World(home=[NETWORK])
     answer = await world.router.complete({"messages": HELLO}, exposure="any", deadline_s=5)
-    assert (answer.exposure, answer.attempts) == ("eu", (Attempt(LOCAL, "network"),))
+    assert (answer.exposure, answer.attempts) == ("eu", (PassedBy(LOCAL, "network"),))
 
 
 # --- capability ---------------------------------------------------------------------------------
@@ -413,7 +413,7 @@ async def test_who_got_little_time_because_others_were_before_it_is_not_slow():
 async def streamed(world: World, **body: Any) -> tuple[str, list[str]]:
     sent = {"model": "mana/x", "messages": HELLO} | body
     found = await world.router.stream(sent, exposure="any", deadline_s=5)
-    return found.target.name, [chunk["chunk"] async for chunk in found.chunks]
+    return found.target.name, [chunk["chunk"] async for chunk in found.answer]
 
 
 async def test_a_stream_falls_back_before_its_first_chunk():
@@ -428,7 +428,7 @@ async def test_a_stream_that_breaks_later_is_not_spliced():
     chunks: list[str] = []
 
     async def read() -> None:
-        async for chunk in found.chunks:
+        async for chunk in found.answer:
             chunks.append(chunk["chunk"])  # noqa: PERF401 - what came before the error counts
 
     with pytest.raises(ProviderBusy):
@@ -446,17 +446,17 @@ async def test_a_stream_that_does_not_begin_is_passed_by():
     world = World(home=["hang"])
     sent: JsonObject = {"model": "mana/x", "messages": HELLO}
     found = await world.router.stream(sent, exposure="any", deadline_s=1)
-    assert found.attempts == (Attempt(LOCAL, "timeout"),)
-    await found.chunks.aclose()
+    assert found.attempts == (PassedBy(LOCAL, "timeout"),)
+    await found.answer.aclose()
 
 
 async def test_a_stream_keeps_its_turn_until_it_ends():
     world = World(registry_of(entries=providers(max_concurrent=1)), home=[{"chunks": 3}, "ok"])
     sent: JsonObject = {"model": "mana/x", "messages": HELLO}
     found = await world.router.stream(sent, exposure="any", deadline_s=5)
-    assert await anext(found.chunks) == {"chunk": "home:0"}
+    assert await anext(found.answer) == {"chunk": "home:0"}
     assert await world.ask(deadline_s=1) == "eu/b"
-    assert len([chunk async for chunk in found.chunks]) == 2
+    assert len([chunk async for chunk in found.answer]) == 2
     assert await world.ask() == "home/a"
 
 
@@ -468,8 +468,8 @@ async def test_a_stream_gives_its_turn_back_however_far_it_was_read(read: int):
     sent: JsonObject = {"model": "mana/x", "messages": HELLO}
     found = await world.router.stream(sent, exposure="any", deadline_s=5)
     for _ in range(read):
-        await anext(found.chunks)
-    await found.chunks.aclose()
+        await anext(found.answer)
+    await found.answer.aclose()
     assert await world.ask(deadline_s=1) == "home/a"
 
 

@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator
 from starlette.types import Message
 
 from mana_actors.json_values import JsonObject
-from mana_actors.llm.router.stream import DONE, PING, EventStream, shown_chunk
+from mana_actors.llm.router.stream import DONE, PING, EventStream
+from mana_actors.llm.router.wire.events import shown_chunk
 
 
 async def test_a_comment_keeps_the_connection_while_nothing_comes():

@@ -11,14 +11,14 @@ from mana_actors.llm.router.aliases.alias_file import RegistryInvalid, read_regi
 from mana_actors.llm.router.aliases.registry import (
     ProviderEntry,
     Registry,
+    Target,
     UnknownAlias,
     direct_target,
     is_alias,
 )
-from mana_actors.llm.router.chain.attempts import NoProviderLeft
-from mana_actors.llm.router.chain.failures import judged
-from mana_actors.llm.router.chain.health import Health, ModelHealth, Trouble
-from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.chain.circuits import Circuits, ModelHealth, Trouble
+from mana_actors.llm.router.chain.failures import consequence_of
+from mana_actors.llm.router.chain.trail import NoProviderLeft
 from mana_actors.llm.router.routing import Router
 from tests.upstreams import HandClock, ScriptedUpstream
 from tests.vectors.reference_llm import NAMES, STATUS
@@ -102,7 +102,7 @@ def _state(health: ModelHealth, *, texts: bool) -> Given:
 def _health(given: Given) -> Any:
     notices: list[list[Any]] = []
     try:
-        health = Health(
+        health = Circuits(
             given["threshold"], given["backoff"], lambda name, well: notices.append([name, well])
         )
     except ValueError:
@@ -112,7 +112,7 @@ def _health(given: Given) -> Any:
         if what == "advance":
             now += first
         elif what == "check":
-            checks.append(health.is_healthy(first, now))
+            checks.append(health.is_available(Target(first, "m"), now))
         elif what == "ok":
             health.succeeded(Target(first, "m"), now)
         else:
@@ -171,7 +171,7 @@ def _error(name: str) -> Exception:
 
 def _retryable(given: Given) -> Any:
     error = _error(given["error"])
-    return {"retryable": isinstance(error, ProviderError) and judged(error).next_entry}
+    return {"retryable": isinstance(error, ProviderError) and consequence_of(error).next_entry}
 
 
 def _answer(text: str) -> tuple[Any, tuple[Exception, str] | None]:
@@ -223,7 +223,7 @@ class _Stage:
             answer = await self.router.complete(body, exposure="any", deadline_s=ASK_S)
             return {"served": answer.target.name}
         found = await self.router.stream(body, exposure="any", deadline_s=ASK_S)
-        async for chunk in found.chunks:
+        async for chunk in found.answer:
             chunks.append(chunk["chunk"])  # noqa: PERF401 - what came before an error counts
         return {"served": found.target.name}
 
@@ -240,7 +240,7 @@ class _Stage:
         return error
 
     def mark(self, provider: str, *, well: bool) -> None:
-        health = self.router._health  # pyright: ignore[reportPrivateUsage] - what calls would tell it
+        health = self.router._circuits  # pyright: ignore[reportPrivateUsage] - what calls would tell it
         target = Target(provider, "m")
         if well:
             health.succeeded(target, self.clock.now)

@@ -1,4 +1,4 @@
-"""A prompt of `planner.prompt`, read back for the rehearsal model: mission, inputs, feedback."""
+"""A prompt as the planner writes it, read back: mission, inputs, feedback."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _HISTORY = "earlier-iteration"
 _SECTION = r"^## {}\n(.*?)(?=^## |\Z)"
 
 
-class Source(msgspec.Struct, frozen=True):
+class ShownInput(msgspec.Struct, frozen=True):
     """One input as the prompt shows it."""
 
     module: str
@@ -31,7 +31,7 @@ class Briefing(msgspec.Struct, frozen=True):
     objective: str = ""
     concept: str = ""
     now: str = ""
-    sources: tuple[Source, ...] = ()
+    sources: tuple[ShownInput, ...] = ()
     feedback: str = ""
     is_compaction: bool = False
 
@@ -40,18 +40,28 @@ def read_briefing(messages: Sequence[JsonObject]) -> Briefing:
     """What the last user turn of a conversation says; other shapes are one objective."""
     system = "".join(_texts(messages, "system")[:1])
     text = "".join(_texts(messages, "user")[-1:])
-    blocks = _BLOCK.findall(text)
     plain = _BLOCK.sub("", text)
     title = re.search(r"^# Mission: (.*)$", plain, re.MULTILINE)
     now = re.search(r"^Present time: (\S+)", plain, re.MULTILINE)
+    sources: list[ShownInput] = []
+    feedback = ""
+    for where, _, body in _BLOCK.findall(text):
+        if where == _HISTORY:
+            newest = re.search(r"^Feedback: (.*)", body, re.MULTILINE | re.DOTALL)
+            feedback = newest[1].strip() if newest else feedback
+            continue
+        module, _, table = where.partition("/")
+        heading, _, content = body.partition("\n")
+        shown = heading.removeprefix("### ").partition(": ")[2].strip()
+        sources.append(ShownInput(module, table, shown or where, content))
     return Briefing(
         text=text,
         title=title[1].strip() if title else "",
         objective=_section(plain, "Objective") if title else plain.strip(),
         concept=_section(plain, "Concept"),
         now=now[1] if now else "",
-        sources=tuple(_source(where, body) for where, _, body in blocks if where != _HISTORY),
-        feedback=_feedback([body for where, _, body in blocks if where == _HISTORY]),
+        sources=tuple(sources),
+        feedback=feedback,
         is_compaction="## Current Progress" in system,
     )
 
@@ -64,15 +74,3 @@ def _section(text: str, name: str) -> str:
     found = re.search(_SECTION.format(name), text, re.MULTILINE | re.DOTALL)
     value = found[1].strip() if found else ""
     return "" if value == "(not given)" else value
-
-
-def _source(where: str, body: str) -> Source:
-    module, _, table = where.partition("/")
-    heading, _, content = body.partition("\n")
-    title = heading.removeprefix("### ").partition(": ")[2].strip()
-    return Source(module, table, title or where, content)
-
-
-def _feedback(iterations: Sequence[str]) -> str:
-    parts = (re.search(r"^Feedback: (.*)", body, re.MULTILINE | re.DOTALL) for body in iterations)
-    return next((part[1].strip() for part in reversed(list(parts)) if part), "")

@@ -23,7 +23,7 @@ from mana_actors.json_values import (
     canonical_json,
     objects_in,
 )
-from mana_actors.llm.rehearsal.briefing import Briefing, Source, read_briefing
+from mana_actors.llm.rehearsal.briefing import Briefing, ShownInput, read_briefing
 
 MODEL = "mana/rehearsal"
 LABEL = "[rehearsal]"
@@ -101,82 +101,78 @@ def complete(request: JsonObject) -> JsonObject:
     }
 
 
-def wishes(briefing: Briefing) -> list[Wish]:
-    """What mission, inputs and feedback call for, best first, whatever tools are offered."""
-    found = list(_from_inputs(briefing))
-    served = {wish.tool for wish in found}
-    found += [wish for wish in _from_words(briefing) if wish.tool not in served]
-    unwanted = [word.lower()[:4] for word in _NO.findall(briefing.feedback)]
-    wanted = [wish for wish in found if not any(_is_about(wish, word) for word in unwanted)]
-    return wanted[: FEW_STEPS if _FEWER.search(briefing.feedback) else MOST_STEPS]
-
-
 def _message(request: JsonObject) -> JsonObject:
+    """What it says next: calls at first, repairs where some failed, then a summary."""
     messages = objects_in(request.get("messages"))
-    tools = {as_text(spec.get("name")): spec for spec in _functions(request)}
+    specs = (as_object(tool.get("function")) for tool in objects_in(request.get("tools")))
+    tools = {as_text(spec.get("name")): spec for spec in specs if spec is not None}
     briefing = read_briefing(messages)
     if briefing.is_compaction:
-        return _say(_compact_summary(briefing))
+        called = sorted(set(re.findall(r"^-> (\w+)", briefing.text, re.MULTILINE)))
+        tool_lines = "\n".join(f"- {tool}" for tool in called)
+        return _say(
+            f"## Goal\n{briefing.title or LABEL}\n\n## Decisions\n\n"
+            f"## Tools Called\n{tool_lines}\n\n## Current Progress\n{LABEL}"
+        )
     turns = list(_turns_since_user(messages))
-    if not turns:
-        calls = list(_calls(briefing, tools))
-        return _call(calls) if calls else _say(_nothing_to_do(briefing, tools))
-    repairs = _repairs(turns, tools, briefing) if len(turns) == 1 else []
-    return _call(repairs) if repairs else _say(_summary(briefing, turns))
-
-
-def _functions(request: JsonObject) -> list[JsonObject]:
-    specs = (as_object(tool.get("function")) for tool in objects_in(request.get("tools")))
-    return [spec for spec in specs if spec is not None]
+    if turns:
+        repairs = list(_repairs(turns[0], tools, briefing)) if len(turns) == 1 else []
+        return _call(repairs) if repairs else _say(_summary(briefing, turns))
+    calls: dict[str, JsonObject] = {}
+    for wish in wishes(briefing):
+        spec = tools.get(wish.tool)
+        arguments = _arguments(spec, wish, briefing) if spec else None
+        if arguments is not None:
+            call = _tool_call(wish.tool, arguments)
+            calls.setdefault(call["id"], call)
+    if calls:
+        return _call(list(calls.values()))
+    german = _is_german(briefing)
+    if german:
+        reason = "Nichts zu tun" if tools else "Keine Werkzeuge angeboten"
+    else:
+        reason = "Nothing to do with the tools offered" if tools else "No tools offered"
+    return _say(f"{_read(briefing, german=german)} {reason}: {briefing.title}")
 
 
 # --- from the mission to wishes ---------------------------------------------------------------
 
 
-def _from_inputs(briefing: Briefing) -> Iterator[Wish]:
-    for source in briefing.sources:
-        match source.module:
-            case "goals":
-                yield from _goal_wish(source, briefing)
-            case "news-research":
-                yield from _article_wishes(source)
-            case "notes" | "journal" | "kontext" | "profile":
-                yield Wish("create_note", _phrase(briefing, "about", source.title), source.title)
-            case _:
-                yield Wish("create_task", _phrase(briefing, "next", source.title), source.title)
-
-
-def _goal_wish(source: Source, briefing: Briefing) -> Iterator[Wish]:
-    """A task for what is left of a goal; a reached goal needs none."""
-    progress = _GOAL.search(source.content)
-    if progress is None:
-        yield Wish("create_task", _phrase(briefing, "next", source.title), source.title)
-        return
-    done, target = (float(number.replace(",", ".")) for number in progress.groups())
-    if done < target:
-        left = f"{target - done:g}"
-        yield Wish(
-            "create_task", f"{source.title}: {_phrase(briefing, 'left', left)}", source.title
-        )
-
-
-def _article_wishes(source: Source) -> Iterator[Wish]:
-    for url in list(dict.fromkeys(_URL.findall(source.content)))[:2]:
-        yield Wish("save_article", source.title, source.title, url)
-
-
-def _from_words(briefing: Briefing) -> Iterator[Wish]:
+def wishes(briefing: Briefing) -> list[Wish]:
+    """What mission, inputs and feedback call for, best first, whatever tools are offered."""
+    found = [wish for source in briefing.sources for wish in _wishes_of(source, briefing)]
+    served = {wish.tool for wish in found}
     text = f"{briefing.title} {briefing.objective} {briefing.concept}".lower()
-    subject = briefing.title or briefing.objective
     for tool, words in _WORDS.items():
-        if any(word in text for word in words):
-            yield Wish(tool, subject)
+        if tool not in served and any(word in text for word in words):
+            found.append(Wish(tool, briefing.title or briefing.objective))
+    unwanted = tuple(word.lower()[:4] for word in _NO.findall(briefing.feedback))
+    wanted = [
+        wish
+        for wish in found
+        if not any(
+            own.startswith(unwanted) for own in (*_WORDS.get(wish.tool, ()), *wish.tool.split("_"))
+        )
+    ]
+    return wanted[: FEW_STEPS if _FEWER.search(briefing.feedback) else MOST_STEPS]
 
 
-def _is_about(wish: Wish, word: str) -> bool:
-    """Whether feedback against `word` (first letters) speaks against this wish."""
-    own_words = (*_WORDS.get(wish.tool, ()), *wish.tool.split("_"))
-    return any(own.startswith(word) for own in own_words)
+def _wishes_of(source: ShownInput, briefing: Briefing) -> Iterator[Wish]:
+    """What one input calls for."""
+    title = source.title
+    match source.module:
+        case "goals" if progress := _GOAL.search(source.content):
+            done, target = (float(number.replace(",", ".")) for number in progress.groups())
+            if done < target:  # a task for what is left; a reached goal needs none
+                left = _phrase(briefing, "left", f"{target - done:g}")
+                yield Wish("create_task", f"{title}: {left}", title)
+        case "news-research":
+            for url in list(dict.fromkeys(_URL.findall(source.content)))[:2]:
+                yield Wish("save_article", title, title, url)
+        case "notes" | "journal" | "kontext" | "profile":
+            yield Wish("create_note", _phrase(briefing, "about", title), title)
+        case _:
+            yield Wish("create_task", _phrase(briefing, "next", title), title)
 
 
 _PHRASES = {
@@ -199,17 +195,6 @@ def _is_german(briefing: Briefing) -> bool:
 # --- from wishes to calls ---------------------------------------------------------------------
 
 
-def _calls(briefing: Briefing, tools: dict[str, JsonObject]) -> Iterator[JsonObject]:
-    asked: set[str] = set()
-    for wish in wishes(briefing):
-        spec = tools.get(wish.tool)
-        arguments = _arguments(spec, wish, briefing) if spec else None
-        call = _tool_call(wish.tool, arguments) if arguments is not None else None
-        if call is not None and call["id"] not in asked:
-            asked.add(call["id"])
-            yield call
-
-
 def _arguments(spec: JsonObject, wish: Wish, briefing: Briefing) -> JsonObject | None:
     """Arguments for a wish that fill every required parameter, or None if one cannot be known."""
     schema = as_object(spec.get("parameters")) or {}
@@ -228,6 +213,7 @@ def _arguments(spec: JsonObject, wish: Wish, briefing: Briefing) -> JsonObject |
 def _value(
     name: str, kind: JsonObject, wish: Wish, briefing: Briefing, *, is_required: bool
 ) -> Any:
+    """A value for one parameter, None where it is not needed or cannot be known."""
     choices = [as_text(choice) for choice in as_list(kind.get("enum"))]
     if choices:
         named = [choice for choice in choices if choice in wish.subject.lower()]
@@ -245,36 +231,28 @@ def _value(
 
 
 def _known_values(wish: Wish, briefing: Briefing) -> dict[str, Any]:
-    tomorrow = _tomorrow(briefing.now)
+    """What it can say for parameters of these names."""
+    about = wish.subject if wish.source else briefing.objective or wish.subject
     values: dict[str, Any] = {
         "title": wish.subject[:120],
-        "content": _content(wish, briefing),
-        "url": wish.url or None,
+        "content": "\n".join([about, *(f"- {source.title}" for source in briefing.sources)]),
         "rationale": _phrase(briefing, "why", wish.source or briefing.title or wish.subject),
         "icon": "⭐",
         "color": "#3366CC",
         "slug": re.sub(r"[^a-z0-9]+", "-", wish.subject.lower()).strip("-")[:40] or "page",
         "htmlContent": f"<p>{wish.subject}</p>",
     }
-    if tomorrow is not None:
-        values["dueDate"] = tomorrow.date().isoformat()
-        values["startTime"] = tomorrow.isoformat()
-        values["endTime"] = (tomorrow + timedelta(hours=1)).isoformat()
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _tomorrow(now: str) -> datetime | None:
-    """Nine o'clock on the day after `now`, or None if the prompt gives no time."""
+    if wish.url:
+        values["url"] = wish.url
     try:
-        instant = datetime.fromisoformat(now)
-    except ValueError:
-        return None
-    return (instant + timedelta(days=1)).replace(hour=9, minute=0, second=0, microsecond=0)
-
-
-def _content(wish: Wish, briefing: Briefing) -> str:
-    about = wish.subject if wish.source else briefing.objective or wish.subject
-    return "\n".join([about, *(f"- {source.title}" for source in briefing.sources)])
+        now = datetime.fromisoformat(briefing.now)
+    except ValueError:  # the prompt gives no time
+        return values
+    tomorrow = (now + timedelta(days=1)).replace(hour=9, minute=0, second=0, microsecond=0)
+    values["dueDate"] = tomorrow.date().isoformat()
+    values["startTime"] = tomorrow.isoformat()
+    values["endTime"] = (tomorrow + timedelta(hours=1)).isoformat()
+    return values
 
 
 def _tool_call(name: str, arguments: JsonObject) -> JsonObject:
@@ -307,31 +285,19 @@ def _turns_since_user(messages: Sequence[JsonObject]) -> Iterator[Turn]:
             yield Turn(tuple(calls), results)
 
 
-def _repairs(
-    turns: Sequence[Turn], tools: dict[str, JsonObject], briefing: Briefing
-) -> list[JsonObject]:
+def _repairs(turn: Turn, tools: dict[str, JsonObject], briefing: Briefing) -> Iterator[JsonObject]:
     """Failed calls of the first turn again, mended as their messages ask; each at most once."""
-    mended = (
-        _mended(call, as_text(result.get("message")), tools, briefing)
-        for call, result in zip(turns[0].calls, turns[0].results, strict=False)
-        if result.get("success") is False
-    )
-    return [call for call in mended if call is not None]
-
-
-def _mended(
-    call: JsonObject, complaint: str, tools: dict[str, JsonObject], briefing: Briefing
-) -> JsonObject | None:
-    name, arguments = _named(call)
-    if name not in tools:
-        return None
-    if choices := _CHOICES.search(complaint):
-        return _tool_call(name, {**arguments, choices[1]: choices[2].split(", ")[0]})
-    if missing := _MISSING.search(complaint):
-        wish = Wish(name, briefing.objective or briefing.title)
-        filled = _arguments(tools[name], wish, briefing) or {missing[1]: wish.subject[:120]}
-        return _tool_call(name, {**filled, **arguments})
-    return None
+    for call, result in zip(turn.calls, turn.results, strict=False):
+        name, arguments = _named(call)
+        if name not in tools or result.get("success") is not False:
+            continue
+        complaint = as_text(result.get("message"))
+        if choices := _CHOICES.search(complaint):
+            yield _tool_call(name, {**arguments, choices[1]: choices[2].split(", ")[0]})
+        elif missing := _MISSING.search(complaint):
+            wish = Wish(name, briefing.objective or briefing.title)
+            filled = _arguments(tools[name], wish, briefing) or {missing[1]: wish.subject[:120]}
+            yield _tool_call(name, {**filled, **arguments})
 
 
 def _named(call: JsonObject) -> tuple[str, JsonObject]:
@@ -350,13 +316,16 @@ def _decoded(text: object) -> JsonObject:
 
 
 def _summary(briefing: Briefing, turns: Sequence[Turn]) -> str:
-    pairs = [
-        (call, result.get("success") is True)
-        for turn in turns
-        for call, result in zip(turn.calls, turn.results, strict=False)
-    ]
-    recorded = [_step_text(call) for call, success in pairs if success]
-    refused = [_named(call)[0] for call, success in pairs if not success]
+    recorded: list[str] = []
+    refused: list[str] = []
+    for turn in turns:
+        for call, result in zip(turn.calls, turn.results, strict=False):
+            name, arguments = _named(call)
+            if result.get("success") is not True:
+                refused.append(name)
+                continue
+            subject = as_text(arguments.get("title")) or as_text(arguments.get("content"))
+            recorded.append(f"{name} „{subject[:80]}“" if subject else name)
     german = _is_german(briefing)
     parts = [_read(briefing, german=german)]
     if recorded:
@@ -368,35 +337,11 @@ def _summary(briefing: Briefing, turns: Sequence[Turn]) -> str:
     return " ".join(parts)
 
 
-def _step_text(call: JsonObject) -> str:
-    name, arguments = _named(call)
-    subject = as_text(arguments.get("title")) or as_text(arguments.get("content"))
-    return f"{name} „{subject[:80]}“" if subject else name
-
-
 def _read(briefing: Briefing, *, german: bool) -> str:
     titles = ", ".join(source.title for source in briefing.sources)
     if german:
         return f"{LABEL} Gelesen: {titles or 'keine Eingaben'}."
     return f"{LABEL} Read: {titles or 'no inputs'}."
-
-
-def _nothing_to_do(briefing: Briefing, tools: dict[str, JsonObject]) -> str:
-    german = _is_german(briefing)
-    if german:
-        reason = "Nichts zu tun" if tools else "Keine Werkzeuge angeboten"
-    else:
-        reason = "Nothing to do with the tools offered" if tools else "No tools offered"
-    return f"{_read(briefing, german=german)} {reason}: {briefing.title}"
-
-
-def _compact_summary(briefing: Briefing) -> str:
-    tools = sorted(set(re.findall(r"^-> (\w+)", briefing.text, re.MULTILINE)))
-    called = "\n".join(f"- {tool}" for tool in tools)
-    return (
-        f"## Goal\n{briefing.title or LABEL}\n\n## Decisions\n\n"
-        f"## Tools Called\n{called}\n\n## Current Progress\n{LABEL}"
-    )
 
 
 def _say(text: str) -> JsonObject:

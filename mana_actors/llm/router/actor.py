@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from mana_actors.crash import leave_no_core_file
 from mana_actors.http.server import server_of
 from mana_actors.http.sockets import CannotListen, bound_socket
-from mana_actors.llm.router.assembly import LlmRouter
+from mana_actors.llm.router.service import LlmRouter
 from mana_actors.llm.router.settings import RouterSettings
 from mana_actors.logs import configure_logging, keep_texts_out
 
@@ -51,7 +51,7 @@ class LlmRouterActor:
         """Read the alias file again; False when the old state stays because it is wrong."""
         if self._router is None:
             return False
-        again = asyncio.run_coroutine_threadsafe(self._router.reloading.reload(), self._loop)
+        again = asyncio.run_coroutine_threadsafe(self._router.source.reload(), self._loop)
         return await asyncio.wrap_future(again)
 
     def pid(self) -> int:
@@ -73,20 +73,20 @@ class LlmRouterActor:
 
     async def _run(self) -> None:
         token = (await asyncio.to_thread(Path(self._settings.token_file).read_text)).strip()
-        self._router = LlmRouter(self._settings, token)
-        await asyncio.gather(self._listen(self._router.app), self._router.keep())
+        self._router = router = LlmRouter(self._settings, token)
+        await asyncio.gather(self._listen(router.app), router.keep())
 
     async def _listen(self, app: ASGIApp) -> None:
         """Serve; while the address is taken, as by a predecessor that is ending, try again."""
-        while True:
+        listening = None
+        while listening is None:
             try:
                 listening = bound_socket(_HOST, self._settings.port)
-                break
+                self._problem = ""
+                log.info("router_listening url=%s", self._settings.url)
             except CannotListen as exc:
                 self._problem = f"port {exc.port}: {exc.reason}"
                 self._tried.set()
                 await asyncio.sleep(_BIND_AGAIN_S)
-        self._problem = ""
         self._tried.set()
-        log.info("router_listening url=%s", self._settings.url)
         await server_of(app, keep_alive_s=KEEP_ALIVE_S).serve([listening])

@@ -4,50 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from math import ceil
-from typing import Protocol
+from typing import Any
 
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject, as_object, as_text
-from mana_actors.llm.provider import AliasFacts, Exposure
-from mana_actors.llm.router.aliases.registry import Registry, UnknownAlias
-from mana_actors.llm.router.chain.health import ProviderHealth
-from mana_actors.llm.router.contract import Answered, Streamed, Target
-from mana_actors.llm.router.metrics import Metrics, token_count
-from mana_actors.llm.router.stream import shown_chunk
-from mana_actors.llm.router.telemetry import CallSpan, Tracing
-from mana_actors.llm.router.wire.answers import Problem, problem_of
+from mana_actors.llm.provider import Exposure
+from mana_actors.llm.router.aliases.registry import UnknownAlias
+from mana_actors.llm.router.metrics import RouterMetrics, token_count
+from mana_actors.llm.router.routing import Routed, Router
+from mana_actors.llm.router.traces import CallSpan, Tracing
+from mana_actors.llm.router.wire.events import shown_chunk
+from mana_actors.llm.router.wire.problems import Problem, problem_of
 
 log = logging.getLogger("mana.llm")
-
-
-class Routing(Protocol):
-    """What is asked of the router."""
-
-    @property
-    def registry(self) -> Registry:
-        """The one in force."""
-        ...
-
-    async def complete(
-        self, body: JsonObject, *, exposure: Exposure, deadline_s: float
-    ) -> Answered: ...
-
-    async def stream(
-        self, body: JsonObject, *, exposure: Exposure, deadline_s: float
-    ) -> Streamed: ...
-
-    async def embed(
-        self, body: JsonObject, *, exposure: Exposure, deadline_s: float
-    ) -> Answered: ...
-
-    async def models(self) -> list[Target]: ...
-
-    def health(self) -> Mapping[str, ProviderHealth]: ...
-
-    def facts(self, model: object, exposure: Exposure) -> AliasFacts: ...
 
 
 class CallFailed(Exception):
@@ -63,9 +34,9 @@ class Calls:
 
     def __init__(
         self,
-        router: Routing,
+        router: Router,
         *,
-        metrics: Metrics,
+        metrics: RouterMetrics,
         tracing: Tracing,
         only_service: str | None = None,
     ) -> None:
@@ -76,80 +47,86 @@ class Calls:
         self, body: JsonObject, exposure: Exposure, deadline_s: float
     ) -> tuple[JsonObject, dict[str, str]]:
         """The answer and its headers; raises CallFailed."""
-        asked, began = self._asked(body), time.monotonic()
-        with self._tracing.call("chat", asked) as span:
-            try:
-                routed = self._routed(body, asked)
-                done = await self._router.complete(routed, exposure=exposure, deadline_s=deadline_s)
-            except (ProviderError, UnknownAlias) as exc:
-                raise CallFailed(self._failed(exc, asked, span)) from None
-            usage = done.body.get("usage")
-            self._metrics.answered(done.target, usage, time.monotonic() - began)
-            span.answered(done.target, usage)
-        headers = self._headers(done.target, done.exposure)
-        if (cost := self._cost_micros(done.target, usage)) is not None:
+        done = await self._whole("chat", self._router.complete, body, exposure, deadline_s)
+        headers, usage = self._headers(done), done.answer.get("usage")
+        prompt = token_count(usage, "prompt_tokens")
+        completion = token_count(usage, "completion_tokens")
+        if prompt or completion:  # else the provider did not count
+            model = self._router.registry.model(done.target)
+            cost = model.cost_micros(prompt, completion, token_count(usage, "total_tokens"))
             headers["x-mana-llm-cost-micros"] = str(cost)
-        return done.body | {"model": done.target.name}, headers
+        return done.answer | {"model": done.target.name}, headers
+
+    async def embed(
+        self, body: JsonObject, exposure: Exposure, deadline_s: float
+    ) -> tuple[JsonObject, dict[str, str]]:
+        """Embeddings and headers; raises CallFailed."""
+        done = await self._whole("embeddings", self._router.embed, body, exposure, deadline_s)
+        return done.answer | {"model": done.target.name}, self._headers(done)
 
     async def stream(
         self, body: JsonObject, exposure: Exposure, deadline_s: float
     ) -> tuple[AsyncGenerator[JsonObject], dict[str, str]]:
         """The events of an answer whose provider is settled, and headers; raises CallFailed."""
-        asked = self._asked(body)
-        events = self._events(body, asked, exposure, deadline_s)
+        events = self._events(body, exposure, deadline_s)
         first = await anext(events)
-        assert isinstance(first, Streamed)
-        return _rest(events), self._headers(first.target, first.exposure)
+        assert isinstance(first, Routed)
+        return _rest(events), self._headers(first)
+
+    async def _whole(
+        self,
+        operation: str,
+        route: Callable[..., Awaitable[Routed[JsonObject]]],
+        body: JsonObject,
+        exposure: Exposure,
+        deadline_s: float,
+    ) -> Routed[JsonObject]:
+        asked, began = self._asked(body), time.monotonic()
+        with self._tracing.call(operation, asked) as span:
+            try:
+                routed = self._routed(body, asked)
+                done = await route(routed, exposure=exposure, deadline_s=deadline_s)
+            except (ProviderError, UnknownAlias) as exc:
+                raise CallFailed(self._failed(exc, asked, span)) from None
+            usage = done.answer.get("usage")
+            self._metrics.answered(done.target, usage, time.monotonic() - began)
+            span.answered(done.target, usage)
+        return done
 
     async def _events(
-        self, body: JsonObject, asked: str, exposure: Exposure, deadline_s: float
-    ) -> AsyncGenerator[Streamed | JsonObject]:
+        self, body: JsonObject, exposure: Exposure, deadline_s: float
+    ) -> AsyncGenerator[Routed[AsyncGenerator[JsonObject]] | JsonObject]:
         """First who streams, then what: one generator, so that one span covers both."""
-        began = time.monotonic()
+        asked, began = self._asked(body), time.monotonic()
         self._metrics.stream_began(asked)
         with self._tracing.call("chat", asked) as span:
             try:
                 routed = self._routed(body, asked)
-                streamed = await self._router.stream(
-                    routed, exposure=exposure, deadline_s=deadline_s
-                )
+                stream = await self._router.stream(routed, exposure=exposure, deadline_s=deadline_s)
             except (ProviderError, UnknownAlias) as exc:
                 raise CallFailed(self._failed(exc, asked, span)) from None
             usage: object = None
             options = as_object(body.get("stream_options")) or {}
             with_usage = options.get("include_usage") is True
             try:
-                async with aclosing(streamed.chunks) as chunks:
-                    yield streamed
+                async with aclosing(stream.answer) as chunks:
+                    yield stream
                     async for chunk in chunks:
                         usage = chunk.get("usage") or usage
-                        name = streamed.target.name
+                        name = stream.target.name
                         shown = shown_chunk(chunk, model=name, with_usage=with_usage)
                         if shown is not None:
                             yield shown
             except ProviderError as exc:
                 yield self._failed(exc, asked, span).frame
             except Exception as exc:  # noqa: BLE001 - the status has left; a frame is all that can
-                yield self._broken(exc, asked, span).frame
+                log.error("stream_broken error=%s", type(exc).__name__)  # noqa: TRY400 - holds text
+                self._metrics.failed(asked, "server_error")
+                span.failed("server_error")
+                yield Problem(500, "server_error", "internal error").frame
             else:
-                self._metrics.stream_ended(streamed.target, usage, time.monotonic() - began)
-                span.answered(streamed.target, usage)
-
-    async def embed(
-        self, body: JsonObject, exposure: Exposure, deadline_s: float
-    ) -> tuple[JsonObject, dict[str, str]]:
-        """Embeddings and headers; raises CallFailed."""
-        asked, began = self._asked(body), time.monotonic()
-        with self._tracing.call("embeddings", asked) as span:
-            try:
-                routed = self._routed(body, asked)
-                done = await self._router.embed(routed, exposure=exposure, deadline_s=deadline_s)
-            except (ProviderError, UnknownAlias) as exc:
-                raise CallFailed(self._failed(exc, asked, span)) from None
-            usage = done.body.get("usage")
-            self._metrics.answered(done.target, usage, time.monotonic() - began)
-            span.answered(done.target, usage)
-        return done.body | {"model": done.target.name}, self._headers(done.target, done.exposure)
+                self._metrics.stream_ended(stream.target, usage, time.monotonic() - began)
+                span.answered(stream.target, usage)
 
     def _asked(self, body: JsonObject) -> str:
         """The name that was asked for: the default where there is none."""
@@ -163,7 +140,8 @@ class Calls:
 
     def _failed(self, exc: ProviderError | UnknownAlias, asked: str, span: CallSpan) -> Problem:
         if isinstance(exc, UnknownAlias):
-            problem = Problem(404, "invalid_request", f"model: {exc}", "model_not_found", "model")
+            words, code = f"model: {exc}", "model_not_found"
+            problem = Problem(404, "invalid_request", words, code=code, field="model")
         else:
             problem = problem_of(exc)
         self._metrics.failed(asked, problem.kind)
@@ -171,37 +149,16 @@ class Calls:
         log.info("model_call_failed kind=%s status=%d", problem.kind, problem.status)
         return problem
 
-    def _broken(self, exc: Exception, asked: str, span: CallSpan) -> Problem:
-        log.error("stream_broken error=%s", type(exc).__name__)
-        self._metrics.failed(asked, "server_error")
-        span.failed("server_error")
-        return Problem(500, "server_error", "internal error")
-
-    def _headers(self, target: Target, exposure: Exposure) -> dict[str, str]:
+    def _headers(self, routed: Routed[Any]) -> dict[str, str]:
         return {
-            "x-mana-llm-resolved": target.name,
-            "x-mana-llm-exposure": exposure,
-            "x-mana-llm-context": str(self._router.registry.model(target).context_tokens),
+            "x-mana-llm-resolved": routed.target.name,
+            "x-mana-llm-exposure": routed.exposure,
+            "x-mana-llm-context": str(self._router.registry.model(routed.target).context_tokens),
         }
 
-    def _cost_micros(self, target: Target, usage: object) -> int | None:
-        """What the answer cost, rounded up; None where the provider did not count."""
-        model = self._router.registry.model(target)
-        prompt = token_count(usage, "prompt_tokens")
-        completion = token_count(usage, "completion_tokens")
-        if not prompt and not completion:
-            return None
-        unseen = max(0, token_count(usage, "total_tokens") - prompt - completion)
-        return ceil(
-            prompt * model.micros_per_prompt_token
-            + (completion + unseen) * model.micros_per_completion_token
-        )
 
-
-async def _rest(
-    events: AsyncGenerator[Streamed | JsonObject],
-) -> AsyncGenerator[JsonObject]:
+async def _rest(events: AsyncGenerator[Routed[Any] | JsonObject]) -> AsyncGenerator[JsonObject]:
     async with aclosing(events):
         async for event in events:
-            assert not isinstance(event, Streamed)
+            assert not isinstance(event, Routed)
             yield event

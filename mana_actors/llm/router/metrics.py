@@ -1,4 +1,4 @@
-"""The router's metrics (§9): every label comes from the alias file or is the word "unknown"."""
+"""The router's metrics: every label comes from the alias file or is the word "unknown"."""
 
 from collections.abc import Iterable
 
@@ -6,16 +6,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from mana_actors.json_values import as_object
 from mana_actors.llm.completions import MOST_TOKENS
-from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.aliases.registry import Target
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN = "unknown"
 _LLM_BUCKETS = (0.5, 1, 2, 5, 10, 30, 60, 120)
 _HTTP_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 
-class Metrics:
+class RouterMetrics:
     """Counts calls; also the router's observer. `know` says which names may become labels."""
 
     def __init__(self) -> None:
@@ -100,10 +99,9 @@ class Metrics:
         self._errors.labels(*self._split(asked), error_type).inc()
 
     def served(self, method: str, endpoint: str, status: int, seconds: float) -> None:
-        """One HTTP request; `endpoint` is the route's path."""
-        verb = method if method in _METHODS else "other"
-        self._requests.labels(verb, endpoint, str(status)).inc()
-        self._request_latency.labels(verb, endpoint).observe(seconds)
+        """One HTTP request; `method` and `endpoint` are as the edge tells them, fit for labels."""
+        self._requests.labels(method, endpoint, str(status)).inc()
+        self._request_latency.labels(method, endpoint).observe(seconds)
 
     def render(self) -> bytes:
         """The text Prometheus reads."""

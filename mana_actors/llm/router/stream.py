@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from mana_actors.json_values import JsonObject, as_object, objects_in
+from mana_actors.json_values import JsonObject
 
 T = TypeVar("T")
 KEEP_ALIVE_S = 15.0
@@ -47,25 +47,21 @@ class EventStream:
 
     async def _sent(self, send: Send) -> None:
         try:
-            async for line in self._lines():
+            while True:
+                coming = asyncio.ensure_future(anext(self._events, None))
+                try:
+                    while not (await asyncio.wait({coming}, timeout=self._keep_alive_s))[0]:
+                        await send({"type": "http.response.body", "body": PING, "more_body": True})
+                finally:
+                    await cancelled(coming)
+                event = coming.result()
+                line = DONE if event is None else b"data: " + msgspec.json.encode(event) + b"\n\n"
                 await send({"type": "http.response.body", "body": line, "more_body": True})
+                if event is None:
+                    break
         finally:
             await self._events.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _lines(self) -> AsyncGenerator[bytes]:
-        while True:
-            coming = asyncio.ensure_future(anext(self._events, None))
-            try:
-                while not (await asyncio.wait({coming}, timeout=self._keep_alive_s))[0]:
-                    yield PING
-            finally:
-                await cancelled(coming)
-            event = coming.result()
-            if event is None:
-                break
-            yield b"data: " + msgspec.json.encode(event) + b"\n\n"
-        yield DONE
 
 
 async def until_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -95,27 +91,3 @@ async def cancelled(task: asyncio.Future[Any]) -> None:
 async def _hung_up(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def shown_chunk(chunk: JsonObject, *, model: str, with_usage: bool) -> JsonObject | None:
-    """A provider's chunk as the caller sees it, or None for one that only carries usage.
-
-    `model` is who really answers; null keys are left out, deltas are otherwise unchanged.
-    """
-    choices = objects_in(chunk.get("choices"))
-    if not choices and not (with_usage and chunk.get("usage")):
-        return None
-    shown = _without_nulls(chunk) | {"model": model, "object": "chat.completion.chunk"}
-    if not with_usage:
-        shown.pop("usage", None)
-    shown["choices"] = [_choice(choice) for choice in choices]
-    return shown
-
-
-def _choice(choice: JsonObject) -> JsonObject:
-    delta = as_object(choice.get("delta")) or {}
-    return _without_nulls(choice) | {"delta": _without_nulls(delta)}
-
-
-def _without_nulls(value: JsonObject) -> JsonObject:
-    return {name: each for name, each in value.items() if each is not None}

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
 from mana_actors.llm.client import MAX_BODY_BYTES, read_key, retry_after_s
 from mana_actors.llm.completions import failure
 from mana_actors.llm.router.aliases.registry import ProviderEntry, Registry
-from mana_actors.llm.router.contract import Upstream
+from mana_actors.llm.router.line import Upstream
 from mana_actors.llm.router.wire.events import ChunkReader, decoded, error_inside
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -76,8 +76,16 @@ class HttpUpstream:
                 sending = self._sent("POST", "/chat/completions", sent)
                 response = await open_response.enter_async_context(sending)
                 await self._check(response)
-            async for chunk in self._chunks(response, end):
-                yield chunk
+            reader, size, raw = ChunkReader(self._entry.name), 0, response.aiter_raw()
+            while not reader.is_done:
+                async with self._within(end):  # anew each time: any task may take the next chunk
+                    data = await anext(raw, None)
+                size += len(data or b"")
+                self._check_size(size, response.status_code)
+                for chunk in reader.end() if data is None else reader.feed(data):
+                    yield chunk
+                if data is None:
+                    return
 
     async def embed(self, body: JsonObject, model: str, *, deadline_s: float) -> JsonObject:
         """The answer to an embeddings request."""
@@ -119,25 +127,21 @@ class HttpUpstream:
             raise self._senseless({})
         return answer
 
-    async def _chunks(self, response: httpx.Response, end: float) -> AsyncGenerator[JsonObject]:
-        reader, size, raw = ChunkReader(self._entry.name), 0, response.aiter_raw()
-        while not reader.is_done:
-            async with self._within(end):  # anew for each piece: a chunk may be taken by any task
-                data = await anext(raw, None)
-            size += len(data or b"")
-            self._check_size(size, response.status_code)
-            for chunk in reader.end() if data is None else reader.feed(data):
-                yield chunk
-            if data is None:
-                return
-
     def _sent(
         self, method: str, path: str, body: JsonObject | None
     ) -> AbstractAsyncContextManager[httpx.Response]:
+        """The request, sent when the result is entered; raises ProviderRefused without a key."""
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                timeout=None,  # noqa: S113 - the deadline of the call covers all phases
+                limits=httpx.Limits(max_connections=None),  # the router counts calls itself
+                trust_env=urlsplit(self._base).hostname not in _LOOPBACK,
+            )
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if self._key_file is not None:
+            headers["authorization"] = f"Bearer {read_key(self._key_file)}"
         content = None if body is None else msgspec.json.encode(body)
-        return self._http().stream(
-            method, self._base + path, content=content, headers=self._headers()
-        )
+        return self._client.stream(method, self._base + path, content=content, headers=headers)
 
     async def _check(self, response: httpx.Response) -> None:
         """Raise the error of an answer that is not 2xx, or that cannot be read."""
@@ -171,21 +175,6 @@ class HttpUpstream:
             raise self._busy("timeout", 0, "") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError):
             raise self._busy("network", 0, "") from None
-
-    def _headers(self) -> Mapping[str, str]:
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
-        if self._key_file is not None:
-            headers["authorization"] = f"Bearer {read_key(self._key_file)}"
-        return headers
-
-    def _http(self) -> httpx.AsyncClient:
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                timeout=None,  # noqa: S113 - the deadline of the call covers all phases
-                limits=httpx.Limits(max_connections=None),  # the router counts calls itself
-                trust_env=urlsplit(self._base).hostname not in _LOOPBACK,
-            )
-        return self._client
 
     def _senseless(self, answer: JsonObject) -> ProviderError:
         if answer.get("error"):

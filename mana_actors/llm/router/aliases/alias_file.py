@@ -16,24 +16,11 @@ from mana_actors.llm.router.aliases.registry import (
     Price,
     ProviderEntry,
     Registry,
-    UnknownAlias,
+    Target,
     direct_target,
     is_alias,
 )
-from mana_actors.llm.router.contract import Target
 from state.errors import TerminalError
-
-__all__ = [
-    "Alias",
-    "ModelEntry",
-    "ProviderEntry",
-    "Registry",
-    "RegistryInvalid",
-    "Target",
-    "UnknownAlias",
-    "is_alias",
-    "read_registry",
-]
 
 _T = TypeVar("_T")
 
@@ -47,25 +34,6 @@ class RegistryInvalid(TerminalError):
 
     def __str__(self) -> str:
         return f"alias file, {self.field}: {self.problem}"
-
-
-def read_registry(text: str) -> Registry:
-    """The registry that `text` (YAML) describes; raises RegistryInvalid."""
-    root = _mapping(_parsed(text), "file")
-    providers = _providers(root.get("providers"))
-    aliases = _aliases(root.get("aliases"))
-    models = _models(root.get("models"))
-    _check_providers(aliases, models, providers)
-    return Registry(
-        aliases,
-        _default(root.get("default"), aliases),
-        providers,
-        models,
-        _text(root.get("currency"), "currency", "USD"),
-    )
-
-
-# --- YAML ---------------------------------------------------------------------------------------
 
 
 class _Loader(yaml.SafeLoader):
@@ -84,44 +52,95 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parsed(text: str) -> Any:
+class _PricePair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a million tokens cost, which is also what one token costs in micro-units."""
+
+    prompt: Price = 0.0
+    completion: Price = 0.0
+
+
+def read_registry(text: str) -> Registry:
+    """The registry that `text` (YAML) describes; raises RegistryInvalid."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        parsed = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise RegistryInvalid(f"line {line}", _one_line(exc.problem or "not YAML")) from None
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         raise RegistryInvalid("file", "not YAML") from None
+    root = _mapping(parsed, "file")
+    providers = _providers(root.get("providers"))
+    aliases = _aliases(root.get("aliases"))
+    models = _models(root.get("models"))
+    named = [(f"aliases.{name}.chain", each) for name in aliases for each in aliases[name].chain]
+    for field, target in [*named, *(("models", target) for target in models)]:
+        if providers and target.provider not in providers:  # once the file describes any, all
+            raise RegistryInvalid(field, f"{target.name}: no such provider")
+    default = root.get("default")
+    if default is not None and (not isinstance(default, str) or default not in aliases):
+        raise RegistryInvalid("default", "names no alias of this file")
+    currency = _text(root.get("currency"), "currency", "USD")
+    return Registry(aliases, default, providers, models, currency)
 
 
-# --- aliases ------------------------------------------------------------------------------------
+def _providers(value: Any) -> dict[str, ProviderEntry]:
+    found: dict[str, ProviderEntry] = {}
+    for name, described in _mapping({} if value is None else value, "providers").items():
+        field = f"providers.{name}"
+        word = str(name) if isinstance(cast("object", name), str) else ""  # YAML has other keys
+        is_word = word.isascii() and word.replace("-", "").replace("_", "").isalnum()
+        if not is_word or len(word) > 40 or word.lower() == NAMESPACE[:-1]:
+            raise RegistryInvalid(field, "a name is letters, digits, '-' and '_', and not 'mana'")
+        body = {**_mapping(described, field), "name": word.lower()}
+        entry = _converted(body, ProviderEntry, field)
+        try:
+            url = urlsplit(entry.url)
+        except ValueError:
+            url = urlsplit("")
+        if url.scheme not in ("http", "https") or not url.hostname or url.password:
+            raise RegistryInvalid(f"{field}.url", "needs http(s)://host without a password")
+        key_file = PurePosixPath(entry.key_file or "key")
+        if entry.key_file == "" or key_file.is_absolute() or ".." in key_file.parts:
+            raise RegistryInvalid(f"{field}.key_file", "needs a path inside the folder of secrets")
+        if entry.name in found:
+            raise RegistryInvalid("providers", "a name is repeated in another case")
+        found[entry.name] = entry
+    return found
 
 
 def _aliases(value: Any) -> dict[str, Alias]:
-    bodies = _mapping(value, "aliases")
-    if not bodies:
+    found: dict[str, Alias] = {}
+    for name, described in _mapping(value, "aliases").items():
+        field = f"aliases.{name}"
+        word = name.removeprefix(NAMESPACE) if is_alias(name) else ""
+        if not word or "/" in word:
+            raise RegistryInvalid(field, f"a name is {NAMESPACE}<one word>")
+        body = _mapping(described, field)
+        description = _text(body.get("description"), f"{field}.description", "")
+        chain = body.get("chain")
+        if not isinstance(chain, list) or not chain:
+            raise RegistryInvalid(f"{field}.chain", "needs a list of provider/model")
+        targets = enumerate(cast("list[Any]", chain))
+        found[name] = Alias(
+            name, description, tuple(_target(each, f"{field}.chain[{n}]") for n, each in targets)
+        )
+    if not found:
         raise RegistryInvalid("aliases", "needs at least one")
-    aliases = [_alias(name, body) for name, body in bodies.items()]
-    return {alias.name: alias for alias in sorted(aliases, key=lambda each: each.name)}
+    return dict(sorted(found.items()))
 
 
-def _alias(name: object, value: Any) -> Alias:
-    rest = name.removeprefix(NAMESPACE) if isinstance(name, str) and is_alias(name) else ""
-    if not isinstance(name, str) or not rest or "/" in rest:
-        raise RegistryInvalid(f"aliases.{name}", f"a name is {NAMESPACE}<one word>")
-    body = _mapping(value, f"aliases.{name}")
-    return Alias(
-        name,
-        _text(body.get("description"), f"aliases.{name}.description", ""),
-        _chain(body.get("chain"), f"aliases.{name}.chain"),
-    )
-
-
-def _chain(value: Any, field: str) -> tuple[Target, ...]:
-    if not isinstance(value, list) or not value:
-        raise RegistryInvalid(field, "needs a list of provider/model")
-    entries = enumerate(cast("list[Any]", value))
-    return tuple(_target(entry, f"{field}[{place}]") for place, entry in entries)
+def _models(value: Any) -> dict[Target, ModelEntry]:
+    found: dict[Target, ModelEntry] = {}
+    for name, described in _mapping({} if value is None else value, "models").items():
+        field = f"models.{name}"
+        target, body = _target(name, field), _mapping(described, field)
+        price = _converted(body.pop("price", {}), _PricePair, f"{field}.price")
+        body["micros_per_prompt_token"] = price.prompt
+        body["micros_per_completion_token"] = price.completion
+        if "context" in body:
+            body["context_tokens"] = body.pop("context")
+        found[target] = _converted(body, ModelEntry, field)
+    return found
 
 
 def _target(value: Any, field: str) -> Target:
@@ -132,82 +151,6 @@ def _target(value: Any, field: str) -> Target:
     if "/" not in entry or not target.provider or not target.model:
         raise RegistryInvalid(field, "needs the form provider/model")
     return target
-
-
-def _default(value: Any, aliases: dict[str, Alias]) -> str | None:
-    if value is not None and (not isinstance(value, str) or value not in aliases):
-        raise RegistryInvalid("default", "names no alias of this file")
-    return value
-
-
-# --- providers and models -----------------------------------------------------------------------
-
-
-class _PricePair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a million tokens cost, which is also what one token costs in micro-units."""
-
-    prompt: Price = 0.0
-    completion: Price = 0.0
-
-
-def _providers(value: Any) -> dict[str, ProviderEntry]:
-    bodies = _mapping({} if value is None else value, "providers")
-    found = [_provider(name, body) for name, body in bodies.items()]
-    if len({entry.name for entry in found}) != len(found):
-        raise RegistryInvalid("providers", "a name is repeated in another case")
-    return {entry.name: entry for entry in found}
-
-
-def _provider(name: object, value: Any) -> ProviderEntry:
-    field = f"providers.{name}"
-    if not isinstance(name, str) or not _is_word(name) or name.lower() == NAMESPACE[:-1]:
-        raise RegistryInvalid(field, "a name is letters, digits, '-' and '_', and not 'mana'")
-    body = _mapping(value, field)
-    entry = _converted({**body, "name": name.lower()}, ProviderEntry, field)
-    if not _is_address(entry.url):
-        raise RegistryInvalid(f"{field}.url", "needs http(s)://host without a password")
-    if not _is_inside(entry.key_file):
-        raise RegistryInvalid(f"{field}.key_file", "needs a path inside the folder of secrets")
-    return entry
-
-
-def _models(value: Any) -> dict[Target, ModelEntry]:
-    bodies = _mapping({} if value is None else value, "models")
-    return {
-        _target(name, f"models.{name}"): _model(body, f"models.{name}")
-        for name, body in bodies.items()
-    }
-
-
-def _model(value: Any, field: str) -> ModelEntry:
-    body = _mapping(value, field)
-    price = _converted(body.pop("price", {}), _PricePair, f"{field}.price")
-    known = {
-        "micros_per_prompt_token": price.prompt,
-        "micros_per_completion_token": price.completion,
-    }
-    if "context" in body:
-        known["context_tokens"] = body.pop("context")
-    return _converted(body | known, ModelEntry, field)
-
-
-def _check_providers(
-    aliases: dict[str, Alias],
-    models: dict[Target, ModelEntry],
-    providers: dict[str, ProviderEntry],
-) -> None:
-    """Every provider that is named is described, once the file describes any."""
-    named = [
-        (f"aliases.{alias.name}.chain", target)
-        for alias in aliases.values()
-        for target in alias.chain
-    ]
-    for field, target in [*named, *(("models", target) for target in models)]:
-        if providers and target.provider not in providers:
-            raise RegistryInvalid(field, f"{target.name}: no such provider")
-
-
-# --- values -------------------------------------------------------------------------------------
 
 
 def _mapping(value: Any, field: str) -> JsonObject:
@@ -232,20 +175,3 @@ def _converted(value: Any, kind: type[_T], field: str) -> _T:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())[:200]
-
-
-def _is_word(name: str) -> bool:
-    return name.isascii() and name.replace("-", "").replace("_", "").isalnum() and len(name) <= 40
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.password
-
-
-def _is_inside(key_file: str | None) -> bool:
-    path = PurePosixPath(key_file or "key")
-    return key_file != "" and not path.is_absolute() and ".." not in path.parts

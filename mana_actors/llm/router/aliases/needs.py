@@ -1,13 +1,11 @@
 """What a request asks of a model: tools, images, room in its context."""
 
 import math
-from typing import Any
 
 import msgspec
 
 from mana_actors.json_values import JsonObject, as_list, objects_in
-from mana_actors.llm.router.aliases.registry import Registry
-from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.aliases.registry import Registry, Target
 
 _encoder = msgspec.json.Encoder()
 
@@ -37,25 +35,24 @@ def needs_of(body: JsonObject) -> Needs:
     parts = [objects_in(message.get("content")) for message in messages]
     vision = any(_is_image(part) for found in parts for part in found)
     if vision:
-        messages = [_without_images(message) for message in messages]
+        messages = [
+            message
+            if isinstance(message.get("content"), str)
+            else message | {"content": [part for part in found if not _is_image(part)]}
+            for message, found in zip(messages, parts, strict=True)
+        ]
     tools = as_list(body.get("tools"))
+    limits = (body.get("max_tokens"), body.get("max_completion_tokens"))
     return Needs(
         tools=bool(tools),
         vision=vision,
         text_bytes=len(_encoder.encode([messages, tools])),
-        output_tokens=max(_tokens(body.get(f)) for f in ("max_tokens", "max_completion_tokens")),
+        output_tokens=max(
+            limit if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0 else 0
+            for limit in limits
+        ),
     )
 
 
 def _is_image(part: JsonObject) -> bool:
     return part.get("type") == "image_url"
-
-
-def _without_images(message: JsonObject) -> JsonObject:
-    content = message.get("content")
-    texts = [part for part in objects_in(content) if not _is_image(part)]
-    return message if isinstance(content, str) else message | {"content": texts}
-
-
-def _tokens(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,14 +1,14 @@
 """The table of aliases, providers and models: what a name stands for, and what it costs at most."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from math import ceil
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from mana_actors.llm.provider import AliasFacts, Exposure
-from mana_actors.llm.router.contract import Target
 from state.errors import TerminalError
 
 NAMESPACE = "mana/"
@@ -19,6 +19,18 @@ Models = bool | tuple[str, ...]
 """All models, none, or those whose name fits a pattern such as `llama3.1*`."""
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 Price = Annotated[float, Meta(ge=0, le=1e9)]
+
+
+class Target(msgspec.Struct, frozen=True, order=True):
+    """One entry of a chain: a model as its provider names it (it may hold slashes)."""
+
+    provider: str
+    model: str
+
+    @property
+    def name(self) -> str:
+        """The entry as the alias file writes it."""
+        return f"{self.provider}/{self.model}"
 
 
 class UnknownAlias(TerminalError):
@@ -63,6 +75,17 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: bool | None = None
     vision: bool | None = None
 
+    def cost_micros(self, prompt: int, completion: int, total: int) -> int:
+        """What an answer of so many tokens cost, rounded up.
+
+        Tokens that only `total` counts, such as hidden reasoning, cost what completions cost.
+        """
+        unseen = max(0, total - prompt - completion)
+        return ceil(
+            prompt * self.micros_per_prompt_token
+            + (completion + unseen) * self.micros_per_completion_token
+        )
+
 
 class Alias(msgspec.Struct, frozen=True):
     """A name for a purpose, and the models that serve it, best first."""
@@ -88,6 +111,17 @@ class Registry(msgspec.Struct, frozen=True):
     models: Mapping[Target, ModelEntry] = {}
     currency: str = "USD"
     otherwise: tuple[Target, ...] = ()
+
+    @property
+    def targets(self) -> list[Target]:
+        """Every entry the alias file names, in a chain or with a price."""
+        chained = {target for alias in self.aliases.values() for target in alias.chain}
+        return sorted(chained | set(self.models))
+
+    @property
+    def names(self) -> list[str]:
+        """Every name of the file, which may become a metric label: aliases and entries."""
+        return [*self.aliases, *(target.name for target in self.targets)]
 
     def alias(self, model: object) -> str | None:
         """The alias that a request's `model` means, or None if it names a model itself."""
@@ -120,7 +154,10 @@ class Registry(msgspec.Struct, frozen=True):
         own = model.tools if ability == "tools" else model.vision
         if own is not None or provider is None:
             return own is not False
-        return _fits(target.model, provider.tools if ability == "tools" else provider.vision)
+        models = provider.tools if ability == "tools" else provider.vision
+        if isinstance(models, bool):
+            return models
+        return any(fnmatchcase(target.model, pattern) for pattern in models)
 
     def facts(self, model: object, exposure: Exposure, configured: frozenset[str]) -> AliasFacts:
         """What `model` costs at most within `exposure`; raises UnknownAlias.
@@ -129,7 +166,15 @@ class Registry(msgspec.Struct, frozen=True):
         """
         within = [t for t in self.chain(model) if is_within(self.exposure(t), exposure)]
         serving = [target for target in within if target.provider in configured]
-        return _most([self.model(target) for target in serving or within])
+        models = [self.model(target) for target in serving or within]
+        if not models:
+            return AliasFacts()
+        return AliasFacts(
+            bytes_per_token=min(each.bytes_per_token for each in models),
+            context_tokens=min(each.context_tokens for each in models),
+            micros_per_prompt_token=max(each.micros_per_prompt_token for each in models),
+            micros_per_completion_token=max(each.micros_per_completion_token for each in models),
+        )
 
 
 def is_alias(model: object) -> bool:
@@ -146,21 +191,3 @@ def direct_target(model: str) -> Target:
 def is_within(exposure: Exposure | None, most: Exposure) -> bool:
     """Whether a provider of `exposure` may see what goes as far as `most`."""
     return exposure is not None and EXPOSURES.index(exposure) <= EXPOSURES.index(most)
-
-
-def _fits(model: str, models: Models) -> bool:
-    if isinstance(models, bool):
-        return models
-    return any(fnmatchcase(model, pattern) for pattern in models)
-
-
-def _most(models: Iterable[ModelEntry]) -> AliasFacts:
-    known = list(models)
-    if not known:
-        return AliasFacts()
-    return AliasFacts(
-        bytes_per_token=min(model.bytes_per_token for model in known),
-        context_tokens=min(model.context_tokens for model in known),
-        micros_per_prompt_token=max(model.micros_per_prompt_token for model in known),
-        micros_per_completion_token=max(model.micros_per_completion_token for model in known),
-    )

@@ -1,4 +1,4 @@
-"""Reading a provider's event stream: chunks unchanged, and everything else a typed error."""
+"""A provider's event stream: its chunks, and everything else as a typed error."""
 
 from typing import Any
 
@@ -26,8 +26,15 @@ class ChunkReader:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             raise ProviderRefused("invalid_answer", 200, None, "too_large", self._provider)
-        chunks = [self._chunk(line.strip()) for line in lines]
-        return [chunk for chunk in chunks if chunk is not None]
+        chunks: list[JsonObject] = []
+        for line in map(bytes.strip, lines):
+            if self.is_done or not line or line.startswith(_IGNORED):
+                continue
+            is_data, value = line.startswith(b"data:"), line.removeprefix(b"data:").strip()
+            self.is_done = is_data and value == b"[DONE]"
+            if not (self.is_done or (is_data and not value)):
+                chunks.append(self._chunk(value if is_data else b""))
+        return chunks
 
     def end(self) -> list[JsonObject]:
         """The chunks that were waiting for the end; raises ProviderBusy if it came too early."""
@@ -36,16 +43,7 @@ class ChunkReader:
             raise ProviderBusy("invalid_answer", 200, None, "cut_stream", self._provider)
         return rest
 
-    def _chunk(self, line: bytes) -> JsonObject | None:
-        if self.is_done or not line or line.startswith(_IGNORED):
-            return None
-        is_data, value = line.startswith(b"data:"), line.removeprefix(b"data:").strip()
-        self.is_done = is_data and value == b"[DONE]"
-        if self.is_done or (is_data and not value):
-            return None
-        return self._read(value if is_data else b"")
-
-    def _read(self, value: bytes) -> JsonObject:
+    def _chunk(self, value: bytes) -> JsonObject:
         chunk = decoded(value)
         if chunk is not None and chunk.get("error"):
             raise error_inside(chunk, self._provider)
@@ -54,6 +52,38 @@ class ChunkReader:
         choices = objects_in(chunk["choices"])
         self._finished |= any(choice.get("finish_reason") for choice in choices)
         return chunk
+
+
+def is_prelude(chunk: JsonObject) -> bool:
+    """Whether a chunk says nothing yet: a role at most, neither text nor a call nor an end."""
+    choices = objects_in(chunk.get("choices"))
+    for choice in choices:
+        delta = as_object(choice.get("delta")) or {}
+        if choice.get("finish_reason") or any(delta[key] for key in delta if key != "role"):
+            return False
+    return bool(choices)
+
+
+def shown_chunk(chunk: JsonObject, *, model: str, with_usage: bool) -> JsonObject | None:
+    """A provider's chunk as the caller sees it, or None for one that only carries usage.
+
+    `model` is who really answers; null keys are left out, deltas are otherwise unchanged.
+    """
+    choices = objects_in(chunk.get("choices"))
+    if not choices and not (with_usage and chunk.get("usage")):
+        return None
+    shown = _without_nulls(chunk) | {"model": model, "object": "chat.completion.chunk"}
+    if not with_usage:
+        shown.pop("usage", None)
+    shown["choices"] = [
+        _without_nulls(choice) | {"delta": _without_nulls(as_object(choice.get("delta")) or {})}
+        for choice in choices
+    ]
+    return shown
+
+
+def _without_nulls(value: JsonObject) -> JsonObject:
+    return {name: each for name, each in value.items() if each is not None}
 
 
 def error_inside(answer: JsonObject, provider: str) -> ProviderError:

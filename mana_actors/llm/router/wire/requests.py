@@ -1,4 +1,4 @@
-"""What a caller may ask: the schema of §7, checked before any provider hears of it."""
+"""What a caller may ask: OpenAI's schema, checked before any provider hears of it."""
 
 from typing import Annotated, Any, Literal
 
@@ -64,7 +64,7 @@ class Message(msgspec.Struct):
     tool_calls: list[CalledTool] | None = None
 
 
-class Function(msgspec.Struct):
+class OfferedFunction(msgspec.Struct):
     """A tool as it is offered."""
 
     name: Name
@@ -72,18 +72,18 @@ class Function(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-class Tool(msgspec.Struct):
+class OfferedTool(msgspec.Struct):
     """An offered tool; functions are the only kind."""
 
     type: Literal["function"]
-    function: Function
+    function: OfferedFunction
 
 
 class Choice(msgspec.Struct):
     """The tool a model must call."""
 
     type: Literal["function"]
-    function: Function
+    function: OfferedFunction
 
 
 class PlainText(msgspec.Struct, tag="text"):
@@ -121,7 +121,7 @@ class ChatRequest(msgspec.Struct):
     presence_penalty: Penalty | None = None
     stop: str | list[str] | None = None
     response_format: PlainText | AnyJson | JsonOfSchema | None = None
-    tools: list[Tool] | None = None
+    tools: list[OfferedTool] | None = None
     tool_choice: Literal["auto", "none", "required"] | Choice | None = None
 
 
@@ -145,21 +145,19 @@ def embeddings_request(body: JsonObject) -> JsonObject:
 def _checked(body: JsonObject, schema: type[msgspec.Struct]) -> JsonObject:
     try:
         msgspec.convert(body, schema)
-    except (msgspec.ValidationError, RecursionError) as exc:
-        raise _named(str(exc)) from None
+    except RecursionError:
+        raise InvalidRequest("body", "is nested too deeply") from None
+    except msgspec.ValidationError as exc:
+        # The text reads "Expected `int` >= 1 - at `$.max_tokens`".
+        problem, _, place = str(exc).partition(" - at ")
+        field = place.strip("`").removeprefix("$").lstrip(".")
+        if "missing required field" in problem:
+            name = problem.rpartition("field ")[2].strip("`")
+            raise InvalidRequest(f"{field}.{name}" if field else name, "is missing") from None
+        if problem.startswith("Invalid"):  # it would repeat what was sent
+            problem = "is not one of the known values"
+        elif "`, got" in problem:
+            problem = problem.partition(", got")[0]
+        words = problem.replace("`", "").replace("Expected", "expected")
+        raise InvalidRequest(field or "body", words) from None
     return body
-
-
-def _named(complaint: str) -> InvalidRequest:
-    """The field and the problem of "Expected `int` >= 1 - at `$.max_tokens`"."""
-    problem, _, place = complaint.partition(" - at ")
-    field = place.strip("`").removeprefix("$").lstrip(".")
-    if "missing required field" in problem:
-        name = problem.rpartition("field ")[2].strip("`")
-        return InvalidRequest(f"{field}.{name}" if field else name, "is missing")
-    expected = problem.partition(", got")[0] if "`, got" in problem else problem
-    if problem.startswith("Invalid"):  # it would repeat what was sent
-        expected = "is not one of the known values"
-    return InvalidRequest(
-        field or "body", expected.replace("`", "").replace("Expected", "expected")
-    )

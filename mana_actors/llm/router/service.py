@@ -1,4 +1,4 @@
-"""A router put together from its settings: routing, metrics, traces, reloading and the app."""
+"""A whole router, put together from its settings: routing, metrics, traces, alias file and app."""
 
 import asyncio
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from starlette.types import ASGIApp
 
 from mana_actors.llm.router.aliases.registry import Registry
-from mana_actors.llm.router.app import Service, create_app, label_names
+from mana_actors.llm.router.app import create_app
 from mana_actors.llm.router.calls import Calls
-from mana_actors.llm.router.metrics import Metrics
-from mana_actors.llm.router.reload import LastGood, Reloading
+from mana_actors.llm.router.metrics import RouterMetrics
+from mana_actors.llm.router.registry_source import LastGood, RegistrySource
 from mana_actors.llm.router.routing import Router
 from mana_actors.llm.router.settings import OneService, RouterSettings
-from mana_actors.llm.router.telemetry import tracing
+from mana_actors.llm.router.traces import tracing
 from mana_actors.llm.router.upstream import upstreams_of
 
 
@@ -26,44 +26,40 @@ class LlmRouter:
         last_good = LastGood(Path(settings.last_good_file) if settings.last_good_file else None)
         registry, problem = last_good.first(settings.source)
         self._secrets_dir = Path(settings.secrets_dir)
-        self._metrics = Metrics()
+        self._metrics = metrics = RouterMetrics()
         self._tracing = tracing(settings.otlp_endpoint)
-        self._router = Router(
+        self._router = router = Router(
             registry,
             upstreams_of(registry, self._secrets_dir),
             threshold=settings.failure_threshold,
             backoff_s=settings.unhealthy_backoff_s,
-            observer=self._metrics,
+            observer=metrics,
         )
-        self.reloading = Reloading(
+        self.source = RegistrySource(
             settings.source, self._put_in_force, last_good=last_good, problem=problem
         )
-        self._metrics.know(label_names(registry), self._router.health())
-        self.app: ASGIApp = create_app(self._service(settings, token))
+        metrics.know(registry.names, router.health())
+        only = settings.source.name if isinstance(settings.source, OneService) else None
+        self.app: ASGIApp = create_app(
+            settings,
+            token,
+            router=router,
+            source=self.source,
+            calls=Calls(router, metrics=metrics, tracing=self._tracing, only_service=only),
+            metrics=metrics,
+        )
 
     async def keep(self) -> None:
         """Probe providers and follow the alias file, for as long as the process lives."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._router.probe_loop())
-            tasks.create_task(self.reloading.watch())
+            tasks.create_task(self.source.watch())
 
     async def aclose(self) -> None:
         """Let go of connections and send the last spans."""
         await self._router.aclose()
         await asyncio.to_thread(self._tracing.close)
 
-    def _service(self, settings: RouterSettings, token: str) -> Service:
-        only = settings.source.name if isinstance(settings.source, OneService) else None
-        calls = Calls(self._router, metrics=self._metrics, tracing=self._tracing, only_service=only)
-        return Service(
-            settings=settings,
-            token=token,
-            router=self._router,
-            loaded=lambda: self.reloading.state,
-            calls=calls,
-            metrics=self._metrics,
-        )
-
     def _put_in_force(self, registry: Registry) -> None:
         self._router.replace(registry, upstreams_of(registry, self._secrets_dir))
-        self._metrics.know(label_names(registry), self._router.health())
+        self._metrics.know(registry.names, self._router.health())

@@ -1,10 +1,20 @@
 """The way of one request along its chain: who was passed by and why, and how it ended."""
 
-from collections.abc import Iterable
 from typing import Protocol
 
+import msgspec
+
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
-from mana_actors.llm.router.contract import Attempt, Target
+from mana_actors.llm.router.aliases.registry import Target
+
+_NOT_ALLOWED = frozenset({"exposure", "unconfigured", "capability"})
+
+
+class PassedBy(msgspec.Struct, frozen=True):
+    """An entry that did not serve: `unconfigured`, `cache-unhealthy`, or an error's kind."""
+
+    target: Target
+    reason: str
 
 
 class Observer(Protocol):
@@ -19,7 +29,7 @@ class Observer(Protocol):
         ...
 
     def provider_healthy(self, provider: str, healthy: bool) -> None:
-        """A provider turned."""
+        """A provider's health changed."""
         ...
 
 
@@ -39,7 +49,7 @@ class NoProviderLeft(ProviderBusy):
     `retry_after_s` is when the first of them may be called again, None = unknown.
     """
 
-    def __init__(self, attempts: tuple[Attempt, ...], retry_after_s: float | None = None) -> None:
+    def __init__(self, attempts: tuple[PassedBy, ...], retry_after_s: float | None = None) -> None:
         code = attempts[-1].reason.replace("-", "_") if attempts else ""
         super().__init__("no_healthy_provider", 503, retry_after_s, code)
         self.args = (attempts, retry_after_s)  # what pickle gives back to the constructor
@@ -51,34 +61,35 @@ class Trail:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._attempts: list[Attempt] = []
+        self._attempts: list[PassedBy] = []
         self._told = 0
 
     @property
-    def attempts(self) -> tuple[Attempt, ...]:
+    def attempts(self) -> tuple[PassedBy, ...]:
         """Who did not serve, in order."""
         return tuple(self._attempts)
 
+    @property
+    def callable_later(self) -> list[Target]:
+        """Who was passed by only because of its present state."""
+        return [each.target for each in self._attempts if each.reason not in _NOT_ALLOWED]
+
     def passed_by(self, target: Target, reason: str) -> None:
         """`target` did not serve."""
-        self._attempts.append(Attempt(target, reason))
+        self._attempts.append(PassedBy(target, reason))
 
     def called(self, target: Target | None) -> None:
         """`target` is called now; None = nobody is left."""
         untold, self._told = self._attempts[self._told :], len(self._attempts)
-        for attempt in untold:
-            self._observer.fell_back(attempt.target, target, attempt.reason)
+        for each in untold:
+            self._observer.fell_back(each.target, target, each.reason)
 
     def ended(self, retry_after_s: float | None) -> ProviderError:
-        """The error for a chain that nobody of served."""
+        """The error for a chain of which no entry served."""
         self.called(None)
-        reasons = {attempt.reason for attempt in self._attempts}
-        if _are_only(reasons, "exposure"):
+        reasons = {each.reason for each in self._attempts}
+        if reasons == {"exposure"}:
             return ProviderRefused("exposure", 403)
-        if _are_only(reasons - {"exposure", "unconfigured"}, "capability"):
+        if reasons - {"exposure", "unconfigured"} == {"capability"}:
             return ProviderRefused("capability", 400)
         return NoProviderLeft(self.attempts, retry_after_s)
-
-
-def _are_only(reasons: Iterable[str], reason: str) -> bool:
-    return set(reasons) == {reason}

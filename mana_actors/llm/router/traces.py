@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.aliases.registry import Target
 from mana_actors.llm.router.metrics import token_count
 
 if TYPE_CHECKING:

@@ -1,10 +1,10 @@
-"""What goes back: JSON, and errors in the shape of both our own client and OpenAI's."""
+"""Errors as callers read them, in the shapes of both our own client and OpenAI's."""
 
 import msgspec
 
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject
-from mana_actors.llm.router.contract import Attempt
+from mana_actors.llm.router.chain.trail import PassedBy
 
 _STATUS_OF_KIND = {
     "blocked": 422,
@@ -42,7 +42,7 @@ class Problem(msgspec.Struct, frozen=True):
     code: str = ""
     field: str = ""
     retry_after_s: float | None = None
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[PassedBy, ...] = ()
 
     @property
     def error(self) -> JsonObject:
@@ -64,7 +64,7 @@ class Problem(msgspec.Struct, frozen=True):
 
     @property
     def frame(self) -> JsonObject:
-        """The object of a `data:` line; its type is the kind (§7)."""
+        """The object of a `data:` line; its `type` is the kind, as a stream has no status."""
         return {"error": self.error | {"type": self.kind, "code": self.code or self.kind}}
 
 
@@ -73,8 +73,15 @@ def problem_of(exc: ProviderError) -> Problem:
     status = _STATUS_OF_KIND.get(exc.kind)
     if status is None:  # unknown: a client's fault stays one, whatever else is the provider's
         status = exc.status if 400 <= exc.status < 500 else 502
-    attempts: tuple[Attempt, ...] = getattr(exc, "attempts", ())
+    attempts: tuple[PassedBy, ...] = getattr(exc, "attempts", ())
     words = _WORDS.get(exc.kind, "the provider refused this request")
     tried = ", ".join(f"{each.target.name}={each.reason}" for each in attempts)
     message = f"{words}. Attempts: {tried}" if tried else words
-    return Problem(status, exc.kind, message, exc.code, "", exc.retry_after_s, attempts)
+    return Problem(
+        status,
+        exc.kind,
+        message,
+        code=exc.code,
+        retry_after_s=exc.retry_after_s,
+        attempts=attempts,
+    )

@@ -1,4 +1,4 @@
-"""Who is worth calling: a circuit for each provider and each of its models; time is an argument."""
+"""Who is worth calling: a circuit breaker for each provider and each of its models."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.aliases.registry import Target
 
 THRESHOLD = 2
 BACKOFF_S = 60.0
@@ -85,12 +85,13 @@ class _Circuit(msgspec.Struct):
         self.last_error, self.last_check = reason, now
 
 
-class Health:
+class Circuits:
     """The circuits of all providers and models.
 
     `threshold` failures in a row open a circuit for `backoff_s` seconds; then one call at a time
     tries it out. What probes and what calls find is kept apart: a provider that answers a probe
-    but fails its calls stays closed off. `listener` hears when a provider turns, and may fail.
+    but fails its calls stays closed off. `listener` hears when a provider's health changes; what it
+    raises is logged. `now` is in unix seconds.
     """
 
     def __init__(
@@ -108,10 +109,6 @@ class Health:
         self._probes: dict[str, _Circuit] = {}
         self._models: dict[Target, _Circuit] = {}
         self._tickets = count(1)
-
-    def is_healthy(self, provider: str, now: float) -> bool:
-        """Whether calls to `provider` are not closed off; asking claims nothing."""
-        return not any(circuit.is_closed_off(now) for circuit in self._of(provider))
 
     def is_available(self, target: Target, now: float) -> bool:
         """Whether `admit` would let a call through."""
@@ -146,11 +143,19 @@ class Health:
         was_well = self._is_well(target.provider)
         wait_s = self._backoff_s if trouble.wait_s is None else trouble.wait_s
         if trouble.scope != "provider":
-            circuit = self._model(target)
+            while target not in self._models and len(self._models) >= MOST_MODELS:
+                self._models.pop(next(iter(self._models)))
+            circuit = self._models.setdefault(target, _Circuit())
             trips = trouble.at_once or circuit.failures + 1 >= self._threshold
             circuit.fail(trouble.reason, now, wait_s, trips=trips)
         if trouble.scope != "only-model":
-            self._fail_provider(target, trouble, now, wait_s)
+            circuit = self._calls.setdefault(target.provider, _Circuit())
+            circuit.suspects |= {target.model}
+            is_its_own = trouble.scope == "provider"
+            is_enough = circuit.failures + 1 >= self._threshold or (trouble.at_once and is_its_own)
+            # One model that fails again and again says nothing about the others of its provider.
+            trips = is_enough and (is_its_own or len(circuit.suspects) > 1)
+            circuit.fail(trouble.reason, now, wait_s, trips=trips)
         self._announce(target.provider, was_well=was_well)
 
     def probed(self, provider: str, problem: str | None, now: float) -> None:
@@ -174,8 +179,12 @@ class Health:
 
     def snapshot(self, expected: Iterable[str] = ()) -> dict[str, ProviderHealth]:
         """Every provider that was called or probed, and the `expected` ones; copies."""
-        names = sorted({*self._calls, *self._probes, *expected})
-        return {name: self._shown(name) for name in names}
+        found: dict[str, ProviderHealth] = {}
+        for name in sorted({*self._calls, *self._probes, *expected}):
+            models = {t.model: _worst([c]) for t, c in self._models.items() if t.provider == name}
+            worst = msgspec.structs.asdict(_worst(self._of(name)))
+            found[name] = ProviderHealth(**worst, models=models)
+        return found
 
     def forget(self, provider: str) -> None:
         """`provider` is another one now, or gone: start afresh."""
@@ -185,15 +194,6 @@ class Health:
         self._models = {t: c for t, c in self._models.items() if t.provider != provider}
         self._announce(provider, was_well=was_well)
 
-    def _fail_provider(self, target: Target, trouble: Trouble, now: float, wait_s: float) -> None:
-        circuit = self._calls.setdefault(target.provider, _Circuit())
-        circuit.suspects |= {target.model}
-        is_its_own = trouble.scope == "provider"
-        is_enough = circuit.failures + 1 >= self._threshold or (trouble.at_once and is_its_own)
-        # One model that fails again and again says nothing about the others of its provider.
-        trips = is_enough and (is_its_own or len(circuit.suspects) > 1)
-        circuit.fail(trouble.reason, now, wait_s, trips=trips)
-
     def _of(self, provider: str) -> list[_Circuit]:
         found = (self._calls.get(provider), self._probes.get(provider))
         return [circuit for circuit in found if circuit is not None]
@@ -201,11 +201,6 @@ class Health:
     def _around(self, target: Target) -> list[_Circuit]:
         model = self._models.get(target)
         return [*self._of(target.provider), *([] if model is None else [model])]
-
-    def _model(self, target: Target) -> _Circuit:
-        while target not in self._models and len(self._models) >= MOST_MODELS:
-            self._models.pop(next(iter(self._models)))
-        return self._models.setdefault(target, _Circuit())
 
     def _is_well(self, provider: str) -> bool:
         return all(circuit.healthy for circuit in self._of(provider))
@@ -221,14 +216,8 @@ class Health:
         except Exception:  # noqa: BLE001 - it is told, not asked
             _log.exception("health_listener_failed provider=%s", provider)
 
-    def _shown(self, provider: str) -> ProviderHealth:
-        found = _shown(self._of(provider))
-        models = {t.model: _shown([c]) for t, c in self._models.items() if t.provider == provider}
-        return ProviderHealth(**msgspec.structs.asdict(found), models=models)
 
-
-def _shown(circuits: list[_Circuit]) -> ModelHealth:
-    """The worst of `circuits`."""
+def _worst(circuits: list[_Circuit]) -> ModelHealth:
     return ModelHealth(
         "healthy" if all(circuit.healthy for circuit in circuits) else "unhealthy",
         max((circuit.failures for circuit in circuits), default=0),

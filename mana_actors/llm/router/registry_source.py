@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mana_actors.llm.router.aliases.alias_file import RegistryInvalid, read_registry
-from mana_actors.llm.router.aliases.registry import Alias, ProviderEntry, Registry
-from mana_actors.llm.router.contract import Target
+from mana_actors.llm.router.aliases.registry import Alias, ProviderEntry, Registry, Target
 from mana_actors.llm.router.settings import SHIPPED, AliasFile, OneService, Source
 
 log = logging.getLogger("mana.llm")
@@ -36,17 +35,13 @@ def file_of(source: AliasFile) -> Path:
     return SHIPPED_FILE if source.path == SHIPPED else Path(source.path)
 
 
-def named_source(source: Source) -> str:
-    """A source in a word or two, for people."""
-    return f"{source.name} {source.url}" if isinstance(source, OneService) else source.path
-
-
 def _of_one_service(source: OneService) -> Registry:
     """The shipped aliases, and any other, all served by one provider."""
     shipped = read_registry(SHIPPED_FILE.read_text("utf-8"))
+    base = source.url.rstrip("/")
     provider = ProviderEntry(
         name=source.name,
-        url=_base(source.url),
+        url=base if base.endswith("/v1") else f"{base}/v1",
         exposure=source.exposure,
         key_file=source.key_file,
         max_concurrent=1000,  # as many as runs may ask; the service says when it is too much
@@ -63,11 +58,6 @@ def _of_one_service(source: OneService) -> Registry:
         providers={source.name: provider},
         otherwise=(Target(source.name, source.model),),
     )
-
-
-def _base(url: str) -> str:
-    trimmed = url.rstrip("/")
-    return trimmed if trimmed.endswith("/v1") else f"{trimmed}/v1"
 
 
 class LastGood:
@@ -113,7 +103,7 @@ class Loaded(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
-class Reloading:
+class RegistrySource:
     """Follows a source; `apply` puts a new registry in force, and is called with valid ones only.
 
     The constructor has read `registry` already; what follows never raises for a bad file.
@@ -131,7 +121,9 @@ class Reloading:
         self._source, self._apply, self._every_s = source, apply, every_s
         self._last_good = last_good or LastGood()
         self._seen = self._fingerprint()
-        self.state = Loaded(named_source(source), datetime.now(UTC), problem)
+        is_service = isinstance(source, OneService)
+        name = f"{source.name} {source.url}" if is_service else source.path
+        self.state = Loaded(name, datetime.now(UTC), problem)
 
     async def reload(self) -> bool:
         """Read the source again; False, and everything as before, when it is not valid."""
