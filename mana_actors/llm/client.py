@@ -128,12 +128,11 @@ class HttpProvider:
         patience = {DEADLINE_HEADER: f"{deadline_s * 0.95:.3f}"}
         headers = self._headers() | {EXPOSURE_HEADER: exposure} | patience
         content = request_bytes(request)
+        client = self._http()  # made first: loading certificates must not eat into the deadline
         try:
             async with (
                 asyncio.timeout(deadline_s),
-                self._http().stream(
-                    "POST", self._endpoint, content=content, headers=headers
-                ) as response,
+                client.stream("POST", self._endpoint, content=content, headers=headers) as response,
             ):
                 resolved = response.headers.get(RESOLVED_HEADER, "")
                 provider = provider_label(resolved or request.model)
