@@ -137,7 +137,7 @@ async def test_a_database_that_is_away_is_no_missing_input():
         await resolve_inputs({"m": away}, _nothing, [InputRef("m", "t", "1")], _unheard)
 
 
-class Away(TransientError):
+class Away(StateError, TransientError):
     """The database does not answer."""
 
 
