@@ -23,7 +23,7 @@ from state.errors import StateError
 from state.grants.grant import Grantee, OpenedGrant, Trust, opened_grant
 from state.log.stamps import datetime_of
 from state.store.connect import CapabilityInvalid, Refused
-from state.store.keys import Attempt, GrantedMission, KeyRequest, KeyStore, RunClaim
+from state.store.keys import Attempt, KeyRequest, KeyStore, RunClaim
 
 log = logging.getLogger("mana.keys")
 
@@ -81,9 +81,26 @@ class Releases:
             grantee = Grantee(mission.user_id, ask.mission_id)
             found = opened_grant(mission.grant, grantee, self._trust, mission.at)
             if isinstance(found, OpenedGrant):
+                released = Attempt(
+                    "released",
+                    version=found.version,
+                    record_ids=found.scope.record_ids,
+                    expires_at=datetime_of(found.expires_at),
+                )
                 with found.key:
-                    released = await _released(request, mission, ask, found)
-                return NotedReply(released, found.version, agent)
+                    release_id = await request.note(released)
+                    binding = Binding(ask.run_id, ask.attempt, ask.mission_id, release_id)
+                    sealed_key = sealed_to(ask.public_key, found.key, binding)
+                reply = KeyReleased(
+                    sealed_key=sealed_key,
+                    release_id=release_id,
+                    tables=found.scope.tables,
+                    record_ids=found.scope.record_ids,
+                    exposure=found.exposure,
+                    expires_at=found.expires_at,
+                    released_at=mission.at,
+                )
+                return NotedReply(reply, found.version, agent)
             reason, detail = found.reason, found.detail
         await request.note(Attempt("refused", reason=detail))
         return NotedReply(KeyRefused(reason), detail, agent)
@@ -92,26 +109,3 @@ class Releases:
 def _unaudited(reason: RefusedBecause) -> NotedReply:
     """A refusal that belongs into nobody's audit."""
     return NotedReply(KeyRefused(reason), reason)
-
-
-async def _released(
-    request: KeyRequest, mission: GrantedMission, ask: AskForKey, grant: OpenedGrant
-) -> KeyReleased:
-    release_id = await request.note(
-        Attempt(
-            "released",
-            version=grant.version,
-            record_ids=grant.scope.record_ids,
-            expires_at=datetime_of(grant.expires_at),
-        )
-    )
-    binding = Binding(ask.run_id, ask.attempt, ask.mission_id, release_id)
-    return KeyReleased(
-        sealed_key=sealed_to(ask.public_key, grant.key, binding),
-        release_id=release_id,
-        tables=grant.scope.tables,
-        record_ids=grant.scope.record_ids,
-        exposure=grant.exposure,
-        expires_at=grant.expires_at,
-        released_at=mission.at,
-    )

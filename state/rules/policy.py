@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal, cast
 
 import msgspec
@@ -27,11 +26,6 @@ DEFAULT_POLICY = AiPolicy(by_catalogue=True)
 """The policy of an agent whose record holds none."""
 
 DENY_ALL = AiPolicy(default="deny")
-
-
-def default_policy(tools: Iterable[tuple[str, Permission]]) -> AiPolicy:
-    """The policy of an agent without one: each tool by its own default, else `propose`."""
-    return AiPolicy(tools=dict(tools))
 
 
 def parse_policy(raw: object) -> tuple[AiPolicy, tuple[str, ...]]:
@@ -72,11 +66,6 @@ def resolve(
 def decide(tool_name: str, module: str, default: Permission, policy: AiPolicy) -> Permission:
     """What an agent may do with a tool whose own default is `default`; asked before every call."""
     return default if policy.by_catalogue else resolve(tool_name, module, policy)
-
-
-def offered(tools: Iterable[tuple[str, str]], policy: AiPolicy) -> list[str]:
-    """The names of those `(name, module)` that the policy does not deny, in order."""
-    return [name for name, module in tools if resolve(name, module, policy) != "deny"]
 
 
 def _permissions(raw: object, field: str) -> tuple[dict[str, Permission] | None, tuple[str, ...]]:

@@ -10,13 +10,13 @@ from state.rules.injection import injection_marker
 from state.rules.policy import (
     DEFAULT_POLICY,
     AiPolicy,
-    default_policy,
-    offered,
+    decide,
     parse_policy,
     resolve,
 )
 from tests.vectors import reference
 from tests.vectors.mcp_gate import may_invoke
+from tests.vectors.suites import toolbox
 
 TOOLS = {"create_task": "todo", "create_note": "notes"}
 _said = st.sampled_from(["auto", "propose", "deny", "bogus", "", None, 5])
@@ -74,14 +74,15 @@ def test_only_agents_are_held_to_the_policy():
 
 def test_a_denied_tool_is_not_offered():
     policy = AiPolicy(tools={"create_task": "deny"})
-    assert offered(TOOLS.items(), policy) == ["create_note"]
-    assert offered(TOOLS.items(), DEFAULT_POLICY) == list(TOOLS)
+    tools = toolbox(TOOLS.items())
+    assert [tool.name for tool in tools.offered(policy)] == ["create_note"]
+    assert [tool.name for tool in tools.offered(DEFAULT_POLICY)] == list(TOOLS)
 
 
 def test_the_default_policy_follows_the_catalogue():
-    policy = default_policy([("log_drink", "auto")])
-    assert resolve("log_drink", "drink", policy) == "auto"
-    assert resolve("create_task", "todo", policy) == "propose"
+    assert decide("log_drink", "drink", "auto", DEFAULT_POLICY) == "auto"
+    assert decide("create_task", "todo", "propose", DEFAULT_POLICY) == "propose"
+    assert decide("log_drink", "drink", "auto", AiPolicy()) == "propose"
 
 
 def test_admin_comes_before_destructive_and_destructive_before_the_rate():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
+from mana_actors.agent.tools.catalogue import Tool, Toolbox
 from state.log import principals
 from state.log.cadence import next_run, parse_cadence
 from state.log.iterations import (
@@ -22,7 +23,7 @@ from state.log.iterations import (
 from state.log.merge import Change, Snapshot, decode_record, encode_record, fold, hidden, is_late
 from state.log.records import InputRef, Mission, is_due, mission_from_record
 from state.log.stamps import datetime_of, format_instant, instant_of, parse_instant
-from state.rules.policy import offered, parse_policy, resolve
+from state.rules.policy import parse_policy, resolve
 from tests.vectors import actors, planner
 from tests.vectors.llm import give_llm, view_llm
 from tests.vectors.mcp_gate import may_invoke
@@ -247,7 +248,13 @@ def give_policy(given: Given) -> Any:
         return {"decision": resolve(name, modules.get(name), policy, given["actor"]["kind"])}
     agent: Given = given["agent"] or {}
     policy, _ = parse_policy(agent.get("policy"))
-    return {"tools": offered(modules.items(), policy)}
+    return {"tools": [tool.name for tool in toolbox(modules.items()).offered(policy)]}
+
+
+def toolbox(named: Iterable[tuple[str, str]]) -> Toolbox:
+    """Proposals alone, by name and module."""
+    tools = (Tool(name, module, "propose", "", ()) for name, module in named)
+    return Toolbox({tool.name: tool for tool in tools})
 
 
 def _gate(given: Given) -> Any:
