@@ -127,7 +127,7 @@ class Database:
                 statement_cache_size=0 if "pgbouncer" in self._access.application else 100,
                 timeout=10,
                 command_timeout=self._access.statement_timeout_ms / 1000 + 5,
-                # All passed, because a login may change the defaults of its role (F34).
+                # All passed, because a login may change the defaults of its role.
                 server_settings={
                     "application_name": self._access.application,
                     "search_path": "pg_catalog, pg_temp",

@@ -1,4 +1,4 @@
-"""Pause and cancel reach a run wherever it is: in a model call, in back-off (F29)."""
+"""Pause and cancel reach a run wherever it is: in a model call, in back-off."""
 
 import json
 import os

@@ -77,7 +77,7 @@ def test_a_new_supervisor_adopts_the_agents_that_are_awake(scene: Scene) -> None
 
 
 def test_an_agent_that_dies_on_every_run_ends_in_a_visible_failure(scene: Scene) -> None:
-    """It is not tried for ever: the owner sees it, and the mission moves on (F23)."""
+    """It is not tried for ever: the owner sees it, and the mission moves on."""
     scene.node.arm("before_model_call")
     mission = scene.push("poison")
 

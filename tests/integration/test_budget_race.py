@@ -1,4 +1,4 @@
-"""Due missions of one agent race one budget from several processes that are killed (F15, P5).
+"""Due missions of one agent race one budget from several processes that are killed (P5).
 
 A trigger in the test's database writes down each hold and each charge in the order in which they
 happen; the check walks that record.

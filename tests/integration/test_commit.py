@@ -159,7 +159,7 @@ async def test_our_stamps_win_against_any_clock(world: World, ahead: timedelta):
     assert record["nextRunAt"] > text(datetime.now(UTC))
 
 
-# --- the owner does something meanwhile (F14) -----------------------------------------------------
+# --- the owner does something meanwhile -----------------------------------------------------
 
 
 @pytest.mark.parametrize("folded", [True, False])
@@ -284,7 +284,7 @@ async def test_a_poison_row_during_a_plan_stops_nothing(world: World):
     assert len((await folded_record(world))["iterations"]) == 1
 
 
-# --- the connection goes (F10) --------------------------------------------------------------------
+# --- the connection goes --------------------------------------------------------------------
 
 
 async def test_a_commit_whose_reply_was_lost_counts_once(

@@ -1,4 +1,4 @@
-"""Pause, resume and cancel: what the log, the run and the budget say afterwards (F14, F29)."""
+"""Pause, resume and cancel: what the log, the run and the budget say afterwards."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -227,7 +227,7 @@ async def test_without_the_shards_lock_two_consumers_lose_an_update(
     assert await world.wrong_snapshots() == [("u1", "aiMissions", "m1")]
 
 
-# --- poison (F21) ---------------------------------------------------------------------------------
+# --- poison ---------------------------------------------------------------------------------
 
 SECRET = "geheim"
 POISON = {

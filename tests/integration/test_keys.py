@@ -65,7 +65,7 @@ async def test_a_live_run_gets_the_key_that_sealed_its_records(scene: Scene):
 
 
 async def test_no_key_leaves_before_its_attempt_is_durable(scene: Scene, world: World):
-    """The insert fails, so does everything after it (F17)."""
+    """The insert fails, so does everything after it."""
     await scene.mission(minted())
     await world.sql("ALTER TABLE mana_ai.key_releases ADD CONSTRAINT full_disk CHECK (false)")
     with pytest.raises(KeyHolderUnreachable):

@@ -1,4 +1,4 @@
-"""What an agent may read and propose, with a real database and scripted models (P6, P8, F19)."""
+"""What an agent may read and propose, with a real database and scripted models (P6, P8)."""
 
 import json
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""An agent's login used by hand (P6, F25, F26): nothing of others is seen, nothing written."""
+"""An agent's login used by hand (P6): nothing of others is seen, nothing written."""
 
 import asyncio
 import base64

@@ -418,7 +418,7 @@ async def test_a_grant_that_ends_before_a_record_is_opened_stops_the_reading(
 async def test_a_key_holder_that_waits_for_its_audit_row_gives_no_key(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
-    """The insert hangs: nothing is decrypted, and the mission comes again (F17)."""
+    """The insert hangs: nothing is decrypted, and the mission comes again."""
     world = scene.world
     await prepared(scene, minted(exposure="any"))
     hasty = partial(KeyHolder, timeout_s=0.5)

@@ -16,25 +16,29 @@ MOST_MODULES = 12
 SAME_NAME: dict[str, str] = {}
 """Public classes that may share their name, with the reason."""
 
+QUOTING = {
+    "tests/unit/test_house.py": "shows what a reference looks like",
+    "tests/integration/data/before_the_baseline.sql": "is what an older release printed",
+}
+"""Files that may hold references to texts that are not here, with the reason."""
+
 # Still to be mended where other work is under way; shorter with every change, empty in the end.
-MENDED_SOON = {
-    "Answered", "Attempt", "Counts", "Edge", "Health", "Metrics", "Node",
-    "Shard", "Tool", "Verdict",
-}  # fmt: skip
-CROWDED_STILL = {
-    "mana_actors/agent/attempt", "mana_actors/llm/router", "state/store", "supervisor/cli",
-"supervisor/supervision",
-}  # fmt: skip
+MENDED_SOON = {"Node"}
+CROWDED_STILL = {"state/store", "supervisor/cli"}
 CITING_STILL = (
-    "mana_actors/agent/attempt/", "mana_actors/agent/model/", "mana_actors/errors.py",
-    "mana_actors/llm/", "state/runs/", "state/store/", "supervisor/", "tests/integration/",
-    "tests/unit/",
+    "mana_actors/agent/attempt/", "mana_actors/agent/model/", "state/runs/",
+    "state/store/sync_log.py", "supervisor/custody/", "supervisor/demo/client.py",
+    "supervisor/node/settings.py", "supervisor/supervision/metrics.py",
+    "tests/integration/test_copier.py", "tests/integration/test_own_missions.py",
+    "tests/integration/test_upgrade.py", "tests/unit/test_closing.py",
+    "tests/unit/test_gate.py", "tests/unit/test_metrics.py",
 )  # fmt: skip
 
 ELSEWHERE = re.compile(
-    r"§ ?[0-9]|\bD-[0-9]{2}\b|\bspec[/]|\b(data-model|grants-auth|tools-mcp|llm-gateway)\b"
+    r"§ ?[0-9]|\bD-[0-9]{2}\b|\bF[0-9]{2}\b|\bissue [0-9]|\bspec[/]"
+    r"|\b(data-model|grants-auth|tools-mcp|llm-gateway)\b"
 )
-"""A section, a numbered decision or a chapter of a text that is not in this repository."""
+"""A section, a numbered decision, fault or issue, or a chapter: nothing of that is in here."""
 
 NAMED_PATH = re.compile(r"(?<![\w./-])[\w.-]+(?:/[\w.*-]+)*/[\w*-]+\.(?:py|sql)\b")
 
@@ -73,7 +77,7 @@ def test_nothing_refers_to_a_text_that_is_not_here():
     citing = [
         f"{name}:{number}: {line.strip()}"
         for name, text in tracked_texts()
-        if not name.startswith(CITING_STILL)
+        if name not in QUOTING and not name.startswith(CITING_STILL)
         for number, line in enumerate(text.splitlines(), 1)
         if ELSEWHERE.search(line)
     ]
@@ -84,6 +88,7 @@ def test_nothing_refers_to_a_text_that_is_not_here():
     ("line", "is_found"),
     [
         ("kept for a day (D-33)", True),
+        ("a lost acknowledgement (F17, P7)", True),
         ("in the order of tick §10.2", True),
         ("see spec/tick.md", True),
         ("as data-model wants it", True),
