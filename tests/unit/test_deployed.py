@@ -10,6 +10,7 @@ import pytest
 
 from mana_actors.agent.deployed.declaration import declared_tools
 from mana_actors.agent.deployed.handlers import DeployedTools
+from mana_actors.agent.deployed.process import ask_child
 from mana_actors.agent.planner.exchange import ToolCall, ToolResult
 from mana_actors.agent.tools.catalogue import proposing_tools
 from mana_actors.agent.tools.injection_watch import InjectionWatch
@@ -139,6 +140,9 @@ async def test_ray_is_out_of_reach(file: Path):
 
 async def test_an_error_keeps_its_text_to_itself(file: Path):
     assert await failure(file, "break_down") == "break_down failed."
+    question = b'{"name": "break_down", "arguments": {}}'
+    said = await ask_child("call", str(file), question, deadline_s=5, memory_mb=512)
+    assert said == {"error": "RuntimeError"}
 
 
 async def test_a_child_that_dies_is_a_failed_result(file: Path):

@@ -7,6 +7,7 @@ from hypothesis import given, strategies
 
 from mana_actors.agent.planner.fences import fence, without_tags
 from mana_actors.agent.planner.prompt import (
+    MAX_MEMORY_CHARS,
     PlanInput,
     ResolvedInput,
     loop_input,
@@ -16,6 +17,7 @@ from mana_actors.agent.planner.prompt import (
 from mana_actors.agent.tools.catalogue import catalogue, proposing_tools
 from state.log.records import Agent, Mission
 from state.rules.policy import DEFAULT_POLICY, AiPolicy
+from state.sealing.derived_text import SHOWN
 
 TOOLS = proposing_tools().offered(DEFAULT_POLICY)
 NOTE = ResolvedInput("in-1", "notes", "notes", "Ideen", "Zeile 1\n- „zwei“ 🙂\n\n# drei")
@@ -51,6 +53,16 @@ def test_the_agent_knows_who_it_is():
 def test_blank_or_sealed_persona_and_memory_stay_out(text: str | None):
     plain = system_prompt(agent(name="Mira"), TOOLS)
     assert system_prompt(agent(name="Mira", system_prompt=text, memory=text), TOOLS) == plain
+
+
+def test_a_long_memory_is_cut_off():
+    prompt = system_prompt(agent(memory="M" * 9000), TOOLS)
+    assert f"<agent_memory>\n{'M' * (MAX_MEMORY_CHARS - 1)}…\n</agent_memory>" in prompt
+
+
+def test_of_a_sealed_step_the_prompt_names_only_the_tool():
+    step = {"summary": SHOWN, "status": "approved", "intent": {"toolName": "create_task"}}
+    assert f"- [approved] create_task {SHOWN}\n" in user(iterations=(iteration(1, plan=[step]),))
 
 
 def test_the_system_prompt_depends_on_agent_and_tools_only():
