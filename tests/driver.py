@@ -17,10 +17,10 @@ from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Report
 from state.log.tables import scope_of
-from state.store.agents import AgentStore
+from state.store.agent import AgentStore
 from state.store.connect import Access, Database
-from state.store.schedule import ScheduleStore
-from state.store.snapshots import Lease, SnapshotStore
+from state.store.supervisor.schedule import ScheduleStore
+from state.store.supervisor.snapshots import Lease, SnapshotStore
 from supervisor.supervision.dispatch import Caps, Pair, Pass, dispatch, next_slot
 
 

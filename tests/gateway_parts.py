@@ -8,8 +8,8 @@ from starlette.types import ASGIApp
 
 from state.store.connect import Access
 from state.store.connect import Database as Connections
-from state.store.control import ControlStore
-from state.store.fleet import FleetStore
+from state.store.gateway.control import ControlStore
+from state.store.gateway.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.deps import Deps
 from supervisor.node.settings import Settings

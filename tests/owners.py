@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mana_actors.http.server import serve
-from state.store.control import ControlStore
+from state.store.gateway.control import ControlStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.people.owners import opened_owners

@@ -13,7 +13,7 @@ import msgspec
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.messages import AgentSettings
 from state.store.connect import Access
-from state.store.snapshots import Lease
+from state.store.supervisor.snapshots import Lease
 from supervisor.supervision.dispatch import Caps, Pair, dispatch
 from tests.driver import PlainDriver
 

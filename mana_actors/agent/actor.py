@@ -45,7 +45,7 @@ from mana_actors.messages import (
 from mana_actors.processes import Host
 from state.errors import StateError
 from state.rules.budgets import TokenWindow
-from state.store.agents import AgentStore
+from state.store.agent import AgentStore
 from state.store.connect import Access, Database
 
 log = logging.getLogger("mana.agent")

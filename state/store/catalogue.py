@@ -17,9 +17,10 @@ import msgspec
 
 from state.rules.reach import Relation, SqlFunction
 from state.store.connect import ACT_AS, Access, Database, Refused, translated
-from state.store.sql import function_texts
+from state.store.sql import function_texts, statements_of
 
-_HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
+SQL = statements_of("catalogue.sql")
+
 _BODY = re.compile(r"AS \$\$(.*?)\$\$;", re.DOTALL)
 PROBE_USER = "mana:doctor"
 LOOK_AT_MOST = 50_001
@@ -148,17 +149,17 @@ class Catalogue:
         async with self._as_router() as connection:
             await connection.execute("RESET ROLE")
             await connection.execute(ACT_AS, PROBE_USER)
-            await connection.execute(_sql("probe"), PROBE_USER)
+            await connection.execute(SQL["probe"], PROBE_USER)
             await connection.execute(ACT_AS, "")
             await connection.execute("SET LOCAL ROLE mana_router")
-            row = await connection.fetchrow(_sql("probed"), PROBE_USER)
+            row = await connection.fetchrow(SQL["probed"], PROBE_USER)
         assert row is not None
         return Probe(**dict(row.items()))
 
     async def written_lately(self) -> list[tuple[str, str]]:
         """(user, iteration id) of plans written under our client id within the hour."""
         async with self._as_router() as connection:
-            rows = await connection.fetch(_sql("written_lately"))
+            rows = await connection.fetch(SQL["written_lately"])
         return [(row["user_id"], row["iteration_id"]) for row in rows]
 
     @asynccontextmanager
@@ -170,7 +171,7 @@ class Catalogue:
             try:
                 await connection.execute("SET LOCAL statement_timeout = '5s'")
                 await connection.execute("SET LOCAL lock_timeout = '2s'")
-                await connection.execute(_sql("hold_router"))
+                await connection.execute(SQL["hold_router"])
                 await connection.execute("SET LOCAL ROLE mana_router")
                 yield connection
             finally:
@@ -178,7 +179,7 @@ class Catalogue:
 
     async def _rows(self, name: str, *values: Any) -> list[dict[str, Any]]:
         async with self._connection() as connection:
-            return [dict(row.items()) for row in await connection.fetch(_sql(name), *values)]
+            return [dict(row.items()) for row in await connection.fetch(SQL[name], *values)]
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[asyncpg.Connection]:
@@ -201,13 +202,13 @@ class ServiceView:
     async def applied(self) -> list[str]:
         """Names of the migrations done."""
         async with self._db.connection() as connection:
-            return [row["name"] for row in await connection.fetch(_sql("applied"))]
+            return [row["name"] for row in await connection.fetch(SQL["applied"])]
 
     async def texts(self) -> dict[str, str]:
         """Digests of the texts that our functions were put from; none before there was a ledger."""
         try:
             async with self._db.connection() as connection:
-                rows = await connection.fetch(_sql("texts"))
+                rows = await connection.fetch(SQL["texts"])
         except Refused as exc:
             if exc.sqlstate != NO_SUCH_TABLE:
                 raise
@@ -217,12 +218,12 @@ class ServiceView:
     async def signs(self, audience: str) -> bool:
         """Whether capabilities for an audience can be signed."""
         async with self._db.connection() as connection:
-            return bool(await connection.fetchval(_sql("signs"), audience))
+            return bool(await connection.fetchval(SQL["signs"], audience))
 
     async def waiting(self) -> Waiting:
         """What is not done yet."""
         async with self._db.connection() as connection:
-            row = await connection.fetchrow(_sql("waiting"), LOOK_AT_MOST)
+            row = await connection.fetchrow(SQL["waiting"], LOOK_AT_MOST)
         assert row is not None
         return Waiting(**dict(row.items()))
 
@@ -230,7 +231,7 @@ class ServiceView:
         """How many of these plans (user, iteration id) no run of ours made."""
         users, ids = [user for user, _ in plans], [id_ for _, id_ in plans]
         async with self._db.connection() as connection:
-            return int(await connection.fetchval(_sql("unknown_plans"), users, ids))
+            return int(await connection.fetchval(SQL["unknown_plans"], users, ids))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -254,14 +255,3 @@ def granted_by_schema() -> frozenset[str]:
         for one in found
         for privilege in _PRIVILEGE.findall(one["privileges"])
     )
-
-
-@cache
-def _statements() -> dict[str, str]:
-    text = resources.files("state.store").joinpath("catalogue.sql").read_text("utf-8")
-    _, *parts = _HEADING.split(text)
-    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
-
-
-def _sql(name: str) -> str:
-    return _statements()[name]

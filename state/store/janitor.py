@@ -5,7 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from state.store.connect import Database
-from state.store.queries import sql
+from state.store.sql import statements_of
+
+SQL = statements_of("janitor.sql")
 
 BATCH = 5000
 
@@ -29,15 +31,15 @@ class JanitorStore:
     async def prune(self, keep: Retention) -> dict[str, int]:
         """Delete everything older than it is kept; returns the rows deleted per table."""
         return {
-            "token_usage": await self._all(sql("prune_usage"), keep.usage_s),
-            "decisions": await self._all(sql("prune_decisions"), keep.decisions_s),
-            "runs": await self._all(sql("prune_runs"), keep.runs_s),
-            "run_requests": await self._all(sql("prune_requests"), keep.requests_s),
-            "decrypt_audit": await self._all(sql("prune_audit"), keep.audit_s),
-            "key_releases": await self._all(sql("prune_releases"), keep.audit_s),
-            "owner_key_changes": await self._all(sql("prune_key_changes"), keep.audit_s),
-            "copy_requests": await self._all(sql("prune_copy_requests"), keep.requests_s),
-            "sealed_copies": await self._all(sql("prune_copies"), 0.0),
+            "token_usage": await self._all(SQL["prune_usage"], keep.usage_s),
+            "decisions": await self._all(SQL["prune_decisions"], keep.decisions_s),
+            "runs": await self._all(SQL["prune_runs"], keep.runs_s),
+            "run_requests": await self._all(SQL["prune_requests"], keep.requests_s),
+            "decrypt_audit": await self._all(SQL["prune_audit"], keep.audit_s),
+            "key_releases": await self._all(SQL["prune_releases"], keep.audit_s),
+            "owner_key_changes": await self._all(SQL["prune_key_changes"], keep.audit_s),
+            "copy_requests": await self._all(SQL["prune_copy_requests"], keep.requests_s),
+            "sealed_copies": await self._all(SQL["prune_copies"], 0.0),
         }
 
     async def _all(self, statement: str, keep_s: float) -> int:

@@ -18,7 +18,9 @@ from state.log import merge
 from state.log.merge import Snapshot
 from state.log.stamps import instant_of
 from state.store.connect import Database
-from state.store.queries import sql
+from state.store.sql import statements_of
+
+SQL = statements_of("keys.sql")
 
 Outcome = Literal["live", "run-not-live", "other-mission", "too-many"]
 
@@ -63,7 +65,7 @@ class KeyRequest:
 
     async def mission(self) -> GrantedMission:
         """The live run's mission; raises CapabilityInvalid."""
-        row = await self._connection.fetchrow(sql("granted_mission"), *self._run)
+        row = await self._connection.fetchrow(SQL["granted_mission"], *self._run)
         assert row is not None
         grant = _grant(row) if row["outcome"] == "live" else None
         at = instant_of(row["asked_at"])
@@ -72,7 +74,7 @@ class KeyRequest:
     async def note(self, attempt: Attempt) -> uuid.UUID:
         """Write the attempt; its id."""
         return await self._connection.fetchval(
-            sql("note_release"),
+            SQL["note_release"],
             *self._run,
             attempt.outcome,
             attempt.reason,

@@ -15,8 +15,10 @@ from state.errors import UserIdMissingError
 from state.sealing.copies import SealedCopy
 from state.sealing.key_pairs import OwnerKey
 from state.store.connect import Database
-from state.store.limits import LimitState
-from state.store.queries import statements_of
+from state.store.gateway.limits import LimitState
+from state.store.sql import statements_of
+
+SQL = statements_of("owner.sql")
 
 
 class AuditRow(msgspec.Struct, frozen=True):
@@ -109,13 +111,13 @@ class OwnerView:
     async def has_mission(self, user: str, mission: str) -> bool:
         """Whether the mission exists, is this person's and is not deleted."""
         async with self._as(user) as connection:
-            return bool(await connection.fetchval(_sql("has_mission"), user, mission))
+            return bool(await connection.fetchval(SQL["has_mission"], user, mission))
 
     async def put_copies(self, user: str, mission: str, copies: Sequence[SealedCopy]) -> bool:
         """Keep these sealed records for the mission; False where it has no living grant."""
         wire = msgspec.json.encode(copies).decode()
         async with self._as(user) as connection:
-            return bool(await connection.fetchval(_sql("put_copies"), user, mission, wire))
+            return bool(await connection.fetchval(SQL["put_copies"], user, mission, wire))
 
     async def trail(
         self, user: str, mission: str | None, limit: int, before: tuple[datetime, str] | None
@@ -123,7 +125,7 @@ class OwnerView:
         """Who looked at what, the newest first, rows before a key (ts, key)."""
         key = before or (None, None)
         async with self._as(user) as connection:
-            rows = await connection.fetch(_sql("trail"), user, mission, *key, limit)
+            rows = await connection.fetch(SQL["trail"], user, mission, *key, limit)
         return [AuditRow(**dict(row.items())) for row in rows]
 
     async def budgets(
@@ -131,8 +133,8 @@ class OwnerView:
     ) -> tuple[list[AgentBudget], LimitState | None]:
         """A person's agents by id, those after an id, and the limit on all of them together."""
         async with self._as(user) as connection:
-            rows = await connection.fetch(_sql("budgets"), user, after, limit)
-            whole = await connection.fetchrow(_sql("whole_budget"), user)
+            rows = await connection.fetch(SQL["budgets"], user, after, limit)
+            whole = await connection.fetchrow(SQL["whole_budget"], user)
         together = None if whole is None else LimitState(**dict(whole.items()))
         return [_agent_budget(dict(row.items())) for row in rows], together
 
@@ -141,13 +143,13 @@ class OwnerView:
     ) -> list[OwnMission]:
         """A person's missions by id that are not deleted, those after an id or one only."""
         async with self._as(user) as connection:
-            rows = await connection.fetch(_sql("missions"), user, mission, after, limit)
+            rows = await connection.fetch(SQL["missions"], user, mission, after, limit)
         return [OwnMission(**dict(row.items())) for row in rows]
 
     async def key(self, user: str) -> RegisteredKey | None:
         """The key that this person's client registered, None without one."""
         async with self._as(user) as connection:
-            row = await connection.fetchrow(_sql("owner_key"), user)
+            row = await connection.fetchrow(SQL["owner_key"], user)
         return None if row is None else RegisteredKey(**dict(row.items()))
 
     async def put_key(
@@ -156,17 +158,17 @@ class OwnerView:
         """Register this key in place of another; since when it is there."""
         async with self._as(user) as connection:
             values = user, key.id, key.public_key, address, agent
-            return await connection.fetchval(_sql("put_owner_key"), *values)
+            return await connection.fetchval(SQL["put_owner_key"], *values)
 
     async def remove_key(self, user: str, address: str | None, agent: str | None) -> bool:
         """Forget the key; False where there was none."""
         async with self._as(user) as connection:
-            return bool(await connection.fetchval(_sql("remove_owner_key"), user, address, agent))
+            return bool(await connection.fetchval(SQL["remove_owner_key"], user, address, agent))
 
     async def key_changes(self, user: str, most: int) -> list[KeyChange]:
         """What became of this person's keys, the newest first."""
         async with self._as(user) as connection:
-            rows = await connection.fetch(_sql("owner_key_changes"), user, most)
+            rows = await connection.fetch(SQL["owner_key_changes"], user, most)
         return [KeyChange(**dict(row.items())) for row in rows]
 
     async def close(self) -> None:
@@ -186,7 +188,3 @@ def _agent_budget(row: dict[str, Any]) -> AgentBudget:
     return AgentBudget(
         row["agent_id"], own, row["full_scope"], row["full_unit"], row["full_back_at"]
     )
-
-
-def _sql(name: str) -> str:
-    return statements_of("owner.sql")[name]

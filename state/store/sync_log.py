@@ -1,4 +1,4 @@
-"""The log as the sync service uses it: one user's rows, in that user's place (sync §2)."""
+"""The log as the sync service uses it: one user's rows, in that user's place."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,6 +8,9 @@ import msgspec
 
 from state.errors import UserIdMissingError
 from state.store.connect import Database
+from state.store.sql import statements_of
+
+SQL = statements_of("sync_log.sql")
 
 
 class LogRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,9 +45,9 @@ class SyncLog:
     async def push(self, user_id: str, client_id: str, rows: Sequence[LogRow]) -> datetime:
         """Write rows in one transaction; the instant they carry."""
         async with self._db.transaction() as connection:
-            await connection.execute(_ACT_AS, _named(user_id))
+            await connection.execute(SQL["act_as"], _named(user_id))
             await connection.executemany(
-                _INSERT, [_columns(user_id, client_id, row) for row in rows]
+                SQL["push"], [_columns(user_id, client_id, row) for row in rows]
             )
             return await connection.fetchval("SELECT now()")
 
@@ -53,27 +56,11 @@ class SyncLog:
     ) -> list[LoggedRow]:
         """Rows of a table after an instant that other clients wrote, oldest first."""
         async with self._db.transaction() as connection:
-            await connection.execute(_ACT_AS, _named(user_id))
-            rows = await connection.fetch(_SELECT, user_id, app_id, table, since, client_id)
+            await connection.execute(SQL["act_as"], _named(user_id))
+            rows = await connection.fetch(SQL["pull"], user_id, app_id, table, since, client_id)
         return [_logged(dict(row.items())) for row in rows]
 
 
-_ACT_AS = """
-SELECT set_config('app.current_user_id', $1, true),
-       set_config('app.current_user_space_ids', '', true)
-"""
-_INSERT = """
-INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, data, field_meta,
-                                 client_id, actor, origin, space_id)
-VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9::jsonb, $10, $11)
-"""
-_SELECT = """
-SELECT id::text, app_id, table_name, record_id, op, data::text, field_meta::text, client_id,
-       created_at, schema_version, actor::text, origin, space_id
-  FROM public.sync_changes
- WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND created_at > $4 AND client_id <> $5
- ORDER BY created_at, id
-"""
 _JSON_COLUMNS = ("data", "field_meta", "actor")
 
 

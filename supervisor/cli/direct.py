@@ -9,10 +9,10 @@ import msgspec
 
 from state.store import embedded
 from state.store.connect import Access, Database
-from state.store.fleet import FleetStore
+from state.store.gateway.fleet import FleetStore
 from state.store.migrate import migrate, sql_script
 from state.store.rotation import CapabilitySecret, capability_secrets, rotate_capability
-from state.store.snapshots import Key, Lease, SnapshotStore
+from state.store.supervisor.snapshots import Key, Lease, SnapshotStore
 from supervisor.cli import output
 from supervisor.cli.environment import settings_of
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure

@@ -31,7 +31,7 @@ from state.sealing.copies import (
 )
 from state.sealing.values import IV_BYTES, DataKey, SealingError, is_sealed
 from state.store.connect import Refused, Superseded
-from state.store.copy_requests import Answer, CopyRequest, CopyRequests
+from state.store.gateway.copy_requests import Answer, CopyRequest, CopyRequests
 from supervisor.custody.vaults import Caller, Custody
 
 log = logging.getLogger("mana.gateway")

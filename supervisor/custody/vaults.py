@@ -36,7 +36,7 @@ from state.grants.vault import (
 )
 from state.sealing.forgiving_base64 import encoded
 from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
-from state.store.vault import Action, Entry, Opened, VaultStore
+from state.store.issuer import Action, Entry, Opened, VaultStore
 from supervisor.gateway.answers import instant_text
 
 log = logging.getLogger("mana.gateway")

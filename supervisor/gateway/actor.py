@@ -12,8 +12,8 @@ from mana_actors.http.server import serve
 from mana_actors.logs import configure_logging, keep_texts_out
 from mana_actors.remote import SupervisorHandle
 from state.store.connect import Access, Database
-from state.store.control import ControlStore
-from state.store.fleet import FleetStore
+from state.store.gateway.control import ControlStore
+from state.store.gateway.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.people.owners import opened_copier, opened_owners

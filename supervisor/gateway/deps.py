@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from state.errors import StateError
-from state.store.control import ControlStore
-from state.store.fleet import FleetStore
+from state.store.gateway.control import ControlStore
+from state.store.gateway.fleet import FleetStore
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.supervisor import ASK_S, Supervisor, SupervisorSilent, asked
 from supervisor.node.health import START_S, Facts

@@ -15,7 +15,7 @@ from state.store.catalogue import (
     granted_by_schema,
 )
 from state.store.connect import Access, Database
-from state.store.fleet import FleetStore
+from state.store.gateway.fleet import FleetStore
 from state.store.migrate import GROUP_ROLES, LOGINS, OLDEST_POSTGRES, pending
 from supervisor.node.health import Facts, health
 from supervisor.node.settings import Settings

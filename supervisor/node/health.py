@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from state.store.fleet import Shard
+from state.store.gateway.fleet import Shard
 from supervisor.node.settings import BUCKETS, Settings
 
 SERVICE = "mana-ai"

@@ -21,7 +21,7 @@ from state.log.principals import SYSTEM_MISSION_RUNNER, system_actor
 from state.log.records import mission_from_record
 from state.log.stamps import format_instant, instant_of, winning_stamp
 from state.runs.gate import Full, Standing, Verdict, verdict
-from state.store.schedule import Decided, DueMission, Look
+from state.store.supervisor.schedule import Decided, DueMission, Look
 
 Pair = tuple[str, str]
 """(user id, agent id): agent ids repeat across users."""

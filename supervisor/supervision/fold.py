@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from mana_actors.crash import CrashPoint
 from mana_actors.messages import Changed
-from state.store.snapshots import Folded, SnapshotStore
+from state.store.supervisor.snapshots import Folded, SnapshotStore
 from supervisor.supervision.counts import count_decisions
 from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.metrics import Metrics

@@ -23,8 +23,8 @@ from state.errors import StateError
 from state.log.stamps import format_instant, instant_of
 from state.store.connect import Database
 from state.store.janitor import JanitorStore
-from state.store.schedule import Decided, DueMission, Look, ScheduleStore
-from state.store.snapshots import Folded, SnapshotStore, StoodDown
+from state.store.supervisor.schedule import Decided, DueMission, Look, ScheduleStore
+from state.store.supervisor.snapshots import Folded, SnapshotStore, StoodDown
 from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions, count_report, is_to_be_noted
 from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, Pass, dispatch, next_slot

@@ -18,8 +18,8 @@ from mana_actors.processes import ProcessGone
 from state.errors import StateError
 from state.log.tables import scope_of
 from state.store.connect import CapabilityTooLong
-from state.store.schedule import Decided, DueMission, Look, ScheduleStore
-from state.store.snapshots import Lease
+from state.store.supervisor.schedule import Decided, DueMission, Look, ScheduleStore
+from state.store.supervisor.snapshots import Lease
 from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions
 from supervisor.supervision.dispatch import Pair

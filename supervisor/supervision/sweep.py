@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from state.store.snapshots import Folded, SnapshotStore
+from state.store.supervisor.snapshots import Folded, SnapshotStore
 
 USERS_AT_ONCE = 200
 RECORDS_AT_ONCE = 500

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from mana_actors.logs import without_text
 from state.errors import StateError
-from state.store.schedule import ScheduleStore
-from state.store.snapshots import Lease, SnapshotStore, StoodDown
+from state.store.supervisor.schedule import ScheduleStore
+from state.store.supervisor.snapshots import Lease, SnapshotStore, StoodDown
 from supervisor.node.settings import Settings
 from supervisor.supervision.fold import FoldLoop
 from supervisor.supervision.metrics import Metrics

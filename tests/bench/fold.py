@@ -9,8 +9,8 @@ import asyncpg
 from state.log import merge
 from state.log.merge import Change
 from state.store.connect import Database
-from state.store.schedule import ScheduleStore
-from state.store.snapshots import SnapshotStore
+from state.store.supervisor.schedule import ScheduleStore
+from state.store.supervisor.snapshots import SnapshotStore
 from tests.bench.figures import Figure, Say, median
 from tests.bench.ground import Ground, ground, sql
 

@@ -13,8 +13,8 @@ import asyncpg
 from mana_actors.messages import AgentSettings
 from state.store import embedded
 from state.store.connect import Access
-from state.store.schedule import ScheduleStore
-from state.store.snapshots import Lease
+from state.store.supervisor.schedule import ScheduleStore
+from state.store.supervisor.snapshots import Lease
 from tests.bench.figures import Say
 from tests.postgres import (
     SUPERUSER,

@@ -1,8 +1,8 @@
 """The idle poll while an old snapshot keeps consumed feed rows from being removed."""
 
 from state.store.connect import Database
-from state.store.schedule import ScheduleStore
-from state.store.snapshots import SnapshotStore
+from state.store.supervisor.schedule import ScheduleStore
+from state.store.supervisor.snapshots import SnapshotStore
 from tests.bench.figures import Figure, Say, side_by_side
 from tests.bench.ground import Ground, ground, sql
 from tests.postgres import SUPERUSER

@@ -15,11 +15,10 @@ from mana_actors.keys.server import KeyServer
 from state.grants.grant import Grantee, GrantFault, opened_grant
 from state.rules.budgets import Hold
 from state.sealing.values import DataKey, opened_record, sealed_record
-from state.store.agents import AgentStore
-from state.store.audit import ReadRecord, keys_capability, note_outcomes
+from state.store.agent import AgentStore, ReadRecord, keys_capability, note_outcomes
 from state.store.connect import Database
 from state.store.keys import KeyStore
-from state.store.schedule import ScheduleStore
+from state.store.supervisor.schedule import ScheduleStore
 from tests.bench.figures import Figure, Say, median, side_by_side
 from tests.bench.ground import Ground, ground
 from tests.bench.transactions import check_ms

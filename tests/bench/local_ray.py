@@ -16,8 +16,8 @@ from mana_actors.messages import Order, Report, decode_report
 from mana_actors.release import release
 from mana_actors.remote import NAMESPACE, RayProcesses
 from state.store.connect import Database
-from state.store.schedule import ScheduleStore
-from state.store.snapshots import SnapshotStore
+from state.store.supervisor.schedule import ScheduleStore
+from state.store.supervisor.snapshots import SnapshotStore
 from supervisor.node.settings import Settings
 from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.metrics import Metrics

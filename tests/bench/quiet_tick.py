@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from mana_actors.crash import crash_points
 from state.store.connect import Database
-from state.store.schedule import ScheduleStore
-from state.store.snapshots import SnapshotStore
+from state.store.supervisor.schedule import ScheduleStore
+from state.store.supervisor.snapshots import SnapshotStore
 from supervisor.supervision.fold import FoldLoop
 from supervisor.supervision.loop import DUE_LIMIT
 from supervisor.supervision.metrics import Metrics

@@ -1,4 +1,4 @@
--- Rows that benches write, and what they look at; by name, as in state/store/queries.sql.
+-- Rows that benches write, and what they look at; by name, as in state/store/sql/*.sql.
 
 -- missions --
 -- Missions <prefix><user>-<number> of users u1 …, all due at one instant.

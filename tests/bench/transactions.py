@@ -13,10 +13,10 @@ from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.resolvers import default_resolvers
 from mana_actors.llm.client import HttpProvider
 from mana_actors.messages import Order
-from state.store.agents import AgentStore, Claim, MissionNow
+from state.store.agent import AgentStore, Claim, MissionNow
 from state.store.connect import Database
-from state.store.schedule import ScheduleStore
-from state.store.snapshots import SnapshotStore
+from state.store.supervisor.schedule import ScheduleStore
+from state.store.supervisor.snapshots import SnapshotStore
 from tests.bench.figures import Figure, Say, median, side_by_side
 from tests.bench.ground import Ground, ground
 from tests.fake_provider import FakeProvider

@@ -21,8 +21,7 @@ from state.grants.grant import Trust
 from state.grants.mint import Issuer, minted_grant, read_request
 from state.rules.exposure import Exposure
 from state.sealing import key_pairs
-from state.store.agents import AgentStore, Claim
-from state.store.audit import keys_capability
+from state.store.agent import AgentStore, Claim, keys_capability
 from state.store.connect import Database as Pool
 from state.store.keys import KeyStore
 from tests.integration.support import LONG_AGO, Json, World

@@ -16,7 +16,7 @@ from state.log import merge
 from state.log.iterations import iteration_id
 from state.log.stamps import format_instant, instant_of
 from state.store.connect import Access
-from state.store.snapshots import Folded, Key, SnapshotStore
+from state.store.supervisor.snapshots import Folded, Key, SnapshotStore
 from supervisor.supervision.dispatch import Pair
 from tests.driver import PlainDriver
 from tests.fake_provider import Entry, FakeProvider

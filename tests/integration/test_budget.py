@@ -10,7 +10,7 @@ import pytest
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import AliasFacts, Exposure
 from mana_actors.messages import Order, Report
-from state.store.agents import AgentStore, CallStart
+from state.store.agent import AgentStore, CallStart
 from state.store.connect import Database as Connections
 from state.store.connect import Unavailable
 from tests.integration.support import DONE, PLAN, World, open_world, until

@@ -13,7 +13,7 @@ import pytest
 from mana_actors.messages import Order, Report
 from state.log.cadence import Daily, next_run
 from state.log.stamps import parse_instant
-from state.store.agents import AgentStore, MissionNow
+from state.store.agent import AgentStore, MissionNow
 from state.store.connect import Unavailable
 from tests.integration.support import (
     DONE,

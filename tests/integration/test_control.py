@@ -11,7 +11,7 @@ import pytest
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.messages import Order, Report
 from state.store.connect import Database as Connections
-from state.store.control import CANCELLED, Cancelled, ControlStore, NotPossible
+from state.store.gateway.control import CANCELLED, Cancelled, ControlStore, NotPossible
 from tests.integration.support import DONE, PLAN, World, open_world, text, until
 from tests.postgres import Database
 

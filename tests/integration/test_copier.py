@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from state.grants import vault
 from state.sealing import key_pairs
 from state.sealing.values import DataKey
+from state.store.agent import request_copies
 from state.store.connect import Database as Pool
 from state.store.connect import Refused, Superseded
-from state.store.copies import request_copies
-from state.store.copy_requests import CopyRequest, CopyRequests
+from state.store.gateway.copy_requests import CopyRequest, CopyRequests
+from state.store.issuer import VaultStore
 from state.store.janitor import JanitorStore, Retention
-from state.store.vault import VaultStore
 from supervisor.custody.copier import AT_ONCE, Copier
 from supervisor.custody.vaults import Caller, Custody
 from tests.fake_auth import FakeAuth

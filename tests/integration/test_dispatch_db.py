@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from state.store.schedule import Decided, Look
+from state.store.supervisor.schedule import Decided, Look
 from supervisor.supervision.dispatch import Caps, dispatch
 from tests.integration.support import LONG_AGO, World, open_world, text
 from tests.postgres import Database

@@ -7,7 +7,7 @@ import pytest
 
 from state.store.catalogue import FIRST_WITH_PARAMETERS, Catalogue, ServiceView
 from state.store.migrate import LOGINS
-from state.store.queries import statements_of
+from state.store.sql import statements_of
 from supervisor.node.doctor import (
     CHECKS,
     Finding,

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from state.store.connect import Refused
-from state.store.snapshots import Lease, SnapshotStore, StoodDown
+from state.store.supervisor.snapshots import Lease, SnapshotStore, StoodDown
 from tests.integration.support import LONG_AGO, World, fold_all, open_world
 from tests.postgres import LOG_OWNER, Database
 
@@ -158,7 +158,7 @@ async def test_two_shards_fold_their_own_users_only(world: World):
 
 
 async def test_a_batch_is_bounded_by_bytes(world: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("state.store.snapshots.BATCH_BYTES", 1_000_000)
+    monkeypatch.setattr("state.store.supervisor.snapshots.BATCH_BYTES", 1_000_000)
     client = await world.client()
     for number in range(5):  # compresses a hundredfold: each counts for about half a megabyte
         await client.mission(f"m{number}", objective="Plane. " * 70_000)

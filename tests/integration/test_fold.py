@@ -12,8 +12,8 @@ import asyncpg
 import pytest
 
 from state.log.merge import Change, Snapshot
-from state.store import snapshots
-from state.store.snapshots import SnapshotStore
+from state.store.supervisor import snapshots
+from state.store.supervisor.snapshots import SnapshotStore
 from tests.integration.support import LONG_AGO, Json, World, fold_all, open_world, text, until
 from tests.postgres import LOG_OWNER, Database
 
@@ -104,9 +104,9 @@ COLLECTS = getattr(snapshots, "_collect")  # noqa: B009
 @pytest.mark.parametrize(
     ("part", "without"),
     [
-        ("state.store.snapshots._must_replay", never_replays),
-        ("state.store.snapshots._collect", takes_unsorted),
-        ("state.store.snapshots._shared_columns", forgets_tombstones),
+        ("state.store.supervisor.snapshots._must_replay", never_replays),
+        ("state.store.supervisor.snapshots._collect", takes_unsorted),
+        ("state.store.supervisor.snapshots._shared_columns", forgets_tombstones),
         ("state.log.merge.is_late", ignores_ids),
     ],
 )

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mana_actors.messages import Report
-from state.store.agents import PlanNote
+from state.store.agent import PlanNote
 from state.store.connect import Superseded
-from state.store.fleet import Filter
+from state.store.gateway.fleet import Filter
 from supervisor.supervision.counts import count_report, is_to_be_noted
 from supervisor.supervision.metrics import Metrics
 from tests.gateway_parts import fleet_of

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mana_actors.messages import Order
-from state.store.limits import LimitChange
+from state.store.gateway.limits import LimitChange
 from tests.gateway_parts import fleet_of
 from tests.integration.granted_scene import Records, granted, hand_over, push_sealed
 from tests.integration.key_scene import Scene, key_scene

@@ -20,7 +20,7 @@ from mana_actors.keys.protocol import (
 )
 from mana_actors.keys.server import REQUEST_S
 from state.sealing.values import opened, sealed
-from state.store.audit import ReadRecord, note_outcomes
+from state.store.agent import ReadRecord, note_outcomes
 from state.store.connect import CapabilityInvalid, Refused, Superseded
 from tests.integration.key_scene import DAY_S, HolderProcess, Scene, key_scene, minted, trust
 from tests.integration.support import World, open_world

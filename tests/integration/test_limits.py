@@ -10,8 +10,8 @@ import pytest
 
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import AliasFacts, Exposure
-from state.store.fleet import Filter, FleetStore
-from state.store.limits import LimitChange
+from state.store.gateway.fleet import Filter, FleetStore
+from state.store.gateway.limits import LimitChange
 from tests.gateway_parts import FakeSupervisor, app_of, client_of, fleet_of
 from tests.integration.support import DONE, World, open_world, until
 from tests.postgres import SUPERUSER, Database

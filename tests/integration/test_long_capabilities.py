@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from state.log.tables import scope_of
-from state.store.agents import AgentStore
+from state.store.agent import AgentStore
 from state.store.connect import CapabilityInvalid, CapabilityTooLong
 from state.store.connect import Database as Pool
 from tests.integration.support import DONE, PLAN, Json, World, open_world, until

@@ -10,7 +10,7 @@ from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.messages import Order, Report
 from state.log.records import InputRef
 from state.store.connect import Database as Reached
-from state.store.fleet import Filter, FleetStore, RunRow
+from state.store.gateway.fleet import Filter, FleetStore, RunRow
 from tests.fake_provider import Entry
 from tests.integration.support import DONE, PLAN, Json, World, open_world
 from tests.postgres import Database

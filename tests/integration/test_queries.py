@@ -1,4 +1,4 @@
-"""Every statement of the stores prepares, and is allowed, for the role that runs it."""
+"""Every statement of the stores is called, prepares, and is allowed for the role that runs it."""
 
 import re
 from importlib import resources
@@ -6,40 +6,34 @@ from pathlib import Path
 
 import pytest
 
-from state.store.queries import statements, statements_of
+from state.store.sql import statements_of
 from tests.integration.steps import session
-from tests.postgres import Database
+from tests.postgres import LOG_OWNER, Database
 
 STORE = Path(str(resources.files("state.store")))
-_NAMED = re.compile(r'sql\(\s*"([a-z_]+)"|"((?:load|save|drop)_(?:missions|agents))"')
-_HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
+_NAMED = re.compile(r'\bSQL\[\s*"([a-z_]+)"\s*\]')
 
 ROLES = {
-    "agents.py": "mana_agent",
-    "snapshots.py": "mana_supervisor",
-    "schedule.py": "mana_supervisor",
-    "janitor.py": "mana_janitor",
-    "keys.py": "mana_keys",
-    "audit.py": "mana_agent",
-    "copies.py": "mana_agent",
+    "agent.sql": "mana_agent",
+    "gateway.sql": "mana_gateway",
+    "issuer.sql": "mana_issuer",
+    "janitor.sql": "mana_janitor",
+    "keys.sql": "mana_keys",
+    "owner.sql": "mana_gateway",
+    "supervisor.sql": "mana_supervisor",
+    "sync_log.sql": LOG_OWNER,
 }
-"""Which role's connection a module gets."""
+"""Which role's connection runs a file's statements."""
+
+CALLED_BY_NAME = {"catalogue.sql", "migrate.sql"}
+"""Files whose module asks by a variable, or as several roles; its own tests run them."""
 
 
-def _users() -> dict[str, set[str]]:
-    """For each statement of queries.sql, the roles that run it."""
-    users: dict[str, set[str]] = {name: set() for name in statements()}
-    for module, role in ROLES.items():
-        path = STORE / module
-        text = path.read_text("utf-8") if path.exists() else ""
-        for found in _NAMED.finditer(text):
-            users[found[1] or found[2]].add(role)
-    return users
-
-
-def _fleet() -> dict[str, str]:
-    _, *parts = _HEADING.split((STORE / "fleet.sql").read_text("utf-8"))
-    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
+def _called(file: str) -> set[str]:
+    """The statements that the module, or the package, named like the file runs."""
+    module = STORE / file.removesuffix(".sql")
+    sources = [module.with_suffix(".py")] if not module.is_dir() else module.glob("*.py")
+    return {name for path in sources for name in _NAMED.findall(path.read_text("utf-8"))}
 
 
 async def _refused(database: Database, role: str, wanted: dict[str, str]) -> dict[str, str]:
@@ -57,33 +51,28 @@ async def _refused(database: Database, role: str, wanted: dict[str, str]) -> dic
     return refused
 
 
-def test_every_statement_has_a_user():
-    assert [name for name, roles in _users().items() if not roles] == []
+def test_every_file_of_statements_belongs_to_a_role():
+    assert {path.name for path in (STORE / "sql").glob("*.sql")} == {*ROLES, *CALLED_BY_NAME}
 
 
-@pytest.mark.parametrize("role", sorted(set(ROLES.values())))
-async def test_every_statement_is_allowed_for_the_role_that_runs_it(database: Database, role: str):
-    users = _users()
-    wanted = {name: text for name, text in statements().items() if role in users[name]}
-    assert await _refused(database, role, wanted) == {}
+@pytest.mark.parametrize("file", ROLES)
+def test_every_statement_is_called_and_every_call_has_a_statement(file: str):
+    assert sorted(statements_of(file)) == sorted(_called(file))
 
 
-async def test_every_statement_of_the_fleet_is_allowed_for_the_gateway(database: Database):
-    assert await _refused(database, "mana_gateway", _fleet()) == {}
+@pytest.mark.parametrize("file", sorted(CALLED_BY_NAME))
+def test_every_statement_asked_for_by_a_variable_is_named_in_its_module(file: str):
+    source = (STORE / file).parent.joinpath(file.replace(".sql", ".py")).read_text("utf-8")
+    assert [name for name in statements_of(file) if f'"{name}"' not in source] == []
 
 
-@pytest.mark.parametrize(
-    ("file", "role"),
-    [("vault.sql", "mana_issuer"), ("owner.sql", "mana_gateway"), ("copier.sql", "mana_gateway")],
-)
-async def test_every_statement_of_a_persons_own_is_allowed_for_its_role(
-    database: Database, file: str, role: str
-):
-    assert await _refused(database, role, statements_of(file)) == {}
+@pytest.mark.parametrize("file", ROLES)
+async def test_every_statement_is_allowed_for_the_role_that_runs_it(database: Database, file: str):
+    assert await _refused(database, ROLES[file], statements_of(file)) == {}
 
 
 async def test_a_statement_of_another_role_is_refused(database: Database):
     """Proves that the check above would see a missing privilege."""
-    wanted = {"take_shard": statements()["take_shard"]}
+    wanted = {"take_shard": statements_of("supervisor.sql")["take_shard"]}
     refused = await _refused(database, "mana_agent", wanted)
     assert "permission denied" in refused["take_shard"]

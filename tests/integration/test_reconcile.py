@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from state.store.snapshots import Key, SnapshotStore
+from state.store.supervisor.snapshots import Key, SnapshotStore
 from tests.integration.support import World, fold_all, open_world
 from tests.postgres import Database
 

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from state.store.agents import AgentStore
+from state.store.agent import AgentStore
 from state.store.connect import CapabilityInvalid
 from state.store.connect import Database as Pool
 from tests.integration.steps import access_of, driver_for, put, session

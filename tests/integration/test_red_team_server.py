@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from state.store.migrate import GROUP_ROLES, LOGINS
-from state.store.queries import statements_of
+from state.store.sql import statements_of
 from tests.integration.steps import session
 from tests.integration.test_red_team import acting, forgeries, populated, scene, signed
 from tests.postgres import LOG_OWNER, SUPERUSER, Database
@@ -395,8 +395,8 @@ async def test_statistics_of_fenced_tables_are_hidden(
 
 def test_nothing_of_ours_waits_for_an_advisory_lock_or_a_notification() -> None:
     """A login may take any, and send any."""
-    texts = [text for file in ("queries.sql", "fleet.sql", "owner.sql", "vault.sql")
-             for text in statements_of(file).values()]  # fmt: skip
+    logins = ("agent", "gateway", "issuer", "janitor", "keys", "owner", "supervisor")
+    texts = [text for login in logins for text in statements_of(f"{login}.sql").values()]
     words = " ".join(texts).lower()
     assert "advisory" not in words
     assert not any(f"{verb} " in words for verb in ("listen", "notify"))

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from mana_actors.keys.client import KeyWithheld
-from state.store.agents import AgentStore
+from state.store.agent import AgentStore
 from state.store.connect import CapabilityInvalid
 from state.store.connect import Database as Pool
 from state.store.migrate import LOGINS

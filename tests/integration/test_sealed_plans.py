@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from state.sealing.derived_text import SHOWN
 from state.sealing.values import CiphertextRejected, is_sealed
-from state.store.agents import AgentStore
+from state.store.agent import AgentStore
 from state.store.connect import CapabilityInvalid
 from state.store.connect import Database as Pool
 from supervisor.custody.owner_client import OwnerClient

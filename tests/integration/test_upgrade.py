@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from state.store.migrate import migrate
-from state.store.snapshots import SnapshotStore
+from state.store.supervisor.snapshots import SnapshotStore
 from tests.driver import PlainDriver
 from tests.integration.steps import driver_for, put, session, snapshot_of, written_by_us
 from tests.postgres import LOG_OWNER, SUPERUSER, Database

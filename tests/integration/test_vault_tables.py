@@ -3,7 +3,7 @@
 import pytest
 
 from state.store.migrate import migrate
-from state.store.queries import statements_of
+from state.store.sql import statements_of
 from tests.integration.steps import session
 from tests.postgres import LOG_OWNER, SUPERUSER, Database
 
@@ -69,9 +69,9 @@ async def test_tables_that_the_auth_service_made_are_used_and_not_changed(
     async with session(empty_database, "mana_issuer") as issuer:
         await issuer.execute("SELECT set_config('app.current_user_id', 'u1', false)")
         now = await issuer.fetchval("SELECT now()")
-        vault, audit = (statements_of("vault.sql")[name] for name in ("add_vault", "add_audit"))
+        vault, audit = (statements_of("issuer.sql")[name] for name in ("add_vault", "add_audit"))
         await issuer.execute(vault, "u1", "AAAA", "BBBB", 1, "env-v1", now)
         await issuer.execute(audit, "u1", "init", None, None, None, 200)
-        row = await issuer.fetchrow(statements_of("vault.sql")["lock_vault"], "u1")
+        row = await issuer.fetchrow(statements_of("issuer.sql")["lock_vault"], "u1")
     assert row is not None
     assert (row["wrapped_mk"], row["format_version"]) == ("AAAA", 1)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from mana_actors.agent.attempt.last_write import Closing, Run, Withdrawal, close, now_text
 from state.log.merge import Snapshot
 from state.log.stamps import parse_instant
-from state.store.agents import Commit
+from state.store.agent import Commit
 
 NOW = datetime(2026, 4, 27, 5, 0, 41, 120_999, tzinfo=UTC)
 SLOT = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from state.store.schedule import DueMission
+from state.store.supervisor.schedule import DueMission
 from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pass, dispatch
 
 NOW = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)

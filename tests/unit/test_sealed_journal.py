@@ -22,7 +22,7 @@ from state.log.records import InputRef
 from state.sealing.copies import KeptCopy
 from state.sealing.journal import ANSWERS_INFO, DIGESTS_INFO, JournalKeys
 from state.sealing.values import DataKey, SealingError, sealed_record
-from state.store.audit import ReadRecord
+from state.store.agent import ReadRecord
 
 MATERIAL = bytes(range(32))
 RUN = uuid.UUID(int=7)

@@ -29,7 +29,7 @@ from mana_actors.messages import SKIPPED_GRANT, AgentSettings, Count, Order, Rep
 from state.log.iterations import PlannedStep, failed_iteration, iteration_from_plan
 from state.rules.budgets import shortfall_reason
 from state.sealing.derived_text import tells_derived_text
-from state.store.agents import AgentStore, MissionNow
+from state.store.agent import AgentStore, MissionNow
 from state.store.connect import Superseded
 
 log = logging.getLogger("mana.run")

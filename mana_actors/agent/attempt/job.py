@@ -9,7 +9,7 @@ import msgspec
 from mana_actors.agent.attempt.last_write import Run
 from state.log.records import Agent, Mission
 from state.rules.exposure import Exposure
-from state.store.agents import MissionView
+from state.store.agent import MissionView
 
 
 class Pinned(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from state.log.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME
 from state.log.records import Mission, mission_from_record
 from state.log.stamps import format_instant, instant_of, parse_instant, winning_stamp
 from state.runs.wanted import why_unwanted
-from state.store.agents import Commit
+from state.store.agent import Commit
 
 Iteration = dict[str, Any]
 

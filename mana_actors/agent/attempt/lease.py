@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from state.errors import StateError
-from state.store.agents import AgentStore
+from state.store.agent import AgentStore
 from state.store.connect import Database
 
 log = logging.getLogger("mana.lease")

@@ -12,7 +12,7 @@ from state.log.iterations import Author, row_actor
 from state.log.principals import DEFAULT_AGENT_NAME
 from state.log.records import agent_from_record, mission_from_record
 from state.log.stamps import instant_of, winning_stamp
-from state.store.agents import AgentStore, MissionView
+from state.store.agent import AgentStore, MissionView
 
 
 class Mender:

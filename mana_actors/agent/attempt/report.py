@@ -6,7 +6,7 @@ from typing import Any
 
 from mana_actors.agent.model.calls import Tally
 from mana_actors.messages import Order, Report
-from state.store.agents import MissionView
+from state.store.agent import MissionView
 
 
 class Reporter:

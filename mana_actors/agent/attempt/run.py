@@ -45,7 +45,7 @@ from state.rules.exposure import exposure_allowed
 from state.runs.browser_runs import browser_since
 from state.runs.gate import Standing, verdict
 from state.runs.wanted import why_unwanted
-from state.store.agents import (
+from state.store.agent import (
     AgentStore,
     AgentView,
     Claim,

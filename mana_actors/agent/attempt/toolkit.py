@@ -24,7 +24,7 @@ from mana_actors.json_values import canonical_json
 from mana_actors.messages import AgentSettings
 from state.log.merge import TableRows
 from state.log.stamps import datetime_of, parse_instant
-from state.store.agents import AgentStore
+from state.store.agent import AgentStore
 
 
 class Kit(msgspec.Struct, frozen=True):

@@ -29,9 +29,14 @@ from mana_actors.messages import Count
 from state.log.records import InputRef
 from state.rules.exposure import Exposure, lower_of
 from state.sealing.copies import KeptCopy
-from state.store.agents import AgentStore
-from state.store.audit import ReadRecord, keys_capability, note_outcomes
-from state.store.copies import request_copies, sealed_copies
+from state.store.agent import (
+    AgentStore,
+    ReadRecord,
+    keys_capability,
+    note_outcomes,
+    request_copies,
+    sealed_copies,
+)
 
 OF_THE_GRANT = frozenset({"expired", "malformed", "no-grant", "not-configured", "wrap-rejected"})
 """Refusals that only a new grant or an operator ends; all others pass by themselves."""

@@ -23,7 +23,7 @@ from state.log.records import InputRef
 from state.rules.exposure import Exposure
 from state.sealing.copies import SEALED_FIELDS, KeptCopy
 from state.sealing.values import DataKey, SealingError, opened_record
-from state.store.audit import ReadRecord
+from state.store.agent import ReadRecord
 
 ReadCopies = Callable[[Sequence[InputRef]], Awaitable[Mapping[RecordKey, KeptCopy]]]
 AskForKey = Callable[[], AbstractAsyncContextManager[HeldKey]]

@@ -21,7 +21,7 @@ from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import AliasFacts, ModelProvider
 from mana_actors.messages import AgentSettings, Count
 from state.rules.budgets import Hold, Shortfall, cost_micros, hold_size
-from state.store.agents import AgentStore, CallStart, PlanNote
+from state.store.agent import AgentStore, CallStart, PlanNote
 
 log = logging.getLogger("mana.run")
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
-from state.store.fleet import Filter, KeyTaken
+from state.store.gateway.fleet import Filter, KeyTaken
 from supervisor.custody.service_keys import public_keys
 from supervisor.gateway.answers import (
     checked_id,

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer
 from state.log.principals import DEFAULT_AGENT_ID
-from state.store.control import CANCELLED, Cancelled, NotPossible, Switched, Table, Wish
+from state.store.gateway.control import CANCELLED, Cancelled, NotPossible, Switched, Table, Wish
 from supervisor.gateway.answers import failure, path_part, query
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.supervisor import SupervisorSilent, asked

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
-from state.store.limits import LimitChange, LimitKind
+from state.store.gateway.limits import LimitChange, LimitKind
 from supervisor.gateway.answers import checked_id, failure, path_part, query
 from supervisor.gateway.deps import Deps
 

@@ -17,7 +17,7 @@ from mana_actors.agent.tools.catalogue import catalogue
 from mana_actors.http.bodies import answer
 from state.log.principals import DEFAULT_AGENT_ID
 from state.rules.policy import AiPolicy, parse_policy, resolve
-from state.store.fleet import AgentRow, Filter, MissionRow
+from state.store.gateway.fleet import AgentRow, Filter, MissionRow
 from supervisor.gateway.answers import failure, path_part, query
 from supervisor.gateway.deps import Deps
 

@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from state.errors import StateError
-from state.store.control import NotPossible
-from state.store.fleet import Filter
+from state.store.gateway.control import NotPossible
+from state.store.gateway.fleet import Filter
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.auth import SESSION_S, Sessions
 from supervisor.gateway.deps import Deps, facts

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import answer
 from state.rules.budgets import room
-from state.store.limits import LimitState
+from state.store.gateway.limits import LimitState
 from state.store.owner import AgentBudget
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import instant_text, query, whole_number

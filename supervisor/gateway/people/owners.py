@@ -7,9 +7,9 @@ import msgspec
 from state.grants.mint import Issuer
 from state.rules.exposure import Exposure
 from state.store.connect import Access, Database
-from state.store.copy_requests import CopyRequests
+from state.store.gateway.copy_requests import CopyRequests
+from state.store.issuer import VaultStore
 from state.store.owner import OwnerView
-from state.store.vault import VaultStore
 from supervisor.custody.copier import Copier
 from supervisor.custody.service_keys import known_issuers, read_issuer, read_kek
 from supervisor.custody.vaults import Custody

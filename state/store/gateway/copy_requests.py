@@ -15,9 +15,11 @@ from state.log import merge
 from state.log.merge import Snapshot
 from state.log.records import Mission, mission_from_record
 from state.sealing.copies import KeptCopy, SealedCopy
-from state.store.agents import read_row
+from state.store.agent import read_row
 from state.store.connect import Database
-from state.store.queries import statements_of
+from state.store.sql import statements_of
+
+SQL = statements_of("gateway.sql")
 
 Answer = Literal[
     "made",
@@ -50,13 +52,13 @@ class CopyRequests:
     async def take(self, limit: int, lease_s: int) -> list[CopyRequest]:
         """The next requests; one that is not answered comes back once its lease has ended."""
         async with self._db.transaction() as connection:
-            rows = await connection.fetch(_sql("take_requests"), limit, lease_s)
+            rows = await connection.fetch(SQL["take_requests"], limit, lease_s)
         return [CopyRequest(row["user_id"], row["mission_id"], row["taken"]) for row in rows]
 
     async def mission(self, asked: CopyRequest) -> Mission | None:
         """The mission with inputs and grant, and nothing else of it; None where it is gone."""
         async with self._db.acting_for(asked.user) as connection:
-            text = await connection.fetchval(_sql("granted_inputs"), asked.user, asked.mission)
+            text = await connection.fetchval(SQL["granted_inputs"], asked.user, asked.mission)
         if text is None:
             return None
         return mission_from_record(asked.user, asked.mission, msgspec.json.decode(text))
@@ -65,13 +67,13 @@ class CopyRequests:
         """A granted input as the log has it; raises Superseded where nobody asks for it by now."""
         async with self._db.acting_for(asked.user) as connection:
             key = asked.user, asked.mission, asked.taken, app, table, record
-            rows = await connection.fetch(_sql("copy_source"), *key)
+            rows = await connection.fetch(SQL["copy_source"], *key)
         return merge.fold(None, [read_row(row, asked.user, record) for row in rows])
 
     async def kept(self, asked: CopyRequest) -> dict[tuple[str, str], KeptCopy]:
         """The mission's copies by table and record id, without what is in them."""
         async with self._db.acting_for(asked.user) as connection:
-            rows = await connection.fetch(_sql("kept_copies"), asked.user, asked.mission)
+            rows = await connection.fetch(SQL["kept_copies"], asked.user, asked.mission)
         return {
             (row["table_name"], row["record_id"]): KeptCopy({}, row["source"], row["written_us"])
             for row in rows
@@ -81,19 +83,15 @@ class CopyRequests:
         """Keep these, and wake the mission; False where it has no living grant."""
         wire = msgspec.json.encode(copies).decode()
         async with self._db.acting_for(asked.user) as connection:
-            put = await connection.fetchval(_sql("put_copies"), asked.user, asked.mission, wire)
+            put = await connection.fetchval(SQL["put_copies"], asked.user, asked.mission, wire)
         return bool(put)
 
     async def answer(self, asked: CopyRequest, answer: Answer) -> bool:
         """Say what became of it; False where somebody else has it by now."""
         async with self._db.acting_for(asked.user) as connection:
             key = asked.user, asked.mission, asked.taken
-            return bool(await connection.fetchval(_sql("answer_copies"), *key, answer))
+            return bool(await connection.fetchval(SQL["answer_copies"], *key, answer))
 
     async def close(self) -> None:
         """Close the connections."""
         await self._db.close()
-
-
-def _sql(name: str) -> str:
-    return statements_of("copier.sql")[name]

@@ -1,14 +1,15 @@
-"""What one agent's process reads and writes, under its capability (P1, P2, P5, P6).
+"""What one agent's process reads and writes under its capability, as the role `mana_agent`.
 
 Every call is one transaction that presents the capability first; none holds a connection after.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import msgspec
@@ -16,11 +17,14 @@ import msgspec
 from state.log import merge
 from state.log.healing import Version
 from state.log.merge import Change, Snapshot, TableRows
-from state.log.records import agent_from_record
+from state.log.records import InputRef, agent_from_record
 from state.rules.budgets import Hold
+from state.sealing.copies import KeptCopy
 from state.sealing.key_pairs import OwnerKey
 from state.store.connect import CapabilityInvalid, Database
-from state.store.queries import sql
+from state.store.sql import statements_of
+
+SQL = statements_of("agent.sql")
 
 MAX_RECORD_BYTES = 256 * 1024
 MAX_TABLE_BYTES = 2 * 1024 * 1024
@@ -134,6 +138,15 @@ class PlanNote(msgspec.Struct, frozen=True):
     refused: int = 0
 
 
+class ReadRecord(msgspec.Struct, frozen=True):
+    """How reading one record went."""
+
+    table: str
+    record_id: str
+    status: Literal["ok", "failed", "scope-violation"]
+    reason: str | None = None
+
+
 class AgentStore:
     """The database as one (user, agent) may use it; `capability` is asked each time."""
 
@@ -166,26 +179,26 @@ class AgentStore:
     async def mission(self, mission_id: str) -> MissionView | None:
         """One mission's snapshot, None if it is not this owner's."""
         async with self.transaction() as connection:
-            row = await connection.fetchrow(sql("mission_snapshot"), self._user_id, mission_id)
+            row = await connection.fetchrow(SQL["mission_snapshot"], self._user_id, mission_id)
         return MissionView(**dict(row)) if row else None
 
     async def agent(self) -> AgentView | None:
         """This agent's snapshot, None where no record of it came in."""
         async with self.transaction() as connection:
-            row = await connection.fetchrow(sql("agent_snapshot"), self._user_id, self._agent_id)
+            row = await connection.fetchrow(SQL["agent_snapshot"], self._user_id, self._agent_id)
         return AgentView(**dict(row)) if row else None
 
     async def usage(self) -> Usage:
         """This agent's budget window."""
         async with self.transaction() as connection:
-            row = await connection.fetchrow(sql("own_budget"))
+            row = await connection.fetchrow(SQL["own_budget"])
         assert row is not None  # a function always has its row
         return Usage(**dict(row))
 
     async def spent_window(self) -> list[tuple[datetime, int]]:
         """When this agent spent how many tokens in the last 24 hours, oldest first."""
         async with self.transaction() as connection:
-            rows = await connection.fetch(sql("spent_window"), self._user_id, self._agent_id)
+            rows = await connection.fetch(SQL["spent_window"], self._user_id, self._agent_id)
         return [(row["ts"], row["tokens_used"]) for row in rows]
 
     async def standing(self, mission_id: str) -> tuple[MissionView, AgentView | None, Usage] | None:
@@ -194,11 +207,11 @@ class AgentStore:
         Raises CapabilityInvalid: the budget does, where policies would only hide every row.
         """
         async with self.transaction() as connection:
-            usage = await connection.fetchrow(sql("own_budget"))
-            mission = await connection.fetchrow(sql("mission_snapshot"), self._user_id, mission_id)
+            usage = await connection.fetchrow(SQL["own_budget"])
+            mission = await connection.fetchrow(SQL["mission_snapshot"], self._user_id, mission_id)
             if mission is None:
                 return None
-            agent = await connection.fetchrow(sql("agent_snapshot"), self._user_id, self._agent_id)
+            agent = await connection.fetchrow(SQL["agent_snapshot"], self._user_id, self._agent_id)
         assert usage is not None  # a function always has its row
         return (
             MissionView(**dict(mission)),
@@ -212,7 +225,7 @@ class AgentStore:
         """Take the occurrence, or learn why not."""
         async with self.transaction() as connection:
             row = await connection.fetchrow(
-                sql("claim"), mission_id, due_at, lease_ms, holder, pinned
+                SQL["claim"], mission_id, due_at, lease_ms, holder, pinned
             )
         assert row is not None
         return Claim(**dict(row))
@@ -223,7 +236,7 @@ class AgentStore:
         """Extend leases; returns the runs still held and a capability that outlives them."""
         async with self.transaction() as connection:
             row = await connection.fetchrow(
-                sql("renew"), [run for run, _ in runs], [attempt for _, attempt in runs], lease_ms
+                SQL["renew"], [run for run, _ in runs], [attempt for _, attempt in runs], lease_ms
             )
         assert row is not None
         return set(row["renewed"] or ()), row["capability"]
@@ -240,7 +253,7 @@ class AgentStore:
         """Reserve `hold` for a model call, or get the same request's journalled answer."""
         async with self.transaction() as connection:
             row = await connection.fetchrow(
-                sql("begin_call"),
+                SQL["begin_call"],
                 run_id,
                 attempt,
                 round_,
@@ -256,7 +269,7 @@ class AgentStore:
         """Whether `hold` has room now, `go` or `no-room`; nothing is reserved."""
         async with self.transaction() as connection:
             row = await connection.fetchrow(
-                sql("room_for_call"), run_id, attempt, hold.tokens, hold.micros
+                SQL["room_for_call"], run_id, attempt, hold.tokens, hold.micros
             )
         assert row is not None
         return CallStart(**dict(row))
@@ -277,14 +290,14 @@ class AgentStore:
         async with self.transaction() as connection:
             return int(
                 await connection.fetchval(
-                    sql("end_call"), call_id, attempt, request_hash, answer, tokens, micros
+                    SQL["end_call"], call_id, attempt, request_hash, answer, tokens, micros
                 )
             )
 
     async def input_changes(self, app: str, table: str, record_id: str) -> list[Change]:
         """The log rows of one input record, in fold order, as far as the capability shows them."""
         async with self.transaction() as connection:
-            rows = await connection.fetch(sql("input_rows"), self._user_id, app, table, record_id)
+            rows = await connection.fetch(SQL["input_rows"], self._user_id, app, table, record_id)
         return [read_row(row, self._user_id, record_id) for row in rows]
 
     async def table_changes(
@@ -293,7 +306,7 @@ class AgentStore:
         """The rows until then of the records of a table that changed last, 2 MB of them at most."""
         async with self.transaction() as connection:
             rows = await connection.fetch(
-                sql("table_rows"),
+                SQL["table_rows"],
                 self._user_id,
                 app,
                 table,
@@ -314,7 +327,7 @@ class AgentStore:
     ) -> AsyncGenerator[tuple[MissionNow, asyncpg.Connection]]:
         """The transaction that ends a run: its mission now, the connection for `commit`."""
         async with self.transaction() as connection:
-            row = await connection.fetchrow(sql("mission_now"), run_id, attempt)
+            row = await connection.fetchrow(SQL["mission_now"], run_id, attempt)
             assert row is not None
             yield await _mission_now(connection, row, self._user_id), connection
 
@@ -323,7 +336,7 @@ class AgentStore:
     ) -> None:
         """Plan, next run and run state in one transaction, the caller's."""
         await connection.execute(
-            sql("commit_run"),
+            SQL["commit_run"],
             run_id,
             attempt,
             commit.state,
@@ -341,7 +354,7 @@ class AgentStore:
 
         Raises CapabilityInvalid rather than take a row that is hidden for one that is not there.
         """
-        row = await connection.fetchrow(sql("owner_key"), self._user_id)
+        row = await connection.fetchrow(SQL["owner_key"], self._user_id)
         if row is None or row["seen_as"] != self._user_id:
             raise CapabilityInvalid
         return None if row["key_id"] is None else OwnerKey(row["key_id"], row["public_key"])
@@ -351,7 +364,7 @@ class AgentStore:
     ) -> None:
         """Keep with the run what it knows of its model calls, in the caller's transaction."""
         await connection.execute(
-            sql("note_plan"),
+            SQL["note_plan"],
             run_id,
             attempt,
             note.answers,
@@ -370,7 +383,7 @@ class AgentStore:
         look_at: datetime,
     ) -> None:
         """Close the run without a plan."""
-        await connection.execute(sql("withdraw_run"), run_id, attempt, reason, look_at)
+        await connection.execute(SQL["withdraw_run"], run_id, attempt, reason, look_at)
 
     async def stop(
         self, run_id: Any, attempt: int, reason: str, look_after_s: float, note: PlanNote
@@ -378,7 +391,7 @@ class AgentStore:
         """Close a run that is wanted no longer; raises Superseded where it is closed already."""
         async with self.transaction() as connection:
             await self.note_plan(connection, run_id, attempt, note)
-            await connection.execute(sql("stop_run"), run_id, attempt, reason, look_after_s)
+            await connection.execute(SQL["stop_run"], run_id, attempt, reason, look_after_s)
 
     async def skip(
         self, run_id: Any, attempt: int, reason: str, look_after_s: float, note: PlanNote
@@ -387,7 +400,7 @@ class AgentStore:
         async with self.transaction() as connection:
             await self.note_plan(connection, run_id, attempt, note)
             return bool(
-                await connection.fetchval(sql("skip_run"), run_id, attempt, reason, look_after_s)
+                await connection.fetchval(SQL["skip_run"], run_id, attempt, reason, look_after_s)
             )
 
     async def wait(
@@ -405,7 +418,7 @@ class AgentStore:
         async with self.transaction() as connection:
             await self.note_plan(connection, run_id, attempt, note)
             await connection.execute(
-                sql("wait_run"), run_id, attempt, not_before, waiting_for, reason, failed
+                SQL["wait_run"], run_id, attempt, not_before, waiting_for, reason, failed
             )
 
     async def wait_for_room(
@@ -415,24 +428,24 @@ class AgentStore:
         async with self.transaction() as connection:
             await self.note_plan(connection, run_id, attempt, note)
             await connection.execute(
-                sql("wait_for_room"), run_id, attempt, hold.tokens, hold.micros, reason
+                SQL["wait_for_room"], run_id, attempt, hold.tokens, hold.micros, reason
             )
 
     async def landed(self, run_id: Any, attempt: int) -> bool:
         """Whether this very attempt closed the run with a plan or a recorded failure."""
         async with self.transaction() as connection:
-            return bool(await connection.fetchval(sql("run_landed"), run_id, attempt))
+            return bool(await connection.fetchval(SQL["run_landed"], run_id, attempt))
 
     async def logged_iterations(self, mission_id: str) -> list[Version]:
         """The last `iterations` arrays the log holds of a mission, oldest first."""
         async with self.transaction() as connection:
-            rows = await connection.fetch(sql("logged_iterations"), self._user_id, mission_id)
+            rows = await connection.fetch(SQL["logged_iterations"], self._user_id, mission_id)
         return [Version(_decoded(row["iterations"]), row["is_ours"]) for row in rows]
 
     async def healable_iterations(self, mission_id: str) -> set[str]:
         """Ids of server iterations that may be put back once."""
         async with self.transaction() as connection:
-            rows = await connection.fetch(sql("healable_iterations"), self._user_id, mission_id)
+            rows = await connection.fetch(SQL["healable_iterations"], self._user_id, mission_id)
         return {row["iteration_id"] for row in rows}
 
     async def heal(
@@ -448,7 +461,7 @@ class AgentStore:
         async with self.transaction() as connection:
             return bool(
                 await connection.fetchval(
-                    sql("heal_mission"),
+                    SQL["heal_mission"],
                     mission_id,
                     version,
                     iterations,
@@ -457,6 +470,52 @@ class AgentStore:
                     list(restored),
                 )
             )
+
+
+async def keys_capability(store: AgentStore, run_id: uuid.UUID, attempt: int) -> str:
+    """A minute's leave to ask the key holder, for this attempt alone; raises Superseded."""
+    async with store.transaction() as connection:
+        return str(await connection.fetchval(SQL["keys_capability"], run_id, attempt))
+
+
+async def note_outcomes(
+    store: AgentStore, release_id: uuid.UUID, iteration_id: str, records: Sequence[ReadRecord]
+) -> None:
+    """Write how reading went, one row per record, all or none."""
+    async with store.transaction() as connection:
+        await connection.execute(
+            SQL["audit_outcome"],
+            release_id,
+            iteration_id,
+            [one.table for one in records],
+            [one.record_id for one in records],
+            [one.status for one in records],
+            [one.reason for one in records],
+        )
+
+
+async def sealed_copies(
+    store: AgentStore, user_id: str, mission_id: str, refs: Sequence[InputRef]
+) -> dict[tuple[str, str], KeptCopy]:
+    """The copies there are, by table and record id."""
+    tables, records = [ref.table for ref in refs], [ref.id for ref in refs]
+    async with store.transaction() as connection:
+        rows = await connection.fetch(SQL["sealed_copies"], user_id, mission_id, tables, records)
+    return {
+        (row["table_name"], row["record_id"]): KeptCopy(
+            msgspec.json.decode(row["data"]), row["source"], row["written_us"]
+        )
+        for row in rows
+    }
+
+
+async def request_copies(store: AgentStore, run_id: Any, attempt: int) -> str | None:
+    """Ask whoever has the owner's key for copies; what the last request came to, None: nothing yet.
+
+    Harmless to repeat. Raises Superseded where the run is over, or another attempt's.
+    """
+    async with store.transaction() as connection:
+        return await connection.fetchval(SQL["request_copies"], run_id, attempt)
 
 
 def read_row(row: asyncpg.Record, user_id: str, record_id: str) -> Change:

@@ -11,8 +11,10 @@ import msgspec
 from state.log.records import InputRef, input_refs
 from state.rules.policy import DENY_ALL, AiPolicy, parse_policy
 from state.store.connect import Database
-from state.store.queries import sql
-from state.store.snapshots import Lease
+from state.store.sql import statements_of
+from state.store.supervisor.snapshots import Lease
+
+SQL = statements_of("supervisor.sql")
 
 
 class DueMission(msgspec.Struct, frozen=True):
@@ -82,7 +84,7 @@ class ScheduleStore:
     async def take_shard(self, shard: str, lo: int, hi: int, holder: str) -> Lease:
         """Become the one supervisor of buckets [lo, hi); the one before stands down."""
         async with self._db.connection() as connection:
-            epoch = await connection.fetchval(sql("take_shard"), shard, lo, hi, holder)
+            epoch = await connection.fetchval(SQL["take_shard"], shard, lo, hi, holder)
         return Lease(shard, epoch, lo, hi)
 
     async def beat(
@@ -91,28 +93,28 @@ class ScheduleStore:
         """Say that this supervisor lives and how far it is; False if its epoch is over."""
         async with self._db.connection() as connection:
             done = await connection.execute(
-                sql("beat"), lease.shard, lease.epoch, folded_at, ticked_at
+                SQL["beat"], lease.shard, lease.epoch, folded_at, ticked_at
             )
         return done != "UPDATE 0"
 
     async def feed_backlog(self, lease: Lease) -> int:
         """Changes that wait to be folded, counted up to 100,000."""
         async with self._db.connection() as connection:
-            return int(await connection.fetchval(sql("feed_backlog"), lease.lo, lease.hi))
+            return int(await connection.fetchval(SQL["feed_backlog"], lease.lo, lease.hi))
 
     async def due(self, lease: Lease, limit: int) -> list[DueMission]:
         """Up to `limit` missions to look at now, one of each user before the second of any."""
         async with self._db.connection() as connection:
-            if not await connection.fetchval(sql("is_due"), lease.lo, lease.hi):
+            if not await connection.fetchval(SQL["is_due"], lease.lo, lease.hi):
                 return []
-            rows = await connection.fetch(sql("due"), lease.lo, lease.hi, limit)
+            rows = await connection.fetch(SQL["due"], lease.lo, lease.hi, limit)
         return [DueMission(**dict(row)) for row in rows]
 
     async def agents_due_soon(self, lease: Lease, within_s: float) -> int:
         """How many agents fall due within `within_s` seconds."""
         async with self._db.connection() as connection:
             return int(
-                await connection.fetchval(sql("agents_due_soon"), lease.lo, lease.hi, within_s)
+                await connection.fetchval(SQL["agents_due_soon"], lease.lo, lease.hi, within_s)
             )
 
     async def look_again(self, looks: Sequence[Look]) -> None:
@@ -121,7 +123,7 @@ class ScheduleStore:
             return
         async with self._db.connection() as connection:
             await connection.execute(
-                sql("look_again"),
+                SQL["look_again"],
                 [k.user_id for k in looks],
                 [k.mission_id for k in looks],
                 [k.version for k in looks],
@@ -131,25 +133,25 @@ class ScheduleStore:
     async def wake_blocked(self, user_id: str, agent_id: str) -> None:
         """Look again at the user's oldest mission that waits for a place, this agent's first."""
         async with self._db.connection() as connection:
-            await connection.execute(sql("wake_blocked"), user_id, agent_id)
+            await connection.execute(SQL["wake_blocked"], user_id, agent_id)
 
     async def wake_missions(self, user_id: str, missions: Sequence[str]) -> None:
         """Look at these at once: the orders for them got lost."""
         async with self._db.connection() as connection:
-            await connection.execute(sql("wake_missions"), user_id, list(missions))
+            await connection.execute(SQL["wake_missions"], user_id, list(missions))
 
     async def withdraw_unwanted(self, user_id: str, missions: Sequence[str]) -> int:
         """End these missions' runs that only wait and are wanted no longer; returns how many."""
         async with self._db.connection() as connection:
             rows = await connection.fetch(
-                sql("withdraw_unwanted"), [user_id] * len(missions), list(missions)
+                SQL["withdraw_unwanted"], [user_id] * len(missions), list(missions)
             )
         return sum(row["withdrawn"] for row in rows)
 
     async def wake_ordered(self, lease: Lease, within_s: float) -> None:
         """Look at once at whatever would be looked at within `within_s` seconds."""
         async with self._db.connection() as connection:
-            await connection.execute(sql("wake_ordered"), lease.lo, lease.hi, within_s)
+            await connection.execute(SQL["wake_ordered"], lease.lo, lease.hi, within_s)
 
     async def note_decisions(self, decided: Sequence[Decided]) -> list[str]:
         """Keep decisions that differ from the mission's last; the labels of those are counted."""
@@ -160,7 +162,7 @@ class ScheduleStore:
         ]
         async with self._db.connection() as connection:
             return [
-                row["decision"] for row in await connection.fetch(sql("note_decisions"), *columns)
+                row["decision"] for row in await connection.fetch(SQL["note_decisions"], *columns)
             ]
 
     async def sign_capability(
@@ -169,7 +171,7 @@ class ScheduleStore:
         """A capability for one agent's process, valid for `ttl_s` s; raises CapabilityTooLong."""
         async with self._db.connection() as connection:
             return await connection.fetchval(
-                sql("sign_capability"), user_id, agent_id, list(spaces), list(scope), ttl_s
+                SQL["sign_capability"], user_id, agent_id, list(spaces), list(scope), ttl_s
             )
 
     async def inputs_of_agent(
@@ -177,7 +179,7 @@ class ScheduleStore:
     ) -> tuple[list[InputRef], list[str]]:
         """What the agent's active missions read, and their spaces: its capability's reach."""
         async with self._db.connection() as connection:
-            rows = await connection.fetch(sql("inputs_of_agent"), user_id, agent_id)
+            rows = await connection.fetch(SQL["inputs_of_agent"], user_id, agent_id)
         refs = [
             ref for row in rows for ref in input_refs(msgspec.json.decode(row["inputs"] or "[]"))
         ]
@@ -186,13 +188,13 @@ class ScheduleStore:
     async def policy_of_agent(self, user_id: str, agent_id: str) -> AiPolicy:
         """What the owner allows the agent; nothing if it is unknown or deleted."""
         async with self._db.connection() as connection:
-            row = await connection.fetchrow(sql("policy_of_agent"), user_id, agent_id)
+            row = await connection.fetchrow(SQL["policy_of_agent"], user_id, agent_id)
         return parse_policy(msgspec.json.decode(row["policy"] or "null"))[0] if row else DENY_ALL
 
     async def mission_record(self, user_id: str, mission_id: str) -> tuple[str, str | None] | None:
         """A mission's record as JSON text and its owner's time zone."""
         async with self._db.connection() as connection:
-            row = await connection.fetchrow(sql("mission_record"), user_id, mission_id)
+            row = await connection.fetchrow(SQL["mission_record"], user_id, mission_id)
         return (row["record"], row["time_zone"]) if row else None
 
     async def move_slot(
@@ -208,7 +210,7 @@ class ScheduleStore:
         async with self._db.transaction() as connection:
             return bool(
                 await connection.fetchval(
-                    sql("move_slot"), user_id, mission_id, due_at, next_run_at, stamp, actor
+                    SQL["move_slot"], user_id, mission_id, due_at, next_run_at, stamp, actor
                 )
             )
 
@@ -217,20 +219,20 @@ class ScheduleStore:
         async with self._db.connection() as connection:
             return [
                 (row["user_id"], row["mission_id"])
-                for row in await connection.fetch(sql("release_holder"), holder)
+                for row in await connection.fetch(SQL["release_holder"], holder)
             ]
 
     async def charge_expired_holds(self) -> int:
         """Charge the holds whose call deadline passed; returns how many."""
         async with self._db.connection() as connection:
-            return int((await connection.execute(sql("charge_expired_holds"))).rsplit(" ", 1)[-1])
+            return int((await connection.execute(SQL["charge_expired_holds"])).rsplit(" ", 1)[-1])
 
     async def wake_after_limits(self) -> int:
         """Look again at missions refused room before a limit changed; returns how many."""
         async with self._db.connection() as connection:
-            return int((await connection.execute(sql("wake_after_limits"))).rsplit(" ", 1)[-1])
+            return int((await connection.execute(SQL["wake_after_limits"])).rsplit(" ", 1)[-1])
 
     async def live_holders(self) -> list[str]:
         """Names of the processes that hold an unexpired claim."""
         async with self._db.connection() as connection:
-            return [row["holder"] for row in await connection.fetch(sql("live_holders"))]
+            return [row["holder"] for row in await connection.fetch(SQL["live_holders"])]

@@ -3,11 +3,8 @@
 The views behind it hold ids, states, times, costs and reasons; records stay their owners'.
 """
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
-from importlib import resources
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -15,10 +12,12 @@ import msgspec
 
 from state.rules.budgets import room
 from state.store.connect import Database
-from state.store.limits import Budget, Limit, LimitChange, LimitState
+from state.store.gateway.limits import Budget, Limit, LimitChange, LimitState
+from state.store.sql import statements_of
+
+SQL = statements_of("gateway.sql")
 
 Row = TypeVar("Row", bound=msgspec.Struct)
-_HEADING = re.compile(r"^-- ([a-z_]+) --$", re.MULTILINE)
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -200,17 +199,17 @@ class FleetStore:
 
     async def shards(self) -> list[Shard]:
         """Every shard in bucket order."""
-        return await self._rows(Shard, "shards")
+        return await self._rows(Shard, SQL["shards"])
 
     async def counts(self) -> Counts:
         """Totals over all users."""
-        (row,) = await self._rows(Counts, "counts")
+        (row,) = await self._rows(Counts, SQL["counts"])
         return row
 
     async def overdue(self, seconds: float) -> int:
         """How many missions should have been looked at this long ago (1,000 means more)."""
         async with self._db.connection() as connection:
-            return int(await connection.fetchval(_sql("backlog"), seconds))
+            return int(await connection.fetchval(SQL["backlog"], seconds))
 
     async def missions(
         self, wanted: Filter, after: tuple[str, str] | None = None
@@ -218,13 +217,13 @@ class FleetStore:
         """Missions by (user, id), those after a key."""
         key = after or (None, None)
         kind = (wanted.user, wanted.agent, wanted.mission, wanted.state, wanted.problems)
-        return await self._rows(MissionRow, "missions", *kind, *key, wanted.limit)
+        return await self._rows(MissionRow, SQL["missions"], *kind, *key, wanted.limit)
 
     async def agents(self, wanted: Filter, after: tuple[str, str] | None = None) -> list[AgentRow]:
         """Agents by (user, id), those after a key."""
         key = after or (None, None)
         kind = (wanted.user, wanted.agent, wanted.state, wanted.problems)
-        return await self._rows(AgentRow, "agents", *kind, *key, wanted.limit)
+        return await self._rows(AgentRow, SQL["agents"], *kind, *key, wanted.limit)
 
     async def runs(
         self, wanted: Filter, before: tuple[datetime, UUID] | None = None
@@ -233,25 +232,25 @@ class FleetStore:
         key = before or (None, None)
         kind = (wanted.user, wanted.agent, wanted.mission, wanted.state)
         async with self._db.connection() as connection:
-            rows = await connection.fetch(_sql("runs"), *kind, *key, wanted.limit)
+            rows = await connection.fetch(SQL["runs"], *kind, *key, wanted.limit)
         return [_run_row(dict(row)) for row in rows]
 
     async def decisions(self, wanted: Filter, before: int | None = None) -> list[DecisionRow]:
         """Decisions, the newest first, those before an id."""
         kind = (wanted.user, wanted.agent, wanted.mission)
-        return await self._rows(DecisionRow, "decisions", *kind, before, wanted.limit)
+        return await self._rows(DecisionRow, SQL["decisions"], *kind, before, wanted.limit)
 
     async def quarantined(
         self, wanted: Filter, before: tuple[datetime, UUID] | None = None
     ) -> list[QuarantinedRow]:
         """Rows set aside, the newest first, those before a key (seen_at, change_id)."""
         key = before or (None, None)
-        return await self._rows(QuarantinedRow, "quarantined", wanted.user, *key, wanted.limit)
+        return await self._rows(QuarantinedRow, SQL["quarantined"], wanted.user, *key, wanted.limit)
 
     async def request_run(self, user: str, mission: str, key: str) -> RunRequest | None:
         """Ask for a run now, once per key; None without such a mission. Raises KeyTaken."""
         async with self._db.transaction() as connection:
-            row = await connection.fetchrow(_sql("request_run"), user, mission, key)
+            row = await connection.fetchrow(SQL["request_run"], user, mission, key)
         if row is None or row["created"] is None:
             return None
         if row["due_at"] is None:
@@ -261,32 +260,32 @@ class FleetStore:
     async def policy(self, user: str, agent: str) -> PolicyRow | None:
         """An agent's policy as its record holds it (JSON text); None without a record."""
         async with self._db.acting_for(user) as connection:
-            row = await connection.fetchrow(_sql("policy_of_agent"), user, agent)
+            row = await connection.fetchrow(SQL["policy_of_agent"], user, agent)
         return None if row is None else PolicyRow(**dict(row))
 
     async def save_time_zone(self, user: str, time_zone: str | None) -> None:
         """The zone in which a user's cadences are meant; None is the deployment's."""
         async with self._db.acting_for(user) as connection:
-            await connection.execute(_sql("save_time_zone"), user, time_zone)
+            await connection.execute(SQL["save_time_zone"], user, time_zone)
 
     async def budget(self, user_id: str, agent_id: str) -> Budget | None:
         """What an agent has used, holds and has left, and when room returns; None for no agent."""
         async with self._db.acting_for(user_id) as connection:
-            if not await connection.fetchval(_sql("has_agent"), user_id, agent_id):
+            if not await connection.fetchval(SQL["has_agent"], user_id, agent_id):
                 return None
-            rows = await connection.fetch(_sql("budgets"), user_id, agent_id)
+            rows = await connection.fetch(SQL["budgets"], user_id, agent_id)
         return _budget(_converted(LimitState, rows))
 
     async def limits(self) -> list[Limit]:
         """Every limit that operators set, the widest first."""
-        return await self._rows(Limit, "limits")
+        return await self._rows(Limit, SQL["limits"])
 
     async def set_limit(self, change: LimitChange) -> None:
         """Set or lift one limit; missions it refused are looked at again."""
         tokens, micros = change.tokens, change.micros
         async with self._db.transaction() as connection:
             await connection.execute(
-                _sql("set_limit"),
+                SQL["set_limit"],
                 change.kind,
                 change.user_id,
                 change.agent_id,
@@ -300,9 +299,9 @@ class FleetStore:
         """Close the connections."""
         await self._db.close()
 
-    async def _rows(self, kind: type[Row], name: str, *values: Any) -> list[Row]:
+    async def _rows(self, kind: type[Row], statement: str, *values: Any) -> list[Row]:
         async with self._db.connection() as connection:
-            rows = await connection.fetch(_sql(name), *values)
+            rows = await connection.fetch(statement, *values)
         return _converted(kind, rows)
 
 
@@ -331,19 +330,3 @@ _receipt = msgspec.json.Decoder(tuple[ReceiptLine, ...]).decode
 
 def _converted(kind: type[Row], rows: Sequence[Any]) -> list[Row]:
     return [kind(**dict(row.items())) for row in rows]
-
-
-@cache
-def _statements() -> dict[str, str]:
-    text = resources.files("state.store").joinpath("fleet.sql").read_text("utf-8")
-    _, *parts = _HEADING.split(text)
-    return {name: body.strip() for name, body in zip(parts[::2], parts[1::2], strict=True)}
-
-
-def fleet_sql(name: str) -> str:
-    """A statement of fleet.sql, for the gateway's other stores."""
-    return _sql(name)
-
-
-def _sql(name: str) -> str:
-    return _statements()[name]

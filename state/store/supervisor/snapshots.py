@@ -22,7 +22,9 @@ from state.log.principals import DEFAULT_AGENT_ID
 from state.log.records import agent_from_record, mission_from_record
 from state.runs.browser_runs import browser_since
 from state.store.connect import Database, Refused
-from state.store.queries import sql
+from state.store.sql import statements_of
+
+SQL = statements_of("supervisor.sql")
 
 MISSIONS = "aiMissions"
 AGENTS = "agents"
@@ -113,7 +115,7 @@ class SnapshotStore:
         """Whether the feed holds anything after `floor` for this shard."""
         async with self._db.connection() as connection:
             return bool(
-                await connection.fetchval(sql("feed_waits"), floor, self.lease.lo, self.lease.hi)
+                await connection.fetchval(SQL["feed_waits"], floor, self.lease.lo, self.lease.hi)
             )
 
     async def fold(self, floor: int = 0, limit: int = 5000) -> Folded:
@@ -132,7 +134,7 @@ class SnapshotStore:
     async def _fold(self, floor: int, limit: int, *, set_aside: bool) -> Folded:
         async with self._db.transaction() as connection:
             lo, hi = await self._locked(connection)
-            rows = await connection.fetch(sql("take_changes"), lo, hi, floor, limit, BATCH_BYTES)
+            rows = await connection.fetch(SQL["take_changes"], lo, hi, floor, limit, BATCH_BYTES)
             if not rows:
                 return Folded(floor=floor)
             batch = _Batch()
@@ -148,7 +150,7 @@ class SnapshotStore:
             )
 
     async def _locked(self, connection: asyncpg.Connection) -> tuple[int, int]:
-        row = await connection.fetchrow(sql("lock_shard"), self.lease.shard, self.lease.epoch)
+        row = await connection.fetchrow(SQL["lock_shard"], self.lease.shard, self.lease.epoch)
         if row is None:
             raise StoodDown(self.lease.shard, self.lease.epoch)
         return row["lo"], row["hi"]
@@ -158,14 +160,14 @@ class SnapshotStore:
         batch.changes = {key: [_skipped(c) for c in rows] for key, rows in batch.changes.items()}
         batch.taken = {}
         culprits = [(c, key, c.problem) for key, rows in batch.changes.items() for c in rows]
-        await connection.execute(sql("quarantine"), *_quarantine_columns(culprits))
+        await connection.execute(SQL["quarantine"], *_quarantine_columns(culprits))
 
     async def _adopt(self, connection: asyncpg.Connection, batch: _Batch) -> None:
         """An insert into a shared space owns rows of members that were folded before it came."""
         if not batch.adopting:
             return
         ids = sorted({key[2] for key in batch.adopting})
-        rows = await connection.fetch(sql("orphans"), ids, self.lease.lo, self.lease.hi)
+        rows = await connection.fetch(SQL["orphans"], ids, self.lease.lo, self.lease.hi)
         orphans = {(row["user_id"], row["table_name"], row["record_id"]) for row in rows}
         adopted = {orphan[1:] for orphan in orphans}
         batch.adopting = {key for key in batch.adopting if key[1:] in adopted} | orphans
@@ -173,12 +175,10 @@ class SnapshotStore:
             batch.changes.setdefault(key, [])
 
     async def _load(self, connection: asyncpg.Connection, batch: _Batch) -> None:
-        for table, statement in ((MISSIONS, "load_missions"), (AGENTS, "load_agents")):
+        for table, statement in ((MISSIONS, SQL["load_missions"]), (AGENTS, SQL["load_agents"])):
             keys = [key for key in batch.changes if key[1] == table]
             if keys:
-                rows = await connection.fetch(
-                    sql(statement), [k[0] for k in keys], [k[2] for k in keys]
-                )
+                rows = await connection.fetch(statement, [k[0] for k in keys], [k[2] for k in keys])
                 for row in rows:
                     batch.before[(row["user_id"], table, row["record_id"])] = _snapshot(row)
 
@@ -197,10 +197,10 @@ class SnapshotStore:
         self, connection: asyncpg.Connection, batch: _Batch, keys: Sequence[Key]
     ) -> None:
         rows = await connection.fetch(
-            sql("replay_records"), [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys]
+            SQL["replay_records"], [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys]
         )
         forced = await connection.fetch(
-            sql("forced_quarantine"), [row["change_id"] for row in rows]
+            SQL["forced_quarantine"], [row["change_id"] for row in rows]
         )
         skipped = {row["change_id"] for row in forced}
         replayed: dict[Key, list[Change]] = {key: [] for key in keys}
@@ -220,7 +220,7 @@ class SnapshotStore:
                 (change, key, reason) for change, reason in merge.defects(changes)
             )
         if batch.quarantined:
-            await connection.execute(sql("quarantine"), *_quarantine_columns(batch.quarantined))
+            await connection.execute(SQL["quarantine"], *_quarantine_columns(batch.quarantined))
         savable = {key: after for key, after in batch.after.items() if _is_savable(key)}
         agents = await self._save_agents(
             connection, batch, {k: a for k, a in savable.items() if k[1] == AGENTS}
@@ -245,15 +245,15 @@ class SnapshotStore:
         gone = [key for key, after in records.items() if after.count == 0]
         kept = {key: after for key, after in records.items() if after.count}
         if gone:
-            await connection.execute(sql("drop_agents"), [k[0] for k in gone], [k[2] for k in gone])
+            await connection.execute(SQL["drop_agents"], [k[0] for k in gone], [k[2] for k in gone])
         if not kept:
             return ()
         rows = await connection.fetch(
-            sql("save_agents"), *_columns([_agent_row(key, after) for key, after in kept.items()])
+            SQL["save_agents"], *_columns([_agent_row(key, after) for key, after in kept.items()])
         )
         pairs = [k[0] for k in records], [k[2] for k in records]
-        await connection.execute(sql("wake_missions_of_agents"), *pairs)
-        withdrawn = await connection.fetch(sql("withdraw_of_agents"), *pairs)
+        await connection.execute(SQL["wake_missions_of_agents"], *pairs)
+        withdrawn = await connection.fetch(SQL["withdraw_of_agents"], *pairs)
         batch.withdrawn += sum(row["withdrawn"] for row in withdrawn)
         return tuple(AgentDelta(row["user_id"], row["agent_id"], row["version"]) for row in rows)
 
@@ -264,18 +264,18 @@ class SnapshotStore:
         kept = {key: after for key, after in records.items() if after.count}
         if gone:
             await connection.execute(
-                sql("drop_missions"), [k[0] for k in gone], [k[2] for k in gone]
+                SQL["drop_missions"], [k[0] for k in gone], [k[2] for k in gone]
             )
         if not kept:
             return ()
         mission_rows = [
             _mission_row(key, after, _needs_healing(batch, key)) for key, after in kept.items()
         ]
-        rows = await connection.fetch(sql("save_missions"), *_columns(mission_rows))
+        rows = await connection.fetch(SQL["save_missions"], *_columns(mission_rows))
         unwanted = [row for row in mission_rows if not row[-1]]
         if unwanted:
             withdrawn = await connection.fetch(
-                sql("withdraw_unwanted"), [row[0] for row in unwanted], [row[1] for row in unwanted]
+                SQL["withdraw_unwanted"], [row[0] for row in unwanted], [row[1] for row in unwanted]
             )
             batch.withdrawn += sum(row["withdrawn"] for row in withdrawn)
         return tuple(
@@ -297,7 +297,7 @@ class SnapshotStore:
         """Records of the next `users` users whose snapshot differs from the log; the last user."""
         async with self._db.connection() as connection:
             rows = await connection.fetch(
-                sql("reconcile"), after, users, self.lease.lo, self.lease.hi
+                SQL["reconcile"], after, users, self.lease.lo, self.lease.hi
             )
         last = next((row["user_id"] for row in rows if row["table_name"] is None), None)
         found = [(row["user_id"], row["table_name"], row["record_id"]) for row in rows]
@@ -309,7 +309,7 @@ class SnapshotStore:
         """Remember how far the sweep came, so that a restart goes on from there."""
         async with self._db.connection() as connection:
             await connection.execute(
-                sql("reconcile_progress"),
+                SQL["reconcile_progress"],
                 self.lease.shard,
                 self.lease.epoch,
                 after,

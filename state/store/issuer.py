@@ -13,7 +13,9 @@ import msgspec
 from state.errors import UserIdMissingError
 from state.grants.vault import Vault
 from state.store.connect import Database
-from state.store.queries import statements_of
+from state.store.sql import statements_of
+
+SQL = statements_of("issuer.sql")
 
 Action = Literal[
     "init",
@@ -51,7 +53,7 @@ class Opened:
     async def add(self, vault: Vault) -> Vault:
         """This vault, or the one that somebody else added first."""
         wrap = (vault.wrapped_mk, vault.wrap_iv, vault.format_version, vault.kek_id)
-        await self._connection.execute(_sql("add_vault"), self._user, *wrap, vault.created_at)
+        await self._connection.execute(SQL["add_vault"], self._user, *wrap, vault.created_at)
         self.vault = await _locked(self._connection, self._user)
         assert self.vault is not None
         return self.vault
@@ -59,7 +61,7 @@ class Opened:
     async def save(self, vault: Vault) -> None:
         """Put this in the place of what there was."""
         await self._connection.execute(
-            _sql("save_vault"),
+            SQL["save_vault"],
             self._user,
             vault.wrapped_mk,
             vault.wrap_iv,
@@ -78,17 +80,17 @@ class Opened:
         """What the vault's key must hash to; None where nobody wrote that down for this key."""
         assert self.vault is not None
         since = self.vault.key_since
-        return await self._connection.fetchval(_sql("key_check"), self._user, since)
+        return await self._connection.fetchval(SQL["key_check"], self._user, since)
 
     async def save_key_check(self, check: str) -> None:
         """Write down what the vault's key hashes to."""
         assert self.vault is not None
         since = self.vault.key_since
-        await self._connection.execute(_sql("save_key_check"), self._user, since, check)
+        await self._connection.execute(SQL["save_key_check"], self._user, since, check)
 
     async def record(self, entry: Entry) -> None:
         """A row of the trail, which stands if this transaction does."""
-        await self._connection.execute(_sql("add_audit"), self._user, *_columns(entry))
+        await self._connection.execute(SQL["add_audit"], self._user, *_columns(entry))
 
 
 class VaultStore:
@@ -100,19 +102,19 @@ class VaultStore:
     async def find(self, user: str) -> Vault | None:
         """A person's vault as it is now."""
         async with self._as(user) as connection:
-            return _vault(await connection.fetchrow(_sql("find_vault"), user))
+            return _vault(await connection.fetchrow(SQL["find_vault"], user))
 
     @asynccontextmanager
     async def opened(self, user: str) -> AsyncGenerator[Opened]:
         """A person's vault, nobody else's to change until the block ends; an error undoes all."""
         async with self._as(user) as connection:
             vault = await _locked(connection, user)
-            yield Opened(connection, user, vault, await connection.fetchval(_sql("now")))
+            yield Opened(connection, user, vault, await connection.fetchval(SQL["now"]))
 
     async def record(self, user: str, entry: Entry) -> None:
         """A row of the trail in a transaction of its own: it stands whatever else fails."""
         async with self._as(user) as connection:
-            await connection.execute(_sql("add_audit"), user, *_columns(entry))
+            await connection.execute(SQL["add_audit"], user, *_columns(entry))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -127,7 +129,7 @@ class VaultStore:
 
 
 async def _locked(connection: asyncpg.Connection, user: str) -> Vault | None:
-    return _vault(await connection.fetchrow(_sql("lock_vault"), user))
+    return _vault(await connection.fetchrow(SQL["lock_vault"], user))
 
 
 def _vault(row: Any) -> Vault | None:
@@ -136,7 +138,3 @@ def _vault(row: Any) -> Vault | None:
 
 def _columns(entry: Entry) -> tuple[str | int | None, ...]:
     return (entry.action, entry.ip_address, entry.user_agent, entry.context, entry.status)
-
-
-def _sql(name: str) -> str:
-    return statements_of("vault.sql")[name]

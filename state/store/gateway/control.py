@@ -18,7 +18,9 @@ from state.log.principals import SYSTEM_MISSION_RUNNER, system_actor
 from state.log.records import agent_from_record, mission_from_record
 from state.log.stamps import instant_of, winning_stamp
 from state.store.connect import Database
-from state.store.fleet import fleet_sql as sql
+from state.store.sql import statements_of
+
+SQL = statements_of("gateway.sql")
 
 Table = Literal["agents", "aiMissions"]
 Wish = Literal["active", "paused"]
@@ -59,7 +61,7 @@ class ControlStore:
     async def switch(self, user: str, table: Table, record: str, wish: Wish) -> Switched | None:
         """Pause a record or end its pause; None without such a record. Raises NotPossible."""
         async with self._db.transaction() as connection:
-            row = await connection.fetchrow(sql("state_now"), user, table, record)
+            row = await connection.fetchrow(SQL["state_now"], user, table, record)
             assert row is not None  # a function's row
             known = _known(row, user)
             if known is None or merge.hidden(known):
@@ -71,19 +73,19 @@ class ControlStore:
                 raise NotPossible(f"the {_KIND[table]} is {state}")
             stamp = winning_stamp(instant_of(row["now"]), known.stamps.get("state"))
             actor = msgspec.json.encode(system_actor(SYSTEM_MISSION_RUNNER)).decode()
-            await connection.execute(sql("write_state"), user, table, record, wish, stamp, actor)
+            await connection.execute(SQL["write_state"], user, table, record, wish, stamp, actor)
             return Switched(wish, changed=True)
 
     async def cancel(self, run_id: UUID) -> Cancelled | None:
         """End a run and its occurrence; None without such a run. Raises NotPossible."""
         async with self._db.transaction() as connection:
-            user = await connection.fetchval(sql("owner_of_run"), run_id)
+            user = await connection.fetchval(SQL["owner_of_run"], run_id)
             return None if user is None else await _cancelled(connection, user, run_id)
 
     async def cancel_live(self, user: str, mission: str) -> Cancelled | None:
         """End the run that a mission has open or waiting; None where it has none."""
         async with self._db.transaction() as connection:
-            run_id = await connection.fetchval(sql("live_run"), user, mission)
+            run_id = await connection.fetchval(SQL["live_run"], user, mission)
             return None if run_id is None else await _cancelled(connection, user, run_id)
 
 
@@ -91,7 +93,7 @@ _KIND = {"agents": "agent", "aiMissions": "mission"}
 
 
 async def _cancelled(connection: asyncpg.Connection, user: str, run_id: UUID) -> Cancelled | None:
-    row = await connection.fetchrow(sql("cancel_run"), user, run_id, CANCELLED)
+    row = await connection.fetchrow(SQL["cancel_run"], user, run_id, CANCELLED)
     if row is None or row["outcome"] is None:
         return None
     if row["outcome"] == "over":

@@ -1,0 +1,117 @@
+-- What one agent's process runs, in a transaction that presented its capability. What writes goes through functions.
+
+-- agent_snapshot --
+SELECT agent_id, record, version, state, max_concurrent, max_tokens_per_day, complete, hidden FROM mana_ai.agent_snapshots
+ WHERE user_id = $1 AND agent_id = $2
+
+-- mission_snapshot --
+SELECT mission_id, agent_id, record, version, complete, hidden, readable, state, next_run_at, heal, space_id,
+       (SELECT time_zone FROM mana_ai.user_settings AS z WHERE z.user_id = m.user_id) AS time_zone,
+       (SELECT min(q.due_at) FROM mana_ai.run_requests AS q
+         WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL) AS requested_at,
+       (SELECT slots_from FROM mana_ai.install) AS slots_from, clock_timestamp() AS now
+  FROM mana_ai.mission_snapshots AS m WHERE user_id = $1 AND mission_id = $2
+
+-- own_budget --
+SELECT * FROM mana_ai.own_budget()
+
+-- spent_window --
+-- What counts in the window of 24 hours, and when it was spent.
+SELECT ts, tokens_used FROM mana_ai.token_usage
+ WHERE user_id = $1 AND agent_id = $2 AND ts > (SELECT clock_timestamp() - interval '24 hours') ORDER BY ts
+
+-- input_rows --
+-- A record that is an input of a mission, as the capability lets this agent see it.
+SELECT id, op, data, field_meta, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us
+  FROM public.sync_changes WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND record_id = $4 ORDER BY created_at, id
+
+-- table_rows --
+-- All rows, up to $4, of the records of a table that changed last, as the capability shows them: whole records or none,
+-- since half a record's rows merge into what never was. $5 records, $6 bytes each and $7 together bound it.
+WITH sized AS MATERIALIZED (
+  SELECT record_id, max(created_at) AS newest, sum(length(data::text)) AS size FROM public.sync_changes
+   WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND created_at <= $4 AND length(record_id) <= 512 GROUP BY record_id),
+ranked AS MATERIALIZED (
+  SELECT record_id, row_number() OVER w AS place, sum(size) OVER w AS so_far FROM sized WHERE coalesce(size, 0) <= $6
+  WINDOW w AS (ORDER BY newest DESC, record_id)),
+chosen AS MATERIALIZED (SELECT record_id FROM ranked WHERE place <= $5 AND coalesce(so_far, 0) <= $7)
+SELECT c.record_id, c.id, c.op, c.data, c.field_meta, (extract(epoch FROM c.created_at) * 1000000)::bigint AS created_us,
+       (SELECT count(*) FROM sized) - (SELECT count(*) FROM chosen) AS left_out
+  FROM public.sync_changes AS c JOIN chosen USING (record_id)
+ WHERE c.user_id = $1 AND c.app_id = $2 AND c.table_name = $3 AND c.created_at <= $4
+ ORDER BY c.record_id, c.created_at, c.id
+
+-- run_landed --
+SELECT state IN ('committed', 'failed') AND attempt = $2 FROM mana_ai.runs WHERE run_id = $1
+
+-- logged_iterations --
+-- The last versions of the array that the log has seen for a mission, oldest first; each may be 256 KiB.
+SELECT * FROM (
+  SELECT data -> 'iterations' AS iterations, client_id = 'mana-ai-runner' AS is_ours, created_at, id FROM public.sync_changes
+   WHERE user_id = $1 AND app_id = 'ai' AND table_name = 'aiMissions' AND record_id = $2 AND data ? 'iterations'
+   ORDER BY created_at DESC, id DESC LIMIT 50) AS newest
+ ORDER BY created_at, id
+
+-- healable_iterations --
+SELECT iteration_id FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND iteration_id IS NOT NULL AND healed_at IS NULL
+
+-- claim --
+SELECT * FROM mana_ai.claim($1, $2, $3, $4, $5::jsonb)
+
+-- renew --
+SELECT * FROM mana_ai.renew($1, $2, $3)
+
+-- begin_call --
+SELECT * FROM mana_ai.begin_call($1, $2, $3, $4, $5, $6, $7)
+
+-- room_for_call --
+SELECT * FROM mana_ai.room_for_call($1, $2, $3, $4)
+
+-- end_call --
+SELECT * FROM mana_ai.end_call($1, $2, $3, $4, $5, $6)
+
+-- mission_now --
+SELECT * FROM mana_ai.mission_now($1, $2)
+
+-- commit_run --
+SELECT mana_ai.commit_run($1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, $8, $9, $10)
+
+-- note_plan --
+SELECT mana_ai.note_plan($1, $2, $3::jsonb, $4, $5, $6, $7)
+
+-- withdraw_run --
+SELECT mana_ai.withdraw_run($1, $2, $3, $4)
+
+-- stop_run --
+SELECT mana_ai.withdraw_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
+
+-- skip_run --
+SELECT mana_ai.skip_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
+
+-- wait_run --
+SELECT mana_ai.wait_run($1, $2, $3, $4, $5, $6)
+
+-- wait_for_room --
+SELECT mana_ai.wait_for_room($1, $2, $3, $4, $5)
+
+-- heal_mission --
+SELECT mana_ai.heal_mission($1, $2, $3::jsonb, $4, $5::jsonb, $6)
+
+-- keys_capability --
+SELECT mana_ai.keys_capability($1, $2)
+
+-- audit_outcome --
+SELECT mana_ai.audit_outcome($1, $2, $3, $4, $5, $6)
+
+-- sealed_copies --
+SELECT table_name, record_id, data, source, (extract(epoch FROM written_at) * 1000000)::bigint AS written_us
+  FROM mana_ai.sealed_copies
+ WHERE user_id = $1 AND mission_id = $2 AND (table_name, record_id) IN (SELECT * FROM unnest($3::text[], $4::text[]))
+
+-- owner_key --
+-- A row always: without a capability it says so, and no key then does not pass for none registered.
+SELECT mana_ai.capability_user() AS seen_as, k.key_id, k.public_key
+  FROM (VALUES ($1::text)) AS asked (user_id) LEFT JOIN mana_ai.owner_keys AS k ON k.user_id = asked.user_id
+
+-- request_copies --
+SELECT mana_ai.request_copies($1, $2)

@@ -1,0 +1,39 @@
+-- What the janitor deletes, by age alone: it sees no other column.
+
+-- prune_releases --
+DELETE FROM mana_ai.key_releases WHERE ts < clock_timestamp() - $1 * interval '1 second'
+   AND ts <= coalesce((SELECT ts FROM mana_ai.key_releases ORDER BY ts OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_audit --
+DELETE FROM mana_ai.decrypt_audit WHERE ts < clock_timestamp() - $1 * interval '1 second'
+   AND ts <= coalesce((SELECT ts FROM mana_ai.decrypt_audit ORDER BY ts OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_copies --
+DELETE FROM mana_ai.sealed_copies WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
+   AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.sealed_copies ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_key_changes --
+DELETE FROM mana_ai.owner_key_changes WHERE at < clock_timestamp() - $1 * interval '1 second'
+   AND at <= coalesce((SELECT at FROM mana_ai.owner_key_changes ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_copy_requests --
+DELETE FROM mana_ai.copy_requests WHERE asked_at < clock_timestamp() - $1 * interval '1 second'
+   AND asked_at <= coalesce((SELECT asked_at FROM mana_ai.copy_requests ORDER BY asked_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_usage --
+-- By age alone, the oldest first: the janitor sees no column but the time. Rows of one instant go together.
+DELETE FROM mana_ai.token_usage WHERE ts < clock_timestamp() - $1 * interval '1 second'
+   AND ts <= coalesce((SELECT ts FROM mana_ai.token_usage ORDER BY ts OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_decisions --
+DELETE FROM mana_ai.decisions WHERE at < clock_timestamp() - $1 * interval '1 second'
+   AND at <= coalesce((SELECT at FROM mana_ai.decisions ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_runs --
+-- Live runs have no closed_at.
+DELETE FROM mana_ai.runs WHERE closed_at < clock_timestamp() - $1 * interval '1 second'
+   AND closed_at <= coalesce((SELECT closed_at FROM mana_ai.runs WHERE closed_at IS NOT NULL ORDER BY closed_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_requests --
+DELETE FROM mana_ai.run_requests WHERE closed_at < clock_timestamp() - $1 * interval '1 second'
+   AND closed_at <= coalesce((SELECT closed_at FROM mana_ai.run_requests WHERE closed_at IS NOT NULL ORDER BY closed_at OFFSET $2 LIMIT 1), 'infinity')

@@ -1,0 +1,7 @@
+-- What the key holder runs: it sees no table, and whose row it is comes from the capability it was shown.
+
+-- granted_mission --
+SELECT * FROM mana_ai.granted_mission($1, $2, $3)
+
+-- note_release --
+SELECT mana_ai.note_release($1, $2, $3, $4, $5, $6, $7, $8)

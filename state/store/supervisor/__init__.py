@@ -1,0 +1,1 @@
+"""What a supervisor reads and writes, as the role `mana_supervisor`."""
