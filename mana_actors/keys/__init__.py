@@ -1,4 +1,4 @@
 """The key holder: the one process with the runner's private key, and how agents ask it for keys.
 
-It is no Ray actor: whoever can reach a worker of Ray can run code in it.
+It is not a Ray actor, because whoever can reach a Ray worker can run code in it.
 """

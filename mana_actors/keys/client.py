@@ -1,6 +1,6 @@
 """How an agent asks for its mission's data key, which it holds for one `with` and no longer.
 
-KeyHolderUnreachable     nobody answers, or the answer makes no sense, or it is busy: try again
+KeyHolderUnreachable     no answer, one that makes no sense, or the key holder is busy: try again
 KeyWithheld              there is no usable grant: the run goes on without these records
 """
 
@@ -55,7 +55,7 @@ class KeyHolderUnreachable(TransientError):
 
 
 class KeyWithheld(TerminalError):
-    """The key holder refused; `reason` is one of `messages.RefusedBecause`."""
+    """The key holder refused; `reason` is one of `protocol.RefusedBecause`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

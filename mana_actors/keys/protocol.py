@@ -40,14 +40,14 @@ RefusedBecause = Literal[
     "unavailable",
     "wrap-rejected",
 ]
-"""Why no key left; the first four of `state.grants.grant.Reason` mean what they mean there."""
+"""Why no key left; four of these are the reasons of `state.grants.grant.Reason`."""
 
 PASSING: frozenset[RefusedBecause] = frozenset({"busy", "unavailable"})
 """Refusals that may be over in a moment; asking again helps."""
 
 
 class AskForKey(msgspec.Struct, frozen=True, tag="ask_for_key"):
-    """A run asks for its mission's data key, sealed to a public key (X25519) made for this."""
+    """A run asks for its mission's data key, sealed to an X25519 key made for this request."""
 
     capability: str
     run_id: uuid.UUID
@@ -57,7 +57,7 @@ class AskForKey(msgspec.Struct, frozen=True, tag="ask_for_key"):
 
 
 class AskForCounts(msgspec.Struct, frozen=True, tag="ask_for_counts"):
-    """How many requests ended how, since the process started."""
+    """Asks how many requests ended in which way since the process started."""
 
 
 class KeyReleased(msgspec.Struct, frozen=True, tag="key_released"):
@@ -96,7 +96,7 @@ _replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 
 
 class MessageUnreadable(TerminalError):
-    """Bytes that are no message of this protocol, or too many of them."""
+    """Bytes that are not a message of this protocol, or too many of them."""
 
 
 def decode_request(raw: bytes) -> Request:

@@ -107,5 +107,5 @@ class Releases:
 
 
 def _unaudited(reason: RefusedBecause) -> NotedReply:
-    """A refusal that belongs into nobody's audit."""
+    """A refusal that belongs in nobody's audit."""
     return NotedReply(KeyRefused(reason), reason)

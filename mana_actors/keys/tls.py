@@ -54,7 +54,7 @@ class ServerTls:
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
-    """Answers only those who show a certificate of our CA; raises KeyFileInvalid."""
+    """A context that answers only holders of a certificate of our CA; raises KeyFileInvalid."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED
     context.num_tickets = 0  # each connection shows its certificate anew
@@ -62,7 +62,7 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:
-    """Speaks only to a server of our CA with the name that was asked for; raises KeyFileInvalid."""
+    """A context that accepts only a server of our CA under its own name; raises KeyFileInvalid."""
     return _with(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), files)
 
 
@@ -86,7 +86,7 @@ def _with(context: ssl.SSLContext, files: TlsFiles) -> ssl.SSLContext:
 
 
 def why(exc: Exception) -> str:
-    """OpenSSL's short code, as CERTIFICATE_VERIFY_FAILED, or the kind of error; never a text."""
+    """OpenSSL's short code (CERTIFICATE_VERIFY_FAILED), or the kind of error; never its text."""
     return getattr(exc, "reason", None) or type(exc).__name__
 
 

@@ -33,7 +33,7 @@ class TlsListener:
 
     @property
     def port(self) -> int:
-        """Where it listens; of interest where port 0 was asked for."""
+        """Where it listens; while `serving` the real port, also where 0 was asked for."""
         return self._port
 
     @asynccontextmanager

@@ -26,7 +26,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Repair(msgspec.Struct, frozen=True):
-    """The array to write, and the server iterations whose one healing this is."""
+    """The array to write, and the server iterations it heals; each is healed only once."""
 
     iterations: list[Iteration]
     ids: list[str]

@@ -107,7 +107,7 @@ def defects(changes: Iterable[Change]) -> list[tuple[Change, str]]:
 
 
 def change_digest(change_id: str) -> int:
-    """Upper xor lower half of the uuid, signed 64 bit, for `bit_xor` in SQL; 0 if it is no uuid."""
+    """Upper xor lower half of the uuid, signed 64 bit, for `bit_xor` in SQL; 0 if not a uuid."""
     try:
         number = int(change_id.replace("-", ""), 16)
     except ValueError:

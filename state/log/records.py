@@ -282,7 +282,7 @@ def _grant(raw: object, problems: list[str]) -> dict[str, Any] | None:
 
 
 def _number(raw: object) -> float | None:
-    """A finite number, or None; booleans are none."""
+    """A finite number, or None; a boolean is not a number here."""
     if isinstance(raw, bool) or not isinstance(raw, int | float):
         return None
     try:

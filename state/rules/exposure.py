@@ -12,8 +12,8 @@ ORDER: tuple[Exposure, ...] = ("local", "eu", "any")
 def exposure_allowed(mission_record: Mapping[str, Any], deployment: Exposure) -> Exposure:
     """The most that a run of this mission may use, never more than the deployment's own.
 
-    A grant that names an exposure lowers it. A grant that is no object, or names an exposure nobody
-    knows, counts as "local": whoever wrote it meant to restrict.
+    A grant that names an exposure lowers it. A grant that is not an object, or names an exposure
+    nobody knows, counts as "local": whoever wrote it meant to restrict.
     """
     grant = mission_record.get("grant")
     if grant is None:

@@ -102,7 +102,7 @@ def copied(
 def is_current(copy: KeptCopy, source: Snapshot) -> bool:
     """Whether the copy was made of what the source holds now.
 
-    A copy that names no source is current until any newer row of the record came in.
+    A copy that names no source is current until a newer row of the record comes in.
     """
     if copy.source is None:
         return source.newest_at <= copy.written_at

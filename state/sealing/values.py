@@ -30,7 +30,7 @@ class SealingError(StateError, TerminalError):
     SealingError
     ├── CiphertextMalformed    not `enc:1:` with base64 parts of the right length
     ├── CiphertextRejected     the tag does not fit: tampered, or sealed with another key
-    └── DecryptFailed          what came out is no UTF-8 or no JSON
+    └── DecryptFailed          what came out is not UTF-8 or not JSON
     """
 
     reason = "decrypt-failed"
@@ -49,7 +49,7 @@ class CiphertextRejected(SealingError):
 
 
 class DecryptFailed(SealingError):
-    """The plaintext is no UTF-8 or no JSON."""
+    """The plaintext is not UTF-8 or not JSON."""
 
 
 class DataKey:
