@@ -16,6 +16,7 @@ from state.errors import StateError, TerminalError
 from state.grants import scopes
 from state.grants.grant import LONGEST_MS, Derivation, Grant, derived_key, signed
 from state.grants.scopes import Scope, ScopeRefused
+from state.grants.vault import RefusalCode
 from state.log.stamps import NS_PER_MS, format_instant
 from state.rules.exposure import Exposure
 from state.sealing import key_pairs
@@ -29,11 +30,12 @@ SHORTEST_MS = 3_600_000
 
 
 class MintRefused(StateError, TerminalError):
-    """A grant that is not minted: HTTP status, a code for programs, and a text without ids."""
+    """A grant that is not minted; the message holds no ids."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(status, code, message)
-        self.status, self.code, self.message = status, code, message
+    def __init__(self, code: RefusalCode, message: str) -> None:
+        super().__init__(code, message)
+        self.code: RefusalCode = code
+        self.message = message
 
     def __str__(self) -> str:
         return self.message
@@ -56,13 +58,13 @@ class Issuer(msgspec.Struct, frozen=True):
 
 
 def bad_request(message: str) -> MintRefused:
-    """400: the request itself is wrong."""
-    return MintRefused(400, "BAD_REQUEST", message)
+    """The request itself is wrong."""
+    return MintRefused("BAD_REQUEST", message)
 
 
 def not_configured() -> MintRefused:
-    """503: this server has no runner key to wrap for."""
-    return MintRefused(503, "GRANT_NOT_CONFIGURED", "mission grants are not configured here")
+    """This server has no runner key to wrap for."""
+    return MintRefused("GRANT_NOT_CONFIGURED", "mission grants are not configured here")
 
 
 def read_request(body: object) -> MintRequest:

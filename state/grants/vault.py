@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from datetime import datetime
-from typing import Never
+from typing import Literal, Never
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -26,12 +26,27 @@ MAX_RECOVERY_CHARS = 4096
 _CHECK_LABEL = b"mana vault key check v1"
 
 
-class VaultRefused(StateError, TerminalError):
-    """What a vault's state or a request does not allow: HTTP status, code and text for clients."""
+RefusalCode = Literal[
+    "BAD_REQUEST",
+    "RECOVERY_WRAP_MISSING",
+    "VAULT_NOT_INITIALISED",
+    "MISSION_NOT_FOUND",
+    "ZK_ACTIVE",
+    "ZK_ROTATE_FORBIDDEN",
+    "NO_GRANT",
+    "VAULT_NOT_CONFIGURED",
+    "GRANT_NOT_CONFIGURED",
+]
+"""Why a person's request about a vault or a grant is refused, in the word that clients read."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(status, code, message)
-        self.status, self.code, self.message = status, code, message
+
+class VaultRefused(StateError, TerminalError):
+    """What a vault's state, or a request, does not allow; the message holds no ids."""
+
+    def __init__(self, code: RefusalCode, message: str) -> None:
+        super().__init__(code, message)
+        self.code: RefusalCode = code
+        self.message = message
 
     def __str__(self) -> str:
         return self.message
@@ -196,14 +211,14 @@ def new_vault(wrap: Wrap, now: datetime) -> Vault:
 def present(vault: Vault | None) -> Vault:
     """The vault, if there is one; raises VaultRefused."""
     if vault is None:
-        raise VaultRefused(404, "VAULT_NOT_INITIALISED", "the vault is not initialised")
+        raise VaultRefused("VAULT_NOT_INITIALISED", "the vault is not initialised")
     return vault
 
 
 def usable(vault: Vault | None) -> Vault:
     """A vault whose key we can open; raises VaultRefused."""
     if present(vault).zero_knowledge:
-        raise VaultRefused(409, "ZK_ACTIVE", "zero-knowledge mode: the server has no key")
+        raise VaultRefused("ZK_ACTIVE", "zero-knowledge mode: the server has no key")
     return present(vault)
 
 
@@ -211,7 +226,7 @@ def rotated(vault: Vault, wrap: Wrap, now: datetime) -> Vault:
     """The vault with another key, which no old recovery code opens; raises VaultRefused."""
     if vault.zero_knowledge:
         problem = "zero-knowledge mode: only your own device can make a new key"
-        raise VaultRefused(409, "ZK_ROTATE_FORBIDDEN", problem)
+        raise VaultRefused("ZK_ROTATE_FORBIDDEN", problem)
     return _without_recovery(
         msgspec.structs.replace(
             vault,
@@ -239,7 +254,7 @@ def cleared_of_recovery(vault: Vault) -> Vault:
     """The vault without a recovery wrap; raises VaultRefused where that is the only wrap."""
     if vault.zero_knowledge:
         problem = "zero-knowledge mode: the recovery wrap is the only way to your key"
-        raise VaultRefused(409, "ZK_ACTIVE", problem)
+        raise VaultRefused("ZK_ACTIVE", problem)
     return _without_recovery(vault)
 
 
@@ -256,7 +271,7 @@ def _without_recovery(vault: Vault) -> Vault:
 def in_zero_knowledge(vault: Vault) -> Vault:
     """The vault without our wrap; raises VaultRefused where it has no recovery wrap."""
     if vault.recovery_wrapped_mk is None:
-        raise VaultRefused(400, "RECOVERY_WRAP_MISSING", "set a recovery wrap first")
+        raise VaultRefused("RECOVERY_WRAP_MISSING", "set a recovery wrap first")
     return msgspec.structs.replace(vault, wrapped_mk=None, wrap_iv=None, zero_knowledge=True)
 
 
@@ -273,5 +288,5 @@ def out_of_zero_knowledge(vault: Vault, wrap: Wrap) -> Vault:
 
 
 def bad_request(message: str) -> VaultRefused:
-    """400: the request itself is wrong."""
-    return VaultRefused(400, "BAD_REQUEST", message)
+    """The request itself is wrong."""
+    return VaultRefused("BAD_REQUEST", message)

@@ -14,7 +14,7 @@ from state.store import embedded
 from supervisor.cli.environment import make_data_dir
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
 from supervisor.cli.gateway_client import Gateway
-from supervisor.node.address import STEP, Node, is_running, log_file, node_file, read_node
+from supervisor.node.address import STEP, NodeRecord, is_running, log_file, node_file, read_node
 from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import Settings
 
@@ -35,7 +35,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the terminal
 
 
-def start(env: Mapping[str, str], settings: Settings) -> tuple[Node, bool]:
+def start(env: Mapping[str, str], settings: Settings) -> tuple[NodeRecord, bool]:
     """The node of a data directory, up and well, and whether it was started now."""
     data_dir = Path(settings.data_dir)
     make_data_dir(data_dir)
@@ -69,7 +69,7 @@ def foreground(env: Mapping[str, str], settings: Settings) -> None:
     os.execve(sys.executable, COMMAND, dict(env))  # noqa: S606 - no shell is meant
 
 
-def running_node(data_dir: Path) -> Node | None:
+def running_node(data_dir: Path) -> NodeRecord | None:
     """The node that lives on a data directory."""
     node = read_node(data_dir)
     return node if node is not None and is_running(node) else None
@@ -85,7 +85,7 @@ def stop(data_dir: Path) -> bool:
     return node is not None or stopped
 
 
-def dashboard_address(settings: Settings, node: Node) -> str:
+def dashboard_address(settings: Settings, node: NodeRecord) -> str:
     """The address of the dashboard with a token that opens it once."""
     gateway = Gateway(node.url, read_service_key(settings))
     return node.url + gateway.call("POST", "/internal/login")["path"]
@@ -125,7 +125,9 @@ class Steps:
             say(f"  {what} ({now - began:.0f} s)")
 
 
-def _wait_until_well(process: "subprocess.Popen[bytes]", settings: Settings, steps: Steps) -> Node:
+def _wait_until_well(
+    process: "subprocess.Popen[bytes]", settings: Settings, steps: Steps
+) -> NodeRecord:
     """Wait while it lives: the recovery of a large database takes its time."""
     began = time.monotonic()
     answered_at: float | None = None
@@ -157,7 +159,7 @@ def _why(code: int, steps: Steps, settings: Settings) -> str:
     return f"the node ended with {code}; its log is {log_file(settings.data_dir)}"
 
 
-def _end(node: Node, data_dir: Path) -> None:
+def _end(node: NodeRecord, data_dir: Path) -> None:
     log = log_file(data_dir)
     steps = Steps(log, log.stat().st_size if log.exists() else 0)
     say(f"stopping {node.url}")
@@ -174,7 +176,7 @@ def _end(node: Node, data_dir: Path) -> None:
     steps.show()
 
 
-def _signal(node: Node, number: signal.Signals) -> None:
+def _signal(node: NodeRecord, number: signal.Signals) -> None:
     try:
         os.kill(node.pid, number)
     except ProcessLookupError:

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
@@ -17,6 +17,7 @@ from state.grants.vault import (
     FORMAT_VERSION,
     Kek,
     MasterKeyNotOpened,
+    RefusalCode,
     Vault,
     VaultRefused,
     Wrap,
@@ -34,13 +35,28 @@ from state.grants.vault import (
     with_recovery,
     wrapped,
 )
+from state.log.stamps import format_instant, instant_of
 from state.sealing.forgiving_base64 import encoded
 from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
 from state.store.issuer import Action, Entry, Opened, VaultStore
-from supervisor.gateway.answers import instant_text
 
 log = logging.getLogger("mana.gateway")
 Json = dict[str, Any]
+
+
+def status_of(code: RefusalCode) -> int:
+    """The HTTP status that a refusal is answered with, which the trail of vaults keeps too."""
+    match code:
+        case "BAD_REQUEST" | "RECOVERY_WRAP_MISSING":
+            return 400
+        case "VAULT_NOT_INITIALISED" | "MISSION_NOT_FOUND":
+            return 404
+        case "ZK_ACTIVE" | "ZK_ROTATE_FORBIDDEN" | "NO_GRANT":
+            return 409
+        case "VAULT_NOT_CONFIGURED" | "GRANT_NOT_CONFIGURED":
+            return 503
+        case _:
+            assert_never(code)
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -67,7 +83,7 @@ class Custody:
             "vaultExists": vault is not None,
             "hasRecoveryWrap": vault is not None and vault.recovery_wrapped_mk is not None,
             "zeroKnowledge": vault is not None and vault.zero_knowledge,
-            "recoverySetAt": instant_text(set_at),
+            "recoverySetAt": None if set_at is None else format_instant(instant_of(set_at)),
         }
 
     async def init(self, caller: Caller) -> Json:
@@ -180,7 +196,9 @@ class Custody:
             yield
         except VaultRefused as exc:
             context = " ".join(part for part in (purpose, exc.code) if part)
-            await self._store.record(caller.user, _entry(caller, action, exc.status, context))
+            await self._store.record(
+                caller.user, _entry(caller, action, status_of(exc.code), context)
+            )
             raise
         except MasterKeyNotOpened as exc:
             log.warning("master_key_not_opened user=%s problem=%s", caller.user, exc.problem)

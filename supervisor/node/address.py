@@ -12,7 +12,7 @@ STEP = "step: "
 """Lines of the node's log that begin so are shown while it starts and stops."""
 
 
-class Node(msgspec.Struct, frozen=True):
+class NodeRecord(msgspec.Struct, frozen=True):
     """A node process and the address of its gateway."""
 
     pid: int
@@ -31,17 +31,17 @@ def log_file(data_dir: str | Path) -> Path:
     return Path(data_dir) / "logs" / "node.log"
 
 
-def write_node(data_dir: str | Path, url: str, version: str) -> Node:
+def write_node(data_dir: str | Path, url: str, version: str) -> NodeRecord:
     """Record this process as the node of a data directory; whole or not at all, mode 0600."""
-    node = Node(os.getpid(), url, datetime.now(UTC), version)
+    node = NodeRecord(os.getpid(), url, datetime.now(UTC), version)
     replace_secret(node_file(data_dir), msgspec.json.encode(node).decode())
     return node
 
 
-def read_node(data_dir: str | Path) -> Node | None:
+def read_node(data_dir: str | Path) -> NodeRecord | None:
     """The node last recorded, alive or not; None when there is none or its file is damaged."""
     try:
-        return msgspec.json.decode(node_file(data_dir).read_bytes(), type=Node)
+        return msgspec.json.decode(node_file(data_dir).read_bytes(), type=NodeRecord)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
@@ -53,7 +53,7 @@ def remove_node(data_dir: str | Path) -> None:
         node_file(data_dir).unlink(missing_ok=True)
 
 
-def is_running(node: Node) -> bool:
+def is_running(node: NodeRecord) -> bool:
     """Whether its process lives and is a node: a process id may have gone to somebody else."""
     try:
         os.kill(node.pid, 0)

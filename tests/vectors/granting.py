@@ -39,6 +39,7 @@ from state.log.stamps import parse_instant
 from state.sealing import key_pairs
 from state.sealing.key_pairs import KeyUnusable
 from state.sealing.values import DataKey, SealingError, opened, opened_record
+from supervisor.custody.vaults import status_of
 from tests.vectors.verdict import Case
 
 Given = dict[str, Any]
@@ -103,7 +104,7 @@ def _mint(given: Given) -> Any:
     try:
         grant = _minted(given)
     except (MintRefused, VaultRefused) as exc:
-        return {"status": exc.status, "code": exc.code}
+        return {"status": status_of(exc.code), "code": exc.code}
     times = [parse_instant(grant[name]) or 0 for name in ("issuedAt", "expiresAt")]
     opening = {
         "key": given["publicKey"],

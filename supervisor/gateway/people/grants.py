@@ -101,7 +101,7 @@ async def put_copies(request: Request, caller: Caller, owners: Owners) -> Respon
     except CopiesRefused as exc:
         raise bad_request(str(exc)) from None
     if not await once_folded(lambda: owners.view.put_copies(caller.user, mission, copies)):
-        raise VaultRefused(409, "NO_GRANT", "there is no such mission of yours with a grant")
+        raise VaultRefused("NO_GRANT", "there is no such mission of yours with a grant")
     return answer({"ok": True, "copies": len(copies)})
 
 
@@ -117,4 +117,4 @@ def _asked_exposure(body: dict[str, Any]) -> Exposure:
 async def _must_be_theirs(view: OwnerView, user: str, mission: str) -> None:
     """Raises VaultRefused where the mission is not this person's."""
     if not await once_folded(lambda: view.has_mission(user, mission)):
-        raise VaultRefused(404, "MISSION_NOT_FOUND", "there is no such mission of yours")
+        raise VaultRefused("MISSION_NOT_FOUND", "there is no such mission of yours")

@@ -17,7 +17,7 @@ from mana_actors.logs import without_text
 from state.grants.mint import MintRefused
 from state.grants.vault import VaultRefused
 from state.store.connect import Unavailable
-from supervisor.custody.vaults import Caller
+from supervisor.custody.vaults import Caller, status_of
 from supervisor.gateway.people import audit, budgets, derived_key, grants, missions, vault
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import TooOften
@@ -129,7 +129,7 @@ def _failed(exc: Exception, tell: Teller) -> Response:
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
         case MintRefused() | VaultRefused():
-            return answer({"error": exc.message, "code": exc.code}, exc.status)
+            return answer({"error": exc.message, "code": exc.code}, status_of(exc.code))
         case TooOften():
             told = {"error": "too many requests just now", "code": "RATE_LIMITED"}
             return answer(told, 429, {"Retry-After": str(exc.wait_s)})

@@ -62,5 +62,5 @@ async def post_zero_knowledge(request: Request, caller: Caller, owners: Owners) 
 
 def _custody(owners: Owners) -> Custody:
     if owners.custody is None:
-        raise VaultRefused(503, "VAULT_NOT_CONFIGURED", "this server keeps no vaults")
+        raise VaultRefused("VAULT_NOT_CONFIGURED", "this server keeps no vaults")
     return owners.custody
