@@ -17,7 +17,7 @@ def run(args: Sequence[str]) -> int:
     if list(args) == ["version"]:  # needs no parser, which takes longest to load
         sys.stdout.write(f"{__version__}\n")
         return 0
-    from supervisor.cli.commands import app  # noqa: PLC0415 - slow to load
+    from supervisor.cli.commands.app import app  # noqa: PLC0415 - slow to load
 
     try:
         code = app(list(args) or ["--help"], prog_name="mana", standalone_mode=False)
@@ -38,6 +38,7 @@ def _explained(exc: Exception) -> tuple[int, str | None]:
     """The exit code and the line for an error that was foreseen; no line for one that was not."""
     import typer  # noqa: PLC0415
 
+    from state.errors import StateError, TransientError  # noqa: PLC0415
     from supervisor.node.settings import SettingsError  # noqa: PLC0415
 
     match exc:
@@ -49,13 +50,7 @@ def _explained(exc: Exception) -> tuple[int, str | None]:
             return INTERRUPTED, "interrupted"
         case typer.TyperException():
             return USAGE, exc.format_message().replace("\n", " ") or "try mana --help"
+        case StateError():
+            return UNREACHABLE if isinstance(exc, TransientError) else FAILED, str(exc)
         case _:
-            return _explained_by_state(exc)
-
-
-def _explained_by_state(exc: Exception) -> tuple[int, str | None]:
-    from state.errors import StateError, TransientError  # noqa: PLC0415
-
-    if isinstance(exc, StateError):
-        return UNREACHABLE if isinstance(exc, TransientError) else FAILED, str(exc)
-    return FAILED, None
+            return FAILED, None

@@ -57,9 +57,16 @@ class Gateway:
         answer = self._asked(
             verb, path, params=query, content=raw, headers=headers, timeout=timeout_s
         )
-        if answer.is_error and not _is_tick_stats(answer):
-            raise _refusal(answer)
-        return answer.json()
+        is_failed_tick = answer.status_code == SILENT and b'"scannedAt"' in answer.content
+        if not answer.is_error or is_failed_tick:
+            return answer.json()
+        try:
+            error = str(answer.json()["error"])
+        except (ValueError, KeyError, TypeError):
+            error = f"it is no mana gateway, or broken (HTTP {answer.status_code})"
+        if answer.status_code == UNAUTHORIZED:
+            raise Failure(f"the gateway refused the service key: {error}", UNREACHABLE)
+        raise Failure(error, USAGE if answer.status_code in BAD_INPUT else FAILED)
 
     def items(self, path: str, query: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
         """The first `limit` items of a list, over as many pages as that takes."""
@@ -94,18 +101,3 @@ def gateway(url: str | None, data_dir: str | None) -> Gateway:
     if node is None or not is_running(node):
         raise Failure(f"nothing runs on {place}: start it with mana up", UNREACHABLE)
     return Gateway(node.url, service_key(place))
-
-
-def _is_tick_stats(answer: httpx.Response) -> bool:
-    return answer.status_code == SILENT and b'"scannedAt"' in answer.content
-
-
-def _refusal(answer: httpx.Response) -> Failure:
-    try:
-        error = str(answer.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        error = f"it is no mana gateway, or broken (HTTP {answer.status_code})"
-    if answer.status_code == UNAUTHORIZED:
-        return Failure(f"the gateway refused the service key: {error}", UNREACHABLE)
-    wrong = answer.status_code in BAD_INPUT
-    return Failure(error, USAGE if wrong else FAILED)

@@ -127,12 +127,8 @@ PROVIDERS: tuple[Column, ...] = (
     ("state", field("status")),
     ("failures", field("consecutive_failures")),
     ("last error", field("last_error")),
-    ("not asked until", lambda row: _of_unix(row["unhealthy_until_unix"])),
+    ("not asked until", field("until")),
 )
-
-
-def _of_unix(seconds: float | None) -> str:
-    return local_time(None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat())
 
 
 def _verdict(row: Row) -> str:

@@ -79,9 +79,26 @@ def stop(data_dir: Path) -> bool:
     """End the node of a data directory and its Postgres in order; False when nothing ran."""
     node = running_node(data_dir)
     if node is not None:
-        _end(node, data_dir)
+        log = log_file(data_dir)
+        steps = Steps(log, log.stat().st_size if log.exists() else 0)
+        say(f"stopping {node.url}")
+        _signal(node, signal.SIGTERM)
+        began = time.monotonic()
+        while is_running(node):
+            steps.show()
+            steps.tell("waiting for runs under way", began)
+            if time.monotonic() - began > DRAIN_S:
+                late = f"did not end within {DRAIN_S:.0f} s"
+                say(f"  it {late} and is killed; its runs resume next time")
+                _signal(node, signal.SIGKILL)
+                began = time.monotonic()
+            time.sleep(POLL_S)
+        steps.show()
         node_file(data_dir).unlink(missing_ok=True)
-    stopped = _stop_postgres(data_dir)
+    if embedded.status(data_dir) is None:
+        return node is not None
+    say("  stopping Postgres")  # it outlived its node
+    stopped = embedded.stop(data_dir, progress=lambda line: say(f"  {line}"))
     return node is not None or stopped
 
 
@@ -135,7 +152,12 @@ def _wait_until_well(
         ended = process.poll()
         steps.show()
         if ended is not None:
-            raise Failure(_why(ended, steps, settings), FAILED)
+            said = [line for line in steps.lines if line.startswith(ERROR)]
+            if said:  # the node's own last word
+                raise Failure(said[-1].removeprefix(ERROR))
+            for line in steps.lines:
+                say(f"  | {line}")
+            raise Failure(f"the node ended with {ended}; its log is {log_file(settings.data_dir)}")
         node = read_node(settings.data_dir)
         health = Gateway(node.url, None).health() if node and node.pid == process.pid else None
         if node is not None and health is not None:
@@ -149,33 +171,6 @@ def _wait_until_well(
         time.sleep(POLL_S)
 
 
-def _why(code: int, steps: Steps, settings: Settings) -> str:
-    """The node's own last word."""
-    said = [line for line in steps.lines if line.startswith(ERROR)]
-    if said:
-        return said[-1].removeprefix(ERROR)
-    for line in steps.lines:
-        say(f"  | {line}")
-    return f"the node ended with {code}; its log is {log_file(settings.data_dir)}"
-
-
-def _end(node: NodeRecord, data_dir: Path) -> None:
-    log = log_file(data_dir)
-    steps = Steps(log, log.stat().st_size if log.exists() else 0)
-    say(f"stopping {node.url}")
-    _signal(node, signal.SIGTERM)
-    began = time.monotonic()
-    while is_running(node):
-        steps.show()
-        steps.tell("waiting for runs under way", began)
-        if time.monotonic() - began > DRAIN_S:
-            say(f"  it did not end within {DRAIN_S:.0f} s and is killed; its runs resume next time")
-            _signal(node, signal.SIGKILL)
-            began = time.monotonic()
-        time.sleep(POLL_S)
-    steps.show()
-
-
 def _signal(node: NodeRecord, number: signal.Signals) -> None:
     try:
         os.kill(node.pid, number)
@@ -183,14 +178,6 @@ def _signal(node: NodeRecord, number: signal.Signals) -> None:
         pass
     except PermissionError as exc:
         raise Failure(f"process {node.pid} belongs to another user", UNREACHABLE) from exc
-
-
-def _stop_postgres(data_dir: Path) -> bool:
-    """Stop an embedded Postgres that outlived its node."""
-    if embedded.status(data_dir) is None:
-        return False
-    say("  stopping Postgres")
-    return embedded.stop(data_dir, progress=lambda line: say(f"  {line}"))
 
 
 @contextmanager

@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from supervisor.cli.failures import FAILED
+from supervisor.cli.failures import FAILED, Failure
 from supervisor.cli.options import AgentOf, AsJson, DataDir, Limit, Url, User, gateway_of
+
+TICK_WITHIN_S = 300.0
 
 app = typer.Typer()
 agents_app = typer.Typer(help="Agents of all users; `show` tells all about one.")
@@ -61,7 +63,7 @@ def show_agent(
     as_json: AsJson = False,
 ) -> None:
     """One agent: policy, budget, missions, runs, and its last decisions and why."""
-    from supervisor.cli.agent import show_agent
+    from supervisor.cli.commands.agent import show_agent
 
     show_agent(gateway_of(url, data_dir), agent, as_json=as_json)
 
@@ -93,7 +95,10 @@ def missions(
     if as_json:
         output.json_out({"missions": rows, "set_aside": set_aside})
         return
-    columns = (*output.MISSIONS[:4], ("problems", _problems))
+    for row in rows:
+        if not row["complete"]:
+            row["problems"].append("no insert row in the log: never due")
+    columns = (*output.MISSIONS[:4], ("problems", output.field("problems")))
     output.table_out(columns, rows, "no mission has problems")
     output.table_out(output.PROBLEMS, set_aside, "no row was set aside")
 
@@ -152,10 +157,23 @@ def tick(
     as_json: AsJson = False,
 ) -> None:
     """Look for due missions now."""
-    from supervisor.cli import output
-    from supervisor.cli.tick import tick_now
+    import time
 
-    told, is_over = tick_now(gateway_of(url, data_dir), is_waited_for=is_waited_for)
+    from supervisor.cli import output
+
+    gateway = gateway_of(url, data_dir)
+    query = {"wait": "8"} if is_waited_for else None
+    told = gateway.call("POST", "/internal/tick", query=query)
+    is_over = "id" not in told
+    give_up = time.monotonic() + TICK_WITHIN_S
+    while is_waited_for and not is_over:
+        if time.monotonic() >= give_up:
+            raise Failure(f"tick {told['id']} is not over after {TICK_WITHIN_S:.0f} s")
+        report = gateway.get(f"/internal/tick/{told['id']}")
+        if report["state"] != "running":
+            told, is_over = report["stats"], True
+        else:
+            time.sleep(0.2)
     if as_json:
         output.json_out(told)
     elif not is_over:
@@ -180,8 +198,3 @@ def _out(rows: Any, columns: Any, nothing: str, as_json: bool) -> None:
         output.json_out(rows)
     else:
         output.table_out(columns, rows, nothing)
-
-
-def _problems(row: Any) -> str:
-    more = [] if row["complete"] else ["no insert row in the log: never due"]
-    return ", ".join([*row["problems"], *more])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import msgspec
 from mana_actors.keys.client import KeyHolder, KeyHolderUnreachable
 from state.errors import StateError
 from state.store.rotation import CapabilitySecret
-from supervisor.cli import direct
+from supervisor.cli import database
 from supervisor.cli.failures import Failure
 from supervisor.custody.certificates import Validity, validity
 from supervisor.custody.key_folder import faults, key_folder
@@ -35,14 +36,36 @@ async def looked(settings: Settings) -> KeyReport:
     certificates = validity(_certificate_files(settings))
     wrong = faults(key_folder(settings.keys_path)) if settings.runs_key_holder else []
     wrong += [fault for one in certificates if (fault := one.fault(now))]
+    address = None if settings.runs_key_holder else settings.key_address
     requests: dict[str, int] | None = None
     try:
-        requests = await _holder(settings).counts()
+        requests = await KeyHolder(address or str(settings.key_socket), timeout_s=3).counts()
     except KeyHolderUnreachable as exc:
         wrong.append(f"{exc}: mana up, then mana logs")
     warnings = [warning for one in certificates if (warning := one.warning(now))]
-    secrets = await _capability(settings)
-    return KeyReport(not wrong, wrong, warnings, certificates, secrets, requests)
+    secrets: Sequence[CapabilitySecret] | None = None
+    with suppress(Failure, StateError):
+        secrets = await database.capability_secrets_now(settings)
+    return KeyReport(
+        ok=not wrong,
+        faults=wrong,
+        warnings=warnings,
+        certificates=certificates,
+        capability=secrets,
+        requests=requests,
+    )
+
+
+def _certificate_files(settings: Settings) -> list[str]:
+    """Those that are there, or that the settings need."""
+    server, client = settings.key_server_files, settings.key_client_files
+    needed: set[str] = set()
+    if settings.keys_listen is not None:
+        needed |= {server.ca_file, server.cert_file}
+    if settings.keys_address is not None:
+        needed |= {client.ca_file, client.cert_file}
+    files = (server.ca_file, server.cert_file, client.cert_file)
+    return [file for file in files if file in needed or Path(file).exists()]
 
 
 def lines_of(report: KeyReport) -> list[str]:
@@ -53,39 +76,12 @@ def lines_of(report: KeyReport) -> list[str]:
     ]
     if report.capability is None:
         lines.append("capability secrets: the database was not reached")
-    lines += [_secret_line(one) for one in report.capability or ()]
+    for one in report.capability or ():
+        what = f"{one.audience} {one.kid}, made {one.created_at:%Y-%m-%d %H:%M} UTC"
+        until = "signs"
+        if one.verifies_until is not None:
+            word = "verifies until" if one.verifies else "ended at"
+            until = f"{word} {one.verifies_until:%Y-%m-%d %H:%M} UTC"
+        lines.append(f"capability secret {what}: {until}")
     requests = sorted((report.requests or {}).items())
     return lines + [f"{outcome}: {times}" for outcome, times in requests]
-
-
-def _secret_line(one: CapabilitySecret) -> str:
-    what = f"capability secret {one.audience} {one.kid}, made {one.created_at:%Y-%m-%d %H:%M} UTC"
-    if one.verifies_until is None:
-        return f"{what}: signs"
-    until = f"{one.verifies_until:%Y-%m-%d %H:%M} UTC"
-    return f"{what}: {'verifies until' if one.verifies else 'ended at'} {until}"
-
-
-def _certificate_files(settings: Settings) -> list[str]:
-    """Those that are there, or that the settings need."""
-    server, client = settings.key_server_files, settings.key_client_files
-    files = [server.ca_file, server.cert_file, client.cert_file]
-    wanted: set[str] = set()
-    if settings.keys_listen is not None:
-        wanted |= {server.ca_file, server.cert_file}
-    if settings.keys_address is not None:
-        wanted |= {client.ca_file, client.cert_file}
-    return [file for file in files if file in wanted or Path(file).exists()]
-
-
-def _holder(settings: Settings) -> KeyHolder:
-    here = settings.runs_key_holder
-    address = None if here else settings.key_address
-    return KeyHolder(address or str(settings.key_socket), timeout_s=3)
-
-
-async def _capability(settings: Settings) -> Sequence[CapabilitySecret] | None:
-    try:
-        return await direct.capability_secrets_now(settings)
-    except (Failure, StateError):
-        return None

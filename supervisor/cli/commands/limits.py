@@ -2,15 +2,12 @@
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
-
-if TYPE_CHECKING:
-    from supervisor.cli.output import Column
 
 PATH = "/internal/limits"
 MICROS = 1_000_000
@@ -53,7 +50,23 @@ def set_limit(
     as_json: AsJson = False,
 ) -> None:
     """Set or lift one limit; missions it refused are looked at again."""
-    change = _whose(of_installation, of_each_user, of_each_agent, user, agent)
+    flags = {
+        "installation": of_installation,
+        "each-user": of_each_user,
+        "each-agent": of_each_agent,
+    }
+    meant: list[dict[str, Any]] = [{"kind": kind} for kind, is_meant in flags.items() if is_meant]
+    if user is not None:
+        meant.append({"kind": "user", "user": user})
+    if agent is not None:
+        owner, slash, name = agent.partition("/")
+        if not (owner and slash and name):
+            raise Failure("--agent: write it as USER/AGENT", USAGE)
+        meant.append({"kind": "agent", "user": owner, "agent": name})
+    if len(meant) != 1:
+        whose = "--installation, --each-user, --each-agent, --user or --agent"
+        raise Failure(f"say whose limit: exactly one of {whose}", USAGE)
+    change = meant[0]
     if tokens is None and money is None:
         raise Failure("say --tokens or --money, a number or none", USAGE)
     if tokens is not None:
@@ -62,29 +75,6 @@ def set_limit(
         change["micros"] = _number("--money", money, MICROS)
     told = gateway_of(url, data_dir).call("PUT", PATH, content=change)
     _out(told["items"], as_json=as_json)
-
-
-def _whose(
-    installation: bool,
-    each_user: bool,
-    each_agent: bool,
-    user: str | None,
-    agent: str | None,
-) -> dict[str, Any]:
-    found: list[dict[str, Any]] = []
-    flags = (("installation", installation), ("each-user", each_user), ("each-agent", each_agent))
-    found += [{"kind": kind} for kind, is_meant in flags if is_meant]
-    if user is not None:
-        found.append({"kind": "user", "user": user})
-    if agent is not None:
-        owner, slash, name = agent.partition("/")
-        if not (owner and slash and name):
-            raise Failure("--agent: write it as USER/AGENT", USAGE)
-        found.append({"kind": "agent", "user": owner, "agent": name})
-    if len(found) != 1:
-        whose = "--installation, --each-user, --each-agent, --user or --agent"
-        raise Failure(f"say whose limit: exactly one of {whose}", USAGE)
-    return found[0]
 
 
 def _number(option: str, text: str, per_unit: int) -> int | None:
@@ -108,27 +98,22 @@ def _out(rows: list[dict[str, Any]], *, as_json: bool) -> None:
 
     if as_json:
         output.json_out(rows)
-    else:
-        output.table_out(_COLUMNS, rows, "no limits are set: only the owners' own caps hold")
-
-
-def _subject(row: Any) -> str:
-    return {"user": row["user_id"], "agent": f"{row['user_id']}/{row['agent_id']}"}.get(
-        row["kind"], "—"
+        return
+    told = [
+        {
+            "kind": row["kind"],
+            "whose": {"user": row["user_id"], "agent": output.pair(row)}.get(row["kind"]),
+            "tokens": "no limit" if row["tokens"] is None else row["tokens"],
+            "money": "no limit"
+            if row["micros"] is None
+            else f"{Decimal(row['micros']) / MICROS:,f}",
+        }
+        for row in rows
+    ]
+    columns = (
+        ("limit of", output.field("kind")),
+        ("whose", output.field("whose")),
+        ("tokens in 24 h", output.field("tokens")),
+        ("money in 24 h", output.field("money")),
     )
-
-
-def _tokens(row: Any) -> str:
-    return "no limit" if row["tokens"] is None else f"{row['tokens']:,}"
-
-
-def _money(row: Any) -> str:
-    return "no limit" if row["micros"] is None else f"{Decimal(row['micros']) / MICROS:,f}"
-
-
-_COLUMNS: "tuple[Column, ...]" = (
-    ("limit of", lambda row: row["kind"]),
-    ("whose", _subject),
-    ("tokens in 24 h", _tokens),
-    ("money in 24 h", _money),
-)
+    output.table_out(columns, told, "no limits are set: only the owners' own caps hold")

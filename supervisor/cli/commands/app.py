@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli import control, fleet, keys, limits, llm
+from supervisor.cli.commands import control, fleet, keys, limits, llm
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -107,12 +107,12 @@ def migrate(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Bring the database to today's schema, as the log's owner."""
-    from supervisor.cli import direct
+    from supervisor.cli import database
 
     if is_printed:
-        direct.print_sql()
+        database.print_sql()
     else:
-        direct.migrate_now(data_dir, database_url)
+        database.migrate_now(data_dir, database_url)
 
 
 @snapshots_app.command()
@@ -120,9 +120,9 @@ def verify(
     *, data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: AsJson = False
 ) -> None:
     """Compare every snapshot with the log; exit 1 when one differs."""
-    from supervisor.cli import direct
+    from supervisor.cli import database
 
-    raise typer.Exit(direct.verify_snapshots(data_dir, database_url, as_json=as_json))
+    raise typer.Exit(database.verify_snapshots(data_dir, database_url, as_json=as_json))
 
 
 @snapshots_app.command()
@@ -130,9 +130,9 @@ def rebuild(
     *, data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: AsJson = False
 ) -> None:
     """Replay from the log whatever differs from it."""
-    from supervisor.cli import direct
+    from supervisor.cli import database
 
-    raise typer.Exit(direct.rebuild_snapshots(data_dir, database_url, as_json=as_json))
+    raise typer.Exit(database.rebuild_snapshots(data_dir, database_url, as_json=as_json))
 
 
 @app.command()
@@ -140,9 +140,9 @@ def doctor(
     *, data_dir: DataDir = None, database_url: DatabaseUrl = None, as_json: AsJson = False
 ) -> None:
     """Check the running database and name the remedy; exit 1 when something is wrong."""
-    from supervisor.cli import direct
+    from supervisor.cli import database
 
-    raise typer.Exit(direct.examine(data_dir, database_url, as_json=as_json))
+    raise typer.Exit(database.examine(data_dir, database_url, as_json=as_json))
 
 
 @app.command()
@@ -153,14 +153,29 @@ def logs(
     data_dir: DataDir = None,
 ) -> None:
     """What the node process prints."""
+    import sys
+    import time
+    from collections import deque
+
     from supervisor.cli import environment
-    from supervisor.cli.tail import show_log
     from supervisor.node.address import log_file
 
     path = log_file(environment.folder(data_dir))
     if not path.exists():
         raise Failure(f"there is no log {path}: start it with mana up", UNREACHABLE)
-    show_log(path, lines, is_followed=is_followed)
+    with path.open("rb") as file:
+        for line in deque(file, maxlen=lines):
+            sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+        while is_followed:
+            fresh = file.read()
+            if fresh:
+                sys.stdout.buffer.write(fresh)
+                sys.stdout.buffer.flush()
+            elif path.stat().st_size < file.tell():
+                file.seek(0)  # it was cut
+            else:
+                time.sleep(0.2)
 
 
 @users_app.callback()

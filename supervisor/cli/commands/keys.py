@@ -12,8 +12,6 @@ from supervisor.cli.failures import FAILED, USAGE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from supervisor.node.settings import Settings
 
 app = typer.Typer(help="Keys and what else opens: make, rotate, check.", no_args_is_help=True)
@@ -36,35 +34,28 @@ def new(
     With `tls`: certificates for a key holder that agents on other machines ask.
     """
     from supervisor.cli import output
+    from supervisor.custody.certificates import make_certificates
+    from supervisor.custody.key_folder import add_key, key_folder
+    from supervisor.node.settings import CA
 
     if kind not in (None, "tls"):
         raise Failure(f"expected tls or nothing, got {kind}", USAGE)
     if host and kind is None:
         raise Failure("--host goes with tls", USAGE)
-    folder = _settings(data_dir).keys_path
-    made = _new_pairs(folder) if kind is None else _new_certificates(folder, host or [])
+    folder, now = _settings(data_dir).keys_path, datetime.now(UTC)
+    if kind is None:
+        found = key_folder(folder)
+        # Where another service mints, its public key is here: no issuer of our own is wanted.
+        made = [] if found.runner_private else [add_key(folder, "runner", now)]
+        made += [] if found.issuer_public else [add_key(folder, "issuer", now)]
+    elif (folder / f"{CA}.pem").exists():
+        raise Failure("there are certificates already: mana keys rotate tls")
+    else:
+        made = make_certificates(folder, _checked(host or []), now)
     for path in made:
         output.line_out(str(path))
     if not made:
         output.line_out("there are keys already: mana keys rotate runner, or issuer")
-
-
-def _new_pairs(folder: Path) -> list[Path]:
-    from supervisor.custody.key_folder import key_folder
-
-    found = key_folder(folder)
-    # Where another service mints, its public key is here, and an issuer of our own is not wanted.
-    made = [] if found.runner_private else [_added(folder, "runner")]
-    return made + ([] if found.issuer_public else [_added(folder, "issuer")])
-
-
-def _new_certificates(folder: Path, hosts: list[str]) -> list[Path]:
-    from supervisor.custody.certificates import make_certificates
-    from supervisor.node.settings import CA
-
-    if (folder / f"{CA}.pem").exists():
-        raise Failure("there are certificates already: mana keys rotate tls")
-    return make_certificates(folder, _checked(hosts), datetime.now(UTC))
 
 
 @app.command()
@@ -79,54 +70,42 @@ def rotate(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Put something newer in its place; what the old one gave stays good for its time."""
-    if is_now and kind not in ("tls", "capability"):
-        raise Failure(f"--now is for tls and capability; remove the older {kind} file", USAGE)
-    if host and kind != "tls":
-        raise Failure("--host goes with tls", USAGE)
-    match kind:
-        case "runner" | "issuer":
-            _rotate_pair(kind, data_dir)
-        case "tls":
-            _rotate_certificates(host or [], data_dir, is_now=is_now)
-        case "capability":
-            _rotate_capability(data_dir, database_url, is_now=is_now)
-        case _:
-            raise Failure(f"expected runner, issuer, tls or capability, got {kind}", USAGE)
-
-
-def _rotate_pair(kind: str, data_dir: str | None) -> None:
-    from supervisor.cli import output
-
-    output.line_out(str(_added(_settings(data_dir).keys_path, kind)))
-    output.line_out("restart the node; remove the older key after 30 days, when no grant needs it")
-
-
-def _rotate_certificates(hosts: list[str], data_dir: str | None, *, is_now: bool) -> None:
-    from supervisor.cli import output
+    from supervisor.cli import database, output
     from supervisor.custody.certificates import (
         NoAuthority,
         kept_hosts,
         make_certificates,
         renew_certificates,
     )
+    from supervisor.custody.key_folder import add_key
 
-    folder, now = _settings(data_dir).keys_path, datetime.now(UTC)
-    issue = make_certificates if is_now else renew_certificates
-    try:
-        made = issue(folder, _checked(hosts) or kept_hosts(folder), now)
-    except NoAuthority as exc:
-        raise Failure(exc.problem) from None
-    for path in made:
-        output.line_out(str(path))
-    output.line_out("copy tls-ca.pem, tls-client.pem and tls-client.key to the other machines")
-
-
-def _rotate_capability(data_dir: str | None, database_url: str | None, *, is_now: bool) -> None:
-    from supervisor.cli import direct, output
-
-    direct.rotate_capability_now(data_dir, database_url, at_once=is_now)
-    old = "refused from now on" if is_now else "accepted for 2 hours more"
-    output.line_out(f"new secrets sign; what was signed before is {old}")
+    now = datetime.now(UTC)
+    if is_now and kind not in ("tls", "capability"):
+        raise Failure(f"--now is for tls and capability; remove the older {kind} file", USAGE)
+    if host and kind != "tls":
+        raise Failure("--host goes with tls", USAGE)
+    match kind:
+        case "runner" | "issuer":
+            output.line_out(str(add_key(_settings(data_dir).keys_path, kind, now)))
+            later = "remove the older key after 30 days, when no grant needs it"
+            output.line_out(f"restart the node; {later}")
+        case "tls":
+            folder = _settings(data_dir).keys_path
+            issue = make_certificates if is_now else renew_certificates
+            try:
+                made = issue(folder, _checked(host or []) or kept_hosts(folder), now)
+            except NoAuthority as exc:
+                raise Failure(exc.problem) from None
+            for path in made:
+                output.line_out(str(path))
+            files = "tls-ca.pem, tls-client.pem and tls-client.key"
+            output.line_out(f"copy {files} to the other machines")
+        case "capability":
+            database.rotate_capability_now(data_dir, database_url, at_once=is_now)
+            old = "refused from now on" if is_now else "accepted for 2 hours more"
+            output.line_out(f"new secrets sign; what was signed before is {old}")
+        case _:
+            raise Failure(f"expected runner, issuer, tls or capability, got {kind}", USAGE)
 
 
 @app.command()
@@ -137,7 +116,7 @@ def check(
     import asyncio
 
     from supervisor.cli import output
-    from supervisor.cli.key_report import lines_of, looked
+    from supervisor.cli.commands.key_report import lines_of, looked
 
     report = asyncio.run(looked(_settings(data_dir, database_url)))
     if as_json:
@@ -161,9 +140,3 @@ def _settings(data_dir: str | None, database_url: str | None = None) -> Settings
     from supervisor.cli.environment import settings_of
 
     return settings_of({"MANA_DATA_DIR": data_dir, "SYNC_DATABASE_URL": database_url})
-
-
-def _added(folder: Path, kind: str) -> Path:
-    from supervisor.custody.key_folder import add_key
-
-    return add_key(folder, "runner" if kind == "runner" else "issuer", datetime.now(UTC))

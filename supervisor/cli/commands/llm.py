@@ -1,6 +1,7 @@
 """`mana llm`: which models serve which alias, how providers are, and whether an alias answers."""
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -26,7 +27,11 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
         if told["problem"]:
             output.line_out(f"  not reloaded, the old state stays: {told['problem']}")
         output.table_out(output.ALIASES, told["aliases"], "no aliases")
-        rows = [{"provider": name} | health for name, health in told["providers"].items()]
+        rows: list[dict[str, Any]] = []
+        for name, health in told["providers"].items():
+            ends = health["unhealthy_until_unix"]
+            at = None if ends is None else datetime.fromtimestamp(ends, UTC).isoformat()
+            rows.append({"provider": name, "until": output.local_time(at)} | health)
         output.table_out(output.PROVIDERS, rows, "no provider is configured")
     is_well = told["status"] == "healthy" and not told["problem"]
     raise typer.Exit(0 if is_well else FAILED)

@@ -35,19 +35,17 @@ def migrate_now(data_dir: str | None, database_url: str | None) -> None:
     """Apply what is missing."""
     settings = _settings(data_dir, database_url)
     dsn, password = _owner(settings)
-    applied = asyncio.run(
-        _migrated(dsn, password, Path(settings.secrets_dir)),
+    work = migrate(
+        dsn,
+        secrets_dir=Path(settings.secrets_dir),
+        password=password,
+        progress=lambda line: say(f"  {line}"),
     )
-    output.line_out(f"{len(applied)} migrations applied" if applied else "nothing to do")
-
-
-async def _migrated(dsn: str, password: str | None, secrets_dir: Path) -> list[str]:
     try:
-        return await migrate(
-            dsn, secrets_dir=secrets_dir, password=password, progress=lambda line: say(f"  {line}")
-        )
+        applied = asyncio.run(work)
     except (OSError, TimeoutError) as exc:
         raise Failure(f"the database does not answer: {type(exc).__name__}", UNREACHABLE) from exc
+    output.line_out(f"{len(applied)} migrations applied" if applied else "nothing to do")
 
 
 def verify_snapshots(data_dir: str | None, database_url: str | None, *, as_json: bool) -> int:

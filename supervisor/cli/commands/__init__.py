@@ -1,0 +1,1 @@
+"""What is typed after `mana`: one module per group of commands."""

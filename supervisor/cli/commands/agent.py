@@ -1,0 +1,79 @@
+"""`mana agents show`: one agent, what it may do, what it has left, and why it did what it did."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from supervisor.cli import output
+from supervisor.cli.commands.control import pair_of
+from supervisor.cli.gateway_client import Gateway
+from supervisor.cli.output import Column, field, when
+
+Facts = dict[str, Any]
+
+MISSIONS: tuple[Column, ...] = (
+    ("mission", field("mission_id")),
+    ("state", field("state")),
+    ("decision", field("decision")),
+    ("why", field("reason")),
+    ("next run", when("next_run_at")),
+    ("next look", when("wake_at")),
+)
+LIVE: tuple[Column, ...] = (
+    ("run", field("run_id")),
+    ("mission", field("mission_id")),
+    ("state", field("state")),
+    ("for", field("waiting_for")),
+    ("attempt", field("attempt")),
+    ("began", when("opened_at")),
+    ("goes on", when("not_before")),
+    ("tokens", field("tokens")),
+)
+DECISIONS: tuple[Column, ...] = (
+    ("at", when("at")),
+    ("mission", field("mission_id")),
+    ("decision", field("decision")),
+    ("why", field("reason")),
+)
+
+
+def show_agent(gateway: Gateway, target: str, *, as_json: bool) -> None:
+    """Everything about one agent, as JSON or as a page of text."""
+    user, agent = pair_of(target)
+    told: Facts = gateway.get(f"/internal/agents/{quote(user, safe='')}/{quote(agent, safe='')}")
+    if as_json:
+        output.json_out(told)
+        return
+    record, policy, budget = told["record"], told["policy"], told["budget"]
+    if record is None:
+        state = "no record came in: the defaults hold"
+    else:
+        state = "deleted" if record["hidden"] else record["state"]
+        state += f", {record['running']} of {record['max_concurrent']} running"
+    output.line_out(f"{target}: {state}")
+
+    counts = policy["counts"]
+    numbers = ", ".join(f"{counts[said]} {said}" for said in ("propose", "auto", "deny"))
+    output.line_out(f"  policy ({policy['mode']}, from {policy['source']}): {numbers}")
+    for word in ("denied", "auto"):  # what differs from "propose", by name
+        if policy[word]:
+            output.line_out(f"  {word}: {', '.join(policy[word])}")
+    modules = ", ".join(f"{module} {said}" for module, said in policy["modules"].items())
+    output.line_out(f"  by module: {modules or 'none'}, else {policy['default']}")
+
+    if budget is None:
+        output.line_out("  budget: nothing known of it")
+    else:
+        cap = "no cap" if budget["cap"] is None else f"cap {output.shown(budget['cap'])}"
+        numbers = [f"{output.shown(budget[name])} {name}" for name in ("used", "held", "left")]
+        source = f"(from {budget['cap_source']})"
+        output.line_out(f"  budget of 24 h: {cap} {source}, {', '.join(numbers)}")
+        if budget["back_at"] is not None:
+            output.line_out(f"  room returns {output.local_time(budget['back_at'])}")
+
+    for problem in told["problems"]:
+        output.line_out(f"  problem: {problem}")
+    output.table_out(MISSIONS, told["missions"], "no missions")
+    output.table_out(LIVE, told["live_runs"], "nothing is under way")
+    output.table_out(DECISIONS, told["decisions"], "nothing was decided yet")
