@@ -77,7 +77,7 @@ async def test_calls_become_steps_and_the_last_text_the_summary():
     outcome = await plan(asks(call(title="a"), call(identity="c2", title="b")), says("fertig"))
     assert [step.arguments for step in outcome.steps] == [{"title": "a"}, {"title": "b"}]
     assert (outcome.summary, outcome.stop_reason, outcome.rounds) == ("fertig", "assistant-stop", 2)
-    assert outcome.is_whole
+    assert outcome.cut_short == ""
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ async def test_the_round_limit_ends_the_run_without_a_summary():
     script = [asks(call(title=str(n)), content="halb") for n in range(5)]
     outcome = await plan(*script)
     assert (outcome.rounds, outcome.stop_reason, outcome.summary) == (5, "max-rounds", None)
-    assert not outcome.is_whole
+    assert outcome.cut_short == "plan cut short: max-rounds"
 
 
 async def test_no_round_allowed_means_no_model_call():

@@ -176,13 +176,8 @@ class PlanOutcome(msgspec.Struct, frozen=True):
         return tuple(done.call for done in self.executed_calls if done.is_planned)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the model itself ended the plan, rather than a limit."""
-        return not self.cut_short
-
-    @property
     def cut_short(self) -> str:
-        """What cut the plan short, "" if nothing did."""
+        """Which limit cut the plan short, "" where the model itself ended it."""
         if self.stop_reason not in ("assistant-stop", "no-tool-calls"):
             return f"plan cut short: {self.stop_reason}"
         if self.cut_turns:
