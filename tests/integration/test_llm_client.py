@@ -241,6 +241,17 @@ async def test_the_rehearsal_server_wants_its_token_and_sense():
                 assert (await http.post(path, content=body, headers=token)).status_code == 400
 
 
+async def test_no_proxy_of_the_environment_stands_before_this_machine(
+    fake: FakeProvider, provider: HttpProvider, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody answers
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    await provider.complete(REQUEST, deadline_s=5)
+    assert len(fake.requests) == 1
+
+
 def test_a_taken_port_is_an_error_and_a_stopped_server_frees_it():
     with RehearsalServer("tok") as server:
         with pytest.raises(CannotListen, match="taken"):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mana_actors.llm.router.aliases.alias_file import RegistryInvalid, read_registry
 from mana_actors.llm.router.aliases.registry import (
+    ModelEntry,
     ProviderEntry,
     Registry,
     Target,
@@ -97,6 +98,7 @@ def provider(fields: str) -> str:
             "aliases.mana/x.chain",
         ),
         (CHAIN + PROVIDERS + "models: {nope/a: {}}", "models"),
+        (CHAIN + "providers: {" + OLLAMA + ", O" + OLLAMA[1:] + "}", "providers"),
         (CHAIN + "models: {a: {}}", "models.a"),
         (CHAIN + "models: {groq/a: {context: 0}}", "models.groq/a.context_tokens"),
         (CHAIN + "models: {groq/a: {bytes_per_token: 0}}", "models.groq/a.bytes_per_token"),
@@ -154,6 +156,13 @@ def test_a_catch_all_serves_every_other_alias_under_its_own_name():
     assert registry.chain("mana/y") == (Target("service", "mana/y"), Target("rehearsal", "m"))
     with pytest.raises(UnknownAlias):
         registry.chain(None)
+
+
+def test_tokens_that_only_the_total_counts_cost_what_completions_cost():
+    model = ModelEntry(micros_per_prompt_token=0.5, micros_per_completion_token=2.0)
+    assert model.cost_micros(prompt=3, completion=2, total=5) == 6  # 5.5, rounded up
+    assert model.cost_micros(prompt=3, completion=2, total=15) == 26
+    assert model.cost_micros(prompt=3, completion=2, total=0) == 6
 
 
 def test_facts_are_the_worst_of_what_may_serve():

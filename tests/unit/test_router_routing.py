@@ -340,6 +340,12 @@ async def test_who_cannot_serve_is_passed_by(lacks: ModelEntry, body: JsonObject
     assert (error.kind, error.status, world.calls) == ("capability", 400, [])
 
 
+async def test_who_may_not_serve_does_not_shorten_the_wait():
+    world = World(home=[rate_limited(50)], eu=[rate_limited(40)], far=[rate_limited(20)])
+    assert (await world.fail()).retry_after_s == 20
+    assert (await world.fail(exposure="eu")).retry_after_s == 40
+
+
 async def test_images_take_no_room_as_text():
     world = World(registry_of(home=ModelEntry(context_tokens=1000)))
     assert await world.ask(messages=[{"role": "user", "content": IMAGE}]) == "home/a"
@@ -509,6 +515,18 @@ async def test_one_bad_probe_affects_only_itself():
         "far": None,
     }
     assert await world.ask() == "far/c"
+
+
+async def test_what_a_probe_finds_is_no_matter_for_the_provider_that_came_after():
+    world = World()
+    world.upstreams["home"].probes = ["hang"]
+    probing = asyncio.create_task(world.router.probe_once(0.2))
+    await asyncio.sleep(0.01)  # it has asked; nothing of it is known yet
+    entries = providers() | {"home": ProviderEntry("home", "http://new", "local")}
+    fresh = {name: ScriptedUpstream(name, None, world.calls) for name in world.upstreams}
+    world.router.replace(registry_of(entries=entries), fresh)
+    await probing
+    assert world.router.health()["home"].last_error is None
 
 
 async def test_the_probe_loop_starts_at_once_and_ends_when_cancelled():

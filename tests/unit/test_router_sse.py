@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 
+import pytest
 from starlette.types import Message
 
 from mana_actors.json_values import JsonObject
@@ -28,6 +29,30 @@ async def test_a_comment_keeps_the_connection_while_nothing_comes():
     await EventStream(events(), {}, keep_alive_s=0.001)({}, receive, send)
     assert PING in sent
     assert [body for body in sent if body and body != PING] == [b'data: {"a":1}\n\n', DONE]
+
+
+async def test_an_answer_that_cannot_be_sent_lets_go_of_its_events():
+    closed = asyncio.Event()
+
+    async def events() -> AsyncGenerator[JsonObject]:
+        try:
+            yield {"a": 1}
+            yield {"a": 2}
+        finally:
+            closed.set()
+
+    async def send(message: Message) -> None:
+        if message.get("body"):
+            raise OSError("the line is cut")
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    kept = events()
+    with pytest.raises(OSError, match="cut"):
+        await EventStream(kept, {})({}, receive, send)
+    assert closed.is_set()
 
 
 def test_a_chunk_that_only_counts_is_for_who_asked():
