@@ -209,15 +209,10 @@ class HttpProvider:
         import httpx  # noqa: PLC0415
 
         if self._client is None:
-            host = urlsplit(self._endpoint).hostname or ""
-            try:
-                is_here = host == "localhost" or ipaddress.ip_address(host).is_loopback
-            except ValueError:
-                is_here = False
             # A proxy from the environment serves services elsewhere, never one on this machine.
             self._client = httpx.AsyncClient(
                 timeout=None,  # noqa: S113 - the deadline of the call covers all phases
-                trust_env=not is_here,
+                trust_env=not is_this_machine(self._endpoint),
             )
         return self._client
 
@@ -260,6 +255,15 @@ def completions_url(base: str) -> str:
     """The chat-completions address of a service with base `base`, given with or without `/v1`."""
     trimmed = base.rstrip("/")
     return f"{trimmed}{'' if trimmed.endswith('/v1') else '/v1'}/chat/completions"
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether an address means this machine itself."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def read_key(path: Path) -> str:

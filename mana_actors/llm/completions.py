@@ -32,7 +32,7 @@ _CODE = re.compile(r"[a-z_]{1,40}")  # no digits and no capitals, so no key fits
 
 def read_answer(body: bytes, *, resolved: str, asked_model: str, provider: str) -> ModelAnswer:
     """The first choice of a 2xx answer; raises ProviderBusy (`invalid_answer`) if there is none."""
-    answer = _decoded(body)
+    answer = decoded(body)
     choices = objects_in(answer.get("choices")) if answer else []
     message = as_object(choices[0].get("message")) if choices else None
     if answer is None or message is None:
@@ -42,8 +42,9 @@ def read_answer(body: bytes, *, resolved: str, asked_model: str, provider: str) 
     calls = enumerate(objects_in(message.get("tool_calls")))
     finish = choices[0].get("finish_reason")
     usage = as_object(answer.get("usage")) or {}
-    prompt, completion = _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens")
-    total = _tokens(usage, "total_tokens") or 0
+    prompt = token_count(usage, "prompt_tokens")
+    completion = token_count(usage, "completion_tokens")
+    total = token_count(usage, "total_tokens") or 0
     return ModelAnswer(
         content=text.replace("\x00", "") if isinstance(text, str) else None,
         tool_calls=tuple(_tool_call(place, call) for place, call in calls),
@@ -60,7 +61,7 @@ def failure(
     status: int, body: bytes, *, retry_after_s: float | None, provider: str
 ) -> ProviderError:
     """The error for an answer that is not 2xx: kind and short code only, none of its text."""
-    answer = _decoded(body) or {}
+    answer = decoded(body) or {}
     detail, error = as_object(answer.get("detail")) or {}, as_object(answer.get("error")) or {}
     named = as_text(detail.get("kind"))
     code = named or as_text(error.get("code")) or as_text(error.get("type"))
@@ -79,24 +80,26 @@ def _tool_call(place: int, call: JsonObject) -> ToolCall:
     raw, problem = function.get("arguments"), ""
     arguments = {} if raw is None or raw == "" else as_object(raw)
     if arguments is None:
-        arguments = _decoded(as_text(raw).encode())
+        arguments = decoded(as_text(raw).encode())
     if arguments is None:
         arguments, problem = {}, "they are not a JSON object"
     identity = _short(as_text(call.get("id"))) or f"call_{place}"
     return ToolCall(identity, _short(as_text(function.get("name"))), arguments, problem)
 
 
-def _decoded(body: bytes) -> JsonObject | None:
+def token_count(usage: JsonObject, field: str) -> int | None:
+    """A count of a provider's `usage`, None where it is silent or talks nonsense."""
+    value = usage.get(field)
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+    return value if is_count else None
+
+
+def decoded(body: bytes) -> JsonObject | None:
+    """`body` if it is a JSON object, else None."""
     try:
         return as_object(msgspec.json.decode(body))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
-
-
-def _tokens(usage: JsonObject, field: str) -> int | None:
-    value = usage.get(field)
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
-    return value if is_count else None
 
 
 def _short(text: str) -> str:

@@ -7,8 +7,6 @@ import msgspec
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest
 from state.rules.exposure import Exposure
 
-"""How far a prompt may travel: this machine, a provider in the EU, or anywhere; in that order."""
-
 
 class AliasFacts(msgspec.Struct, frozen=True):
     """What a model or alias costs at most, over every entry of its chain that may serve.

@@ -10,9 +10,10 @@ from typing import Any
 
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject, as_object, as_text
+from mana_actors.llm.completions import token_count
 from mana_actors.llm.provider import Exposure
 from mana_actors.llm.router.aliases.registry import UnknownAlias
-from mana_actors.llm.router.metrics import RouterMetrics, token_count
+from mana_actors.llm.router.metrics import RouterMetrics
 from mana_actors.llm.router.routing import Routed, Router
 from mana_actors.llm.router.traces import CallSpan, Tracing
 from mana_actors.llm.router.wire.events import shown_chunk
@@ -48,12 +49,13 @@ class Calls:
     ) -> tuple[JsonObject, dict[str, str]]:
         """The answer and its headers; raises CallFailed."""
         done = await self._whole("chat", self._router.complete, body, exposure, deadline_s)
-        headers, usage = self._headers(done), done.answer.get("usage")
-        prompt = token_count(usage, "prompt_tokens")
-        completion = token_count(usage, "completion_tokens")
+        headers, usage = self._headers(done), as_object(done.answer.get("usage")) or {}
+        prompt = token_count(usage, "prompt_tokens") or 0
+        completion = token_count(usage, "completion_tokens") or 0
         if prompt or completion:  # else the provider did not count
             model = self._router.registry.model(done.target)
-            cost = model.cost_micros(prompt, completion, token_count(usage, "total_tokens"))
+            total = token_count(usage, "total_tokens") or 0
+            cost = model.cost_micros(prompt, completion, total)
             headers["x-mana-llm-cost-micros"] = str(cost)
         return done.answer | {"model": done.target.name}, headers
 

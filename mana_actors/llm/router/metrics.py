@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from mana_actors.json_values import as_object
-from mana_actors.llm.completions import MOST_TOKENS
+from mana_actors.llm.completions import token_count
 from mana_actors.llm.router.aliases.registry import Target
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -110,8 +110,7 @@ class RouterMetrics:
     def _spent(self, names: tuple[str, str], usage: object, seconds: float) -> None:
         self._latency.labels(*names).observe(seconds)
         for kind in ("prompt", "completion"):
-            tokens = token_count(usage, f"{kind}_tokens")
-            if tokens:
+            if tokens := token_count(as_object(usage) or {}, f"{kind}_tokens"):
                 self._tokens.labels(*names, kind).inc(tokens)
 
     def _label(self, name: str) -> str:
@@ -129,11 +128,3 @@ class RouterMetrics:
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(f"mana_llm_{name}", text, labels, buckets=buckets, registry=self._registry)
-
-
-def token_count(usage: object, field: str) -> int:
-    """A count of a provider's `usage`, 0 where it is silent or talks nonsense."""
-    value = (as_object(usage) or {}).get(field)
-    if not isinstance(value, int) or isinstance(value, bool):
-        return 0
-    return value if 0 <= value <= MOST_TOKENS else 0

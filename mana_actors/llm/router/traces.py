@@ -9,8 +9,9 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
+from mana_actors.json_values import as_object
+from mana_actors.llm.completions import token_count
 from mana_actors.llm.router.aliases.registry import Target
-from mana_actors.llm.router.metrics import token_count
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -69,12 +70,13 @@ class _OtelSpan:
         self._span = span
 
     def answered(self, target: Target, usage: object) -> None:
+        counts = as_object(usage) or {}
         self._span.set_attributes(
             {
                 "gen_ai.provider.name": _PROVIDER_NAMES.get(target.provider, target.provider),
                 "gen_ai.response.model": target.model,
-                "gen_ai.usage.input_tokens": token_count(usage, "prompt_tokens"),
-                "gen_ai.usage.output_tokens": token_count(usage, "completion_tokens"),
+                "gen_ai.usage.input_tokens": token_count(counts, "prompt_tokens") or 0,
+                "gen_ai.usage.output_tokens": token_count(counts, "completion_tokens") or 0,
             }
         )
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -18,13 +17,12 @@ from mana_actors.errors import (
     ProviderRefused,
 )
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
-from mana_actors.llm.client import MAX_BODY_BYTES, read_key, retry_after_s
-from mana_actors.llm.completions import failure
+from mana_actors.llm.client import MAX_BODY_BYTES, is_this_machine, read_key, retry_after_s
+from mana_actors.llm.completions import decoded, failure
 from mana_actors.llm.router.aliases.registry import ProviderEntry, Registry
 from mana_actors.llm.router.line import Upstream
-from mana_actors.llm.router.wire.events import ChunkReader, decoded, error_inside
+from mana_actors.llm.router.wire.events import ChunkReader, error_inside
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 QUESTION_DEADLINE_S = 10.0
 
 
@@ -135,7 +133,7 @@ class HttpUpstream:
             self._client = httpx.AsyncClient(
                 timeout=None,  # noqa: S113 - the deadline of the call covers all phases
                 limits=httpx.Limits(max_connections=None),  # the router counts calls itself
-                trust_env=urlsplit(self._base).hostname not in _LOOPBACK,
+                trust_env=not is_this_machine(self._base),
             )
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if self._key_file is not None:

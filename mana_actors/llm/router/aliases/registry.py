@@ -10,10 +10,10 @@ from msgspec import Meta
 
 from mana_actors.llm.provider import AliasFacts, Exposure
 from state.errors import TerminalError
+from state.rules.exposure import lower_of
 
 NAMESPACE = "mana/"
 PROVIDER_OF_BARE_NAMES = "ollama"
-EXPOSURES: tuple[Exposure, ...] = ("local", "eu", "any")
 
 Models = bool | tuple[str, ...]
 """All models, none, or those whose name fits a pattern such as `llama3.1*`."""
@@ -190,4 +190,4 @@ def direct_target(model: str) -> Target:
 
 def is_within(exposure: Exposure | None, most: Exposure) -> bool:
     """Whether a provider of `exposure` may see what goes as far as `most`."""
-    return exposure is not None and EXPOSURES.index(exposure) <= EXPOSURES.index(most)
+    return exposure is not None and lower_of(exposure, most) == exposure

@@ -6,7 +6,7 @@ import msgspec
 
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject, as_object, objects_in
-from mana_actors.llm.completions import failure
+from mana_actors.llm.completions import decoded, failure
 
 MAX_LINE_BYTES = 1024 * 1024
 _IGNORED = (b":", b"event:", b"id:", b"retry:")
@@ -92,11 +92,3 @@ def error_inside(answer: JsonObject, provider: str) -> ProviderError:
     is_status = isinstance(status, int) and 400 <= status < 600
     body = msgspec.json.encode(answer)
     return failure(status if is_status else 502, body, retry_after_s=None, provider=provider)
-
-
-def decoded(body: bytes) -> JsonObject | None:
-    """`body` if it is a JSON object, else None."""
-    try:
-        return as_object(msgspec.json.decode(body))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
