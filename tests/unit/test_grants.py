@@ -198,6 +198,19 @@ def test_a_stranger_cannot_sign():
     assert refusal({k: v for k, v in mint().items() if k != "signature"}).detail == "unsigned"
 
 
+def test_a_mission_id_that_no_text_can_carry_is_refused_before_any_key_is_made():
+    with pytest.raises(MintRefused) as caught:
+        mint(missionId="m\ud800")
+    assert caught.value.code == "BAD_REQUEST"
+
+
+def test_a_wrapped_key_of_another_length_is_refused():
+    short = key_pairs.wrapped(bytearray(16), private_key().public_key(), "v2")
+    grant = msgspec.structs.replace(msgspec.convert(mint(), Grant), wrapped_key=short)
+    raw = msgspec.to_builtins(signed(grant, signing_key()))
+    assert refusal(raw) == GrantFault("malformed", "wrong-key-length")
+
+
 def test_a_grant_without_a_signature_needs_the_setting():
     issuer = Issuer(private_key().public_key(), None)
     request = read_request(BODY)
