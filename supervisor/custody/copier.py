@@ -1,4 +1,4 @@
-"""Makes the copies that runs ask for, where vaults are kept: no client has to be open (D-40).
+"""Makes the copies that runs ask for, where vaults are kept: no client has to be open.
 
 Many may run at once: a request is leased to one of them, and comes back if that one dies. A key is
 lent only when there is something to seal, for a record that the signed grant lists.

@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 
 class OwnerRefused(TerminalError):
-    """The server said no: HTTP status and code of grants-auth §1."""
+    """The server said no: HTTP status, and the code that clients go by."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(status, code)

@@ -1,4 +1,4 @@
-"""A person's client: pushes changes, pulls what others wrote, in the wire form of sync §6, §7."""
+"""A person's client: pushes changes, pulls what others wrote, in the sync service's form."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ class DemoClient:
 
 
 def row_of(app_id: str, change: Change) -> LogRow:
-    """How a change becomes a row (sync §6)."""
+    """How a change becomes a row."""
     data, meta = _data_and_stamps(change)
     return LogRow(
         app_id=app_id,
@@ -47,7 +47,7 @@ def row_of(app_id: str, change: Change) -> LogRow:
 
 
 def change_of(row: LoggedRow) -> Change:
-    """How a row travels (sync §7): of an update only the fields that carry a stamp."""
+    """How a row travels: of an update only the fields that carry a stamp."""
     change: Change = {
         "eventId": row.id,
         "schemaVersion": row.schema_version,

@@ -1,4 +1,4 @@
-"""Copies are made on demand where the master key is kept, of granted records alone (D-40)."""
+"""Copies are made on demand where the master key is kept, of granted records alone."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What people see of their own missions: why one did not run (D-46), and nobody else's."""
+"""What people see of their own missions: why one did not run, and nobody else's."""
 
 import json
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""A database where the original service ran (data-model §10): upgraded, and nothing run twice."""
+"""A database where the original service ran: upgraded, and nothing run twice."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager

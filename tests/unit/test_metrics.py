@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from supervisor.gateway.metrics import render
 from supervisor.supervision.metrics import INSTRUMENTS, MAX_SERIES, OTHER, Metrics
 
-# tick §13, whose names dashboards and alerts of the original use.
+# Dashboards and alerts of the original service use these names.
 NAMES = [
     "http_requests_total",
     "http_request_duration_seconds",
