@@ -13,6 +13,8 @@ import msgspec
 
 from mana_actors.keys.tls import TlsAddress
 from state.rules.exposure import Exposure
+from state.runs.decision import Decision
+from state.runs.outcome import Outcome, Ran, after, word
 
 
 class AgentSettings(msgspec.Struct, frozen=True):
@@ -120,7 +122,7 @@ class Identity(msgspec.Struct, frozen=True, tag="identity"):
     memory_bytes: int = 0
     tokens_24h: int | None = None  # spent by this agent; None until it has read the ledger
     accepted: bool = True
-    held_a_key: bool = False  # it decrypted something: it sleeps as soon as nothing is in flight
+    held_a_key: bool = False  # decrypted text was here: it sleeps as soon as nothing is in flight
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -132,29 +134,44 @@ class Count(msgspec.Struct, frozen=True):
     observe: bool = False
 
 
-SKIPPED_GRANT = "skipped-grant"
-"""The decision about a run whose encrypted inputs have no usable grant; noted with its end."""
-
-
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """What became of an order."""
+    """What became of an order; `state.runs.outcome.after` says what follows from its ending."""
 
     holder: str
     user_id: str
     agent_id: str
     mission_id: str
     version: int
-    outcome: str
-    decision: str | None = None
-    reason: str = ""
-    due_at: datetime | None = None
-    look_at: datetime | None = None
-    iteration_id: str | None = None
-    steps: int = 0
+    ended: Outcome
     tokens: int = 0
     model_calls: int = 0
     counts: tuple[Count, ...] = ()
     held_a_key: bool = False  # as in Identity
+
+    @property
+    def outcome(self) -> str:
+        """The ending in a word."""
+        return word(self.ended)
+
+    @property
+    def decision(self) -> Decision | None:
+        """What the owner is told about the occurrence, if anything."""
+        return after(self.ended).decision
+
+    @property
+    def reason(self) -> str:
+        """Why, in words for a person; empty where there is nothing to say."""
+        return after(self.ended).reason
+
+    @property
+    def due_at(self) -> datetime | None:
+        """The occurrence, where the ending is about one."""
+        return after(self.ended).due_at
+
+    @property
+    def steps(self) -> int:
+        """Steps of the plan that was written, 0 without one."""
+        return self.ended.steps if isinstance(self.ended, Ran) else 0
 
 
 def encode(message: msgspec.Struct) -> bytes:

@@ -22,7 +22,6 @@ import msgspec
 from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.resolvers import Resolver, default_resolvers
-from mana_actors.agent.lifetime import why_end
 from mana_actors.crash import CrashPoint, crash_points, leave_no_core_file
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import ModelProvider
@@ -45,12 +44,28 @@ from mana_actors.messages import (
 from mana_actors.processes import Host
 from state.errors import StateError
 from state.rules.budgets import TokenWindow
+from state.runs.outcome import Broken
 from state.store.agent import AgentStore
 from state.store.connect import Access, Database
 
 log = logging.getLogger("mana.agent")
 
 _WATCH_EVERY_S = 5.0
+
+AFTER_SECRETS_S = 30.0
+"""Decrypted text stays in freed memory until the process ends; this long at most after its run.
+
+Its supervisor puts it to sleep as soon as it hears of the run's end; this is for one that is away.
+"""
+
+
+def why_end(
+    *, idle_s: float, unheard_s: float, held_a_key: bool, heard_timeout_s: float
+) -> str | None:
+    """Why a process that runs nothing ends by itself now; None: it stays."""
+    if held_a_key and idle_s > AFTER_SECRETS_S:
+        return "it decrypted something and its run is over"
+    return "nobody asks for it" if unheard_s > heard_timeout_s else None
 
 
 class _Bound(msgspec.Struct):
@@ -208,8 +223,7 @@ class AgentActor:
                 bound.bind.agent_id,
                 order.mission_id,
                 order.version,
-                "broken",
-                reason=type(exc).__name__,
+                Broken(type(exc).__name__),
             )
         finally:
             self._running.discard(order.mission_id)

@@ -1,4 +1,4 @@
-"""Calls to the database that outlive its absence; each of them is harmless to repeat."""
+"""Trying again: how long to wait, and calls to the database that outlive its absence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from mana_actors.agent.backoff import backoff_s
 from state.store.connect import Superseded, Unavailable
 
 T = TypeVar("T")
@@ -16,8 +15,24 @@ _TRIES = 8
 _LEAST_S, _MOST_S = 0.05, 5.0
 
 
+def backoff_s(
+    failures: int, least_s: float, most_s: float, chance: float, asked_s: float | None = None
+) -> float:
+    """Capped exponential delay in seconds after `failures` earlier ones, jittered above half.
+
+    `chance` is a random number in [0, 1); `asked_s` is what a provider asked for (Retry-After):
+    never sooner, but capped.
+    """
+    ceiling = min(most_s, least_s * 2 ** min(failures, 30))
+    delay = ceiling * (0.5 + chance / 2)
+    return min(max(delay, asked_s or 0.0), most_s) if most_s > 0 else 0.0
+
+
 async def retried(call: Callable[[], Awaitable[T]]) -> T:
-    """The call's result, tried again while the database is away; raises Unavailable at last."""
+    """The call's result, asked for again while the database is away; raises Unavailable at last.
+
+    The call has to be one that is harmless to repeat.
+    """
     for attempt in range(_TRIES - 1):
         try:
             return await call()
@@ -30,9 +45,9 @@ async def retried(call: Callable[[], Awaitable[T]]) -> T:
 async def retried_close(
     close: Callable[[], Awaitable[T]], has_landed: Callable[[], Awaitable[bool]]
 ) -> T | None:
-    """A commit, tried again; one whose reply was lost comes back as superseded although it landed.
+    """A commit, tried again; None where an earlier try had landed and only its reply was lost.
 
-    None where it turns out that it had.
+    Such a commit is superseded by itself when it is asked again.
     """
     asked = 0
 

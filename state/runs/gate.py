@@ -1,21 +1,21 @@
-"""May this occurrence run now? Pure, asked by the supervisor and again by the agent (tick §4)."""
+"""May this occurrence run now? Pure; asked by the supervisor and again by the agent."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
 from state.log.principals import DEFAULT_AGENT_ID
+from state.runs.decision import Decision
+from state.runs.occurrence import RunState
 
 CONCURRENCY_FALLBACK = timedelta(seconds=60)
 """A freed place wakes the next mission at once; this is for a wake-up that got lost."""
 
 BROWSER_RUN_GRACE = timedelta(minutes=15)
 """A browser iteration older than this is taken for abandoned."""
-
-Action = Literal["run", "skip", "move", "later"]
 
 
 class Full(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class Full(msgspec.Struct, frozen=True):
     back_at: datetime | None
 
 
-class Standing(msgspec.Struct, frozen=True):
+class GateFacts(msgspec.Struct, frozen=True):
     """Everything the gate looks at; instants are aware, tokens are those of the last 24 h."""
 
     now: datetime
@@ -48,7 +48,7 @@ class Standing(msgspec.Struct, frozen=True):
     back_at: datetime | None = None
     full: Full | None = None
     running: int = 0
-    run_state: str | None = None
+    run_state: RunState | None = None
     run_due_at: datetime | None = None
     lease_until: datetime | None = None
     not_before: datetime | None = None
@@ -57,102 +57,134 @@ class Standing(msgspec.Struct, frozen=True):
     browser_since: datetime | None = None
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class GateAnswer(msgspec.Struct, frozen=True):
     """The occurrence to run, or a decision with its reason and when to look again.
 
     `look_at` None means: only a new row can change this.
     """
 
-    action: Action
+    action: Literal["run", "skip", "move", "later"]
     due_at: datetime | None = None
-    decision: str | None = None
+    decision: Decision | None = None
     reason: str = ""
     look_at: datetime | None = None
 
 
-def verdict(at: Standing) -> Verdict:
-    """The gate's answer, conditions in the order of tick §4."""
-    if at.state != "active" or at.hidden or not at.complete:
-        return Verdict("later")
-    due = _occurrence(at)
-    if due is None or due > at.now:
-        return Verdict("later", look_at=due)
-    busy = _live_run(at)
-    if busy is not None:
-        return Verdict("later", due, look_at=busy)
-    if at.requested_at != due and at.run_state is None and _is_past(at):
-        return Verdict("move", due)
-    return _gated(at, due)
+class GateMission(Protocol):
+    """What the supervisor's due rows and the agent's views both say of a mission."""
+
+    @property
+    def now(self) -> datetime: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def hidden(self) -> bool: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def readable(self) -> bool: ...
+    @property
+    def next_run_at(self) -> datetime | None: ...
+    @property
+    def requested_at(self) -> datetime | None: ...
+    @property
+    def slots_from(self) -> datetime | None: ...
 
 
-def _occurrence(at: Standing) -> datetime | None:
-    """The slot or request that comes first; a run under way keeps its own while it is wanted."""
-    wanted = [when for when in (at.requested_at, at.next_run_at) if when is not None]
-    if at.run_due_at in wanted:
-        return at.run_due_at
-    return min(wanted, default=None)
+def facts(
+    mission: GateMission,
+    *,
+    agent_known: bool,
+    agent_state: str | None,
+    max_concurrent: int | None,
+    cap: int | None,
+    used: int,
+    back_at: datetime | None,
+    browser_since: datetime | None,
+    full: Full | None = None,
+    running: int = 0,
+    slot_served: bool = False,
+    run_state: RunState | None = None,
+    run_due_at: datetime | None = None,
+    lease_until: datetime | None = None,
+    not_before: datetime | None = None,
+) -> GateFacts:
+    """What the gate is asked about a mission; what only the supervisor knows has a default.
 
-
-def _live_run(at: Standing) -> datetime | None:
-    """When to look again because a run holds or waits for this mission."""
-    if at.run_state == "open" and at.lease_until is not None and at.lease_until > at.now:
-        return at.lease_until
-    if at.run_state == "waiting" and at.not_before is not None and at.not_before > at.now:
-        return at.not_before
-    return None
-
-
-def _is_past(at: Standing) -> bool:
-    """The slot was served, or fell due before this installation: it moves on instead of running."""
-    return at.slot_served or (
-        at.slots_from is not None and at.next_run_at is not None and at.next_run_at < at.slots_from
+    An agent without a record, or with one that is deleted or not whole, has one place.
+    """
+    return GateFacts(
+        now=mission.now,
+        state=mission.state,
+        agent_id=mission.agent_id,
+        hidden=mission.hidden,
+        complete=mission.complete,
+        readable=mission.readable,
+        next_run_at=mission.next_run_at,
+        requested_at=mission.requested_at,
+        agent_known=agent_known,
+        agent_state=agent_state,
+        max_concurrent=max_concurrent if agent_known and max_concurrent is not None else 1,
+        cap=cap,
+        used=used,
+        back_at=back_at,
+        full=full,
+        running=running,
+        run_state=run_state,
+        run_due_at=run_due_at,
+        lease_until=lease_until,
+        not_before=not_before,
+        slot_served=slot_served,
+        slots_from=mission.slots_from,
+        browser_since=browser_since,
     )
 
 
-def _gated(at: Standing, due: datetime) -> Verdict:
+def gate(at: GateFacts) -> GateAnswer:
+    """Whether to run, and which occurrence; or what to tell its owner instead."""
+    if at.state != "active" or at.hidden or not at.complete:
+        return GateAnswer("later")
+    # A run under way keeps its occurrence while that is still asked for; else the first comes.
+    occurrences = [when for when in (at.requested_at, at.next_run_at) if when is not None]
+    due = at.run_due_at if at.run_due_at in occurrences else min(occurrences, default=None)
+    if due is None or due > at.now:
+        return GateAnswer("later", look_at=due)
+    busy_until = {"open": at.lease_until, "waiting": at.not_before}.get(at.run_state or "")
+    if busy_until is not None and busy_until > at.now:
+        return GateAnswer("later", due, look_at=busy_until)
+    is_from_before = at.slots_from is not None and due < at.slots_from  # this installation
+    if at.requested_at != due and at.run_state is None and (at.slot_served or is_from_before):
+        return GateAnswer("move", due)
+    refused = _refusal(at)
+    return GateAnswer("run", due) if refused is None else GateAnswer("skip", due, *refused)
+
+
+def _refusal(at: GateFacts) -> tuple[Decision, str, datetime | None] | None:
+    """The first reason against a run that is due, and when it may be over; None: it may run."""
+    refused: tuple[Decision, str, datetime | None] | None = None
     if not at.readable:
-        return Verdict(
-            "skip",
-            due,
-            "skipped-unreadable",
-            "title, objective or concept is encrypted and cannot be read here",
-        )
-    if not at.agent_known and at.agent_id != DEFAULT_AGENT_ID:
-        return Verdict(
-            "skip", due, "skipped-missing-agent", "the mission's agent is deleted or unknown"
-        )
-    if at.agent_known and at.agent_state == "archived":
-        return Verdict("skip", due, "skipped-archived", "the agent is archived")
-    if at.agent_known and at.agent_state != "active":
-        return Verdict("skip", due, "skipped-paused", "the agent is paused")
-    if at.running >= at.max_concurrent:
+        reason = "title, objective or concept is encrypted and cannot be read here"
+        refused = "skipped-unreadable", reason, None
+    elif not at.agent_known and at.agent_id != DEFAULT_AGENT_ID:
+        refused = "skipped-missing-agent", "the mission's agent is deleted or unknown", None
+    elif at.agent_known and at.agent_state == "archived":
+        refused = "skipped-archived", "the agent is archived", None
+    elif at.agent_known and at.agent_state != "active":
+        refused = "skipped-paused", "the agent is paused", None
+    elif at.running >= at.max_concurrent:
         reason = f"{at.running} of {at.max_concurrent} missions of this agent are running"
-        return Verdict("skip", due, "skipped-concurrency", reason, at.now + CONCURRENCY_FALLBACK)
-    over = _over_budget(at, due)
-    if over is not None:
-        return over
-    if at.browser_since is not None and at.browser_since + BROWSER_RUN_GRACE > at.now:
-        return Verdict(
-            "skip",
-            due,
-            "deferred-browser-run",
-            "a browser is running this mission",
-            at.browser_since + BROWSER_RUN_GRACE,
-        )
-    return Verdict("run", due)
-
-
-def _over_budget(at: Standing, due: datetime) -> Verdict | None:
-    if at.cap is not None and at.used >= at.cap:
-        reason = (
-            f"{at.used} of {at.cap} tokens of the last 24 hours are used"
-            if at.cap
-            else "the agent's daily token budget is 0"
-        )
-        look_at = at.back_at if at.cap else None
+        refused = "skipped-concurrency", reason, at.now + CONCURRENCY_FALLBACK
+    elif at.cap == 0:
+        refused = "skipped-budget", "the agent's daily token budget is 0", None
+    elif at.cap is not None and at.used >= at.cap:
+        reason = f"{at.used} of {at.cap} tokens of the last 24 hours are used"
+        refused = "skipped-budget", reason, at.back_at
     elif at.full is not None:
         reason = f"the {at.full.scope}'s limit in {at.full.unit} is used up for these 24 hours"
-        look_at = at.full.back_at
-    else:
-        return None
-    return Verdict("skip", due, "skipped-budget", reason, look_at)
+        refused = "skipped-budget", reason, at.full.back_at
+    elif at.browser_since is not None and at.browser_since + BROWSER_RUN_GRACE > at.now:
+        again = at.browser_since + BROWSER_RUN_GRACE
+        refused = "deferred-browser-run", "a browser is running this mission", again
+    return refused

@@ -19,6 +19,7 @@ from state.log.healing import Version
 from state.log.merge import Change, Snapshot, TableRows
 from state.log.records import InputRef, agent_from_record
 from state.rules.budgets import Hold
+from state.runs.commit import Commit
 from state.sealing.copies import KeptCopy
 from state.sealing.key_pairs import OwnerKey
 from state.store.connect import CapabilityInvalid, Database
@@ -113,19 +114,6 @@ class MissionNow(msgspec.Struct, frozen=True):
     agent: dict[str, Any] | None
     time_zone: str | None
     now: datetime
-
-
-class Commit(msgspec.Struct, frozen=True):
-    """What closes a run: the row's data (JSON text), its stamp and actor, and when to run next."""
-
-    state: str
-    data: str
-    stamp: str
-    actor: str
-    next_run_at: datetime | None
-    iteration_id: str
-    steps: int
-    reason: str | None
 
 
 class PlanNote(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """One look at what is due: what runs now, what is told why not, which slots move on. Pure.
 
 Rows come one mission of each user first (the due query's order), so that a crowd of one tenant's
-cannot stand before the others'; caps per agent, per user and over all keep it so (P9).
+cannot stand before the others'; caps per agent, per user and over all keep it so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -20,7 +20,8 @@ from state.log.cadence import next_run
 from state.log.principals import SYSTEM_MISSION_RUNNER, system_actor
 from state.log.records import mission_from_record
 from state.log.stamps import format_instant, instant_of, winning_stamp
-from state.runs.gate import Full, Standing, Verdict, verdict
+from state.runs.decision import Decision
+from state.runs.gate import Full, GateFacts, facts, gate
 from state.store.supervisor.schedule import Decided, DueMission, Look
 
 Pair = tuple[str, str]
@@ -61,76 +62,87 @@ class Pass(msgspec.Struct):
         """Missions that were dealt with; those `left` stay due."""
         return len(self.looks) + len(self.moves)
 
+    def order(self, mission: DueMission, kind: Literal["run", "heal"]) -> None:
+        """Have its agent do this; looked at again should the process die."""
+        order = Order(mission.mission_id, mission.version, kind)
+        self.orders.setdefault((mission.user_id, mission.agent_id), []).append(order)
+        self.look(mission, mission.now + ORDER_PATIENCE)
 
-def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps: Caps) -> Pass:
-    """Judge each mission in turn; `in_flight` are missions ordered and not reported yet."""
-    result = Pass()
-    places = _Places(in_flight, caps)
-    for mission in due:
-        _look(result, places, mission)
-    return result
+    def look(self, mission: DueMission, at: datetime | None) -> None:
+        """Look at it again then, or when a new row comes."""
+        self.looks.append(Look(mission.user_id, mission.mission_id, mission.version, at))
+
+    def decide(
+        self, mission: DueMission, due_at: datetime | None, decision: Decision, reason: str
+    ) -> None:
+        """Tell its owner."""
+        self.decided.append(
+            Decided(
+                user_id=mission.user_id,
+                mission_id=mission.mission_id,
+                agent_id=mission.agent_id,
+                due_at=due_at,
+                decision=decision,
+                reason=reason,
+            )
+        )
 
 
 class _Places:
     """Places taken, per agent, per user and over all."""
 
-    def __init__(self, in_flight: Mapping[Pair, set[str]], caps: Caps) -> None:
-        self.caps = caps
-        self._in_flight = in_flight
-        self._agents: Counter[Pair] = Counter(
+    def __init__(self, in_flight: Mapping[Pair, set[str]]) -> None:
+        self.agents: Counter[Pair] = Counter(
             {pair: len(missions) for pair, missions in in_flight.items()}
         )
-        self._users: Counter[str] = Counter()
+        self.users: Counter[str] = Counter()
         for (user, _), missions in in_flight.items():
-            self._users[user] += len(missions)
-        self._all = sum(self._users.values())
-        self.turned_away: Counter[str] = Counter()
+            self.users[user] += len(missions)
+        self.all = sum(self.users.values())
 
-    def under_way(self, mission: DueMission) -> bool:
-        return mission.mission_id in self._in_flight.get((mission.user_id, mission.agent_id), ())
-
-    def running(self, mission: DueMission) -> int:
-        """Runs of the agent by database and memory: a claim may not be in yet."""
-        return max(mission.running, self._agents[(mission.user_id, mission.agent_id)])
-
-    @property
-    def full(self) -> bool:
-        return self._all >= self.caps.runs
-
-    def user_full(self, user_id: str) -> bool:
-        return self._users[user_id] >= self.caps.runs_per_user
-
-    def take(self, mission: DueMission) -> None:
-        self._agents[(mission.user_id, mission.agent_id)] += 1
-        self._users[mission.user_id] += 1
-        self._all += 1
+    def take(self, pair: Pair) -> None:
+        self.agents[pair] += 1
+        self.users[pair[0]] += 1
+        self.all += 1
 
 
-def _look(result: Pass, places: _Places, mission: DueMission) -> None:
-    if places.under_way(mission):
-        result.looks.append(_again(mission, mission.now + ORDER_PATIENCE))
-        return
-    if mission.heal:
-        _order(result, mission, "heal")
-        return
-    gate = verdict(standing(mission, places.running(mission)))
-    if gate.action == "run":
-        _admit(result, places, mission, gate)
-    elif gate.action == "move":
-        result.moves.append(Move(mission))
-    else:
-        result.looks.append(_again(mission, gate.look_at))
-        if gate.decision is not None:
-            result.decided.append(
-                Decided(
-                    mission.user_id,
-                    mission.mission_id,
-                    mission.agent_id,
-                    gate.due_at,
-                    gate.decision,
-                    gate.reason,
-                )
-            )
+def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps: Caps) -> Pass:
+    """Judge each mission in turn; `in_flight` are missions ordered and not reported yet."""
+    result, places = Pass(), _Places(in_flight)
+    turned_away: Counter[str] = Counter()
+    for mission in due:
+        pair = mission.user_id, mission.agent_id
+        if mission.mission_id in in_flight.get(pair, ()):
+            result.look(mission, mission.now + ORDER_PATIENCE)
+            continue
+        if mission.heal:
+            result.order(mission, "heal")
+            continue
+        # Runs of the agent by database and memory: a claim may not be in yet.
+        answer = gate(_facts(mission, max(mission.running, places.agents[pair])))
+        if answer.action == "move":
+            result.moves.append(Move(mission))
+            continue
+        if answer.action != "run":
+            result.look(mission, answer.look_at)
+            if answer.decision is not None:
+                result.decide(mission, answer.due_at, answer.decision, answer.reason)
+            continue
+        turn = spread_until(mission, caps.due_spread_s)
+        if turn is not None and turn > mission.now:
+            result.look(mission, turn)
+        elif places.all >= caps.runs:
+            result.left += 1  # stays due: the next look with a free place takes it in turn
+        elif places.users[mission.user_id] >= caps.runs_per_user:
+            turned_away[mission.user_id] += 1
+            wait_s = min(60.0, 1 + turned_away[mission.user_id] * 0.05)
+            result.look(mission, mission.now + timedelta(seconds=wait_s))
+            reason = "as many runs of this user are under way as one user may have"
+            result.decide(mission, answer.due_at, "skipped-concurrency", reason)
+        else:
+            places.take(pair)
+            result.order(mission, "run")
+    return result
 
 
 def spread_until(mission: DueMission, spread_s: float) -> datetime | None:
@@ -142,74 +154,26 @@ def spread_until(mission: DueMission, spread_s: float) -> datetime | None:
     return mission.next_run_at + timedelta(seconds=share * spread_s)
 
 
-def _admit(result: Pass, places: _Places, mission: DueMission, gate: Verdict) -> None:
-    turn = spread_until(mission, places.caps.due_spread_s)
-    if turn is not None and turn > mission.now:
-        result.looks.append(_again(mission, turn))
-        return
-    if places.full:
-        result.left += 1  # stays due: the next look with a free place takes it in turn
-        return
-    if places.user_full(mission.user_id):
-        places.turned_away[mission.user_id] += 1
-        wait = timedelta(seconds=min(60.0, 1 + places.turned_away[mission.user_id] * 0.05))
-        result.looks.append(_again(mission, mission.now + wait))
-        reason = "as many runs of this user are under way as one user may have"
-        result.decided.append(
-            Decided(
-                mission.user_id,
-                mission.mission_id,
-                mission.agent_id,
-                gate.due_at,
-                "skipped-concurrency",
-                reason,
-            )
-        )
-        return
-    places.take(mission)
-    _order(result, mission, "run")
-
-
-def _order(result: Pass, mission: DueMission, kind: str) -> None:
-    order = Order(mission.mission_id, mission.version, "heal" if kind == "heal" else "run")
-    result.orders.setdefault((mission.user_id, mission.agent_id), []).append(order)
-    result.looks.append(_again(mission, mission.now + ORDER_PATIENCE))
-
-
-def _again(mission: DueMission, at: datetime | None) -> Look:
-    return Look(mission.user_id, mission.mission_id, mission.version, at)
-
-
-def standing(due: DueMission, running: int) -> Standing:
-    """What the gate is asked about a due row."""
-    return Standing(
-        now=due.now,
-        state=due.state,
-        agent_id=due.agent_id,
-        hidden=due.hidden,
-        complete=due.complete,
-        readable=due.readable,
-        next_run_at=due.next_run_at,
-        requested_at=due.requested_at,
+def _facts(due: DueMission, running: int) -> GateFacts:
+    full = None
+    if due.full_scope and due.full_unit:
+        full = Full(due.full_scope, due.full_unit, due.full_back_at)
+    return facts(
+        due,
         agent_known=due.agent_known,
         agent_state=due.agent_state,
-        max_concurrent=due.max_concurrent
-        if due.agent_known and due.max_concurrent is not None
-        else 1,
+        max_concurrent=due.max_concurrent,
         cap=due.max_tokens_per_day,
         used=due.used,
         back_at=due.back_at,
-        full=Full(due.full_scope, due.full_unit, due.full_back_at)
-        if due.full_scope and due.full_unit
-        else None,
+        browser_since=due.browser_since,
+        full=full,
         running=running,
+        slot_served=due.slot_state is not None,
         run_state=due.run_state,
         run_due_at=due.run_due_at,
         lease_until=due.lease_until,
         not_before=due.not_before,
-        slot_served=due.slot_state is not None,
-        slots_from=due.slots_from,
-        browser_since=due.browser_since,
     )
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from mana_actors.crash import CrashPoint
 from mana_actors.messages import Changed
 from state.store.supervisor.snapshots import Folded, SnapshotStore
-from supervisor.supervision.counts import count_decisions
+from supervisor.supervision.counts import count_withdrawn
 from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.metrics import Metrics
 
@@ -71,7 +71,7 @@ class FoldLoop:
         metrics.inc("snapshot_rows_applied_total", n=folded.rows)
         metrics.inc("records_replayed_total", n=folded.replayed)
         metrics.inc("changes_quarantined_total", n=folded.quarantined)
-        count_decisions(metrics, ["withdrawn"] * folded.withdrawn)
+        count_withdrawn(metrics, folded.withdrawn)
 
 
 NOBODY: Mapping[Pair, Iterable[str]] = MappingProxyType({})

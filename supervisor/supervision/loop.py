@@ -1,6 +1,6 @@
 """What one supervisor does, without Ray: fold, route, look at what is due, dispatch, keep order.
 
-Everything it holds is a cache of Postgres (P10). Two of them for one shard cannot both fold or
+Everything it holds is a cache of Postgres. Two of them for one shard cannot both fold or
 dispatch: the newer one's epoch makes the older stand down at its next transaction.
 """
 
@@ -21,12 +21,14 @@ from mana_actors.messages import AgentSettings, Changed, Report, Stop
 from mana_actors.processes import AgentProcesses, ProcessGone
 from state.errors import StateError
 from state.log.stamps import format_instant, instant_of
+from state.runs.outcome import FollowUp, Interrupted, LookAt, after
+from state.runs.wanted import why_unwanted
 from state.store.connect import Database
 from state.store.janitor import JanitorStore
 from state.store.supervisor.schedule import Decided, DueMission, Look, ScheduleStore
 from state.store.supervisor.snapshots import Folded, SnapshotStore, StoodDown
 from supervisor.node.settings import Settings
-from supervisor.supervision.counts import count_decisions, count_report, is_to_be_noted
+from supervisor.supervision.counts import count_decisions, count_report, count_withdrawn
 from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, Pass, dispatch, next_slot
 from supervisor.supervision.fold import BATCH, FoldLoop, changes_by_agent
 from supervisor.supervision.metrics import Metrics
@@ -132,19 +134,16 @@ class Supervision:
         folding = FoldLoop(snapshots, self.metrics, self._route, self._crash)
         reconciler = Reconciler(snapshots, self._route)
         self.tenure = Tenure(lease, snapshots, placement, ordering, folding, reconciler)
-        await self._adopt(self.tenure)
-        log.info("shard_taken shard=%s epoch=%s", lease.shard, lease.epoch)
-
-    async def _adopt(self, tenure: Tenure) -> None:
-        """Keep the processes that live, and free the claims of those that do not."""
-        for identity in await tenure.placement.adopt():
+        # Processes that live are kept, and the claims of those that do not are free.
+        for identity in await placement.adopt():
             if identity.user_id is not None and identity.agent_id is not None:
-                tenure.ordering.enter((identity.user_id, identity.agent_id), identity.running)
-        alive = {agent.process.name for agent in tenure.placement.awake.values()}
+                ordering.enter((identity.user_id, identity.agent_id), identity.running)
+        alive = {agent.process.name for agent in placement.awake.values()}
         for holder in await self.schedule.live_holders():
             if holder.startswith("agent-") and holder not in alive:
                 await self.schedule.release_holder(holder)
-        await self.schedule.wake_ordered(tenure.lease, ORDER_PATIENCE.total_seconds())
+        await self.schedule.wake_ordered(lease, ORDER_PATIENCE.total_seconds())
+        log.info("shard_taken shard=%s epoch=%s", lease.shard, lease.epoch)
 
     @property
     def _held(self) -> Tenure:
@@ -213,7 +212,7 @@ class Supervision:
         for move in result.moves:
             await self._move(move.due)
         for mission in due:
-            if mission.run_state == "waiting" and _is_unwanted(mission):
+            if mission.run_state == "waiting" and _why_unwanted(mission) is not None:
                 await self._withdraw_unwanted(mission.user_id, mission.mission_id)
         self._crash("before_dispatch")
         rows = {(mission.user_id, mission.mission_id): mission for mission in due}
@@ -267,67 +266,70 @@ class Supervision:
                 log.info("change_not_delivered agent=%s/%s", *pair)
 
     async def report(self, report: Report) -> None:
-        """An order is over: free its place, count it, and look again where the agent says so."""
+        """An order is over: free its place, count it, and do what its ending asks for."""
         pair = (report.user_id, report.agent_id)
-        tenure = self._held
-        tenure.ordering.leave(pair, report.mission_id)
-        agent = tenure.placement.awake.get(pair)
+        placement, ordering = self._held.placement, self._held.ordering
+        ordering.leave(pair, report.mission_id)
+        agent = placement.awake.get(pair)
         if agent is not None:
             agent.used_at = asyncio.get_running_loop().time()
             if report.held_a_key and agent.process.name == report.holder:
                 self._background.start(self._end_with_secrets(agent))
         count_report(self.metrics, report)
-        self.ticks.reported((report.user_id, report.mission_id), report.outcome, report.reason)
-        await self._follow_up(report)
+        self.ticks.reported((report.user_id, report.mission_id), report.ended)
+        try:
+            await self._follow_up(report, after(report.ended))
+        except StateError as exc:  # the look set with the order covers it
+            log.warning(
+                "refusal_not_kept agent=%s/%s mission=%s error=%s", *pair, report.mission_id, exc
+            )
         self._full_until = 0.0
         self._nudged.set()
+
+    async def _follow_up(self, report: Report, ending: FollowUp) -> None:
+        """Look at the mission again when its ending says, and keep what nobody noted yet."""
+        user_id, mission_id = report.user_id, report.mission_id
+        match ending.look:
+            case LookAt(at=at):
+                await self.schedule.look_again([Look(user_id, mission_id, report.version, at)])
+            case "now":
+                now = datetime.now(UTC)
+                await self.schedule.look_again([Look(user_id, mission_id, report.version, now)])
+            case "now-if-put-off":
+                await self.schedule.wake_missions(user_id, [mission_id])
+            case "as-set":
+                pass
+        if ending.rechecks:
+            await self._withdraw_unwanted(user_id, mission_id)
+        if ending.wakes_next:
+            async with self._deciding:
+                await self.schedule.wake_blocked(user_id, report.agent_id)
+        if ending.notes and ending.decision is not None:
+            decided = Decided(
+                user_id=user_id,
+                mission_id=mission_id,
+                agent_id=report.agent_id,
+                due_at=ending.due_at,
+                decision=ending.decision,
+                reason=ending.reason,
+            )
+            count_decisions(self.metrics, await self.schedule.note_decisions([decided]))
 
     async def _end_with_secrets(self, agent: Awake) -> None:
         """Its memory held decrypted text: its pair wakes in a never-used process next time."""
         if agent in self._held.placement.idle(self._held.ordering.busy):
             await self._held.placement.put_to_sleep(agent)
 
-    async def _follow_up(self, report: Report) -> None:
-        """Keep what the agent's own gate said, and when it wants the mission looked at."""
-        look = _look_of(report, datetime.now(UTC))
-        try:
-            await self.schedule.look_again([look] if look else [])
-            if report.outcome == "waiting":  # a pause that was folded before it began to wait
-                await self._withdraw_unwanted(report.user_id, report.mission_id)
-            if report.outcome in ("withdrawn", "superseded"):  # looked at while it was under way
-                await self.schedule.wake_missions(report.user_id, [report.mission_id])
-            if report.outcome not in ("skip", "later"):
-                async with self._deciding:
-                    await self.schedule.wake_blocked(report.user_id, report.agent_id)
-            if report.decision is not None and is_to_be_noted(report):
-                decided = Decided(
-                    report.user_id,
-                    report.mission_id,
-                    report.agent_id,
-                    report.due_at,
-                    report.decision,
-                    report.reason,
-                )
-                count_decisions(self.metrics, await self.schedule.note_decisions([decided]))
-        except StateError as exc:  # the look set with the order covers it
-            log.warning(
-                "refusal_not_kept agent=%s/%s mission=%s error=%s",
-                report.user_id,
-                report.agent_id,
-                report.mission_id,
-                exc,
-            )
-
     async def _withdraw_unwanted(self, user_id: str, mission_id: str) -> None:
         withdrawn = await self.schedule.withdraw_unwanted(user_id, [mission_id])
-        count_decisions(self.metrics, ["withdrawn"] * withdrawn)
+        count_withdrawn(self.metrics, withdrawn)
 
     def _process_died(self, name: str, pair: Pair | None) -> None:
         lost: set[str] = set()
         if pair is not None:
             lost = self._held.ordering.forget(pair)
             for mission in lost:
-                self.ticks.reported((pair[0], mission), "interrupted", "its process died")
+                self.ticks.reported((pair[0], mission), Interrupted("its process died"))
             log.info("agent_process_died agent=%s/%s process=%s", *pair, name)
         self._background.start(self._free(name, pair, sorted(lost)))
 
@@ -372,7 +374,21 @@ class Supervision:
             "draining": self.is_draining,
             "at": format_instant(instant_of(datetime.now(UTC))),
             "epoch": tenure.lease.epoch if tenure else 0,
-            "awake": [_awake_facts(tenure, p) for p in tenure.placement.awake] if tenure else [],
+            "awake": [
+                {
+                    "user": user,
+                    "agent": agent,
+                    "process": held.process.name,
+                    "pid": held.pid,
+                    "memory_bytes": held.memory_bytes,
+                    "tokens_24h": held.tokens_24h,
+                    "running": sorted(tenure.ordering.in_flight.get((user, agent), ())),
+                    "idle_s": round(asyncio.get_running_loop().time() - held.used_at, 1),
+                }
+                for (user, agent), held in tenure.placement.awake.items()
+            ]
+            if tenure
+            else [],
             "warm": tenure.placement.warm if tenure else 0,
             "making": tenure.placement.making if tenure else 0,
             "running": tenure.ordering.count if tenure else 0,
@@ -380,31 +396,10 @@ class Supervision:
         }
 
 
-def _look_of(report: Report, now: datetime) -> Look | None:
-    """When to look at the mission of an order that did not run; None leaves what is set."""
-    if report.outcome in ("served", "stale", "move"):
-        return Look(report.user_id, report.mission_id, report.version, now)
-    if report.outcome in ("skip", "later", "concurrency", "held", "early", "unwanted"):
-        return Look(report.user_id, report.mission_id, report.version, report.look_at)
-    if report.outcome == "waiting" and report.look_at is not None:
-        return Look(report.user_id, report.mission_id, report.version, report.look_at)
-    return None
-
-
-def _is_unwanted(mission: DueMission) -> bool:
-    is_idle = mission.agent_state not in (None, "active")
-    return mission.hidden or mission.state != "active" or is_idle
-
-
-def _awake_facts(tenure: Tenure, pair: Pair) -> dict[str, Any]:
-    agent = tenure.placement.awake[pair]
-    return {
-        "user": pair[0],
-        "agent": pair[1],
-        "process": agent.process.name,
-        "pid": agent.pid,
-        "memory_bytes": agent.memory_bytes,
-        "tokens_24h": agent.tokens_24h,
-        "running": sorted(tenure.ordering.in_flight.get(pair, ())),
-        "idle_s": round(asyncio.get_running_loop().time() - agent.used_at, 1),
-    }
+def _why_unwanted(mission: DueMission) -> str | None:
+    return why_unwanted(
+        hidden=mission.hidden,
+        state=mission.state,
+        agent_hidden=False,  # the fold of a deleted agent withdraws its runs
+        agent_state=mission.agent_state,
+    )

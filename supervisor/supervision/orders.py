@@ -17,6 +17,7 @@ from mana_actors.messages import AgentSettings, Bind, Order, Orders
 from mana_actors.processes import ProcessGone
 from state.errors import StateError
 from state.log.tables import scope_of
+from state.runs.outcome import Interrupted, Later, Outcome, Skipped
 from state.store.connect import CapabilityTooLong
 from state.store.supervisor.schedule import Decided, DueMission, Look, ScheduleStore
 from state.store.supervisor.snapshots import Lease
@@ -31,10 +32,6 @@ log = logging.getLogger("mana.supervisor")
 
 CAPABILITY_S = 900
 TOO_MUCH_WAIT_S = 300.0
-
-
-class NoRoom(ProcessGone):
-    """Every awake agent is busy and memory is taken: the order waits."""
 
 
 async def capability_of(schedule: ScheduleStore, pair: Pair) -> str:
@@ -95,32 +92,44 @@ class Ordering:
     async def give(self, pair: Pair, orders: Sequence[Order], due: Sequence[DueMission]) -> None:
         """Have the agent carry these out; a failure leaves the missions due."""
         try:
-            await self._deliver(pair, tuple(orders))
-        except NoRoom:  # an ordinary wait: the missions stay due
-            await self._take_back(pair, orders, "later")
-            return
+            if not await self._make_room(pair):  # all awake agents are busy: an ordinary wait
+                await self._take_back(pair, orders, Later(None))
+                return
+            try:
+                await self._hand_over(pair, tuple(orders))
+            finally:
+                self._arriving.discard(pair)
         except CapabilityTooLong as exc:
             log.warning("orders_not_signed agent=%s/%s error=%s", *pair, exc)
-            runs = {order.mission_id for order in orders if order.kind == "run"}
-            await self._skip(pair, orders, [one for one in due if one.mission_id in runs])
+            await self._refuse(pair, orders, due)
             return
         except (ProcessGone, StateError) as exc:
             log.warning("orders_not_delivered agent=%s/%s error=%s", *pair, exc)
-            await self._take_back(pair, orders, "interrupted")
+            await self._take_back(pair, orders, Interrupted())
             return
         for mission in due:
             waited = (mission.now - mission.wake_at).total_seconds()
             self._metrics.observe("wake_seconds", max(0.0, waited))
 
-    async def _deliver(self, pair: Pair, orders: tuple[Order, ...]) -> None:
-        if not await self._make_room(pair):
-            raise NoRoom(f"agent of {pair[0]}/{pair[1]}")
-        try:
-            await self._hand_over(pair, orders)
-        finally:
-            self._arriving.discard(pair)
+    async def _make_room(self, pair: Pair) -> bool:
+        """Whether it may be awake; the least recently used idle agent sleeps for it.
+
+        Its place is taken with no await after the look, since many may be arriving at once.
+        """
+        awake, most = self._placement.awake, self._settings.agents_awake_max
+        while pair not in awake and (
+            (most is not None and len(self._arriving | awake.keys()) >= most)
+            or self._placement.memory_bytes >= awake_memory_bytes(self._settings)
+        ):
+            idle = self._placement.idle(self.busy)
+            if not idle:
+                return False
+            await self._placement.put_to_sleep(idle[0])
+        self._arriving.add(pair)
+        return True
 
     async def _hand_over(self, pair: Pair, orders: tuple[Order, ...]) -> None:
+        """Sign what the agent may reach now, wake it, and tell it its orders."""
         token = await capability_of(self._schedule, pair)
         bind = Bind(*pair, self._lease.epoch, self._supervisor, token, self._agent_settings)
         agent, source = await self._placement.wake(pair, lambda: bind)
@@ -131,55 +140,38 @@ class Ordering:
         if not identity.accepted:
             raise ProcessGone(agent.process.name)
 
-    async def _skip(self, pair: Pair, orders: Sequence[Order], due: Sequence[DueMission]) -> None:
+    async def _refuse(self, pair: Pair, orders: Sequence[Order], due: Sequence[DueMission]) -> None:
         """Say where owner and operator look that this agent's missions list too much."""
-        await self._take_back(pair, orders, "skip", wait_s=TOO_MUCH_WAIT_S)
+        reason = "the active missions of this agent list more inputs than one agent may read"
+        refused = Skipped("skipped-inputs", reason, None, None)
+        await self._take_back(pair, orders, refused, wait_s=TOO_MUCH_WAIT_S)
+        runs = {order.mission_id for order in orders if order.kind == "run"}
+        decided = [
+            Decided(
+                user_id=mission.user_id,
+                mission_id=mission.mission_id,
+                agent_id=mission.agent_id,
+                due_at=mission.requested_at or mission.next_run_at,
+                decision=refused.decision,
+                reason=reason,
+            )
+            for mission in due
+            if mission.mission_id in runs
+        ]
         try:
-            noted = await self._schedule.note_decisions([_too_much(mission) for mission in due])
+            count_decisions(self._metrics, await self._schedule.note_decisions(decided))
         except StateError as exc:  # said again at the next look
             log.warning("refusal_not_kept agent=%s/%s error=%s", *pair, exc)
-        else:
-            count_decisions(self._metrics, noted)
 
     async def _take_back(
-        self, pair: Pair, orders: Sequence[Order], outcome: str, wait_s: float = 1.0
+        self, pair: Pair, orders: Sequence[Order], ended: Outcome, wait_s: float = 1.0
     ) -> None:
         soon = datetime.fromtimestamp(time.time() + wait_s, UTC)
         for order in orders:
             self.leave(pair, order.mission_id)
-            self._ticks.reported((pair[0], order.mission_id), outcome, "")
+            self._ticks.reported((pair[0], order.mission_id), ended)
         looks = [Look(pair[0], order.mission_id, order.version, soon) for order in orders]
         try:
             await self._schedule.look_again(looks)
         except StateError as exc:  # the look that was set before the order covers it
             log.warning("orders_left agent=%s/%s error=%s", *pair, exc)
-
-    async def _make_room(self, pair: Pair) -> bool:
-        """Whether it may be awake; the least recently used idle agent sleeps for it.
-
-        Its place is taken with no await after the look, since many may be arriving at once.
-        """
-        while pair not in self._placement.awake and self._is_full():
-            idle = self._placement.idle(self.busy)
-            if not idle:
-                return False
-            await self._placement.put_to_sleep(idle[0])
-        self._arriving.add(pair)
-        return True
-
-    def _is_full(self) -> bool:
-        most = self._settings.agents_awake_max
-        if most is not None and len(self._arriving | self._placement.awake.keys()) >= most:
-            return True
-        return self._placement.memory_bytes >= awake_memory_bytes(self._settings)
-
-
-def _too_much(mission: DueMission) -> Decided:
-    return Decided(
-        mission.user_id,
-        mission.mission_id,
-        mission.agent_id,
-        mission.requested_at or mission.next_run_at,
-        "skipped-inputs",
-        "the active missions of this agent list more inputs than one agent may read",
-    )

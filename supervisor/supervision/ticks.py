@@ -1,4 +1,4 @@
-"""Scans, asked for or brought by the interval: what each saw, what became of it."""
+"""Scans, asked for or brought by the interval: what each saw, and what became of its runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, Literal
 import msgspec
 
 from state.log.stamps import format_instant, instant_of
+from state.runs.outcome import Outcome, after, word
 
 KEPT = 50
 MAX_ERRORS = 50
 
-Occurrence = tuple[str, str]
+MissionKey = tuple[str, str]
 """(user id, mission id)"""
 
 
@@ -44,7 +45,7 @@ class Tick(msgspec.Struct):
     scanning: bool = True
     scan_failed: bool = False
     due: int = 0
-    pending: set[Occurrence] = msgspec.field(default_factory=set[Occurrence])
+    pending: set[MissionKey] = msgspec.field(default_factory=set[MissionKey])
     produced: int = 0
     written: int = 0
     failures: int = 0
@@ -91,10 +92,10 @@ class Ticks:
         if self._current is not None:
             self._current.due += due
 
-    def ordered(self, occurrences: Iterable[Occurrence]) -> None:
+    def ordered(self, missions: Iterable[MissionKey]) -> None:
         """These runs began within the scan."""
         if self._current is not None:
-            self._current.pending.update(occurrences)
+            self._current.pending.update(missions)
 
     def scanned(self, tick: Tick) -> None:
         """The scan itself is over; its runs may go on."""
@@ -107,12 +108,19 @@ class Ticks:
         tick.errors.append(message)
         self._current = None
 
-    def reported(self, occurrence: Occurrence, outcome: str, reason: str) -> None:
-        """A run ended."""
+    def reported(self, mission: MissionKey, ended: Outcome) -> None:
+        """An order ended: every scan that began it counts what became of it."""
+        follow_up = after(ended)
+        plans, failures = (follow_up.counts.count(what) for what in ("plan", "failure"))
+        is_told = "error" in follow_up.counts or failures
         for tick in self._ticks.values():
-            if occurrence in tick.pending:
-                tick.pending.discard(occurrence)
-                _settle(tick, occurrence[1], outcome, reason)
+            if mission in tick.pending:
+                tick.pending.discard(mission)
+                tick.produced += plans
+                tick.written += plans
+                tick.failures += failures
+                if is_told and len(tick.errors) < MAX_ERRORS:
+                    tick.errors.append(f"mission={mission[1]}: {follow_up.reason or word(ended)}")
 
     def report(self, tick_id: str) -> dict[str, Any] | None:
         """A `TickReport` as JSON values, None for an unknown id."""
@@ -132,13 +140,3 @@ class Ticks:
             errors=list(tick.errors),
         )
         return msgspec.to_builtins(TickReport(tick.id, state, stats))
-
-
-def _settle(tick: Tick, mission_id: str, outcome: str, reason: str) -> None:
-    if outcome == "ran":
-        tick.produced += 1
-        tick.written += 1
-    elif outcome in ("failed", "interrupted", "broken", "capability-invalid", "waiting"):
-        tick.failures += outcome in ("failed", "waiting")
-        if len(tick.errors) < MAX_ERRORS:
-            tick.errors.append(f"mission={mission_id}: {reason or outcome}")

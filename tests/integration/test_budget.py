@@ -258,7 +258,7 @@ async def test_no_model_is_asked_while_the_ledger_cannot_be_reached(
     await world.driver.fold_all()
     runner = await world.driver.runner(MANA)
 
-    async def begin_call(*_: object) -> CallStart:
+    async def begin_call(*_: object, **__: object) -> CallStart:
         raise Unavailable("cut off")
 
     monkeypatch.setattr(AgentStore, "begin_call", begin_call)

@@ -10,6 +10,7 @@ import pytest
 
 from mana_actors.messages import Bind, Hello, Identity, Order, Orders, Report, Sleep
 from mana_actors.processes import AgentProcess, ProcessGone
+from state.runs.outcome import Interrupted
 from state.store.connect import Database as Pool
 from state.store.janitor import JanitorStore
 from supervisor.node.settings import Settings
@@ -123,7 +124,7 @@ class Scene:
     async def report(self, process: Process, mission: str, *, held_a_key: bool) -> None:
         """The process's run of a mission is over."""
         process.held_a_key |= held_a_key
-        over = Report(process.name, *PAIR, mission, 1, "interrupted", held_a_key=held_a_key)
+        over = Report(process.name, *PAIR, mission, 1, Interrupted(), held_a_key=held_a_key)
         await self.supervision.report(over)
 
     def is_awake(self, process: Process) -> bool:

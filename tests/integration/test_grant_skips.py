@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from mana_actors.messages import Report
+from state.runs.outcome import Skipped, after
 from state.store.agent import PlanNote
 from state.store.connect import Superseded
 from state.store.gateway.fleet import Filter
-from supervisor.supervision.counts import count_report, is_to_be_noted
+from supervisor.supervision.counts import count_report
 from supervisor.supervision.metrics import Metrics
 from tests.gateway_parts import fleet_of
 from tests.integration.granted_scene import Records, granted, hand_over, push_sealed
@@ -68,9 +69,8 @@ async def test_a_skip_leaves_one_decision_with_its_reason(scene: Scene, database
 
 async def test_the_report_of_a_skip_is_not_written_down_again(scene: Scene):
     report = await skipped(scene)
-    assert not is_to_be_noted(report)
-    assert is_to_be_noted(Report("h", "u1", "a1", "m1", 1, "skip", "skipped-paused"))
-    assert not is_to_be_noted(Report("h", "u1", "a1", "m1", 1, "ran", "ran"))
+    assert not after(report.ended).notes
+    assert after(Skipped("skipped-paused", "the agent is paused", None, None)).notes
 
 
 async def test_the_same_skip_again_is_no_news_and_another_reason_is(scene: Scene):

@@ -1,4 +1,4 @@
-"""The gate says who may run, why not, and when to look again (tick §4)."""
+"""The gate says who may run, why not, and when to look again."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from state.runs.gate import BROWSER_RUN_GRACE, Full, Standing, verdict
+from state.runs.gate import BROWSER_RUN_GRACE, Full, GateFacts, gate
 
 NOW = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)
 SLOT = NOW - timedelta(minutes=1)
 SOON = NOW + timedelta(minutes=1)
-DUE = Standing(
+DUE = GateFacts(
     now=NOW,
     state="active",
     agent_id="a1",
@@ -22,12 +22,12 @@ DUE = Standing(
 
 
 def test_a_due_mission_of_an_active_agent_runs():
-    assert (verdict(DUE).action, verdict(DUE).due_at) == ("run", SLOT)
+    assert (gate(DUE).action, gate(DUE).due_at) == ("run", SLOT)
 
 
 @pytest.mark.parametrize("next_run_at", [NOW, NOW - timedelta(days=300)])
 def test_it_is_due_at_its_very_instant_and_ever_after(next_run_at: datetime):
-    assert verdict(replace(DUE, next_run_at=next_run_at)).action == "run"
+    assert gate(replace(DUE, next_run_at=next_run_at)).action == "run"
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_it_is_due_at_its_very_instant_and_ever_after(next_run_at: datetime):
     ],
 )
 def test_what_only_a_new_row_can_change_is_not_looked_at_again(change: dict[str, Any]):
-    found = verdict(replace(DUE, **change))
+    found = gate(replace(DUE, **change))
     assert (found.action, found.decision, found.look_at) == ("later", None, None)
 
 
 def test_a_mission_that_is_not_due_yet_is_looked_at_when_it_is():
-    found = verdict(replace(DUE, next_run_at=SOON))
+    found = gate(replace(DUE, next_run_at=SOON))
     assert (found.action, found.look_at) == ("later", SOON)
 
 
@@ -63,64 +63,64 @@ def test_a_mission_that_is_not_due_yet_is_looked_at_when_it_is():
     ],
 )
 def test_what_its_owner_has_to_change_says_so_once(change: dict[str, Any], decision: str):
-    found = verdict(replace(DUE, **change))
+    found = gate(replace(DUE, **change))
     assert (found.action, found.decision, found.look_at) == ("skip", decision, None)
     assert found.reason
 
 
 def test_the_default_agent_needs_no_record():
     change = replace(DUE, agent_id="legacy:ai-default", agent_known=False, agent_state=None)
-    assert verdict(change).action == "run"
+    assert gate(change).action == "run"
 
 
 def test_a_full_agent_is_looked_at_again_in_a_minute():
-    found = verdict(replace(DUE, running=2, max_concurrent=2))
+    found = gate(replace(DUE, running=2, max_concurrent=2))
     assert found.decision == "skipped-concurrency"
     assert found.look_at == NOW + timedelta(seconds=60)
-    assert verdict(replace(DUE, running=1, max_concurrent=2)).action == "run"
+    assert gate(replace(DUE, running=1, max_concurrent=2)).action == "run"
 
 
 def test_a_used_up_budget_is_looked_at_when_it_returns():
-    found = verdict(replace(DUE, cap=100, used=100, back_at=SOON))
+    found = gate(replace(DUE, cap=100, used=100, back_at=SOON))
     assert (found.decision, found.look_at) == ("skipped-budget", SOON)
-    assert verdict(replace(DUE, cap=100, used=99)).action == "run"
-    assert verdict(replace(DUE, cap=None, used=10**9)).action == "run"
+    assert gate(replace(DUE, cap=100, used=99)).action == "run"
+    assert gate(replace(DUE, cap=None, used=10**9)).action == "run"
 
 
 def test_conditions_are_asked_in_their_order():
     everything = replace(
         DUE, agent_state="archived", running=5, cap=0, browser_since=NOW, readable=True
     )
-    assert verdict(everything).decision == "skipped-archived"
-    assert verdict(replace(everything, agent_state="paused")).decision == "skipped-paused"
-    assert verdict(replace(everything, agent_state="active")).decision == "skipped-concurrency"
+    assert gate(everything).decision == "skipped-archived"
+    assert gate(replace(everything, agent_state="paused")).decision == "skipped-paused"
+    assert gate(replace(everything, agent_state="active")).decision == "skipped-concurrency"
 
 
 def test_a_browser_that_runs_it_now_is_left_alone_for_a_while():
-    found = verdict(replace(DUE, browser_since=SLOT))
+    found = gate(replace(DUE, browser_since=SLOT))
     assert found.decision == "deferred-browser-run"
     assert found.look_at == SLOT + BROWSER_RUN_GRACE
-    assert verdict(replace(DUE, browser_since=NOW - BROWSER_RUN_GRACE)).action == "run"
+    assert gate(replace(DUE, browser_since=NOW - BROWSER_RUN_GRACE)).action == "run"
 
 
 def test_a_slot_that_is_served_or_from_before_us_moves_on():
-    assert verdict(replace(DUE, slot_served=True)).action == "move"
-    assert verdict(replace(DUE, slots_from=NOW)).action == "move"
-    assert verdict(replace(DUE, slots_from=SLOT)).action == "run"
+    assert gate(replace(DUE, slot_served=True)).action == "move"
+    assert gate(replace(DUE, slots_from=NOW)).action == "move"
+    assert gate(replace(DUE, slots_from=SLOT)).action == "run"
 
 
 def test_a_slot_moves_on_even_where_it_could_not_run():
-    assert verdict(replace(DUE, slot_served=True, agent_state="paused")).action == "move"
+    assert gate(replace(DUE, slot_served=True, agent_state="paused")).action == "move"
 
 
 def test_what_was_asked_for_runs_though_the_slot_is_served():
     asked = SLOT - timedelta(minutes=5)
-    found = verdict(replace(DUE, requested_at=asked, slot_served=True))
+    found = gate(replace(DUE, requested_at=asked, slot_served=True))
     assert (found.action, found.due_at) == ("run", asked)
 
 
 def test_what_was_asked_for_needs_no_slot():
-    found = verdict(replace(DUE, requested_at=NOW, next_run_at=None))
+    found = gate(replace(DUE, requested_at=NOW, next_run_at=None))
     assert (found.action, found.due_at) == ("run", NOW)
 
 
@@ -132,25 +132,25 @@ def test_what_was_asked_for_needs_no_slot():
     ],
 )
 def test_a_run_under_way_is_looked_at_when_it_may_be_taken_over(change: dict[str, Any]):
-    found = verdict(replace(DUE, **change))
+    found = gate(replace(DUE, **change))
     assert (found.action, found.look_at) == ("later", SOON)
     over = {key: NOW if value == SOON else value for key, value in change.items()}
-    assert verdict(replace(DUE, **over)).action == "run"
+    assert gate(replace(DUE, **over)).action == "run"
 
 
 def test_a_run_under_way_keeps_its_occurrence():
     asked = SLOT - timedelta(minutes=5)
     waits = replace(DUE, requested_at=asked, run_state="waiting", run_due_at=SLOT, not_before=NOW)
-    assert verdict(waits).due_at == SLOT
-    assert verdict(replace(waits, run_due_at=NOW - timedelta(days=1))).due_at == asked
+    assert gate(waits).due_at == SLOT
+    assert gate(replace(waits, run_due_at=NOW - timedelta(days=1))).due_at == asked
 
 
 @pytest.mark.parametrize("scope", ["agent", "user", "installation"])
 def test_a_used_up_limit_of_operators_is_looked_at_when_it_returns(scope: str):
-    found = verdict(replace(DUE, full=Full(scope, "money", SOON)))
+    found = gate(replace(DUE, full=Full(scope, "money", SOON)))
     assert (found.decision, found.look_at) == ("skipped-budget", SOON)
     assert found.reason.startswith(f"the {scope}'s limit in money")
 
 
 def test_a_cap_of_zero_is_looked_at_only_when_something_changes():
-    assert verdict(replace(DUE, cap=0, back_at=SOON)).look_at is None
+    assert gate(replace(DUE, cap=0, back_at=SOON)).look_at is None

@@ -1,13 +1,13 @@
 """An agent's process ends when nobody asks for it, and soon after decrypting something."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
 from mana_actors.agent import actor
-from mana_actors.agent.actor import AgentActor
+from mana_actors.agent.actor import AFTER_SECRETS_S, AgentActor, why_end
 from mana_actors.agent.attempt.run import Runner
-from mana_actors.agent.lifetime import AFTER_SECRETS_S, why_end
 from mana_actors.background import Background
 from mana_actors.messages import (
     AgentMessage,
@@ -23,7 +23,9 @@ from mana_actors.messages import (
     decode_report,
     encode,
 )
+from state.runs.outcome import Ran
 
+RAN = Ran(datetime(2026, 4, 27, tzinfo=UTC), "i1", 1)
 SETTINGS = AgentSettings("postgresql:///nowhere", "mana_agent", "/nowhere", "http://n", None, "m")
 BIND = Bind("u1", "a1", 1, "supervisor", "capability", SETTINGS)
 
@@ -69,7 +71,7 @@ class Process:
 
     async def _run(self, order: Order) -> Report:
         self._held_a_key |= order.mission_id == "secret"
-        return Report("agent-1", "u1", "a1", order.mission_id, order.version, "ran")
+        return Report("agent-1", "u1", "a1", order.mission_id, order.version, RAN)
 
     async def tell(self, message: AgentMessage) -> Identity:
         """What it answers."""

@@ -1,4 +1,4 @@
-"""The ways a claimed run ends: a plan, a recorded failure, a wait, or nothing any more.
+"""The ways a claimed run ends: a plan, a recorded failure, a wait, a skip, or nothing any more.
 
 Each is one transaction, asked for again while the database is away, and too late to be stopped.
 """
@@ -9,289 +9,228 @@ import logging
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
-from mana_actors.agent.attempt import last_write
-from mana_actors.agent.attempt.job import FinalFailure, Job
-from mana_actors.agent.attempt.last_write import Closing, Withdrawal, now_text
-from mana_actors.agent.attempt.report import Reporter
-from mana_actors.agent.attempt.sealed_plan import sealed_for
-from mana_actors.agent.attempt.stops import Stops
-from mana_actors.agent.backoff import backoff_s
+from mana_actors.agent.attempt.attempt import Attempt, FinalFailure
 from mana_actors.agent.inputs.sealed_inputs import Unreadable
-from mana_actors.agent.model.calls import Tally, plan_note
 from mana_actors.agent.planner.loop import PlanOutcome
 from mana_actors.agent.planner.prompt import latest_iterations
-from mana_actors.agent.retries import retried, retried_close
+from mana_actors.agent.retries import backoff_s, retried, retried_close
 from mana_actors.crash import CrashPoint
-from mana_actors.messages import SKIPPED_GRANT, AgentSettings, Count, Order, Report
+from mana_actors.messages import AgentSettings, Count
 from state.log.iterations import PlannedStep, failed_iteration, iteration_from_plan
 from state.rules.budgets import shortfall_reason
-from state.sealing.derived_text import tells_derived_text
-from state.store.agent import AgentStore, MissionNow
+from state.runs.commit import CommitFacts, Iteration, Withdrawal, commit_of, now_text
+from state.runs.occurrence import Closed, Occurrence
+from state.runs.outcome import Failed, Outcome, Ran, SkippedForGrant, Waits, WaitsForRoom, Withdrawn
+from state.sealing.derived_text import Place, sealed_iteration, tells_derived_text
+from state.sealing.key_pairs import OwnerKey
+from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
+from state.store.agent import AgentStore
 from state.store.connect import Superseded
 
 log = logging.getLogger("mana.run")
 
 _LOOK_SOON = timedelta(seconds=2)
 _LOOK_AFTER_STOP_S = 0.2
-_NO_SENSE = frozenset({"invalid_answer", "truncated", "empty-plan"})
 
 
-class Ending:
-    """Ends claimed runs of one agent, and reports how."""
+class Endings:
+    """Ends the claimed runs of one agent."""
 
-    def __init__(
-        self,
-        *,
-        store: AgentStore,
-        settings: AgentSettings,
-        stops: Stops,
-        report: Reporter,
-        crash: CrashPoint,
-    ) -> None:
-        self._store, self._settings, self._stops = store, settings, stops
-        self._report, self._crash = report, crash
+    def __init__(self, *, store: AgentStore, settings: AgentSettings, crash: CrashPoint) -> None:
+        self._store, self._settings, self._crash = store, settings, crash
 
-    async def commit(
-        self, order: Order, job: Job, tally: Tally, outcome: PlanOutcome, warnings: list[str]
-    ) -> Report:
+    async def commit(self, attempt: Attempt, plan: PlanOutcome, warnings: list[str]) -> Outcome:
+        """Write the plan, sealed for its owner where decrypted inputs went into it."""
+        occurrence = attempt.job.occurrence
         steps = [
             PlannedStep(call.name, dict(call.arguments), rationale=call.rationale)
-            for call in outcome.steps
+            for call in plan.steps
         ]
-        cut_short = outcome.cut_short
-        reason = "; ".join(filter(None, [cut_short, *warnings])) or None
-        id_ = job.run.iteration_id
-        is_derived = tally.used_secrets or tells_derived_text(latest_iterations(job.mission))
-
-        def iteration(now: datetime) -> dict[str, Any]:
-            summary = outcome.summary or ""
-            written = iteration_from_plan(steps, summary, id_, now_text(now), cut_short)
-            return {**written, "usedEncryptedInputs": True} if is_derived else written
-
-        return await self._close(
-            order, job, tally, iteration, failed=False, steps=len(steps), reason=reason
+        is_derived = attempt.tally.used_secrets or tells_derived_text(
+            latest_iterations(attempt.job.mission)
         )
+
+        def iteration(now: datetime, owner: OwnerKey | None) -> Iteration:
+            written = iteration_from_plan(
+                steps, plan.summary or "", occurrence.iteration_id, now_text(now), plan.cut_short
+            )
+            if not is_derived:
+                return written
+            return _sealed({**written, "usedEncryptedInputs": True}, owner, occurrence)
+
+        reason = "; ".join(filter(None, [plan.cut_short, *warnings]))
+        withdrawn = await self._close(
+            attempt,
+            iteration,
+            state="committed",
+            steps=len(steps),
+            reason=reason or None,
+            is_derived=is_derived,
+        )
+        due_at, iteration_id = occurrence.due_at, occurrence.iteration_id
+        return withdrawn or Ran(due_at, iteration_id, len(steps), reason)
 
     async def fail(
-        self,
-        order: Order,
-        job: Job,
-        tally: Tally,
-        failure: FinalFailure,
-        *,
-        again: bool,
-        after_s: float | None = None,
-    ) -> Report:
-        """Back off, or after the last try write a failed iteration that the owner sees.
-
-        Only a model that made no sense counts as a parse failure, not one out of reach (D-34).
-        """
-        settings = self._settings
-        if failure.name in _NO_SENSE:
-            tally.counts.append(Count("parse_failures_total"))
+        self, attempt: Attempt, failure: FinalFailure, *, again: bool, after_s: float | None = None
+    ) -> Outcome:
+        """Back off, or after the last try write a failed iteration that the owner sees."""
+        settings, job = self._settings, attempt.job
+        if failure.name in ("invalid_answer", "truncated", "empty-plan"):
+            # The model made no sense; one that was out of reach is no parse failure.
+            attempt.tally.counts.append(Count("parse_failures_total"))
         if again and job.failures + 1 < settings.run_attempts:
-            delay = backoff_s(
-                job.failures,
-                settings.backoff_min_s,
-                settings.backoff_max_s,
-                secrets.SystemRandom().random(),
-                after_s,
+            return await self._back_off(
+                attempt, job.failures, failure.message, asked_s=after_s, failed=True
             )
-            return await self._wait(
-                order, job, tally, delay, "back-off", failure.message, failed=True
-            )
-        id_ = job.run.iteration_id
+        occurrence = job.occurrence
 
-        def iteration(now: datetime) -> dict[str, Any]:
+        def iteration(now: datetime, _: OwnerKey | None) -> Iteration:
+            id_ = occurrence.iteration_id
             return failed_iteration(id_, now_text(now), failure.name, failure.message)
 
-        return await self._close(
-            order, job, tally, iteration, failed=True, steps=0, reason=failure.message
+        withdrawn = await self._close(
+            attempt, iteration, state="failed", steps=0, reason=failure.message
         )
+        return withdrawn or Failed(occurrence.due_at, occurrence.iteration_id, failure.message)
 
-    async def stop(self, order: Order, job: Job, tally: Tally, reason: str) -> Report:
-        """Withdraw it; a cancelled run is closed already, and its decision written."""
-        decision = "withdrawn"
-        try:
-            await retried(
-                lambda: self._store.stop(
-                    job.run_id, job.attempt, reason, _LOOK_AFTER_STOP_S, plan_note(tally)
-                )
-            )
-        except Superseded:
-            decision = None
-        log.info(
-            "run_stopped agent=%s/%s mission=%s",
-            job.run.user_id,
-            job.run.agent_id,
-            order.mission_id,
-        )
-        return self._report(
-            order,
-            "withdrawn",
-            decision=decision,
-            reason=reason,
-            due_at=job.run.due_at,
-            tally=tally,
-        )
-
-    async def wait_for_keys(self, order: Order, job: Job, tally: Tally, reason: str) -> Report:
+    async def wait_for_keys(self, attempt: Attempt, reason: str) -> Outcome:
         """Come again, however often: an absent key holder is no failure of this mission."""
-        settings, chance = self._settings, secrets.SystemRandom().random()
-        least, most = settings.backoff_min_s, settings.backoff_max_s
-        delay = backoff_s(job.attempt, least, most, chance)
-        return await self._wait(order, job, tally, delay, "back-off", reason, failed=False)
+        return await self._back_off(attempt, attempt.job.attempt, reason, failed=False)
 
-    async def skip_unreadable(
-        self, order: Order, job: Job, tally: Tally, unreadable: Unreadable
-    ) -> Report:
-        """Skip rather than plan blind; a new row of the owner's makes it run (D-46)."""
-        tally.counts += [Count("grant_skips_total", (unreadable.code,)), *unreadable.counts]
-        now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
-        self._stops[order.mission_id].close()
-        is_news = await retried(
-            lambda: self._store.skip(
-                job.run_id, job.attempt, unreadable.reason, _LOOK_AFTER_STOP_S, plan_note(tally)
-            )
-        )
-        if is_news:  # noted with the run's end, so counted here and not by who hears the report
-            tally.counts.append(Count("agent_decisions_total", (SKIPPED_GRANT,)))
-        again = unreadable.again_s
-        return self._report(
-            order,
-            "skip",
-            view=job.view,
-            decision=SKIPPED_GRANT,
-            reason=unreadable.reason,
-            due_at=job.run.due_at,
-            look_at=None if again is None else now + timedelta(seconds=again),
-            tally=tally,
-        )
-
-    async def wait_for_room(self, order: Order, job: Job, tally: Tally) -> Report:
+    async def wait_for_room(self, attempt: Attempt) -> Outcome:
         """Nothing was planned yet: come again when room returns or a cap changes, and say so."""
+        job, tally = attempt.job, attempt.tally
         assert tally.refused is not None, "only a refusal raises BudgetExhausted"
         hold, refusal = tally.refused
         reason = shortfall_reason(refusal)
-        self._stops[order.mission_id].close()
+        attempt.close()
         await retried(
             lambda: self._store.wait_for_room(
-                job.run_id, job.attempt, hold, reason, plan_note(tally)
+                job.run_id, job.attempt, hold, reason, attempt.tally.note()
             )
         )
-        return self._report(
-            order,
-            "waiting",
-            due_at=job.run.due_at,
-            decision="skipped-budget",
-            reason=reason,
-            tally=tally,
-        )
+        self._crash("after_commit_before_reply")
+        return WaitsForRoom(job.occurrence.due_at, reason)
 
-    async def _wait(
+    async def skip(self, attempt: Attempt, unreadable: Unreadable) -> Outcome:
+        """Skip rather than plan blind; a new row of the owner's makes it run."""
+        job, tally, reason = attempt.job, attempt.tally, unreadable.reason
+        tally.counts += [Count("grant_skips_total", (unreadable.code,)), *unreadable.counts]
+        now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
+        attempt.close()
+        is_news = await retried(
+            lambda: self._store.skip(
+                job.run_id, job.attempt, reason, _LOOK_AFTER_STOP_S, tally.note()
+            )
+        )
+        self._crash("after_commit_before_reply")
+        again_s = unreadable.again_s
+        look_at = None if again_s is None else now + timedelta(seconds=again_s)
+        return SkippedForGrant(job.occurrence.due_at, reason, look_at, is_news)
+
+    async def stop(self, attempt: Attempt, reason: str) -> Outcome:
+        """Withdraw it, unless it was cancelled: then it is closed, and its decision noted."""
+        job, ours, is_news = attempt.job, attempt.job.occurrence, True
+        try:
+            await retried(
+                lambda: self._store.stop(
+                    job.run_id, job.attempt, reason, _LOOK_AFTER_STOP_S, attempt.tally.note()
+                )
+            )
+        except Superseded:
+            is_news = False
+        self._crash("after_commit_before_reply")
+        log.info("run_stopped agent=%s/%s mission=%s", ours.user_id, ours.agent_id, ours.mission_id)
+        return Withdrawn(ours.due_at, reason, is_news)
+
+    async def _back_off(
         self,
-        order: Order,
-        job: Job,
-        tally: Tally,
-        delay_s: float,
-        what: str,
+        attempt: Attempt,
+        failures: int,
         reason: str,
         *,
+        asked_s: float | None = None,
         failed: bool,
-    ) -> Report:
-        usage_now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
-        look_at = usage_now + timedelta(seconds=delay_s)
-        self._stops[order.mission_id].close()
+    ) -> Outcome:
+        """Wait the longer, the more often it failed; `failed` counts against its tries."""
+        job, settings, chance = attempt.job, self._settings, secrets.SystemRandom().random()
+        least, most = settings.backoff_min_s, settings.backoff_max_s
+        delay_s = backoff_s(failures, least, most, chance, asked_s)
+        now = (await retried(lambda: self._store.mission(job.mission.id)) or job.view).now
+        look_at = now + timedelta(seconds=delay_s)
+        attempt.close()
         await retried(
             lambda: self._store.wait(
                 job.run_id,
                 job.attempt,
                 look_at,
-                what,
+                "back-off",
                 reason,
                 failed=failed,
-                note=plan_note(tally),
+                note=attempt.tally.note(),
             )
         )
-        # The supervisor may have looked before this report came, and put the mission off by 30 s.
-        return self._report(
-            order, "waiting", due_at=job.run.due_at, look_at=look_at, reason=reason, tally=tally
-        )
+        # The supervisor may have looked before the report comes, and put the mission off by 30 s.
+        return Waits(job.occurrence.due_at, look_at, reason)
 
     async def _close(
         self,
-        order: Order,
-        job: Job,
-        tally: Tally,
-        iteration: Callable[[datetime], dict[str, Any]],
+        attempt: Attempt,
+        iteration: Callable[[datetime, OwnerKey | None], Iteration],
         *,
-        failed: bool,
+        state: Closed,
         steps: int,
         reason: str | None,
-    ) -> Report:
-        self._stops[order.mission_id].close()
-        ended = await retried_close(
-            lambda: self._close_once(
-                job, tally, iteration, failed=failed, steps=steps, reason=reason
-            ),
-            lambda: self._store.landed(job.run_id, job.attempt),
-        )
-        self._crash("after_commit_before_reply")
-        if isinstance(ended, Withdrawal):
-            return self._report(
-                order,
-                "withdrawn",
-                decision="withdrawn",
-                reason=ended.reason,
-                due_at=job.run.due_at,
-                tally=tally,
-            )
-        return self._report(
-            order,
-            "failed" if failed else "ran",
-            decision="failed" if failed else "ran",
-            reason=reason or "",
-            due_at=job.run.due_at,
-            iteration_id=job.run.iteration_id,
-            steps=steps,
-            tally=tally,
-        )
+        is_derived: bool = False,
+    ) -> Withdrawn | None:
+        """Write the iteration and close the run, unless its owner wants it no longer by then."""
+        job, store = attempt.job, self._store
+        attempt.close()
 
-    async def _close_once(
-        self,
-        job: Job,
-        tally: Tally,
-        iteration: Callable[[datetime], dict[str, Any]],
-        *,
-        failed: bool,
-        steps: int,
-        reason: str | None,
-    ) -> Withdrawal | None:
-        async with self._store.closing(job.run_id, job.attempt) as (now, connection):
-            note = plan_note(tally)
-            await self._store.note_plan(connection, job.run_id, job.attempt, note)
-            written = iteration(now.now)
-            if "usedEncryptedInputs" in written:
-                written = sealed_for(await self._store.owner_key(connection), job.run, written)
-            ended = last_write.close(
-                self._closing(job, now),
-                written,
-                failed=failed,
-                steps=steps,
-                reason=reason,
-            )
-            if isinstance(ended, Withdrawal):
-                await self._store.withdraw(
-                    connection, job.run_id, job.attempt, ended.reason, now.now + _LOOK_SOON
+        async def once() -> Withdrawal | None:
+            async with store.closing(job.run_id, job.attempt) as (now, connection):
+                await store.note_plan(connection, job.run_id, job.attempt, attempt.tally.note())
+                owner = await store.owner_key(connection) if is_derived else None
+                decided = commit_of(
+                    CommitFacts(
+                        occurrence=job.occurrence,
+                        snapshot=now.snapshot,
+                        agent=now.agent,
+                        agent_name=job.agent.name,
+                        zone=ZoneInfo(now.time_zone or self._settings.time_zone),
+                        now=now.now,
+                        seen=job.seen,
+                    ),
+                    iteration(now.now, owner),
+                    state=state,
+                    steps=steps,
+                    reason=reason,
                 )
-                return ended
-            await self._store.commit(connection, job.run_id, job.attempt, ended)
-            self._crash("in_commit")
-        return None
+                if isinstance(decided, Withdrawal):
+                    look_at = now.now + _LOOK_SOON
+                    await store.withdraw(
+                        connection, job.run_id, job.attempt, decided.reason, look_at
+                    )
+                    return decided
+                await store.commit(connection, job.run_id, job.attempt, decided)
+                self._crash("in_commit")
+            return None
 
-    def _closing(self, job: Job, now: MissionNow) -> Closing:
-        zone = ZoneInfo(now.time_zone or self._settings.time_zone)
-        return Closing(job.run, now.snapshot, now.agent, job.agent.name, zone, now.now)
+        ended = await retried_close(once, lambda: store.landed(job.run_id, job.attempt))
+        self._crash("after_commit_before_reply")
+        return None if ended is None else Withdrawn(job.occurrence.due_at, ended.reason)
+
+
+def _sealed(iteration: Iteration, owner: OwnerKey | None, occurrence: Occurrence) -> Iteration:
+    """The iteration under a key of its own; as it is where its owner registered none."""
+    if owner is None:
+        return iteration
+    place = Place(occurrence.user_id, occurrence.mission_id, iteration["id"])
+
+    def new_iv() -> bytes:
+        return secrets.token_bytes(IV_BYTES)
+
+    with DataKey(bytearray(secrets.token_bytes(KEY_BYTES))) as key:
+        return sealed_iteration(iteration, owner, place, key, new_iv)

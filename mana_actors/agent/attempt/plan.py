@@ -1,22 +1,88 @@
-"""Thinking up one plan: the loop with the tools carried out here, sub-agents among them."""
+"""Making one plan: the tools a run may use, who carries them out, and the loop with the model."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import msgspec
 from msgspec.structs import replace
 
-from mana_actors.agent.attempt.counts import run_counts
+from mana_actors.agent.attempt.attempt import Job
+from mana_actors.agent.deployed.declaration import declared_tools
+from mana_actors.agent.deployed.handlers import DeployedTools
 from mana_actors.agent.planner.guardrails import MAX_STEPS
-from mana_actors.agent.planner.loop import (
-    CallModel,
-    PlanOutcome,
-    run_loop,
+from mana_actors.agent.planner.loop import CallModel, PlanOutcome, run_loop
+from mana_actors.agent.planner.prompt import (
+    PlanInput,
+    ResolvedInput,
+    iterations_in_prompt,
+    loop_input,
 )
-from mana_actors.agent.planner.prompt import PlanInput, loop_input
 from mana_actors.agent.planner.reminders import reminder_channel
-from mana_actors.agent.planner.subagents import TASK, SubAgents, with_proposals
-from mana_actors.agent.tools.catalogue import proposing_tools
+from mana_actors.agent.planner.subagents import TASK, SubAgents, with_proposals, with_sub_agents
+from mana_actors.agent.retries import retried
+from mana_actors.agent.tools.catalogue import Toolbox, proposing_tools
 from mana_actors.agent.tools.executor import Executor
-from mana_actors.messages import Count
+from mana_actors.agent.tools.injection_watch import InjectionWatch, Sighting
+from mana_actors.agent.tools.reading.handlers import ReadingTools
+from mana_actors.agent.tools.reading.records import Tables
+from mana_actors.agent.tools.seen_ids import SeenIds
+from mana_actors.json_values import canonical_json
+from mana_actors.messages import AgentSettings, Count
+from state.log.merge import TableRows
+from state.log.stamps import datetime_of, parse_instant
+from state.store.agent import AgentStore
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """The tools of one run, who carries them out, and the ids that the model was shown."""
+
+    toolbox: Toolbox
+    executor: Executor
+    seen: SeenIds
+
+
+def tools_of(
+    job: Job,
+    inputs: Iterable[ResolvedInput],
+    store: AgentStore,
+    settings: AgentSettings,
+    saw: Callable[[Sighting], None],
+) -> Tools:
+    """The tools of a claimed run; `saw` hears of text that reads like an instruction.
+
+    An agent whose record is missing or deleted carries nothing out: what its owner allowed it is
+    not known, and less must never mean more.
+    """
+    inputs, mission = tuple(inputs), job.mission
+    texts = [mission.title, mission.concept_markdown, mission.objective]
+    texts += [
+        canonical_json(list(iterations_in_prompt(mission))),
+        *(item.content for item in inputs),
+    ]
+    seen = SeenIds((item.id for item in inputs), texts)
+    who = f"{job.occurrence.user_id}/{job.occurrence.agent_id}"
+    watch = InjectionWatch(settings.policy_mode, who, mission.id, saw)
+    for item in inputs:
+        watch.look("input", item.module, [item.title, item.content])
+    instant = parse_instant(job.pinned.now)
+    claimed_at = datetime.now(UTC) if instant is None else datetime_of(instant)
+
+    def fetch(app: str, table: str, most: int) -> Awaitable[TableRows]:
+        # As of the claim: another attempt of this run reads the same, so that its journal fits.
+        return retried(lambda: store.table_changes(app, table, most, claimed_at))
+
+    zone, boundary = ZoneInfo(job.view.time_zone or settings.time_zone), job.pinned.boundary
+    today = claimed_at.astimezone(zone).date()
+    reading = ReadingTools(Tables(fetch), seen, watch, boundary=boundary, today=today, zone=zone)
+    deployed = declared_tools(settings.tools)
+    calls = DeployedTools(settings, deployed, seen, watch, boundary)
+    handlers = {**reading.handlers(), **calls.handlers()}
+    executor = Executor(handlers if job.is_known else {}, watch)
+    box = proposing_tools().with_tools(deployed, executor.names)
+    return Tools(with_sub_agents(box) if job.is_known else box, executor, seen)
 
 
 async def make_plan(
@@ -32,6 +98,27 @@ async def make_plan(
     executor.register(TASK.name, subs)
     remind = reminder_channel(plan.allowance, lambda: subs.usage.total_tokens)
     outcome = await run_loop(replace(given, remind=remind), call_model, executor)
-    box = plan.toolbox or proposing_tools()
-    counts = run_counts(outcome, box, [done.outcome for done in subs.finished])
+    outcomes = [outcome, *(done.outcome for done in subs.finished)]
+    counts = _counts(outcome, outcomes, plan.toolbox or proposing_tools())
     return with_proposals(outcome, subs.finished, MAX_STEPS), counts
+
+
+def _counts(plan: PlanOutcome, outcomes: Iterable[PlanOutcome], box: Toolbox) -> list[Count]:
+    """Rounds, reminders and compactions of the plan, tool calls of sub-agents too.
+
+    Labels come from the catalogue: a name that the model made up is none.
+    """
+    counts = [Count("planner_rounds", (), plan.rounds, observe=True)]
+    for done in (call for each in outcomes for call in each.executed_calls):
+        tool = box.tools.get(done.call.name)
+        well = "deferred" if done.is_step else "success"
+        policy = tool.default_policy if tool else "propose"
+        labels = box.label(done.call.name), policy, well if done.result.success else "failure"
+        counts.append(Count("tool_calls_total", labels))
+    counts += [
+        Count("reminders_emitted_total", (hint.producer, hint.severity)) for hint in plan.reminders
+    ]
+    if plan.folded_turns:
+        counts.append(Count("compactions_triggered_total"))
+        counts.append(Count("compacted_turns", (), plan.folded_turns, observe=True))
+    return counts

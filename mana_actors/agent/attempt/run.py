@@ -1,4 +1,4 @@
-"""One run of one mission, step by step: gate, claim, resolve, plan, commit, report.
+"""One run of one mission, step by step: gate, claim, read, plan, commit, report.
 
 The caller may rely on this: whatever happens at any step, the occurrence is either served once, or
 its run row says that it is open, waiting or closed, and another attempt picks it up from there.
@@ -10,24 +10,20 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import Any
 
 import msgspec
 
-from mana_actors.agent.attempt.endings import Ending
-from mana_actors.agent.attempt.job import FinalFailure, Job, Pinned
-from mana_actors.agent.attempt.last_write import Run, now_text
+from mana_actors.agent.attempt.attempt import Attempt, FinalFailure, Job, Pinned
+from mana_actors.agent.attempt.endings import Endings
 from mana_actors.agent.attempt.lease import LeaseKeeper
-from mana_actors.agent.attempt.plan import make_plan
-from mana_actors.agent.attempt.repair import Mender
-from mana_actors.agent.attempt.report import Reporter
-from mana_actors.agent.attempt.stops import Stops
-from mana_actors.agent.attempt.toolkit import Kit, kit_of
+from mana_actors.agent.attempt.plan import Tools, make_plan, tools_of
+from mana_actors.agent.attempt.repair import heal
 from mana_actors.agent.inputs.reader import InputReader
 from mana_actors.agent.inputs.resolvers import Resolver
 from mana_actors.agent.inputs.sealed_inputs import Unreadable
-from mana_actors.agent.model.calls import ModelCalls, Tally
+from mana_actors.agent.model.calls import ModelCalls
 from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.guardrails import after_plan, before_plan
 from mana_actors.agent.planner.loop import opening
@@ -40,26 +36,33 @@ from mana_actors.keys.client import KeyHolderUnreachable
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
 from state.errors import StateError
-from state.log.records import Agent, Mission, agent_from_record, default_agent, mission_from_record
+from state.log.records import Mission, agent_from_record, default_agent, mission_from_record
 from state.rules.exposure import exposure_allowed
-from state.runs.browser_runs import browser_since
-from state.runs.gate import Standing, verdict
-from state.runs.wanted import why_unwanted
-from state.store.agent import (
-    AgentStore,
-    AgentView,
-    Claim,
-    MissionView,
-    Usage,
+from state.runs.commit import now_text
+from state.runs.gate import CONCURRENCY_FALLBACK, facts, gate
+from state.runs.occurrence import Occurrence
+from state.runs.outcome import (
+    CapabilityRefused,
+    Early,
+    Held,
+    Interrupted,
+    Later,
+    Moves,
+    NotWanted,
+    Outcome,
+    Served,
+    Skipped,
+    Stale,
+    TakenOver,
+    Waits,
 )
+from state.runs.wanted import browser_since, why_unwanted
+from state.store.agent import AgentStore, AgentView, Claim, MissionView
 from state.store.connect import CapabilityInvalid, Superseded
 
 log = logging.getLogger("mana.run")
-T = TypeVar("T")
 
-_DATABASE_TRIES = 8
 _LOOK_SOON = timedelta(seconds=2)
-_LOOK_AFTER_STOP_S = 0.2
 
 
 class Runner:
@@ -92,16 +95,15 @@ class Runner:
             crash=crash,
             spent=spent,
         )
-        self._mender = Mender(store, user_id, agent_id)
-        self._stops = Stops()
-        self._report = Reporter(user_id, agent_id, holder)
-        self._ending = Ending(
-            store=store, settings=settings, stops=self._stops, report=self._report, crash=crash
-        )
+        self._endings = Endings(store=store, settings=settings, crash=crash)
+        self._under_way: dict[str, Attempt] = {}
 
     @property
     def held_a_key(self) -> bool:
-        """Whether a run of this process decrypted something: then it is to end, and soon."""
+        """True once a run here held decrypted text.
+
+        Such a process must not be used again, because Python cannot wipe memory.
+        """
         return self._inputs.held_a_key
 
     async def aclose(self) -> None:
@@ -111,113 +113,100 @@ class Runner:
 
     async def run(self, order: Order) -> Report:
         """Carry out one order; never raises but for cancellation."""
-        with self._stops.under_way(order.mission_id):
-            return await self._run_safely(order)
-
-    def stop(self, mission_id: str, reason: str, run_id: str | None = None) -> None:
-        """End a mission's run at once; nothing happens where it does not run, or closes already."""
-        self._stops.stop(mission_id, reason, run_id)
-
-    async def recheck(self, mission_id: str) -> None:
-        """Stop a mission's run if mission or agent want it no longer; its commit asks again."""
+        attempt = self._under_way[order.mission_id] = Attempt(order)
+        who = self._user_id, self._agent_id, order.mission_id
         try:
-            found = await self.store.standing(mission_id)
-        except StateError as exc:
-            log.warning(
-                "recheck_failed agent=%s/%s mission=%s error=%s",
-                self._user_id,
-                self._agent_id,
-                mission_id,
-                exc,
-            )
-            return
-        reason = "the mission is gone" if found is None else self._unwanted(found[0], found[1])
-        if reason is not None:
-            self.stop(mission_id, reason)
-
-    def _unwanted(self, mission: MissionView, agent: AgentView | None) -> str | None:
-        return why_unwanted(
-            hidden=mission.hidden,
-            state=mission.state,
-            is_ours=mission.agent_id == self._agent_id,
-            agent_hidden=agent is not None and agent.hidden,
-            agent_state=agent.state if agent else None,
-        )
-
-    async def _run_safely(self, order: Order) -> Report:
-        try:
-            return await self._run(order)
+            ended = await self._attempted(attempt)
         except Superseded:
-            return self._report(order, "superseded")
+            ended = TakenOver()
         except CapabilityInvalid:
-            log.warning(
-                "capability_invalid agent=%s/%s mission=%s",
-                self._user_id,
-                self._agent_id,
-                order.mission_id,
-            )
-            return self._report(order, "capability-invalid")
+            log.warning("capability_invalid agent=%s/%s mission=%s", *who)
+            ended = CapabilityRefused()
         except StateError as exc:
-            log.warning(
-                "run_interrupted agent=%s/%s mission=%s error=%s",
-                self._user_id,
-                self._agent_id,
-                order.mission_id,
-                exc,
-            )
-            return self._report(order, "interrupted")
+            log.warning("run_interrupted agent=%s/%s mission=%s error=%s", *who, exc)
+            ended = Interrupted()
+        finally:
+            self._under_way.pop(order.mission_id, None)
+        return self._report(attempt, ended)
 
     async def heal(self, order: Order) -> Report:
         """Put back what a client's write erased; never raises but for cancellation."""
+        who = self._user_id, self._agent_id, order.mission_id
         try:
-            return self._report(order, await self._mender.mend(order.mission_id))
+            ended = await heal(self.store, *who)
         except StateError as exc:
-            log.warning(
-                "heal_interrupted agent=%s/%s mission=%s error=%s",
-                self._user_id,
-                self._agent_id,
-                order.mission_id,
-                exc,
-            )
-            return self._report(order, "interrupted")
+            log.warning("heal_interrupted agent=%s/%s mission=%s error=%s", *who, exc)
+            ended = Interrupted()
+        return self._report(Attempt(order), ended)
 
-    async def _run(self, order: Order) -> Report:
-        found = await retried(lambda: self.store.standing(order.mission_id))
+    def stop(self, mission_id: str, reason: str, run_id: str | None = None) -> None:
+        """End a mission's run at once; nothing happens where it does not run, or closes already."""
+        attempt = self._under_way.get(mission_id)
+        if attempt is not None:
+            attempt.stop(reason, run_id)
+
+    async def recheck(self, mission_id: str) -> None:
+        """Stop a mission's run if mission or agent want it no longer; its commit asks again."""
+        who = self._user_id, self._agent_id, mission_id
+        try:
+            found = await self.store.standing(mission_id)
+        except StateError as exc:
+            log.warning("recheck_failed agent=%s/%s mission=%s error=%s", *who, exc)
+            return
+        reason: str | None = "the mission is gone"
+        if found is not None:
+            mission, agent, _ = found
+            reason = why_unwanted(
+                hidden=mission.hidden,
+                state=mission.state,
+                is_ours=mission.agent_id == self._agent_id,
+                agent_hidden=agent is not None and agent.hidden,
+                agent_state=agent.state if agent else None,
+            )
+        if reason is not None:
+            self.stop(mission_id, reason)
+
+    async def _attempted(self, attempt: Attempt) -> Outcome:
+        """Ask the gate, claim the occurrence, and carry it through; or why nothing ran."""
+        mission_id = attempt.order.mission_id
+        found = await retried(lambda: self.store.standing(mission_id))
         if found is None:
-            return self._report(order, "unwanted")
-        view, agent_view, usage = found
-        mission = mission_from_record(
-            self._user_id, order.mission_id, msgspec.json.decode(view.record)
-        )
-        at = _standing(view, agent_view, usage, mission)
-        gate = verdict(at)
-        self._crash("after_gate")
-        if gate.action != "run" or gate.due_at is None:
-            return self._report(
-                order,
-                gate.action,
-                view=view,
-                decision=gate.decision,
-                reason=gate.reason,
-                due_at=gate.due_at,
-                look_at=gate.look_at,
+            return NotWanted()
+        view, agent, usage = found
+        attempt.version = view.version
+        mission = mission_from_record(self._user_id, mission_id, msgspec.json.decode(view.record))
+        known = agent is not None and agent.complete and not agent.hidden
+        answer = gate(
+            facts(
+                view,
+                agent_known=known,
+                agent_state=agent.state if agent else None,
+                max_concurrent=agent.max_concurrent if agent else None,
+                cap=usage.cap,
+                used=usage.used,
+                back_at=usage.back_at,
+                browser_since=browser_since(mission.iterations),
             )
-        pinned = Pinned(now_text(view.now), usage.used, secrets.token_hex(8), usage.cap)
-        claim = await retried(lambda: self._claim(order.mission_id, gate.due_at, pinned))
-        if claim.outcome != "claimed":
-            return self._unclaimed(order, view, claim)
-        self._crash("after_claim")
-        return await self._held(order, self._job(view, agent_view, mission, claim))
-
-    async def _claim(self, mission_id: str, due_at: datetime | None, pinned: Pinned) -> Claim:
-        assert due_at is not None
-        return await self.store.claim(
-            mission_id,
-            due_at,
-            self._settings.lease_ms,
-            self._holder,
-            msgspec.json.encode(pinned).decode(),
         )
+        self._crash("after_gate")
+        due_at = answer.due_at
+        if answer.action == "move":
+            return Moves()
+        if answer.decision is not None:
+            return Skipped(answer.decision, answer.reason, due_at, answer.look_at)
+        if answer.action != "run" or due_at is None:
+            return Later(answer.look_at)
+        pinned = Pinned(now_text(view.now), usage.used, secrets.token_hex(8), usage.cap)
+        pinned_json = msgspec.json.encode(pinned).decode()
+        lease_ms = self._settings.lease_ms
+        claim = await retried(
+            lambda: self.store.claim(mission_id, due_at, lease_ms, self._holder, pinned_json)
+        )
+        if claim.outcome != "claimed":
+            return _unclaimed(claim, view)
+        self._crash("after_claim")
+        attempt.job = self._job(view, agent, mission, claim)
+        return await self._held(attempt)
 
     def _job(
         self, view: MissionView, agent_view: AgentView | None, mission: Mission, claim: Claim
@@ -225,19 +214,21 @@ class Runner:
         assert claim.due_at is not None
         assert claim.attempt is not None
         assert claim.pinned is not None
-        agent, is_known = self._agent(agent_view)
-        seen = frozenset(i["id"] for i in mission.iterations if isinstance(i.get("id"), str))
-        run = Run(
-            self._user_id, self._agent_id, mission.id, claim.due_at, bool(claim.requested), seen
-        )
-        pinned = msgspec.json.decode(claim.pinned, type=Pinned)
+        agent, is_known = default_agent(self._user_id), False
+        if agent_view is not None:
+            record = msgspec.json.decode(agent_view.record)
+            written = agent_from_record(self._user_id, self._agent_id, record)
+            is_known = agent_view.complete and not agent_view.hidden
+            # A deleted agent still may only what its owner said.
+            agent = written if is_known else msgspec.structs.replace(agent, policy=written.policy)
+        who = self._user_id, self._agent_id, mission.id
         return Job(
             run_id=claim.run_id,
             attempt=claim.attempt,
             failures=claim.failures or 0,
             lost=claim.lost or 0,
-            run=run,
-            pinned=pinned,
+            occurrence=Occurrence(*who, due_at=claim.due_at, requested=bool(claim.requested)),
+            pinned=msgspec.json.decode(claim.pinned, type=Pinned),
             mission=mission,
             agent=agent,
             view=view,
@@ -245,111 +236,90 @@ class Runner:
             exposure=exposure_allowed(
                 msgspec.json.decode(view.record, type=dict[str, Any]), self._settings.exposure
             ),
+            seen=frozenset(i["id"] for i in mission.iterations if isinstance(i.get("id"), str)),
         )
 
-    def _agent(self, view: AgentView | None) -> tuple[Agent, bool]:
-        """The agent, and whether it is known; a deleted one still may only what its owner said."""
-        if view is None:
-            return default_agent(self._user_id), False
-        agent = agent_from_record(self._user_id, self._agent_id, msgspec.json.decode(view.record))
-        if view.complete and not view.hidden:
-            return agent, True
-        default = default_agent(self._user_id)
-        return msgspec.structs.replace(default, policy=agent.policy), False
-
-    def _unclaimed(self, order: Order, view: MissionView, claim: Claim) -> Report:
-        if claim.outcome == "concurrency":
-            return self._report(
-                order,
-                "skip",
-                view=view,
-                decision="skipped-concurrency",
-                due_at=claim.due_at,
-                reason="another mission of this agent is running",
-                look_at=view.now + timedelta(seconds=60),
-            )
-        return self._report(
-            order,
-            claim.outcome,
-            view=view,
-            due_at=claim.due_at,
-            look_at=claim.look_at or view.now + _LOOK_SOON,
-        )
-
-    async def _held(self, order: Order, job: Job) -> Report:
-        self._leases.hold(job.run_id, job.attempt)
-        tally, live = Tally(), self._stops[order.mission_id]
+    async def _held(self, attempt: Attempt) -> Outcome:
+        """Renew the claim until it has ended, and end it where it is stopped."""
+        self._leases.hold(attempt.job.run_id, attempt.job.attempt)
         try:
-            return await self._settled(order, job, tally)
+            return await self._ended(attempt)
         except asyncio.CancelledError:
-            reason = live.heard()
+            reason = attempt.why_stopped()
             if reason is None:
                 raise
-            return await self._ending.stop(order, job, tally, reason)
+            return await self._endings.stop(attempt, reason)
         finally:
-            tally.journal.wipe()
-            self._leases.drop(job.run_id)
+            attempt.tally.journal.wipe()
+            self._leases.drop(attempt.job.run_id)
 
-    async def _settled(self, order: Order, job: Job, tally: Tally) -> Report:
+    async def _ended(self, attempt: Attempt) -> Outcome:
+        """Plan and commit, or the ending that what went wrong asks for."""
         try:
-            self._stops[order.mission_id].plan(str(job.run_id))
-            return await self._planned(order, job, tally)
+            attempt.begin()
+            return await self._planned(attempt)
         except ProviderError as exc:
-            tally.counts.append(Count("provider_errors_total", (exc.provider, exc.kind)))
-            return await self._ending.fail(
-                order,
-                job,
-                tally,
-                FinalFailure(exc.kind, f"the model service failed: {exc.kind}"),
-                again=exc.retryable,
-                after_s=exc.retry_after_s,
+            attempt.tally.counts.append(Count("provider_errors_total", (exc.provider, exc.kind)))
+            failure = FinalFailure(exc.kind, f"the model service failed: {exc.kind}")
+            return await self._endings.fail(
+                attempt, failure, again=exc.retryable, after_s=exc.retry_after_s
             )
         except KeyHolderUnreachable as exc:
-            return await self._ending.wait_for_keys(order, job, tally, str(exc))
+            return await self._endings.wait_for_keys(attempt, str(exc))
         except Unreadable as exc:
-            return await self._ending.skip_unreadable(order, job, tally, exc)
+            return await self._endings.skip(attempt, exc)
         except FinalFailure as exc:
-            return await self._ending.fail(order, job, tally, exc, again=False)
+            return await self._endings.fail(attempt, exc, again=False)
         except BudgetExhausted:
-            return await self._ending.wait_for_room(order, job, tally)
+            return await self._endings.wait_for_room(attempt)
 
-    async def _planned(self, order: Order, job: Job, tally: Tally) -> Report:
+    async def _planned(self, attempt: Attempt) -> Outcome:
+        """Read the inputs, think up a plan, and write it where the guardrails let it through."""
+        job, tally = attempt.job, attempt.tally
         if job.lost >= self._settings.run_attempts:
             raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
-        read = await self._inputs.read(job, tally.journal, lambda: self._require_room(job, tally))
-        job, inputs = msgspec.structs.replace(job, exposure=read.exposure), read.items
+        read = await self._inputs.read(job, tally.journal, lambda: self._require_room(attempt))
+        attempt.job = job = msgspec.structs.replace(job, exposure=read.exposure)
         tally.used_secrets = read.is_secret
         tally.counts.extend(read.counts)
-        blocked = before_plan(item.content for item in inputs).blocked
+        blocked = before_plan(item.content for item in read.items).blocked
         if blocked is not None:
             raise FinalFailure(blocked.name, blocked.reason)
-        kit = kit_of(job, inputs, self.store, self._settings, tally.saw)
-        facts = await self._provider.facts(self._settings.model, job.exposure)
-        outcome, counts = await make_plan(
-            self._plan_input(job, inputs, kit, facts.context_tokens),
-            lambda request, n: self._calls.ask(job, tally, request, n),
-            kit.executor,
+        tools = tools_of(job, read.items, self.store, self._settings, tally.saw)
+        model = await self._provider.facts(self._settings.model, job.exposure)
+        plan, counts = await make_plan(
+            self._plan_input(job, read.items, tools, model.context_tokens),
+            lambda request, number: self._calls.ask(attempt, request, number),
+            tools.executor,
         )
-        tally.outcome = outcome
+        tally.outcome = plan
         tally.counts.extend(counts)
-        if outcome.stop_reason == "budget" and not outcome.steps and tally.refused is not None:
+        if plan.stop_reason == "budget" and not plan.steps and tally.refused is not None:
             raise BudgetExhausted(self._agent_id, tally.refused[1].asked, 0)
-        if not outcome.steps and not (outcome.summary or "").strip():
-            raise FinalFailure("empty-plan", _why_empty(outcome.stop_reason))
-        judged = after_plan(outcome.steps)
+        if not plan.steps and not (plan.summary or "").strip():
+            why = "the model answered with neither a plan nor a summary"
+            if plan.stop_reason == "max-rounds":
+                why = "the model made no call that could be accepted before its rounds were used up"
+            elif plan.stop_reason in ("length", "content-filter"):
+                why = f"the model was cut off ({plan.stop_reason}) before it planned anything"
+            raise FinalFailure("empty-plan", why)
+        judged = after_plan(plan.steps)
         if judged.blocked is not None:
             raise FinalFailure(judged.blocked.name, judged.blocked.reason)
         warnings = [each.reason for each in judged.objections]
-        return await self._ending.commit(order, job, tally, outcome, warnings)
+        return await self._endings.commit(attempt, plan, warnings)
 
-    async def _require_room(self, job: Job, tally: Tally) -> None:
-        """No key where not even a prompt without inputs has room (D-39)."""
-        kit = kit_of(job, (), self.store, self._settings, lambda _sighting: None)
-        least = opening(loop_input(self._plan_input(job, (), kit, 0)))
-        await self._calls.require_room(job, tally, least)
+    async def _require_room(self, attempt: Attempt) -> None:
+        """Raises BudgetExhausted where not even a prompt without inputs has room.
+
+        A key is asked for only where a model call can follow.
+        """
+        tools = tools_of(attempt.job, (), self.store, self._settings, lambda _sighting: None)
+        least = opening(loop_input(self._plan_input(attempt.job, (), tools, 0)))
+        await self._calls.require_room(attempt, least)
 
     def _plan_input(
-        self, job: Job, inputs: tuple[ResolvedInput, ...], kit: Kit, model_context: int
+        self, job: Job, inputs: tuple[ResolvedInput, ...], tools: Tools, model_context: int
     ) -> PlanInput:
         settings, agent = self._settings, job.agent
         ceiling = settings.compact_max_ctx
@@ -367,8 +337,8 @@ class Runner:
             compaction=CompactionSettings(ceiling, model_context=model_context)
             if ceiling
             else None,
-            toolbox=kit.toolbox,
-            was_seen=kit.seen.was_seen,
+            toolbox=tools.toolbox,
+            was_seen=tools.seen.was_seen,
         )
 
     def _input_failed(self, ref: Any, exc: Exception) -> None:
@@ -380,34 +350,39 @@ class Runner:
             type(exc).__name__,
         )
 
-
-def _standing(
-    view: MissionView, agent: AgentView | None, usage: Usage, mission: Mission
-) -> Standing:
-    known = agent is not None and agent.complete and not agent.hidden
-    return Standing(
-        now=view.now,
-        state=view.state,
-        agent_id=view.agent_id,
-        hidden=view.hidden,
-        complete=view.complete,
-        readable=view.readable,
-        next_run_at=view.next_run_at,
-        requested_at=view.requested_at,
-        agent_known=known,
-        agent_state=agent.state if agent else None,
-        max_concurrent=agent.max_concurrent if agent and known else 1,
-        cap=usage.cap,
-        used=usage.used,
-        back_at=usage.back_at,
-        slots_from=view.slots_from,
-        browser_since=browser_since(mission.iterations),
-    )
+    def _report(self, attempt: Attempt, ended: Outcome) -> Report:
+        """Ids, the ending and numbers: never a text of the owner's."""
+        tally = attempt.tally
+        return Report(
+            holder=self._holder,
+            user_id=self._user_id,
+            agent_id=self._agent_id,
+            mission_id=attempt.order.mission_id,
+            version=attempt.version,
+            ended=ended,
+            tokens=tally.tokens,
+            model_calls=tally.model_calls,
+            counts=tuple(tally.counts),
+        )
 
 
-def _why_empty(stop_reason: str) -> str:
-    if stop_reason == "max-rounds":
-        return "the model made no call that could be accepted before its rounds were used up"
-    if stop_reason in ("length", "content-filter"):
-        return f"the model was cut off ({stop_reason}) before it planned anything"
-    return "the model answered with neither a plan nor a summary"
+def _unclaimed(claim: Claim, view: MissionView) -> Outcome:
+    """What the database's refusal of a claim means."""
+    soon = claim.look_at or view.now + _LOOK_SOON
+    match claim.outcome:
+        case "concurrency":
+            reason = "another mission of this agent is running"
+            in_a_minute = view.now + CONCURRENCY_FALLBACK
+            return Skipped("skipped-concurrency", reason, claim.due_at, in_a_minute)
+        case "held":
+            return Held(soon)
+        case "waiting":
+            return Waits(claim.due_at, soon)
+        case "early":
+            return Early(soon)
+        case "served":
+            return Served()
+        case "stale":
+            return Stale()
+        case _:
+            return NotWanted(soon)

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from mana_actors.agent.attempt.job import FinalFailure, Job
+from mana_actors.agent.attempt.attempt import FinalFailure, Job
 from mana_actors.agent.inputs.copies import RecordKey
 from mana_actors.agent.inputs.resolvers import Resolver, resolve_inputs
 from mana_actors.agent.inputs.sealed_inputs import (
@@ -107,13 +107,13 @@ class InputReader:
         """Open the sealed inputs with the store's copies and audit; say what a refusal means."""
 
         async def copies(wanted: Sequence[InputRef]) -> Mapping[RecordKey, KeptCopy]:
-            mission = job.run.user_id, job.run.mission_id
+            mission = job.occurrence.user_id, job.occurrence.mission_id
             return await retried(lambda: sealed_copies(self._store, *mission, wanted))
 
         async def note(held: HeldKey, records: Sequence[ReadRecord]) -> None:
             self._crash("after_decrypt")
             if records:
-                iteration = job.run.iteration_id
+                iteration = job.occurrence.iteration_id
                 await retried(
                     lambda: note_outcomes(self._store, held.release_id, iteration, records)
                 )
@@ -141,7 +141,7 @@ class InputReader:
             raise KeyWithheld("not-configured")
         await require_room()
         capability = await retried(lambda: keys_capability(self._store, job.run_id, job.attempt))
-        asked = job.run_id, job.attempt, job.run.mission_id
+        asked = job.run_id, job.attempt, job.occurrence.mission_id
         async with self._holder.data_key(capability, *asked) as held:
             self._crash("after_key")
             journal.seal(held.key, job.run_id)

@@ -1,7 +1,7 @@
-"""How the answers of one run are kept: as they are, or sealed once the run read secrets (D-42).
+"""How the answers of one run are kept: as they are, or sealed once the run read secrets.
 
-From the moment a data key is released for a run, what it asks and hears may hold decrypted text.
-The keys live until the run's end, however it ends; another attempt derives the same from the grant.
+After a data key was released for a run, what it asks and hears may hold decrypted text. The keys
+live until the run's end, however it ends; another attempt derives the same ones from the grant.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from mana_actors.agent.planner.exchange import ModelAnswer
 from mana_actors.llm.provider import provider_label
 
 
-class Answered(msgspec.Struct, frozen=True):
+class CallReceipt(msgspec.Struct, frozen=True):
     """One model call: who answered, and what was charged; a price that nobody knows is None."""
 
     provider: str
@@ -22,17 +22,17 @@ class Receipt:
     """Calls by a key that is the same for a journalled answer in every attempt of the run."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, Answered] = {}
+        self._calls: dict[str, CallReceipt] = {}
 
     def answered(self, number: int, answer: ModelAnswer, tokens: int) -> None:
         """Call `number` of the run was answered, now or in an earlier attempt."""
         provider, _, model = answer.resolved_model.partition("/")
         named = (provider_label(answer.resolved_model), model) if model else ("unknown", provider)
-        self._calls[str(number)] = Answered(*named, answer.exposure, tokens, answer.cost_micros)
+        self._calls[str(number)] = CallReceipt(*named, answer.exposure, tokens, answer.cost_micros)
 
     def failed(self, number: int, attempt: int, provider: str, tokens: int) -> None:
         """Call `number` brought no answer in this attempt; `tokens` were charged all the same."""
-        self._calls[f"{number}.{attempt}"] = Answered(provider, "unknown", "", tokens)
+        self._calls[f"{number}.{attempt}"] = CallReceipt(provider, "unknown", "", tokens)
 
     def as_json(self) -> str:
         """JSON text for `note_plan`."""

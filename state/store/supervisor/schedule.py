@@ -10,6 +10,8 @@ import msgspec
 
 from state.log.records import InputRef, input_refs
 from state.rules.policy import DENY_ALL, AiPolicy, parse_policy
+from state.runs.decision import Decision
+from state.runs.occurrence import RunState
 from state.store.connect import Database
 from state.store.sql import statements_of
 from state.store.supervisor.snapshots import Lease
@@ -38,7 +40,7 @@ class DueMission(msgspec.Struct, frozen=True):
     max_concurrent: int | None
     max_tokens_per_day: int | None
     agent_version: int | None
-    run_state: str | None
+    run_state: RunState | None
     lease_until: datetime | None
     not_before: datetime | None
     run_due_at: datetime | None
@@ -71,7 +73,7 @@ class Decided(msgspec.Struct, frozen=True):
     mission_id: str
     agent_id: str
     due_at: datetime | None
-    decision: str
+    decision: Decision
     reason: str
 
 
@@ -153,7 +155,7 @@ class ScheduleStore:
         async with self._db.connection() as connection:
             await connection.execute(SQL["wake_ordered"], lease.lo, lease.hi, within_s)
 
-    async def note_decisions(self, decided: Sequence[Decided]) -> list[str]:
+    async def note_decisions(self, decided: Sequence[Decided]) -> list[Decision]:
         """Keep decisions that differ from the mission's last; the labels of those are counted."""
         if not decided:
             return []

@@ -20,7 +20,7 @@ from state.log.healing import needs_healing
 from state.log.merge import Change, Snapshot
 from state.log.principals import DEFAULT_AGENT_ID
 from state.log.records import agent_from_record, mission_from_record
-from state.runs.browser_runs import browser_since
+from state.runs.wanted import browser_since
 from state.store.connect import Database, Refused
 from state.store.sql import statements_of
 

@@ -1,4 +1,4 @@
-"""How a run ends is decided on the mission as it is now (tick §12)."""
+"""How a run ends is decided on the mission as it is now."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from mana_actors.agent.attempt.last_write import Closing, Run, Withdrawal, close, now_text
 from state.log.merge import Snapshot
 from state.log.stamps import parse_instant
-from state.store.agent import Commit
+from state.runs.commit import Commit, CommitFacts, Withdrawal, commit_of, now_text
+from state.runs.occurrence import Closed, Occurrence
 
 NOW = datetime(2026, 4, 27, 5, 0, 41, 120_999, tzinfo=UTC)
 SLOT = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)
@@ -31,22 +31,27 @@ FIELDS: dict[str, Any] = {
     "nextRunAt": SLOT_TEXT,
     "iterations": [{"id": "old"}],
 }
-RUN = Run("u1", "legacy:ai-default", "m1", SLOT, requested=False, seen=frozenset({"old"}))
+RUN = Occurrence("u1", "legacy:ai-default", "m1", SLOT, requested=False)
 
 
-def at(run: Run = RUN, *, stamps: dict[str, str] | None = None, **fields: Any) -> Closing:
+def at(
+    run: Occurrence = RUN, *, stamps: dict[str, str] | None = None, **fields: Any
+) -> CommitFacts:
     snapshot = Snapshot({**FIELDS, **fields}, stamps or {}, exists=True, complete=True)
-    return Closing(run, snapshot, None, "Mana", ZoneInfo("Europe/Berlin"), NOW)
+    berlin = ZoneInfo("Europe/Berlin")
+    return CommitFacts(run, snapshot, None, "Mana", berlin, NOW, seen=frozenset({"old"}))
 
 
-def committed(closing: Closing, *, failed: bool = False) -> tuple[Commit, dict[str, Any]]:
-    ended = close(closing, ITERATION, failed=failed, steps=0, reason=None)
+def committed(
+    closing: CommitFacts, *, state: Closed = "committed"
+) -> tuple[Commit, dict[str, Any]]:
+    ended = commit_of(closing, ITERATION, state=state, steps=0, reason=None)
     assert isinstance(ended, Commit)
     return ended, msgspec.json.decode(ended.data)
 
 
-def withdrawn(closing: Closing) -> str:
-    ended = close(closing, ITERATION, failed=False, steps=0, reason=None)
+def withdrawn(closing: CommitFacts) -> str:
+    ended = commit_of(closing, ITERATION, state="committed", steps=0, reason=None)
     assert isinstance(ended, Withdrawal)
     return ended.reason
 
@@ -73,7 +78,7 @@ def test_without_a_cadence_it_runs_no_more(cadence: object):
 
 
 def test_a_final_failure_moves_on_too():
-    commit, data = committed(at(), failed=True)
+    commit, data = committed(at(), state="failed")
     assert commit.state == "failed"
     assert data["nextRunAt"] > SLOT_TEXT
 
