@@ -1,4 +1,4 @@
-"""JSON in and out: requests are bounded and strictly decoded, answers are cached by nobody."""
+"""JSON in and out: request bodies are bounded and strictly decoded, answers are not cached."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class BadRequest(Exception):
-    """What a caller sent cannot be; names the field and never shows its value."""
+    """A request is wrong; names the field and never shows its value."""
 
     def __init__(self, field: str, problem: str, status: int = 400) -> None:
         super().__init__(field, problem, status)
@@ -38,7 +38,7 @@ async def json_object(request: Request, limit: int = MAX_BODY_BYTES) -> JsonObje
 
 
 def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON that nobody caches."""
+    """A JSON answer that must not be cached."""
     return Response(
         msgspec.json.encode(content),
         status,

@@ -60,7 +60,7 @@ class _Detail(msgspec.Struct, frozen=True):
 
 
 class _Told(msgspec.Struct, frozen=True):
-    """What of a router's refusal tells whether tokens were spent."""
+    """The part of a router's refusal that shows whether tokens were spent."""
 
     detail: _Detail
 

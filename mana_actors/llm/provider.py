@@ -22,7 +22,7 @@ class AliasFacts(msgspec.Struct, frozen=True):
 
 
 class ModelProvider(Protocol):
-    """Somebody who answers model requests."""
+    """Answers model requests."""
 
     async def complete(
         self, request: ModelRequest, *, deadline_s: float, exposure: Exposure = "any"

@@ -27,7 +27,7 @@ START_TIMEOUT_S = 30.0
 
 
 def rehearsal_app(token: str, *, latency_s: float = 0.0) -> ASGIApp:
-    """An app that serves the rehearsal model to who brings `token`; answers after `latency_s`."""
+    """The rehearsal model for callers that bring `token`; it answers after `latency_s`."""
 
     async def completions(request: Request) -> Response:
         body = await json_object(request, MAX_REQUEST_BYTES)

@@ -43,12 +43,12 @@ class LlmRouterActor:
         threading.Thread(target=self._serve, name="llm-router", daemon=True).start()
 
     def address(self) -> tuple[str, str]:
-        """Where it answers, and one line on what keeps it from listening ("" nothing)."""
+        """The base address, and one line on why it is not listening ("" when it is)."""
         self._tried.wait()
         return self._settings.url, self._problem
 
     async def reload(self) -> bool:
-        """Read the alias file again; False when the old state stays because it is wrong."""
+        """Read the alias file again; False if it is wrong, and then the old one stays in force."""
         if self._router is None:
             return False
         again = asyncio.run_coroutine_threadsafe(self._router.source.reload(), self._loop)
@@ -77,7 +77,7 @@ class LlmRouterActor:
         await asyncio.gather(self._listen(router.app), router.keep())
 
     async def _listen(self, app: ASGIApp) -> None:
-        """Serve; while the address is taken, as by a predecessor that is ending, try again."""
+        """Serve. While the port is taken, perhaps by a router that is still ending, try again."""
         listening = None
         while listening is None:
             try:

@@ -44,7 +44,7 @@ def create_app(
     calls: Calls,
     metrics: RouterMetrics,
 ) -> ASGIApp:
-    """The app that serves one router to who brings `token`."""
+    """The app of one router, for callers that bring `token`."""
     api = _Api(settings, router, source, calls, metrics)
     routes = [
         Route("/health", _endpoint(api.health), methods=["GET"]),
@@ -74,7 +74,7 @@ def create_app(
 
 
 def _endpoint(handler: Handler) -> Any:
-    """A handler as an ASGI app of its own, so that it may answer with a stream."""
+    """A handler as an ASGI app, because a plain endpoint could not answer with a stream."""
 
     class Endpoint:
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +97,7 @@ class _Api:
         self._calls, self._metrics = calls, metrics
 
     async def chat(self, request: Request) -> ASGIApp:
-        """An answer, or a stream of its pieces."""
+        """Chat completions: a whole answer or, if the caller asked for it, a stream."""
         exposure, deadline_s = self._limits(request)
         body = chat_request(await json_object(request, MAX_REQUEST_BYTES))
         if body.get("stream") is True:
@@ -109,7 +109,7 @@ class _Api:
         return answer(content, headers=headers)
 
     async def embeddings(self, request: Request) -> ASGIApp:
-        """Vectors for texts."""
+        """Embeddings."""
         exposure, deadline_s = self._limits(request)
         body = embeddings_request(await json_object(request, MAX_REQUEST_BYTES))
         embedded = self._calls.embed(body, exposure, deadline_s)
@@ -117,12 +117,12 @@ class _Api:
         return answer(content, headers=headers)
 
     async def models(self, request: Request) -> ASGIApp:  # noqa: ARG002
-        """What the aliases stand for and what providers say they have."""
+        """Every alias and model of the alias file, and every model that providers list."""
         names = await self._model_names()
         return answer({"object": "list", "data": [_model(name) for name in names]})
 
     async def model(self, request: Request) -> ASGIApp:
-        """One of them."""
+        """One of those models, or 404."""
         wanted: str = request.path_params["id"]
         is_known = wanted in self._router.registry.names  # asks no provider
         if not is_known and wanted not in await self._model_names():
@@ -175,7 +175,7 @@ class _Api:
         return Response(self._metrics.render(), media_type=CONTENT_TYPE, headers=NO_STORE)
 
     def _limits(self, request: Request) -> tuple[Exposure, float]:
-        """The exposure and the seconds a request may use: asked for, but never beyond ours."""
+        """Exposure and seconds for a request: what its headers ask for, within our own limits."""
         most = self._settings
         wanted = request.headers.get(EXPOSURE_HEADER)
         if wanted is not None and wanted not in ORDER:
@@ -209,14 +209,14 @@ def _known(exc: Exception) -> ASGIApp | None:
 
 
 def _failure(problem: Problem) -> Response:
-    """An error before the first byte, with its real status."""
+    """A problem as a whole answer with its own status."""
     wait = problem.retry_after_s
     headers = {} if wait is None else {"retry-after": str(ceil(wait))}
     return answer(problem.body, problem.status, headers)
 
 
 def _refused(status: int, words: str, code: str = "") -> Response:
-    """An error of HTTP itself: no such path, no such method, no token."""
+    """An error of HTTP itself: unknown path, wrong method, missing token."""
     return _failure(Problem(status, "auth" if status == 401 else "invalid_request", words, code))
 
 

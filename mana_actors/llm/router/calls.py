@@ -23,7 +23,7 @@ log = logging.getLogger("mana.llm")
 
 
 class CallFailed(Exception):
-    """A call that failed before its first byte, as its caller is told."""
+    """A call failed before anything was sent; `problem` is what its caller is told."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -31,7 +31,7 @@ class CallFailed(Exception):
 
 
 class Calls:
-    """Makes calls; `only_service` is where all names lead."""
+    """Makes model calls, counts and traces them; with `only_service`, all names lead there."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Calls:
     async def _events(
         self, body: JsonObject, exposure: Exposure, deadline_s: float
     ) -> AsyncGenerator[Routed[AsyncGenerator[JsonObject]] | JsonObject]:
-        """First who streams, then what: one generator, so that one span covers both."""
+        """First the routed stream, then its chunks: one generator, so that one span covers both."""
         asked, began = self._asked(body), time.monotonic()
         self._metrics.stream_began(asked)
         with self._tracing.call("chat", asked) as span:
@@ -131,11 +131,11 @@ class Calls:
                 span.answered(stream.target, usage)
 
     def _asked(self, body: JsonObject) -> str:
-        """The name that was asked for: the default where there is none."""
+        """The name a request asks for, or the default."""
         return as_text(body.get("model")) or self._router.registry.default or ""
 
     def _routed(self, body: JsonObject, asked: str) -> JsonObject:
-        """The request under a name the registry knows; one service gets all direct names."""
+        """The request under a name the registry knows; a single service gets every direct name."""
         if self._only is not None and self._router.registry.alias(asked) is None:
             asked = f"{self._only}/{asked.removeprefix(f'{self._only}/')}"
         return body | {"model": asked}

@@ -1,4 +1,4 @@
-"""One provider as the router calls it: so many calls at once, and closed when the last is over."""
+"""The line to one provider: how many calls it takes at once, and when it can be closed."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ class Upstream(Protocol):
 
 
 class Line:
-    """The line to one provider; at most `max_concurrent` calls hold it, others wait their turn."""
+    """At most `max_concurrent` calls hold the line to a provider; the others wait."""
 
     def __init__(self, upstream: Upstream, max_concurrent: int = MAX_CONCURRENT) -> None:
         self.upstream = upstream
@@ -97,6 +97,6 @@ class Line:
             return "probe_failed"
 
     async def retire(self) -> None:
-        """Close the provider's connections once nobody uses or awaits them."""
+        """Close the connections once no call holds the line or waits for it."""
         await self._unused.wait()
         await self.upstream.aclose()

@@ -15,7 +15,7 @@ _HTTP_BUCKETS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120)
 
 
 class RouterMetrics:
-    """Counts calls; also the router's observer. `know` says which names may become labels."""
+    """Counts calls and observes the router. Only names given to `know` become labels."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
@@ -53,7 +53,7 @@ class RouterMetrics:
         )
 
     def know(self, names: Iterable[str], providers: Iterable[str]) -> None:
-        """The aliases and entries of the registry in force, and the configured providers."""
+        """Allow these aliases and entries as labels, and show the health of these providers."""
         self._known = frozenset(names)
         wanted = frozenset(providers)
         for name in wanted - self._shown:
@@ -81,7 +81,7 @@ class RouterMetrics:
     # --- what the API counts ----------------------------------------------------------------------
 
     def answered(self, target: Target, usage: object, seconds: float) -> None:
-        """A whole answer."""
+        """A whole answer has been sent."""
         names = self._split(target.name)
         self._calls.labels(*names, "false").inc()
         self._spent(names, usage, seconds)

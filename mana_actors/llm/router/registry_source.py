@@ -1,4 +1,4 @@
-"""The registry in force: read whole, swapped at once, kept when the file turns bad."""
+"""Where the registry comes from. A file that turns bad changes nothing."""
 
 import asyncio
 import logging
@@ -31,7 +31,7 @@ def read_source(source: Source) -> Registry:
 
 
 def file_of(source: AliasFile) -> Path:
-    """The file a source means."""
+    """The file of a source; `shipped` is the packaged one."""
     return SHIPPED_FILE if source.path == SHIPPED else Path(source.path)
 
 
@@ -61,13 +61,13 @@ def _of_one_service(source: OneService) -> Registry:
 
 
 class LastGood:
-    """A copy of what was read last and was valid: a router that restarts goes on with it."""
+    """A copy of the last valid alias file, for a router that restarts while the file is bad."""
 
     def __init__(self, copy: Path | None = None) -> None:
         self._copy = copy
 
     def first(self, source: Source) -> tuple[Registry, str]:
-        """The registry to begin with, and what is wrong with the file by now ("" fine).
+        """The registry to start with, and what is wrong with the file now ("" if nothing).
 
         Raises RegistryInvalid where there is no valid copy either.
         """
@@ -82,7 +82,7 @@ class LastGood:
         return registry, ""
 
     def keep(self, source: Source) -> None:
-        """Copy a source that was valid; whole or not at all."""
+        """Copy a source that was valid, whole or not at all."""
         if self._copy is None or isinstance(source, OneService):
             return
         try:
@@ -96,7 +96,7 @@ class LastGood:
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Where the registry in force came from, and what is wrong with the file by now ("" fine)."""
+    """Where the registry in force came from, and what is wrong with the file now ("" nothing)."""
 
     source: str
     loaded_at: datetime
@@ -126,7 +126,7 @@ class RegistrySource:
         self.state = Loaded(name, datetime.now(UTC), problem)
 
     async def reload(self) -> bool:
-        """Read the source again; False, and everything as before, when it is not valid."""
+        """Read the source again; False if it is not valid, and then nothing changes."""
         self._seen = await asyncio.to_thread(self._fingerprint)
         try:
             registry = await asyncio.to_thread(read_source, self._source)

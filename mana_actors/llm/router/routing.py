@@ -67,7 +67,7 @@ class _Table(msgspec.Struct, frozen=True):
         return line is not None and line.is_configured
 
     def reach(self, target: Target) -> Exposure:
-        """How far a prompt to `target` goes; the worst is assumed of one that nobody described."""
+        """How far a prompt to `target` travels; anywhere, if its provider is not described."""
         return self.registry.exposure(target) or "any"
 
 
@@ -269,7 +269,7 @@ class Router:
     # --- what is known of providers, and kept up --------------------------------------------------
 
     async def models(self) -> list[Target]:
-        """The models that the configured providers name; who fails is left out."""
+        """The models that the configured providers list; a provider that fails is left out."""
         lines = self._table.lines
         names = sorted(self._table.configured())
         found = await asyncio.gather(*(lines[name].models() for name in names))
@@ -350,7 +350,7 @@ async def _opened(
     chunks: AsyncGenerator[JsonObject],
     held: contextlib.AsyncExitStack,
 ) -> AsyncGenerator[JsonObject]:
-    """All chunks of a stream, after one that only starts this generator; closing it frees all."""
+    """An empty first item that starts the generator, then all chunks; closing it frees the turn."""
     async with held, contextlib.aclosing(chunks):
         yield {}
         for chunk in beginning:

@@ -1,4 +1,4 @@
-"""How a router runs: no secret, only the files that hold them."""
+"""How a router runs. It names the files of secrets and holds none itself."""
 
 from typing import Self
 
@@ -10,13 +10,13 @@ SHIPPED = "shipped"
 
 
 class AliasFile(msgspec.Struct, frozen=True, tag="file"):
-    """The alias file to follow; the word `shipped` is the packaged one."""
+    """An alias file to follow; `shipped` means the packaged one."""
 
     path: str
 
 
 class OneService(msgspec.Struct, frozen=True, tag="service"):
-    """One service that is asked for everything, under the name the caller used.
+    """One service that gets every request, under the name the caller used.
 
     With `model` that name is sent instead. `url` is given with or without `/v1`.
     """
@@ -49,7 +49,7 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def url(self) -> str:
-        """Where it answers: loopback only."""
+        """The base address, on loopback only."""
         return f"http://127.0.0.1:{self.port}"
 
     def to_wire(self) -> bytes:

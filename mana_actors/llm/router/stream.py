@@ -1,4 +1,4 @@
-"""Server-sent events: chunks as they come, a comment while none does, real errors, a real end."""
+"""Server-sent events: chunks as they come, and a comment now and then while none does."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping

@@ -33,36 +33,36 @@ class CallSpan(Protocol):
 
 
 class Tracing(Protocol):
-    """Where spans come from."""
+    """Makes spans."""
 
     def call(self, operation: str, model: str) -> AbstractContextManager[CallSpan]:
         """A span around one call, ended with the block."""
         ...
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the spans that are left."""
         ...
 
 
 class _NoSpan:
     def answered(self, target: Target, usage: object) -> None:
-        """Nobody looks."""
+        """Record nothing."""
 
     def failed(self, error_type: str) -> None:
-        """Nobody looks."""
+        """Record nothing."""
 
 
 class NoTracing:
-    """Traces nothing."""
+    """No tracing at all."""
 
     _span: AbstractContextManager[CallSpan] = nullcontext(_NoSpan())
 
     def call(self, operation: str, model: str) -> AbstractContextManager[CallSpan]:  # noqa: ARG002 - one for all
-        """A span that is none."""
+        """A span that records nothing."""
         return self._span
 
     def close(self) -> None:
-        """Nothing to send."""
+        """Do nothing."""
 
 
 class _OtelSpan:
@@ -109,7 +109,7 @@ class OtelTracing:
             span.end()
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the spans that are left."""
         self._provider.shutdown()
 
 

@@ -50,7 +50,7 @@ class HttpUpstream:
 
     @property
     def is_configured(self) -> bool:
-        """Whether a call has a chance: the key is there, or none is needed."""
+        """True if the key file exists or no key is needed."""
         return self._key_file is None or self._key_file.is_file()
 
     async def complete(self, body: JsonObject, model: str, *, deadline_s: float) -> JsonObject:

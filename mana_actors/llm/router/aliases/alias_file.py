@@ -1,4 +1,4 @@
-"""Reading the alias file: every mistake in it is one error that names its place."""
+"""Reading the alias file. Any mistake in it is one error that names the place."""
 
 from collections.abc import Hashable
 from pathlib import PurePosixPath

@@ -34,7 +34,7 @@ class Target(msgspec.Struct, frozen=True, order=True):
 
 
 class UnknownAlias(TerminalError):
-    """A request named an alias that the alias file does not hold, or none where no default is."""
+    """A request named an alias that is not in the file, or nothing where there is no default."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -140,11 +140,11 @@ class Registry(msgspec.Struct, frozen=True):
         return tuple(Target(each.provider, each.model or name) for each in self.otherwise)
 
     def model(self, target: Target) -> ModelEntry:
-        """What is known of `target`: the defaults where nothing is."""
+        """What the file says of `target`, or the defaults."""
         return self.models.get(target, _UNKNOWN_MODEL)
 
     def exposure(self, target: Target) -> Exposure | None:
-        """How far a prompt to `target` goes, or None if nobody knows its provider."""
+        """How far a prompt to `target` travels, or None if its provider is not described."""
         provider = self.providers.get(target.provider)
         return provider.exposure if provider else None
 
@@ -189,5 +189,5 @@ def direct_target(model: str) -> Target:
 
 
 def is_within(exposure: Exposure | None, most: Exposure) -> bool:
-    """Whether a provider of `exposure` may see what goes as far as `most`."""
+    """Whether a provider of `exposure` may see a prompt that may travel as far as `most`."""
     return exposure is not None and lower_of(exposure, most) == exposure

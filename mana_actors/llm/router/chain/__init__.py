@@ -1,1 +1,1 @@
-"""Who is asked in which order, and what a failure means for the next."""
+"""Which entries of a chain may be called, and what follows when one fails."""

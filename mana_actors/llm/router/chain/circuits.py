@@ -12,7 +12,7 @@ from mana_actors.llm.router.aliases.registry import Target
 THRESHOLD = 2
 BACKOFF_S = 60.0
 MOST_MODELS = 1000
-"""Models whose trouble is remembered: callers choose their names, so there is an end to them."""
+"""How many models' trouble is remembered. Callers choose the names, so there has to be a limit."""
 
 _log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ Scope = Literal["provider", "model", "only-model"]
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What a failed call says about whom.
+    """What a failed call says about a provider or a model.
 
     `provider`: it was not reached, or does not let us in. `model`: this model failed; when others
     of the provider do too, it is the provider. `only-model`: the provider is well. `at_once` needs
@@ -35,7 +35,7 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class ModelHealth(msgspec.Struct, frozen=True):
-    """A circuit as it is shown; instants are unix seconds, None = never."""
+    """A circuit as people see it; instants are unix seconds, None = never."""
 
     status: Literal["healthy", "unhealthy"]
     consecutive_failures: int
@@ -45,13 +45,13 @@ class ModelHealth(msgspec.Struct, frozen=True):
 
 
 class ProviderHealth(ModelHealth, frozen=True):
-    """A provider as it is shown, and those of its models that had trouble."""
+    """A provider as people see it, and those of its models that had trouble."""
 
     models: Mapping[str, ModelHealth] = {}
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """Leave to call a target; `ticket` marks the half-open circuits that this call tries out."""
+    """Permission to call a target; `ticket` marks the half-open circuits that this call tests."""
 
     target: Target
     ticket: int
@@ -67,7 +67,7 @@ class _Circuit(msgspec.Struct):
     ticket: int = 0  # of the call that tries the half-open circuit out
 
     def is_closed_off(self, now: float) -> bool:
-        """Whether the back-off lasts; a clock that was set back ends it."""
+        """Whether the back-off still lasts; a clock that is set back ends it."""
         return self.last_check <= now < self.until
 
     def admits(self, now: float) -> bool:
@@ -115,7 +115,7 @@ class Circuits:
         return all(circuit.admits(now) for circuit in self._around(target))
 
     def admit(self, target: Target, now: float) -> Admission | None:
-        """Leave to call `target` until `release`; half-open circuits let one call in at a time."""
+        """Permission to call `target`, until `release`; a half-open circuit admits one call."""
         if not self.is_available(target, now):
             return None
         ticket = next(self._tickets)
@@ -124,7 +124,7 @@ class Circuits:
         return Admission(target, ticket)
 
     def release(self, admission: Admission) -> None:
-        """The call is over, whatever came of it."""
+        """The call is over, with whatever result."""
         for circuit in self._around(admission.target):
             if circuit.ticket == admission.ticket:
                 circuit.ticket = 0
@@ -187,7 +187,7 @@ class Circuits:
         return found
 
     def forget(self, provider: str) -> None:
-        """`provider` is another one now, or gone: start afresh."""
+        """Forget everything about `provider`, which is gone or has a new address."""
         was_well = self._is_well(provider)
         self._calls.pop(provider, None)
         self._probes.pop(provider, None)

@@ -18,7 +18,7 @@ class PassedBy(msgspec.Struct, frozen=True):
 
 
 class Observer(Protocol):
-    """Who wants to know, for metrics."""
+    """Is told what routing did, for metrics."""
 
     def resolved(self, alias: str, target: Target) -> None:
         """`target` served a request for `alias`."""
@@ -34,7 +34,7 @@ class Observer(Protocol):
 
 
 class NobodyObserves:
-    """An Observer that looks away."""
+    """An Observer that does nothing."""
 
     def resolved(self, alias: str, target: Target) -> None: ...
 
@@ -71,7 +71,7 @@ class Trail:
 
     @property
     def callable_later(self) -> list[Target]:
-        """Who was passed by only because of its present state."""
+        """The entries that were passed by only for their present state, not for what they are."""
         return [each.target for each in self._attempts if each.reason not in _NOT_ALLOWED]
 
     def passed_by(self, target: Target, reason: str) -> None:

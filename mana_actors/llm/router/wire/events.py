@@ -13,7 +13,7 @@ _IGNORED = (b":", b"event:", b"id:", b"retry:")
 
 
 class ChunkReader:
-    """Chunks of a chat-completions stream out of the bytes as they arrive, cut anywhere."""
+    """Reads chunks of a chat-completions stream from bytes that may be cut anywhere."""
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
@@ -55,7 +55,7 @@ class ChunkReader:
 
 
 def is_prelude(chunk: JsonObject) -> bool:
-    """Whether a chunk says nothing yet: a role at most, neither text nor a call nor an end."""
+    """True for a chunk without text, call or end: at most it names a role."""
     choices = objects_in(chunk.get("choices"))
     for choice in choices:
         delta = as_object(choice.get("delta")) or {}

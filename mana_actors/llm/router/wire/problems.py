@@ -64,12 +64,12 @@ class Problem(msgspec.Struct, frozen=True):
 
     @property
     def frame(self) -> JsonObject:
-        """The object of a `data:` line; its `type` is the kind, as a stream has no status."""
+        """The object of a `data:` line; `type` is the kind, because a stream has no status left."""
         return {"error": self.error | {"type": self.kind, "code": self.code or self.kind}}
 
 
 def problem_of(exc: ProviderError) -> Problem:
-    """A failed model call as its caller is told: kinds, codes and statuses, nobody's text."""
+    """What a caller is told of a failed call: kind, code and status, but no provider's text."""
     status = _STATUS_OF_KIND.get(exc.kind)
     if status is None:  # unknown: a client's fault stays one, whatever else is the provider's
         status = exc.status if 400 <= exc.status < 500 else 502

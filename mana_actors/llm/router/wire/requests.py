@@ -12,7 +12,7 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
 class InvalidRequest(Exception):
-    """What a caller sent cannot be; names the field and never shows its value."""
+    """A request does not fit the schema; names the field and never shows its value."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(field, problem)
