@@ -21,9 +21,7 @@ QUOTING = {
 
 # Still to be mended where other work is under way; shorter with every change, empty in the end.
 CITING_STILL = (
-    
     "supervisor/node/settings.py", "supervisor/supervision/metrics.py",
-    
 )  # fmt: skip
 
 ELSEWHERE = re.compile(
