@@ -23,7 +23,7 @@ from state.errors import StateError
 from state.grants.grant import Grantee, OpenedGrant, Trust, opened_grant
 from state.log.stamps import datetime_of
 from state.store.connect import CapabilityInvalid, Refused
-from state.store.keys import Attempt, KeyRequest, KeyStore, RunClaim
+from state.store.keys import KeyAudit, KeyRequest, KeyStore, RunClaim
 
 log = logging.getLogger("mana.keys")
 
@@ -81,7 +81,7 @@ class Releases:
             grantee = Grantee(mission.user_id, ask.mission_id)
             found = opened_grant(mission.grant, grantee, self._trust, mission.at)
             if isinstance(found, OpenedGrant):
-                released = Attempt(
+                released = KeyAudit(
                     "released",
                     version=found.version,
                     record_ids=found.scope.record_ids,
@@ -102,7 +102,7 @@ class Releases:
                 )
                 return NotedReply(reply, found.version, agent)
             reason, detail = found.reason, found.detail
-        await request.note(Attempt("refused", reason=detail))
+        await request.note(KeyAudit("refused", reason=detail))
         return NotedReply(KeyRefused(reason), detail, agent)
 
 

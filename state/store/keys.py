@@ -46,7 +46,7 @@ class GrantedMission(msgspec.Struct, frozen=True):
     at: int
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class KeyAudit(msgspec.Struct, frozen=True):
     """The audit row of a request; `record_ids` is all that the key opens."""
 
     outcome: Literal["released", "refused"]
@@ -71,7 +71,7 @@ class KeyRequest:
         at = instant_of(row["asked_at"])
         return GrantedMission(row["outcome"], row["user_id"], row["agent_id"], grant, at)
 
-    async def note(self, attempt: Attempt) -> uuid.UUID:
+    async def note(self, attempt: KeyAudit) -> uuid.UUID:
         """Write the attempt; its id."""
         return await self._connection.fetchval(
             SQL["note_release"],
