@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from mana_actors.keys import server
 from mana_actors.keys.__main__ import main
-from mana_actors.keys.client import KeyHolderUnreachable, KeyWithheld
+from mana_actors.keys.client import KeyHolder, KeyHolderUnreachable, KeyWithheld
 from mana_actors.keys.key_files import KeyFileInvalid, read_trust
 from mana_actors.keys.protocol import AskerKeyInvalid, Binding, Ephemeral, sealed_to
 from mana_actors.keys.server import KeyServer, SocketUnusable
@@ -109,9 +110,9 @@ async def test_a_folder_that_others_may_enter_is_refused(tmp_path: Path, mode: i
     folder = tmp_path / "keys"
     folder.mkdir()
     folder.chmod(mode)
-    server = KeyServer(Any, folder / "socket")  # pyright: ignore[reportArgumentType] # never asked
+    holder = KeyServer(Any, folder / "socket")  # pyright: ignore[reportArgumentType] # never asked
     with pytest.raises(SocketUnusable, match="mode 0700"):
-        async with server.serving():
+        async with holder.serving():
             raise AssertionError("it listens")
 
 
@@ -119,9 +120,21 @@ async def test_nothing_but_a_socket_is_replaced(tmp_path: Path):
     folder = tmp_path / "keys"
     folder.mkdir(mode=0o700)
     (folder / "socket").write_text("precious")
-    server = KeyServer(Any, folder / "socket")  # pyright: ignore[reportArgumentType] # never asked
+    holder = KeyServer(Any, folder / "socket")  # pyright: ignore[reportArgumentType] # never asked
     with pytest.raises(SocketUnusable):
-        async with server.serving():
+        async with holder.serving():
             raise AssertionError("it listens")
     assert (folder / "socket").read_text() == "precious"
     assert os.listdir(folder) == ["socket"]  # noqa: PTH208 - names are enough
+
+
+async def test_too_many_connections_are_told_to_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 0)
+    path = tmp_path / "keys" / "socket"
+    full = KeyServer(Any, path)  # pyright: ignore[reportArgumentType] # never asked
+    async with full.serving():
+        with pytest.raises(KeyHolderUnreachable, match="busy"):
+            async with KeyHolder(str(path)).data_key("capability", uuid.uuid4(), 1, "m1"):
+                raise AssertionError("it has no key")
