@@ -1,4 +1,4 @@
-"""Every setting of a node, read once from the environment (tick §1.1); a wrong one stops the start.
+"""Every setting of a node, read once from the environment; a wrong one stops the start.
 
 No secret is ever a setting: keys and passwords are named by the files that hold them.
 """

@@ -1,4 +1,4 @@
-"""Counters, gauges and histograms as plain data (names of tick §13), without a library."""
+"""Counters, gauges and histograms as plain data, without a library."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
