@@ -53,6 +53,7 @@ class WaitsForRoom(msgspec.Struct, frozen=True, tag="waits-for-room"):
 
     due_at: datetime
     reason: str
+    is_news: bool
 
 
 class Waits(msgspec.Struct, frozen=True, tag="waiting"):
@@ -208,12 +209,12 @@ def after(outcome: Outcome) -> FollowUp:  # noqa: C901, PLR0911, PLR0912 - a tab
             return FollowUp(
                 look=LookAt(at), decision="skipped-grant", due_at=due, reason=why, is_news=news
             )
-        case WaitsForRoom(due_at=due, reason=why):
+        case WaitsForRoom(due_at=due, reason=why, is_news=news):
             return FollowUp(
                 decision="skipped-budget",
                 due_at=due,
                 reason=why,
-                notes=True,
+                is_news=news,
                 counts=("failure",),
                 rechecks=True,
             )

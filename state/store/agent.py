@@ -411,12 +411,17 @@ class AgentStore:
 
     async def wait_for_room(
         self, run_id: Any, attempt: int, hold: Hold, reason: str, note: PlanNote
-    ) -> None:
-        """Give the place back until `hold` may fit; the database knows when that is."""
+    ) -> bool:
+        """Give the place back until `hold` may fit; the database knows when that is.
+
+        Whether it tells the owner something else than the last decision.
+        """
         async with self.transaction() as connection:
             await self.note_plan(connection, run_id, attempt, note)
-            await connection.execute(
-                SQL["wait_for_room"], run_id, attempt, hold.tokens, hold.micros, reason
+            return bool(
+                await connection.fetchval(
+                    SQL["wait_for_room"], run_id, attempt, hold.tokens, hold.micros, reason
+                )
             )
 
     async def landed(self, run_id: Any, attempt: int) -> bool:

@@ -553,6 +553,7 @@ BEGIN
       UPDATE mana_ai.runs AS r SET state = 'withdrawn', reason = 'the owner moved the next run', closed_at = clock_timestamp()
        WHERE r.run_id = live.run_id;
       DELETE FROM mana_ai.journal AS j WHERE j.run_id = live.run_id;
+      PERFORM mana_ai.note_decision(u, p_mission, live.agent_id, live.due_at, 'withdrawn', 'the owner moved the next run');
       live := NULL;
     END IF;
   END IF;
@@ -1124,6 +1125,24 @@ END;
 ALTER FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) IS 'Stores a decision about a mission: the newest with its snapshot, each one in the history.';
+
+CREATE FUNCTION mana_ai.note_if_new(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission
+                    AND (s.decision, s.reason) IS DISTINCT FROM (p_decision, p_reason)) THEN
+    RETURN false;
+  END IF;
+  PERFORM mana_ai.note_decision(p_user, p_mission, p_agent, p_due, p_decision, p_reason);
+  RETURN true;
+END $$;
+
+ALTER FUNCTION mana_ai.note_if_new(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.note_if_new(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) IS 'Stores a decision where it differs from the mission''s last, and returns whether it did: a mission that is told the
+same again keeps its one row.';
 
 CREATE FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1820,16 +1839,10 @@ CREATE FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p
     AS $$
 DECLARE
   run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
-  is_news boolean;
 BEGIN
   PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
   PERFORM mana_ai.look_again(run.user_id, run.mission_id, p_look_at);
-  SELECT (s.decision, s.reason) IS DISTINCT FROM ('skipped-grant', p_reason) INTO is_news
-    FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;
-  IF is_news THEN
-    PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-grant', p_reason);
-  END IF;
-  RETURN coalesce(is_news, false);
+  RETURN mana_ai.note_if_new(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-grant', p_reason);
 END $$;
 
 ALTER FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) OWNER TO mana_owner;
@@ -2153,7 +2166,7 @@ ALTER FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) OWNER
 
 COMMENT ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) IS 'The first scope with nothing left at all; no row where each has something.';
 
-CREATE FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone) RETURNS timestamp with time zone
+CREATE FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone, OUT is_news boolean) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -2169,14 +2182,16 @@ BEGIN
   UPDATE mana_ai.runs SET state = 'waiting', not_before = NULL, lease_until = NULL, reason = p_reason,
          waiting_for = CASE no.until WHEN 'holds' THEN 'holds' ELSE 'budget' END WHERE run_id = p_run;
   UPDATE mana_ai.mission_snapshots SET wake_at = look_at WHERE user_id = run.user_id AND mission_id = run.mission_id;
+  is_news := mana_ai.note_if_new(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-budget', p_reason);
   PERFORM mana_ai.wake_next(run.user_id, run.agent_id, run.mission_id);
 END $$;
 
-ALTER FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone, OUT is_news boolean) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone) IS 'Gives the place back until a hold of this size may fit: when the window says, soon after holds, or when a cap changes.
+COMMENT ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone, OUT is_news boolean) IS 'Gives the place back until a hold of this size may fit: when the window says, soon after holds, or when a cap changes.
 It writes the mission''s row before it reads the caps again: a fold that changed them was either seen, or comes after
-and wakes the mission itself. The run gets no not_before; wake_at alone says when.';
+and wakes the mission itself. The run gets no not_before; wake_at alone says when. Its owner is told here and not by
+whoever hears of it, since the process may die before anybody does; is_news: that differs from what was said last.';
 
 CREATE FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3422,6 +3437,8 @@ GRANT SELECT(at) ON TABLE mana_ai.decisions TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.note_if_new(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) TO mana_agent;
 
@@ -3531,8 +3548,8 @@ REVOKE ALL ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[
 GRANT ALL ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) TO mana_supervisor;
 GRANT ALL ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone, OUT is_news boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone, OUT is_news boolean) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) TO mana_agent;

@@ -42,7 +42,7 @@ ENDINGS: list[Outcome] = [
     Failed(DUE, "i1", "no model"),
     Withdrawn(DUE, "paused"),
     SkippedForGrant(DUE, "no grant", None, is_news=True),
-    WaitsForRoom(DUE, "no room"),
+    WaitsForRoom(DUE, "no room", is_news=True),
     Waits(DUE, SOON, "no model"),
     Skipped("skipped-paused", "the agent is paused", DUE, None),
     Later(SOON),

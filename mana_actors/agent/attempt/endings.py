@@ -106,13 +106,11 @@ class Endings:
         hold, refusal = tally.refused
         reason = shortfall_reason(refusal)
         attempt.close()
-        await retried(
-            lambda: self._store.wait_for_room(
-                job.run_id, job.attempt, hold, reason, attempt.tally.note()
-            )
+        is_news = await retried(
+            lambda: self._store.wait_for_room(job.run_id, job.attempt, hold, reason, tally.note())
         )
         self._crash("after_commit_before_reply")
-        return WaitsForRoom(job.occurrence.due_at, reason)
+        return WaitsForRoom(job.occurrence.due_at, reason, is_news)
 
     async def skip(self, attempt: Attempt, unreadable: Unreadable) -> Outcome:
         """Skip rather than plan blind; a new row of the owner's makes it run."""

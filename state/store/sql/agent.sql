@@ -92,7 +92,7 @@ SELECT mana_ai.skip_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second'
 SELECT mana_ai.wait_run($1, $2, $3, $4, $5, $6)
 
 -- wait_for_room --
-SELECT mana_ai.wait_for_room($1, $2, $3, $4, $5)
+SELECT is_news FROM mana_ai.wait_for_room($1, $2, $3, $4, $5)
 
 -- heal_mission --
 SELECT mana_ai.heal_mission($1, $2, $3::jsonb, $4, $5::jsonb, $6)

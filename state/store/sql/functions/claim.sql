@@ -33,6 +33,7 @@ BEGIN
       UPDATE mana_ai.runs AS r SET state = 'withdrawn', reason = 'the owner moved the next run', closed_at = clock_timestamp()
        WHERE r.run_id = live.run_id;
       DELETE FROM mana_ai.journal AS j WHERE j.run_id = live.run_id;
+      PERFORM mana_ai.note_decision(u, p_mission, live.agent_id, live.due_at, 'withdrawn', 'the owner moved the next run');
       live := NULL;
     END IF;
   END IF;

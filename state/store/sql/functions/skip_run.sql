@@ -2,16 +2,10 @@ CREATE OR REPLACE FUNCTION mana_ai.skip_run(p_run uuid, p_attempt int, p_reason 
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
-  is_news boolean;
 BEGIN
   PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
   PERFORM mana_ai.look_again(run.user_id, run.mission_id, p_look_at);
-  SELECT (s.decision, s.reason) IS DISTINCT FROM ('skipped-grant', p_reason) INTO is_news
-    FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;
-  IF is_news THEN
-    PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-grant', p_reason);
-  END IF;
-  RETURN coalesce(is_news, false);
+  RETURN mana_ai.note_if_new(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-grant', p_reason);
 END $$;
 
 COMMENT ON FUNCTION mana_ai.skip_run IS

@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt int, p_hold bigint, p_micros bigint, p_reason text,
-  OUT look_at timestamptz)
+  OUT look_at timestamptz, OUT is_news boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
@@ -13,12 +13,14 @@ BEGIN
   UPDATE mana_ai.runs SET state = 'waiting', not_before = NULL, lease_until = NULL, reason = p_reason,
          waiting_for = CASE no.until WHEN 'holds' THEN 'holds' ELSE 'budget' END WHERE run_id = p_run;
   UPDATE mana_ai.mission_snapshots SET wake_at = look_at WHERE user_id = run.user_id AND mission_id = run.mission_id;
+  is_news := mana_ai.note_if_new(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-budget', p_reason);
   PERFORM mana_ai.wake_next(run.user_id, run.agent_id, run.mission_id);
 END $$;
 
 COMMENT ON FUNCTION mana_ai.wait_for_room IS
 'Gives the place back until a hold of this size may fit: when the window says, soon after holds, or when a cap changes.
 It writes the mission''s row before it reads the caps again: a fold that changed them was either seen, or comes after
-and wakes the mission itself. The run gets no not_before; wake_at alone says when.';
+and wakes the mission itself. The run gets no not_before; wake_at alone says when. Its owner is told here and not by
+whoever hears of it, since the process may die before anybody does; is_news: that differs from what was said last.';
 ALTER FUNCTION mana_ai.wait_for_room OWNER TO mana_owner;
 GRANT EXECUTE ON FUNCTION mana_ai.wait_for_room TO mana_agent;
