@@ -25,7 +25,7 @@ from supervisor.demo.facts import MissionFacts, Outcome, is_settled, mission_fac
 from supervisor.demo.story import MISSIONS, RAN, pushes
 from supervisor.demo.table import Stage
 from supervisor.node.credentials import read_service_key
-from supervisor.node.settings import SECRET_VARIABLES, VARIABLES
+from supervisor.node.settings import AGENT_VARIABLES, SECRET_VARIABLES, VARIABLES
 
 LOG_OWNER = "mana_sync"
 DUE_IN = timedelta(seconds=2)
@@ -34,6 +34,7 @@ SETTLED_WITHIN_S = 40.0
 POLL_S = 0.15
 OWN_VARIABLES = {
     *VARIABLES.values(),
+    *(variable for variable, _ in AGENT_VARIABLES.values()),
     *SECRET_VARIABLES,
     "TICK_ENABLED",
     "MANA_BUCKETS",

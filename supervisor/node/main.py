@@ -398,30 +398,14 @@ def _without_login(url: str) -> str:
 
 
 def _agent_settings(settings: Settings, dsn: str, tools: bytes) -> AgentSettings:
-    return AgentSettings(
+    return msgspec.structs.replace(
+        settings.agent,
         dsn=dsn,
-        role="mana_agent",
-        password_file=str(Path(settings.secrets_dir, "mana_agent")),
+        password_file=str(Path(settings.secrets_dir, settings.agent.role)),
         model_url=models.router_url(settings),
         model_key_file=str(models.token_file(settings)),
-        exposure=settings.llm_exposure,
-        model=settings.llm_model,
-        lease_ms=settings.lease_ms,
-        call_deadline_s=settings.call_deadline_s,
-        max_output_tokens=settings.max_output_tokens,
-        bytes_per_token=settings.bytes_per_token,
-        max_rounds=settings.max_rounds,
-        run_attempts=settings.run_attempts,
-        backoff_min_s=settings.backoff_min_s,
-        backoff_max_s=settings.backoff_max_s,
-        time_zone=settings.time_zone,
-        compact_max_ctx=settings.compact_max_ctx,
-        crash_at=settings.crash_at,
-        policy_mode=settings.policy_mode,
         tools_file=tools_path(settings),
         tools=tools,
-        tool_deadline_s=settings.tool_deadline_s,
-        tool_memory_mb=settings.tool_memory_mb,
         key_socket=str(settings.key_socket),
         key_address=settings.key_address,
     )

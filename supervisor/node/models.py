@@ -20,7 +20,7 @@ def wants_rehearsal(settings: Settings) -> bool:
 
 def model_in_words(settings: Settings) -> str:
     """What plans here, for operators."""
-    return "rehearsal" if wants_rehearsal(settings) else settings.llm_model
+    return "rehearsal" if wants_rehearsal(settings) else settings.agent.model
 
 
 def router_url(settings: Settings) -> str:
@@ -57,8 +57,8 @@ def router_settings(
         secrets_dir=settings.secrets_dir,
         last_good_file=str(Path(settings.data_dir, LAST_GOOD_FILE)),
         source=source,
-        exposure=settings.llm_exposure,
-        deadline_s=settings.call_deadline_s,
+        exposure=settings.agent.exposure,
+        deadline_s=settings.agent.call_deadline_s,
         failure_threshold=settings.llm_failure_threshold,
         unhealthy_backoff_s=settings.llm_unhealthy_backoff_s,
         metrics_open=settings.metrics_open,

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from mana_actors.keys.key_files import is_open_to_others
 from mana_actors.keys.tls import TlsAddress, TlsFiles
+from mana_actors.messages import AgentSettings
 from state.rules.exposure import Exposure
 from state.store.embedded import data_root
 
@@ -48,6 +49,17 @@ class SettingsError(Exception):
         return f"{self.variable}: {self.problem}"
 
 
+AGENT = AgentSettings(
+    dsn="",
+    role="mana_agent",
+    password_file="",
+    model_url="",
+    model_key_file=None,
+    model="mana/reasoning",
+)
+"""The settings of agents where no variable says otherwise."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How this node runs; `VARIABLES` says which variable gives each field."""
 
@@ -61,13 +73,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     llm_aliases: str | None = None  # an alias file, or "shipped"; comes before llm_url
     llm_url: str | None = None  # without it and an alias file: the built-in rehearsal model
     llm_url_exposure: Exposure = "any"
-    llm_exposure: Exposure = "any"  # the most that any prompt may use
     llm_port: Port = 0  # of the model router, on loopback; 0 takes a free one
     llm_failure_threshold: AtLeastOne = 2
     llm_unhealthy_backoff_s: Seconds = 60
     otlp_endpoint: str | None = None  # base address of a collector; None: no traces
     llm_api_key_file: str | None = None
-    llm_model: str = "mana/reasoning"
     rehearsal_latency_ms: Millis = 0
     tick_interval_ms: SomeMillis = 60_000
     tick_enabled: bool = True
@@ -81,23 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     warm_pool: Count = 2
     prepare_ahead_s: Seconds = 120
     due_spread_s: Seconds = 0
-    lease_ms: Annotated[int, Meta(ge=MIN_LEASE_MS, le=3_600_000)] = 60_000
     runs_max: AtLeastOne = 64
     runs_per_user: AtLeastOne = 8
-    time_zone: str = "Europe/Berlin"
-    call_deadline_s: Annotated[float, Meta(gt=0, le=3600)] = 120
-    max_output_tokens: Tokens = 4096
-    bytes_per_token: Annotated[float, Meta(ge=1, le=16)] = 2
-    max_rounds: Annotated[int, Meta(ge=1, le=100)] = 5
-    run_attempts: Annotated[int, Meta(ge=1, le=100)] = 4
-    backoff_min_s: Seconds = 5
-    backoff_max_s: Seconds = 900
-    compact_max_ctx: Annotated[int, Meta(ge=0)] = 1_000_000  # 0: never compact
-    policy_mode: Literal["off", "log-only", "enforce"] = "enforce"
-    tools_file: str | None = None  # a Python file with tools of the deployment
-    tool_deadline_s: Annotated[float, Meta(gt=0, le=600)] = 20
-    tool_memory_mb: Annotated[int, Meta(ge=64, le=65_536)] = 512
-    crash_at: str | None = None  # "<point>:<file>", for tests
     ray_address: str | None = None  # None: a Ray of our own
     fold_poll_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
     keep_usage_h: Annotated[float, Meta(ge=25, le=8760)] = 48  # the budget's window is 24
@@ -123,6 +118,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keys_tls_ca_file: str | None = None  # who is trusted by either side
     keys_client_cert_file: str | None = None  # of agents, at this path on every machine
     keys_client_key_file: str | None = None
+    agent: AgentSettings = AGENT  # of every agent; what a node finds at its start is empty here
 
     @property
     def is_embedded(self) -> bool:
@@ -196,13 +192,11 @@ VARIABLES = {
     "llm_aliases": "MANA_LLM_ALIASES",
     "llm_url": "MANA_LLM_URL",
     "llm_url_exposure": "MANA_LLM_URL_EXPOSURE",
-    "llm_exposure": "MANA_LLM_EXPOSURE",
     "llm_port": "MANA_LLM_PORT",
     "llm_failure_threshold": "MANA_LLM_FAILURE_THRESHOLD",
     "llm_unhealthy_backoff_s": "MANA_LLM_UNHEALTHY_BACKOFF_S",
     "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "llm_api_key_file": "MANA_LLM_API_KEY_FILE",
-    "llm_model": "MANA_LLM_MODEL",
     "rehearsal_latency_ms": "MANA_REHEARSAL_LATENCY_MS",
     "tick_interval_ms": "TICK_INTERVAL_MS",
     "shard": "MANA_SHARD",
@@ -213,22 +207,8 @@ VARIABLES = {
     "warm_pool": "MANA_WARM_POOL",
     "prepare_ahead_s": "MANA_PREPARE_AHEAD_S",
     "due_spread_s": "MANA_DUE_SPREAD_S",
-    "lease_ms": "MANA_LEASE_MS",
     "runs_max": "MANA_RUNS_MAX",
     "runs_per_user": "MANA_RUNS_PER_USER",
-    "time_zone": "MANA_TIME_ZONE",
-    "call_deadline_s": "MANA_CALL_DEADLINE_S",
-    "max_output_tokens": "MANA_MAX_OUTPUT_TOKENS",
-    "bytes_per_token": "MANA_BYTES_PER_TOKEN",
-    "max_rounds": "MANA_MAX_ROUNDS",
-    "run_attempts": "MANA_RUN_ATTEMPTS",
-    "backoff_min_s": "MANA_BACKOFF_MIN_S",
-    "backoff_max_s": "MANA_BACKOFF_MAX_S",
-    "compact_max_ctx": "MANA_AI_COMPACT_MAX_CTX",
-    "tools_file": "MANA_TOOLS_FILE",
-    "tool_deadline_s": "MANA_TOOL_DEADLINE_S",
-    "tool_memory_mb": "MANA_TOOL_MEMORY_MB",
-    "crash_at": "MANA_CRASH_AT",
     "ray_address": "MANA_RAY_ADDRESS",
     "fold_poll_ms": "MANA_FOLD_POLL_MS",
     "keep_usage_h": "MANA_KEEP_USAGE_H",
@@ -256,11 +236,31 @@ VARIABLES = {
 """Field to variable; TICK_ENABLED, MANA_BUCKETS, POLICY_MODE, JWT_ISSUER and CORS_ORIGINS have
 readers of their own."""
 
+AGENT_VARIABLES: dict[str, tuple[str, Any]] = {
+    "exposure": ("MANA_LLM_EXPOSURE", Exposure),
+    "model": ("MANA_LLM_MODEL", str),
+    "lease_ms": ("MANA_LEASE_MS", Annotated[int, Meta(ge=MIN_LEASE_MS, le=3_600_000)]),
+    "time_zone": ("MANA_TIME_ZONE", str),
+    "call_deadline_s": ("MANA_CALL_DEADLINE_S", Annotated[float, Meta(gt=0, le=3600)]),
+    "max_output_tokens": ("MANA_MAX_OUTPUT_TOKENS", Tokens),
+    "bytes_per_token": ("MANA_BYTES_PER_TOKEN", Annotated[float, Meta(ge=1, le=16)]),
+    "max_rounds": ("MANA_MAX_ROUNDS", Annotated[int, Meta(ge=1, le=100)]),
+    "run_attempts": ("MANA_RUN_ATTEMPTS", Annotated[int, Meta(ge=1, le=100)]),
+    "backoff_min_s": ("MANA_BACKOFF_MIN_S", Seconds),
+    "backoff_max_s": ("MANA_BACKOFF_MAX_S", Seconds),
+    "compact_max_ctx": ("MANA_AI_COMPACT_MAX_CTX", Annotated[int, Meta(ge=0)]),
+    "tools_file": ("MANA_TOOLS_FILE", str),
+    "tool_deadline_s": ("MANA_TOOL_DEADLINE_S", Annotated[float, Meta(gt=0, le=600)]),
+    "tool_memory_mb": ("MANA_TOOL_MEMORY_MB", Annotated[int, Meta(ge=64, le=65_536)]),
+    "crash_at": ("MANA_CRASH_AT", str),
+}
+"""Field of an agent's settings to variable and what it may hold; defaults are the fields' own."""
+
+
 FILES = (
     "database_password_file",
     "service_key_file",
     "llm_api_key_file",
-    "tools_file",
     "kek_file",
     "ai_public_key_file",
     "grant_signing_key_file",
@@ -293,15 +293,30 @@ def read_settings(env: Mapping[str, str], *, serves: bool = True) -> Settings:
     given["data_dir"] = str(data_dir)
     given["secrets_dir"] = str(Path(given.get("secrets_dir") or data_dir / "secrets").absolute())
     given["tick_enabled"] = env.get("TICK_ENABLED") != "false"
-    given["policy_mode"] = _policy_mode(env.get("POLICY_MODE", "enforce"))
+    agent = {
+        field: _converted(variable, env[variable], kind)
+        for field, (variable, kind) in AGENT_VARIABLES.items()
+        if variable in env
+    }
+    mode = env.get("POLICY_MODE", AGENT.policy_mode)
+    if mode.lower() not in ("off", "log-only", "enforce"):
+        problem = f"expected off, log-only or enforce, got {mode[:60]!r}"
+        raise SettingsError("POLICY_MODE", problem)
+    given["agent"] = msgspec.structs.replace(AGENT, **agent, policy_mode=mode.lower())
     given["bucket_lo"], given["bucket_hi"] = _buckets(env.get("MANA_BUCKETS", "0-255"))
     given["jwt_issuers"] = _listed("JWT_ISSUER", env)
     given["cors_origins"] = _listed("CORS_ORIGINS", env)
     settings = Settings(**given)
     _check(settings)
-    if serves:
-        _check_key(settings)
-        _check_certificates(settings)
+    if not serves:
+        return settings
+    if not settings.is_embedded and not settings.service_key_path.is_file():
+        problem = "name a file with the service key; only the embedded mode makes one"
+        raise SettingsError("MANA_SERVICE_KEY_FILE", problem)
+    if settings.keys_listen is not None:
+        _check_tls("MANA_KEYS_LISTEN", settings.key_server_files)
+    if settings.keys_address is not None:
+        _check_tls("MANA_KEYS_ADDRESS", settings.key_client_files)
     return settings
 
 
@@ -332,13 +347,6 @@ def _converted(variable: str, text: str, kind: object) -> object:
     return value
 
 
-def _policy_mode(text: str) -> str:
-    mode = text.lower()
-    if mode not in ("off", "log-only", "enforce"):
-        raise SettingsError("POLICY_MODE", f"expected off, log-only or enforce, got {text[:60]!r}")
-    return mode
-
-
 def _listed(variable: str, env: Mapping[str, str]) -> tuple[str, ...]:
     """The parts of a comma-separated list; empty where the variable is not set."""
     if variable not in env:
@@ -364,25 +372,39 @@ def _buckets(text: str) -> tuple[int, int]:
 
 def _check(settings: Settings) -> None:
     """What one field alone cannot say."""
+    agent = settings.agent
     if settings.database_url is not None:
-        _check_database(settings.database_url)
-    if settings.llm_url is not None:
-        _check_url("MANA_LLM_URL", settings.llm_url, ("http", "https"))
-    if settings.otlp_endpoint is not None:
-        _check_url("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint, ("http", "https"))
+        parts = _check_url("SYNC_DATABASE_URL", settings.database_url, ("postgresql", "postgres"))
+        if parts.password is not None or "password=" in parts.query:
+            problem = "holds a password; put that into a file named by MANA_DATABASE_PASSWORD_FILE"
+            raise SettingsError("SYNC_DATABASE_URL", problem)
+    for variable, url in (
+        ("MANA_LLM_URL", settings.llm_url),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint),
+    ):
+        if url is not None:
+            _check_url(variable, url, ("http", "https"))
     if settings.llm_aliases not in (None, "shipped") and not Path(settings.llm_aliases).is_file():
         raise SettingsError("MANA_LLM_ALIASES", f"there is no file {settings.llm_aliases}")
-    if settings.backoff_max_s < settings.backoff_min_s:
+    if agent.backoff_max_s < agent.backoff_min_s:
         raise SettingsError("MANA_BACKOFF_MAX_S", "is less than MANA_BACKOFF_MIN_S")
-    if settings.crash_at is not None and not all(settings.crash_at.partition(":")):
-        raise SettingsError("MANA_CRASH_AT", f"expected POINT:FILE, got {settings.crash_at!r}")
+    if agent.crash_at is not None and not all(agent.crash_at.partition(":")):
+        raise SettingsError("MANA_CRASH_AT", f"expected POINT:FILE, got {agent.crash_at!r}")
     if len(settings.shard) > 64 or not settings.shard.replace("-", "").isalnum():
         raise SettingsError("MANA_SHARD", "expected up to 64 letters, digits or dashes")
-    if not is_time_zone(settings.time_zone):
-        raise SettingsError("MANA_TIME_ZONE", f"{settings.time_zone[:60]!r} is not an IANA zone")
+    if not is_time_zone(agent.time_zone):
+        raise SettingsError("MANA_TIME_ZONE", f"{agent.time_zone[:60]!r} is not an IANA zone")
     _check_files(settings)
     _check_auth(settings)
-    _check_key_places(settings)
+    _check_place("MANA_KEYS_LISTEN", settings.keys_listen, "")
+    _check_place("MANA_KEYS_ADDRESS", settings.keys_address, KEYS_SCHEME)
+
+
+def _check_files(settings: Settings) -> None:
+    named = {VARIABLES[field]: getattr(settings, field) for field in FILES}
+    for variable, path in (named | {"MANA_TOOLS_FILE": settings.agent.tools_file}).items():
+        if path is not None and not Path(path).is_file():
+            raise SettingsError(variable, f"there is no file {path}")
 
 
 def _check_auth(settings: Settings) -> None:
@@ -399,14 +421,9 @@ def _check_auth(settings: Settings) -> None:
             raise SettingsError("CORS_ORIGINS", problem)
 
 
-def _check_key_places(settings: Settings) -> None:
-    if settings.keys_listen is not None:
-        _check_place("MANA_KEYS_LISTEN", settings.keys_listen, "")
-    if settings.keys_address is not None:
-        _check_place("MANA_KEYS_ADDRESS", settings.keys_address, KEYS_SCHEME)
-
-
-def _check_place(variable: str, text: str, scheme: str) -> None:
+def _check_place(variable: str, text: str | None, scheme: str) -> None:
+    if text is None:
+        return
     try:
         host_and_port(text.removeprefix(scheme))
     except ValueError:
@@ -436,14 +453,6 @@ def is_host(text: str) -> bool:
     return True
 
 
-def _check_certificates(settings: Settings) -> None:
-    """Those that the settings need are there, and the keys are ours alone."""
-    if settings.keys_listen is not None:
-        _check_tls("MANA_KEYS_LISTEN", settings.key_server_files)
-    if settings.keys_address is not None:
-        _check_tls("MANA_KEYS_ADDRESS", settings.key_client_files)
-
-
 def _check_tls(variable: str, files: TlsFiles) -> None:
     for path in (files.cert_file, files.key_file, files.ca_file):
         if not Path(path).is_file():
@@ -471,26 +480,6 @@ def is_time_zone(name: str) -> bool:
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder
         return False
     return True
-
-
-def _check_files(settings: Settings) -> None:
-    for field in FILES:
-        path = getattr(settings, field)
-        if path is not None and not Path(path).is_file():
-            raise SettingsError(VARIABLES[field], f"there is no file {path}")
-
-
-def _check_key(settings: Settings) -> None:
-    if not settings.is_embedded and not settings.service_key_path.is_file():
-        problem = "name a file with the service key; only the embedded mode makes one"
-        raise SettingsError("MANA_SERVICE_KEY_FILE", problem)
-
-
-def _check_database(url: str) -> None:
-    parts = _check_url("SYNC_DATABASE_URL", url, ("postgresql", "postgres"))
-    if parts.password is not None or "password=" in parts.query:
-        problem = "holds a password; put that into a file named by MANA_DATABASE_PASSWORD_FILE"
-        raise SettingsError("SYNC_DATABASE_URL", problem)
 
 
 def _check_url(variable: str, url: str, schemes: tuple[str, ...]) -> SplitResult:

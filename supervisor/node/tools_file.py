@@ -16,7 +16,7 @@ _VARIABLE = "MANA_TOOLS_FILE"
 
 def tools_path(settings: Settings) -> str | None:
     """Where the file is, from anywhere."""
-    return settings.tools_file and str(Path(settings.tools_file).absolute())
+    return settings.agent.tools_file and str(Path(settings.agent.tools_file).absolute())
 
 
 async def tools_of_file(settings: Settings) -> bytes:
@@ -37,8 +37,8 @@ async def _described(settings: Settings, file: str) -> bytes:
         answer = await ask_child(
             "describe",
             file,
-            deadline_s=settings.tool_deadline_s,
-            memory_mb=settings.tool_memory_mb,
+            deadline_s=settings.agent.tool_deadline_s,
+            memory_mb=settings.agent.tool_memory_mb,
         )
     except ToolProcessFailed as exc:
         raise SettingsError(_VARIABLE, f"{file} could not be read: {exc.reason}") from exc

@@ -68,7 +68,7 @@ class Supervision:
         self.pruning = Pruning(janitor, settings, self.metrics)
         self.tenure: Tenure | None = None
         self._background = Background()
-        self._crash = crash_points(settings.crash_at)
+        self._crash = crash_points(settings.agent.crash_at)
         self._nudged = asyncio.Event()
         self._deciding = asyncio.Lock()  # a place must not get free between look and decision
         self.is_draining = False
@@ -229,7 +229,7 @@ class Supervision:
         found = await self.schedule.mission_record(mission.user_id, mission.mission_id)
         if found is None or mission.next_run_at is None:
             return
-        zone = ZoneInfo(found[1] or self.settings.time_zone)
+        zone = ZoneInfo(found[1] or self.settings.agent.time_zone)
         following, stamp, actor = next_slot(
             mission.user_id, mission.mission_id, found[0], zone, mission.now
         )

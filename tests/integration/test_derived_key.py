@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from state.sealing.key_pairs import key_id
 from supervisor.custody.owner_client import OwnerClient
 from supervisor.gateway.people.rate import Pacing
+from supervisor.node.settings import AGENT
 from tests.owners import PAGE, House, open_house
 from tests.postgres import Database
 
@@ -141,7 +143,8 @@ async def told_of(house: House, user: str = "u1", **changed: Any) -> tuple[int, 
 
 @pytest.mark.one_postgres
 async def test_the_consent_is_about_that_grant_and_this_server(database: Database, tmp_path: Path):
-    async with open_house(database, tmp_path, llm_exposure="eu") as house:
+    agent = msgspec.structs.replace(AGENT, exposure="eu")
+    async with open_house(database, tmp_path, agent=agent) as house:
         await house.mission(record=json.dumps({"id": "m-1"}))
         status, told = await told_of(house)
         assert (status, told["exposure"], told["derivedText"]) == (200, "eu", "plain")

@@ -18,7 +18,7 @@ from mana_actors.agent.tools.seen_ids import SeenIds
 from mana_actors.errors import CatalogueInvalid
 from mana_actors.messages import AgentSettings
 from state.rules.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy
-from supervisor.node.settings import Settings, SettingsError
+from supervisor.node.settings import AGENT, Settings, SettingsError
 from supervisor.node.tools_file import tools_of_file
 
 FILE = """
@@ -95,7 +95,8 @@ def file(tmp_path: Path) -> Path:
 
 
 async def described(path: Path) -> bytes:
-    return await tools_of_file(Settings(data_dir="/x", secrets_dir="/x", tools_file=str(path)))
+    agent = msgspec.structs.replace(AGENT, tools_file=str(path))
+    return await tools_of_file(Settings(data_dir="/x", secrets_dir="/x", agent=agent))
 
 
 async def call(path: Path, name: str, **arguments: Any) -> tuple[ToolResult, SeenIds]:

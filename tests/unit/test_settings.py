@@ -14,7 +14,7 @@ def test_defaults_are_those_of_the_original_deployment():
     settings = read_settings({})
     assert (settings.port, settings.host) == (3067, "127.0.0.1")
     assert (settings.tick_interval_ms, settings.tick_enabled) == (60_000, True)
-    assert (settings.time_zone, settings.policy_mode) == ("Europe/Berlin", "enforce")
+    assert (settings.agent.time_zone, settings.agent.policy_mode) == ("Europe/Berlin", "enforce")
     assert (settings.bucket_lo, settings.bucket_hi) == (0, 256)
     assert settings.is_embedded
     assert settings.llm_url is None
@@ -23,7 +23,11 @@ def test_defaults_are_those_of_the_original_deployment():
 def test_settings_cross_to_other_processes():
     settings = read_settings({"PORT": "4000", "MANA_BUCKETS": "0-127", "POLICY_MODE": "Log-Only"})
     assert Settings.from_wire(settings.to_wire()) == settings
-    assert (settings.port, settings.bucket_hi, settings.policy_mode) == (4000, 128, "log-only")
+    assert (settings.port, settings.bucket_hi, settings.agent.policy_mode) == (
+        4000,
+        128,
+        "log-only",
+    )
 
 
 @pytest.mark.parametrize(

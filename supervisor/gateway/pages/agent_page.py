@@ -72,7 +72,7 @@ async def _policy(deps: Deps, user: str, agent: str) -> dict[str, Any]:
     policy, problems = parse_policy(raw)
     by_decision = _by_decision(policy)
     return {
-        "mode": deps.settings.policy_mode,
+        "mode": deps.settings.agent.policy_mode,
         "source": "default" if raw is None else "record",
         "counts": dict(Counter({said: len(names) for said, names in by_decision.items()})),
         "denied": by_decision["deny"],

@@ -55,7 +55,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners | None:
         if kek is None
         else Custody(VaultStore(_database(settings, dsn, ISSUER_ROLE, 4)), kek),
         issuer=issuer,
-        exposure=settings.llm_exposure,
+        exposure=settings.agent.exposure,
     )
 
 
