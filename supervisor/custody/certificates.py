@@ -68,34 +68,85 @@ def make_certificates(folder: Path, hosts: Sequence[str], now: datetime) -> list
 
 def renew_certificates(folder: Path, hosts: Sequence[str], now: datetime) -> list[Path]:
     """All anew under the CA's key, so that old and new files go together; raises NoAuthority."""
-    return _issue_all(folder, _ca_key(folder / f"{CA}.key"), hosts, now)
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    path = folder / f"{CA}.key"
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except OSError as exc:
+        raise NoAuthority(
+            f"{path} cannot be read ({type(exc).__name__}): mana keys new tls"
+        ) from None
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise NoAuthority(f"{path} holds no key of ours: mana keys rotate tls --now")
+    return _issue_all(folder, key, hosts, now)
 
 
 def kept_hosts(folder: Path) -> list[str]:
     """The hosts that the key holder's certificate is for; raises NoAuthority."""
-    return _names(folder / f"{SERVER}.pem")
+    from cryptography import x509
+
+    path = folder / f"{SERVER}.pem"
+    try:
+        found = _read(path).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        raise NoAuthority(f"{path} cannot be read: name its hosts with --host") from None
+    return [str(one.value) for one in found]
 
 
 def validity(paths: Sequence[str]) -> list[Validity]:
     """Until when each of these certificates is valid."""
-    return [_validity(path) for path in paths]
-
-
-def _validity(path: str) -> Validity:
-    try:
-        return Validity(path, _read(Path(path)).not_valid_after_utc)
-    except OSError as exc:
-        return Validity(path, None, f"cannot be read ({type(exc).__name__})")
-    except ValueError:
-        return Validity(path, None, "is no certificate")
+    found: list[Validity] = []
+    for path in paths:
+        try:
+            found.append(Validity(path, _read(Path(path)).not_valid_after_utc))
+        except OSError as exc:
+            found.append(Validity(path, None, f"cannot be read ({type(exc).__name__})"))
+        except ValueError:
+            found.append(Validity(path, None, "is no certificate"))
+    return found
 
 
 def _issue_all(
     folder: Path, ca_key: EllipticCurvePrivateKey, hosts: Sequence[str], now: datetime
 ) -> list[Path]:
-    _put(folder, CA, ca_key, _ca_certificate(ca_key, now))
-    for name in (SERVER, CLIENT):
-        _put(folder, name, *_issued(ca_key, name, hosts, now))
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID as Use
+
+    public = ca_key.public_key()
+    ca = (
+        _dated(_name(CA_NAME), _name(CA_NAME), now)
+        .public_key(public)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+    _put(folder, CA, ca_key, ca.sign(ca_key, hashes.SHA256()))
+    named = [_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]
+    # Only the server's has names; the use keeps agents from passing for the key holder.
+    for name, use in ((SERVER, Use.SERVER_AUTH), (CLIENT, Use.CLIENT_AUTH)):
+        key = ec.generate_private_key(ec.SECP256R1())
+        issued = (
+            _dated(_name(f"mana {name}"), _name(CA_NAME), now)
+            .public_key(key.public_key())
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False
+            )
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=True)
+        )
+        if name == SERVER:
+            issued = issued.add_extension(x509.SubjectAlternativeName(named), critical=False)
+        _put(folder, name, key, issued.sign(ca_key, hashes.SHA256()))
     return [folder / f"{name}.pem" for name in (CA, SERVER, CLIENT)]
 
 
@@ -107,56 +158,6 @@ def _put(
     pem = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
     replace_secret(folder / f"{name}.key", pem.decode())
     replace_secret(folder / f"{name}.pem", certificate.public_bytes(forms.Encoding.PEM).decode())
-
-
-def _ca_certificate(key: EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
-    public = key.public_key()
-    return (
-        _dated(_name(CA_NAME), _name(CA_NAME), now)
-        .public_key(public)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-
-
-def _issued(
-    ca_key: EllipticCurvePrivateKey, name: str, hosts: Sequence[str], now: datetime
-) -> tuple[EllipticCurvePrivateKey, x509.Certificate]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    ca = ca_key.public_key()
-    builder = (
-        _dated(_name(f"mana {name}"), _name(CA_NAME), now)
-        .public_key(key.public_key())
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca), critical=False)
-    )
-    return key, _for_use(builder, name, hosts).sign(ca_key, hashes.SHA256())
-
-
-def _for_use(
-    builder: x509.CertificateBuilder, name: str, hosts: Sequence[str]
-) -> x509.CertificateBuilder:
-    """The server's has names; the use keeps agents from passing for the key holder."""
-    from cryptography import x509
-    from cryptography.x509.oid import ExtendedKeyUsageOID as Use
-
-    if name == CLIENT:
-        return builder.add_extension(x509.ExtendedKeyUsage([Use.CLIENT_AUTH]), critical=True)
-    names = [_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]
-    return builder.add_extension(
-        x509.ExtendedKeyUsage([Use.SERVER_AUTH]), critical=True
-    ).add_extension(x509.SubjectAlternativeName(names), critical=False)
 
 
 def _dated(subject: x509.Name, issuer: x509.Name, now: datetime) -> x509.CertificateBuilder:
@@ -202,34 +203,6 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
-
-
-def _ca_key(path: Path) -> EllipticCurvePrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except OSError as exc:
-        raise NoAuthority(
-            f"{path} cannot be read ({type(exc).__name__}): mana keys new tls"
-        ) from None
-    except (ValueError, TypeError):
-        raise NoAuthority(f"{path} holds no key of ours: mana keys rotate tls --now") from None
-    if not isinstance(key, EllipticCurvePrivateKey):
-        raise NoAuthority(f"{path} holds no key of ours: mana keys rotate tls --now")
-    return key
-
-
-def _names(path: Path) -> list[str]:
-    """The hosts a certificate of the key holder is for; raises NoAuthority."""
-    from cryptography import x509
-
-    try:
-        found = _read(path).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, x509.ExtensionNotFound):
-        raise NoAuthority(f"{path} cannot be read: name its hosts with --host") from None
-    return [str(one.value) for one in found]
 
 
 def _read(path: Path) -> x509.Certificate:

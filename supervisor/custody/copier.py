@@ -24,7 +24,6 @@ from state.log.tables import INPUT_APPS
 from state.sealing.copies import (
     LARGEST_CHARS,
     MOST_AT_ONCE,
-    KeptCopy,
     SealedCopy,
     copied,
     is_current,
@@ -82,7 +81,12 @@ class Copier:
     async def run(self) -> Never:
         """Work for ever; what fails is tried again."""
         while True:
-            if not await self._some():
+            try:
+                answered = await self.serve()
+            except Exception as exc:  # noqa: BLE001 - the server beside this loop must live on
+                log.warning("requests_not_taken error=%s", type(exc).__name__)
+                answered = 0
+            if not answered:
                 await asyncio.sleep(POLL_S)
 
     async def serve(self) -> int:
@@ -95,13 +99,6 @@ class Copier:
     async def close(self) -> None:
         """Close the connections of requests; custody has its own."""
         await self._store.close()
-
-    async def _some(self) -> int:
-        try:
-            return await self.serve()
-        except Exception as exc:  # noqa: BLE001 - the server beside this loop must live on
-            log.warning("requests_not_taken error=%s", type(exc).__name__)
-            return 0
 
     async def _serve(self, asked: CopyRequest) -> None:
         """One answer; where the database is away, or the request another's, the lease runs out."""
@@ -131,81 +128,70 @@ class Copier:
         grant = signed_grant(mission.grant, claim, self._issuers, self._clock())
         if isinstance(grant, GrantFault):
             return "grant-refused"
-        if (refusal := await self._refusal(asked, grant)) is not None:
-            return refusal
-        work = await self._work(asked, mission, grant)
-        if not work.sources:
-            return "too-large" if work.too_large else "current"
-        return await self._made(asked, grant, work)
-
-    async def _refusal(self, asked: CopyRequest, grant: SignedGrant) -> Answer | None:
-        """Why no key of this person's would do, asked before any is lent."""
-        try:
+        try:  # why no key of this person's would do, asked before any is lent
             since = instant_of(await self._custody.key_since(asked.user))
         except VaultRefused as exc:
             return _REFUSALS.get(exc.code, "failed")
-        return "grant-outdated" if since > grant.issued_at + SKEW_NS else None
+        if since > grant.issued_at + SKEW_NS:
+            return "grant-outdated"
+        work = await self._work(asked, mission, grant)
+        if not work.sources:
+            return "too-large" if work.too_large else "current"
+
+        async def allowed() -> None:
+            """The grant was verified before the key is asked for."""
+
+        purpose = f"ai-sealed-copies mission={asked.mission}"
+        caller = Caller(asked.user, user_agent=USER_AGENT)
+        try:
+            lent = await self._custody.lent(caller, purpose, allowed)
+        except MasterKeyNotOpened:
+            return "failed"
+        with (  # both keys are wiped at the end
+            lent as master_key,
+            derived_key(master_key.material, asked.user, grant.derivation) as data_key,
+        ):
+            sealed, faults = _copies(asked, work, master_key, data_key)
+        if not sealed:
+            return faults
+        is_kept = await self._store.put(asked, sealed)
+        if is_kept:
+            log.info(
+                "sealed_copies_made user=%s mission=%s count=%s",
+                asked.user, asked.mission, len(sealed),
+            )  # fmt: skip
+        return "made" if is_kept else "no-grant"
 
     async def _work(self, asked: CopyRequest, mission: Mission, grant: SignedGrant) -> Work:
         """Granted inputs whose copies lack, are stale, or may be under an earlier grant's key."""
         kept = await self._store.kept(asked)
         work = Work({})
         for ref in granted_inputs(mission, grant):
-            if work.has_room():
-                await self._add(work, asked, ref, kept.get((ref.table, ref.id)), grant)
+            if not work.has_room():
+                break
+            try:
+                source = await self._store.source(asked, INPUT_APPS[ref.module], ref.table, ref.id)
+            except Refused as exc:
+                if exc.sqlstate != _TOO_LARGE:
+                    raise
+                work.too_large += 1
+                continue
+            copy = kept.get((ref.table, ref.id))
+            # Another scope is another key: a copy from before this grant may be under another.
+            is_good = (
+                copy is not None
+                and is_current(copy, source)
+                and copy.written_at * NS_PER_US >= grant.issued_at
+            )
+            chars = sum(len(v) for v in source.fields.values() if is_sealed(v))
+            if hidden(source) or not chars or is_good:
+                continue
+            if chars > LARGEST_CHARS:
+                work.too_large += 1
+                continue
+            work.sources[ref.table, ref.id] = source
+            work.chars += chars
         return work
-
-    async def _add(
-        self,
-        work: Work,
-        asked: CopyRequest,
-        ref: InputRef,
-        kept: KeptCopy | None,
-        grant: SignedGrant,
-    ) -> None:
-        try:
-            source = await self._store.source(asked, INPUT_APPS[ref.module], ref.table, ref.id)
-        except Refused as exc:
-            if exc.sqlstate != _TOO_LARGE:
-                raise
-            work.too_large += 1
-            return
-        chars = sum(len(v) for v in source.fields.values() if is_sealed(v))
-        if hidden(source) or not chars or (kept and _is_good(kept, source, grant)):
-            return
-        if chars > LARGEST_CHARS:
-            work.too_large += 1
-            return
-        work.sources[ref.table, ref.id] = source
-        work.chars += chars
-
-    async def _made(self, asked: CopyRequest, grant: SignedGrant, work: Work) -> Answer:
-        sealed, faults = await self._sealed(asked, grant, work)
-        if not sealed:
-            return faults
-        if not await self._store.put(asked, sealed):
-            return "no-grant"
-        log.info(
-            "sealed_copies_made user=%s mission=%s count=%s",
-            asked.user, asked.mission, len(sealed),
-        )  # fmt: skip
-        return "made"
-
-    async def _sealed(
-        self, asked: CopyRequest, grant: SignedGrant, work: Work
-    ) -> tuple[list[SealedCopy], Answer]:
-        """The copies, and what was wrong with the others; both keys are wiped at the end."""
-        purpose = f"ai-sealed-copies mission={asked.mission}"
-        caller = Caller(asked.user, user_agent=USER_AGENT)
-        try:
-            lent = await self._custody.lent(caller, purpose, _is_checked)
-        except MasterKeyNotOpened:
-            return [], "failed"
-        with (
-            lent as master_key,
-            derived_key(master_key.material, asked.user, grant.derivation) as data_key,
-        ):
-            return _copies(asked, work, master_key, data_key)
 
 
 def granted_inputs(mission: Mission, grant: SignedGrant) -> list[InputRef]:
@@ -219,11 +205,6 @@ def granted_inputs(mission: Mission, grant: SignedGrant) -> list[InputRef]:
     return list(found.values())
 
 
-def _is_good(kept: KeptCopy, source: Snapshot, grant: SignedGrant) -> bool:
-    """Made of what the source holds now, and since this grant: another scope is another key."""
-    return is_current(kept, source) and kept.written_at * NS_PER_US >= grant.issued_at
-
-
 def _copies(
     asked: CopyRequest, work: Work, master_key: DataKey, data_key: DataKey
 ) -> tuple[list[SealedCopy], Answer]:
@@ -232,7 +213,14 @@ def _copies(
     faults: Answer = "too-large"
     for (table, record_id), source in work.sources.items():
         try:
-            copy = copied(table, record_id, source.fields, master_key, data_key, _new_iv)
+            copy = copied(
+                table,
+                record_id,
+                source.fields,
+                master_key=master_key,
+                data_key=data_key,
+                new_iv=lambda: secrets.token_bytes(IV_BYTES),
+            )
         except SealingError as exc:
             faults = "not-opened"
             log.warning(
@@ -240,19 +228,10 @@ def _copies(
                 asked.user, asked.mission, table, record_id, exc.reason,
             )  # fmt: skip
             continue
-        if copy is not None and _fits(copy):
+        if copy is None:
+            continue
+        # As the database writes JSON, with two blanks a field: more than this it refuses.
+        size = len(msgspec.json.encode(copy.fields)) + 2 * len(copy.fields)
+        if size <= LARGEST_CHARS:
             found.append(copy)
     return found, faults
-
-
-def _fits(copy: SealedCopy) -> bool:
-    """Whether the database takes it: as it writes JSON, with two blanks a field."""
-    return len(msgspec.json.encode(copy.fields)) + 2 * len(copy.fields) <= LARGEST_CHARS
-
-
-async def _is_checked() -> None:
-    """The grant was verified before the key is asked for."""
-
-
-def _new_iv() -> bytes:
-    return secrets.token_bytes(IV_BYTES)

@@ -12,17 +12,13 @@ import hashlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
 from state.sealing import key_pairs
 from state.sealing.key_pairs import KeyUnusable
 from state.secret_files import write_new_secret
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 Kind = Literal["runner", "issuer"]
 KINDS: tuple[Kind, ...] = ("runner", "issuer")
@@ -50,8 +46,18 @@ def key_folder(folder: Path) -> KeyFolder:
 
 def add_key(folder: Path, kind: Kind, now: datetime) -> Path:
     """Make a key pair, private half of mode 0600; returns the public file."""
-    key = _new_key(kind)
-    private, public = _pems(key)
+    from cryptography.hazmat.primitives import serialization as forms
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+    key = (
+        ed25519.Ed25519PrivateKey.generate()
+        if kind == "issuer"
+        else rsa.generate_private_key(public_exponent=65537, key_size=RUNNER_BITS)
+    )
+    private = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
+    public = key.public_key().public_bytes(
+        forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo
+    )
     name = f"{kind}-{now.astimezone(UTC):%Y%m%dT%H%M%S%f}-{hashlib.sha256(public).hexdigest()[:8]}"
     write_new_secret(folder / f"{name}.pem", private.decode())
     path = folder / f"{name}.pub.pem"
@@ -95,21 +101,3 @@ def _private(folder: Path, kind: Kind) -> tuple[Path, ...]:
 
 def _newest(paths: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(sorted(paths, key=lambda path: path.name, reverse=True))
-
-
-def _new_key(kind: Kind) -> RSAPrivateKey | Ed25519PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-
-    if kind == "issuer":
-        return ed25519.Ed25519PrivateKey.generate()
-    return rsa.generate_private_key(public_exponent=65537, key_size=RUNNER_BITS)
-
-
-def _pems(key: RSAPrivateKey | Ed25519PrivateKey) -> tuple[bytes, bytes]:
-    from cryptography.hazmat.primitives import serialization as forms
-
-    private = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
-    public = key.public_key().public_bytes(
-        forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo
-    )
-    return private, public
