@@ -1,7 +1,8 @@
 """Metrics as Prometheus reads them: text format 0.0.4, every series labelled with the service."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import accumulate
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -53,15 +54,12 @@ class _Families:
 def render(snapshots: Iterable[Snapshot]) -> bytes:
     """The text Prometheus reads: snapshots added up, malformed ones left out."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families([r for s in snapshots if (r := _report(s)) is not None]))
+    reports: list[_Report] = []
+    for snapshot in snapshots:
+        with suppress(msgspec.ValidationError):
+            reports.append(msgspec.convert(snapshot, _Report))
+    registry.register(_Families(reports))
     return generate_latest(registry)
-
-
-def _report(snapshot: Mapping[str, Any]) -> _Report | None:
-    try:
-        return msgspec.convert(snapshot, _Report)
-    except msgspec.ValidationError:
-        return None
 
 
 def _family(instrument: Instrument, reports: list[_Report]) -> Metric:
@@ -109,14 +107,10 @@ def _histogram(
             both = [a + b for a, b in zip(counts, spread.counts, strict=True)]
             total[values] = (both, seconds + spread.sum)
     for values, (counts, seconds) in total.items():
-        family.add_metric((*_SERVICE_VALUES, *values), _cumulative(instrument, counts), seconds)
+        bounds = [*(f"{bound}" for bound in instrument.buckets), "+Inf"]
+        cumulated = list(zip(bounds, map(float, accumulate(counts)), strict=True))
+        family.add_metric((*_SERVICE_VALUES, *values), cumulated, seconds)
     return family
-
-
-def _cumulative(instrument: Instrument, counts: list[int]) -> list[tuple[str, float]]:
-    bounds = [*(f"{bound}" for bound in instrument.buckets), "+Inf"]
-    sums = [sum(counts[: place + 1]) for place in range(len(counts))]
-    return [(bound, float(number)) for bound, number in zip(bounds, sums, strict=True)]
 
 
 def _values(instrument: Instrument, key: str) -> tuple[str, ...] | None:

@@ -24,6 +24,7 @@ GATEWAY = "mana_gateway"
 SUPERVISOR = "mana_supervisor"
 ISSUER = "mana_issuer"
 MIGRATE = "run mana migrate"
+LOOK_AGAIN = "mana up, or look at the address and the password files; then run doctor again"
 TAMPERED = "somebody changed it: restore the schema from a backup, or as in state/store/schema.sql"
 LATE_MISSIONS = 100
 """More missions than this, due for over two minutes, are no passing crowd."""
@@ -64,18 +65,16 @@ async def examined(dsn: str, password: str | None, settings: Settings) -> list[F
     service = ServiceView(access)
     patient = Patient(settings, dsn, Catalogue(dsn, password), service)
     try:
-        return [await _guarded(check, patient) for check in CHECKS]
+        found: list[Finding] = []
+        for check in CHECKS:
+            try:
+                found.append(await check(patient))
+            except (StateError, OSError) as exc:
+                name, fault = check.__name__.replace("_", " "), f"could not look: {exc}"
+                found.append(Finding(name, ok=False, detail=fault, remedy=LOOK_AGAIN))
+        return found
     finally:
         await service.close()
-
-
-async def _guarded(check: Check, patient: Patient) -> Finding:
-    try:
-        return await check(patient)
-    except (StateError, OSError) as exc:
-        name = check.__name__.replace("_", " ")
-        remedy = "mana up, or look at the address and the password files; then run doctor again"
-        return Finding(name, ok=False, detail=f"could not look: {exc}", remedy=remedy)
 
 
 async def postgres_version(patient: Patient) -> Finding:

@@ -44,7 +44,11 @@ def health(facts: Facts, settings: Settings, version: str) -> FleetHealth:
     else:
         tick |= _tick(shards, facts.overdue, settings, problems)
         fold |= _fold(shards, problems)
-        problems.extend(_uncovered(shards))
+        covered = sum(shard.bucket_hi - shard.bucket_lo for shard in shards)
+        if not shards:
+            problems.append("shards: none; the supervisor has not started")
+        elif covered != BUCKETS:  # the users of the others are served by nobody
+            problems.append(f"shards: {BUCKETS - covered} of {BUCKETS} buckets belong to no shard")
     if facts.supervisor is not None:
         fold["waiting"] = facts.supervisor.get("feed_waiting")
         if facts.supervisor.get("problem"):
@@ -95,13 +99,3 @@ def _age(shard: Shard, at: datetime | None) -> float:
     """Seconds since something was last done, or since the holder took the shard."""
     since = shard.taken_at if at is None else max(at, shard.taken_at)
     return max(0.0, (shard.now - since).total_seconds())
-
-
-def _uncovered(shards: Sequence[Shard]) -> list[str]:
-    """Buckets that no shard has: their users are served by nobody."""
-    covered = sum(shard.bucket_hi - shard.bucket_lo for shard in shards)
-    if covered == BUCKETS:
-        return []
-    if not shards:
-        return ["shards: none; the supervisor has not started"]
-    return [f"shards: {BUCKETS - covered} of {BUCKETS} buckets belong to no shard"]

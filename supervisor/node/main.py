@@ -132,9 +132,23 @@ class Node:
         self._keys = KeyHolderProcess(settings, dsn)
         await self._keys.tend()
         self._router_settings = models.router_settings(settings, __version__, self._rehearsal())
-        self._start_ray_or_say_why()
+        try:
+            self._start_ray()
+        except Exception as exc:  # Ray raises bare ones, over many lines
+            first = str(exc).strip().partition("\n")[0]
+            raise StartFailed("Ray", first or type(exc).__name__) from exc
         await self._start_router()
-        agent_settings = _agent_settings(settings, dsn, tools)
+        agent_settings = msgspec.structs.replace(
+            settings.agent,
+            dsn=dsn,
+            password_file=str(Path(settings.secrets_dir, settings.agent.role)),
+            model_url=models.router_url(settings),
+            model_key_file=str(models.token_file(settings)),
+            tools_file=tools_path(settings),
+            tools=tools,
+            key_socket=str(settings.key_socket),
+            key_address=settings.key_address,
+        )
         name = await self._start_supervisor(agent_settings)
         url = await self._start_gateway(dsn, name)
         write_node(settings.data_dir, url, __version__)
@@ -183,13 +197,6 @@ class Node:
         _step("no MANA_LLM_URL or MANA_LLM_ALIASES is set: the built-in rehearsal model plans")
         return server.url, key_file
 
-    def _start_ray_or_say_why(self) -> None:
-        try:
-            self._start_ray()
-        except Exception as exc:  # Ray raises bare ones, over many lines
-            first = str(exc).strip().partition("\n")[0]
-            raise StartFailed("Ray", first or type(exc).__name__) from exc
-
     def _start_ray(self) -> None:
         settings = self._settings
         _step(
@@ -208,7 +215,11 @@ class Node:
             "logging_level": "ERROR",
         }
         if settings.ray_address is None:
-            _keep_ray_on_loopback()
+            # Ray listens on every interface unless it holds this machine for one without clusters.
+            # It read the variable when it was imported, which has happened; its children read it.
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+            constants: Any = importlib.import_module("ray._private.ray_constants")
+            constants.ENABLE_RAY_CLUSTER = False
             ray.init(
                 address="local",  # never somebody else's that happens to run here
                 include_dashboard=False,
@@ -218,7 +229,7 @@ class Node:
             )
         else:
             ray.init(address=settings.ray_address, **common)
-        self._cleanup.callback(_end_ray)
+        self._cleanup.callback(cast("Any", ray).shutdown)
 
     async def _start_supervisor(self, agent_settings: AgentSettings) -> str:
         settings = self._settings
@@ -237,7 +248,8 @@ class Node:
             name, release(), settings.to_wire(), msgspec.json.encode(agent_settings)
         )
         await self._supervisor.pid.remote()
-        _retire_supervisors(settings.shard, keep=name)
+        # Of other releases; the new epoch made them stand down.
+        _retire("supervisor-", f"-{settings.shard}", keep=name)
         return name
 
     async def _start_router(self) -> None:
@@ -248,6 +260,9 @@ class Node:
         # A router that was left by a node with the same settings serves as well; others do not.
         prefix = f"llm-{socket.gethostname()}-{self._router_settings.port}-"
         digest = hashlib.sha256(wire + release().encode()).hexdigest()[:12]
+        # Held on the machine we are on, also when it restarts.
+        strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+        here = cast("Any", ray).get_runtime_context().get_node_id()
         options = _remote(LlmRouterActor).options(
             name=prefix + digest,
             namespace=NAMESPACE,
@@ -256,7 +271,7 @@ class Node:
             max_restarts=-1,
             num_cpus=0,
             max_concurrency=8,
-            scheduling_strategy=_on_this_node(),
+            scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(node_id=here, soft=False),
         )
         _retire(prefix, keep=prefix + digest)
         self._router = options.remote(wire)
@@ -308,20 +323,17 @@ class Node:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _WATCH_EVERY_S)
             if self._settings.is_embedded and not self._stop.is_set():
-                await self._see_to_postgres()
+                root = Path(self._settings.data_dir)
+                try:
+                    if await asyncio.to_thread(embedded.status, root) is None:
+                        _step("Postgres is gone: starting it again")
+                        await asyncio.to_thread(embedded.start, root, progress=_step)
+                except StateError as exc:
+                    sys.stderr.write(f"error: {exc}\n")  # tried again at the next look
             if not self._stop.is_set():
                 await self._see_to_router()
             if not self._stop.is_set() and self._keys is not None:
                 await self._keys.tend()
-
-    async def _see_to_postgres(self) -> None:
-        root = Path(self._settings.data_dir)
-        try:
-            if await asyncio.to_thread(embedded.status, root) is None:
-                _step("Postgres is gone: starting it again")
-                await asyncio.to_thread(embedded.start, root, progress=_step)
-        except StateError as exc:
-            sys.stderr.write(f"error: {exc}\n")  # tried again at the next look
 
     async def _drain(self) -> None:
         _step("draining")
@@ -336,11 +348,6 @@ class Node:
                 ray.kill(actor)
 
 
-def _retire_supervisors(shard: str, *, keep: str) -> None:
-    """End supervisors of this shard from other releases; the new epoch made them stand down."""
-    _retire("supervisor-", f"-{shard}", keep=keep)
-
-
 def _retire(prefix: str, suffix: str = "", *, keep: str) -> None:
     """End the named actors of ours that are called so, but for one."""
     entries = cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))
@@ -348,27 +355,6 @@ def _retire(prefix: str, suffix: str = "", *, keep: str) -> None:
         if name.startswith(prefix) and name.endswith(suffix) and name != keep:
             with contextlib.suppress(ValueError):  # ended since it was listed
                 ray.kill(cast("Any", ray.get_actor(name, namespace=NAMESPACE)))
-
-
-def _on_this_node() -> Any:
-    """A placement that holds an actor on the machine we are on, also when it restarts."""
-    strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
-    here = cast("Any", ray).get_runtime_context().get_node_id()
-    return strategies.NodeAffinitySchedulingStrategy(node_id=here, soft=False)
-
-
-def _keep_ray_on_loopback() -> None:
-    """Ray listens on every interface unless it holds this machine for one without clusters.
-
-    The variable is read when Ray is imported, which has happened here; its children read it anew.
-    """
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    constants: Any = importlib.import_module("ray._private.ray_constants")
-    constants.ENABLE_RAY_CLUSTER = False
-
-
-def _end_ray() -> None:
-    cast("Any", ray).shutdown()
 
 
 def _remote(actor_class: type) -> Any:
@@ -395,20 +381,6 @@ def _without_login(url: str) -> str:
     """A database address with neither user nor password: each role adds its own."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _agent_settings(settings: Settings, dsn: str, tools: bytes) -> AgentSettings:
-    return msgspec.structs.replace(
-        settings.agent,
-        dsn=dsn,
-        password_file=str(Path(settings.secrets_dir, settings.agent.role)),
-        model_url=models.router_url(settings),
-        model_key_file=str(models.token_file(settings)),
-        tools_file=tools_path(settings),
-        tools=tools,
-        key_socket=str(settings.key_socket),
-        key_address=settings.key_address,
-    )
 
 
 if __name__ == "__main__":

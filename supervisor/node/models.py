@@ -45,7 +45,18 @@ def router_settings(
 
     Raises SettingsError for an alias file that is wrong, naming file, field and problem.
     """
-    source = _source(settings, rehearsal)
+    source: Source
+    if settings.llm_aliases is not None:
+        path = settings.llm_aliases
+        source = AliasFile(path if path == SHIPPED else str(Path(path).absolute()))
+    elif settings.llm_url is not None:
+        key = settings.llm_api_key_file
+        key_file = None if key is None else str(Path(key).absolute())
+        source = OneService("service", settings.llm_url, settings.llm_url_exposure, key_file)
+    else:
+        assert rehearsal is not None
+        url, rehearsal_key = rehearsal
+        source = OneService("rehearsal", url, "local", str(rehearsal_key), REHEARSAL_MODEL)
     try:
         read_source(source)
     except RegistryInvalid as exc:
@@ -65,16 +76,3 @@ def router_settings(
         otlp_endpoint=settings.otlp_endpoint,
         version=version,
     )
-
-
-def _source(settings: Settings, rehearsal: tuple[str, Path] | None) -> Source:
-    if settings.llm_aliases is not None:
-        path = settings.llm_aliases
-        return AliasFile(path if path == SHIPPED else str(Path(path).absolute()))
-    if settings.llm_url is not None:
-        key = settings.llm_api_key_file
-        key_file = None if key is None else str(Path(key).absolute())
-        return OneService("service", settings.llm_url, settings.llm_url_exposure, key_file)
-    assert rehearsal is not None
-    url, rehearsal_key = rehearsal
-    return OneService("rehearsal", url, "local", str(rehearsal_key), REHEARSAL_MODEL)

@@ -24,15 +24,6 @@ async def tools_of_file(settings: Settings) -> bytes:
     file = tools_path(settings)
     if file is None:
         return b"[]"
-    said = await _described(settings, file)
-    try:
-        declared_tools(said)
-    except CatalogueInvalid as exc:
-        raise SettingsError(_VARIABLE, f"{exc.field}: {exc.reason}") from exc
-    return said
-
-
-async def _described(settings: Settings, file: str) -> bytes:
     try:
         answer = await ask_child(
             "describe",
@@ -44,4 +35,9 @@ async def _described(settings: Settings, file: str) -> bytes:
         raise SettingsError(_VARIABLE, f"{file} could not be read: {exc.reason}") from exc
     if "tools" not in answer:
         raise SettingsError(_VARIABLE, f"{file} failed: {answer.get('error')}")
-    return msgspec.json.encode(answer["tools"])
+    said = msgspec.json.encode(answer["tools"])
+    try:
+        declared_tools(said)
+    except CatalogueInvalid as exc:
+        raise SettingsError(_VARIABLE, f"{exc.field}: {exc.reason}") from exc
+    return said

@@ -221,8 +221,8 @@ async def test_both_keys_are_wiped_also_when_sealing_fails(
 ):
     derived: list[DataKey] = []
 
-    def broken(*args: Any) -> None:
-        derived.append(args[4])
+    def broken(*_: Any, data_key: DataKey, **__: Any) -> None:
+        derived.append(data_key)
         raise RuntimeError("secret text")
 
     await prepared(office.scene, minted(), copy=False)

@@ -33,7 +33,12 @@ async def switch(deps: Deps, user: str, table: Table, record: str, verb: Verb) -
     """Pause an agent or a mission, or end its pause; raises Missing or NotPossible."""
     switched = await deps.control.switch(user, table, record, WISHES[verb])
     if switched is None:
-        raise _no_record(table, record)
+        if table == "aiMissions":
+            raise Missing("mission", "no such mission")
+        if record == DEFAULT_AGENT_ID:
+            problem = "this user has no record of the default agent to pause: pause its missions"
+            raise Missing("agent", problem)
+        raise Missing("agent", "no such agent")
     if switched.changed:
         log.info("state_switched table=%s record=%s/%s state=%s", table, user, record, WISHES[verb])
     return switched
@@ -73,15 +78,6 @@ async def _told(deps: Deps, cancelled: Cancelled | None, none: Missing) -> Cance
     except SupervisorSilent:
         log.info("cancel_not_delivered agent=%s/%s", *pair)
     return cancelled
-
-
-def _no_record(table: Table, record: str) -> Missing:
-    if table == "aiMissions":
-        return Missing("mission", "no such mission")
-    if record == DEFAULT_AGENT_ID:
-        problem = "this user has no record of the default agent to pause: pause its missions"
-        return Missing("agent", problem)
-    return Missing("agent", "no such agent")
 
 
 # --- endpoints ------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ log = logging.getLogger("mana.gateway")
 ASK_S = 3.0
 TEST_S = 60.0
 SILENT = "the model router does not answer"
+UNTOLD = "no reason given"
 MAX_MODEL_CHARS = 200
 _HELLO = "Answer with the word: ready"
 
@@ -59,7 +60,23 @@ async def post_llm_test(request: Request, deps: Deps) -> Response:
     except RouterSilent:
         return failure(503, SILENT)
     took = {"asked": model, "latency_ms": round((time.monotonic() - began) * 1000, 1)}
-    return answer(took | (_answered(told) if told.is_success else _refused(told)))
+    if not told.is_success:
+        known = as_object(_decoded(told).get("detail")) or {}
+        why = {"kind": known.get("kind", "unknown"), "error": known.get("message", UNTOLD)}
+        return answer(took | {"ok": False, "status": told.status_code, **why})
+    usage: dict[str, Any] = _decoded(told).get("usage") or {}
+    cost = told.headers.get("x-mana-llm-cost-micros")
+    return answer(
+        took
+        | {
+            "ok": True,
+            "resolved": told.headers.get("x-mana-llm-resolved"),
+            "exposure": told.headers.get("x-mana-llm-exposure"),
+            "prompt_tokens": usage.get("prompt_tokens"),
+            "completion_tokens": usage.get("completion_tokens"),
+            "cost_micros": None if cost is None else int(cost),
+        }
+    )
 
 
 async def router_metrics(deps: Deps) -> bytes:
@@ -68,29 +85,6 @@ async def router_metrics(deps: Deps) -> bytes:
         return (await _asked(deps, "GET", "/metrics", ASK_S)).content
     except RouterSilent:
         return b""
-
-
-def _answered(told: httpx.Response) -> dict[str, Any]:
-    usage: dict[str, Any] = _decoded(told).get("usage") or {}
-    cost = told.headers.get("x-mana-llm-cost-micros")
-    return {
-        "ok": True,
-        "resolved": told.headers.get("x-mana-llm-resolved"),
-        "exposure": told.headers.get("x-mana-llm-exposure"),
-        "prompt_tokens": usage.get("prompt_tokens"),
-        "completion_tokens": usage.get("completion_tokens"),
-        "cost_micros": None if cost is None else int(cost),
-    }
-
-
-def _refused(told: httpx.Response) -> dict[str, Any]:
-    known = as_object(_decoded(told).get("detail")) or {}
-    return {
-        "ok": False,
-        "status": told.status_code,
-        "kind": known.get("kind", "unknown"),
-        "error": known.get("message", "no reason given"),
-    }
 
 
 async def _asked(

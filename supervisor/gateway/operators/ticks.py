@@ -22,7 +22,13 @@ async def post_tick(request: Request, deps: Deps) -> Response:
     given = query(request, ("wait",))
     wait_s = whole_number("wait", given["wait"], 0, MAX_WAIT_S) if "wait" in given else 0
     tick_id = await asked(deps.supervisor.tick())
-    report = await _waited(deps.supervisor, tick_id, wait_s)
+    give_up = time.monotonic() + wait_s
+    report: TickReport | None = None
+    while wait_s and time.monotonic() < give_up:
+        report = await _report(deps.supervisor, tick_id)
+        if report is None or report.state != "running":
+            break
+        await asyncio.sleep(POLL_S)
     if report is None or report.state == "running":
         return answer({"id": tick_id}, 202, {"Location": f"/internal/tick/{tick_id}"})
     return answer(report.stats, 200 if report.state == "done" else 503)
@@ -32,17 +38,6 @@ async def get_tick(request: Request, deps: Deps) -> Response:
     """How a tick that was asked for is doing."""
     report = await _report(deps.supervisor, path_part(request, "id"))
     return failure(404, "no such tick", "id") if report is None else answer(report)
-
-
-async def _waited(supervisor: Supervisor, tick_id: str, wait_s: float) -> TickReport | None:
-    give_up = time.monotonic() + wait_s
-    report = None
-    while wait_s and time.monotonic() < give_up:
-        report = await _report(supervisor, tick_id)
-        if report is None or report.state != "running":
-            break
-        await asyncio.sleep(POLL_S)
-    return report
 
 
 async def _report(supervisor: Supervisor, tick_id: str) -> TickReport | None:

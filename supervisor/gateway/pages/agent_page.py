@@ -6,7 +6,6 @@ Ids, states, numbers and reasons only: its name, texts and plans are the owner's
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import Any
 
 import msgspec
@@ -16,7 +15,7 @@ from starlette.responses import Response
 from mana_actors.agent.tools.catalogue import catalogue
 from mana_actors.http.bodies import answer
 from state.log.principals import DEFAULT_AGENT_ID
-from state.rules.policy import AiPolicy, parse_policy, resolve
+from state.rules.policy import parse_policy, resolve
 from state.store.gateway.fleet import AgentRow, Filter, MissionRow
 from supervisor.gateway.answers import failure, path_part, query
 from supervisor.gateway.deps import Deps
@@ -66,34 +65,25 @@ async def _record(deps: Deps, user: str, agent: str) -> AgentRow | None:
 
 
 async def _policy(deps: Deps, user: str, agent: str) -> dict[str, Any]:
-    """What the agent may use of the catalogue, as both checks resolve it (P8)."""
+    """What the agent may use of the catalogue, as offering and accepting a tool resolve it."""
     row = await deps.fleet.policy(user, agent)
     raw = None if row is None or row.policy is None else msgspec.json.decode(row.policy)
     policy, problems = parse_policy(raw)
-    by_decision = _by_decision(policy)
+    by_decision: dict[str, list[str]] = {"auto": [], "propose": [], "deny": []}
+    for tool in catalogue().values():
+        by_decision[resolve(tool.name, tool.module, policy)].append(tool.name)
+    # Modules that exist: other keys of a record may be anybody's text.
+    known = {tool.module for tool in catalogue().values()}
     return {
         "mode": deps.settings.agent.policy_mode,
         "source": "default" if raw is None else "record",
-        "counts": dict(Counter({said: len(names) for said, names in by_decision.items()})),
+        "counts": {said: len(names) for said, names in by_decision.items()},
         "denied": by_decision["deny"],
         "auto": by_decision["auto"],
-        "modules": dict(sorted(_known_modules(policy).items())),
+        "modules": {name: said for name, said in sorted(policy.modules.items()) if name in known},
         "default": policy.default,
         "problems": problems,
     }
-
-
-def _by_decision(policy: AiPolicy) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {"auto": [], "propose": [], "deny": []}
-    for tool in catalogue().values():
-        found[resolve(tool.name, tool.module, policy)].append(tool.name)
-    return found
-
-
-def _known_modules(policy: AiPolicy) -> dict[str, str]:
-    """The defaults of modules that exist: other keys of a record may be anybody's text."""
-    known = {tool.module for tool in catalogue().values()}
-    return {module: said for module, said in policy.modules.items() if module in known}
 
 
 def _problems(agent: str, record: AgentRow | None, missions: list[MissionRow]) -> list[str]:
