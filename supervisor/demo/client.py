@@ -31,8 +31,17 @@ class DemoClient:
 
 
 def row_of(app_id: str, change: Change) -> LogRow:
-    """How a change becomes a row."""
-    data, meta = _data_and_stamps(change)
+    """How a change becomes a row of the log, as the sync service stores it."""
+    fields = change.get("fields")
+    data, meta = change.get("data"), dict[str, Any]()
+    space = change.get("spaceId") or _fields(data).get("spaceId")
+    if change["op"] == "update" and isinstance(fields, dict):
+        sent = cast("dict[str, dict[str, Any]]", fields)
+        data = {name: field["value"] for name, field in sent.items()}
+        meta = {name: field["at"] for name, field in sent.items()}
+    elif change["op"] == "delete":
+        deleted = {"deletedAt": change["deletedAt"]} if "deletedAt" in change else {}
+        data = _fields(data) | deleted
     return LogRow(
         app_id=app_id,
         table_name=change["table"],
@@ -42,7 +51,7 @@ def row_of(app_id: str, change: Change) -> LogRow:
         field_meta=meta,
         actor=change.get("actor"),
         origin=change.get("origin"),
-        space_id=_space(change),
+        space_id=space if isinstance(space, str) and space else None,
     )
 
 
@@ -68,23 +77,6 @@ def change_of(row: LoggedRow) -> Change:
         change["deletedAt"] = data["deletedAt"]
     more = {"spaceId": row.space_id, "actor": row.actor, "origin": row.origin}
     return change | {name: value for name, value in more.items() if value}
-
-
-def _data_and_stamps(change: Change) -> tuple[Any, dict[str, Any]]:
-    fields = change.get("fields")
-    if change["op"] == "update" and isinstance(fields, dict):
-        sent = cast("dict[str, dict[str, Any]]", fields)
-        data = {name: field["value"] for name, field in sent.items()}
-        return data, {name: field["at"] for name, field in sent.items()}
-    if change["op"] == "delete":
-        deleted = {"deletedAt": change["deletedAt"]} if "deletedAt" in change else {}
-        return _fields(change.get("data")) | deleted, {}
-    return change.get("data"), {}
-
-
-def _space(change: Change) -> str | None:
-    space = change.get("spaceId") or _fields(change.get("data")).get("spaceId")
-    return space if isinstance(space, str) and space else None
 
 
 def _fields(raw: object) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def mission_facts(
     mission: DemoMission,
+    *,
     due: datetime,
     pushed: datetime,
     decisions: Sequence[Mapping[str, Any]],
@@ -53,6 +54,9 @@ def mission_facts(
     own_runs = [row for row in runs if _key(row) == (mission.user, mission.id)]
     fields = written_fields(pulled, mission.id)
     iterations = _objects(fields.get("iterations"))
+    opened = [datetime.fromisoformat(row["opened_at"]) for row in own_runs]
+    waited = min(opened) - max(due, pushed) if opened else None
+    wake_ms = None if waited is None else round(waited.total_seconds() * 1000)
     return MissionFacts(
         user=mission.user,
         agent=mission.agent,
@@ -65,7 +69,7 @@ def mission_facts(
         tokens=sum(row["tokens"] for row in own_runs),
         due_at=due,
         next_run_at=fields.get("nextRunAt", format_instant(instant_of(due))),
-        wake_ms=_wake_ms(own_runs, max(due, pushed)),
+        wake_ms=wake_ms,
     )
 
 
@@ -119,11 +123,6 @@ def _faults(facts: MissionFacts, expected: str) -> list[str]:
     if [one for one in facts.decisions if one != WAITED] != [RAN]:
         faults.append(f"decisions were {', '.join(facts.decisions)}")
     return faults
-
-
-def _wake_ms(runs: Sequence[Mapping[str, Any]], from_: datetime) -> int | None:
-    opened = [datetime.fromisoformat(row["opened_at"]) for row in runs]
-    return round((min(opened) - from_).total_seconds() * 1000) if opened else None
 
 
 def _key(row: Mapping[str, Any]) -> Key:

@@ -127,24 +127,23 @@ class _Demo:
                 await asyncio.sleep(POLL_S)
 
     async def _seen(self) -> tuple[list[MissionFacts], int]:
-        decisions, runs, quarantined = await asyncio.to_thread(self._asked)
+        paths = ("/internal/decisions", "/internal/runs", "/internal/problems")
+        decisions, runs, quarantined = [
+            await asyncio.to_thread(self._gateway.items, path, {}, 200) for path in paths
+        ]
         pulled = {user: await self._pulled(user) for user in self._clients}
         facts = [
             mission_facts(
                 mission,
-                self._due,
-                self._pushed[mission.user],
-                decisions,
-                runs,
-                pulled[mission.user],
+                due=self._due,
+                pushed=self._pushed[mission.user],
+                decisions=decisions,
+                runs=runs,
+                pulled=pulled[mission.user],
             )
             for mission in MISSIONS
         ]
         return facts, len(quarantined)
-
-    def _asked(self) -> tuple[list[dict[str, object]], ...]:
-        paths = ("/internal/decisions", "/internal/runs", "/internal/problems")
-        return tuple(self._gateway.items(path, {}, 200) for path in paths)
 
     async def _pulled(self, user: str) -> list[Change]:
         return await self._clients[user].pull("ai", "aiMissions")

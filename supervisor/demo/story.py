@@ -36,33 +36,70 @@ class Push(msgspec.Struct, frozen=True):
 
 MISSIONS = (
     DemoMission(
-        "anna", DEFAULT_AGENT_ID, "week", "Plan my week", "Plan tasks for the coming week", RAN
+        user="anna",
+        agent=DEFAULT_AGENT_ID,
+        id="week",
+        title="Plan my week",
+        objective="Plan tasks for the coming week",
+        expected=RAN,
     ),
     DemoMission(
-        "anna", "coach", "reading", "Keep reading", "Create a task that gets me on", RAN, "books"
+        user="anna",
+        agent="coach",
+        id="reading",
+        title="Keep reading",
+        objective="Create a task that gets me on",
+        expected=RAN,
+        goal="books",
     ),
     DemoMission(
-        "anna", "coach", "running", "Keep running", "Create a task that gets me on", RAN, "km"
+        user="anna",
+        agent="coach",
+        id="running",
+        title="Keep running",
+        objective="Create a task that gets me on",
+        expected=RAN,
+        goal="km",
     ),
     DemoMission(
-        "bela", DEFAULT_AGENT_ID, "flat", "Tidy the flat", "Write a note of what to tidy", RAN
+        user="bela",
+        agent=DEFAULT_AGENT_ID,
+        id="flat",
+        title="Tidy the flat",
+        objective="Write a note of what to tidy",
+        expected=RAN,
     ),
     DemoMission(
-        "bela", "old", "taxes", "Collect receipts", "Create a task for April", "skipped-archived"
+        user="bela",
+        agent="old",
+        id="taxes",
+        title="Collect receipts",
+        objective="Create a task for April",
+        expected="skipped-archived",
     ),
     DemoMission(
-        "cleo",
-        DEFAULT_AGENT_ID,
-        "garden",
-        "The garden",
-        "Put a planting day into the calendar",
-        RAN,
+        user="cleo",
+        agent=DEFAULT_AGENT_ID,
+        id="garden",
+        title="The garden",
+        objective="Put a planting day into the calendar",
+        expected=RAN,
     ),
     DemoMission(
-        "cleo", "resting", "letters", "Write letters", "Create a task for Sunday", "skipped-paused"
+        user="cleo",
+        agent="resting",
+        id="letters",
+        title="Write letters",
+        objective="Create a task for Sunday",
+        expected="skipped-paused",
     ),
     DemoMission(
-        "cleo", "thrifty", "market", "Market day", "Create a task for Friday", "skipped-budget"
+        user="cleo",
+        agent="thrifty",
+        id="market",
+        title="Market day",
+        objective="Create a task for Friday",
+        expected="skipped-budget",
     ),
 )
 ONE_AT_A_TIME = ("anna", "coach")
@@ -90,16 +127,19 @@ _USERS = ("anna", "bela", "cleo")
 
 def pushes(now: datetime, due: datetime) -> list[Push]:
     """Everything the three clients send: goals, agents, missions, and one row that is poison."""
-    sent = [Push("anna", "companion", [_goal(goal, now) for goal in _GOALS])]
+    goals = [
+        _insert("anna", "companionGoals", goal, dict(fields), now)
+        for goal, fields in _GOALS.items()
+    ]
+    sent = [Push("anna", "companion", goals)]
     for user in _USERS:
         agents = [_agent(owner, agent, now) for owner, agent in _AGENTS if owner == user]
         missions = [_mission(mission, now, due) for mission in MISSIONS if mission.user == user]
         sent.append(Push(user, "ai", agents + missions))
-    return [*sent, Push("bela", "ai", [_poison(now)])]
-
-
-def _goal(goal: str, now: datetime) -> Change:
-    return _insert("anna", "companionGoals", goal, dict(_GOALS[goal]), now)
+    # An update whose data is a list; its mission carries on as if it had not come.
+    poison = _insert("bela", "aiMissions", "flat", {}, now)
+    poison |= {"op": "update", "data": ["not", "an", "object"]}
+    return [*sent, Push("bela", "ai", [poison])]
 
 
 def _agent(user: str, agent: str, now: datetime) -> Change:
@@ -126,12 +166,6 @@ def _mission(mission: DemoMission, now: datetime, due: datetime) -> Change:
         "agentId": mission.agent,
     }
     return _insert(mission.user, "aiMissions", mission.id, record, now)
-
-
-def _poison(now: datetime) -> Change:
-    """An update whose data is a list; its mission carries on as if it had not come."""
-    change = _insert("bela", "aiMissions", "flat", {}, now)
-    return change | {"op": "update", "data": ["not", "an", "object"]}
 
 
 def _insert(user: str, table: str, record: str, fields: dict[str, Any], now: datetime) -> Change:

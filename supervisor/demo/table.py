@@ -64,24 +64,20 @@ def _table(missions: Sequence[MissionFacts], quarantined: int) -> Table:
     for name in ("steps", "tokens", "woke after", "next run"):
         table.add_column(name, justify="right")
     for facts in missions:
-        table.add_row(*_cells(facts))
+        style = {RAN: "green", WAITED: "yellow", None: "dim"}.get(facts.decision, "magenta")
+        decision = " → ".join(facts.decisions) or "not due yet"
+        table.add_row(
+            Text(facts.user),
+            Text(facts.agent),
+            Text(TITLES[facts.user, facts.mission]),
+            Text(decision, style),
+            Text(facts.reason or ""),
+            Text(str(facts.steps) if facts.iterations else "—"),
+            Text(f"{facts.tokens:,}" if facts.tokens else "—"),
+            Text("—" if facts.wake_ms is None else f"{facts.wake_ms} ms"),
+            Text((facts.next_run_at or "—")[:16].replace("T", " ")),
+        )
     return table
-
-
-def _cells(facts: MissionFacts) -> list[Text]:
-    style = {RAN: "green", WAITED: "yellow", None: "dim"}.get(facts.decision, "magenta")
-    decision = " → ".join(facts.decisions) or "not due yet"
-    return [
-        Text(facts.user),
-        Text(facts.agent),
-        Text(TITLES[facts.user, facts.mission]),
-        Text(decision, style),
-        Text(facts.reason or ""),
-        Text(str(facts.steps) if facts.iterations else "—"),
-        Text(f"{facts.tokens:,}" if facts.tokens else "—"),
-        Text("—" if facts.wake_ms is None else f"{facts.wake_ms} ms"),
-        Text((facts.next_run_at or "—")[:16].replace("T", " ")),
-    ]
 
 
 def _news(before: Sequence[MissionFacts], now: Sequence[MissionFacts]) -> Iterator[str]:
