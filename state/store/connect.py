@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import asyncpg
 import msgspec
@@ -148,8 +149,8 @@ class Database:
         """A connection outside a transaction, for single statements."""
         try:
             pool = await self._opened()
-            async with pool.acquire() as connection:
-                yield connection
+            async with pool.acquire() as proxy:
+                yield cast("asyncpg.Connection", proxy)  # it passes every call on
         except (asyncpg.PostgresError, *_OUTAGES) as exc:
             raise translated(exc) from exc
 
