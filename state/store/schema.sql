@@ -1216,7 +1216,7 @@ BEGIN
     FROM mana_ai.budgets_of(u, a, ARRAY['agent']) AS b;
   back_at := mana_ai.room_at('agent', u, a, clock_timestamp() - interval '24 hours', 'tokens',
                              greatest(1, own_budget.used - own_budget.cap + 1));
-  running := (SELECT count(*) FROM mana_ai.runs AS r WHERE r.user_id = u AND r.agent_id = a AND r.state = 'open'
+  running := (SELECT count(*)::int FROM mana_ai.runs AS r WHERE r.user_id = u AND r.agent_id = a AND r.state = 'open'
                  AND r.lease_until > clock_timestamp());
 END $$;
 
