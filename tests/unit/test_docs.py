@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
+PAGES = sorted(
+    [*(ROOT / "docs").rglob("*.md"), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
+)
 DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 SCHEMA = (ROOT / "state/store/schema.sql").read_text("utf-8")
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text("utf-8")
+CODE = re.compile(r"`([^`\s]+)`")
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[\w-]*)?\)")
 ARROW = re.compile(r"(?m)^  (\S+) --> (\w+|\[\*\])(?:: (.*))?$")
 
@@ -22,6 +25,16 @@ def named(path: Path) -> str:
 def test_every_link_leads_somewhere(page: Path) -> None:
     targets = LINK.findall(page.read_text("utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_folder_and_every_test_that_is_named_is_there(page: Path) -> None:
+    words = [word.partition("::")[0] for word in CODE.findall(page.read_text("utf-8"))]
+    tops = ("state/", "mana_actors/", "supervisor/", "tests/", "docs/")
+    folders = [word for word in words if word.startswith(tops) and word.endswith("/")]
+    assert [folder for folder in folders if not (ROOT / folder).is_dir()] == []
+    tests = [word for word in words if re.fullmatch(r"test_\w+\.py", word)]
+    assert [test for test in tests if not any((ROOT / "tests").rglob(test))] == []
 
 
 def test_the_diagram_has_the_states_and_transitions_that_the_database_has() -> None:
