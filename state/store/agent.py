@@ -23,6 +23,7 @@ from state.runs.commit import Commit
 from state.sealing.copies import KeptCopy
 from state.sealing.key_pairs import OwnerKey
 from state.store.connect import CapabilityInvalid, Database
+from state.store.rows import logged_change, stored_snapshot, unfolded_changes
 from state.store.sql import statements_of
 
 SQL = statements_of("agent.sql")
@@ -286,7 +287,7 @@ class AgentStore:
         """The log rows of one input record, in fold order, as far as the capability shows them."""
         async with self.transaction() as connection:
             rows = await connection.fetch(SQL["input_rows"], self._user_id, app, table, record_id)
-        return [read_row(row, self._user_id, record_id) for row in rows]
+        return [logged_change(row, self._user_id, record_id) for row in rows]
 
     async def table_changes(
         self, app: str, table: str, most_records: int, until: datetime
@@ -306,7 +307,7 @@ class AgentStore:
         changes: dict[str, list[Change]] = {}
         for row in rows:
             id_ = row["record_id"]
-            changes.setdefault(id_, []).append(read_row(row, self._user_id, id_))
+            changes.setdefault(id_, []).append(logged_change(row, self._user_id, id_))
         return TableRows(changes, rows[0]["left_out"] if rows else 0)
 
     @asynccontextmanager
@@ -317,7 +318,20 @@ class AgentStore:
         async with self.transaction() as connection:
             row = await connection.fetchrow(SQL["mission_now"], run_id, attempt)
             assert row is not None
-            yield await _mission_now(connection, row, self._user_id), connection
+            stored: dict[str, Any] = msgspec.json.decode(row["snapshot"])
+            agent: dict[str, Any] | None = msgspec.json.decode(row["agent"] or "null")
+            if changes := unfolded_changes(row["agent_changes"], self._user_id):
+                after = merge.fold(stored_snapshot(agent), changes)
+                state = agent_from_record(self._user_id, "", after.fields).state
+                agent = {**(agent or {}), "hidden": merge.hidden(after), "state": state}
+            mission = merge.fold(
+                stored_snapshot(stored), unfolded_changes(row["changes"], self._user_id)
+            )
+            now = await connection.fetchval("SELECT clock_timestamp()")
+            yield (
+                MissionNow(mission, stored["agent_id"], agent, row["time_zone"], now),
+                connection,
+            )
 
     async def commit(
         self, connection: asyncpg.Connection, run_id: Any, attempt: int, commit: Commit
@@ -509,66 +523,6 @@ async def request_copies(store: AgentStore, run_id: Any, attempt: int) -> str | 
     """
     async with store.transaction() as connection:
         return await connection.fetchval(SQL["request_copies"], run_id, attempt)
-
-
-def read_row(row: asyncpg.Record, user_id: str, record_id: str) -> Change:
-    """A row of the log as our statements select it."""
-    return merge.read_change(
-        str(row["id"]),
-        row["created_us"],
-        row["op"],
-        row["data"],
-        row["field_meta"],
-        user_id=user_id,
-        record_id=record_id,
-    )
-
-
-async def _mission_now(
-    connection: asyncpg.Connection, row: asyncpg.Record, user_id: str
-) -> MissionNow:
-    stored: dict[str, Any] = msgspec.json.decode(row["snapshot"])
-    snapshot = merge.decode_record(
-        msgspec.json.encode(stored["record"]), exists=stored["present"], complete=stored["complete"]
-    )
-    changes = _changes(row["changes"], user_id)
-    agent = _agent_now(row, user_id)
-    now = await connection.fetchval("SELECT clock_timestamp()")
-    return MissionNow(
-        merge.fold(snapshot, changes), stored["agent_id"], agent, row["time_zone"], now
-    )
-
-
-def _changes(rows: str | None, user_id: str) -> list[Change]:
-    return [
-        merge.read_change(
-            c["id"],
-            c["created_at"],
-            c["op"],
-            c["data"],
-            c["field_meta"],
-            user_id=user_id,
-        )
-        for c in msgspec.json.decode(rows or "[]")
-    ]
-
-
-def _agent_now(row: asyncpg.Record, user_id: str) -> dict[str, Any] | None:
-    """The agent's snapshot row with state and deletion as of the rows not folded yet."""
-    stored: dict[str, Any] | None = msgspec.json.decode(row["agent"]) if row["agent"] else None
-    changes = _changes(row["agent_changes"], user_id)
-    if not changes:
-        return stored
-    before = None
-    if stored is not None:
-        before = merge.decode_record(
-            msgspec.json.encode(stored["record"]),
-            exists=stored["present"],
-            complete=stored["complete"],
-        )
-    after = merge.fold(before, changes)
-    state = agent_from_record(user_id, "", after.fields).state
-    return {**(stored or {}), "hidden": merge.hidden(after), "state": state}
 
 
 def _decoded(text: str) -> object:

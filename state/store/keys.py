@@ -1,4 +1,4 @@
-"""What the key holder asks of a run, and the attempt that it writes (P6, P7).
+"""What the key holder asks of a run, and the audit row that it writes.
 
 The key holder's login sees no table: user and agent come from the capability it was shown.
 """
@@ -15,9 +15,9 @@ import asyncpg
 import msgspec
 
 from state.log import merge
-from state.log.merge import Snapshot
 from state.log.stamps import instant_of
 from state.store.connect import Database
+from state.store.rows import stored_snapshot, unfolded_changes
 from state.store.sql import statements_of
 
 SQL = statements_of("keys.sql")
@@ -67,7 +67,11 @@ class KeyRequest:
         """The live run's mission; raises CapabilityInvalid."""
         row = await self._connection.fetchrow(SQL["granted_mission"], *self._run)
         assert row is not None
-        grant = _grant(row) if row["outcome"] == "live" else None
+        grant = None
+        if row["outcome"] == "live":
+            stored = stored_snapshot(msgspec.json.decode(row["snapshot"] or "null"))
+            merged = merge.fold(stored, unfolded_changes(row["changes"], row["user_id"]))
+            grant = None if merge.hidden(merged) else merged.fields.get("grant")
         at = instant_of(row["asked_at"])
         return GrantedMission(row["outcome"], row["user_id"], row["agent_id"], grant, at)
 
@@ -100,28 +104,3 @@ class KeyStore:
     async def close(self) -> None:
         """Close the connections."""
         await self._db.close()
-
-
-def _grant(row: asyncpg.Record) -> Any:
-    """The grant of snapshot and unfolded rows, merged like every reader merges."""
-    changes = [
-        merge.read_change(
-            change["id"],
-            change["created_at"],
-            change["op"],
-            change["data"],
-            change["field_meta"],
-            user_id=row["user_id"],
-        )
-        for change in msgspec.json.decode(row["changes"] or "[]")
-    ]
-    merged = merge.fold(_snapshot(row["snapshot"]), changes)
-    return None if merge.hidden(merged) else merged.fields.get("grant")
-
-
-def _snapshot(text: str | None) -> Snapshot | None:
-    if text is None:
-        return None
-    stored: dict[str, Any] = msgspec.json.decode(text)
-    record = msgspec.json.encode(stored["record"])
-    return merge.decode_record(record, exists=stored["present"], complete=stored["complete"])

@@ -223,6 +223,30 @@ ALTER FUNCTION mana_ai.bucket_of(p_user text) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.bucket_of(p_user text) IS 'Which of the 256 buckets a user''s rows belong to: the first byte of SHA-256 of the user id.';
 
+CREATE FUNCTION mana_ai.budget_facts(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  caps record;
+BEGIN
+  SELECT * INTO caps FROM mana_ai.caps_of(p_user, p_agent);
+  used := 0;
+  IF caps.agent_tokens IS NOT NULL THEN
+    SELECT b.cap, b.used INTO budget_facts.cap, budget_facts.used FROM mana_ai.budgets_of(p_user, p_agent, ARRAY['agent']) AS b;
+    back_at := mana_ai.room_at('agent', p_user, p_agent, clock_timestamp() - interval '24 hours', 'tokens',
+                               greatest(1, budget_facts.used - budget_facts.cap + 1));
+  END IF;
+  IF caps.agent_micros IS NOT NULL OR caps.user_tokens IS NOT NULL OR caps.user_micros IS NOT NULL THEN
+    SELECT f.scope, f.unit, f.back_at INTO full_scope, full_unit, full_back_at
+      FROM mana_ai.used_up(p_user, p_agent, ARRAY['agent', 'user']) AS f;
+  END IF;
+END $$;
+
+ALTER FUNCTION mana_ai.budget_facts(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.budget_facts(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) IS 'What the gate asks about a due mission''s budget. Nothing is summed where nothing is capped.';
+
 CREATE FUNCTION mana_ai.budgets_of(p_user text, p_agent text, p_scopes text[]) RETURNS TABLE(scope text, source text, cap bigint, used bigint, held bigint, micros_cap bigint, micros_used bigint, micros_held bigint)
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -829,12 +853,12 @@ BEGIN
   END IF;
   outcome := 'live';
   SELECT jsonb_build_object('present', s.present, 'complete', s.complete, 'record',
-           mana_ai.only_keys(s.record, wanted)
-           || jsonb_build_object('__fieldMeta', mana_ai.only_keys(s.record -> '__fieldMeta', wanted)))
+           mana_ai.only_fields(s.record, wanted)
+           || jsonb_build_object('__fieldMeta', mana_ai.only_fields(s.record -> '__fieldMeta', wanted)))
     INTO granted_mission.snapshot
     FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = p_mission;
-  SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', mana_ai.only_keys(c.data, wanted)::text,
-                                      'field_meta', mana_ai.only_keys(c.field_meta, wanted)::text,
+  SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', mana_ai.only_fields(c.data, wanted)::text,
+                                      'field_meta', mana_ai.only_fields(c.field_meta, wanted)::text,
                                       'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint) ORDER BY c.created_at, c.id)
     INTO granted_mission.changes
     FROM mana_ai.change_feed AS f JOIN mana_ai.log_rows AS c ON c.id = f.change_id
@@ -1186,13 +1210,13 @@ ALTER FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission tex
 COMMENT ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) IS 'Writes the audit row of an attempt to get a key. It is durable with the caller''s commit whatever the server''s
 default; a key leaves only after that.';
 
-CREATE FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) RETURNS jsonb
+CREATE FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN CASE WHEN (jsonb_typeof(p_value) = 'object'::text) THEN (SELECT COALESCE(jsonb_object_agg(e.key, e.value), '{}'::jsonb) AS "coalesce" FROM jsonb_each(only_keys.p_value) e(key, value) WHERE (e.key = ANY (only_keys.p_keys))) ELSE p_value END;
+    RETURN CASE WHEN (jsonb_typeof(p_value) = 'object'::text) THEN (SELECT COALESCE(jsonb_object_agg(e.key, e.value), '{}'::jsonb) AS "coalesce" FROM jsonb_each(only_fields.p_value) e(key, value) WHERE (e.key = ANY (only_fields.p_names))) ELSE p_value END;
 
-ALTER FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) IS 'An object reduced to these keys. Anything else is returned as it is, so that the merge sets it aside.';
+COMMENT ON FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) IS 'An object reduced to these fields. Anything else is returned as it is, so that the merge sets it aside.';
 
 CREATE FUNCTION mana_ai.only_state(p_fields jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE
@@ -1849,30 +1873,6 @@ ALTER FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_
 
 COMMENT ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) IS 'Closes a run that must not be planned and shows its owner why, in place of ''withdrawn''. Returns whether that is
 news: a mission skipped again for the same reason keeps its one row.';
-
-CREATE FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) RETURNS record
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-DECLARE
-  caps record;
-BEGIN
-  SELECT * INTO caps FROM mana_ai.caps_of(p_user, p_agent);
-  used := 0;
-  IF caps.agent_tokens IS NOT NULL THEN
-    SELECT b.cap, b.used INTO standing_of.cap, standing_of.used FROM mana_ai.budgets_of(p_user, p_agent, ARRAY['agent']) AS b;
-    back_at := mana_ai.room_at('agent', p_user, p_agent, clock_timestamp() - interval '24 hours', 'tokens',
-                               greatest(1, standing_of.used - standing_of.cap + 1));
-  END IF;
-  IF caps.agent_micros IS NOT NULL OR caps.user_tokens IS NOT NULL OR caps.user_micros IS NOT NULL THEN
-    SELECT f.scope, f.unit, f.back_at INTO full_scope, full_unit, full_back_at
-      FROM mana_ai.used_up(p_user, p_agent, ARRAY['agent', 'user']) AS f;
-  END IF;
-END $$;
-
-ALTER FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) OWNER TO mana_owner;
-
-COMMENT ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) IS 'What the gate asks about a due mission''s budget. Nothing is summed where nothing is capped.';
 
 CREATE FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3231,6 +3231,10 @@ GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_router;
 GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_supervisor;
 GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_gateway;
 
+REVOKE ALL ON FUNCTION mana_ai.budget_facts(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.budget_facts(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.budget_facts(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.budgets_of(p_user text, p_agent text, p_scopes text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.budgets_of(p_user text, p_agent text, p_scopes text[]) TO mana_supervisor;
 GRANT ALL ON FUNCTION mana_ai.budgets_of(p_user text, p_agent text, p_scopes text[]) TO mana_gateway;
@@ -3445,7 +3449,7 @@ GRANT ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers
 REVOKE ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) TO mana_keys;
 
-REVOKE ALL ON FUNCTION mana_ai.only_keys(p_value jsonb, p_keys text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
 
@@ -3518,10 +3522,6 @@ REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) TO mana_agent;
-
-REVOKE ALL ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) TO mana_supervisor;
-GRANT ALL ON FUNCTION mana_ai.standing_of(p_user text, p_agent text, OUT cap bigint, OUT used bigint, OUT back_at timestamp with time zone, OUT full_scope text, OUT full_unit text, OUT full_back_at timestamp with time zone) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) TO mana_gateway;

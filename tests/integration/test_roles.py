@@ -53,7 +53,7 @@ AGENT_FUNCTIONS = {
 }  # fmt: skip
 BUDGET_READS = {
     "budgets_of", "caps_of", "installation_room_at", "installation_spent", "room_at",
-    "standing_of", "used_up",
+    "budget_facts", "used_up",
 }  # fmt: skip
 CALLABLE_BY = {
     "mana_agent": AGENT_FUNCTIONS,

@@ -6,18 +6,18 @@ undone by the owner. A cancel closes the run's own row.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from state.log import merge
-from state.log.merge import Snapshot
 from state.log.principals import SYSTEM_MISSION_RUNNER, system_actor
 from state.log.records import agent_from_record, mission_from_record
 from state.log.stamps import instant_of, winning_stamp
 from state.store.connect import Database
+from state.store.rows import stored_snapshot, unfolded_changes
 from state.store.sql import statements_of
 
 SQL = statements_of("gateway.sql")
@@ -63,10 +63,13 @@ class ControlStore:
         async with self._db.transaction() as connection:
             row = await connection.fetchrow(SQL["state_now"], user, table, record)
             assert row is not None  # a function's row
-            known = _known(row, user)
+            known = stored_snapshot(msgspec.json.decode(row["snapshot"] or "null"))
+            if changes := unfolded_changes(row["changes"], user):
+                known = merge.fold(known, changes)
             if known is None or merge.hidden(known):
                 return None
-            state = _state(known, table, user, record)
+            read = agent_from_record if table == "agents" else mission_from_record
+            state = read(user, record, known.fields).state
             if state == wish:
                 return Switched(state, changed=False)
             if state not in ("active", "paused"):
@@ -100,28 +103,3 @@ async def _cancelled(connection: asyncpg.Connection, user: str, run_id: UUID) ->
         raise NotPossible(f"the run is {row['state']}")
     is_new = row["outcome"] == "cancelled"
     return Cancelled(run_id, user, row["agent_id"], row["mission_id"], changed=is_new)
-
-
-def _known(row: asyncpg.Record, user: str) -> Snapshot | None:
-    """State, deletion and their stamps as of this transaction; None where no row came in."""
-    stored: dict[str, Any] | None = msgspec.json.decode(row["snapshot"] or "null")
-    before = None
-    if stored is not None:
-        before = merge.decode_record(
-            msgspec.json.encode(stored["record"]),
-            exists=stored["present"],
-            complete=stored["complete"],
-        )
-    changes = [
-        merge.read_change(
-            c["id"], c["created_at"], c["op"], c["data"], c["field_meta"], user_id=user
-        )
-        for c in msgspec.json.decode(row["changes"] or "[]")
-    ]
-    return merge.fold(before, changes) if changes else before
-
-
-def _state(known: Snapshot, table: Table, user: str, record: str) -> str:
-    if table == "agents":
-        return agent_from_record(user, record, known.fields).state
-    return mission_from_record(user, record, known.fields).state

@@ -15,8 +15,8 @@ from state.log import merge
 from state.log.merge import Snapshot
 from state.log.records import Mission, mission_from_record
 from state.sealing.copies import KeptCopy, SealedCopy
-from state.store.agent import read_row
 from state.store.connect import Database
+from state.store.rows import logged_change
 from state.store.sql import statements_of
 
 SQL = statements_of("gateway.sql")
@@ -68,7 +68,7 @@ class CopyRequests:
         async with self._db.acting_for(asked.user) as connection:
             key = asked.user, asked.mission, asked.taken, app, table, record
             rows = await connection.fetch(SQL["copy_source"], *key)
-        return merge.fold(None, [read_row(row, asked.user, record) for row in rows])
+        return merge.fold(None, [logged_change(row, asked.user, record) for row in rows])
 
     async def kept(self, asked: CopyRequest) -> dict[tuple[str, str], KeptCopy]:
         """The mission's copies by table and record id, without what is in them."""

@@ -161,7 +161,7 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
   LEFT JOIN LATERAL (SELECT min(due_at) AS due_at FROM mana_ai.run_requests AS q
          WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL) AS q ON true
   LEFT JOIN mana_ai.used_up('', '', ARRAY['installation']) AS f ON true
-  CROSS JOIN LATERAL mana_ai.standing_of(m.user_id, m.agent_id) AS u
+  CROSS JOIN LATERAL mana_ai.budget_facts(m.user_id, m.agent_id) AS u
   LEFT JOIN LATERAL (SELECT count(*) AS running FROM mana_ai.runs AS o
          WHERE o.user_id = m.user_id AND o.agent_id = m.agent_id AND o.state = 'open' AND o.lease_until > clock_timestamp()) AS n ON true
  ORDER BY m.turn, m.wake_at, m.user_id

@@ -1,4 +1,4 @@
-"""From the feed to snapshots: the fold, the late-row rule, the reconcile sweep (P3, P4).
+"""From the feed to snapshots: the fold, the late-row rule, the reconcile sweep.
 
 A fold locks its shard's row with its epoch, takes changes, merges them into the touched snapshots
 and saves them, all in one transaction. A row that sorts before what its snapshot has seen makes its
@@ -338,7 +338,7 @@ def _is_savable(key: Key) -> bool:
 
 
 def _must_replay(before: Snapshot | None, changes: Sequence[Change]) -> bool:
-    """Whether a row sorts before what the snapshot has seen (P4)."""
+    """Whether a row sorts before what the snapshot has seen: only a replay puts it in its place."""
     return before is not None and merge.is_late(before, changes[0])
 
 

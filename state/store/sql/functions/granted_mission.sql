@@ -22,12 +22,12 @@ BEGIN
   END IF;
   outcome := 'live';
   SELECT jsonb_build_object('present', s.present, 'complete', s.complete, 'record',
-           mana_ai.only_keys(s.record, wanted)
-           || jsonb_build_object('__fieldMeta', mana_ai.only_keys(s.record -> '__fieldMeta', wanted)))
+           mana_ai.only_fields(s.record, wanted)
+           || jsonb_build_object('__fieldMeta', mana_ai.only_fields(s.record -> '__fieldMeta', wanted)))
     INTO granted_mission.snapshot
     FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = p_mission;
-  SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', mana_ai.only_keys(c.data, wanted)::text,
-                                      'field_meta', mana_ai.only_keys(c.field_meta, wanted)::text,
+  SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', mana_ai.only_fields(c.data, wanted)::text,
+                                      'field_meta', mana_ai.only_fields(c.field_meta, wanted)::text,
                                       'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint) ORDER BY c.created_at, c.id)
     INTO granted_mission.changes
     FROM mana_ai.change_feed AS f JOIN mana_ai.log_rows AS c ON c.id = f.change_id
