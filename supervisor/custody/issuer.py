@@ -12,8 +12,6 @@ import os
 import signal
 import sys
 
-from starlette.routing import Router
-
 from mana_actors.crash import leave_no_core_file
 from mana_actors.http.server import serve
 from mana_actors.http.sockets import CannotListen
@@ -46,26 +44,24 @@ async def _run(settings: Settings) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        app = _app(settings, stack)
+        if settings.database_url is None:
+            raise SettingsError(
+                "SYNC_DATABASE_URL", "is not set: an issuer has no database of its own"
+            )
+        owners = opened_owners(settings, settings.database_url)
+        if owners is None:
+            raise SettingsError("MANA_AUTH_URL", "is not set: an issuer must know who asks")
+        stack.push_async_callback(owners.close)
+        if (copier := opened_copier(settings, settings.database_url, owners)) is not None:
+            stack.push_async_callback(copier.close)
+            stack.callback(asyncio.create_task(copier.run()).cancel)
+        app = app_of(owners, settings.cors_origins)
         serving = await serve(app, settings.host, settings.port)
         stack.push_async_callback(serving.stop)
         log.info("issuer_listening url=%s version=%s", serving.url, __version__)
         sys.stdout.write(f"ready at {serving.url}\n")
         sys.stdout.flush()
         await stop.wait()
-
-
-def _app(settings: Settings, stack: contextlib.AsyncExitStack) -> Router:
-    if settings.database_url is None:
-        raise SettingsError("SYNC_DATABASE_URL", "is not set: an issuer has no database of its own")
-    owners = opened_owners(settings, settings.database_url)
-    if owners is None:
-        raise SettingsError("MANA_AUTH_URL", "is not set: an issuer must know who asks")
-    stack.push_async_callback(owners.close)
-    if (copier := opened_copier(settings, settings.database_url, owners)) is not None:
-        stack.push_async_callback(copier.close)
-        stack.callback(asyncio.create_task(copier.run()).cancel)
-    return app_of(owners, settings.cors_origins)
 
 
 def _fail(exc: Exception, code: int) -> int:

@@ -99,17 +99,25 @@ class OwnerClient:
         Raises OwnerRefused, and SealingError where a record is not under the master key.
         """
         derivation = msgspec.convert(grant["derivation"], Derivation)
+        made: list[SealedCopy | None] = []
         with derived_key(self._master_key, self._user, derivation) as key:
-            made = [self._copy(id_, record, key) for id_, record in records.items()]
+            for id_, record in records.items():
+                table, _, record_id = id_.partition(":")
+                with DataKey(bytearray(self._master_key)) as master_key:
+                    made.append(
+                        copied(
+                            table,
+                            record_id,
+                            record,
+                            master_key=master_key,
+                            data_key=key,
+                            new_iv=_new_iv,
+                        )
+                    )
         copies = [msgspec.to_builtins(copy) for copy in made if copy is not None]
         if copies:  # plain records are read as they are
             body = {"missionId": derivation.mission_id, "copies": copies}
             await self._asked("PUT", COPIES, body)
-
-    def _copy(self, id_: str, record: Mapping[str, Any], key: DataKey) -> SealedCopy | None:
-        table, _, record_id = id_.partition(":")
-        with DataKey(bytearray(self._master_key)) as master_key:
-            return copied(table, record_id, record, master_key, key, _new_iv)
 
     async def _asked(
         self, verb: str, path: str, body: Json | None = None, params: Json | None = None

@@ -114,6 +114,12 @@ _AGENTS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("cleo", "resting"): {"name": "Scribe", "state": "paused"},
     ("cleo", "thrifty"): {"name": "Shopper", "maxTokensPerDay": 0},
 }
+_DEFAULTS: Mapping[str, Any] = {
+    "role": "",
+    "state": "active",
+    "maxConcurrentMissions": 1,
+    "policy": {"tools": {}, "defaultForAi": "propose"},
+}
 _GOALS: Mapping[str, Mapping[str, Any]] = {
     "books": {
         "title": "Read 12 books",
@@ -133,23 +139,17 @@ def pushes(now: datetime, due: datetime) -> list[Push]:
     ]
     sent = [Push("anna", "companion", goals)]
     for user in _USERS:
-        agents = [_agent(owner, agent, now) for owner, agent in _AGENTS if owner == user]
+        agents = [
+            _insert(user, "agents", agent, {**_DEFAULTS, **fields}, now)
+            for (owner, agent), fields in _AGENTS.items()
+            if owner == user
+        ]
         missions = [_mission(mission, now, due) for mission in MISSIONS if mission.user == user]
         sent.append(Push(user, "ai", agents + missions))
     # An update whose data is a list; its mission carries on as if it had not come.
     poison = _insert("bela", "aiMissions", "flat", {}, now)
     poison |= {"op": "update", "data": ["not", "an", "object"]}
     return [*sent, Push("bela", "ai", [poison])]
-
-
-def _agent(user: str, agent: str, now: datetime) -> Change:
-    defaults: dict[str, Any] = {
-        "role": "",
-        "state": "active",
-        "maxConcurrentMissions": 1,
-        "policy": {"tools": {}, "defaultForAi": "propose"},
-    }
-    return _insert(user, "agents", agent, {**defaults, **_AGENTS[user, agent]}, now)
 
 
 def _mission(mission: DemoMission, now: datetime, due: datetime) -> Change:

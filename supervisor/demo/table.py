@@ -66,7 +66,7 @@ def _table(missions: Sequence[MissionFacts], quarantined: int) -> Table:
     for facts in missions:
         style = {RAN: "green", WAITED: "yellow", None: "dim"}.get(facts.decision, "magenta")
         decision = " → ".join(facts.decisions) or "not due yet"
-        table.add_row(
+        cells = (
             Text(facts.user),
             Text(facts.agent),
             Text(TITLES[facts.user, facts.mission]),
@@ -77,6 +77,7 @@ def _table(missions: Sequence[MissionFacts], quarantined: int) -> Table:
             Text("—" if facts.wake_ms is None else f"{facts.wake_ms} ms"),
             Text((facts.next_run_at or "—")[:16].replace("T", " ")),
         )
+        table.add_row(*cells)
     return table
 
 

@@ -43,7 +43,14 @@ def health(facts: Facts, settings: Settings, version: str) -> FleetHealth:
         problems.append("database: does not answer")
     else:
         tick |= _tick(shards, facts.overdue, settings, problems)
-        fold |= _fold(shards, problems)
+        ages = {shard.shard: _age(shard, shard.folded_at) for shard in shards}
+        stuck = {shard: age for shard, age in ages.items() if age > FOLD_STUCK_S}
+        problems += [
+            f"fold: shard {shard} has not read the change feed for {age:.0f} s"
+            for shard, age in stuck.items()
+        ]
+        lag_s = round(max(ages.values()), 1) if ages else None
+        fold |= {"lag_s": lag_s, "stuck": bool(stuck)}
         covered = sum(shard.bucket_hi - shard.bucket_lo for shard in shards)
         if not shards:
             problems.append("shards: none; the supervisor has not started")
@@ -82,17 +89,6 @@ def _tick(
     )
     running = bool(shards) and all(shard.ticked_at is not None for shard in shards) and not stuck
     return {"running": running, "stuck": bool(stuck), "overdue": overdue}
-
-
-def _fold(shards: Sequence[Shard], problems: list[str]) -> dict[str, Any]:
-    ages = {shard.shard: _age(shard, shard.folded_at) for shard in shards}
-    stuck = {shard: age for shard, age in ages.items() if age > FOLD_STUCK_S}
-    problems.extend(
-        f"fold: shard {shard} has not read the change feed for {age:.0f} s"
-        for shard, age in stuck.items()
-    )
-    lag_s = round(max(ages.values()), 1) if ages else None
-    return {"lag_s": lag_s, "stuck": bool(stuck)}
 
 
 def _age(shard: Shard, at: datetime | None) -> float:

@@ -51,7 +51,15 @@ class KeyHolderProcess:
                 RETRY_MIN_S if ran_s > RETRY_MAX_S else min(2 * self._wait_s, RETRY_MAX_S)
             )
             log.error("key_holder_ended code=%s", self._process.returncode)
-        await self._start()
+        self._started_at = time.monotonic()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command(self._settings, self._dsn),
+                stdin=asyncio.subprocess.PIPE,  # closed by the kernel when we are gone
+                env=environment(os.environ),
+            )
+        except OSError as exc:
+            log.error("key_holder_not_started error=%s", type(exc).__name__)  # noqa: TRY400 - tried again
 
     async def stop(self) -> None:
         """End it, by force if it does not end by itself."""
@@ -64,17 +72,6 @@ class KeyHolderProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
-
-    async def _start(self) -> None:
-        self._started_at = time.monotonic()
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                *command(self._settings, self._dsn),
-                stdin=asyncio.subprocess.PIPE,  # closed by the kernel when we are gone
-                env=environment(os.environ),
-            )
-        except OSError as exc:
-            log.error("key_holder_not_started error=%s", type(exc).__name__)  # noqa: TRY400 - tried again
 
 
 def command(settings: Settings, dsn: str) -> list[str]:

@@ -26,18 +26,7 @@ async def get_limits(request: Request, deps: Deps) -> Response:
 async def put_limit(request: Request, deps: Deps) -> Response:
     """Set or lift (null) a limit; fields left out stay as they are."""
     query(request, ())
-    await deps.fleet.set_limit(_change(await json_object(request)))
-    return answer({"items": await deps.fleet.limits()})
-
-
-async def get_budget(request: Request, deps: Deps) -> Response:
-    """What an agent has used, holds and has left in 24 hours, and when room returns."""
-    query(request, ())
-    found = await deps.fleet.budget(path_part(request, "user"), path_part(request, "agent"))
-    return failure(404, "no such agent", "agent") if found is None else answer(found)
-
-
-def _change(given: dict[str, Any]) -> LimitChange:
+    given = await json_object(request)
     unknown = sorted(set(given) - FIELDS)
     if unknown:
         raise BadRequest("body", f"knows only {', '.join(sorted(FIELDS))}")
@@ -46,13 +35,22 @@ def _change(given: dict[str, Any]) -> LimitChange:
         raise BadRequest("kind", f"must be one of {', '.join(KINDS)}")
     if "tokens" not in given and "micros" not in given:
         raise BadRequest("tokens", "is missing, and so is micros")
-    return LimitChange(
+    change = LimitChange(
         kind=kind,
         user_id=_name(given, "user", wanted=kind in ("user", "agent")),
         agent_id=_name(given, "agent", wanted=kind == "agent"),
         tokens=_amount(given, "tokens"),
         micros=_amount(given, "micros"),
     )
+    await deps.fleet.set_limit(change)
+    return answer({"items": await deps.fleet.limits()})
+
+
+async def get_budget(request: Request, deps: Deps) -> Response:
+    """What an agent has used, holds and has left in 24 hours, and when room returns."""
+    query(request, ())
+    found = await deps.fleet.budget(path_part(request, "user"), path_part(request, "agent"))
+    return failure(404, "no such agent", "agent") if found is None else answer(found)
 
 
 def _name(given: dict[str, Any], field: str, *, wanted: bool) -> str:

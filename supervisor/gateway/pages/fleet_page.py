@@ -4,6 +4,7 @@ Operators see ids, states, times, costs and reasons; titles and plans are their 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -80,10 +81,13 @@ def routes(deps: Deps, sessions: Sessions) -> list[Route]:
         )
         return response
 
+    async def style(_: Request) -> Response:
+        return Response(_style_sheet(), headers=HEADERS, media_type="text/css")
+
     return [
         Route("/", fleet),
         Route("/login", login),
-        Route("/assets/style.css", _style),
+        Route("/assets/style.css", style),
         *agent_routes(deps, sessions),
     ]
 
@@ -102,7 +106,9 @@ def agent_routes(deps: Deps, sessions: Sessions) -> list[Route]:
 
         Only for a session, and only from a page of ours: a strict cookie and the origin say so.
         """
-        if not sessions.is_open(request.headers) or not _is_from_our_page(request):
+        origin = urlsplit(request.headers.get("origin", "")).netloc
+        is_ours = origin != "" and origin == request.headers.get("host")
+        if not is_ours or not sessions.is_open(request.headers):
             return _page("locked.html", 401)
         query(request, ())
         try:
@@ -119,11 +125,6 @@ def agent_routes(deps: Deps, sessions: Sessions) -> list[Route]:
         Route(page, agent),
         *(Route(page + path, form, methods=["POST"]) for path in forms),
     ]
-
-
-def _is_from_our_page(request: Request) -> bool:
-    origin = urlsplit(request.headers.get("origin", ""))
-    return origin.netloc != "" and origin.netloc == request.headers.get("host")
 
 
 async def _agent_page(deps: Deps, request: Request, said: str = "", status: int = 200) -> Response:
@@ -149,7 +150,16 @@ async def _done(deps: Deps, request: Request) -> None:
 async def _fleet(deps: Deps) -> dict[str, Any]:
     found = await facts(deps)
     judged = health(found, deps.settings, deps.version)
-    lists = NOTHING if found.shards is None else await _lists(deps)
+    wanted, lists = Filter(limit=ROWS), NOTHING
+    with suppress(StateError):  # it may go away after it answered
+        if found.shards is not None:
+            lists = {
+                "counts": await deps.fleet.counts(),
+                "agents": await deps.fleet.agents(wanted),
+                "missions": await deps.fleet.missions(wanted),
+                "runs": await deps.fleet.runs(wanted),
+                "quarantined": await deps.fleet.quarantined(wanted),
+            }
     return {
         "health": judged,
         "awake": None if found.supervisor is None else len(found.supervisor.get("awake", ())),
@@ -159,27 +169,9 @@ async def _fleet(deps: Deps) -> dict[str, Any]:
     }
 
 
-async def _lists(deps: Deps) -> dict[str, Any]:
-    wanted = Filter(limit=ROWS)
-    try:
-        return {
-            "counts": await deps.fleet.counts(),
-            "agents": await deps.fleet.agents(wanted),
-            "missions": await deps.fleet.missions(wanted),
-            "runs": await deps.fleet.runs(wanted),
-            "quarantined": await deps.fleet.quarantined(wanted),
-        }
-    except StateError:  # it went away after it answered
-        return NOTHING
-
-
 def _page(name: str, status: int = 200, **values: Any) -> Response:
     html = _templates().get_template(name).render(**values)
     return Response(html, status, headers=HEADERS, media_type="text/html")
-
-
-async def _style(_request: Request) -> Response:
-    return Response(_style_sheet(), headers=HEADERS, media_type="text/css")
 
 
 @cache

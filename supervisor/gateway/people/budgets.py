@@ -8,7 +8,6 @@ from starlette.responses import Response
 from mana_actors.http.bodies import answer
 from state.rules.budgets import room
 from state.store.gateway.limits import LimitState
-from state.store.owner import AgentBudget
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import instant_text, query, whole_number
 from supervisor.gateway.people.owners import Owners
@@ -21,26 +20,27 @@ async def get_budget(request: Request, caller: Caller, owners: Owners) -> Respon
     given = query(request, ("after", "limit"))
     limit = whole_number("limit", given.get("limit", str(DEFAULT_LIMIT)), 1, MAX_LIMIT)
     found, together = await owners.view.budgets(caller.user, limit, given.get("after"))
+    agents: list[dict[str, Any]] = []
+    for one in found:
+        rooms = [_left(one.own), *([] if together is None else [_left(together)])]
+        back_at = instant_text(one.full_back_at)
+        full = {"scope": one.full_scope, "unit": one.full_unit, "backAt": back_at}
+        agents.append(
+            {
+                "agentId": one.agent_id,
+                "capSource": one.own.source,
+                **_window(one.own),
+                "left": min((left for left in rooms if left is not None), default=None),
+                "full": full if one.full_scope else None,
+            }
+        )
     return answer(
         {
-            "agents": [_agent(one, together) for one in found],
+            "agents": agents,
             "together": None if together is None else _window(together),
             "after": found[-1].agent_id if len(found) == limit else None,
         }
     )
-
-
-def _agent(of: AgentBudget, together: LimitState | None) -> dict[str, Any]:
-    rooms = [_left(of.own), *([] if together is None else [_left(together)])]
-    left = min((one for one in rooms if one is not None), default=None)
-    full = {"scope": of.full_scope, "unit": of.full_unit, "backAt": instant_text(of.full_back_at)}
-    return {
-        "agentId": of.agent_id,
-        "capSource": of.own.source,
-        **_window(of.own),
-        "left": left,
-        "full": full if of.full_scope else None,
-    }
 
 
 def _window(of: LimitState) -> dict[str, Any]:
