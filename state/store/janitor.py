@@ -44,14 +44,13 @@ class JanitorStore:
 
     async def _all(self, statement: str, keep_s: float) -> int:
         total = 0
-        while deleted := await self._some(statement, keep_s):
+        while True:
+            async with self._db.connection() as connection:
+                done = await connection.execute(statement, keep_s, BATCH - 1)
+            deleted = int(done.rsplit(" ", 1)[-1])
             total += deleted
-        return total
-
-    async def _some(self, statement: str, keep_s: float) -> int:
-        async with self._db.connection() as connection:
-            done = await connection.execute(statement, keep_s, BATCH - 1)
-        return int(done.rsplit(" ", 1)[-1])
+            if not deleted:
+                return total
 
     async def close(self) -> None:
         """Close the connections; the next use opens again."""

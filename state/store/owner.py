@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -136,7 +135,16 @@ class OwnerView:
             rows = await connection.fetch(SQL["budgets"], user, after, limit)
             whole = await connection.fetchrow(SQL["whole_budget"], user)
         together = None if whole is None else LimitState(**dict(whole.items()))
-        return [_agent_budget(dict(row.items())) for row in rows], together
+        return [
+            AgentBudget(
+                agent_id=row["agent_id"],
+                own=LimitState(**{name: row[name] for name in LimitState.__struct_fields__}),
+                full_scope=row["full_scope"],
+                full_unit=row["full_unit"],
+                full_back_at=row["full_back_at"],
+            )
+            for row in rows
+        ], together
 
     async def missions(
         self, user: str, limit: int, after: str | None = None, mission: str | None = None
@@ -181,10 +189,3 @@ class OwnerView:
             raise UserIdMissingError("owner")
         async with self._db.acting_for(user) as connection:
             yield connection
-
-
-def _agent_budget(row: dict[str, Any]) -> AgentBudget:
-    own = LimitState(**{name: row[name] for name in LimitState.__struct_fields__})
-    return AgentBudget(
-        row["agent_id"], own, row["full_scope"], row["full_unit"], row["full_back_at"]
-    )
