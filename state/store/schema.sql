@@ -2262,7 +2262,7 @@ ALTER FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text
 
 COMMENT ON FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) IS 'Ends a run because the owner no longer wants this occurrence, or somebody else served it.';
 
-CREATE FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) RETURNS boolean
+CREATE FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -2271,7 +2271,11 @@ DECLARE
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true);
   SELECT * INTO run FROM mana_ai.runs WHERE user_id = p_user AND run_id = p_run AND state = 'waiting' FOR UPDATE SKIP LOCKED;
-  IF run.run_id IS NULL THEN
+  IF run.run_id IS NULL
+     OR p_mission_version IS DISTINCT FROM (SELECT s.version FROM mana_ai.mission_snapshots AS s
+                                             WHERE s.user_id = p_user AND s.mission_id = run.mission_id)
+     OR p_agent_version IS DISTINCT FROM (SELECT s.version FROM mana_ai.agent_snapshots AS s
+                                           WHERE s.user_id = p_user AND s.agent_id = run.agent_id) THEN
     RETURN false;
   END IF;
   PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
@@ -2279,9 +2283,11 @@ BEGIN
   RETURN true;
 END $$;
 
-ALTER FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) IS 'Ends a run that only waits, as soon as its owner no longer wants it; for the supervisor. Returns whether it ended one.';
+COMMENT ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) IS 'Ends a run that only waits, as soon as its owner no longer wants it; for the supervisor, which decides that and says by
+which versions of mission and agent. Where those are others by now it does nothing: the fold that changed them decides
+anew. Returns whether it ended one.';
 
 CREATE FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) RETURNS void
     LANGUAGE sql
@@ -3561,8 +3567,8 @@ REVOKE ALL ON FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission te
 REVOKE ALL ON FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) TO mana_agent;
 
-REVOKE ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text) TO mana_supervisor;
+REVOKE ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) FROM PUBLIC;
 

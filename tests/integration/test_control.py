@@ -250,6 +250,28 @@ async def test_a_run_that_began_to_wait_after_the_pause_was_folded_is_withdrawn(
     assert await world.driver.schedule.withdraw_unwanted("u1", ["m1"]) == 0
 
 
+@pytest.mark.parametrize("snapshots", ["mission_snapshots", "agent_snapshots"])
+async def test_a_run_is_not_withdrawn_by_what_was_folded_over_meanwhile(
+    world: World, snapshots: str
+):
+    client = await world.client()
+    await client.agent()
+    await client.mission()
+    await waiting(world)
+    versions = (
+        "SELECT r.run_id, s.version, a.version FROM mana_ai.runs AS r"
+        " JOIN mana_ai.mission_snapshots AS s USING (user_id, mission_id)"
+        " JOIN mana_ai.agent_snapshots AS a ON (a.user_id, a.agent_id) = (r.user_id, r.agent_id)"
+    )
+    (decided_by,) = await world.sql(versions)
+    withdraw = "SELECT mana_ai.withdraw_waiting('u1', $1, 'the mission is paused', $2, $3)"
+    await world.sql(f"UPDATE mana_ai.{snapshots} SET version = version + 1")
+    assert not await world.value(withdraw, *decided_by)
+    assert (await the_run(world))["state"] == "waiting"
+    assert await world.value(withdraw, *(await world.sql(versions))[0])
+    assert (await the_run(world))["state"] == "withdrawn"
+
+
 # --- cancel ---------------------------------------------------------------------------------------
 
 

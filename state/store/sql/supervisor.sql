@@ -107,23 +107,25 @@ UPDATE mana_ai.mission_snapshots AS m
   FROM unnest($1::text[], $2::text[]) AS k (u, a)
  WHERE m.user_id = k.u AND m.agent_id = k.a AND m.state = 'active' AND NOT m.hidden AND m.complete AND m.readable
 
--- withdraw_unwanted --
--- A run that only waits is over as soon as its owner wants it no longer; the process of an open one is told.
-SELECT mana_ai.withdraw_waiting(r.user_id, r.run_id,
-         CASE WHEN s.hidden THEN 'the mission was deleted' WHEN s.state <> 'active' THEN 'the mission is ' || s.state
-              WHEN a.hidden THEN 'the agent is deleted' ELSE 'the agent is ' || a.state END) AS withdrawn
+-- waiting_runs --
+-- What decides whether runs that only wait are wanted still; the process of an open one is told.
+SELECT r.user_id, r.run_id, s.hidden, s.state, s.version, coalesce(a.hidden, false) AS agent_hidden, a.state AS agent_state,
+       a.version AS agent_version
   FROM mana_ai.runs AS r JOIN unnest($1::text[], $2::text[]) AS k (u, m) ON r.user_id = k.u AND r.mission_id = k.m
   JOIN mana_ai.mission_snapshots AS s ON s.user_id = r.user_id AND s.mission_id = r.mission_id
   LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = r.user_id AND a.agent_id = r.agent_id
- WHERE r.state = 'waiting' AND (s.hidden OR s.state <> 'active' OR a.hidden OR a.state <> 'active')
+ WHERE r.state = 'waiting'
 
--- withdraw_of_agents --
+-- waiting_runs_of_agents --
 -- The same for agents; after the rows of their missions were locked, so that a run that begins to wait meanwhile is seen.
-SELECT mana_ai.withdraw_waiting(r.user_id, r.run_id, CASE WHEN a.hidden THEN 'the agent is deleted' ELSE 'the agent is ' || a.state END)
-         AS withdrawn
+SELECT r.user_id, r.run_id, s.hidden, s.state, s.version, a.hidden AS agent_hidden, a.state AS agent_state, a.version AS agent_version
   FROM mana_ai.runs AS r JOIN unnest($1::text[], $2::text[]) AS k (u, a) ON r.user_id = k.u AND r.agent_id = k.a
+  JOIN mana_ai.mission_snapshots AS s ON s.user_id = r.user_id AND s.mission_id = r.mission_id
   JOIN mana_ai.agent_snapshots AS a ON a.user_id = r.user_id AND a.agent_id = r.agent_id
- WHERE r.state = 'waiting' AND (a.hidden OR a.state <> 'active')
+ WHERE r.state = 'waiting'
+
+-- withdraw_waiting --
+SELECT mana_ai.withdraw_waiting($1, $2, $3, $4, $5)
 
 -- quarantine --
 INSERT INTO mana_ai.quarantine (change_id, user_id, table_name, record_id, reason, forced)

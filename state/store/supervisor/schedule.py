@@ -14,7 +14,7 @@ from state.runs.decision import Decision
 from state.runs.occurrence import RunState
 from state.store.connect import Database
 from state.store.sql import statements_of
-from state.store.supervisor.snapshots import Lease
+from state.store.supervisor.snapshots import Lease, withdraw_unwanted
 
 SQL = statements_of("supervisor.sql")
 
@@ -145,10 +145,10 @@ class ScheduleStore:
     async def withdraw_unwanted(self, user_id: str, missions: Sequence[str]) -> int:
         """End these missions' runs that only wait and are wanted no longer; returns how many."""
         async with self._db.connection() as connection:
-            rows = await connection.fetch(
-                SQL["withdraw_unwanted"], [user_id] * len(missions), list(missions)
+            waiting = await connection.fetch(
+                SQL["waiting_runs"], [user_id] * len(missions), list(missions)
             )
-        return sum(row["withdrawn"] for row in rows)
+            return await withdraw_unwanted(connection, waiting)
 
     async def wake_ordered(self, lease: Lease, within_s: float) -> None:
         """Look at once at whatever would be looked at within `within_s` seconds."""

@@ -20,7 +20,7 @@ from state.log.healing import needs_healing
 from state.log.merge import Change, Snapshot
 from state.log.principals import DEFAULT_AGENT_ID
 from state.log.records import agent_from_record, mission_from_record
-from state.runs.wanted import browser_since
+from state.runs.wanted import browser_since, why_unwanted
 from state.store.connect import Database, Refused
 from state.store.sql import statements_of
 
@@ -253,8 +253,8 @@ class SnapshotStore:
         )
         pairs = [k[0] for k in records], [k[2] for k in records]
         await connection.execute(SQL["wake_missions_of_agents"], *pairs)
-        withdrawn = await connection.fetch(SQL["withdraw_of_agents"], *pairs)
-        batch.withdrawn += sum(row["withdrawn"] for row in withdrawn)
+        waiting = await connection.fetch(SQL["waiting_runs_of_agents"], *pairs)
+        batch.withdrawn += await withdraw_unwanted(connection, waiting)
         return tuple(AgentDelta(row["user_id"], row["agent_id"], row["version"]) for row in rows)
 
     async def _save_missions(
@@ -274,10 +274,10 @@ class SnapshotStore:
         rows = await connection.fetch(SQL["save_missions"], *_columns(mission_rows))
         unwanted = [row for row in mission_rows if not row[-1]]
         if unwanted:
-            withdrawn = await connection.fetch(
-                SQL["withdraw_unwanted"], [row[0] for row in unwanted], [row[1] for row in unwanted]
+            waiting = await connection.fetch(
+                SQL["waiting_runs"], [row[0] for row in unwanted], [row[1] for row in unwanted]
             )
-            batch.withdrawn += sum(row["withdrawn"] for row in withdrawn)
+            batch.withdrawn += await withdraw_unwanted(connection, waiting)
         return tuple(
             MissionDelta(row["user_id"], row["mission_id"], row["agent_id"], row["version"])
             for row in rows
@@ -454,3 +454,21 @@ def _quarantine_columns(found: Sequence[tuple[Change, Key, str]]) -> list[list[A
         for change, key, reason in found
     ]
     return _columns(rows)
+
+
+async def withdraw_unwanted(connection: asyncpg.Connection, waiting: Sequence[Any]) -> int:
+    """End those of these `waiting_runs` that their owners want no longer; returns how many."""
+    withdrawn = 0
+    for run in waiting:
+        reason = why_unwanted(
+            hidden=run["hidden"],
+            state=run["state"],
+            agent_hidden=run["agent_hidden"],
+            agent_state=run["agent_state"],
+        )
+        if reason is not None:
+            versions = run["version"], run["agent_version"]
+            withdrawn += await connection.fetchval(
+                SQL["withdraw_waiting"], run["user_id"], run["run_id"], reason, *versions
+            )
+    return withdrawn
