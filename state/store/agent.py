@@ -214,7 +214,14 @@ class AgentStore:
         """Take the occurrence, or learn why not."""
         async with self.transaction() as connection:
             row = await connection.fetchrow(
-                SQL["claim"], mission_id, due_at, lease_ms, holder, pinned
+                *SQL.given(
+                    "claim",
+                    mission=mission_id,
+                    due_at=due_at,
+                    lease_ms=lease_ms,
+                    holder=holder,
+                    pinned=pinned,
+                )
             )
         assert row is not None
         return Claim(**dict(row))
@@ -242,14 +249,16 @@ class AgentStore:
         """Reserve `hold` for a model call, or get the same request's journalled answer."""
         async with self.transaction() as connection:
             row = await connection.fetchrow(
-                SQL["begin_call"],
-                run_id,
-                attempt,
-                round_,
-                request_hash,
-                hold.tokens,
-                deadline_ms,
-                hold.micros,
+                *SQL.given(
+                    "begin_call",
+                    run=run_id,
+                    attempt=attempt,
+                    round=round_,
+                    request_hash=request_hash,
+                    tokens=hold.tokens,
+                    deadline_ms=deadline_ms,
+                    micros=hold.micros,
+                ),
             )
         assert row is not None
         return CallStart(**dict(row))
@@ -279,7 +288,15 @@ class AgentStore:
         async with self.transaction() as connection:
             return int(
                 await connection.fetchval(
-                    SQL["end_call"], call_id, attempt, request_hash, answer, tokens, micros
+                    *SQL.given(
+                        "end_call",
+                        call=call_id,
+                        attempt=attempt,
+                        request_hash=request_hash,
+                        answer=answer,
+                        tokens=tokens,
+                        micros=micros,
+                    )
                 )
             )
 
@@ -295,14 +312,16 @@ class AgentStore:
         """The rows until then of the records of a table that changed last, 2 MB of them at most."""
         async with self.transaction() as connection:
             rows = await connection.fetch(
-                SQL["table_rows"],
-                self._user_id,
-                app,
-                table,
-                until,
-                most_records,
-                MAX_RECORD_BYTES,
-                MAX_TABLE_BYTES,
+                *SQL.given(
+                    "table_rows",
+                    user=self._user_id,
+                    app=app,
+                    table=table,
+                    until=until,
+                    most_records=most_records,
+                    record_bytes=MAX_RECORD_BYTES,
+                    table_bytes=MAX_TABLE_BYTES,
+                ),
             )
         changes: dict[str, list[Change]] = {}
         for row in rows:
@@ -338,17 +357,19 @@ class AgentStore:
     ) -> None:
         """Plan, next run and run state in one transaction, the caller's."""
         await connection.execute(
-            SQL["commit_run"],
-            run_id,
-            attempt,
-            commit.state,
-            commit.data,
-            commit.stamp,
-            commit.actor,
-            commit.next_run_at,
-            commit.iteration_id,
-            commit.steps,
-            commit.reason,
+            *SQL.given(
+                "commit_run",
+                run=run_id,
+                attempt=attempt,
+                state=commit.state,
+                data=commit.data,
+                stamp=commit.stamp,
+                actor=commit.actor,
+                next_run_at=commit.next_run_at,
+                iteration=commit.iteration_id,
+                steps=commit.steps,
+                reason=commit.reason,
+            ),
         )
 
     async def owner_key(self, connection: asyncpg.Connection) -> OwnerKey | None:
@@ -366,14 +387,16 @@ class AgentStore:
     ) -> None:
         """Keep with the run what it knows of its model calls, in the caller's transaction."""
         await connection.execute(
-            SQL["note_plan"],
-            run_id,
-            attempt,
-            note.answers,
-            note.stop,
-            note.duplicates,
-            note.dropped,
-            note.refused,
+            *SQL.given(
+                "note_plan",
+                run=run_id,
+                attempt=attempt,
+                answers=note.answers,
+                stop=note.stop,
+                duplicates=note.duplicates,
+                dropped=note.dropped,
+                refused=note.refused,
+            ),
         )
 
     async def withdraw(
@@ -420,7 +443,15 @@ class AgentStore:
         async with self.transaction() as connection:
             await self.note_plan(connection, run_id, attempt, note)
             await connection.execute(
-                SQL["wait_run"], run_id, attempt, not_before, waiting_for, reason, failed
+                *SQL.given(
+                    "wait_run",
+                    run=run_id,
+                    attempt=attempt,
+                    not_before=not_before,
+                    waiting_for=waiting_for,
+                    reason=reason,
+                    failed=failed,
+                )
             )
 
     async def wait_for_room(
@@ -434,7 +465,14 @@ class AgentStore:
             await self.note_plan(connection, run_id, attempt, note)
             return bool(
                 await connection.fetchval(
-                    SQL["wait_for_room"], run_id, attempt, hold.tokens, hold.micros, reason
+                    *SQL.given(
+                        "wait_for_room",
+                        run=run_id,
+                        attempt=attempt,
+                        tokens=hold.tokens,
+                        micros=hold.micros,
+                        reason=reason,
+                    )
                 )
             )
 
@@ -468,13 +506,15 @@ class AgentStore:
         async with self.transaction() as connection:
             return bool(
                 await connection.fetchval(
-                    SQL["heal_mission"],
-                    mission_id,
-                    version,
-                    iterations,
-                    stamp,
-                    actor,
-                    list(restored),
+                    *SQL.given(
+                        "heal_mission",
+                        mission=mission_id,
+                        version=version,
+                        iterations=iterations,
+                        stamp=stamp,
+                        actor=actor,
+                        restored=list(restored),
+                    ),
                 )
             )
 
@@ -491,13 +531,15 @@ async def note_outcomes(
     """Write how reading went, one row per record, all or none."""
     async with store.transaction() as connection:
         await connection.execute(
-            SQL["audit_outcome"],
-            release_id,
-            iteration_id,
-            [one.table for one in records],
-            [one.record_id for one in records],
-            [one.status for one in records],
-            [one.reason for one in records],
+            *SQL.given(
+                "audit_outcome",
+                release=release_id,
+                iteration=iteration_id,
+                tables=[one.table for one in records],
+                record_ids=[one.record_id for one in records],
+                statuses=[one.status for one in records],
+                reasons=[one.reason for one in records],
+            ),
         )
 
 

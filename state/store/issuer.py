@@ -61,18 +61,20 @@ class Opened:
     async def save(self, vault: Vault) -> None:
         """Put this in the place of what there was."""
         await self._connection.execute(
-            SQL["save_vault"],
-            self._user,
-            vault.wrapped_mk,
-            vault.wrap_iv,
-            vault.format_version,
-            vault.kek_id,
-            vault.recovery_wrapped_mk,
-            vault.recovery_iv,
-            vault.recovery_format_version,
-            vault.recovery_set_at,
-            vault.zero_knowledge,
-            vault.rotated_at,
+            *SQL.given(
+                "save_vault",
+                user=self._user,
+                wrapped_mk=vault.wrapped_mk,
+                wrap_iv=vault.wrap_iv,
+                format_version=vault.format_version,
+                kek_id=vault.kek_id,
+                recovery_wrapped_mk=vault.recovery_wrapped_mk,
+                recovery_iv=vault.recovery_iv,
+                recovery_format_version=vault.recovery_format_version,
+                recovery_set_at=vault.recovery_set_at,
+                zero_knowledge=vault.zero_knowledge,
+                rotated_at=vault.rotated_at,
+            ),
         )
         self.vault = vault
 

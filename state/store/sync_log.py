@@ -57,7 +57,11 @@ class SyncLog:
         """Rows of a table after an instant that other clients wrote, oldest first."""
         async with self._db.transaction() as connection:
             await connection.execute(SQL["act_as"], _named(user_id))
-            rows = await connection.fetch(SQL["pull"], user_id, app_id, table, since, client_id)
+            rows = await connection.fetch(
+                *SQL.given(
+                    "pull", user=user_id, app=app_id, table=table, since=since, client=client_id
+                )
+            )
         return [_logged(dict(row.items())) for row in rows]
 
 

@@ -1,6 +1,7 @@
 """Every statement of the stores is called, prepares, and is allowed for the role that runs it."""
 
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.integration.steps import session
 from tests.postgres import LOG_OWNER, Database
 
 STORE = Path(str(resources.files("state.store")))
-_NAMED = re.compile(r'\bSQL\[\s*"([a-z_]+)"\s*\]')
+_NAMED = re.compile(r'\bSQL(?:\[|\.given\()\s*"([a-z_]+)"')
 
 ROLES = {
     "agent.sql": "mana_agent",
@@ -36,7 +37,7 @@ def _called(file: str) -> set[str]:
     return {name for path in sources for name in _NAMED.findall(path.read_text("utf-8"))}
 
 
-async def _refused(database: Database, role: str, wanted: dict[str, str]) -> dict[str, str]:
+async def _refused(database: Database, role: str, wanted: Mapping[str, str]) -> dict[str, str]:
     """What Postgres says against each statement: privileges too, which EXPLAIN checks."""
     refused: dict[str, str] = {}
     async with session(database, role) as connection:

@@ -76,7 +76,17 @@ class ControlStore:
                 raise NotPossible(f"the {_KIND[table]} is {state}")
             stamp = winning_stamp(instant_of(row["now"]), known.stamps.get("state"))
             actor = msgspec.json.encode(system_actor(SYSTEM_MISSION_RUNNER)).decode()
-            await connection.execute(SQL["write_state"], user, table, record, wish, stamp, actor)
+            await connection.execute(
+                *SQL.given(
+                    "write_state",
+                    user=user,
+                    table=table,
+                    record=record,
+                    wish=wish,
+                    stamp=stamp,
+                    actor=actor,
+                )
+            )
             return Switched(wish, changed=True)
 
     async def cancel(self, run_id: UUID) -> Cancelled | None:

@@ -285,14 +285,16 @@ class FleetStore:
         tokens, micros = change.tokens, change.micros
         async with self._db.transaction() as connection:
             await connection.execute(
-                SQL["set_limit"],
-                change.kind,
-                change.user_id,
-                change.agent_id,
-                None if tokens is msgspec.UNSET else tokens,
-                None if micros is msgspec.UNSET else micros,
-                tokens is not msgspec.UNSET,
-                micros is not msgspec.UNSET,
+                *SQL.given(
+                    "set_limit",
+                    kind=change.kind,
+                    user=change.user_id,
+                    agent=change.agent_id,
+                    tokens=None if tokens is msgspec.UNSET else tokens,
+                    micros=None if micros is msgspec.UNSET else micros,
+                    sets_tokens=tokens is not msgspec.UNSET,
+                    sets_micros=micros is not msgspec.UNSET,
+                ),
             )
 
     async def close(self) -> None:

@@ -26,19 +26,19 @@ SELECT id, op, data, field_meta, (extract(epoch FROM created_at) * 1000000)::big
   FROM public.sync_changes WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND record_id = $4 ORDER BY created_at, id
 
 -- table_rows --
--- All rows, up to $4, of the records of a table that changed last, as the capability shows them: whole records or none,
--- since half a record's rows merge into what never was. $5 records, $6 bytes each and $7 together bound it.
+-- All rows, up to :until, of the records of a table that changed last, as the capability shows them: whole records or none,
+-- since half a record's rows merge into what never was. Their number, and the bytes of each and of all, are bounded.
 WITH sized AS MATERIALIZED (
   SELECT record_id, max(created_at) AS newest, sum(length(data::text)) AS size FROM public.sync_changes
-   WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND created_at <= $4 AND length(record_id) <= 512 GROUP BY record_id),
+   WHERE user_id = :user AND app_id = :app AND table_name = :table AND created_at <= :until AND length(record_id) <= 512 GROUP BY record_id),
 ranked AS MATERIALIZED (
-  SELECT record_id, row_number() OVER w AS place, sum(size) OVER w AS so_far FROM sized WHERE coalesce(size, 0) <= $6
+  SELECT record_id, row_number() OVER w AS place, sum(size) OVER w AS so_far FROM sized WHERE coalesce(size, 0) <= :record_bytes
   WINDOW w AS (ORDER BY newest DESC, record_id)),
-chosen AS MATERIALIZED (SELECT record_id FROM ranked WHERE place <= $5 AND coalesce(so_far, 0) <= $7)
+chosen AS MATERIALIZED (SELECT record_id FROM ranked WHERE place <= :most_records AND coalesce(so_far, 0) <= :table_bytes)
 SELECT c.record_id, c.id, c.op, c.data, c.field_meta, (extract(epoch FROM c.created_at) * 1000000)::bigint AS created_us,
        (SELECT count(*) FROM sized) - (SELECT count(*) FROM chosen) AS left_out
   FROM public.sync_changes AS c JOIN chosen USING (record_id)
- WHERE c.user_id = $1 AND c.app_id = $2 AND c.table_name = $3 AND c.created_at <= $4
+ WHERE c.user_id = :user AND c.app_id = :app AND c.table_name = :table AND c.created_at <= :until
  ORDER BY c.record_id, c.created_at, c.id
 
 -- run_landed --
@@ -56,28 +56,28 @@ SELECT * FROM (
 SELECT iteration_id FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND iteration_id IS NOT NULL AND healed_at IS NULL
 
 -- claim --
-SELECT * FROM mana_ai.claim($1, $2, $3, $4, $5::jsonb)
+SELECT * FROM mana_ai.claim(:mission, :due_at, :lease_ms, :holder, :pinned::jsonb)
 
 -- renew --
 SELECT * FROM mana_ai.renew($1, $2, $3)
 
 -- begin_call --
-SELECT * FROM mana_ai.begin_call($1, $2, $3, $4, $5, $6, $7)
+SELECT * FROM mana_ai.begin_call(:run, :attempt, :round, :request_hash, :tokens, :deadline_ms, :micros)
 
 -- room_for_call --
 SELECT * FROM mana_ai.room_for_call($1, $2, $3, $4)
 
 -- end_call --
-SELECT * FROM mana_ai.end_call($1, $2, $3, $4, $5, $6)
+SELECT * FROM mana_ai.end_call(:call, :attempt, :request_hash, :answer, :tokens, :micros)
 
 -- mission_now --
 SELECT * FROM mana_ai.mission_now($1, $2)
 
 -- commit_run --
-SELECT mana_ai.commit_run($1, $2, $3, $4::jsonb, $5, $6::jsonb, $7, $8, $9, $10)
+SELECT mana_ai.commit_run(:run, :attempt, :state, :data::jsonb, :stamp, :actor::jsonb, :next_run_at, :iteration, :steps, :reason)
 
 -- note_plan --
-SELECT mana_ai.note_plan($1, $2, $3::jsonb, $4, $5, $6, $7)
+SELECT mana_ai.note_plan(:run, :attempt, :answers::jsonb, :stop, :duplicates, :dropped, :refused)
 
 -- withdraw_run --
 SELECT mana_ai.withdraw_run($1, $2, $3, $4)
@@ -89,19 +89,19 @@ SELECT mana_ai.withdraw_run($1, $2, $3, clock_timestamp() + $4 * interval '1 sec
 SELECT mana_ai.skip_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
 
 -- wait_run --
-SELECT mana_ai.wait_run($1, $2, $3, $4, $5, $6)
+SELECT mana_ai.wait_run(:run, :attempt, :not_before, :waiting_for, :reason, :failed)
 
 -- wait_for_room --
-SELECT is_news FROM mana_ai.wait_for_room($1, $2, $3, $4, $5)
+SELECT is_news FROM mana_ai.wait_for_room(:run, :attempt, :tokens, :micros, :reason)
 
 -- heal_mission --
-SELECT mana_ai.heal_mission($1, $2, $3::jsonb, $4, $5::jsonb, $6)
+SELECT mana_ai.heal_mission(:mission, :version, :iterations::jsonb, :stamp, :actor::jsonb, :restored)
 
 -- keys_capability --
 SELECT mana_ai.keys_capability($1, $2)
 
 -- audit_outcome --
-SELECT mana_ai.audit_outcome($1, $2, $3, $4, $5, $6)
+SELECT mana_ai.audit_outcome(:release, :iteration, :tables, :record_ids, :statuses, :reasons)
 
 -- sealed_copies --
 SELECT table_name, record_id, data, source, (extract(epoch FROM written_at) * 1000000)::bigint AS written_us

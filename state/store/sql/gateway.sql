@@ -72,7 +72,7 @@ ON CONFLICT (user_id) DO UPDATE SET time_zone = excluded.time_zone, updated_at =
 SELECT snapshot, changes, clock_timestamp() AS now FROM mana_ai.state_now($1, $2, $3)
 
 -- write_state --
-SELECT mana_ai.write_state($1, $2, $3, $4, $5, $6::jsonb)
+SELECT mana_ai.write_state(:user, :table, :record, :wish, :stamp, :actor::jsonb)
 
 -- owner_of_run --
 SELECT user_id FROM mana_ai.fleet_runs WHERE run_id = $1
@@ -105,7 +105,7 @@ SELECT kind, user_id, agent_id, tokens, micros, set_at FROM mana_ai.limits
  ORDER BY array_position(ARRAY['installation', 'each-user', 'each-agent', 'user', 'agent'], kind), user_id, agent_id
 
 -- set_limit --
-SELECT mana_ai.set_limit($1, $2, $3, $4, $5, $6, $7)
+SELECT mana_ai.set_limit(:kind, :user, :agent, :tokens, :micros, :sets_tokens, :sets_micros)
 
 -- take_requests --
 SELECT * FROM mana_ai.take_copy_requests($1, $2)

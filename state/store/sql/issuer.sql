@@ -20,9 +20,11 @@ INSERT INTO auth.encryption_vaults (user_id, wrapped_mk, wrap_iv, format_version
 
 -- save_vault --
 UPDATE auth.encryption_vaults
-   SET wrapped_mk = $2, wrap_iv = $3, format_version = $4, kek_id = $5, recovery_wrapped_mk = $6, recovery_iv = $7,
-       recovery_format_version = $8, recovery_set_at = $9, zero_knowledge = $10, rotated_at = $11
- WHERE user_id = $1
+   SET wrapped_mk = :wrapped_mk, wrap_iv = :wrap_iv, format_version = :format_version, kek_id = :kek_id,
+       recovery_wrapped_mk = :recovery_wrapped_mk, recovery_iv = :recovery_iv,
+       recovery_format_version = :recovery_format_version, recovery_set_at = :recovery_set_at,
+       zero_knowledge = :zero_knowledge, rotated_at = :rotated_at
+ WHERE user_id = :user
 
 -- key_check --
 SELECT key_check FROM mana_ai.vault_key_checks WHERE user_id = $1 AND written_for = $2

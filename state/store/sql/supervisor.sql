@@ -209,10 +209,10 @@ INSERT INTO mana_ai.decisions (user_id, mission_id, agent_id, due_at, decision, 
 SELECT u, m, a, due, d, r FROM new RETURNING decision
 
 -- sign_capability --
-SELECT mana_ai.sign_capability($1, $2, $3, $4, 'db', $5)
+SELECT mana_ai.sign_capability(:user, :agent, :spaces, :scope, 'db', :ttl_s)
 
 -- move_slot --
-SELECT mana_ai.move_slot($1, $2, $3, $4, $5, $6::jsonb)
+SELECT mana_ai.move_slot(:user, :mission, :due_at, :next_run_at, :stamp, :actor::jsonb)
 
 -- mission_record --
 SELECT m.record, z.time_zone FROM mana_ai.mission_snapshots AS m LEFT JOIN mana_ai.user_settings AS z USING (user_id)

@@ -11,5 +11,5 @@ VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9::jsonb, $10, $11)
 SELECT id::text, app_id, table_name, record_id, op, data::text, field_meta::text, client_id, created_at, schema_version, actor::text,
        origin, space_id
   FROM public.sync_changes
- WHERE user_id = $1 AND app_id = $2 AND table_name = $3 AND created_at > $4 AND client_id <> $5
+ WHERE user_id = :user AND app_id = :app AND table_name = :table AND created_at > :since AND client_id <> :client
  ORDER BY created_at, id

@@ -173,7 +173,14 @@ class ScheduleStore:
         """A capability for one agent's process, valid for `ttl_s` s; raises CapabilityTooLong."""
         async with self._db.connection() as connection:
             return await connection.fetchval(
-                SQL["sign_capability"], user_id, agent_id, list(spaces), list(scope), ttl_s
+                *SQL.given(
+                    "sign_capability",
+                    user=user_id,
+                    agent=agent_id,
+                    spaces=list(spaces),
+                    scope=list(scope),
+                    ttl_s=ttl_s,
+                )
             )
 
     async def inputs_of_agent(
@@ -212,7 +219,15 @@ class ScheduleStore:
         async with self._db.transaction() as connection:
             return bool(
                 await connection.fetchval(
-                    SQL["move_slot"], user_id, mission_id, due_at, next_run_at, stamp, actor
+                    *SQL.given(
+                        "move_slot",
+                        user=user_id,
+                        mission=mission_id,
+                        due_at=due_at,
+                        next_run_at=next_run_at,
+                        stamp=stamp,
+                        actor=actor,
+                    )
                 )
             )
 
