@@ -14,19 +14,29 @@ EVERY_S = 24 * 3600.0
 
 
 class Reconciler:
-    """Sweeps a few users per step; `route` hears of what was replayed."""
+    """Sweeps a few users per step; `route` hears of what was replayed.
 
-    def __init__(self, snapshots: SnapshotStore, route: Callable[[Folded], None]) -> None:
-        self._snapshots, self._route = snapshots, route
-        self._after = ""
+    How far it came is kept with the shard, so that a sweep outlives its supervisor.
+    """
+
+    def __init__(
+        self,
+        snapshots: SnapshotStore,
+        route: Callable[[Folded], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._snapshots, self._route, self._clock = snapshots, route, clock
+        self._after: str | None = None  # the last user that was compared; None: not read yet
         self._due_at = 0.0  # at once: a new supervisor does not know what it missed
         self._users = self._replayed = 0
         self._sweeps = 0
 
     async def step(self) -> bool:
         """Compare the next users and replay what differs; False while no sweep is due."""
-        if time.monotonic() < self._due_at:
+        if self._clock() < self._due_at:
             return False
+        if self._after is None:
+            self._after = await self._snapshots.reconciled_to()
         if not self._after:
             self._users = self._replayed = 0
             await self._snapshots.note_reconcile(None, started=True)
@@ -39,7 +49,7 @@ class Reconciler:
         await self._snapshots.note_reconcile(last, finished=last is None)
         if last is None:
             self._sweeps += 1
-            self._due_at = time.monotonic() + EVERY_S
+            self._due_at = self._clock() + EVERY_S
         self._after = last or ""
         return last is not None
 
@@ -49,5 +59,5 @@ class Reconciler:
             "sweeps": self._sweeps,
             "users": self._users,
             "replayed": self._replayed,
-            "running": time.monotonic() >= self._due_at,
+            "running": self._clock() >= self._due_at,
         }

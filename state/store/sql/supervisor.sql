@@ -6,8 +6,10 @@ SELECT lower(buckets) AS lo, upper(buckets) AS hi FROM mana_ai.shards WHERE shar
 
 -- take_shard --
 -- The newest supervisor wins; the one before finds its epoch gone and stands down.
+-- A sweep under way goes on where it stood, unless the buckets are others: it compared none of those.
 INSERT INTO mana_ai.shards AS s (shard, buckets, epoch, holder) VALUES ($1, int4range($2, $3), 1, $4)
 ON CONFLICT (shard) DO UPDATE SET epoch = s.epoch + 1, holder = excluded.holder, buckets = excluded.buckets,
+       reconcile_after = CASE WHEN s.buckets = excluded.buckets THEN s.reconcile_after END,
        taken_at = clock_timestamp(), heartbeat_at = clock_timestamp()
 RETURNING epoch
 
@@ -31,6 +33,9 @@ SELECT * FROM mana_ai.replay_records($1, $2, $3)
 
 -- reconcile --
 SELECT * FROM mana_ai.reconcile($1, $2, $3, $4)
+
+-- reconciled_to --
+SELECT coalesce(reconcile_after, '') FROM mana_ai.shards WHERE shard = $1 AND epoch = $2
 
 -- reconcile_progress --
 UPDATE mana_ai.shards SET reconcile_after = $3,

@@ -303,6 +303,16 @@ class SnapshotStore:
         found = [(row["user_id"], row["table_name"], row["record_id"]) for row in rows]
         return [key for key in found if key[1] is not None and _is_savable(key)], last
 
+    async def reconciled_to(self) -> str:
+        """The last user that a sweep under way compared; empty where none is under way."""
+        async with self._db.connection() as connection:
+            after = await connection.fetchval(
+                SQL["reconciled_to"], self.lease.shard, self.lease.epoch
+            )
+        if after is None:
+            raise StoodDown(self.lease.shard, self.lease.epoch)
+        return after
+
     async def note_reconcile(
         self, after: str | None, *, started: bool = False, finished: bool = False
     ) -> None:
