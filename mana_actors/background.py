@@ -14,7 +14,7 @@ class Background:
     """A set of tasks; its length is how many are under way."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -22,17 +22,17 @@ class Background:
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run it; an error of it is logged by its type, since a trace could hold user text."""
         task = asyncio.create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
 
     async def cancel(self) -> None:
-        """Cancel all that is under way, and wait for its end."""
-        tasks = list(self._tasks)
-        for task in tasks:
+        """Cancel all that is under way, the newest first: the oldest may close what others use."""
+        while self._tasks:
+            task = next(reversed(self._tasks))
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait([task])
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (problem := task.exception()) is not None:
             log.error("background_work_broken error=%s", type(problem).__name__)

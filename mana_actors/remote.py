@@ -98,13 +98,10 @@ def _named(name: str) -> Any:
 async def answered(name: str, call: Awaitable[T], timeout_s: float) -> T:
     """What a remote call returned; raises ProcessGone where nobody answers in time."""
     try:
-        return await asyncio.wait_for(_awaited(call), timeout_s)
+        async with asyncio.timeout(timeout_s):
+            return await call
     except (RayError, TimeoutError) as exc:
         raise ProcessGone(name) from exc
-
-
-async def _awaited(call: Awaitable[T]) -> T:
-    return await call
 
 
 class OwnProcess:

@@ -15,8 +15,8 @@ from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.metrics import Metrics
 
 BATCH = 5000
-_UNFLOORED_EVERY_S = 1.0
-_UNFLOORED_SHARE = 20  # reading past dead rows may take at most this part of the time
+UNFLOORED_EVERY_S = 1.0
+UNFLOORED_SHARE = 20  # reading past dead rows may take at most this part of the time
 
 
 class FoldLoop:
@@ -28,20 +28,25 @@ class FoldLoop:
         metrics: Metrics,
         route: Callable[[Folded], None],
         crash: CrashPoint,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._snapshots, self._metrics, self._route = snapshots, metrics, route
-        self._crash = crash
+        self._crash, self._clock = crash, clock
         self._floor = 0
         self._unfloored_at = 0.0
 
     async def some(self) -> int:
-        """Fold at most one batch; returns its rows."""
-        now = time.monotonic()
+        """Fold at most one batch; returns its rows.
+
+        Mostly it looks above what was folded last, past no dead rows. A transaction that began
+        before and committed after its neighbours leaves rows below: those are looked for too.
+        """
+        now = self._clock()
         if now < self._unfloored_at:
             return await self._batch(self._floor)
         rows = await self._batch(0)
-        cost_s = time.monotonic() - now
-        self._unfloored_at = now + max(_UNFLOORED_EVERY_S, _UNFLOORED_SHARE * cost_s)
+        cost_s = self._clock() - now
+        self._unfloored_at = now + max(UNFLOORED_EVERY_S, UNFLOORED_SHARE * cost_s)
         return rows
 
     async def everything(self) -> int:
@@ -58,13 +63,6 @@ class FoldLoop:
         folded = await self._snapshots.fold(floor, BATCH)
         self._crash("after_fold")
         self._floor = max(self._floor, folded.floor)
-        self._count(folded)
-        self._crash("before_route")
-        self._route(folded)
-        self._crash("after_route")
-        return folded.rows
-
-    def _count(self, folded: Folded) -> None:
         metrics = self._metrics
         metrics.inc("snapshots_new_total", n=folded.new_missions)
         metrics.inc("snapshots_updated_total", n=len(folded.missions) - folded.new_missions)
@@ -72,6 +70,10 @@ class FoldLoop:
         metrics.inc("records_replayed_total", n=folded.replayed)
         metrics.inc("changes_quarantined_total", n=folded.quarantined)
         count_withdrawn(metrics, folded.withdrawn)
+        self._crash("before_route")
+        self._route(folded)
+        self._crash("after_route")
+        return folded.rows
 
 
 NOBODY: Mapping[Pair, Iterable[str]] = MappingProxyType({})

@@ -67,7 +67,7 @@ class Supervision:
         self.schedule = ScheduleStore(database)
         self.pruning = Pruning(janitor, settings, self.metrics)
         self.tenure: Tenure | None = None
-        self._background = Background()
+        self.background = Background()
         self._crash = crash_points(settings.agent.crash_at)
         self._nudged = asyncio.Event()
         self._deciding = asyncio.Lock()  # a place must not get free between look and decision
@@ -86,6 +86,7 @@ class Supervision:
                 await self._persistently(self._turn)
         finally:
             keeping_order.cancel()
+            await asyncio.wait([keeping_order])
 
     async def _persistently(self, step: Callable[[], Awaitable[None]]) -> None:
         """One step; the database's absence is waited out here, visibly."""
@@ -131,9 +132,14 @@ class Supervision:
             metrics=self.metrics,
             ticks=self.ticks,
         )
-        folding = FoldLoop(snapshots, self.metrics, self._route, self._crash)
-        reconciler = Reconciler(snapshots, self._route)
-        self.tenure = Tenure(lease, snapshots, placement, ordering, folding, reconciler)
+        self.tenure = Tenure(
+            lease=lease,
+            snapshots=snapshots,
+            placement=placement,
+            ordering=ordering,
+            folding=FoldLoop(snapshots, self.metrics, self._route, self._crash),
+            reconciler=Reconciler(snapshots, self._route),
+        )
         # Processes that live are kept, and the claims of those that do not are free.
         for identity in await placement.adopt():
             if identity.user_id is not None and identity.agent_id is not None:
@@ -220,7 +226,7 @@ class Supervision:
             ordering.enter(pair, [order.mission_id for order in orders])
             self.ticks.ordered((pair[0], o.mission_id) for o in orders if o.kind == "run")
             mine = [rows[(pair[0], order.mission_id)] for order in orders]
-            self._background.start(ordering.give(pair, orders, mine))
+            self.background.start(ordering.give(pair, orders, mine))
         self._crash("after_dispatch")
         return result
 
@@ -248,13 +254,13 @@ class Supervision:
         for pair, message in changes_by_agent(
             folded, tenure.placement.awake, tenure.lease.epoch, tenure.ordering.in_flight
         ).items():
-            self._background.start(self._tell(pair, message))
+            self.background.start(self._tell(pair, message))
 
     def stop_run(self, pair: Pair, mission_id: str, run_id: str, reason: str) -> None:
         """Have the agent drop a run whose row is closed, and look at what it leaves."""
         if self.tenure is not None:
             message = Stop(self.tenure.lease.epoch, mission_id, run_id, reason)
-            self._background.start(self._tell(pair, message))
+            self.background.start(self._tell(pair, message))
         self._nudged.set()
 
     async def _tell(self, pair: Pair, message: Changed | Stop) -> None:
@@ -274,7 +280,7 @@ class Supervision:
         if agent is not None:
             agent.used_at = asyncio.get_running_loop().time()
             if report.held_a_key and agent.process.name == report.holder:
-                self._background.start(self._end_with_secrets(agent))
+                self.background.start(self._end_with_secrets(agent))
         count_report(self.metrics, report)
         self.ticks.reported((report.user_id, report.mission_id), report.ended)
         try:
@@ -331,7 +337,7 @@ class Supervision:
             for mission in lost:
                 self.ticks.reported((pair[0], mission), Interrupted("its process died"))
             log.info("agent_process_died agent=%s/%s process=%s", *pair, name)
-        self._background.start(self._free(name, pair, sorted(lost)))
+        self.background.start(self._free(name, pair, sorted(lost)))
 
     async def _free(self, holder: str, pair: Pair | None, lost: Sequence[str]) -> None:
         """End a dead process's claims, and look at once at what it was ordered or kept waiting."""

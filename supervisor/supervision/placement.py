@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable
 
+from mana_actors.background import Background
 from mana_actors.messages import Bind, Hello, Identity, Sleep
 from mana_actors.processes import AgentProcess, AgentProcesses, ProcessGone
 from supervisor.node.settings import Settings
@@ -35,15 +36,11 @@ def awake_memory_bytes(settings: Settings) -> int:
 class Awake:
     """A process that is bound to an agent."""
 
-    def __init__(self, pair: Pair, process: AgentProcess, now: float) -> None:
+    def __init__(self, pair: Pair, process: AgentProcess, identity: Identity) -> None:
         self.pair, self.process = pair, process
-        self.used_at = now
-        self.pid = 0
-        self.release = ""
+        self.used_at = asyncio.get_running_loop().time()
         self.memory_bytes = TYPICAL_AGENT_BYTES
-        self.tokens_24h: int | None = None
-        self.unanswered = 0
-        self.held_a_key = False
+        self.learn(identity)
 
     def learn(self, identity: Identity) -> None:
         """Note what the process said of itself."""
@@ -51,7 +48,7 @@ class Awake:
         self.memory_bytes = identity.memory_bytes or self.memory_bytes
         self.tokens_24h = identity.tokens_24h
         self.held_a_key = identity.held_a_key
-        self.unanswered = 0
+        self.unanswered = 0  # greetings since it last spoke
 
 
 class Placement:
@@ -65,18 +62,14 @@ class Placement:
         epoch: int,
         died: Callable[[str, Pair | None], None],
     ) -> None:
-        self._processes, self._release, self._supervisor, self._epoch = (
-            processes,
-            release,
-            supervisor,
-            epoch,
-        )
+        self._processes, self._release = processes, release
+        self._supervisor, self._epoch = supervisor, epoch
         self._died = died
         self.awake: dict[Pair, Awake] = {}
         self._warm: list[AgentProcess] = []
-        self._making: set[asyncio.Task[None]] = set()
+        self._making = Background()
         self._waking: dict[Pair, asyncio.Task[Awake]] = {}
-        self._watches: set[asyncio.Task[None]] = set()
+        self.watches = Background()
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
 
     @property
@@ -117,7 +110,7 @@ class Placement:
         if identity.user_id is None or identity.agent_id is None:
             if identity.release == self._release:
                 self._warm.append(process)
-                self._observe(process)
+                self.watches.start(self._watch(process))
             else:
                 process.kill()
             return None
@@ -129,23 +122,12 @@ class Placement:
             process.kill()  # bound twice across a split: one is enough, and its claim is fenced
             self._died(process.name, None)
             return None
-        self._enter(pair, process, identity)
+        self.awake[pair] = Awake(pair, process, identity)
+        self.watches.start(self._watch(process))
         return identity
 
-    def _enter(self, pair: Pair, process: AgentProcess, identity: Identity) -> Awake:
-        agent = Awake(pair, process, asyncio.get_running_loop().time())
-        agent.learn(identity)
-        self.awake[pair] = agent
-        self._observe(process)
-        return agent
-
-    def _observe(self, process: AgentProcess) -> None:
-        """Hear of the process's death once, whoever it belongs to by then."""
-        task = asyncio.create_task(self._watch(process))
-        self._watches.add(task)
-        task.add_done_callback(self._watches.discard)
-
     async def _watch(self, process: AgentProcess) -> None:
+        """Hear of the process's death once, whoever it belongs to by then."""
         await process.gone()
         pair = next(
             (p for p, agent in self.awake.items() if agent.process.name == process.name), None
@@ -179,9 +161,7 @@ class Placement:
             if identity is None:
                 continue
             if identity.accepted and (identity.user_id, identity.agent_id) == pair:
-                agent = Awake(pair, process, asyncio.get_running_loop().time())
-                agent.learn(identity)
-                self.awake[pair] = agent
+                agent = self.awake[pair] = Awake(pair, process, identity)
                 return agent
             process.kill()
         raise ProcessGone(f"agent of {pair[0]}/{pair[1]}")
@@ -196,15 +176,13 @@ class Placement:
 
     def _created(self) -> AgentProcess:
         process = self._processes.create(f"agent-{self._release}-{secrets.token_hex(6)}")
-        self._observe(process)
+        self.watches.start(self._watch(process))
         return process
 
     def refill(self, wanted: int, at_once: int = 2) -> None:
         """Make warm processes in the background, few at a time: each costs a second of CPU."""
         while self.warm + self.making < wanted and self.making < at_once:
-            task = asyncio.create_task(self._make())
-            self._making.add(task)
-            task.add_done_callback(self._making.discard)
+            self._making.start(self._make())
 
     async def _make(self) -> None:
         process = self._created()

@@ -35,7 +35,7 @@ class Pruning:
             requests_s=settings.keep_requests_days * 86400,
             audit_s=settings.keep_audit_days * 86400,
         )
-        self._background = Background()
+        self.background = Background()
         self._next = 0.0
 
     def is_due(self) -> bool:
@@ -45,7 +45,7 @@ class Pruning:
     def start(self) -> None:
         """Prune beside everything else; nobody waits for the end."""
         self._next = self._clock() + EVERY_S
-        self._background.start(self.prune())
+        self.background.start(self.prune())
 
     async def prune(self) -> None:
         """Delete what is old, and say how much that was."""

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import Protocol
 
+import msgspec
+
 from mana_actors.logs import without_text
 from state.errors import StateError
 from state.store.supervisor.schedule import ScheduleStore
@@ -21,26 +23,21 @@ from supervisor.supervision.sweep import Reconciler
 log = logging.getLogger("mana.supervisor")
 
 EVERY_S = 2.0
-_SWEEPING_S = 0.05
+SWEEPING_S = 0.05  # between the steps of a sweep
 
 
-class Tenure:
+class Tenure(msgspec.Struct, frozen=True, kw_only=True):
     """What a supervisor holds while it has its shard: the lease, and the parts that work under it.
 
     All of it is a cache of Postgres.
     """
 
-    def __init__(
-        self,
-        lease: Lease,
-        snapshots: SnapshotStore,
-        placement: Placement,
-        ordering: Ordering,
-        folding: FoldLoop,
-        reconciler: Reconciler,
-    ) -> None:
-        self.lease, self.snapshots, self.placement = lease, snapshots, placement
-        self.ordering, self.folding, self.reconciler = ordering, folding, reconciler
+    lease: Lease
+    snapshots: SnapshotStore
+    placement: Placement
+    ordering: Ordering
+    folding: FoldLoop
+    reconciler: Reconciler
 
 
 class Supervised(Protocol):
@@ -64,74 +61,58 @@ class Supervised(Protocol):
 async def upkeep(it: Supervised) -> None:
     """Go on until cancelled; a failed round is repeated whole by the next."""
     while not it.has_stood_down:
-        sweeping = False
+        is_sweeping = False
         try:
-            sweeping = await _round(it)
+            is_sweeping = await _round(it)
         except StoodDown as exc:
             it.stand_down(str(exc))
         except StateError as exc:
             log.warning("upkeep_failed error=%s", exc)
         except Exception as exc:  # upkeep outlives a bad round
             log.exception("upkeep_broken error=%s", type(exc).__name__, exc_info=without_text(exc))
-        await asyncio.sleep(_SWEEPING_S if sweeping else EVERY_S)
+        await asyncio.sleep(SWEEPING_S if is_sweeping else EVERY_S)
 
 
 async def _round(it: Supervised) -> bool:
     """One round; True while a sweep is under way, so that it goes on at once."""
-    tenure = it.tenure
+    tenure, settings = it.tenure, it.settings
     if tenure is None:
         return False
+    placement, now = tenure.placement, asyncio.get_running_loop().time()
     await it.beat()
-    await _refill(it, tenure)
-    await tenure.placement.greet_all()
-    await _end_stopped(it, tenure)
-    await _let_idle_sleep(it, tenure)
+
+    # Warm processes for the pool, and for the agents that fall due soon.
+    soon = await it.schedule.agents_due_soon(tenure.lease, settings.prepare_ahead_s)
+    free = max(0, awake_memory_bytes(settings) - placement.memory_bytes)
+    most = min(free // TYPICAL_AGENT_BYTES, settings.runs_max)
+    if settings.agents_awake_max is not None:
+        most = min(most, settings.agents_awake_max)
+    asleep = max(0, soon - len(placement.awake))
+    if not it.is_draining:
+        placement.refill(max(settings.warm_pool, min(settings.warm_pool + asleep, most)))
+
+    # A process that neither answers nor renews a lease is stopped; one that renews is only busy.
+    await placement.greet_all()
+    renewing = set(await it.schedule.live_holders()) if placement.silent else set[str]()
+    for agent in placement.silent:
+        if agent.process.name not in renewing:
+            log.warning("agent_stopped agent=%s/%s process=%s", *agent.pair, agent.process.name)
+            placement.give_up(agent)
+
+    # One that decrypted something is put to sleep when it reports; here when that was missed.
+    for agent in placement.idle(tenure.ordering.busy):
+        is_old = agent.release not in ("", it.release)
+        is_unused = now - agent.used_at >= settings.agent_idle_s
+        if is_old or agent.held_a_key or (is_unused and not settings.agent_keep_awake):
+            await placement.put_to_sleep(agent)
+
     await it.schedule.charge_expired_holds()
     await it.schedule.wake_after_limits()
     if it.pruning.is_due():
         it.pruning.start()
     it.feed_waiting = await it.schedule.feed_backlog(tenure.lease)
-    sweeping = await tenure.reconciler.step()
-    it.metrics.set("agents_awake", len(tenure.placement.awake))
-    it.metrics.set("agents_warm", tenure.placement.warm)
+    is_sweeping = await tenure.reconciler.step()
+    it.metrics.set("agents_awake", len(placement.awake))
+    it.metrics.set("agents_warm", placement.warm)
     it.metrics.set("runs_open", tenure.ordering.count)
-    return sweeping
-
-
-async def _refill(it: Supervised, tenure: Tenure) -> None:
-    """Warm processes for the pool, and for the agents that fall due soon."""
-    if it.is_draining:
-        return
-    settings = it.settings
-    soon = await it.schedule.agents_due_soon(tenure.lease, settings.prepare_ahead_s)
-    asleep = max(0, soon - len(tenure.placement.awake))
-    free = max(0, awake_memory_bytes(settings) - tenure.placement.memory_bytes)
-    most = min(free // TYPICAL_AGENT_BYTES, settings.runs_max)
-    if settings.agents_awake_max is not None:
-        most = min(most, settings.agents_awake_max)
-    tenure.placement.refill(max(settings.warm_pool, min(settings.warm_pool + asleep, most)))
-
-
-async def _end_stopped(it: Supervised, tenure: Tenure) -> None:
-    """End what neither answers nor renews a lease; a process that renews is only busy (F4)."""
-    silent = tenure.placement.silent
-    if not silent:
-        return
-    renewing = set(await it.schedule.live_holders())
-    for agent in silent:
-        if agent.process.name not in renewing:
-            log.warning("agent_stopped agent=%s/%s process=%s", *agent.pair, agent.process.name)
-            tenure.placement.give_up(agent)
-
-
-async def _let_idle_sleep(it: Supervised, tenure: Tenure) -> None:
-    """End processes unused for a while, and those of an older release or with secrets at once.
-
-    A process that decrypted something is put to sleep when it reports; here when that was missed.
-    """
-    now = asyncio.get_running_loop().time()
-    for agent in tenure.placement.idle(tenure.ordering.busy):
-        is_old = agent.release not in ("", it.release)
-        is_unused = now - agent.used_at >= it.settings.agent_idle_s
-        if is_old or agent.held_a_key or (is_unused and not it.settings.agent_keep_awake):
-            await tenure.placement.put_to_sleep(agent)
+    return is_sweeping
