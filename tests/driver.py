@@ -1,125 +1,188 @@
-"""The whole pipeline in one process and without Ray: fold, look, run."""
+"""A real supervision with its agents in this process, taken step by step: fold, scan, run."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
+from mana_actors.agent.actor import AgentActor, http_provider, new_runner
+from mana_actors.agent.attempt.lease import Capability
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.resolvers import default_resolvers
-from mana_actors.crash import CrashPoint, crash_points
-from mana_actors.llm.client import HttpProvider
+from mana_actors.crash import CrashPoint
 from mana_actors.llm.provider import ModelProvider
-from mana_actors.messages import AgentSettings, Report
-from state.log.tables import scope_of
+from mana_actors.local_processes import LocalProcesses
+from mana_actors.messages import AgentSettings, Bind, Report, decode_report
 from state.store.agent import AgentStore
 from state.store.connect import Access, Database
+from state.store.janitor import JanitorStore
 from state.store.supervisor.schedule import ScheduleStore
 from state.store.supervisor.snapshots import Lease, SnapshotStore
-from supervisor.supervision.dispatch import Caps, Pair, Pass, dispatch, next_slot
+from supervisor.node.settings import Settings
+from supervisor.supervision.dispatch import Pair, Pass
+from supervisor.supervision.loop import Supervision
+from supervisor.supervision.orders import capability_of
+from supervisor.supervision.upkeep import Tenure
+
+NAME, RELEASE = "supervisor-test-0", "test"
+SCAN_TIMEOUT_S = 60.0
 
 
-class PlainDriver:
-    """Folds and runs what is due, as one supervisor with its agents would, in this process."""
+class Driver:
+    """What a node would run without Ray; `reports` are all that its agents sent."""
 
-    def __init__(self, access: Callable[[str], Access], settings: AgentSettings) -> None:
+    def __init__(
+        self, access: Callable[[str], Access], settings: AgentSettings, **more: Any
+    ) -> None:
         self._access = access
         self.settings = settings
         self.supervisor = Database(access("mana_supervisor"), max_connections=4)
+        self._janitor = Database(access("mana_janitor"), max_connections=1)
         self.schedule = ScheduleStore(self.supervisor)
-        self.snapshots: SnapshotStore | None = None
-        self._databases: list[Database] = [self.supervisor]
-        self.provider: ModelProvider = HttpProvider(settings.model_url)
-        self.decisions: Counter[str] = Counter()
+        self.new_provider: Callable[[AgentSettings], ModelProvider] = http_provider
         self.resolvers = default_resolvers()
+        self.processes = LocalProcesses(
+            lambda name, host: AgentActor(name, RELEASE, host, self._new_runner)
+        )
+        self.processes.supervisors[NAME] = self._take
+        self._more = more
+        self.supervision = self._new_supervision()
+        self.reports: list[Report] = []
+        self._taking = 0
+        self._runners: list[Runner] = []
 
-    async def start(self, shard: str = "0", lo: int = 0, hi: int = 256) -> Lease:
+    def _new_supervision(self) -> Supervision:
+        known: dict[str, Any] = {
+            "data_dir": "/",
+            "secrets_dir": "/",
+            "warm_pool": 0,
+            "prepare_ahead_s": 0,
+            "agent_memory_mb": 1_000_000,  # each says what this whole process takes
+            "fold_poll_ms": 5,
+            "agent": self.settings,
+        }
+        return Supervision(
+            Settings(**known | self._more),
+            self.settings,
+            self.supervisor,
+            self.processes,
+            name=NAME,
+            release=RELEASE,
+            janitor=JanitorStore(self._janitor),
+        )
+
+    def _new_runner(
+        self,
+        bind: Bind,
+        holder: str,
+        capability: Capability,
+        spent: Callable[[int], None] = lambda _tokens: None,
+        crash: CrashPoint | None = None,
+    ) -> Runner:
+        return new_runner(
+            bind,
+            holder,
+            capability,
+            spent,
+            provider=self.new_provider,
+            resolvers=self.resolvers,
+            crash=crash,
+        )
+
+    async def _take(self, raw: bytes) -> None:
+        report = decode_report(raw)
+        self._taking += 1
+        try:
+            await self.supervision.report(report)
+        finally:
+            self._taking -= 1
+            self.reports.append(report)
+
+    async def start(self) -> Lease:
         """Take the shard."""
-        lease = await self.schedule.take_shard(shard, lo, hi, f"driver-{os.getpid()}")
-        self.snapshots = SnapshotStore(self.supervisor, lease)
-        return lease
+        await self.supervision.begin()
+        return self.tenure.lease
+
+    async def restart(self) -> None:
+        """Another supervision in place of this one, whose agents carry on meanwhile."""
+        await self.tenure.placement.watches.cancel()
+        await self.supervision.background.cancel()
+        successor = self._new_supervision()
+        await successor.begin()
+        self.supervision = successor
+
+    @property
+    def tenure(self) -> Tenure:
+        """What the supervision holds since it took the shard."""
+        assert self.supervision.tenure is not None
+        return self.supervision.tenure
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """What the supervision folds into."""
+        return self.tenure.snapshots
+
+    @property
+    def decisions(self) -> Counter[str]:
+        """What the supervision counted so far."""
+        counters = self.supervision.metrics.snapshot()["counters"]
+        counted: dict[str, float] = counters.get("agent_decisions_total", {})
+        return Counter({json.loads(labels)[0]: int(n) for labels, n in counted.items() if n})
 
     async def close(self) -> None:
-        """Close every pool."""
-        await self.provider.aclose()
-        for database in self._databases:
-            await database.close()
+        """End the agents and close every pool."""
+        if self.supervision.tenure is not None:
+            await self.tenure.placement.watches.cancel()
+        await self.processes.aclose()
+        await self.supervision.background.cancel()
+        while self.supervision.pruning.background:  # noqa: ASYNC110  # it closes its connection
+            await asyncio.sleep(0.002)
+        for runner in self._runners:
+            await runner.aclose()
+        await self.supervisor.close()
+        await self._janitor.close()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """The supervision turns by itself while the block lasts."""
+        turning = asyncio.create_task(self.supervision.run())
+        try:
+            yield
+        finally:
+            self.supervision.stand_down("the test is over")
+            await turning
 
     async def fold_all(self) -> int:
         """Fold until the feed is empty; returns rows taken."""
-        assert self.snapshots is not None
-        rows = 0
-        while (folded := await self.snapshots.fold()).rows:
-            rows += folded.rows
-        return rows
+        return await self.tenure.folding.everything()
 
     async def tick(self) -> tuple[Pass, list[Report]]:
-        """Fold, look once at what is due, and run what may run, all at once."""
-        assert self.snapshots is not None
-        await self.fold_all()
-        looked = dispatch(await self.schedule.due(self.snapshots.lease, 500), {}, Caps())
-        await self.schedule.look_again(looked.looks)
-        self.decisions.update(await self.schedule.note_decisions(looked.decided))
-        for move in looked.moves:
-            await self._move(move.due.user_id, move.due.mission_id, move.due)
-        runs = [self.run(pair, order) for pair, orders in looked.orders.items() for order in orders]
-        reports = await asyncio.gather(*runs)
-        self.decisions.update(report.decision for report in reports if report.decision)
-        return looked, list(reports)
+        """One scan, and the reports of all that it began."""
+        first = len(self.reports)
+        looked = await self.supervision.scan()
+        async with asyncio.timeout(SCAN_TIMEOUT_S):
+            while self._is_at_work:  # noqa: ASYNC110  # many tasks, and no event of them all
+                await asyncio.sleep(0.002)
+        return looked, self.reports[first:]
 
-    async def _move(self, user_id: str, mission_id: str, due: Any) -> None:
-        found = await self.schedule.mission_record(user_id, mission_id)
-        assert found is not None
-        zone = ZoneInfo(found[1] or self.settings.time_zone)
-        following, stamp, actor = next_slot(user_id, mission_id, found[0], zone, due.now)
-        await self.schedule.move_slot(user_id, mission_id, due.next_run_at, following, stamp, actor)
-
-    async def run(self, pair: Pair, order: Any) -> Report:
-        """One order in a runner of its own."""
-        runner = await self.runner(pair)
-        return await (runner.heal(order) if order.kind == "heal" else runner.run(order))
+    @property
+    def _is_at_work(self) -> bool:
+        return bool(self.tenure.ordering.count or self._taking or self.supervision.background)
 
     async def runner(
         self, pair: Pair, holder: str = "driver", crash: CrashPoint | None = None
     ) -> Runner:
-        """A runner with a fresh capability, as an agent's process holds one."""
-        user_id, agent_id = pair
-        token = await self._capability(pair)
-        store = self._store(pair, token)
-        leases = LeaseKeeper(
-            lambda: Database(self._access("mana_agent"), max_connections=1),
-            user_id,
-            agent_id,
-            token,
-            self.settings.lease_ms,
-        )
-        return Runner(
-            user_id=user_id,
-            agent_id=agent_id,
-            holder=holder,
-            store=store,
-            provider=self.provider,
-            settings=self.settings,
-            leases=leases,
-            resolvers=self.resolvers,
-            crash=crash or crash_points(self.settings.crash_at),
-        )
+        """What runs an agent's missions, apart from any process; built as its actor builds it."""
+        token = await capability_of(self.schedule, pair)
+        bind = Bind(*pair, 0, NAME, token, self.settings)
+        runner = self._new_runner(bind, holder, Capability(token), crash=crash)
+        self._runners.append(runner)
+        return runner
 
     async def store(self, pair: Pair) -> AgentStore:
         """What an agent's process reads and writes, with a fresh capability."""
-        return self._store(pair, await self._capability(pair))
-
-    def _store(self, pair: Pair, token: Capability) -> AgentStore:
-        database = Database(self._access("mana_agent"), max_connections=2, idle_s=2)
-        self._databases.append(database)
-        return AgentStore(database, *pair, token)
-
-    async def _capability(self, pair: Pair) -> Capability:
-        inputs, spaces = await self.schedule.inputs_of_agent(*pair)
-        scope = scope_of(inputs, await self.schedule.policy_of_agent(*pair))
-        return Capability(await self.schedule.sign_capability(*pair, spaces, scope, 900))
+        return (await self.runner(pair)).store

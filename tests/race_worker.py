@@ -15,7 +15,7 @@ from mana_actors.messages import AgentSettings
 from state.store.connect import Access
 from state.store.supervisor.snapshots import Lease
 from supervisor.supervision.dispatch import Caps, Pair, dispatch
-from tests.driver import PlainDriver
+from tests.driver import Driver
 
 EVERYTHING = Lease("race", 0, 0, 256)
 AT_ONCE = 6
@@ -36,14 +36,14 @@ async def work(config: Config) -> None:
     def access(role: str) -> Access:
         return Access(config.dsn, role, config.password_files[role])
 
-    driver = PlainDriver(access, config.settings)
+    driver = Driver(access, config.settings)
     runner = await driver.runner(config.pair, "race")
     while True:
         if not await turn(driver, runner):
             await asyncio.sleep(0.05)
 
 
-async def turn(driver: PlainDriver, runner: Runner) -> int:
+async def turn(driver: Driver, runner: Runner) -> int:
     """One look; returns how many missions were run."""
     looked = dispatch(await driver.schedule.due(EVERYTHING, 500), {}, Caps(1000, 1000))
     orders = [order for mine in looked.orders.values() for order in mine]

@@ -1,10 +1,10 @@
-"""A lease is lost by a stopped process only, and what it then does counts for nothing (F3, F4)."""
+"""A lease is lost by a stopped process only, and what it then does counts for nothing."""
 
 import asyncio
 import signal
 
 from mana_actors.messages import Order, Report
-from tests.driver import PlainDriver
+from tests.driver import Driver
 from tests.fake_provider import Entry
 from tests.faults.scene import Mission, Scene
 from tests.integration.steps import access_of, settings_of
@@ -70,11 +70,11 @@ def _charged(scene: Scene, mission: Mission) -> list[int]:
 
 async def _second_attempt(scene: Scene, mission: Mission) -> Report:
     """The same occurrence, run from this process."""
-    driver = PlainDriver(
+    driver = Driver(
         lambda role: access_of(scene.database, role),
         settings_of(scene.database, scene.provider.url),
     )
     try:
-        return await driver.run(mission.pair, Order(mission.id, 0))
+        return await (await driver.runner(mission.pair)).run(Order(mission.id, 0))
     finally:
         await driver.close()

@@ -141,7 +141,7 @@ def check_invariants(database: Database, *, succeeded: int = 1, within_s: float 
 
 
 def differing_snapshots(database: Database) -> list[tuple[str, str]]:
-    """(user, record) of each snapshot that is not what a full replay of the log gives (I6)."""
+    """(user, record) of each snapshot that is not what a full replay of the log gives."""
     differing: list[tuple[str, str]] = []
     for table, snapshots, key in TABLES:
         rows = ask(database, f"SELECT *, {key} AS key FROM mana_ai.{snapshots}")

@@ -1,4 +1,4 @@
-"""Postgres killed under load and during a boot: nothing is stranded (F8, F9)."""
+"""Postgres killed under load and during a boot: nothing is stranded."""
 
 import os
 import random

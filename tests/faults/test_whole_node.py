@@ -1,4 +1,4 @@
-"""A node that is killed whole, that drains, and that is not alone with its shard (F5, F7)."""
+"""A node that is killed whole, that drains, and that is not alone with its shard."""
 
 from collections.abc import Iterator
 

@@ -13,7 +13,7 @@ from tests.fake_provider import Entry, FakeProvider
 from tests.postgres import Database
 
 if TYPE_CHECKING:
-    from tests.driver import PlainDriver
+    from tests.driver import Driver
 
 MISSION: dict[str, Any] = {
     "title": "T",
@@ -48,13 +48,13 @@ def settings_of(database: Database, model_url: str, **more: Any) -> AgentSetting
 @asynccontextmanager
 async def driver_for(
     database: Database, script: list[Entry] | None = None, **more: Any
-) -> "AsyncGenerator[PlainDriver]":
+) -> "AsyncGenerator[Driver]":
     """A driver that has the shard, with a scripted model; both end with the block."""
-    from tests.driver import PlainDriver
+    from tests.driver import Driver
 
     with FakeProvider(script or []) as provider:
         settings = settings_of(database, provider.url, **more)
-        driver = PlainDriver(lambda role: access_of(database, role), settings)
+        driver = Driver(lambda role: access_of(database, role), settings)
         try:
             await driver.start()
             yield driver

@@ -1,4 +1,4 @@
-"""The core as tests see it: clients that push as the sync service does, a driver without Ray."""
+"""The core as tests see it: clients that push as the sync service does, a driven supervisor."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from state.log.stamps import format_instant, instant_of
 from state.store.connect import Access
 from state.store.supervisor.snapshots import Folded, Key, SnapshotStore
 from supervisor.supervision.dispatch import Pair
-from tests.driver import PlainDriver
+from tests.driver import Driver
 from tests.fake_provider import Entry, FakeProvider
 from tests.postgres import LOG_OWNER, SUPERUSER, Database
 
@@ -163,9 +163,9 @@ class World:
         }
         return AgentSettings(**{**known, **more})
 
-    def new_driver(self, **settings: Any) -> PlainDriver:
-        """Another supervisor with its agents; closed with the world."""
-        driver = PlainDriver(self.access, self.settings(**settings))
+    def new_driver(self, *, supervision: Json | None = None, **settings: Any) -> Driver:
+        """Another supervisor with its agents, each with these settings; closed with the world."""
+        driver = Driver(self.access, self.settings(**settings), **supervision or {})
         self._stack.push_async_callback(driver.close)
         return driver
 
@@ -195,7 +195,6 @@ class World:
     @property
     def store(self) -> SnapshotStore:
         """The driver's snapshots."""
-        assert self.driver.snapshots is not None
         return self.driver.snapshots
 
     async def record(self, mission: str = "m1", user: str = "u1") -> Json:
@@ -256,7 +255,7 @@ class World:
         return await self.order(await self.driver.runner(pair), mission)
 
     async def wrong_snapshots(self) -> list[Key]:
-        """Records whose snapshot is not what a full replay gives (I6); empty is well."""
+        """Records whose snapshot is not what a full replay gives; empty is well."""
         found, _ = await self.store.differences("", 1000)
         tables = (
             ("aiMissions", "mission_snapshots", "mission_id"),

@@ -279,7 +279,7 @@ class Priced(HttpProvider):
 
 @pytest.fixture
 async def priced(world: World) -> World:
-    world.driver.provider = Priced(world.provider.url)
+    world.driver.new_provider = lambda settings: Priced(settings.model_url)
     return world
 
 

@@ -127,7 +127,7 @@ class Race:
     def start(self) -> None:
         """One more worker."""
         database = self.world.database
-        roles = ("mana_supervisor", "mana_agent")
+        roles = ("mana_supervisor", "mana_agent", "mana_janitor")
         config = Config(
             MANA,
             database.dsn("mana_agent"),

@@ -1,6 +1,7 @@
 """From a push to the feed: nothing that committed is lost, and no push is stopped (P3)."""
 
 import json
+import math
 import uuid
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
@@ -8,9 +9,14 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from mana_actors.crash import crash_points
 from state.store.connect import Refused
 from state.store.supervisor.snapshots import Lease, SnapshotStore, StoodDown
-from tests.integration.support import LONG_AGO, World, fold_all, open_world
+from supervisor.supervision import fold
+from supervisor.supervision.fold import FoldLoop
+from supervisor.supervision.metrics import Metrics
+from supervisor.supervision.sweep import Reconciler
+from tests.integration.support import LONG_AGO, World, fold_all, open_world, until
 from tests.postgres import LOG_OWNER, Database
 
 
@@ -108,6 +114,104 @@ async def test_the_floor_only_skips_what_is_below_it(world: World):
     await client.mission("m2")
     assert await world.store.feed_waits(first.floor)
     assert (await world.store.fold(first.floor)).rows == 1
+
+
+# --- what commits below the floor of the poll -----------------------------------------------------
+
+
+class Clock:
+    """Seconds, moved by hand."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def polls_until_late_rows_are_folded(world: World) -> int:
+    """A row commits below what was folded; how many polls a second later find it, of ten."""
+    older, newer = await world.connect(LOG_OWNER), await world.connect(LOG_OWNER)
+    began = older.transaction()
+    await began.start()
+    await insert(older, "m-older", {"title": "a"})
+    async with newer.transaction():
+        await insert(newer, "m-newer", {"title": "b"})
+    clock = Clock()
+    crash = crash_points(None)
+    folding = FoldLoop(world.store, Metrics(), lambda _folded: None, crash, clock)
+    assert await folding.some() == 1
+    await began.commit()
+    assert await folding.some() == 0, "above the floor there is nothing, and no look below it"
+    found = 0
+    for _ in range(10):
+        clock.now_s += 1.0
+        found += await folding.some()
+    return found
+
+
+async def test_a_poll_looks_below_its_floor_once_a_second(world: World):
+    assert await polls_until_late_rows_are_folded(world) == 1
+    assert await world.wrong_snapshots() == []
+
+
+async def test_a_poll_that_never_looks_below_its_floor_misses_late_rows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fold, "UNFLOORED_EVERY_S", math.inf)
+    assert await polls_until_late_rows_are_folded(world) == 0
+    assert len(await world.wrong_snapshots()) == 1
+
+
+async def polled_by_a_supervisor(world: World) -> bool:
+    """Whether one that neither ticks nor sweeps folds a row that committed below its floor."""
+    older, newer = await world.connect(LOG_OWNER), await world.connect(LOG_OWNER)
+    began = older.transaction()
+    await began.start()
+    await insert(older, "m-older", {"title": "a"})
+    async with newer.transaction():
+        await insert(newer, "m-newer", {"title": "b"})
+    driver = world.new_driver(supervision={"tick_enabled": False})
+    polls: list[int] = []
+    some = FoldLoop.some
+
+    async def counted(folding: FoldLoop) -> int:
+        polls.append(await some(folding))
+        return polls[-1]
+
+    async def many_more_polls() -> bool:
+        return len(polls) > after + 50 or sum(polls) == 2
+
+    async def newer_is_folded() -> bool:
+        return sum(polls) == 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FoldLoop, "some", counted)
+        patch.setattr(Reconciler, "step", sweeps_nothing)
+        async with driver.running():
+            await until(newer_is_folded)
+            after = len(polls)
+            await began.commit()
+            await until(many_more_polls)
+    return sum(polls) == 2
+
+
+async def sweeps_nothing(_: Reconciler) -> bool:
+    return False
+
+
+async def test_a_supervisor_at_work_folds_rows_that_committed_late(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fold, "UNFLOORED_EVERY_S", 0.02)
+    monkeypatch.setattr(fold, "UNFLOORED_SHARE", 0)
+    assert await polled_by_a_supervisor(world)
+
+
+async def test_a_supervisor_that_polls_above_its_floor_alone_folds_them_never(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fold, "UNFLOORED_EVERY_S", math.inf)
+    assert not await polled_by_a_supervisor(world)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """A guard nobody can see missing is not there: each is switched off, and something breaks.
 
 More of these stand beside what they guard: the late-row rule and the shard's lock in test_fold.py,
-the ledger's lock in test_budget.py.
+the poll below its floor in test_feed.py, the sweep in test_reconcile.py, the ledger's lock in
+test_budget.py.
 """
 
 import asyncio

@@ -231,7 +231,7 @@ class Priced(HttpProvider):
 async def test_money_is_limited_like_tokens(
     world: World, fleet: FleetStore, kind: str, user: str, agent: str
 ):
-    world.driver.provider = Priced(world.provider.url)
+    world.driver.new_provider = lambda settings: Priced(settings.model_url)
     await limited(fleet, kind, user, agent, micros=1_000_000)
     await world.sql(SPEND, "u1", MANA, 1, 999_990)
     report = await asked(world)

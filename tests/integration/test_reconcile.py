@@ -1,12 +1,18 @@
 """The sweep that compares snapshots with the log brings in whatever the trigger missed (P3)."""
 
+import asyncio
+import contextlib
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from state.store.supervisor.snapshots import Key, SnapshotStore
-from tests.integration.support import World, fold_all, open_world
+from state.store.connect import Database as Connections
+from state.store.supervisor.snapshots import Folded, Key, Lease, SnapshotStore
+from supervisor.supervision import sweep as sweeping
+from supervisor.supervision import upkeep
+from supervisor.supervision.sweep import Reconciler
+from tests.integration.support import World, fold_all, open_world, until
 from tests.postgres import Database
 
 
@@ -16,15 +22,33 @@ async def world(database: Database) -> AsyncGenerator[World]:
         yield opened
 
 
-async def sweep(store: SnapshotStore, users: int = 3, after: str = "") -> list[Key]:
-    """Compare and replay everything, a few users at a time; returns what differed."""
-    found: list[Key] = []
-    last: str | None = after
-    while last is not None:
-        keys, last = await store.differences(last, users)
-        await store.rebuild(keys)
-        found += keys
-    return found
+@pytest.fixture(autouse=True)
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep of several steps, one right after the other."""
+    monkeypatch.setattr(sweeping, "USERS_AT_ONCE", 3)
+    monkeypatch.setattr(upkeep, "SWEEPING_S", 0)
+    monkeypatch.setattr(upkeep, "EVERY_S", 0.02)
+
+
+class Noted(SnapshotStore):
+    """Snapshots that note which records were read from the log again."""
+
+    def __init__(self, database: Connections, lease: Lease) -> None:
+        super().__init__(database, lease)
+        self.rebuilt: list[Key] = []
+
+    async def rebuild(self, keys: Sequence[Key]) -> Folded:
+        self.rebuilt += keys
+        return await super().rebuild(keys)
+
+
+async def sweep(world: World) -> list[Key]:
+    """A whole sweep, as the supervisor makes it; returns what differed."""
+    noted = Noted(world.driver.supervisor, world.store.lease)
+    reconciler = Reconciler(noted, lambda _folded: None)
+    while await reconciler.step():
+        pass
+    return sorted(noted.rebuilt)
 
 
 async def bypass_trigger(world: World) -> None:
@@ -42,9 +66,9 @@ async def bypass_trigger(world: World) -> None:
 async def test_rows_that_bypassed_the_trigger_are_brought_in(world: World):
     await bypass_trigger(world)
     assert await fold_all(world.store) == []
-    assert len(await sweep(world.store)) == 21
+    assert len(await sweep(world)) == 21
     assert await world.wrong_snapshots() == []
-    assert await sweep(world.store) == []
+    assert await sweep(world) == []
 
 
 async def test_rows_pushed_while_the_trigger_failed_are_brought_in(world: World):
@@ -57,24 +81,80 @@ async def test_rows_pushed_while_the_trigger_failed_are_brought_in(world: World)
     await client.edit(objective="danach")
     await fold_all(world.store)
     assert await world.wrong_snapshots() == [("u1", "aiMissions", "m1")]
-    assert await sweep(world.store) == [("u1", "aiMissions", "m1")]
+    assert await sweep(world) == [("u1", "aiMissions", "m1")]
     assert await world.wrong_snapshots() == []
     assert (await world.record())["title"] == "in der Lücke"
 
 
-async def test_the_sweep_goes_on_where_it_stopped(world: World):
+async def test_a_supervisor_at_work_brings_in_rows_that_bypassed_the_trigger(world: World):
     await bypass_trigger(world)
-    keys, last = await world.store.differences("", 3)
-    await world.store.rebuild(keys)
-    await world.store.note_reconcile(last, started=True)
-    assert len({key[0] for key in keys}) == 3
-    successor = world.new_driver()
-    lease = await successor.start()
-    after = await world.value("SELECT reconcile_after FROM mana_ai.shards")
-    assert after == last
-    rest = await sweep(SnapshotStore(successor.supervisor, lease), after=after)
-    assert {key[0] for key in rest}.isdisjoint({key[0] for key in keys})
-    assert len(keys) + len(rest) == 21
+    async with world.driver.running():
+        await until(lambda: is_swept(world))
+    assert await world.wrong_snapshots() == []
+
+
+async def test_without_the_sweep_rows_that_bypassed_the_trigger_stay_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    steps: list[None] = []
+
+    async def sweeps_nothing(_: Reconciler) -> bool:
+        steps.append(None)
+        return False
+
+    async def several_rounds() -> bool:
+        return len(steps) > 3
+
+    monkeypatch.setattr(Reconciler, "step", sweeps_nothing)
+    await bypass_trigger(world)
+    async with world.driver.running():
+        await until(several_rounds)
+    assert len(await world.wrong_snapshots()) == 21
+
+
+async def is_swept(world: World) -> bool:
+    return world.driver.supervision.status()["reconcile"].get("sweeps") == 1
+
+
+async def test_a_restarted_supervisor_goes_on_where_the_sweep_stood(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """The first is killed within its third step; the whole is swept once, nobody twice."""
+    compared: list[str] = []
+    is_killed = asyncio.Event()
+    compare = SnapshotStore.differences
+
+    async def stops_once(
+        store: SnapshotStore, after: str, users: int
+    ) -> tuple[list[Key], str | None]:
+        compared.append(after)
+        if len(compared) == 3:
+            is_killed.set()
+            await asyncio.Event().wait()
+        return await compare(store, after, users)
+
+    monkeypatch.setattr(SnapshotStore, "differences", stops_once)
+    await bypass_trigger(world)
+    first = asyncio.create_task(world.driver.supervision.run())
+    await asyncio.wait_for(is_killed.wait(), 10)
+    first.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await first
+    world.driver = world.new_driver()
+    async with world.driver.running():
+        await until(lambda: is_swept(world))
+    assert compared == ["", "user2", "user5", "user5", "user6"]
+    assert await world.wrong_snapshots() == []
+    assert await world.value("SELECT reconcile_after FROM mana_ai.shards") is None
+
+
+async def test_a_shard_of_other_buckets_is_swept_from_its_first_user(world: World):
+    await world.store.note_reconcile("user5", started=True)
+    take = world.driver.schedule.take_shard
+    same = SnapshotStore(world.driver.supervisor, await take("0", 0, 256, "h"))
+    assert await same.reconciled_to() == "user5"
+    fewer = SnapshotStore(world.driver.supervisor, await take("0", 0, 200, "h"))
+    assert await fewer.reconciled_to() == ""
 
 
 async def test_verify_finds_a_snapshot_that_somebody_changed(world: World):
@@ -83,13 +163,13 @@ async def test_verify_finds_a_snapshot_that_somebody_changed(world: World):
         await client.mission(f"m{number}")
     await client.agent()
     await fold_all(world.store)
-    assert await sweep(world.store) == []
+    assert await sweep(world) == []
     await world.sql(
         "UPDATE mana_ai.mission_snapshots SET folded_digest = 5 WHERE mission_id = 'm2'"
     )
     await world.sql("DELETE FROM mana_ai.mission_snapshots WHERE mission_id = 'm3'")
     await world.sql("UPDATE mana_ai.agent_snapshots SET folded_count = 9")
-    assert await sweep(world.store) == [
+    assert await sweep(world) == [
         ("u1", "agents", "legacy:ai-default"),
         ("u1", "aiMissions", "m2"),
         ("u1", "aiMissions", "m3"),
@@ -101,7 +181,7 @@ async def test_a_snapshot_without_rows_is_dropped(world: World):
     await (await world.client()).mission()
     await fold_all(world.store)
     await world.sql("DELETE FROM public.sync_changes")  # a restore from before
-    assert await sweep(world.store) == [("u1", "aiMissions", "m1")]
+    assert await sweep(world) == [("u1", "aiMissions", "m1")]
     assert await world.value("SELECT count(*) FROM mana_ai.mission_snapshots") == 0
 
 
@@ -112,7 +192,7 @@ async def test_a_quarantined_row_is_no_difference(world: World):
     await client.push("update", "m1", {"agentId": chance.randbytes(12_000).hex()})
     await fold_all(world.store)
     assert await world.value("SELECT count(*) FROM mana_ai.quarantine") == 2
-    assert await sweep(world.store) == []
+    assert await sweep(world) == []
     await world.store.rebuild([("u1", "aiMissions", "m1")])
     assert await world.value("SELECT count(*) FROM mana_ai.quarantine WHERE forced") == 1
     assert await world.wrong_snapshots() == []
@@ -124,7 +204,7 @@ async def test_an_old_services_snapshot_is_replayed_from_the_log(world: World):
         "INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, record) VALUES"
         ' (\'user1\', \'m1\', \'{"title": "alt", "__fieldMeta": {"title": {"at": 7}}}\')'
     )
-    await sweep(world.store)
+    await sweep(world)
     assert await world.wrong_snapshots() == []
     assert "title" not in await world.record("m1", "user1")
 
@@ -136,6 +216,6 @@ async def test_a_members_rows_are_compared_with_the_owners_record(world: World):
     await member.push("update", "m1", {"title": "von u2"}, space="s1")
     await world.sql("GRANT INSERT ON mana_ai.change_feed TO mana_router")
     await fold_all(world.store)
-    assert await sweep(world.store) == [("u1", "aiMissions", "m1")]
+    assert await sweep(world) == [("u1", "aiMissions", "m1")]
     assert (await world.record())["title"] == "von u2"
     assert await world.wrong_snapshots() == []

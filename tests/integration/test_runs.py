@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mana_actors.messages import Order, Report
-from tests.driver import PlainDriver
+from tests.driver import Driver
 from tests.integration.support import (
     DONE,
     LONG_AGO,
@@ -37,7 +37,7 @@ async def due_mission(world: World, **fields: Any) -> None:
     await world.driver.fold_all()
 
 
-async def in_flight(world: World, driver: PlainDriver | None = None) -> asyncio.Task[Report]:
+async def in_flight(world: World, driver: Driver | None = None) -> asyncio.Task[Report]:
     """A run whose model call does not come back until `release`."""
     world.provider.hold()
     asked = len(world.provider.requests)

@@ -188,7 +188,9 @@ async def test_a_provider_beyond_the_signed_exposure_never_sees_a_prompt(
         far = stack.enter_context(FakeProvider([PLAN, DONE]))
         router = stack.enter_context(RunningRouter(tmp_path, roomy(tmp_path, near, far)))
         await with_keys(scene, model="mana/fast-text", max_output_tokens=100)
-        world.driver.provider = HttpProvider(router.url, key_file=router.token_file)
+        world.driver.new_provider = lambda _settings: HttpProvider(
+            router.url, key_file=router.token_file
+        )
         await granting(scene, granted(exposure="local"))
         await hand_over(world, granted(exposure="local"), ONE)
         report = await world.run()

@@ -11,7 +11,7 @@ import pytest
 
 from state.store.migrate import migrate
 from state.store.supervisor.snapshots import SnapshotStore
-from tests.driver import PlainDriver
+from tests.driver import Driver
 from tests.integration.steps import driver_for, put, session, snapshot_of, written_by_us
 from tests.postgres import LOG_OWNER, SUPERUSER, Database
 
@@ -115,7 +115,7 @@ async def _reconcile(snapshots: SnapshotStore, users: int = 1) -> int:
 
 
 @asynccontextmanager
-async def _upgraded(database: Database, **more: Any) -> AsyncGenerator[PlainDriver]:
+async def _upgraded(database: Database, **more: Any) -> AsyncGenerator[Driver]:
     """The original's database, migrated and swept, with a driver that has the shard."""
     async with session(database, LOG_OWNER) as sync:
         await sync.execute(ORIGINAL)
@@ -127,14 +127,12 @@ async def _upgraded(database: Database, **more: Any) -> AsyncGenerator[PlainDriv
         password=database.password(LOG_OWNER),
     )
     async with driver_for(database, **more) as driver:
-        assert driver.snapshots is not None
         await _reconcile(driver.snapshots)
         yield driver
 
 
 async def test_after_the_sweep_every_snapshot_is_a_replay_of_the_log(empty_database: Database):
     async with _upgraded(empty_database) as driver:
-        assert driver.snapshots is not None
         assert await driver.snapshots.differences("", 100) == ([], "u2")
         assert await _reconcile(driver.snapshots) == 0
     async with session(empty_database, SUPERUSER) as admin:

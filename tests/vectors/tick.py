@@ -1,4 +1,4 @@
-"""Suite `tick`: whole passes on a real Postgres, with the plain driver and a scripted model."""
+"""Suite `tick`: whole scans of a supervision on a real Postgres, with a scripted model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mana_actors.messages import AgentSettings, Report
 from state.log.stamps import datetime_of, parse_instant
 from state.store import embedded
 from state.store.connect import Access
-from tests.driver import PlainDriver
+from tests.driver import Driver
 from tests.fake_provider import FakeProvider
 from tests.postgres import (
     SETTINGS,
@@ -172,7 +172,7 @@ async def _passes(database: Database, given: Given) -> Given:
 
 
 @asynccontextmanager
-async def driver_on(database: Database, model_url: str) -> AsyncGenerator[PlainDriver]:
+async def driver_on(database: Database, model_url: str) -> AsyncGenerator[Driver]:
     def access(role: str) -> Access:
         return Access(database.dsn(role), role, str(database.password_file(role)))
 
@@ -188,7 +188,7 @@ async def driver_on(database: Database, model_url: str) -> AsyncGenerator[PlainD
         bytes_per_token=1e9,
         backoff_min_s=600.0,
     )
-    driver = PlainDriver(access, settings)
+    driver = Driver(access, settings)
     try:
         await driver.start()
         yield driver
@@ -197,7 +197,7 @@ async def driver_on(database: Database, model_url: str) -> AsyncGenerator[PlainD
 
 
 async def _pass(
-    number: int, given: Given, log: Log, driver: PlainDriver, provider: FakeProvider
+    number: int, given: Given, log: Log, driver: Driver, provider: FakeProvider
 ) -> Given:
     between = given["between"]
     await log.put(between[number] if number < len(between) else [])
