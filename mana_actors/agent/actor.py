@@ -1,9 +1,9 @@
 """One (user, agent) in a process of its own.
 
-A process is made unbound, waits in the warm pool, and is bound once and for ever. It ends when it
-is told to sleep, or when it has no run and has heard no supervisor of the current epoch for two
-minutes; soon after its last run where that decrypted something, since Python cannot wipe a text.
-It is never restarted: whatever it was doing is in Postgres, and another takes it over.
+A process starts unbound, waits in the warm pool, and is bound once, for good. It ends when it is
+told to sleep, or when it has no run and has heard no supervisor of the current epoch for two
+minutes. Once it has held decrypted text it ends soon after its last run, because Python cannot
+wipe memory. It is never restarted: its work is in Postgres, and another process takes it over.
 """
 
 from __future__ import annotations
@@ -165,11 +165,19 @@ class AgentActor:
             case Changed():
                 self._note(message)
             case Stop():
-                self._stop(message)
+                if self._bound is not None:
+                    self._bound.runner.stop(message.mission_id, message.reason, message.run_id)
             case Hello():
-                self._answer_to(message.supervisor)
+                if self._bound is not None:
+                    self._bound.bind = msgspec.structs.replace(
+                        self._bound.bind, supervisor=message.supervisor
+                    )
             case Sleep():
-                self._sleep()
+                if not self._running:
+                    self._is_ending = True  # an order that comes now is refused, given elsewhere
+                    log.info("agent_slept process=%s", self._name)
+                    # After the reply has left.
+                    asyncio.get_running_loop().call_later(0.05, self._host.end)
             case _:
                 assert_never(message)
         return encode(self._identity())
@@ -218,12 +226,12 @@ class AgentActor:
                 type(exc).__name__,
             )
             report = Report(
-                self._name,
-                bound.bind.user_id,
-                bound.bind.agent_id,
-                order.mission_id,
-                order.version,
-                Broken(type(exc).__name__),
+                holder=self._name,
+                user_id=bound.bind.user_id,
+                agent_id=bound.bind.agent_id,
+                mission_id=order.mission_id,
+                version=order.version,
+                ended=Broken(type(exc).__name__),
             )
         finally:
             self._running.discard(order.mission_id)
@@ -232,26 +240,16 @@ class AgentActor:
         await self._host.report(bound.bind.supervisor, encode(report))
 
     def _note(self, message: Changed) -> None:
-        if self._bound is not None:
-            self._bound.missions.update(dict(message.missions))
-            self._bound.agent_version = message.agent_version or self._bound.agent_version
-            self._recheck(self._bound.runner, message)
-
-    def _recheck(self, runner: Runner, message: Changed) -> None:
-        """A run under way is stopped if its mission, or the agent, wants it no longer."""
-        changed = {mission for mission, _ in message.missions}
-        is_about_us = message.agent_version is not None
+        """Keep the new versions, and stop runs that mission or agent want no longer."""
+        bound = self._bound
+        if bound is None:
+            return
+        changed = dict(message.missions)
+        bound.missions.update(changed)
+        bound.agent_version = message.agent_version or bound.agent_version
         for mission in self._running:
-            if is_about_us or mission in changed:
-                self._host.work.start(runner.recheck(mission))
-
-    def _stop(self, message: Stop) -> None:
-        if self._bound is not None:
-            self._bound.runner.stop(message.mission_id, message.reason, message.run_id)
-
-    def _answer_to(self, supervisor: str) -> None:
-        if self._bound is not None:
-            self._bound.bind = msgspec.structs.replace(self._bound.bind, supervisor=supervisor)
+            if message.agent_version is not None or mission in changed:
+                self._host.work.start(bound.runner.recheck(mission))
 
     async def _read_spent(self, bound: _Bound) -> None:
         """Rebuild the window from the ledger, once: earlier processes' charges are in it too."""
@@ -274,32 +272,26 @@ class AgentActor:
     def _held_a_key(self) -> bool:
         return self._bound is not None and self._bound.runner.held_a_key
 
-    def _sleep(self) -> None:
-        if not self._running:
-            self._is_ending = True  # an order that comes now is refused, and given elsewhere
-            log.info("agent_slept process=%s", self._name)
-            asyncio.get_running_loop().call_later(0.05, self._host.end)  # after the reply has left
-
     async def _end_when_forgotten(self) -> None:
         try:
             while True:
                 await asyncio.sleep(_WATCH_EVERY_S)
-                why = None if self._running else self._why_end()
+                if self._running:
+                    continue
+                now = time.monotonic()
+                settings = self._bound.bind.settings if self._bound else None
+                why = why_end(
+                    idle_s=now - self._used_at,
+                    unheard_s=now - self._heard_at,
+                    held_a_key=self._held_a_key,
+                    heard_timeout_s=settings.heard_timeout_s if settings else 120.0,
+                )
                 if why is not None:
                     log.info("agent_ended process=%s reason=%s", self._name, why)
                     self._host.end()
         finally:  # cancelled, where others live on in this process
             if self._bound is not None:
                 await self._bound.runner.aclose()
-
-    def _why_end(self) -> str | None:
-        now = time.monotonic()
-        return why_end(
-            idle_s=now - self._used_at,
-            unheard_s=now - self._heard_at,
-            held_a_key=self._held_a_key,
-            heard_timeout_s=self._bound.bind.settings.heard_timeout_s if self._bound else 120.0,
-        )
 
     def _identity(self, *, accepted: bool = True) -> Identity:
         bind = self._bound.bind if self._bound else None

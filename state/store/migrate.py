@@ -233,7 +233,11 @@ async def log_owner(
     dsn: str, password: str | None, remedy: str
 ) -> AsyncGenerator[asyncpg.Connection]:
     """A connection that may act as our group roles; raises `MigrationError` with the remedy."""
-    connection = await _connected(dsn, password)
+    try:
+        connection = await asyncpg.connect(dsn, password=password, timeout=30)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as exc:
+        reason = str(exc) or type(exc).__name__
+        raise MigrationError(f"the database cannot be reached: {reason}") from exc
     try:
         yield connection
     except asyncpg.InsufficientPrivilegeError as exc:
@@ -246,14 +250,6 @@ async def log_owner(
         await connection.close()
 
 
-async def _connected(dsn: str, password: str | None) -> asyncpg.Connection:
-    try:
-        return await asyncpg.connect(dsn, password=password, timeout=30)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as exc:
-        reason = str(exc) or type(exc).__name__
-        raise MigrationError(f"the database cannot be reached: {reason}") from exc
-
-
 async def _migrate(
     connection: asyncpg.Connection, secrets_dir: Path, progress: Callable[[str], None]
 ) -> list[str]:
@@ -264,7 +260,8 @@ async def _migrate(
         await _ensure_role(connection, name, "NOLOGIN")
     for login in LOGINS:
         await _ensure_login(connection, login, secrets_dir, progress)
-    await in_turn(connection, "the ledger", partial(_prepare, connection))
+    prepared = f"{_sql('ledger')};\n{LOCK_LEDGER};\n{_sql('adopt_earlier')}"
+    await in_turn(connection, "the ledger", partial(connection.execute, prepared))
     applied: list[str] = []
     for step in migrations():
         applied += await in_turn(connection, step.name, partial(_apply, connection, step))
@@ -323,12 +320,6 @@ async def in_turn(
             trouble = exc
             await asyncio.sleep(0.05 * (attempt + 1))
     raise MigrationError(f"{what}: others stayed in the way ({trouble}); try at a quieter time")
-
-
-async def _prepare(connection: asyncpg.Connection) -> None:
-    await connection.execute(_sql("ledger"))
-    await connection.execute(LOCK_LEDGER)
-    await connection.execute(_sql("adopt_earlier"))
 
 
 async def _apply(connection: asyncpg.Connection, step: Migration) -> list[str]:
