@@ -5,6 +5,7 @@ and listens on loopback and on a socket in a private folder. Only the wheel's fi
 Python trusts every login, opens parent folders and stops the server at exit.
 """
 
+from state.store.embedded.database import read_password
 from state.store.embedded.errors import (
     BinariesMissingError,
     EmbeddedPostgresError,
@@ -14,9 +15,9 @@ from state.store.embedded.errors import (
     StartFailedError,
     WrongMajorVersionError,
 )
-from state.store.embedded.passwords import read_password
-from state.store.embedded.places import Progress, data_root
+from state.store.embedded.places import data_root
 from state.store.embedded.server import Server, start, status, stop
+from state.store.embedded.waits import Progress
 
 __all__ = [
     "BinariesMissingError",

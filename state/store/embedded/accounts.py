@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 
 from state.store.embedded.errors import FolderUnreachableError
-from state.store.embedded.places import Progress
+from state.store.embedded.waits import Progress
 
 ACCOUNT = "mana"
 FIRST_HUMAN_UID = 1000
-# Nothing of our own environment, which may name secrets; and messages we can read.
+# None of our own environment, which may hold secrets. LC_ALL=C gives messages we can parse.
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -32,13 +32,36 @@ class Account(msgspec.Struct, frozen=True):
 
 
 def account_for(data_dir: Path, progress: Progress) -> Account:
-    """The account that owns the data, or for new data the one that shall own it."""
+    """The account that owns the data; for new data, the one that is to own it.
+
+    That is ourselves, unless we are root: then the system account `mana`, made if the system can
+    make it, else `nobody`.
+    """
     if os.geteuid() != 0:
         return _named_by_id(os.geteuid())
     owner = data_dir.stat().st_uid if data_dir.exists() else 0
     if owner != 0:
         return _named_by_id(owner)
-    return _system_account() or _created_account(progress) or _nobody(progress)
+    account = _system_account()
+    if account is not None:
+        return account
+    no_login = ("--shell", "/usr/sbin/nologin")
+    commands = (
+        ["useradd", "--system", "--user-group", "--home-dir", "/nonexistent", *no_login, ACCOUNT],
+        ["adduser", "-S", "-D", "-H", "-s", "/sbin/nologin", ACCOUNT],  # busybox
+    )
+    for command in commands:
+        program = shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
+        if program is None:
+            continue
+        subprocess.run([program, *command[1:]], capture_output=True, check=False, env=ENVIRONMENT)
+        account = _system_account()
+        if account is not None:
+            progress(f"made the system account {ACCOUNT}, under which Postgres runs")
+            return account
+    progress(f"no system account {ACCOUNT} can be made here: Postgres runs under nobody")
+    entry = pwd.getpwnam("nobody")
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
 def run_as(
@@ -69,11 +92,18 @@ def run_as(
 
 
 def own_folder(folder: Path, account: Account, mode: int) -> None:
-    """Make a folder for the account with exactly this mode; an existing one must be its own."""
+    """Make a folder that the account owns, with exactly this mode.
+
+    An existing one must be its own already: a link, or a folder of somebody else, in that place is
+    an attack or a mistake.
+    """
     try:
         folder.mkdir(mode=0o700)
-    except FileExistsError:
-        _refuse_planted(folder, account)
+    except FileExistsError as exc:
+        found = folder.lstat()
+        if folder.is_symlink() or not folder.is_dir() or found.st_uid != account.uid:
+            remedy = "it is there already and is not its own folder; remove it or choose another"
+            raise FolderUnreachableError(folder, account.name, remedy) from exc
     except OSError as exc:
         remedy = f"{exc.strerror}; choose another data directory"
         raise FolderUnreachableError(folder, account.name, remedy) from exc
@@ -93,14 +123,6 @@ def require_entry(folder: Path, account: Account) -> None:
         raise FolderUnreachableError(folder, account.name, remedy) from exc
 
 
-def _refuse_planted(folder: Path, account: Account) -> None:
-    """A link, or somebody else's folder, at our place is an attack or a mistake."""
-    found = folder.lstat()
-    if folder.is_symlink() or not folder.is_dir() or found.st_uid != account.uid:
-        remedy = "it is there already and is not its own folder; remove it or choose another"
-        raise FolderUnreachableError(folder, account.name, remedy)
-
-
 def _named_by_id(uid: int) -> Account:
     try:
         entry = pwd.getpwuid(uid)
@@ -117,29 +139,4 @@ def _system_account() -> Account | None:
         return None
     if not 0 < entry.pw_uid < FIRST_HUMAN_UID:
         return None
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-
-
-def _created_account(progress: Progress) -> Account | None:
-    """A new system account, where the system can make one."""
-    no_login = ("--shell", "/usr/sbin/nologin")
-    commands = (
-        ["useradd", "--system", "--user-group", "--home-dir", "/nonexistent", *no_login, ACCOUNT],
-        ["adduser", "-S", "-D", "-H", "-s", "/sbin/nologin", ACCOUNT],  # busybox
-    )
-    for command in commands:
-        program = shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
-        if program is None:
-            continue
-        subprocess.run([program, *command[1:]], capture_output=True, check=False, env=ENVIRONMENT)
-        account = _system_account()
-        if account is not None:
-            progress(f"made the system account {ACCOUNT}, under which Postgres runs")
-            return account
-    return None
-
-
-def _nobody(progress: Progress) -> Account:
-    progress(f"no system account {ACCOUNT} can be made here: Postgres runs under nobody")
-    entry = pwd.getpwnam("nobody")
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)

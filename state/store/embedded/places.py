@@ -1,14 +1,11 @@
-"""Where the embedded Postgres keeps what it has, below one root folder."""
+"""Where the embedded Postgres keeps its files, below one root folder."""
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-
-Progress = Callable[[str], None]
 
 SOCKET_PATH_MAX_BYTES = 107  # sockaddr_un holds 108 with the closing NUL
 LONGEST_SOCKET_NAME = "/.s.PGSQL.65535"
@@ -55,15 +52,16 @@ class Places(msgspec.Struct, frozen=True):
 
     @property
     def settings(self) -> Path:
+        """Beside the data and not in it: as root we never write into another account's folder."""
         return self.home / "mana.conf"
 
     @property
-    def starting(self) -> Path:
+    def start_lock(self) -> Path:
         """Locked by the one process that is starting the server."""
         return self.home / "starting.lock"
 
     @property
-    def alive(self) -> Path:
+    def alive_lock(self) -> Path:
         """Locked for as long as any process of the server lives."""
         return self.home / "alive.lock"
 

@@ -1,12 +1,14 @@
-"""What postmaster.pid says, and whether the process it names is the server of that folder."""
+"""What a server says about itself: in postmaster.pid while it runs, in its logs when it ended."""
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 SERVER_NAMES = ("postgres", "postmaster")
+WORST_FIRST = ("PANIC:", "FATAL:", "error:", "ERROR:")
 
 
 class Postmaster(msgspec.Struct, frozen=True):
@@ -36,14 +38,30 @@ def recorded(data_dir: Path) -> Postmaster | None:
     return Postmaster(pid, port, lines[4], lines[7])
 
 
-def serving(data_dir: Path) -> Postmaster | None:
-    """The live server of this folder; None when the record is stale or absent."""
+def live_server(data_dir: Path) -> Postmaster | None:
+    """The live server of this folder; None when postmaster.pid is stale or absent.
+
+    Process ids are reused, so a live process counts only when it is a Postgres of this folder.
+    """
     found = recorded(data_dir)
-    return found if found is not None and _serves(found.pid, data_dir) else None
+    if found is None or not is_alive(found.pid):
+        return None
+    words = _command_line(found.pid)
+    if words is None:
+        return found  # unknown: better to refuse than to run two servers on one folder
+    if not words or Path(words[0]).name not in SERVER_NAMES:
+        return None
+    if "-D" not in words[:-1]:
+        return found
+    try:
+        is_here = Path(words[words.index("-D") + 1]).samefile(data_dir)
+    except OSError:
+        return None
+    return found if is_here else None
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process with this id runs; one that only waits to be reaped does not."""
+    """True while a process with this id runs; one that only waits to be reaped does not count."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -57,25 +75,26 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
-def _serves(pid: int, data_dir: Path) -> bool:
-    """Process ids are reused, so a live one counts only when it is a server of this folder."""
-    if not is_alive(pid):
-        return False
-    words = _command_line(pid)
-    if words is None:
-        return True  # unknown: better to refuse than to run two servers on one folder
-    if not words or Path(words[0]).name not in SERVER_NAMES:
-        return False
-    if "-D" not in words[:-1]:
-        return True
-    return _same_folder(Path(words[words.index("-D") + 1]), data_dir)
+def log_sizes(logs: Path) -> dict[Path, int]:
+    """How long each log is now, in bytes."""
+    return {path: path.stat().st_size for path in logs.glob("*.log")}
 
 
-def _same_folder(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
+def last_complaint(logs: Path, seen: Mapping[Path, int]) -> str:
+    """Why the server ended: the last of the worst lines that its logs got since `seen`.
+
+    Such a line shows no row's contents, because our settings keep those out of the logs.
+    """
+    fresh: list[str] = []
+    for path in sorted(logs.glob("*.log")):
+        with path.open("rb") as file:
+            file.seek(seen.get(path, 0))
+            fresh += file.read().decode("utf-8", "replace").splitlines()
+    bad = (
+        line.partition(mark)[2] for mark in WORST_FIRST for line in reversed(fresh) if mark in line
+    )
+    reason = next(bad, fresh[-1] if fresh else "")
+    return reason.strip() or f"it ended without a reason; see {logs}"
 
 
 def _command_line(pid: int) -> list[str] | None:

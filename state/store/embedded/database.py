@@ -1,22 +1,19 @@
-"""First things: a data directory, and in it the log owner with its database."""
+"""What a new server needs: a data directory, and in it the log owner, its database, passwords."""
 
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 
-from state.secret_files import replace_secret
+from state.secret_files import new_secret, replace_secret, write_new_secret
 from state.store.embedded.accounts import Account, own_folder, run_as
 from state.store.embedded.binaries import Binaries
 from state.store.embedded.errors import SecretMissingError, StartFailedError
-from state.store.embedded.passwords import kept_password, read_password
-from state.store.embedded.places import Places, Progress
-from state.store.embedded.settings_file import INCLUDE
+from state.store.embedded.places import Places
+from state.store.embedded.waits import Progress
 
 SUPERUSER = "postgres"
 LOG_OWNER = "mana_sync"
@@ -24,15 +21,35 @@ DATABASE = "mana"
 
 
 def create_data(places: Places, binaries: Binaries, account: Account, progress: Progress) -> None:
-    """Make the data directory, whole or not at all; the superuser's password comes first."""
+    """Make the data directory, whole or not at all; the superuser's password is kept before it."""
     progress(f"making a Postgres {binaries.major} data directory in {places.data}")
-    _remove(places.unfinished_data)
+    if places.unfinished_data.exists():
+        shutil.rmtree(places.unfinished_data)
     own_folder(places.unfinished_data, account, 0o700)
-    kept_password(places.secrets / SUPERUSER)
+    password = _kept_password(places.secrets / SUPERUSER)
     handed_over = places.home / "initdb-password"
+    initdb = [
+        binaries.initdb,
+        *("--pgdata", places.unfinished_data),
+        *("--username", SUPERUSER),
+        *("--pwfile", handed_over),
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--data-checksums",
+        "--no-instructions",
+    ]
+    include = f"include_if_exists = '../{places.settings.name}'"
+    append = ["/bin/sh", "-c", 'printf "\\n%s\\n" "$1" >>"$2"', "sh", include]
     try:
-        _hand_over(places.secrets / SUPERUSER, handed_over, account)
-        _initdb(places, binaries, account, handed_over)
+        replace_secret(handed_over, password)
+        if not account.is_us:
+            shutil.chown(handed_over, account.uid, account.gid)
+        run_as(account, initdb)
+        run_as(account, [*append, places.unfinished_data / "postgresql.conf"])
+    except subprocess.CalledProcessError as exc:
+        reason = str(exc.stderr).strip().replace("\n", "; ")
+        raise StartFailedError(places.data, f"initdb: {reason}") from exc
     finally:
         handed_over.unlink(missing_ok=True)
     places.unfinished_data.rename(places.data)
@@ -48,10 +65,11 @@ def ensure_log_owner(places: Places, sockets: Path, port: int) -> None:
     superuser_file, owner_file = places.secrets / SUPERUSER, places.secrets / LOG_OWNER
     superuser_password = read_password(superuser_file)
     is_new = not owner_file.exists()
-    owner_password = kept_password(owner_file)
+    owner_password = _kept_password(owner_file)
     made = _make_log_owner(sockets, port, superuser_password, owner_password, reset=is_new)
     try:
-        _run_apart(made)
+        with ThreadPoolExecutor(max_workers=1) as apart:  # the caller may be inside an event loop
+            apart.submit(asyncio.run, made).result()
     except asyncpg.InvalidPasswordError as exc:
         raise SecretMissingError(superuser_file, "Postgres refuses it; put it back") from exc
     except (OSError, asyncpg.PostgresError) as exc:
@@ -85,40 +103,18 @@ async def _make_log_owner(
         await connection.close()
 
 
-def _run_apart(work: Coroutine[Any, Any, None]) -> None:
-    """Run it in a thread of its own, since the caller may be inside an event loop."""
-    with ThreadPoolExecutor(max_workers=1) as apart:
-        apart.submit(asyncio.run, work).result()
-
-
-def _initdb(places: Places, binaries: Binaries, account: Account, password_file: Path) -> None:
-    command = [
-        binaries.initdb,
-        *("--pgdata", places.unfinished_data),
-        *("--username", SUPERUSER),
-        *("--pwfile", password_file),
-        "--auth=scram-sha-256",
-        "--encoding=UTF8",
-        "--locale=C",
-        "--data-checksums",
-        "--no-instructions",
-    ]
-    append = ["/bin/sh", "-c", 'printf "\\n%s\\n" "$1" >>"$2"', "sh", INCLUDE]
+def read_password(path: Path) -> str:
+    """The password in a file; raises SecretMissingError when there is none."""
     try:
-        run_as(account, command)
-        run_as(account, [*append, places.unfinished_data / "postgresql.conf"])
-    except subprocess.CalledProcessError as exc:
-        reason = str(exc.stderr).strip().replace("\n", "; ")
-        raise StartFailedError(places.data, f"initdb: {reason}") from exc
+        text = path.read_text(encoding="utf-8").strip()
+    except OSError as exc:
+        raise SecretMissingError(path, f"{exc.strerror}; put the password back") from exc
+    if not text:
+        raise SecretMissingError(path, "the file is empty")
+    return text
 
 
-def _hand_over(secret: Path, copy: Path, account: Account) -> None:
-    """Give the account a copy that initdb can read; the caller removes it."""
-    replace_secret(copy, read_password(secret))
-    if not account.is_us:
-        shutil.chown(copy, account.uid, account.gid)
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+def _kept_password(path: Path) -> str:
+    """The password in `path`, made first when the file is not there."""
+    write_new_secret(path, new_secret())
+    return read_password(path)
