@@ -225,7 +225,27 @@ async def migrate(
         " on the database, or give a DBA the output of `mana migrate --print-sql`"
     )
     async with log_owner(dsn, password, remedy) as connection:
-        return await _migrate(connection, secrets_dir, progress)
+        major = connection.get_server_version().major
+        if major < OLDEST_POSTGRES:
+            raise MigrationError(
+                f"Postgres {major} is too old: {OLDEST_POSTGRES} or newer is needed"
+            )
+        for name in GROUP_ROLES:
+            await _ensure_role(connection, name, "NOLOGIN")
+        for login in LOGINS:
+            await _ensure_login(connection, login, secrets_dir, progress)
+        prepared = f"{_sql('ledger')};\n{LOCK_LEDGER};\n{_sql('adopt_earlier')}"
+        await in_turn(connection, "the ledger", partial(connection.execute, prepared))
+        applied: list[str] = []
+        for step in migrations():
+            applied += await in_turn(connection, step.name, partial(_apply, connection, step))
+        applied += await in_turn(connection, "functions", partial(_put_functions, connection))
+        for name in applied:
+            progress(f"migration {name} applied")
+        await in_turn(
+            connection, "secrets", partial(connection.execute, AS_OWNER + _sql("secrets"))
+        )
+        return applied
 
 
 @asynccontextmanager
@@ -248,28 +268,6 @@ async def log_owner(
         raise MigrationError(f"Postgres refused: {exc}") from exc
     finally:
         await connection.close()
-
-
-async def _migrate(
-    connection: asyncpg.Connection, secrets_dir: Path, progress: Callable[[str], None]
-) -> list[str]:
-    major = connection.get_server_version().major
-    if major < OLDEST_POSTGRES:
-        raise MigrationError(f"Postgres {major} is too old: {OLDEST_POSTGRES} or newer is needed")
-    for name in GROUP_ROLES:
-        await _ensure_role(connection, name, "NOLOGIN")
-    for login in LOGINS:
-        await _ensure_login(connection, login, secrets_dir, progress)
-    prepared = f"{_sql('ledger')};\n{LOCK_LEDGER};\n{_sql('adopt_earlier')}"
-    await in_turn(connection, "the ledger", partial(connection.execute, prepared))
-    applied: list[str] = []
-    for step in migrations():
-        applied += await in_turn(connection, step.name, partial(_apply, connection, step))
-    applied += await in_turn(connection, "functions", partial(_put_functions, connection))
-    for name in applied:
-        progress(f"migration {name} applied")
-    await in_turn(connection, "secrets", partial(connection.execute, AS_OWNER + _sql("secrets")))
-    return applied
 
 
 async def _ensure_login(

@@ -71,7 +71,7 @@ async def rotate_capability(dsn: str, password: str | None, *, at_once: bool) ->
         await in_turn(connection, "rotation", partial(_rotated, connection, at_once=at_once))
     if at_once:
         async with log_owner(dsn, password, END_REMEDY) as connection:
-            await in_turn(connection, "agents' sessions", partial(_ended, connection))
+            await in_turn(connection, "agents' sessions", partial(connection.execute, END_AGENTS))
 
 
 async def _rotated(connection: asyncpg.Connection, *, at_once: bool) -> bool:
@@ -81,11 +81,6 @@ async def _rotated(connection: asyncpg.Connection, *, at_once: bool) -> bool:
         if exc.sqlstate == ROTATED_ALREADY:
             raise RotatedAlready from None
         raise
-    return True
-
-
-async def _ended(connection: asyncpg.Connection) -> bool:
-    await connection.execute(END_AGENTS)
     return True
 
 

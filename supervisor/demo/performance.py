@@ -32,6 +32,7 @@ DUE_IN = timedelta(seconds=2)
 WARM_WITHIN_S = 15.0
 SETTLED_WITHIN_S = 40.0
 POLL_S = 0.15
+WATCHED = ("/internal/decisions", "/internal/runs", "/internal/problems")
 OWN_VARIABLES = {
     *VARIABLES.values(),
     *(variable for variable, _ in AGENT_VARIABLES.values()),
@@ -120,30 +121,25 @@ class _Demo:
         give_up = time.monotonic() + SETTLED_WITHIN_S
         with self._stage.table() as show:
             while True:
-                missions, quarantined = await self._seen()
-                show(missions, quarantined)
-                if is_settled(missions, quarantined) or time.monotonic() > give_up:
-                    return missions, quarantined
+                decisions, runs, problems = [
+                    await asyncio.to_thread(self._gateway.items, path, {}, 200) for path in WATCHED
+                ]
+                pulled = {user: await self._pulled(user) for user in self._clients}
+                missions = [
+                    mission_facts(
+                        mission,
+                        due=self._due,
+                        pushed=self._pushed[mission.user],
+                        decisions=decisions,
+                        runs=runs,
+                        pulled=pulled[mission.user],
+                    )
+                    for mission in MISSIONS
+                ]
+                show(missions, len(problems))
+                if is_settled(missions, len(problems)) or time.monotonic() > give_up:
+                    return missions, len(problems)
                 await asyncio.sleep(POLL_S)
-
-    async def _seen(self) -> tuple[list[MissionFacts], int]:
-        paths = ("/internal/decisions", "/internal/runs", "/internal/problems")
-        decisions, runs, quarantined = [
-            await asyncio.to_thread(self._gateway.items, path, {}, 200) for path in paths
-        ]
-        pulled = {user: await self._pulled(user) for user in self._clients}
-        facts = [
-            mission_facts(
-                mission,
-                due=self._due,
-                pushed=self._pushed[mission.user],
-                decisions=decisions,
-                runs=runs,
-                pulled=pulled[mission.user],
-            )
-            for mission in MISSIONS
-        ]
-        return facts, len(quarantined)
 
     async def _pulled(self, user: str) -> list[Change]:
         return await self._clients[user].pull("ai", "aiMissions")

@@ -383,10 +383,6 @@ def _micros(at: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-def _instant(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
-
-
 def _snapshot(row: asyncpg.Record) -> Snapshot:
     return merge.decode_record(
         row["record"],
@@ -404,7 +400,9 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
 
 
 def _shared_columns(after: Snapshot) -> tuple[Any, ...]:
-    return _instant(after.newest_at), after.newest_id or None, after.count, after.digest
+    seconds, micros = divmod(after.newest_at, 1_000_000)
+    newest_at = datetime.fromtimestamp(seconds, UTC).replace(microsecond=micros)
+    return newest_at, after.newest_id or None, after.count, after.digest
 
 
 def _agent_row(key: Key, after: Snapshot) -> tuple[Any, ...]:
