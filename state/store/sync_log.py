@@ -62,7 +62,15 @@ class SyncLog:
                     "pull", user=user_id, app=app_id, table=table, since=since, client=client_id
                 )
             )
-        return [_logged(dict(row.items())) for row in rows]
+        logged: list[LoggedRow] = []
+        for row in rows:
+            columns = dict(row.items())
+            for name in _JSON_COLUMNS:
+                text = columns[name]
+                columns[name] = None if text is None else msgspec.json.decode(text)
+            columns["field_meta"] = columns["field_meta"] or {}
+            logged.append(LoggedRow(**columns))
+        return logged
 
 
 _JSON_COLUMNS = ("data", "field_meta", "actor")
@@ -81,11 +89,3 @@ def _columns(user_id: str, client_id: str, row: LogRow) -> tuple[Any, ...]:
     )
     key = (row.app_id, row.table_name, row.record_id, user_id, row.op)
     return (*key, data, meta, client_id, actor, row.origin, row.space_id)
-
-
-def _logged(columns: dict[str, Any]) -> LoggedRow:
-    for name in _JSON_COLUMNS:
-        text = columns[name]
-        columns[name] = None if text is None else msgspec.json.decode(text)
-    columns["field_meta"] = columns["field_meta"] or {}
-    return LoggedRow(**columns)

@@ -233,7 +233,10 @@ class FleetStore:
         kind = (wanted.user, wanted.agent, wanted.mission, wanted.state)
         async with self._db.connection() as connection:
             rows = await connection.fetch(SQL["runs"], *kind, *key, wanted.limit)
-        return [_run_row(dict(row)) for row in rows]
+        found: list[dict[str, Any]] = [dict(row) for row in rows]
+        for run in found:
+            run["receipt"] = _receipt(run["receipt"])
+        return [RunRow(**run) for run in found]
 
     async def decisions(self, wanted: Filter, before: int | None = None) -> list[DecisionRow]:
         """Decisions, the newest first, those before an id."""
@@ -320,11 +323,6 @@ def _budget(limits: list[LimitState]) -> Budget:
         cost_micros_used=own.micros_used,
         limits=tuple(limits),
     )
-
-
-def _run_row(row: dict[str, Any]) -> RunRow:
-    row["receipt"] = _receipt(row["receipt"])
-    return RunRow(**row)
 
 
 _receipt = msgspec.json.Decoder(tuple[ReceiptLine, ...]).decode

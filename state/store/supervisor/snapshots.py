@@ -139,8 +139,12 @@ class SnapshotStore:
                 return Folded(floor=floor)
             batch = _Batch()
             _collect(batch, rows)
-            if set_aside:
-                await self._set_aside(connection, batch)
+            if set_aside:  # the one row of this batch cannot be saved, and no replay may take it
+                for key, changes in batch.changes.items():
+                    batch.changes[key] = [_skipped(change) for change in changes]
+                batch.taken = {}
+                culprits = [(c, key, c.problem) for key, cs in batch.changes.items() for c in cs]
+                await connection.execute(SQL["quarantine"], *_quarantine_columns(culprits))
             await self._adopt(connection, batch)
             await self._load(connection, batch)
             await self._merge(connection, batch)
@@ -154,13 +158,6 @@ class SnapshotStore:
         if row is None:
             raise StoodDown(self.lease.shard, self.lease.epoch)
         return row["lo"], row["hi"]
-
-    async def _set_aside(self, connection: asyncpg.Connection, batch: _Batch) -> None:
-        """The one row of this batch cannot be saved: remember it first, as replays skip it too."""
-        batch.changes = {key: [_skipped(c) for c in rows] for key, rows in batch.changes.items()}
-        batch.taken = {}
-        culprits = [(c, key, c.problem) for key, rows in batch.changes.items() for c in rows]
-        await connection.execute(SQL["quarantine"], *_quarantine_columns(culprits))
 
     async def _adopt(self, connection: asyncpg.Connection, batch: _Batch) -> None:
         """An insert into a shared space owns rows of members that were folded before it came."""
