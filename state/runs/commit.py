@@ -19,7 +19,7 @@ from state.log.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME
 from state.log.records import mission_from_record
 from state.log.stamps import format_instant, instant_of, parse_instant, winning_stamp
 from state.runs.occurrence import Closed, Occurrence
-from state.runs.wanted import is_served_by_browser, why_unwanted
+from state.runs.withdrawal import is_served_by_browser, why_unwanted
 
 Iteration = dict[str, Any]
 

@@ -190,7 +190,7 @@ class AgentStore:
             rows = await connection.fetch(SQL["spent_window"], self._user_id, self._agent_id)
         return [(row["ts"], row["tokens_used"]) for row in rows]
 
-    async def standing(self, mission_id: str) -> tuple[MissionView, AgentView | None, Usage] | None:
+    async def for_gate(self, mission_id: str) -> tuple[MissionView, AgentView | None, Usage] | None:
         """What the gate asks about a mission, read together; None if it is not this owner's.
 
         Raises CapabilityInvalid: the budget does, where policies would only hide every row.

@@ -12,7 +12,7 @@ from state.store.connect import Access, Database
 from state.store.gateway.fleet import FleetStore
 from state.store.migrate import migrate, sql_script
 from state.store.rotation import CapabilitySecret, capability_secrets, rotate_capability
-from state.store.supervisor.snapshots import Key, Lease, SnapshotStore
+from state.store.supervisor.snapshots import Lease, RecordKey, SnapshotStore
 from supervisor.cli import output
 from supervisor.cli.environment import settings_of
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
@@ -60,7 +60,7 @@ def verify_snapshots(data_dir: str | None, database_url: str | None, *, as_json:
     return FAILED if found else 0
 
 
-async def _verified(settings: Settings) -> list[Key]:
+async def _verified(settings: Settings) -> list[RecordKey]:
     database = _database(settings)
     try:
         return await _differences(SnapshotStore(database, Lease("verify", 0)))
@@ -68,8 +68,8 @@ async def _verified(settings: Settings) -> list[Key]:
         await database.close()
 
 
-async def _differences(store: SnapshotStore) -> list[Key]:
-    found: list[Key] = []
+async def _differences(store: SnapshotStore) -> list[RecordKey]:
+    found: list[RecordKey] = []
     after: str | None = ""
     while after is not None:
         differ, after = await store.differences(after, USERS)
@@ -89,10 +89,10 @@ def rebuild_snapshots(data_dir: str | None, database_url: str | None, *, as_json
     return FAILED if left else 0
 
 
-async def _rebuilt(settings: Settings) -> tuple[int, list[Key]]:
+async def _rebuilt(settings: Settings) -> tuple[int, list[RecordKey]]:
     database = _database(settings)
     rebuilt = 0
-    left: list[Key] = []
+    left: list[RecordKey] = []
     try:
         shards = await FleetStore(database).shards()
         if not shards:

@@ -47,14 +47,14 @@ _REFUSALS: dict[str, Answer] = {
     "VAULT_NOT_INITIALISED": "no-vault",
 }
 
-Key = tuple[str, str]
+RecordName = tuple[str, str]
 Issuers = Mapping[str, Ed25519PublicKey]
 
 
 class Work(msgspec.Struct):
     """What is to be sealed, by table and record id, and how many records cannot be."""
 
-    sources: dict[Key, Snapshot]
+    sources: dict[RecordName, Snapshot]
     too_large: int = 0
     chars: int = 0
 

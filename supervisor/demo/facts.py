@@ -10,7 +10,7 @@ from state.log.stamps import format_instant, instant_of
 from supervisor.demo.client import Change
 from supervisor.demo.story import MISSIONS, ONE_AT_A_TIME, RAN, WAITED, DemoMission
 
-Key = tuple[str, str]
+MissionName = tuple[str, str]
 """(user, mission)"""
 
 
@@ -125,7 +125,7 @@ def _faults(facts: MissionFacts, expected: str) -> list[str]:
     return faults
 
 
-def _key(row: Mapping[str, Any]) -> Key:
+def _key(row: Mapping[str, Any]) -> MissionName:
     return row["user_id"], row["mission_id"]
 
 

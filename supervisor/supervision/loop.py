@@ -22,7 +22,7 @@ from mana_actors.processes import AgentProcesses, ProcessGone
 from state.errors import StateError
 from state.log.stamps import format_instant, instant_of
 from state.runs.outcome import FollowUp, Interrupted, LookAt, after
-from state.runs.wanted import why_unwanted
+from state.runs.withdrawal import why_unwanted
 from state.store.connect import Database
 from state.store.janitor import JanitorStore
 from state.store.supervisor.schedule import Decided, DueMission, Look, ScheduleStore

@@ -16,7 +16,7 @@ from state.log import merge
 from state.log.iterations import iteration_id
 from state.log.stamps import format_instant, instant_of
 from state.store.connect import Access
-from state.store.supervisor.snapshots import Folded, Key, SnapshotStore
+from state.store.supervisor.snapshots import Folded, RecordKey, SnapshotStore
 from supervisor.supervision.dispatch import Pair
 from tests.driver import Driver
 from tests.fake_provider import Entry, FakeProvider
@@ -254,7 +254,7 @@ class World:
         """One run by a new process of the agent."""
         return await self.order(await self.driver.runner(pair), mission)
 
-    async def wrong_snapshots(self) -> list[Key]:
+    async def wrong_snapshots(self) -> list[RecordKey]:
         """Records whose snapshot is not what a full replay gives; empty is well."""
         found, _ = await self.store.differences("", 1000)
         tables = (

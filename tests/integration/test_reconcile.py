@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 
 from state.store.connect import Database as Connections
-from state.store.supervisor.snapshots import Folded, Key, Lease, SnapshotStore
+from state.store.supervisor.snapshots import Folded, Lease, RecordKey, SnapshotStore
 from supervisor.supervision import sweep as sweeping
 from supervisor.supervision import upkeep
 from supervisor.supervision.sweep import Reconciler
@@ -35,14 +35,14 @@ class Noted(SnapshotStore):
 
     def __init__(self, database: Connections, lease: Lease) -> None:
         super().__init__(database, lease)
-        self.rebuilt: list[Key] = []
+        self.rebuilt: list[RecordKey] = []
 
-    async def rebuild(self, keys: Sequence[Key]) -> Folded:
+    async def rebuild(self, keys: Sequence[RecordKey]) -> Folded:
         self.rebuilt += keys
         return await super().rebuild(keys)
 
 
-async def sweep(world: World) -> list[Key]:
+async def sweep(world: World) -> list[RecordKey]:
     """A whole sweep, as the supervisor makes it; returns what differed."""
     noted = Noted(world.driver.supervisor, world.store.lease)
     reconciler = Reconciler(noted, lambda _folded: None)
@@ -126,7 +126,7 @@ async def test_a_restarted_supervisor_goes_on_where_the_sweep_stood(
 
     async def stops_once(
         store: SnapshotStore, after: str, users: int
-    ) -> tuple[list[Key], str | None]:
+    ) -> tuple[list[RecordKey], str | None]:
         compared.append(after)
         if len(compared) == 3:
             is_killed.set()

@@ -56,7 +56,7 @@ from state.runs.outcome import (
     TakenOver,
     Waits,
 )
-from state.runs.wanted import browser_since, why_unwanted
+from state.runs.withdrawal import browser_since, why_unwanted
 from state.store.agent import AgentStore, AgentView, Claim, MissionView
 from state.store.connect import CapabilityInvalid, Superseded
 
@@ -149,7 +149,7 @@ class Runner:
         """Stop a mission's run if mission or agent want it no longer; its commit asks again."""
         who = self._user_id, self._agent_id, mission_id
         try:
-            found = await self.store.standing(mission_id)
+            found = await self.store.for_gate(mission_id)
         except StateError as exc:
             log.warning("recheck_failed agent=%s/%s mission=%s error=%s", *who, exc)
             return
@@ -169,7 +169,7 @@ class Runner:
     async def _attempted(self, attempt: Attempt) -> Outcome:
         """Ask the gate, claim the occurrence, and carry it through; or why nothing ran."""
         mission_id = attempt.order.mission_id
-        found = await retried(lambda: self.store.standing(mission_id))
+        found = await retried(lambda: self.store.for_gate(mission_id))
         if found is None:
             return NotWanted()
         view, agent, usage = found

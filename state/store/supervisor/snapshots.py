@@ -20,7 +20,7 @@ from state.log.healing import needs_healing
 from state.log.merge import Change, Snapshot
 from state.log.principals import DEFAULT_AGENT_ID
 from state.log.records import agent_from_record, mission_from_record
-from state.runs.wanted import browser_since, why_unwanted
+from state.runs.withdrawal import browser_since, why_unwanted
 from state.store.connect import Database, Refused
 from state.store.sql import statements_of
 
@@ -33,7 +33,7 @@ SET_ASIDE = "statement failed on this row"
 _MAX_INT4 = 2**31 - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Key = tuple[str, str, str]
+RecordKey = tuple[str, str, str]
 """(owner's user id, table, record id)"""
 
 
@@ -94,12 +94,12 @@ class _Batch:
     """
 
     def __init__(self) -> None:
-        self.before: dict[Key, Snapshot] = {}
-        self.after: dict[Key, Snapshot] = {}
-        self.taken: dict[Key, list[Change]] = {}
-        self.changes: dict[Key, list[Change]] = {}
-        self.adopting: set[Key] = set()
-        self.quarantined: list[tuple[Change, Key, str]] = []
+        self.before: dict[RecordKey, Snapshot] = {}
+        self.after: dict[RecordKey, Snapshot] = {}
+        self.taken: dict[RecordKey, list[Change]] = {}
+        self.changes: dict[RecordKey, list[Change]] = {}
+        self.adopting: set[RecordKey] = set()
+        self.quarantined: list[tuple[Change, RecordKey, str]] = []
         self.replayed = 0
         self.withdrawn = 0
 
@@ -180,7 +180,7 @@ class SnapshotStore:
                     batch.before[(row["user_id"], table, row["record_id"])] = _snapshot(row)
 
     async def _merge(self, connection: asyncpg.Connection, batch: _Batch) -> None:
-        late: list[Key] = []
+        late: list[RecordKey] = []
         for key, changes in batch.changes.items():
             before = batch.before.get(key)
             if key in batch.adopting or _must_replay(before, changes):
@@ -191,7 +191,7 @@ class SnapshotStore:
             await self._replay(connection, batch, late)
 
     async def _replay(
-        self, connection: asyncpg.Connection, batch: _Batch, keys: Sequence[Key]
+        self, connection: asyncpg.Connection, batch: _Batch, keys: Sequence[RecordKey]
     ) -> None:
         rows = await connection.fetch(
             SQL["replay_records"], [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys]
@@ -200,7 +200,7 @@ class SnapshotStore:
             SQL["forced_quarantine"], [row["change_id"] for row in rows]
         )
         skipped = {row["change_id"] for row in forced}
-        replayed: dict[Key, list[Change]] = {key: [] for key in keys}
+        replayed: dict[RecordKey, list[Change]] = {key: [] for key in keys}
         for row in rows:
             change = _change(row)
             if row["change_id"] in skipped:
@@ -237,7 +237,7 @@ class SnapshotStore:
         )
 
     async def _save_agents(
-        self, connection: asyncpg.Connection, batch: _Batch, records: dict[Key, Snapshot]
+        self, connection: asyncpg.Connection, batch: _Batch, records: dict[RecordKey, Snapshot]
     ) -> tuple[AgentDelta, ...]:
         gone = [key for key, after in records.items() if after.count == 0]
         kept = {key: after for key, after in records.items() if after.count}
@@ -255,7 +255,7 @@ class SnapshotStore:
         return tuple(AgentDelta(row["user_id"], row["agent_id"], row["version"]) for row in rows)
 
     async def _save_missions(
-        self, connection: asyncpg.Connection, batch: _Batch, records: dict[Key, Snapshot]
+        self, connection: asyncpg.Connection, batch: _Batch, records: dict[RecordKey, Snapshot]
     ) -> tuple[MissionDelta, ...]:
         gone = [key for key, after in records.items() if after.count == 0]
         kept = {key: after for key, after in records.items() if after.count}
@@ -280,7 +280,7 @@ class SnapshotStore:
             for row in rows
         )
 
-    async def rebuild(self, keys: Sequence[Key]) -> Folded:
+    async def rebuild(self, keys: Sequence[RecordKey]) -> Folded:
         """Replay these records from the log, whatever their snapshots say."""
         async with self._db.transaction() as connection:
             await self._locked(connection)
@@ -290,7 +290,7 @@ class SnapshotStore:
             await self._replay(connection, batch, keys)
             return await self._save(connection, batch)
 
-    async def differences(self, after: str, users: int) -> tuple[list[Key], str | None]:
+    async def differences(self, after: str, users: int) -> tuple[list[RecordKey], str | None]:
         """Records of the next `users` users whose snapshot differs from the log; the last user."""
         async with self._db.connection() as connection:
             rows = await connection.fetch(
@@ -339,7 +339,7 @@ def _is_shared(space_id: str | None) -> bool:
     return bool(space_id) and not str(space_id).startswith("_personal:")
 
 
-def _is_savable(key: Key) -> bool:
+def _is_savable(key: RecordKey) -> bool:
     """Whether the ids can be keys of a snapshot; rows of others stay in quarantine."""
     return not any(merge.too_long(part) for part in key)
 
@@ -354,7 +354,7 @@ def _skipped(change: Change) -> Change:
     return msgspec.structs.replace(change, problem=SET_ASIDE, data=None, field_meta=None)
 
 
-def _needs_healing(batch: _Batch, key: Key) -> bool:
+def _needs_healing(batch: _Batch, key: RecordKey) -> bool:
     before, after = batch.before.get(key), batch.after[key]
     if before is None or merge.hidden(after):
         return False
@@ -402,7 +402,7 @@ def _shared_columns(after: Snapshot) -> tuple[Any, ...]:
     return newest_at, after.newest_id or None, after.count, after.digest
 
 
-def _agent_row(key: Key, after: Snapshot) -> tuple[Any, ...]:
+def _agent_row(key: RecordKey, after: Snapshot) -> tuple[Any, ...]:
     agent = agent_from_record(key[0], key[2], after.fields)
     space = after.fields.get("spaceId")
     return (
@@ -421,7 +421,7 @@ def _agent_row(key: Key, after: Snapshot) -> tuple[Any, ...]:
     )
 
 
-def _mission_row(key: Key, after: Snapshot, heal: bool) -> tuple[Any, ...]:
+def _mission_row(key: RecordKey, after: Snapshot, heal: bool) -> tuple[Any, ...]:
     mission = mission_from_record(key[0], key[2], after.fields)
     gone = merge.hidden(after)
     # An unreadable one wakes once, to be told why.
@@ -446,7 +446,7 @@ def _mission_row(key: Key, after: Snapshot, heal: bool) -> tuple[Any, ...]:
     )
 
 
-def _quarantine_columns(found: Sequence[tuple[Change, Key, str]]) -> list[list[Any]]:
+def _quarantine_columns(found: Sequence[tuple[Change, RecordKey, str]]) -> list[list[Any]]:
     rows = [
         (
             change.id,

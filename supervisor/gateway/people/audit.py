@@ -14,7 +14,7 @@ from supervisor.gateway.people.owners import Owners
 
 DEFAULT_LIMIT, MAX_LIMIT = 200, 1000
 MAX_KEY_CHARS = 64
-Key = tuple[datetime, str]
+AuditPlace = tuple[datetime, str]
 
 
 async def get_audit(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -23,7 +23,7 @@ async def get_audit(request: Request, caller: Caller, owners: Owners) -> Respons
     mission = checked_id("missionId", given["missionId"]) if given.get("missionId") else None
     before = None
     if given.get("before"):
-        before = read_cursor(given["before"], Key)
+        before = read_cursor(given["before"], AuditPlace)
         if before[0].tzinfo is None or "\0" in before[1] or len(before[1]) > MAX_KEY_CHARS:
             raise not_a_cursor()
     limit = limit_of(given.get("limit"))
