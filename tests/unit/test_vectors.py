@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -328,15 +326,3 @@ def test_the_runner_says_in_one_line_what_is_wrong(
     (tmp_path / "lww.json").write_text("[")
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 4
-
-
-def test_the_runner_is_a_program():
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.vectors", str(FOLDER)],
-        cwd=FOLDER.parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "override instants" in done.stdout
