@@ -47,7 +47,7 @@ SLOWLY = """
 CREATE OR REPLACE FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN END $$;
 CREATE FUNCTION race.dawdle() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$;
+$$ BEGIN PERFORM pg_sleep(0.25); RETURN NEW; END $$;
 CREATE TRIGGER dawdle BEFORE INSERT ON mana_ai.token_holds
   FOR EACH ROW EXECUTE FUNCTION race.dawdle();
 """

@@ -123,5 +123,5 @@ async def test_without_winning_stamps_a_client_ahead_keeps_its_slot(
     def plain_now(now_ns: int, _current: str | None) -> str:
         return format_instant(now_ns)
 
-    monkeypatch.setattr("mana_actors.agent.attempt.last_write.winning_stamp", plain_now)
+    monkeypatch.setattr("state.runs.commit.winning_stamp", plain_now)
     assert await next_run_after_a_clock_ahead(world) == text(LONG_AGO)
