@@ -12,6 +12,7 @@ import tempfile
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import asyncpg
@@ -300,6 +301,24 @@ def test_an_occupied_port_is_exchanged_and_remembered(root: Path) -> None:
     assert start(root).port == moved.port
 
 
+def test_a_port_taken_between_the_probe_and_the_bind_is_exchanged(root: Path) -> None:
+    taken: list[int] = []
+    with ExitStack() as strangers:
+
+        def take_four_ports(what: str) -> None:
+            if what.startswith("starting Postgres") and len(taken) < 4:
+                taken.append(int(what.rpartition(" ")[2]))
+                strangers.enter_context(socket.create_server(("127.0.0.1", taken[-1])))
+
+        for _ in range(10):  # the reason comes late in the logs only now and then
+            server = embedded.start(root, progress=take_four_ports, settings=QUICK)
+            assert len(taken) == 4
+            assert server.port not in taken
+            embedded.stop(root)
+            strangers.close()
+            taken.clear()
+
+
 def test_a_folder_too_deep_for_a_socket_gets_a_short_private_one(root: Path) -> None:
     deep = root / ("deep" * 30)
     server = start(deep)
@@ -330,6 +349,33 @@ def test_a_wrong_setting_gives_one_error_and_no_server(root: Path) -> None:
     assert "\n" not in str(refused.value)
     assert embedded.status(root) is None
     start(root)
+
+
+def test_a_reason_that_is_logged_after_the_server_ended_is_waited_for(root: Path) -> None:
+    rules = root / "rules"  # a pipe: Postgres reads it once its logging process runs, and waits
+    os.mkfifo(rules)
+    rules.chmod(0o644)
+    loggers: list[int] = []
+
+    def delay_the_log(what: str) -> None:
+        if what.startswith("Postgres is starting") and not loggers:
+            found = recorded(Places(root).data)
+            assert found is not None
+            children = Path(f"/proc/{found.pid}/task/{found.pid}/children").read_text().split()
+            loggers.append(int(children[0]))
+            os.kill(loggers[0], signal.SIGSTOP)
+            rules.write_text("banana\n")
+        elif what.startswith("waiting for processes"):
+            os.kill(loggers[0], signal.SIGCONT)
+
+    try:
+        with pytest.raises(embedded.StartFailedError) as refused:
+            embedded.start(root, progress=delay_the_log, settings={"hba_file": str(rules)})
+    finally:
+        for logger in loggers:
+            with suppress(ProcessLookupError):
+                os.kill(logger, signal.SIGCONT)
+    assert refused.value.reason == f"could not load {rules}"
 
 
 def test_an_interrupted_first_start_leaves_nothing_in_the_way(root: Path) -> None:

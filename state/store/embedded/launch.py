@@ -74,14 +74,17 @@ def launch(
     last = read_record(places)
     wanted = last.port if last else 0
     tries_left = PORT_TRIES
-    with held(places.alive_lock, _orphans_end(places, progress)) as alive:
-        if recorded(places.data) is not None:
-            # These stop a new server when the process id in them lives again or was not reaped.
-            # Removing them is safe, for our lock proves that no process of the old server is left.
-            progress("the last Postgres was killed; it will recover")
-            for leftover in (*places.sockets.glob(".s.PGSQL.*"), places.data / "postmaster.pid"):
-                leftover.unlink(missing_ok=True)
-        while True:
+    while True:
+        with held(places.alive_lock, _orphans_end(places, progress)) as alive:
+            if recorded(places.data) is not None:
+                # These stop a new server when the process id in them lives again or was not reaped.
+                # Removing them is safe: our lock proves that no process of the old server is left.
+                progress("the last Postgres was killed; it will recover")
+                for leftover in (
+                    *places.sockets.glob(".s.PGSQL.*"),
+                    places.data / "postmaster.pid",
+                ):
+                    leftover.unlink(missing_ok=True)
             record = Record(_free_port(wanted), str(places.sockets), runnable.version)
             if wanted not in (0, record.port):
                 progress(f"port {wanted} is taken; Postgres moves to {record.port}")
@@ -98,11 +101,14 @@ def launch(
             pid = int(run_as(account, command, keep_open=[alive]))
             if has_become_ready(places, pid, progress):
                 return record
+        # The server's logging process ends last, and may write the reason only then. It shares our
+        # lock: to see it end, we let go and lock again.
+        with held(places.alive_lock, _orphans_end(places, progress)):
             reason = last_complaint(places.logs, seen)
-            tries_left -= 1
-            if PORT_TAKEN not in reason or not tries_left:
-                raise StartFailedError(places.data, reason)
-            wanted = 0
+        tries_left -= 1
+        if PORT_TAKEN not in reason or not tries_left:
+            raise StartFailedError(places.data, reason)
+        wanted = 0
 
 
 def has_become_ready(places: Places, pid: int, progress: Progress) -> bool:
