@@ -234,7 +234,7 @@ async def migrate(
             await _ensure_role(connection, name, "NOLOGIN")
         for login in LOGINS:
             await _ensure_login(connection, login, secrets_dir, progress)
-        prepared = f"{_sql('ledger')};\n{LOCK_LEDGER};\n{_sql('adopt_earlier')}"
+        prepared = ";\n".join([_sql("ledger"), LOCK_LEDGER, _sql("adopt_earlier")])
         await in_turn(connection, "the ledger", partial(connection.execute, prepared))
         applied: list[str] = []
         for step in migrations():
