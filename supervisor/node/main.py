@@ -235,16 +235,7 @@ class Node:
         settings = self._settings
         _step("starting the supervisor")
         name = f"supervisor-{release()}-{settings.shard}"
-        options = _remote(SupervisorActor).options(
-            name=name,
-            namespace=NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            max_restarts=-1,
-            num_cpus=0,
-            max_concurrency=1000,
-        )
-        self._supervisor = options.remote(
+        self._supervisor = _service(SupervisorActor, name, max_concurrency=1000).remote(
             name, release(), settings.to_wire(), msgspec.json.encode(agent_settings)
         )
         await self._supervisor.pid.remote()
@@ -263,18 +254,14 @@ class Node:
         # Held on the machine we are on, also when it restarts.
         strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
         here = cast("Any", ray).get_runtime_context().get_node_id()
-        options = _remote(LlmRouterActor).options(
-            name=prefix + digest,
-            namespace=NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            max_restarts=-1,
-            num_cpus=0,
+        router = _service(
+            LlmRouterActor,
+            prefix + digest,
             max_concurrency=8,
             scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(node_id=here, soft=False),
         )
         _retire(prefix, keep=prefix + digest)
-        self._router = options.remote(wire)
+        self._router = router.remote(wire)
         _, problem = await self._router.address.remote()
         if problem:
             raise StartFailed("the model router", problem)
@@ -302,16 +289,8 @@ class Node:
         settings = self._settings
         _step("starting the gateway")
         name = f"gateway-{socket.gethostname()}-{settings.port}"
-        options = _remote(GatewayActor).options(
-            name=name,
-            namespace=NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            max_restarts=-1,
-            num_cpus=0,
-            max_concurrency=8,
-        )
-        self._gateway = options.remote(settings.to_wire(), dsn, supervisor, __version__)
+        gateway = _service(GatewayActor, name, max_concurrency=8)
+        self._gateway = gateway.remote(settings.to_wire(), dsn, supervisor, __version__)
         url, problem = await self._gateway.address.remote()
         if problem:
             raise StartFailed("the gateway", problem)
@@ -357,8 +336,17 @@ def _retire(prefix: str, suffix: str = "", *, keep: str) -> None:
                 ray.kill(cast("Any", ray.get_actor(name, namespace=NAMESPACE)))
 
 
-def _remote(actor_class: type) -> Any:
-    return cast("Any", ray.remote(actor_class))
+def _service(actor_class: type, name: str, **more: Any) -> Any:
+    """Makes the one actor of this name, which outlives us and is restarted for ever."""
+    return cast("Any", ray.remote(actor_class)).options(
+        name=name,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        max_restarts=-1,
+        num_cpus=0,
+        **more,
+    )
 
 
 def _with_ports(settings: Settings) -> Settings:
