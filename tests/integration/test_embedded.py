@@ -23,6 +23,7 @@ from state.store.embedded.accounts import Account, account_for, run_as
 from state.store.embedded.binaries import Binaries, reachable, wheel_binaries
 from state.store.embedded.places import LONGEST_SOCKET_NAME, SOCKET_PATH_MAX_BYTES, Places
 from state.store.embedded.postmaster import is_alive, recorded
+from state.store.embedded.waits import held
 from tests.postgres import new_folder, remove_folder
 
 QUICK = {"fsync": "off", "full_page_writes": "off"}
@@ -243,6 +244,20 @@ def test_concurrent_starts_give_one_server_that_both_join(root: Path) -> None:
     assert is_alive(postmaster(servers[0]))
     log = "".join(path.read_text() for path in (servers[0].data_dir.parent / "log").iterdir())
     assert log.count("LOG:  starting PostgreSQL") == 1
+
+
+def test_a_start_makes_the_servers_folders_only_while_it_holds_the_lock(root: Path) -> None:
+    places = Places(root)
+    places.home.mkdir(0o711, parents=True)
+    root.chmod(0o711)
+
+    def give_up(_: str) -> None:
+        raise InterruptedError
+
+    with held(places.start_lock, lambda _: None), pytest.raises(InterruptedError):
+        embedded.start(root, progress=give_up)
+    assert not places.logs.exists()
+    assert not places.sockets.exists()
 
 
 def test_the_server_outlives_the_interpreter_that_started_it(root: Path) -> None:

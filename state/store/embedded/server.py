@@ -69,8 +69,11 @@ def start(
     """
     places = Places(root.absolute())
     account = account_for(places.data, progress)
-    _make_folders(places, account)
+    _make_our_folders(places, account)
     with held(places.start_lock, teller(progress, "another process is starting Postgres")):
+        # Under the lock: until it is handed over, a new folder of the account's looks like ours.
+        own_folder(places.logs, account, 0o700)
+        own_folder(places.sockets, account, 0o700)
         installed = [binaries_in(bin_dir)] if bin_dir else wheel_binaries()
         wanted = [one for one in installed if major in (None, one.major)]
         binaries = binaries_for(places.data, wanted or installed)
@@ -109,8 +112,8 @@ def stop(root: Path, *, mode: str = "fast", progress: Progress | None = None) ->
     return True
 
 
-def _make_folders(places: Places, account: Account) -> None:
-    """Make the folders that are missing, from the root down; those above it stay as they are."""
+def _make_our_folders(places: Places, account: Account) -> None:
+    """Make those of our folders that are missing, from the root down; those above it stay."""
     ours = Account(str(os.geteuid()), os.geteuid(), os.getegid())
     passable = 0o700 if account.is_us else 0o711
     above = next(folder for folder in places.root.parents if folder.is_dir())
@@ -123,8 +126,6 @@ def _make_folders(places: Places, account: Account) -> None:
     require_entry(places.root, account)
     own_folder(places.secrets, ours, 0o700)
     own_folder(places.home, ours, passable)
-    own_folder(places.logs, account, 0o700)
-    own_folder(places.sockets, account, 0o700)
 
 
 def _joined(places: Places, progress: Progress) -> Record | None:
