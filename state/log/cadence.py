@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from state.log.stamps import whole_ms
+
 
 class Manual(msgspec.Struct, frozen=True):
     """Runs only when asked."""
@@ -63,13 +65,13 @@ def parse_cadence(raw: object) -> Cadence | str:
 
 
 def next_run(cadence: Cadence, from_: datetime, zone: ZoneInfo) -> datetime | None:
-    """The first due time (UTC) strictly after the aware `from_`, or None where there is none."""
+    """The first due time (UTC, whole ms) strictly after the aware `from_`; None: there is none."""
     try:
         match cadence:
             case Manual():
                 return None
             case Interval(every_minutes=minutes):
-                return from_.astimezone(UTC) + timedelta(minutes=minutes)
+                return whole_ms(from_.astimezone(UTC) + timedelta(minutes=minutes))
             case Daily(at_hour=hour, at_minute=minute):
                 return _next_local(time(hour, minute), range(_MAX_DAYS_AHEAD), from_, zone)
             case Weekly(day_of_week=day, at_hour=hour):

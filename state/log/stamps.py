@@ -67,6 +67,16 @@ def format_instant(ns: int) -> str:
     return f"{whole}.{fraction:09d}Z"
 
 
+def whole_ms(moment: datetime) -> datetime:
+    """The moment without what its text does not hold, so that a column and a text can be equal."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def text_of(moment: datetime) -> str:
+    """A moment as we write it, and as every client does: UTC with exactly three digits."""
+    return format_instant(instant_of(whole_ms(moment)))
+
+
 def parse_instant(text: str) -> int | None:
     """The instant in ns that `text` names (ISO 8601: a date, or date and time), or None."""
     stamp = read_text(text)

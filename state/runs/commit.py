@@ -17,7 +17,7 @@ from state.log.iterations import Author, append_iteration, row_actor
 from state.log.merge import Snapshot
 from state.log.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME
 from state.log.records import mission_from_record
-from state.log.stamps import format_instant, instant_of, parse_instant, winning_stamp
+from state.log.stamps import instant_of, parse_instant, text_of, winning_stamp
 from state.runs.occurrence import Closed, Occurrence
 from state.runs.withdrawal import is_served_by_browser, why_unwanted
 
@@ -81,7 +81,7 @@ def commit_of(
     # We say when it runs next, but not where its owner moved that, or a due slot waits its turn.
     if is_our_slot or (ours.requested and (following is None or following > at.now)):
         following = next_run(mission.cadence, at.now, at.zone) if mission.cadence else None
-        data["nextRunAt"] = None if following is None else format_instant(instant_of(following))
+        data["nextRunAt"] = None if following is None else text_of(following)
     # One stamp that wins for every field, also against a client whose clock runs ahead.
     now, before = instant_of(at.now), at.snapshot.stamps
     stamps = [winning_stamp(now, before.get(field)) for field in data]
@@ -98,8 +98,3 @@ def commit_of(
         steps=steps,
         reason=reason,
     )
-
-
-def now_text(now: datetime) -> str:
-    """The instant as every component writes it: UTC with three fractional digits."""
-    return format_instant(instant_of(now) // 1_000_000 * 1_000_000)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from state.log.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME, user_actor
-from state.log.stamps import format_instant, instant_of
+from state.log.stamps import text_of
 from supervisor.demo.client import Change
 
 WAITED = "skipped-concurrency"
@@ -161,7 +161,7 @@ def _mission(mission: DemoMission, now: datetime, due: datetime) -> Change:
         "inputs": inputs if mission.goal else [],
         "cadence": {"kind": "daily", "atHour": 7, "atMinute": 0},
         "state": "active",
-        "nextRunAt": _text(due),
+        "nextRunAt": text_of(due),
         "iterations": [],
         "agentId": mission.agent,
     }
@@ -172,7 +172,7 @@ def _insert(user: str, table: str, record: str, fields: dict[str, Any], now: dat
     space = f"_personal:{user}"
     whole = {
         "id": record,
-        "createdAt": _text(now),
+        "createdAt": text_of(now),
         "spaceId": space,
         "authorId": user,
         "visibility": "space",
@@ -186,7 +186,3 @@ def _insert(user: str, table: str, record: str, fields: dict[str, Any], now: dat
         "actor": user_actor(user),
         "origin": "user",
     }
-
-
-def _text(at: datetime) -> str:
-    return format_instant(instant_of(at))

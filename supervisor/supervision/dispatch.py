@@ -19,7 +19,7 @@ from mana_actors.messages import Order
 from state.log.cadence import next_run
 from state.log.principals import SYSTEM_MISSION_RUNNER, system_actor
 from state.log.records import mission_from_record
-from state.log.stamps import format_instant, instant_of, winning_stamp
+from state.log.stamps import instant_of, text_of, winning_stamp
 from state.runs.decision import Decision
 from state.runs.gate import Full, GateFacts, facts, gate
 from state.store.supervisor.schedule import Decided, DueMission, Look
@@ -186,4 +186,4 @@ def next_slot(
     following = next_run(mission.cadence, now, zone) if mission.cadence else None
     stamp = winning_stamp(instant_of(now), fields.get("__fieldMeta", {}).get("nextRunAt"))
     actor = msgspec.json.encode(system_actor(SYSTEM_MISSION_RUNNER)).decode()
-    return (None if following is None else format_instant(instant_of(following))), stamp, actor
+    return (None if following is None else text_of(following)), stamp, actor

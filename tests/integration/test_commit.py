@@ -1,6 +1,7 @@
 """Plan, next run and run state land together or not at all, beside whatever the owner does (P2)."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -141,6 +142,18 @@ async def test_the_owners_zone_says_when_it_runs_next(world: World):
     following = next_run(Daily(7, 0), row["created_at"], ZoneInfo("Pacific/Auckland"))
     assert following is not None
     assert row["data"]["nextRunAt"] == text(following)
+
+
+async def test_the_slot_after_an_interval_is_the_text_that_its_owner_reads(world: World):
+    await (await world.client()).mission(cadence={"kind": "interval", "everyMinutes": 60})
+    await world.driver.fold_all()
+    assert (await world.run()).outcome == "ran"
+    waits_for = (await world.snapshot())["wake_at"]
+    record = await folded_record(world)
+    assert re.fullmatch(r".{19}\.[0-9]{3}Z", record["nextRunAt"])
+    slot = (await world.snapshot())["next_run_at"]
+    assert record["nextRunAt"] == text(slot)
+    assert waits_for == slot  # as the commit set it, before any fold
 
 
 @pytest.mark.parametrize("ahead", [timedelta(0), timedelta(hours=1)])

@@ -88,6 +88,16 @@ def test_an_interval_beyond_the_calendar_is_not_scheduled():
     assert next_run(Interval(1e300), at("2026-04-14T10:00:00Z"), BERLIN) is None
 
 
+@pytest.mark.parametrize("minutes", [1, 1.0000001, 60, 100 / 3])
+def test_an_interval_ends_on_a_whole_millisecond_as_its_text_does(minutes: float):
+    start = at("2026-04-14T10:00:00.123999Z")
+    found = next_run(Interval(minutes), start, BERLIN)
+    assert found is not None
+    assert found.microsecond % 1000 == 0
+    late = start + timedelta(minutes=minutes) - found
+    assert timedelta(0) <= late < timedelta(milliseconds=1)
+
+
 def test_a_skipped_day_does_not_stop_a_mission():
     apia = ZoneInfo("Pacific/Apia")  # had no 30 December 2011
     start = at("2011-12-30T09:30:00Z")

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from state.store.supervisor.schedule import DueMission
-from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pass, dispatch
+from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pass, dispatch, next_slot
 
 NOW = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)
 MANA = "legacy:ai-default"
@@ -144,3 +145,11 @@ def test_one_minute_is_spread_by_agent_and_a_request_is_not():
     assert ordered(dispatch(late, {}, Caps(due_spread_s=600.0))) == [("u1", "m1")]
     asked = [due(requested_at=NOW - timedelta(seconds=1))]
     assert ordered(dispatch(asked, {}, Caps(due_spread_s=600.0))) == [("u1", "m1")]
+
+
+def test_a_slot_is_moved_to_a_whole_millisecond():
+    record = '{"cadence": {"kind": "interval", "everyMinutes": 5}}'
+    now = NOW.replace(microsecond=123_456)
+    following, stamp, _ = next_slot("u1", "m1", record, ZoneInfo("UTC"), now)
+    assert following == "2026-04-27T05:05:00.123Z"
+    assert stamp == "2026-04-27T05:00:00.124Z"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,8 @@ from state.log.stamps import (
     parse_instant,
     read_stamp,
     stamp_text,
+    text_of,
+    whole_ms,
     winning_stamp,
 )
 
@@ -77,6 +80,14 @@ def test_whole_milliseconds_have_three_digits():
     assert format_instant(TEN + 7_000_000) == "2026-04-15T10:00:00.007Z"
     assert format_instant(TEN + 7_000) == "2026-04-15T10:00:00.000007Z"
     assert format_instant(TEN + 7) == "2026-04-15T10:00:00.000000007Z"
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_what_we_write_has_three_digits_and_is_read_back_whole(moment: datetime):
+    text = text_of(moment)
+    assert re.fullmatch(r".{19}\.[0-9]{3}Z", text)
+    assert parse_instant(text) == instant_of(whole_ms(moment))
+    assert timedelta(0) <= moment - whole_ms(moment) < timedelta(milliseconds=1)
 
 
 @pytest.mark.parametrize("raw", [None, "", 5, [], ["x"], {}, {"at": ""}, {"at": 5}, {"at": None}])

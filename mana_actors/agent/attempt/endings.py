@@ -19,8 +19,9 @@ from mana_actors.agent.retries import backoff_s, retried, retried_close
 from mana_actors.crash import CrashPoint
 from mana_actors.messages import AgentSettings, Count
 from state.log.iterations import PlannedStep, failed_iteration, iteration_from_plan
+from state.log.stamps import text_of
 from state.rules.budgets import shortfall_reason
-from state.runs.commit import CommitFacts, Iteration, Withdrawal, commit_of, now_text
+from state.runs.commit import CommitFacts, Iteration, Withdrawal, commit_of
 from state.runs.occurrence import Closed, Occurrence
 from state.runs.outcome import Failed, Outcome, Ran, SkippedForGrant, Waits, WaitsForRoom, Withdrawn
 from state.sealing.derived_text import Place, sealed_iteration, tells_derived_text
@@ -54,7 +55,7 @@ class Endings:
 
         def iteration(now: datetime, owner: OwnerKey | None) -> Iteration:
             written = iteration_from_plan(
-                steps, plan.summary or "", occurrence.iteration_id, now_text(now), plan.cut_short
+                steps, plan.summary or "", occurrence.iteration_id, text_of(now), plan.cut_short
             )
             if not is_derived:
                 return written
@@ -88,7 +89,7 @@ class Endings:
 
         def iteration(now: datetime, _: OwnerKey | None) -> Iteration:
             id_ = occurrence.iteration_id
-            return failed_iteration(id_, now_text(now), failure.name, failure.message)
+            return failed_iteration(id_, text_of(now), failure.name, failure.message)
 
         withdrawn = await self._close(
             attempt, iteration, state="failed", steps=0, reason=failure.message

@@ -37,8 +37,8 @@ from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Count, Order, Report
 from state.errors import StateError
 from state.log.records import Mission, agent_from_record, default_agent, mission_from_record
+from state.log.stamps import text_of
 from state.rules.exposure import exposure_allowed
-from state.runs.commit import now_text
 from state.runs.gate import CONCURRENCY_FALLBACK, facts, gate
 from state.runs.occurrence import Occurrence
 from state.runs.outcome import (
@@ -196,7 +196,7 @@ class Runner:
             return Skipped(answer.decision, answer.reason, due_at, answer.look_at)
         if answer.action != "run" or due_at is None:
             return Later(answer.look_at)
-        pinned = Pinned(now_text(view.now), usage.used, secrets.token_hex(8), usage.cap)
+        pinned = Pinned(text_of(view.now), usage.used, secrets.token_hex(8), usage.cap)
         pinned_json = msgspec.json.encode(pinned).decode()
         lease_ms = self._settings.lease_ms
         claim = await retried(
