@@ -192,7 +192,7 @@ class FollowUp(msgspec.Struct, frozen=True, kw_only=True):
     rechecks: bool = False  # a pause may have been folded just before it began to wait
 
 
-def after(outcome: Outcome) -> FollowUp:  # noqa: C901, PLR0911, PLR0912 - a table: one row per ending
+def after(outcome: Outcome) -> FollowUp:  # noqa: PLR0911 - a table: one row per ending
     """What an ending leads to."""
     match outcome:
         case Ran(due_at=due, reason=why):

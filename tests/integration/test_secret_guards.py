@@ -220,7 +220,7 @@ async def read_after_the_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> s
     """The decision about a mission whose grant ends once its key was released."""
     times = iter((0, 31 * DAY_S * 10**9))
     timed = partial(KeyHolder, clock=lambda: next(times))
-    monkeypatch.setattr("mana_actors.agent.inputs.reader.KeyHolder", timed)
+    monkeypatch.setattr("mana_actors.agent.attempt.run.KeyHolder", timed)
     scene.world.provider.script = [DONE]
     await prepared(scene, minted(exposure="any"))
     return (await scene.world.run()).decision or ""

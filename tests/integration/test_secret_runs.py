@@ -406,7 +406,7 @@ async def test_a_grant_that_ends_before_a_record_is_opened_stops_the_reading(
     await prepared(scene, minted(exposure="any"))
     times = iter((0, 31 * DAY_S * 10**9))
     timed = partial(KeyHolder, clock=lambda: next(times))
-    monkeypatch.setattr("mana_actors.agent.inputs.reader.KeyHolder", timed)
+    monkeypatch.setattr("mana_actors.agent.attempt.run.KeyHolder", timed)
     report = await world.run()
     assert (report.outcome, report.decision) == ("skip", "skipped-grant")
     assert "ended while" in report.reason
@@ -422,7 +422,7 @@ async def test_a_key_holder_that_waits_for_its_audit_row_gives_no_key(
     world = scene.world
     await prepared(scene, minted(exposure="any"))
     hasty = partial(KeyHolder, timeout_s=0.5)
-    monkeypatch.setattr("mana_actors.agent.inputs.reader.KeyHolder", hasty)
+    monkeypatch.setattr("mana_actors.agent.attempt.run.KeyHolder", hasty)
     blocker = await world.connect("postgres")
     async with blocker.transaction():
         await blocker.execute("LOCK mana_ai.key_releases IN SHARE MODE")

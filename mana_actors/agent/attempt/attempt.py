@@ -1,135 +1,379 @@
-"""One attempt at an order: what was ordered and claimed, what it spent, and how it is stopped."""
+"""One attempt at an order, read from top to bottom: gate, claim, inputs, plan, ending.
+
+The caller may rely on this: whatever happens at any step, the occurrence is either served once, or
+its run row says that it is open, waiting or closed, and another attempt picks it up from there.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import logging
+import secrets
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+from zoneinfo import ZoneInfo
 
 import msgspec
 
-from mana_actors.agent.model.journal import Journal
-from mana_actors.agent.model.receipt import Receipt
-from mana_actors.agent.planner.loop import PlanOutcome
-from mana_actors.agent.tools.injection_watch import Sighting
+from mana_actors.agent.attempt.clock import DatabaseClock
+from mana_actors.agent.attempt.endings import (
+    Blind,
+    ComesAgain,
+    Ending,
+    GaveUp,
+    NoRoom,
+    Planned,
+    Stopped,
+    iteration_of,
+)
+from mana_actors.agent.attempt.job import FinalFailure, Job, Pinned, Tally
+from mana_actors.agent.attempt.knowledge import Known
+from mana_actors.agent.attempt.means import Means
+from mana_actors.agent.attempt.plan import make_plan, plan_input, tools_of
+from mana_actors.agent.inputs.reader import InputReader
+from mana_actors.agent.inputs.sealed_inputs import Unreadable
+from mana_actors.agent.model.calls import ModelCalls
+from mana_actors.agent.planner.guardrails import after_plan, before_plan
+from mana_actors.agent.planner.loop import PlanOutcome, opening
+from mana_actors.agent.planner.prompt import latest_iterations, loop_input
+from mana_actors.agent.retries import backoff_s, retried, retried_close
+from mana_actors.errors import BudgetExhausted, ProviderError
+from mana_actors.keys.client import KeyHolderUnreachable
 from mana_actors.messages import Count, Order
-from state.log.records import Agent, Mission
-from state.rules.budgets import Hold, Shortfall
-from state.rules.exposure import Exposure
+from state.log.records import agent_from_record, default_agent, mission_from_record
+from state.log.stamps import text_of
+from state.rules.budgets import shortfall_reason
+from state.rules.exposure import exposure_allowed
+from state.runs.commit import CommitFacts, Withdrawal, commit_of
+from state.runs.gate import CONCURRENCY_FALLBACK, gate
 from state.runs.occurrence import Occurrence
-from state.store.agent import MissionView, PlanNote
+from state.runs.outcome import (
+    Early,
+    Failed,
+    Held,
+    Later,
+    Moves,
+    NotWanted,
+    Outcome,
+    Ran,
+    Served,
+    Skipped,
+    SkippedForGrant,
+    Stale,
+    Waits,
+    WaitsForRoom,
+    Withdrawn,
+)
+from state.sealing.derived_text import Place, sealed_iteration, tells_derived_text
+from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
+from state.store.agent import Claim, PlanNote
+from state.store.connect import Superseded
 
+log = logging.getLogger("mana.run")
 
-class Pinned(msgspec.Struct, frozen=True):
-    """What varies in a prompt, fixed for all attempts of a run so that the journal fits."""
-
-    now: str
-    used: int
-    boundary: str
-    cap: int | None = None  # in force at the first attempt
-
-
-class FinalFailure(Exception):
-    """This plan cannot be made: the owner sees why, and the mission moves on."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(name, message)
-        self.name, self.message = name, message
-
-
-class Job(msgspec.Struct, frozen=True):
-    """A claimed run with everything its plan depends on.
-
-    `seen` are ids of the iterations that were there when it began.
-    """
-
-    run_id: Any
-    attempt: int
-    failures: int
-    lost: int  # earlier attempts whose process ended without a word
-    occurrence: Occurrence
-    pinned: Pinned
-    mission: Mission
-    agent: Agent
-    view: MissionView
-    exposure: Exposure  # the most that the deployment and the mission's grant allow
-    is_known: bool = False  # the agent's record is there and not deleted
-    seen: frozenset[str] = frozenset()
-
-
-class Tally:
-    """What one attempt spent and counted so far, and why its last call had no room."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-        self.model_calls = 0
-        self.counts: list[Count] = []
-        self.refused: tuple[Hold, Shortfall] | None = None
-        self.receipt = Receipt()
-        self.used_secrets = False  # whether inputs were decrypted for it
-        self.journal = Journal()
-        self.outcome: PlanOutcome | None = None  # once the loop has ended
-
-    def saw(self, sighting: Sighting) -> None:
-        """Count text that reads like an instruction."""
-        self.counts.append(Count("injection_markers_total", (sighting.place, sighting.marker)))
-
-    def note(self) -> PlanNote:
-        """What the run row keeps of the attempt's thinking."""
-        answers, outcome = self.receipt.as_json(), self.outcome
-        if outcome is None:
-            return PlanNote(answers)
-        return PlanNote(
-            answers, outcome.stop_reason, outcome.duplicates, outcome.dropped_calls, outcome.refused
-        )
+_LOOK_SOON = timedelta(seconds=2)
+_LOOK_AFTER_STOP_S = 0.2
 
 
 class Attempt:
-    """An order under way, with its tally and its stop signal; `job` once the run is claimed.
+    """An order under way: what was claimed, what it spent and counted, and its stop signal.
 
     Before the claim a stop is only noted, since a claim whose answer nobody hears would last for a
-    lease. While the attempt plans, its task is cancelled. Once it closes, the database decides.
+    lease. While the attempt plans, its task is cancelled. Once it ends, the database decides.
     """
 
-    def __init__(self, order: Order) -> None:
-        self.order, self.tally = order, Tally()
+    def __init__(self, means: Means, order: Order) -> None:
+        self._means, self.order, self.tally = means, order, Tally()
         self.version = order.version  # of the mission that was decided on
-        self._job: Job | None = None
+        self._run_id: Any = None  # once it is claimed
+        self._plan: PlanOutcome | None = None  # once the loop has ended
         self._stop_reason: str | None = None
         self._planning: asyncio.Task[Any] | None = None
-        self._is_closing = False
-
-    @property
-    def job(self) -> Job:
-        """What was claimed."""
-        assert self._job is not None, "an attempt plans and ends only what it has claimed"
-        return self._job
-
-    @job.setter
-    def job(self, job: Job) -> None:
-        self._job = job
-
-    def begin(self) -> None:
-        """From here the calling task can be cancelled; raises CancelledError if told before."""
-        self._planning = asyncio.current_task()
-        if self._stop_reason is not None:
-            raise asyncio.CancelledError
+        self._is_ending = False
+        self._clock = DatabaseClock()
 
     def stop(self, reason: str, run_id: str | None = None) -> None:
         """End it, unless it ends already; `run_id` None: whichever run it has."""
-        if run_id is not None and (self._job is None or str(self._job.run_id) != run_id):
+        if run_id is not None and str(self._run_id) != run_id:
             return
-        if self._stop_reason is not None or self._is_closing:
+        if self._stop_reason is not None or self._is_ending:
             return
         self._stop_reason = reason
         if self._planning is not None:
             self._planning.cancel()
 
-    def close(self) -> None:
-        """Its last transaction begins: a stop comes too late and is not heard any more."""
-        self._is_closing = True
+    async def carry_out(self) -> Outcome:
+        """Serve the occurrence that is due, or say why not; raises StateError."""
+        means, mission_id = self._means, self.order.mission_id
+        known = await retried(lambda: means.knowledge.about(mission_id))
+        if known is None:
+            return NotWanted()
+        self.version, now = known.mission.version, known.facts.now
+        self._clock.told(now)
+        answer = gate(known.facts)
+        means.crash("after_gate")
+        due_at = answer.due_at
+        if answer.action == "move":
+            return Moves()
+        if answer.decision is not None:
+            return Skipped(answer.decision, answer.reason, due_at, answer.look_at)
+        if answer.action != "run" or due_at is None:
+            return Later(answer.look_at)
+        pinned = Pinned(text_of(now), known.facts.used, secrets.token_hex(8), known.facts.cap)
+        pinned_json = msgspec.json.encode(pinned).decode()
+        claim = await retried(
+            lambda: means.store.claim(
+                mission_id, due_at, means.settings.lease_ms, means.holder, pinned_json
+            )
+        )
+        if claim.outcome != "claimed":
+            return _unclaimed(claim, now)
+        means.crash("after_claim")
+        job = self._job(known, claim)
+        self._run_id, calls = job.run_id, ModelCalls(means, job, self.tally)
+        with means.leases.held(job.run_id, job.attempt):
+            try:
+                ending: Ending = await self._planned(job, calls)
+            except asyncio.CancelledError:
+                if self._stop_reason is None or self._planning is None:
+                    raise
+                self._planning.uncancel()  # it may await again
+                ending = Stopped(self._stop_reason)
+            except ProviderError as exc:
+                self.tally.counts.append(Count("provider_errors_total", (exc.provider, exc.kind)))
+                if exc.kind in ("invalid_answer", "truncated"):
+                    # The model made no sense; one that was out of reach is no parse failure.
+                    self.tally.counts.append(Count("parse_failures_total"))
+                ending = GaveUp(exc.kind, f"the model service failed: {exc.kind}")
+                if exc.retryable and job.failures + 1 < means.settings.run_attempts:
+                    ending = ComesAgain(
+                        job.failures,
+                        ending.reason,
+                        is_failure=True,
+                        asked_s=exc.retry_after_s,
+                    )
+            except KeyHolderUnreachable as exc:
+                ending = ComesAgain(job.attempt, str(exc), is_failure=False)
+            except Unreadable as exc:
+                ending = Blind(exc)
+            except FinalFailure as exc:
+                ending = GaveUp(exc.name, exc.message)
+            except BudgetExhausted:
+                assert calls.short is not None, "only a refusal raises BudgetExhausted"
+                ending = NoRoom(*calls.short)
+            finally:
+                calls.journal.wipe()
+            return await self._end(job, calls, ending)
 
-    def why_stopped(self) -> str | None:
-        """Why its task was cancelled, None where that was not `stop`; it may await again."""
-        if self._stop_reason is not None and self._planning is not None:
-            self._planning.uncancel()
-        return self._stop_reason
+    def _job(self, known: Known, claim: Claim) -> Job:
+        """The claimed run with what its plan depends on."""
+        assert claim.due_at is not None
+        assert claim.attempt is not None
+        assert claim.pinned is not None
+        means = self._means
+        user_id, agent_id, mission_id = means.user_id, means.agent_id, self.order.mission_id
+        record = msgspec.json.decode(known.mission.record, type=dict[str, Any])
+        mission = mission_from_record(user_id, mission_id, record)
+        agent, is_known = default_agent(user_id), False
+        if known.agent is not None:
+            written = msgspec.json.decode(known.agent.record)
+            whole = agent_from_record(user_id, agent_id, written)
+            is_known = known.agent.complete and not known.agent.hidden
+            # A deleted agent still may only what its owner said.
+            agent = whole if is_known else msgspec.structs.replace(agent, policy=whole.policy)
+        return Job(
+            run_id=claim.run_id,
+            attempt=claim.attempt,
+            failures=claim.failures or 0,
+            lost=claim.lost or 0,
+            occurrence=Occurrence(
+                user_id, agent_id, mission_id, claim.due_at, requested=bool(claim.requested)
+            ),
+            pinned=msgspec.json.decode(claim.pinned, type=Pinned),
+            mission=mission,
+            agent=agent,
+            zone=ZoneInfo(known.mission.time_zone or means.settings.time_zone),
+            exposure=exposure_allowed(record, means.settings.exposure),
+            is_known=is_known,
+            seen=frozenset(i["id"] for i in mission.iterations if isinstance(i.get("id"), str)),
+        )
+
+    async def _planned(self, job: Job, calls: ModelCalls) -> Planned:
+        """Read the inputs, and think up a plan that the guardrails let through.
+
+        Its task can be cancelled meanwhile; one that was told to stop before does not begin.
+        """
+        self._planning = asyncio.current_task()
+        if self._stop_reason is not None:
+            raise asyncio.CancelledError
+        means, tally = self._means, self.tally
+        if job.lost >= means.settings.run_attempts:
+            raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
+
+        async def require_room() -> None:
+            """A key is asked for only where not even a prompt without inputs lacks room."""
+            tools = tools_of(job, (), means.store, means.settings, lambda _sighting: None)
+            least = plan_input(job, (), tools, means.settings)
+            await calls.require_room(opening(loop_input(least)))
+
+        read = await InputReader(means, job, calls.journal, require_room).read()
+        calls.exposure = read.exposure
+        tally.counts.extend(read.counts)
+        blocked = before_plan(item.content for item in read.items).blocked
+        if blocked is not None:
+            raise FinalFailure(blocked.name, blocked.reason)
+        tools = tools_of(job, read.items, means.store, means.settings, tally.saw)
+        model = await means.provider.facts(means.settings.model, calls.exposure)
+        given = plan_input(job, read.items, tools, means.settings, model.context_tokens)
+        plan, counts = await make_plan(given, calls.ask, tools.executor)
+        self._plan = plan
+        tally.counts.extend(counts)
+        if plan.stop_reason == "budget" and not plan.steps and calls.short is not None:
+            raise BudgetExhausted(means.agent_id, calls.short[1].asked, 0)
+        if not plan.steps and not (plan.summary or "").strip():
+            why = "the model answered with neither a plan nor a summary"
+            if plan.stop_reason == "max-rounds":
+                why = "the model made no call that could be accepted before its rounds were used up"
+            elif plan.stop_reason in ("length", "content-filter"):
+                why = f"the model was cut off ({plan.stop_reason}) before it planned anything"
+            tally.counts.append(Count("parse_failures_total"))
+            raise FinalFailure("empty-plan", why)
+        judged = after_plan(plan.steps)
+        if judged.blocked is not None:
+            raise FinalFailure(judged.blocked.name, judged.blocked.reason)
+        is_derived = read.is_secret or tells_derived_text(latest_iterations(job.mission))
+        return Planned(plan, tuple(each.reason for each in judged.objections), is_derived)
+
+    async def _end(self, job: Job, calls: ModelCalls, ending: Ending) -> Outcome:
+        """Tell the database how it ended, too late to be stopped; what came of that."""
+        self._is_ending = True
+        store, counts, plan = self._means.store, self.tally.counts, self._plan
+        run, due_at, note = (job.run_id, job.attempt), job.occurrence.due_at, PlanNote()
+        if plan is not None:
+            note = PlanNote(
+                "{}", plan.stop_reason, plan.duplicates, plan.dropped_calls, plan.refused
+            )
+        note = msgspec.structs.replace(note, answers=calls.receipt.as_json())
+        match ending:
+            case Planned() | GaveUp():
+                outcome = await self._commit(job, note, ending)
+            case ComesAgain(reason=reason):
+                settings, chance = self._means.settings, secrets.SystemRandom().random()
+                delay_s = backoff_s(
+                    ending.failed,
+                    settings.backoff_min_s,
+                    settings.backoff_max_s,
+                    chance,
+                    ending.asked_s,
+                )
+                look_at = self._clock.now() + timedelta(seconds=delay_s)
+                await retried(
+                    lambda: store.wait(
+                        *run, look_at, "back-off", reason, failed=ending.is_failure, note=note
+                    )
+                )
+                # The supervisor may have looked before the report comes, and put it off by 30 s.
+                outcome = Waits(due_at, look_at, reason)
+            case NoRoom(hold=hold, short=short):
+                reason = shortfall_reason(short)
+                is_news = await retried(lambda: store.wait_for_room(*run, hold, reason, note))
+                outcome = WaitsForRoom(due_at, reason, is_news)
+            case Blind(unreadable=unreadable):
+                reason, again_s = unreadable.reason, unreadable.again_s
+                counts += [Count("grant_skips_total", (unreadable.code,)), *unreadable.counts]
+                is_news = await retried(lambda: store.skip(*run, reason, _LOOK_AFTER_STOP_S, note))
+                look_at = None
+                if again_s is not None:
+                    look_at = self._clock.now() + timedelta(seconds=again_s)
+                outcome = SkippedForGrant(due_at, reason, look_at, is_news)
+            case Stopped(reason=reason):
+                is_news = True
+                try:
+                    await retried(lambda: store.stop(*run, reason, _LOOK_AFTER_STOP_S, note))
+                except Superseded:
+                    is_news = False
+                log.info(
+                    "run_stopped agent=%s/%s mission=%s",
+                    self._means.user_id,
+                    self._means.agent_id,
+                    self.order.mission_id,
+                )
+                outcome = Withdrawn(due_at, reason, is_news)
+            case _:
+                assert_never(ending)
+        self._means.crash("after_commit_before_reply")
+        return outcome
+
+    async def _commit(self, job: Job, note: PlanNote, ending: Planned | GaveUp) -> Outcome:
+        """Write plan or failure and the next run, unless its owner wants it no longer by then."""
+        means, store, ours = self._means, self._means.store, job.occurrence
+        is_derived = isinstance(ending, Planned) and ending.is_derived
+
+        async def once() -> Withdrawal | None:
+            async with store.closing(job.run_id, job.attempt) as (now, connection):
+                await store.note_plan(connection, job.run_id, job.attempt, note)
+                owner = await store.owner_key(connection) if is_derived else None
+                iteration, state = iteration_of(ending, job, now.now)
+                if is_derived:
+                    iteration = {**iteration, "usedEncryptedInputs": True}
+                if owner is not None:
+                    place = Place(ours.user_id, ours.mission_id, ours.iteration_id)
+                    with DataKey(bytearray(secrets.token_bytes(KEY_BYTES))) as key:
+                        iteration = sealed_iteration(iteration, owner, place, key, _new_iv)
+                decided = commit_of(
+                    CommitFacts(
+                        occurrence=ours,
+                        snapshot=now.snapshot,
+                        agent=now.agent,
+                        agent_name=job.agent.name,
+                        zone=ZoneInfo(now.time_zone or means.settings.time_zone),
+                        now=now.now,
+                        seen=job.seen,
+                    ),
+                    iteration,
+                    state=state,
+                    steps=ending.steps,
+                    reason=ending.reason or None,
+                )
+                if isinstance(decided, Withdrawal):
+                    look_at = now.now + _LOOK_SOON
+                    await store.withdraw(
+                        connection, job.run_id, job.attempt, decided.reason, look_at
+                    )
+                    return decided
+                await store.commit(connection, job.run_id, job.attempt, decided)
+                means.crash("in_commit")
+            return None
+
+        withdrawn = await retried_close(once, lambda: store.landed(job.run_id, job.attempt))
+        if withdrawn is not None:
+            return Withdrawn(ours.due_at, withdrawn.reason)
+        if isinstance(ending, GaveUp):
+            return Failed(ours.due_at, ours.iteration_id, ending.reason)
+        return Ran(ours.due_at, ours.iteration_id, ending.steps, ending.reason)
+
+
+def _new_iv() -> bytes:
+    return secrets.token_bytes(IV_BYTES)
+
+
+def _unclaimed(claim: Claim, now: datetime) -> Outcome:
+    """What the database's refusal of a claim means."""
+    soon = claim.look_at or now + _LOOK_SOON
+    match claim.outcome:
+        case "concurrency":
+            reason = "another mission of this agent is running"
+            in_a_minute = now + CONCURRENCY_FALLBACK
+            return Skipped("skipped-concurrency", reason, claim.due_at, in_a_minute)
+        case "held":
+            return Held(soon)
+        case "waiting":
+            return Waits(claim.due_at, soon)
+        case "early":
+            return Early(soon)
+        case "served":
+            return Served()
+        case "stale":
+            return Stale()
+        case _:
+            return NotWanted(soon)

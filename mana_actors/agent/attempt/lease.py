@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 from state.errors import StateError
@@ -45,21 +46,22 @@ class LeaseKeeper:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def hold(self, run_id: Any, attempt: int) -> None:
-        """Renew this run from now on."""
+    @contextmanager
+    def held(self, run_id: Any, attempt: int) -> Generator[None]:
+        """Renew this run while the block lasts."""
         with self._lock:
             self._held[run_id] = attempt
             if self._thread is None:
                 self._changed.clear()
                 self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
                 self._thread.start()
-
-    def drop(self, run_id: Any) -> None:
-        """Renew this run no longer."""
-        with self._lock:
-            self._held.pop(run_id, None)
-            if not self._held:
-                self._changed.set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.pop(run_id, None)
+                if not self._held:
+                    self._changed.set()
 
     def _keep(self) -> None:
         while not self._changed.wait(self._lease_ms / 3000):

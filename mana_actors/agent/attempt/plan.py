@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec.structs import replace
 
-from mana_actors.agent.attempt.attempt import Job
+from mana_actors.agent.attempt.job import Job
 from mana_actors.agent.deployed.declaration import declared_tools
 from mana_actors.agent.deployed.handlers import DeployedTools
+from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.guardrails import MAX_STEPS
 from mana_actors.agent.planner.loop import CallModel, PlanOutcome, run_loop
 from mana_actors.agent.planner.prompt import (
@@ -20,7 +20,7 @@ from mana_actors.agent.planner.prompt import (
     iterations_in_prompt,
     loop_input,
 )
-from mana_actors.agent.planner.reminders import reminder_channel
+from mana_actors.agent.planner.reminders import Allowance, reminder_channel
 from mana_actors.agent.planner.subagents import TASK, SubAgents, with_proposals, with_sub_agents
 from mana_actors.agent.retries import retried
 from mana_actors.agent.tools.catalogue import Toolbox, proposing_tools
@@ -74,7 +74,7 @@ def tools_of(
         # As of the claim: another attempt of this run reads the same, so that its journal fits.
         return retried(lambda: store.table_changes(app, table, most, claimed_at))
 
-    zone, boundary = ZoneInfo(job.view.time_zone or settings.time_zone), job.pinned.boundary
+    zone, boundary = job.zone, job.pinned.boundary
     today = claimed_at.astimezone(zone).date()
     reading = ReadingTools(Tables(fetch), seen, watch, boundary=boundary, today=today, zone=zone)
     deployed = declared_tools(settings.tools)
@@ -83,6 +83,32 @@ def tools_of(
     executor = Executor(handlers if job.is_known else {}, watch)
     box = proposing_tools().with_tools(deployed, executor.names)
     return Tools(with_sub_agents(box) if job.is_known else box, executor, seen)
+
+
+def plan_input(
+    job: Job,
+    inputs: tuple[ResolvedInput, ...],
+    tools: Tools,
+    settings: AgentSettings,
+    model_context: int = 0,
+) -> PlanInput:
+    """What the prompt is made of; `model_context` is the smallest context of the chain."""
+    ceiling = settings.compact_max_ctx
+    return PlanInput(
+        mission=job.mission,
+        agent=job.agent,
+        inputs=inputs,
+        policy=job.agent.policy,
+        boundary=job.pinned.boundary,
+        model=settings.model,
+        now=job.pinned.now,
+        max_rounds=settings.max_rounds,
+        max_output=settings.max_output_tokens,
+        allowance=Allowance(job.agent.name, job.pinned.cap, job.pinned.used),
+        compaction=CompactionSettings(ceiling, model_context=model_context) if ceiling else None,
+        toolbox=tools.toolbox,
+        was_seen=tools.seen.was_seen,
+    )
 
 
 async def make_plan(

@@ -1,102 +1,150 @@
-"""Model calls with their price: a hold before, usage and answer durable after."""
+"""The model calls of one attempt, with their price: a hold before, answer and usage after."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from mana_actors.agent.attempt.attempt import Attempt, Tally
+from mana_actors.agent.attempt.job import Job, Tally
+from mana_actors.agent.attempt.means import Means
+from mana_actors.agent.model.journal import Journal
+from mana_actors.agent.model.receipt import Receipt
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
 from mana_actors.agent.retries import retried
-from mana_actors.crash import CrashPoint
 from mana_actors.errors import BudgetExhausted, ProviderError
-from mana_actors.llm.provider import AliasFacts, ModelProvider
-from mana_actors.messages import AgentSettings, Count
+from mana_actors.llm.provider import AliasFacts
+from mana_actors.messages import Count
 from state.rules.budgets import Hold, Shortfall, cost_micros, hold_size
-from state.store.agent import AgentStore, CallStart
+from state.rules.exposure import Exposure
+from state.store.agent import CallStart
 
 log = logging.getLogger("mana.run")
 
 
-class _Call(msgspec.Struct, frozen=True):
-    """A call under way: its hold is open until it is settled."""
+class _Unsettled(msgspec.Struct, frozen=True):
+    """A call whose hold is open; None stands for what nobody reported: the hold is charged."""
 
-    id: Any
-    attempt: int
+    call_id: Any
     digest: str
     hold: Hold
+    answer: str | None = None
+    tokens: int | None = None
+    micros: int | None = None
 
 
 class ModelCalls:
-    """Asks the model within the owner's budget; `spent` hears of every charge."""
+    """Asks the model within the owner's budget, one call at a time.
 
-    def __init__(
-        self,
-        *,
-        agent_id: str,
-        store: AgentStore,
-        provider: ModelProvider,
-        settings: AgentSettings,
-        crash: CrashPoint,
-        spent: Callable[[int], None],
-    ) -> None:
-        self._agent_id, self._store, self._provider = agent_id, store, provider
-        self._settings, self._crash, self._spent = settings, crash, spent
+    `short` is the hold that had no room last, and why; `exposure` may be lowered while it lasts.
+    """
 
-    async def ask(self, attempt: Attempt, request: ModelRequest, number: int) -> ModelAnswer:
-        """One model call: hold, ask, settle; a journalled answer to the same request is free."""
-        job, tally = attempt.job, attempt.tally
-        digest = tally.journal.digest(request)
-        facts = await self._provider.facts(request.model, job.exposure)
-        hold = self._hold_for(request, facts)
-        start = await self._begun(attempt, number, digest, hold)
+    def __init__(self, means: Means, job: Job, tally: Tally) -> None:
+        self._means, self._job, self._tally = means, job, tally
+        self.exposure: Exposure = job.exposure
+        self.journal, self.receipt = Journal(), Receipt()
+        self.short: tuple[Hold, Shortfall] | None = None
+        self._unsettled: _Unsettled | None = None
+
+    async def ask(self, request: ModelRequest, number: int) -> ModelAnswer:
+        """The answer; one to the same request that is in the journal is free.
+
+        Raises BudgetExhausted where the call has no room, and ProviderError.
+        """
+        means, job = self._means, self._job
+        facts = await means.provider.facts(request.model, self.exposure)
+        hold, digest = self._hold_for(request, facts), self.journal.digest(request)
+        start = await self._begun(number, digest, hold)
         if start.outcome == "journaled" and start.answer is not None:
-            answer = tally.journal.read(digest, start.answer)
-            if answer is not None:
-                tally.receipt.answered(number, answer, _spent_tokens(answer) or hold.tokens)
-                return answer
+            kept = self.journal.read(digest, start.answer)
+            if kept is not None:
+                self.receipt.answered(number, kept, _spent_tokens(kept) or hold.tokens)
+                return kept
             # What was kept is damaged. It is asked again, within the caps and never in silence;
             # the new answer takes its place under the digest of the request.
-            tally.counts.append(Count("journal_unreadable_total"))
+            self._tally.counts.append(Count("journal_unreadable_total"))
             log.warning("journal_unreadable run=%s call=%s", job.run_id, number)
-            start = await self._begun(attempt, number, f"{digest}:anew", hold)
+            start = await self._begun(number, f"{digest}:anew", hold)
         if start.outcome != "go":
-            raise self._refused(tally, hold, start)
-        self._crash("after_hold")
-        tally.model_calls += 1
-        call = _Call(start.call_id, job.attempt, digest, hold)
-        answer = await self._answered(attempt, call, number, request)
-        self._crash("after_answer")
-        written, tokens = tally.journal.written(digest, answer), _spent_tokens(answer)
-        micros = answer.cost_micros  # as the router says, else by the alias's prices
-        if micros is None and tokens is not None:
+            raise self._refused(hold, start)
+        means.crash("after_hold")
+        self._tally.model_calls += 1
+        call = _Unsettled(start.call_id, digest, hold)
+        began = asyncio.get_running_loop().time()
+        try:
+            means.crash("before_model_call")
+            answer = await means.provider.complete(
+                request, deadline_s=means.settings.call_deadline_s, exposure=self.exposure
+            )
+        except asyncio.CancelledError:  # stopped: what the provider did of it, nobody hears
+            self._unsettled = call
+            self.receipt.failed(number, job.attempt, "unknown", await self.settle())
+            raise
+        except ProviderError as exc:
+            # Refused: nothing was spent. Not heard from: it may have been, so the hold is charged.
+            spent = None if exc.kind in ("timeout", "network", "invalid_answer", "truncated") else 0
+            self._unsettled = msgspec.structs.replace(call, tokens=spent)
+            self.receipt.failed(number, job.attempt, exc.provider, await self.settle())
+            raise
+        finally:
+            took_s = asyncio.get_running_loop().time() - began
+            self._tally.counts.append(
+                Count("planner_request_duration_seconds", (), took_s, observe=True)
+            )
+        means.crash("after_answer")
+        tokens, micros = _spent_tokens(answer), answer.cost_micros
+        if micros is None and tokens is not None:  # the router does not say: the alias's prices
             micros = cost_micros(
                 answer.prompt_tokens,
                 tokens - answer.prompt_tokens,
                 facts.micros_per_prompt_token,
                 facts.micros_per_completion_token,
             )
-        charged = await self._settle(tally, call, answer=written, tokens=tokens, micros=micros)
-        tally.receipt.answered(number, answer, charged)
-        self._crash("after_journal")
+        written = self.journal.written(digest, answer)
+        self._unsettled = msgspec.structs.replace(
+            call, answer=written, tokens=tokens, micros=micros
+        )
+        self.receipt.answered(number, answer, await self.settle())
+        means.crash("after_journal")
         return answer
 
-    async def require_room(self, attempt: Attempt, request: ModelRequest) -> None:
+    async def settle(self) -> int:
+        """Make the last answer and its usage durable; returns the tokens charged."""
+        call = self._unsettled
+        if call is None:
+            return 0
+        charged = await retried(
+            lambda: self._means.store.end_call(
+                call.call_id,
+                self._job.attempt,
+                call.digest,
+                call.answer,
+                tokens=call.tokens,
+                micros=call.micros,
+            )
+        )
+        self._unsettled = None
+        if charged > call.hold.tokens:
+            self._tally.counts.append(Count("calls_above_hold_total"))
+        self._tally.tokens += charged
+        self._means.spent(charged)
+        return charged
+
+    async def require_room(self, request: ModelRequest) -> None:
         """Raises BudgetExhausted where a run without answers has no room even for `request`."""
-        job = attempt.job
-        facts = await self._provider.facts(request.model, job.exposure)
-        hold = self._hold_for(request, facts)
-        found = await retried(lambda: self._store.room_for_call(job.run_id, job.attempt, hold))
+        facts = await self._means.provider.facts(request.model, self.exposure)
+        hold, job = self._hold_for(request, facts), self._job
+        found = await retried(
+            lambda: self._means.store.room_for_call(job.run_id, job.attempt, hold)
+        )
         if found.outcome != "go":
-            raise self._refused(attempt.tally, hold, found)
+            raise self._refused(hold, found)
 
     def _hold_for(self, request: ModelRequest, facts: AliasFacts) -> Hold:
         """The most this call may cost."""
-        per_token = facts.bytes_per_token or self._settings.bytes_per_token
+        per_token = facts.bytes_per_token or self._means.settings.bytes_per_token
         tokens = hold_size(len(request_bytes(request)), request.max_output, per_token)
         micros = cost_micros(
             tokens - request.max_output,
@@ -106,21 +154,20 @@ class ModelCalls:
         )
         return Hold(tokens, micros)
 
-    async def _begun(self, attempt: Attempt, number: int, digest: str, hold: Hold) -> CallStart:
-        job = attempt.job
-        deadline_ms = int(self._settings.call_deadline_s * 1000) + 30_000
+    async def _begun(self, number: int, digest: str, hold: Hold) -> CallStart:
+        job = self._job
         return await retried(
-            lambda: self._store.begin_call(
+            lambda: self._means.store.begin_call(
                 job.run_id,
                 job.attempt,
                 number,
                 digest,
                 hold=hold,
-                deadline_ms=deadline_ms,
+                deadline_ms=int(self._means.settings.call_deadline_s * 1000) + 30_000,
             )
         )
 
-    def _refused(self, tally: Tally, hold: Hold, start: CallStart) -> BudgetExhausted:
+    def _refused(self, hold: Hold, start: CallStart) -> BudgetExhausted:
         """Remember why the call had no room, and the error to raise."""
         no = Shortfall(
             scope=start.scope or "agent",
@@ -131,56 +178,9 @@ class ModelCalls:
             used=start.used,
             held=start.held,
         )
-        tally.refused = hold, no
+        self.short = hold, no
         left = max(0, (start.cap or 0) - (start.used or 0) - (start.held or 0))
-        return BudgetExhausted(self._agent_id, no.asked, left)
-
-    async def _answered(
-        self, attempt: Attempt, call: _Call, number: int, request: ModelRequest
-    ) -> ModelAnswer:
-        """The provider's answer; a call that brings none is settled here."""
-        tally, began = attempt.tally, asyncio.get_running_loop().time()
-        try:
-            self._crash("before_model_call")
-            return await self._provider.complete(
-                request,
-                deadline_s=self._settings.call_deadline_s,
-                exposure=attempt.job.exposure,
-            )
-        except asyncio.CancelledError:  # stopped: what the provider did of it, nobody hears
-            charged = await self._settle(tally, call)
-            tally.receipt.failed(number, call.attempt, "unknown", charged)
-            raise
-        except ProviderError as exc:
-            # Refused: nothing was spent. Not heard from: it may have been, so the hold is charged.
-            spent = None if exc.kind in ("timeout", "network", "invalid_answer", "truncated") else 0
-            charged = await self._settle(tally, call, tokens=spent)
-            tally.receipt.failed(number, call.attempt, exc.provider, charged)
-            raise
-        finally:
-            took_s = asyncio.get_running_loop().time() - began
-            tally.counts.append(Count("planner_request_duration_seconds", (), took_s, observe=True))
-
-    async def _settle(
-        self,
-        tally: Tally,
-        call: _Call,
-        *,
-        answer: str | None = None,
-        tokens: int | None = None,
-        micros: int | None = None,
-    ) -> int:
-        """Make answer and usage durable; what is None, nobody reported: the hold is charged."""
-        charged = await retried(
-            lambda: self._store.end_call(
-                call.id, call.attempt, call.digest, answer, tokens=tokens, micros=micros
-            )
-        )
-        if charged > call.hold.tokens:
-            tally.counts.append(Count("calls_above_hold_total"))
-        tally.tokens += charged
-        self._spent(charged)
-        return charged
+        return BudgetExhausted(self._means.agent_id, no.asked, left)
 
 
 def _spent_tokens(answer: ModelAnswer) -> int | None:
