@@ -1105,7 +1105,8 @@ CREATE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp w
     AS $$
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true);
-  IF NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due)
+  IF EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = p_user)
+     OR NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due)
      OR NOT (EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission AND r.due_at = p_due
                         AND (r.state IN ('committed', 'failed') OR r.cancelled_at IS NOT NULL))
              OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)) THEN
@@ -1119,7 +1120,8 @@ END $$;
 ALTER FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) IS 'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, or that fell
-due before the installation.';
+due before the installation. While rows of the mission wait to be folded nothing is moved: one of them may be the plan''s
+own next run, or a time that the owner chose.';
 
 CREATE TABLE mana_ai.decisions (
     id bigint NOT NULL,
@@ -1679,7 +1681,8 @@ BEGIN
      WHERE q.user_id = p_user AND q.request_key = p_key AND q.mission_id = p_mission;
     RETURN;
   END IF;
-  UPDATE mana_ai.mission_snapshots SET wake_at = least(wake_at, request_run.due_at) WHERE user_id = p_user AND mission_id = p_mission;
+  -- Also where it is due already: a look that has read it and not this request then finds another time, and leaves it.
+  UPDATE mana_ai.mission_snapshots SET wake_at = request_run.due_at WHERE user_id = p_user AND mission_id = p_mission;
 END $$;
 
 ALTER FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) OWNER TO mana_owner;

@@ -55,6 +55,8 @@ class Pass(msgspec.Struct):
     looks: list[Look] = msgspec.field(default_factory=list[Look])
     decided: list[Decided] = msgspec.field(default_factory=list[Decided])
     moves: list[Move] = msgspec.field(default_factory=list[Move])
+    put_off: list[Look] = msgspec.field(default_factory=list[Look])
+    """How to look at once, when they are free again, at missions that are under way still."""
     left: int = 0
 
     @property
@@ -70,7 +72,9 @@ class Pass(msgspec.Struct):
 
     def look(self, mission: DueMission, at: datetime | None) -> None:
         """Look at it again then, or when a new row comes."""
-        self.looks.append(Look(mission.user_id, mission.mission_id, mission.version, at))
+        self.looks.append(
+            Look(mission.user_id, mission.mission_id, mission.version, at, mission.wake_at)
+        )
 
     def decide(
         self, mission: DueMission, due_at: datetime | None, decision: Decision, reason: str
@@ -113,7 +117,10 @@ def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps
     for mission in due:
         pair = mission.user_id, mission.agent_id
         if mission.mission_id in in_flight.get(pair, ()):
-            result.look(mission, mission.now + ORDER_PATIENCE)
+            until = mission.now + ORDER_PATIENCE
+            result.look(mission, until)
+            key = mission.user_id, mission.mission_id
+            result.put_off.append(Look(*key, mission.version, mission.now, until))
             continue
         if mission.heal:
             result.order(mission, "heal")

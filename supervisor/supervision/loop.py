@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -42,6 +42,7 @@ from supervisor.supervision.upkeep import Tenure, upkeep
 log = logging.getLogger("mana.supervisor")
 
 DUE_LIMIT = 500
+_UNMOVED = timedelta(seconds=1)
 _FULL_PAUSE_S = 0.25
 _FAIL_PAUSE_S = (0.1, 5.0)
 
@@ -70,7 +71,6 @@ class Supervision:
         self.background = Background()
         self._crash = crash_points(settings.agent.crash_at)
         self._nudged = asyncio.Event()
-        self._deciding = asyncio.Lock()  # a place must not get free between look and decision
         self.is_draining = False
         self.has_stood_down = False
         self.problem: str | None = None
@@ -208,12 +208,13 @@ class Supervision:
         self.ticks.saw(len(due))
         caps = Caps(self.settings.runs_max, self.settings.runs_per_user, self.settings.due_spread_s)
         ordering = self._held.ordering
-        result = dispatch(due, ordering.in_flight, caps)
-        if result.left:
-            self._full_until = time.monotonic() + _FULL_PAUSE_S
-        async with self._deciding:
+        async with ordering.deciding:
+            result = dispatch(due, ordering.in_flight, caps)
+            ordering.put_off(result.put_off)
             await self.schedule.look_again(result.looks)
             noted = await self.schedule.note_decisions(result.decided)
+        if result.left:
+            self._full_until = time.monotonic() + _FULL_PAUSE_S
         count_decisions(self.metrics, noted)
         for move in result.moves:
             await self._move(move.due)
@@ -239,15 +240,13 @@ class Supervision:
         following, stamp, actor = next_slot(
             mission.user_id, mission.mission_id, found[0], zone, mission.now
         )
-        await self.schedule.move_slot(
-            mission.user_id, mission.mission_id, mission.next_run_at, following, stamp, actor
-        )
-        log.info(
-            "slot_moved agent=%s/%s mission=%s",
-            mission.user_id,
-            mission.agent_id,
-            mission.mission_id,
-        )
+        key = mission.user_id, mission.mission_id
+        if await self.schedule.move_slot(*key, mission.next_run_at, following, stamp, actor):
+            log.info("slot_moved agent=%s/%s mission=%s", key[0], mission.agent_id, key[1])
+        else:  # it is the mission's slot no more, as the fold will show
+            soon = mission.now + _UNMOVED
+            look = Look(*key, mission.version, soon, mission.wake_at)
+            await self.schedule.look_again([look])
 
     def _route(self, folded: Folded) -> None:
         tenure = self._held
@@ -275,7 +274,7 @@ class Supervision:
         """An order is over: free its place, count it, and do what its ending asks for."""
         pair = (report.user_id, report.agent_id)
         placement, ordering = self._held.placement, self._held.ordering
-        ordering.leave(pair, report.mission_id)
+        put_off = ordering.leave(pair, report.mission_id)
         agent = placement.awake.get(pair)
         if agent is not None:
             agent.used_at = asyncio.get_running_loop().time()
@@ -284,7 +283,7 @@ class Supervision:
         count_report(self.metrics, report)
         self.ticks.reported((report.user_id, report.mission_id), report.ended)
         try:
-            await self._follow_up(report, after(report.ended))
+            await self._follow_up(report, after(report.ended), put_off)
         except StateError as exc:  # the look set with the order covers it
             log.warning(
                 "refusal_not_kept agent=%s/%s mission=%s error=%s", *pair, report.mission_id, exc
@@ -292,23 +291,30 @@ class Supervision:
         self._full_until = 0.0
         self._nudged.set()
 
-    async def _follow_up(self, report: Report, ending: FollowUp) -> None:
-        """Look at the mission again when its ending says, and keep what nobody noted yet."""
+    async def _follow_up(self, report: Report, ending: FollowUp, put_off: Look | None) -> None:
+        """Look at the mission again when its ending says, and keep what nobody noted yet.
+
+        What woke it while its order was under way counts more: the ending may not know of it.
+        """
         user_id, mission_id = report.user_id, report.mission_id
+        deciding = self._held.ordering.deciding
+        if put_off is not None:
+            async with deciding:
+                await self.schedule.look_again([put_off])
         match ending.look:
-            case LookAt(at=at):
+            case LookAt(at=at) if put_off is None:
                 await self.schedule.look_again([Look(user_id, mission_id, report.version, at)])
             case "now":
                 now = datetime.now(UTC)
                 await self.schedule.look_again([Look(user_id, mission_id, report.version, now)])
             case "now-if-put-off":
                 await self.schedule.wake_missions(user_id, [mission_id])
-            case "as-set":
+            case LookAt() | "as-set":
                 pass
         if ending.rechecks:
             await self._withdraw_unwanted(user_id, mission_id)
         if ending.wakes_next:
-            async with self._deciding:
+            async with deciding:
                 await self.schedule.wake_blocked(user_id, report.agent_id)
         if ending.notes and ending.decision is not None:
             decided = Decided(
@@ -345,8 +351,9 @@ class Supervision:
             if await self.schedule.release_holder(holder):
                 self._nudged.set()
             if pair is not None:
-                await self.schedule.wake_missions(pair[0], lost)
-                await self.schedule.wake_blocked(*pair)
+                async with self._held.ordering.deciding:
+                    await self.schedule.wake_missions(pair[0], lost)
+                    await self.schedule.wake_blocked(*pair)
         except StateError as exc:  # then its leases run out
             log.warning("claims_not_freed process=%s error=%s", holder, exc)
 

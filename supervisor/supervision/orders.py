@@ -61,7 +61,10 @@ class Ordering:
         self._schedule, self._placement = schedule, placement
         self._metrics, self._ticks = metrics, ticks
         self.in_flight: dict[Pair, set[str]] = defaultdict(set)
+        self._put_off: dict[tuple[str, str], Look] = {}
         self._arriving: set[Pair] = set()
+        self.deciding = asyncio.Lock()
+        """What is in flight, and what is blocked by it, stays so between a look and its words."""
 
     @property
     def count(self) -> int:
@@ -77,17 +80,25 @@ class Ordering:
         """These missions are in flight from now on."""
         self.in_flight[pair].update(missions)
 
-    def leave(self, pair: Pair, mission: str) -> None:
-        """An order is over."""
+    def put_off(self, looks: Iterable[Look]) -> None:
+        """A look met these in flight: each is what `leave` shall answer."""
+        self._put_off.update({(look.user_id, look.mission_id): look for look in looks})
+
+    def leave(self, pair: Pair, mission: str) -> Look | None:
+        """An order is over; the look that was put off for it, if any, is to be made up for."""
         missions = self.in_flight.get(pair)
         if missions is not None:
             missions.discard(mission)
             if not missions:
                 del self.in_flight[pair]
+        return self._put_off.pop((pair[0], mission), None)
 
     def forget(self, pair: Pair) -> set[str]:
-        """The agent's process died: what it had in flight."""
-        return self.in_flight.pop(pair, set())
+        """The agent's process died: what it had in flight, to be looked at again."""
+        lost = self.in_flight.pop(pair, set())
+        for mission in lost:
+            self._put_off.pop((pair[0], mission), None)
+        return lost
 
     async def give(self, pair: Pair, orders: Sequence[Order], due: Sequence[DueMission]) -> None:
         """Have the agent carry these out; a failure leaves the missions due."""
@@ -167,11 +178,13 @@ class Ordering:
         self, pair: Pair, orders: Sequence[Order], ended: Outcome, wait_s: float = 1.0
     ) -> None:
         soon = datetime.fromtimestamp(time.time() + wait_s, UTC)
+        looks: list[Look] = []
         for order in orders:
-            self.leave(pair, order.mission_id)
+            put_off = self.leave(pair, order.mission_id)
             self._ticks.reported((pair[0], order.mission_id), ended)
-        looks = [Look(pair[0], order.mission_id, order.version, soon) for order in orders]
+            looks.append(put_off or Look(pair[0], order.mission_id, order.version, soon))
         try:
-            await self._schedule.look_again(looks)
+            async with self.deciding:
+                await self._schedule.look_again(looks)
         except StateError as exc:  # the look that was set before the order covers it
             log.warning("orders_left agent=%s/%s error=%s", *pair, exc)

@@ -93,12 +93,13 @@ async def test_a_look_never_overrides_a_fold_that_came_between(world: World):
     await client.mission()
     await world.driver.fold_all()
     (seen,) = await world.driver.schedule.due(world.store.lease, 10)
-    await client.edit(nextRunAt=text(LONG_AGO + timedelta(days=1)))
+    await client.edit(title="Neu")  # so that it is due at the same time as before
     await world.driver.fold_all()
-    await world.driver.schedule.look_again([Look("u1", "m1", seen.version, None)])
+    word = Look("u1", "m1", seen.version, None, seen.wake_at)
+    await world.driver.schedule.look_again([word])
     assert await due_ids(world) == [("u1", "m1")]
-    now = (await world.snapshot())["version"]
-    await world.driver.schedule.look_again([Look("u1", "m1", now, None)])
+    (now,) = await world.driver.schedule.due(world.store.lease, 10)
+    await world.driver.schedule.look_again([Look("u1", "m1", now.version, None, now.wake_at)])
     assert await due_ids(world) == []
 
 

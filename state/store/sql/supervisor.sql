@@ -179,10 +179,11 @@ SELECT count(DISTINCT (user_id, agent_id)) FROM mana_ai.mission_snapshots
  WHERE wake_at <= clock_timestamp() + $3 * interval '1 second' AND bucket >= $1 AND bucket < $2
 
 -- look_again --
--- Only if nothing changed the row since it was looked at: a fold in between has the last word.
+-- Only if nothing changed the row since it was looked at: a fold in between has the last word, and so has whoever woke it.
 UPDATE mana_ai.mission_snapshots AS m SET wake_at = k.at
-  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[]) AS k (u, m, v, at)
+  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]) AS k (u, m, v, at, was)
  WHERE m.user_id = k.u AND m.mission_id = k.m AND m.version = k.v
+   AND CASE WHEN k.was IS NULL THEN m.wake_at IS NULL OR m.wake_at > clock_timestamp() ELSE m.wake_at = k.was END
 
 -- wake_blocked --
 -- A place is free again, as the supervisor counts them: its count runs behind the database's, so the wake-up that came with

@@ -58,12 +58,17 @@ class DueMission(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """When to look at a mission again, if its snapshot still has this version."""
+    """When to look at a mission again, if its snapshot still has this version.
+
+    `was` is the time that this look replaces: where somebody set another meanwhile, theirs stays.
+    Without it, a mission that is due stays due.
+    """
 
     user_id: str
     mission_id: str
     version: int
     at: datetime | None
+    was: datetime | None = None
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -130,6 +135,7 @@ class ScheduleStore:
                 [k.mission_id for k in looks],
                 [k.version for k in looks],
                 [k.at for k in looks],
+                [k.was for k in looks],
             )
 
     async def wake_blocked(self, user_id: str, agent_id: str) -> None:

@@ -13,7 +13,8 @@ BEGIN
      WHERE q.user_id = p_user AND q.request_key = p_key AND q.mission_id = p_mission;
     RETURN;
   END IF;
-  UPDATE mana_ai.mission_snapshots SET wake_at = least(wake_at, request_run.due_at) WHERE user_id = p_user AND mission_id = p_mission;
+  -- Also where it is due already: a look that has read it and not this request then finds another time, and leaves it.
+  UPDATE mana_ai.mission_snapshots SET wake_at = request_run.due_at WHERE user_id = p_user AND mission_id = p_mission;
 END $$;
 
 COMMENT ON FUNCTION mana_ai.request_run IS

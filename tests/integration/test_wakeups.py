@@ -1,0 +1,266 @@
+"""Nobody's change is slept through, whatever it meets between a run's end and the news of it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mana_actors.messages import Order, Report
+from mana_actors.processes import ProcessGone
+from state.runs.outcome import Outcome, Skipped, TakenOver
+from state.store.supervisor.schedule import Look
+from tests.driver import NAME
+from tests.integration.support import DONE, World, open_world, text, until
+from tests.postgres import Database
+
+pytestmark = pytest.mark.one_postgres
+
+AGENT = "legacy:ai-default"
+PAIR = ("u1", AGENT)
+MISSION = ("u1", "m1")
+Change = Callable[[World], Awaitable[Any]]
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncGenerator[World]:
+    async with open_world(database, [DONE] * 4) as opened:
+        yield opened
+
+
+@pytest.fixture
+def post(world: World) -> asyncio.Event:
+    """Reports travel while it is set."""
+    is_open, supervisors = asyncio.Event(), world.driver.processes.supervisors
+    take = supervisors[NAME]
+
+    async def taken_later(raw: bytes) -> None:
+        await is_open.wait()
+        await take(raw)
+
+    supervisors[NAME] = taken_later
+    is_open.set()
+    return is_open
+
+
+async def due(world: World) -> list[tuple[str, str]]:
+    found = await world.driver.schedule.due(world.store.lease, 10)
+    return [(mission.user_id, mission.mission_id) for mission in found]
+
+
+async def ended(world: World, post: asyncio.Event, state: str) -> None:
+    """A run has ended so, and its supervisor has not heard of it."""
+    post.clear()
+    await world.driver.fold_all()
+    await world.driver.supervision.look()
+
+    async def is_over() -> bool:
+        return [run["state"] for run in await world.runs()] == [state]
+
+    await until(is_over)
+    await world.driver.fold_all()
+    assert await due(world) == []
+
+
+async def heard(world: World, post: asyncio.Event) -> Report:
+    """The report has come, and what follows from it is done."""
+    post.set()
+
+    async def has_come() -> bool:
+        return bool(world.driver.reports)
+
+    await until(has_come)
+    return world.driver.reports[0]
+
+
+async def moved(world: World) -> None:
+    await world.open_slot()
+
+
+async def asked_for(world: World) -> None:
+    await world.sql("SELECT mana_ai.request_run('u1', 'm1', 'key')")
+
+
+async def limited(world: World, tokens: int) -> None:
+    await world.sql(
+        "SELECT mana_ai.set_limit('user', 'u1', '', $1, NULL::bigint, true, false)", tokens
+    )
+
+
+async def limit_raised(world: World) -> None:
+    await limited(world, 10**9)
+    assert await world.driver.schedule.wake_after_limits() == 1
+
+
+async def cap_raised(world: World) -> None:
+    await (await world.client()).edit(AGENT, table="agents", maxTokensPerDay=10**9)
+
+
+@pytest.mark.parametrize("change", [moved, asked_for])
+async def test_a_change_between_the_end_of_a_run_and_its_report_is_looked_at_at_once(
+    world: World, post: asyncio.Event, change: Change
+):
+    await (await world.client()).mission()
+    await ended(world, post, "committed")
+    await change(world)
+    await world.driver.fold_all()
+    assert await due(world) == [MISSION]
+    await world.driver.supervision.look()
+    assert await due(world) == []  # its order is in flight still
+    assert (await heard(world, post)).outcome == "ran"
+    assert await due(world) == [MISSION]
+
+
+@pytest.mark.parametrize("change", [cap_raised, limit_raised])
+async def test_room_that_comes_before_the_report_of_its_lack_is_used_at_once(
+    world: World, post: asyncio.Event, change: Change
+):
+    client = await world.client()
+    if change is cap_raised:
+        await client.agent(maxTokensPerDay=5)
+    else:
+        await limited(world, 5)
+    await client.mission()
+    await ended(world, post, "waiting")
+    await change(world)
+    await world.driver.fold_all()
+    await world.driver.supervision.look()
+    assert await due(world) == []
+    assert (await heard(world, post)).decision == "skipped-budget"
+    assert await due(world) == [MISSION]
+
+
+async def test_a_turning_supervisor_runs_a_mission_that_was_moved_before_its_report(
+    world: World, post: asyncio.Event
+):
+    post.clear()
+    async with world.driver.running():
+        await (await world.client()).mission()
+
+        async def has_run(times: int) -> bool:
+            return [run["state"] for run in await world.runs()] == ["committed"] * times
+
+        await until(lambda: has_run(1))
+        await world.open_slot()
+
+        async def is_put_off() -> bool:
+            at = (await world.snapshot())["wake_at"]
+            return timedelta(seconds=10) < at - datetime.now(UTC) < timedelta(seconds=40)
+
+        await until(is_put_off)
+        assert await has_run(1)
+        post.set()
+        await until(lambda: has_run(2))
+
+
+async def in_flight(world: World) -> None:
+    """An order that nobody has reported on yet."""
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    world.driver.tenure.ordering.enter(PAIR, ["m1"])
+
+
+def report(version: int, end: Outcome) -> Report:
+    return Report("agent-1", *PAIR, "m1", version, end)
+
+
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
+REFUSED = Skipped("skipped-budget", "no tokens", None, TOMORROW)
+
+
+@pytest.mark.parametrize("end", [REFUSED, TakenOver()])
+async def test_a_refusal_that_is_heard_late_puts_nothing_to_sleep(world: World, end: Outcome):
+    await in_flight(world)
+    await world.driver.supervision.look()
+    assert await due(world) == []
+    version = (await world.snapshot())["version"]
+    await world.driver.supervision.report(report(version, end))
+    assert await due(world) == [MISSION]
+
+
+async def test_a_refusal_leaves_what_was_woken_and_not_looked_at_yet(world: World):
+    await in_flight(world)
+    version = (await world.snapshot())["version"]
+    await world.driver.supervision.report(report(version, REFUSED))
+    assert await due(world) == [MISSION]
+
+
+async def test_a_refusal_is_looked_at_again_when_it_says(world: World):
+    await (await world.client()).mission(nextRunAt=text(TOMORROW))
+    await world.driver.fold_all()
+    world.driver.tenure.ordering.enter(PAIR, ["m1"])
+    version = (await world.snapshot())["version"]
+    later = TOMORROW + timedelta(days=1)
+    refused = Skipped("skipped-budget", "no tokens", None, later)
+    await world.driver.supervision.report(report(version, refused))
+    assert (await world.snapshot())["wake_at"] == later
+
+
+async def test_a_report_during_a_look_waits_for_what_the_look_decides(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    await in_flight(world)
+    schedule = world.driver.supervision.schedule
+    look_again, may_go_on, is_there = schedule.look_again, asyncio.Event(), asyncio.Event()
+
+    async def slow(looks: list[Look]) -> None:
+        monkeypatch.setattr(schedule, "look_again", look_again)  # the next one is quick
+        is_there.set()
+        await may_go_on.wait()
+        await look_again(looks)
+
+    monkeypatch.setattr(schedule, "look_again", slow)
+    looking = asyncio.create_task(world.driver.supervision.look())
+    await is_there.wait()
+    told = asyncio.create_task(world.driver.supervision.report(report(0, REFUSED)))
+    await asyncio.wait([told], timeout=0.2)  # as far as it gets
+    may_go_on.set()
+    await looking
+    await told
+    assert await due(world) == [MISSION]
+
+
+async def test_an_order_that_is_taken_back_leaves_no_look_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    tenure = world.driver.tenure
+
+    async def never(*_: object) -> None:
+        await world.open_slot()
+        await world.driver.fold_all()
+        await world.driver.supervision.look()
+        raise ProcessGone("agent-1")
+
+    monkeypatch.setattr(tenure.placement, "wake", never)
+    tenure.ordering.enter(PAIR, ["m1"])
+    await tenure.ordering.give(PAIR, [Order("m1", 0)], [])
+    assert await due(world) == [MISSION]
+
+
+async def test_a_request_between_a_look_and_its_word_has_the_last_one(world: World):
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    (seen,) = await world.driver.schedule.due(world.store.lease, 10)
+    await asked_for(world)
+    word = Look(*MISSION, seen.version, None, seen.wake_at)
+    await world.driver.schedule.look_again([word])
+    assert await due(world) == [MISSION]
+
+
+async def test_a_slot_is_not_moved_over_rows_that_wait_to_be_folded(world: World):
+    client = await world.client()
+    await client.mission()
+    await world.driver.fold_all()
+    assert (await world.run()).outcome == "ran"
+    chosen = text(TOMORROW)
+    await client.edit(nextRunAt=chosen)
+    await world.sql("UPDATE mana_ai.mission_snapshots SET wake_at = now()")
+    looked = await world.driver.supervision.look()
+    assert [move.due.mission_id for move in looked.moves] == ["m1"]
+    assert await due(world) == []
+    await world.driver.fold_all()
+    assert (await world.record())["nextRunAt"] == chosen
+    assert len(await world.written()) == 1
