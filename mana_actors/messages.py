@@ -12,9 +12,11 @@ from typing import Literal
 import msgspec
 
 from mana_actors.keys.tls import TlsAddress
+from state.log.deltas import AgentColumns, MissionColumns, RecordDelta
 from state.rules.exposure import Exposure
 from state.runs.decision import Decision
 from state.runs.outcome import Outcome, Ran, after, word
+from state.runs.versions import Versions
 
 
 class AgentSettings(msgspec.Struct, frozen=True):
@@ -60,11 +62,17 @@ class Bind(msgspec.Struct, frozen=True, tag="bind"):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """One mission to run, or to heal, with the version the supervisor saw."""
+    """One mission to run, or to heal, with the version the supervisor saw.
+
+    `due_at` is the occurrence, and `decided_by` the versions it was decided by; both None from an
+    older supervisor.
+    """
 
     mission_id: str
     version: int
     kind: Literal["run", "heal"] = "run"
+    due_at: datetime | None = None
+    decided_by: Versions | None = None
 
 
 class Orders(msgspec.Struct, frozen=True, tag="orders"):
@@ -76,11 +84,16 @@ class Orders(msgspec.Struct, frozen=True, tag="orders"):
 
 
 class Changed(msgspec.Struct, frozen=True, tag="changed"):
-    """New versions of this agent's missions and of its own record."""
+    """New versions of this agent's missions and of its own record, and what leads to them.
+
+    An older supervisor tells the versions alone.
+    """
 
     epoch: int
     missions: tuple[tuple[str, int], ...] = ()
     agent_version: int | None = None
+    deltas: tuple[RecordDelta[MissionColumns], ...] = ()
+    agent: RecordDelta[AgentColumns] | None = None
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):

@@ -67,20 +67,66 @@ def amount(number: int, unit: str) -> str:
     return f"{number / 1_000_000:.4f} in money" if unit == "money" else f"{number} tokens"
 
 
-class TokenWindow:
-    """What was spent and when; an entry counts while it is less than 24 hours old."""
+class Charge(msgspec.Struct, frozen=True):
+    """What was spent, and when; by which call, where that is known."""
 
-    def __init__(self, spent: Iterable[tuple[datetime, int]] = ()) -> None:
+    at: datetime
+    tokens: int
+    call_id: str | None = None
+
+
+class OpenHold(msgspec.Struct, frozen=True):
+    """What a call under way reserved; past its deadline it is charged whole."""
+
+    call_id: str
+    tokens: int
+    opened_at: datetime
+    deadline: datetime
+
+
+class TokenWindow:
+    """What was spent and when, and what is reserved; a charge counts for less than 24 hours."""
+
+    def __init__(
+        self, spent: Iterable[tuple[datetime, int]] = (), holds: Iterable[OpenHold] = ()
+    ) -> None:
         self._spent = sorted(spent)
+        self._holds = {hold.call_id: hold for hold in holds}
 
     def add(self, at: datetime, tokens: int) -> None:
         """Note tokens spent at an aware time; entries may come in any order."""
         insort(self._spent, (at, tokens))
 
+    def hold(self, hold: OpenHold) -> None:
+        """Note what a call reserves."""
+        self._holds[hold.call_id] = hold
+
+    def settle(self, call_id: str, at: datetime, tokens: int) -> None:
+        """Note what a call came to; its hold is gone."""
+        self._holds.pop(call_id, None)
+        self.add(at, tokens)
+
     def used(self, now: datetime) -> int:
         """The tokens that count at `now`."""
-        return sum(tokens for at, tokens in self._spent if at > now - WINDOW)
+        return sum(tokens for _, tokens in self._counted(now))
+
+    def held(self, now: datetime) -> int:
+        """The tokens that calls under way reserve at `now`."""
+        return sum(hold.tokens for hold in self._holds.values() if hold.deadline > now)
+
+    def back_at(self, cap: int, now: datetime) -> datetime | None:
+        """When the first of what is used leaves room below a used-up cap; None: never by itself."""
+        need = max(1, self.used(now) - cap + 1)
+        for at, tokens in self._counted(now):
+            need -= tokens
+            if need <= 0:
+                return at + WINDOW
+        return None
 
     def forget(self, now: datetime) -> None:
         """Drop the entries that no longer count, so that memory stays bounded."""
         self._spent = [(at, tokens) for at, tokens in self._spent if at > now - WINDOW]
+
+    def _counted(self, now: datetime) -> list[tuple[datetime, int]]:
+        overdue = [(h.opened_at, h.tokens) for h in self._holds.values() if h.deadline <= now]
+        return [entry for entry in sorted(self._spent + overdue) if entry[0] > now - WINDOW]
