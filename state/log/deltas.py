@@ -132,7 +132,7 @@ def delta_of(id_: str, before: HeldRecord[C] | None, after: HeldRecord[C]) -> Re
 
 def _same(one: object, other: object) -> bool:
     """Whether they are the same JSON; to Python, true and 1 are equal."""
-    return msgspec.json.encode(one) == msgspec.json.encode(other)
+    return one is other or msgspec.json.encode(one) == msgspec.json.encode(other)
 
 
 def applied(held: HeldRecord[C] | None, delta: RecordDelta[C]) -> HeldRecord[C] | None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from mana_actors.crash import CrashPoint
 from mana_actors.messages import Changed
-from state.store.supervisor.snapshots import Folded, SnapshotStore
+from state.store.supervisor.snapshots import Folded, MissionDelta, SnapshotStore
 from supervisor.supervision.counts import count_withdrawn
 from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.metrics import Metrics
@@ -87,21 +87,28 @@ def changes_by_agent(
 ) -> dict[Pair, Changed]:
     """What to tell each awake agent; calls are batched per agent, never made per change.
 
-    An agent whose run of a mission is under way hears of it also when it became another's.
+    Of a mission that became another's, the agent that it left hears as well, and whoever has a run
+    of it under way.
     """
-    missions: dict[Pair, set[tuple[str, int]]] = defaultdict(set)
-    agents: dict[Pair, int] = {}
+    missions: dict[Pair, list[MissionDelta]] = defaultdict(list)
     running = {(pair[0], mission): pair for pair, some in in_flight.items() for mission in some}
-    for mission in folded.missions:
-        delta = (mission.mission_id, mission.version)
-        missions[(mission.user_id, mission.agent_id)].add(delta)
-        runner = running.get((mission.user_id, mission.mission_id))
-        if runner is not None:
-            missions[runner].add(delta)
-    for agent in folded.agents:
-        agents[(agent.user_id, agent.agent_id)] = agent.version
-    return {
-        pair: Changed(epoch, tuple(sorted(missions.get(pair, ()))), agents.get(pair))
-        for pair in missions.keys() | agents.keys()
-        if pair in awake
-    }
+    for each in folded.missions:
+        user = each.user_id
+        concerned = {(user, each.agent_id), running.get((user, each.mission_id))}
+        if each.left is not None:
+            concerned.add((user, each.left))
+        for pair in concerned:
+            if pair is not None and pair in awake:
+                missions[pair].append(each)
+    agents = {(a.user_id, a.agent_id): a for a in folded.agents if (a.user_id, a.agent_id) in awake}
+    told: dict[Pair, Changed] = {}
+    for pair in missions.keys() | agents.keys():
+        own, mine = agents.get(pair), missions.get(pair, ())
+        told[pair] = Changed(
+            epoch,
+            missions=tuple((each.mission_id, each.version) for each in mine),
+            agent_version=own.version if own else None,
+            deltas=tuple(each.delta for each in mine),
+            agent=own.delta if own else None,
+        )
+    return told

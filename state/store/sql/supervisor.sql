@@ -44,11 +44,11 @@ UPDATE mana_ai.shards SET reconcile_after = $3,
  WHERE shard = $1 AND epoch = $2
 
 -- load_missions --
-SELECT user_id, mission_id AS record_id, record, complete, present, newest_at, newest_id, folded_count, folded_digest
+SELECT user_id, mission_id AS record_id, agent_id, version, record, complete, present, newest_at, newest_id, folded_count, folded_digest
   FROM mana_ai.mission_snapshots WHERE (user_id, mission_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 
 -- load_agents --
-SELECT user_id, agent_id AS record_id, record, complete, present, newest_at, newest_id, folded_count, folded_digest
+SELECT user_id, agent_id AS record_id, agent_id, version, record, complete, present, newest_at, newest_id, folded_count, folded_digest
   FROM mana_ai.agent_snapshots WHERE (user_id, agent_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 
 -- forced_quarantine --
@@ -99,10 +99,13 @@ RETURNING user_id, agent_id, version
 
 -- drop_missions --
 -- A record without a row in the log any more (a restore, or rows that belong to somebody else's record).
+-- Its absence has a version too, so that older news of it are known for old.
 DELETE FROM mana_ai.mission_snapshots WHERE (user_id, mission_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+RETURNING user_id, mission_id, agent_id, version AS before, nextval('mana_ai.snapshot_version') AS after
 
 -- drop_agents --
 DELETE FROM mana_ai.agent_snapshots WHERE (user_id, agent_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+RETURNING user_id, agent_id, version AS before, nextval('mana_ai.snapshot_version') AS after
 
 -- wake_missions_of_agents --
 -- A changed agent may unblock what its old record blocked.

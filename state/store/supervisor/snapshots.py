@@ -16,10 +16,19 @@ import msgspec
 
 from state.errors import StateError, TerminalError
 from state.log import merge
+from state.log.deltas import (
+    AGENT_FIELDS,
+    MISSION_FIELDS,
+    AgentColumns,
+    MissionColumns,
+    RecordDelta,
+    delta_of,
+    held_of,
+)
 from state.log.healing import needs_healing
 from state.log.merge import Change, Snapshot
 from state.log.principals import DEFAULT_AGENT_ID
-from state.log.records import agent_from_record, mission_from_record
+from state.log.records import Agent, Mission, agent_from_record, mission_from_record
 from state.runs.withdrawal import browser_since, why_unwanted
 from state.store.connect import Database, Refused
 from state.store.sql import statements_of
@@ -58,12 +67,14 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class MissionDelta(msgspec.Struct, frozen=True):
-    """A mission's snapshot has a new version."""
+    """A mission's snapshot has a new version; `left` is the agent whose it was, if another."""
 
     user_id: str
     mission_id: str
     agent_id: str
     version: int
+    delta: RecordDelta[MissionColumns]
+    left: str | None = None
 
 
 class AgentDelta(msgspec.Struct, frozen=True):
@@ -72,6 +83,7 @@ class AgentDelta(msgspec.Struct, frozen=True):
     user_id: str
     agent_id: str
     version: int
+    delta: RecordDelta[AgentColumns]
 
 
 class Folded(msgspec.Struct, frozen=True):
@@ -96,6 +108,8 @@ class _Batch:
     def __init__(self) -> None:
         self.before: dict[RecordKey, Snapshot] = {}
         self.after: dict[RecordKey, Snapshot] = {}
+        self.versions: dict[RecordKey, int] = {}  # of those before
+        self.owners: dict[RecordKey, str] = {}  # whose agents' they were
         self.taken: dict[RecordKey, list[Change]] = {}
         self.changes: dict[RecordKey, list[Change]] = {}
         self.adopting: set[RecordKey] = set()
@@ -177,7 +191,9 @@ class SnapshotStore:
             if keys:
                 rows = await connection.fetch(statement, [k[0] for k in keys], [k[2] for k in keys])
                 for row in rows:
-                    batch.before[(row["user_id"], table, row["record_id"])] = _snapshot(row)
+                    key = (row["user_id"], table, row["record_id"])
+                    batch.before[key], batch.versions[key] = _snapshot(row), row["version"]
+                    batch.owners[key] = row["agent_id"]
 
     async def _merge(self, connection: asyncpg.Connection, batch: _Batch) -> None:
         late: list[RecordKey] = []
@@ -241,32 +257,68 @@ class SnapshotStore:
     ) -> tuple[AgentDelta, ...]:
         gone = [key for key, after in records.items() if after.count == 0]
         kept = {key: after for key, after in records.items() if after.count}
+        dropped: list[asyncpg.Record] = []
         if gone:
-            await connection.execute(SQL["drop_agents"], [k[0] for k in gone], [k[2] for k in gone])
+            dropped = await connection.fetch(
+                SQL["drop_agents"], [k[0] for k in gone], [k[2] for k in gone]
+            )
+        deltas = [
+            AgentDelta(
+                row["user_id"],
+                row["agent_id"],
+                row["after"],
+                RecordDelta(row["agent_id"], row["before"], row["after"], gone=True),
+            )
+            for row in dropped
+        ]
         if not kept:
-            return ()
+            return tuple(deltas)
+        read = {key: _agent_columns(key, after) for key, after in kept.items()}
         rows = await connection.fetch(
-            SQL["save_agents"], *_columns([_agent_row(key, after) for key, after in kept.items()])
+            SQL["save_agents"],
+            *_columns([_agent_row(key, kept[key], *read[key]) for key in kept]),
         )
         pairs = [k[0] for k in records], [k[2] for k in records]
         await connection.execute(SQL["wake_missions_of_agents"], *pairs)
         waiting = await connection.fetch(SQL["waiting_runs_of_agents"], *pairs)
         batch.withdrawn += await withdraw_unwanted(connection, waiting)
-        return tuple(AgentDelta(row["user_id"], row["agent_id"], row["version"]) for row in rows)
+        for row in rows:
+            key, names = (row["user_id"], AGENTS, row["agent_id"]), AGENT_FIELDS
+            after, before, old = kept[key], batch.before.get(key), None
+            if before is not None:
+                version, columns = batch.versions[key], AgentColumns("")
+                old = held_of(version, columns, before.fields, before.stamps, names)
+            new = held_of(row["version"], read[key][1], after.fields, after.stamps, names)
+            delta = delta_of(row["agent_id"], old, new)
+            deltas.append(AgentDelta(row["user_id"], row["agent_id"], row["version"], delta))
+        return tuple(deltas)
 
     async def _save_missions(
         self, connection: asyncpg.Connection, batch: _Batch, records: dict[RecordKey, Snapshot]
     ) -> tuple[MissionDelta, ...]:
         gone = [key for key, after in records.items() if after.count == 0]
         kept = {key: after for key, after in records.items() if after.count}
+        dropped: list[asyncpg.Record] = []
         if gone:
-            await connection.execute(
+            dropped = await connection.fetch(
                 SQL["drop_missions"], [k[0] for k in gone], [k[2] for k in gone]
             )
+        deltas = [
+            MissionDelta(
+                row["user_id"],
+                row["mission_id"],
+                row["agent_id"],
+                row["after"],
+                RecordDelta(row["mission_id"], row["before"], row["after"], gone=True),
+            )
+            for row in dropped
+        ]
         if not kept:
-            return ()
+            return tuple(deltas)
+        read = {key: _mission_columns(key, after) for key, after in kept.items()}
         mission_rows = [
-            _mission_row(key, after, _needs_healing(batch, key)) for key, after in kept.items()
+            _mission_row(key, after, *read[key], _needs_healing(batch, key))
+            for key, after in kept.items()
         ]
         rows = await connection.fetch(SQL["save_missions"], *_columns(mission_rows))
         unwanted = [row for row in mission_rows if not row[-1]]
@@ -275,10 +327,26 @@ class SnapshotStore:
                 SQL["waiting_runs"], [row[0] for row in unwanted], [row[1] for row in unwanted]
             )
             batch.withdrawn += await withdraw_unwanted(connection, waiting)
-        return tuple(
-            MissionDelta(row["user_id"], row["mission_id"], row["agent_id"], row["version"])
-            for row in rows
-        )
+        for row in rows:
+            key, names = (row["user_id"], MISSIONS, row["mission_id"]), MISSION_FIELDS
+            after, before, old, left = kept[key], batch.before.get(key), None, None
+            columns = read[key][1]
+            if before is not None:
+                version = batch.versions[key]
+                old = held_of(version, columns, before.fields, before.stamps, names)
+                left = batch.owners[key]
+            new = held_of(row["version"], columns, after.fields, after.stamps, names)
+            deltas.append(
+                MissionDelta(
+                    row["user_id"],
+                    row["mission_id"],
+                    row["agent_id"],
+                    row["version"],
+                    delta_of(row["mission_id"], old, new),
+                    left if left != row["agent_id"] else None,
+                )
+            )
+        return tuple(deltas)
 
     async def rebuild(self, keys: Sequence[RecordKey]) -> Folded:
         """Replay these records from the log, whatever their snapshots say."""
@@ -402,45 +470,74 @@ def _shared_columns(after: Snapshot) -> tuple[Any, ...]:
     return newest_at, after.newest_id or None, after.count, after.digest
 
 
-def _agent_row(key: RecordKey, after: Snapshot) -> tuple[Any, ...]:
+def _agent_columns(key: RecordKey, after: Snapshot) -> tuple[Agent, AgentColumns]:
     agent = agent_from_record(key[0], key[2], after.fields)
     space = after.fields.get("spaceId")
+    return agent, AgentColumns(
+        state=agent.state,
+        space_id=space if isinstance(space, str) else None,
+        max_tokens_per_day=agent.max_tokens_per_day,
+        max_concurrent=min(agent.max_concurrent, _MAX_INT4),
+        complete=after.complete,
+        present=after.exists,
+        hidden=merge.hidden(after),
+    )
+
+
+def _agent_row(
+    key: RecordKey, after: Snapshot, agent: Agent, columns: AgentColumns
+) -> tuple[Any, ...]:
     return (
         key[0],
         key[2],
         merge.encode_record(after).decode(),
-        agent.state,
-        space if isinstance(space, str) else None,
-        agent.max_tokens_per_day,
-        min(agent.max_concurrent, _MAX_INT4),
-        after.complete,
-        after.exists,
-        merge.hidden(after),
+        columns.state,
+        columns.space_id,
+        columns.max_tokens_per_day,
+        columns.max_concurrent,
+        columns.complete,
+        columns.present,
+        columns.hidden,
         "\n".join(agent.problems),
         *_shared_columns(after),
     )
 
 
-def _mission_row(key: RecordKey, after: Snapshot, heal: bool) -> tuple[Any, ...]:
+def _mission_columns(key: RecordKey, after: Snapshot) -> tuple[Mission, MissionColumns]:
     mission = mission_from_record(key[0], key[2], after.fields)
-    gone = merge.hidden(after)
+    return mission, MissionColumns(
+        agent_id=mission.agent_id or DEFAULT_AGENT_ID,
+        state=mission.state,
+        space_id=mission.space_id,
+        next_run_at=mission.next_run_at,
+        complete=after.complete,
+        present=after.exists,
+        hidden=merge.hidden(after),
+        readable=mission.readable,
+        browser_since=browser_since(mission.iterations),
+    )
+
+
+def _mission_row(
+    key: RecordKey, after: Snapshot, mission: Mission, columns: MissionColumns, heal: bool
+) -> tuple[Any, ...]:
     # An unreadable one wakes once, to be told why.
-    active = mission.state == "active" and not gone and after.complete
+    active = columns.state == "active" and not columns.hidden and columns.complete
     return (
         key[0],
         key[2],
         merge.encode_record(after).decode(),
-        mission.state,
-        mission.agent_id or DEFAULT_AGENT_ID,
-        mission.space_id,
-        mission.next_run_at,
-        after.complete,
-        after.exists,
-        gone,
-        mission.readable,
+        columns.state,
+        columns.agent_id,
+        columns.space_id,
+        columns.next_run_at,
+        columns.complete,
+        columns.present,
+        columns.hidden,
+        columns.readable,
         "\n".join(mission.problems),
         *_shared_columns(after),
-        browser_since(mission.iterations),
+        columns.browser_since,
         heal,
         active,
     )
