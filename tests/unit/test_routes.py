@@ -2,6 +2,7 @@
 
 from state.log.deltas import AgentColumns, MissionColumns, RecordDelta
 from state.store.supervisor.snapshots import AgentDelta, Folded, MissionDelta
+from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.fold import changes_by_agent
 
 ADA, BOB, EVE = ("u1", "ada"), ("u1", "bob"), ("u1", "eve")
@@ -27,7 +28,7 @@ def test_whoever_runs_a_mission_hears_of_it_though_it_became_anothers():
 def test_who_sleeps_is_told_nothing():
     own = AgentDelta("u1", "ada", 3, RecordDelta("ada", 2, 3, AgentColumns("active")))
     folded = Folded(missions=(moved("m1", "bob", left="ada"),), agents=(own,))
-    assert changes_by_agent(folded, set(), 7, {ADA: {"m1"}}) == {}
+    assert changes_by_agent(folded, frozenset[Pair](), 7, {ADA: {"m1"}}) == {}
 
 
 def test_an_agent_of_the_same_id_is_anothers():
