@@ -1105,8 +1105,10 @@ CREATE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp w
     AS $$
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true);
-  IF EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = p_user)
-     OR NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due)
+  PERFORM FROM mana_ai.mission_snapshots AS s
+   WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND
+     OR EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = p_user)
      OR NOT (EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission AND r.due_at = p_due
                         AND (r.state IN ('committed', 'failed') OR r.cancelled_at IS NOT NULL))
              OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)) THEN
@@ -1121,7 +1123,7 @@ ALTER FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp wi
 
 COMMENT ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) IS 'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, or that fell
 due before the installation. While rows of the mission wait to be folded nothing is moved: one of them may be the plan''s
-own next run, or a time that the owner chose.';
+own next run, or a time that the owner chose; nor while somebody holds the mission: the supervisor waits for nobody.';
 
 CREATE TABLE mana_ai.decisions (
     id bigint NOT NULL,
@@ -1922,19 +1924,30 @@ ALTER TABLE ONLY mana_ai.change_feed FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.change_feed OWNER TO mana_owner;
 
-CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) RETURNS TABLE(seq bigint, owner_id text, change_id uuid, table_name text, record_id text, op text, data jsonb, field_meta jsonb, created_at timestamp with time zone, space_id text)
+CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) RETURNS TABLE(owner_id text, change_id uuid, table_name text, record_id text, op text, data jsonb, field_meta jsonb, created_at timestamp with time zone, space_id text, left_out bigint)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     BEGIN ATOMIC
- WITH head AS MATERIALIZED (
+ WITH wanted AS MATERIALIZED (
+          SELECT k.owner_id,
+             k.table_name,
+             k.record_id,
+             k.is_shared
+            FROM UNNEST(take_changes.p_users, take_changes.p_tables, take_changes.p_records, take_changes.p_shared) k(owner_id, table_name, record_id, is_shared)
+         ), waiting AS MATERIALIZED (
           SELECT f.seq,
              f.change_id
             FROM mana_ai.change_feed f
-           WHERE ((f.seq > take_changes.p_floor) AND (f.bucket >= take_changes.p_lo) AND (f.bucket < take_changes.p_hi))
-           ORDER BY f.seq
-          LIMIT take_changes.p_limit
-         ), read AS MATERIALIZED (
-          SELECT h.seq,
+           WHERE ((f.record_id = ANY (ARRAY( SELECT DISTINCT w.record_id
+                    FROM wanted w))) AND (f.bucket >= take_changes.p_lo) AND (f.bucket < take_changes.p_hi) AND ((take_changes.p_seqs IS NULL) OR (f.seq = ANY (take_changes.p_seqs))) AND (((f.user_id, f.table_name, f.record_id) IN ( SELECT w.owner_id,
+                     w.table_name,
+                     w.record_id
+                    FROM wanted w)) OR ((f.table_name, f.record_id) IN ( SELECT w.table_name,
+                     w.record_id
+                    FROM wanted w
+                   WHERE w.is_shared))))
+         ), owned AS (
+          SELECT f.seq,
              c.id,
              c.app_id,
              c.table_name,
@@ -1948,108 +1961,67 @@ CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint,
              c.schema_version,
              c.actor,
              c.origin,
-             c.space_id
-            FROM (head h
-              LEFT JOIN mana_ai.router_log c ON ((c.id = h.change_id)))
-         ), sized AS (
-          SELECT r.seq,
-             r.id,
-             r.app_id,
-             r.table_name,
-             r.record_id,
-             r.user_id,
-             r.op,
-             r.data,
-             r.field_meta,
-             r.client_id,
-             r.created_at,
-             r.schema_version,
-             r.actor,
-             r.origin,
-             r.space_id,
-             sum(((COALESCE(pg_column_size(r.data), 0))::bigint *
+             c.space_id,
                  CASE
-                     WHEN (pg_column_compression(r.data) IS NULL) THEN 1
-                     ELSE 100
-                 END)) OVER (ORDER BY r.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-            FROM read r
-         ), owned AS (
-          SELECT s.seq,
-             s.id,
-             s.app_id,
-             s.table_name,
-             s.record_id,
-             s.user_id,
-             s.op,
-             s.data,
-             s.field_meta,
-             s.client_id,
-             s.created_at,
-             s.schema_version,
-             s.actor,
-             s.origin,
-             s.space_id,
-             s.before,
-                 CASE
-                     WHEN ((s.op = 'insert'::text) OR (NOT mana_ai.is_shared(s.space_id))) THEN s.user_id
-                     ELSE mana_ai.owner_of(s.user_id, s.table_name, s.record_id, s.space_id)
+                     WHEN ((c.op = 'insert'::text) OR (NOT mana_ai.is_shared(c.space_id))) THEN c.user_id
+                     ELSE mana_ai.owner_of(c.user_id, c.table_name, c.record_id, c.space_id)
                  END AS owner_id
-            FROM sized s
-           WHERE (COALESCE(s.before, (0)::numeric) < (take_changes.p_bytes)::numeric)
-         ), placed AS MATERIALIZED (
-          SELECT o_1.seq,
-             o_1.id,
-             o_1.app_id,
-             o_1.table_name,
-             o_1.record_id,
-             o_1.user_id,
-             o_1.op,
-             o_1.data,
-             o_1.field_meta,
-             o_1.client_id,
-             o_1.created_at,
-             o_1.schema_version,
-             o_1.actor,
-             o_1.origin,
-             o_1.space_id,
-             o_1.before,
-             o_1.owner_id,
-             ((o_1.op = 'insert'::text) OR (NOT mana_ai.is_shared(o_1.space_id)) OR ((mana_ai.bucket_of(o_1.owner_id) >= take_changes.p_lo) AND (mana_ai.bucket_of(o_1.owner_id) < take_changes.p_hi))) AS is_here
-            FROM owned o_1
+            FROM (waiting f
+              JOIN mana_ai.router_log c ON ((c.id = f.change_id)))
+         ), sized AS MATERIALIZED (
+          SELECT o.seq,
+             o.id,
+             o.app_id,
+             o.table_name,
+             o.record_id,
+             o.user_id,
+             o.op,
+             o.data,
+             o.field_meta,
+             o.client_id,
+             o.created_at,
+             o.schema_version,
+             o.actor,
+             o.origin,
+             o.space_id,
+             o.owner_id,
+             (COALESCE(sum(((COALESCE(pg_column_size(o.data), 0))::bigint *
+                 CASE
+                     WHEN (pg_column_compression(o.data) IS NULL) THEN 1
+                     ELSE 100
+                 END)) OVER (ORDER BY o.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), (0)::numeric) < (take_changes.p_bytes)::numeric) AS fits
+            FROM owned o
+           WHERE ((o.owner_id, o.table_name, o.record_id) IN ( SELECT w.owner_id,
+                     w.table_name,
+                     w.record_id
+                    FROM wanted w))
          ), taken AS (
           DELETE FROM mana_ai.change_feed f
-            USING placed o_1
-           WHERE (f.seq = o_1.seq)
-           RETURNING f.seq
-         ), handed_on AS (
-          INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id)  SELECT mana_ai.bucket_of(o_1.owner_id) AS bucket_of,
-                     o_1.id,
-                     o_1.user_id,
-                     o_1.table_name,
-                     o_1.record_id
-                    FROM placed o_1
-                   WHERE (NOT o_1.is_here)
+            USING sized s_1
+           WHERE ((f.seq = s_1.seq) AND s_1.fits)
          )
-  SELECT o.seq,
-     o.owner_id,
-     o.id,
-     o.table_name,
-     o.record_id,
-     o.op,
-     o.data,
-     o.field_meta,
-     o.created_at,
-     o.space_id
-    FROM placed o
-   WHERE ((o.id IS NOT NULL) AND o.is_here)
-   ORDER BY o.created_at, o.id;
+  SELECT s.owner_id,
+     s.id,
+     s.table_name,
+     s.record_id,
+     s.op,
+     s.data,
+     s.field_meta,
+     s.created_at,
+     s.space_id,
+     ( SELECT count(*) AS count
+            FROM sized o
+           WHERE (NOT o.fits)) AS count
+    FROM sized s
+   WHERE s.fits
+   ORDER BY s.created_at, s.id;
 END;
 
-ALTER FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) OWNER TO mana_router;
+ALTER FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) OWNER TO mana_router;
 
-COMMENT ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) IS 'Takes the next changes of buckets [p_lo, p_hi), in fold order; deleting is what consumes. Bounded by rows and by
-estimated uncompressed bytes, at least one. A member''s row of a shared space whose owner lives in another shard''s
-bucket is handed on to that bucket.';
+COMMENT ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) IS 'Takes all that the feed holds of these records, in fold order; deleting is what consumes. Their snapshots have to be
+locked before. p_seqs: these rows alone, null: all. p_shared: whether rows of members may belong to a record. Bounded by
+estimated uncompressed bytes, at least one row; left_out says how many rows stay for that.';
 
 CREATE TABLE mana_ai.copy_requests (
     user_id text NOT NULL,
@@ -2213,6 +2185,73 @@ ALTER FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before time
 
 COMMENT ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) IS 'Gives the place back and comes again later: after a back-off, or for research.';
 
+CREATE FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigint, p_limit integer) RETURNS TABLE(seq bigint, owner_id text, table_name text, record_id text, is_shared boolean)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ WITH head AS MATERIALIZED (
+          SELECT f.seq,
+             f.change_id
+            FROM mana_ai.change_feed f
+           WHERE ((f.seq > waiting_records.p_floor) AND (f.bucket >= waiting_records.p_lo) AND (f.bucket < waiting_records.p_hi))
+           ORDER BY f.seq
+          LIMIT waiting_records.p_limit
+         ), owned AS (
+          SELECT h.seq,
+             c.id,
+             c.user_id,
+             c.table_name,
+             c.record_id,
+             c.op,
+             mana_ai.is_shared(c.space_id) AS is_shared,
+                 CASE
+                     WHEN ((c.op = 'insert'::text) OR (NOT mana_ai.is_shared(c.space_id))) THEN c.user_id
+                     ELSE mana_ai.owner_of(c.user_id, c.table_name, c.record_id, c.space_id)
+                 END AS owner_id
+            FROM (head h
+              LEFT JOIN mana_ai.router_log c ON ((c.id = h.change_id)))
+         ), placed AS MATERIALIZED (
+          SELECT o.seq,
+             o.id,
+             o.user_id,
+             o.table_name,
+             o.record_id,
+             o.op,
+             o.is_shared,
+             o.owner_id,
+             ((o.id IS NOT NULL) AND ((o.op = 'insert'::text) OR (NOT o.is_shared) OR ((mana_ai.bucket_of(o.owner_id) >= waiting_records.p_lo) AND (mana_ai.bucket_of(o.owner_id) < waiting_records.p_hi)))) AS is_here
+            FROM owned o
+         ), left_behind AS (
+          DELETE FROM mana_ai.change_feed f
+            USING placed p_1
+           WHERE ((f.seq = p_1.seq) AND (NOT p_1.is_here))
+         ), handed_on AS (
+          INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id)  SELECT mana_ai.bucket_of(p_1.owner_id) AS bucket_of,
+                     p_1.id,
+                     p_1.user_id,
+                     p_1.table_name,
+                     p_1.record_id
+                    FROM placed p_1
+                   WHERE ((p_1.id IS NOT NULL) AND (NOT p_1.is_here))
+         )
+  SELECT p.seq,
+         CASE
+             WHEN p.is_here THEN p.owner_id
+             ELSE NULL::text
+         END AS "case",
+     p.table_name,
+     p.record_id,
+     p.is_shared
+    FROM placed p
+   ORDER BY p.seq;
+END;
+
+ALTER FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigint, p_limit integer) OWNER TO mana_router;
+
+COMMENT ON FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigint, p_limit integer) IS 'Whose records the next p_limit rows of the feed after p_floor change, in buckets [p_lo, p_hi): their snapshots are locked
+before take_changes takes the rows. A member''s row of a shared space whose owner lives in another shard''s bucket is
+handed on to that bucket, and an entry without its row is dropped; both return no owner.';
+
 CREATE FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) RETURNS void
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2223,12 +2262,13 @@ CREATE FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) RETURNS void
               JOIN mana_ai.mission_snapshots s ON (((s.user_id = r.user_id) AND (s.mission_id = r.mission_id))))
            WHERE ((r.user_id = wake_for_room.p_user) AND (r.agent_id = wake_for_room.p_agent) AND (r.state = 'waiting'::text) AND (r.waiting_for = 'holds'::text) AND (s.wake_at > clock_timestamp()))
            ORDER BY r.due_at, r.mission_id
-          LIMIT 1)));
+          LIMIT 1
+          FOR UPDATE OF s SKIP LOCKED)));
 END;
 
 ALTER FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) IS 'Looks again at the oldest mission of the agent that waits for nothing but holds to be settled.';
+COMMENT ON FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) IS 'Looks again at the oldest mission of the agent that waits for nothing but holds to be settled, and that nobody holds.';
 
 CREATE FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) RETURNS void
     LANGUAGE sql
@@ -2241,13 +2281,15 @@ CREATE FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) RET
                     FROM mana_ai.runs r
                    WHERE ((r.user_id = wake_next.p_user) AND (r.mission_id = s.mission_id) AND ((r.state = 'open'::text) OR ((r.state = 'waiting'::text) AND (r.not_before > clock_timestamp()))))))))
            ORDER BY s.next_run_at NULLS FIRST, s.mission_id
-          LIMIT 1)));
+          LIMIT 1
+          FOR UPDATE OF s SKIP LOCKED)));
 END;
 
 ALTER FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) IS 'Looks again at the oldest mission of the agent that waits for a place, when p_mission gives one up. A mission that has
-a place or sits out a back-off is left alone, even if it was told to wait for a place before.';
+a place or sits out a back-off is left alone, even if it was told to wait for a place before, and so is one that somebody
+holds: whoever wakes one holds its own already, and two of them would wait for each other.';
 
 CREATE FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2271,14 +2313,15 @@ CREATE FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text,
     AS $$
 DECLARE
   run mana_ai.runs;
+  mission mana_ai.mission_snapshots;
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true);
   SELECT * INTO run FROM mana_ai.runs WHERE user_id = p_user AND run_id = p_run AND state = 'waiting' FOR UPDATE SKIP LOCKED;
-  IF run.run_id IS NULL
-     OR p_mission_version IS DISTINCT FROM (SELECT s.version FROM mana_ai.mission_snapshots AS s
-                                             WHERE s.user_id = p_user AND s.mission_id = run.mission_id)
+  SELECT * INTO mission FROM mana_ai.mission_snapshots AS s
+   WHERE s.user_id = p_user AND s.mission_id = run.mission_id AND s.version = p_mission_version FOR UPDATE SKIP LOCKED;
+  IF mission.mission_id IS NULL
      OR p_agent_version IS DISTINCT FROM (SELECT s.version FROM mana_ai.agent_snapshots AS s
-                                           WHERE s.user_id = p_user AND s.agent_id = run.agent_id) THEN
+                                           WHERE s.user_id = p_user AND s.agent_id = mission.agent_id) THEN
     RETURN false;
   END IF;
   PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
@@ -2289,8 +2332,8 @@ END $$;
 ALTER FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) IS 'Ends a run that only waits, as soon as its owner no longer wants it; for the supervisor, which decides that and says by
-which versions of mission and agent. Where those are others by now it does nothing: the fold that changed them decides
-anew. Returns whether it ended one.';
+which versions of mission and agent. Where those are others by now it does nothing, and so where somebody holds run or
+mission: the supervisor waits for nobody, and looks again. Returns whether it ended one.';
 
 CREATE FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) RETURNS void
     LANGUAGE sql
@@ -3538,8 +3581,8 @@ GRANT ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text
 GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.change_feed TO mana_router;
 GRANT SELECT ON TABLE mana_ai.change_feed TO mana_supervisor;
 
-REVOKE ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_floor bigint, p_limit integer, p_bytes bigint) TO mana_supervisor;
+REVOKE ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) TO mana_supervisor;
 
 GRANT SELECT,UPDATE ON TABLE mana_ai.copy_requests TO mana_router;
 GRANT DELETE ON TABLE mana_ai.copy_requests TO mana_janitor;
@@ -3562,6 +3605,9 @@ GRANT ALL ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hol
 
 REVOKE ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigint, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigint, p_limit integer) TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) FROM PUBLIC;
 

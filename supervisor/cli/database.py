@@ -86,6 +86,8 @@ def rebuild_snapshots(data_dir: str | None, database_url: str | None, *, as_json
         output.json_out({"ok": not left, "rebuilt": rebuilt, "differ": left})
     else:
         output.line_out(f"{rebuilt} records rebuilt, {len(left)} still differ")
+        if left:
+            output.line_out("a transaction may hold them, or changes came in between: try again")
     return FAILED if left else 0
 
 
@@ -102,7 +104,8 @@ async def _rebuilt(settings: Settings) -> tuple[int, list[RecordKey]]:
             store = SnapshotStore(database, lease)
             differ = await _differences(store)
             for first in range(0, len(differ), RECORDS):
-                await store.rebuild(differ[first : first + RECORDS])
+                folded = await store.rebuild(differ[first : first + RECORDS])
+                rebuilt -= len(folded.held)
             rebuilt += len(differ)
             left += await _differences(store) if differ else []
     finally:

@@ -38,7 +38,7 @@ def health(facts: Facts, settings: Settings, version: str) -> FleetHealth:
     problems: list[str] = []
     shards = facts.shards
     tick: dict[str, Any] = {"enabled": settings.tick_enabled, "running": False, "stuck": False}
-    fold: dict[str, Any] = {"lag_s": None, "stuck": False, "waiting": None}
+    fold: dict[str, Any] = {"lag_s": None, "stuck": False, "waiting": None, "held": None}
     if shards is None:
         problems.append("database: does not answer")
     else:
@@ -57,7 +57,13 @@ def health(facts: Facts, settings: Settings, version: str) -> FleetHealth:
         elif covered != BUCKETS:  # the users of the others are served by nobody
             problems.append(f"shards: {BUCKETS - covered} of {BUCKETS} buckets belong to no shard")
     if facts.supervisor is not None:
-        fold["waiting"] = facts.supervisor.get("feed_waiting")
+        held, held_s = facts.supervisor.get("held", 0), facts.supervisor.get("held_s", 0.0)
+        fold |= {"waiting": facts.supervisor.get("feed_waiting"), "held": held, "held_s": held_s}
+        if held_s > FOLD_STUCK_S:
+            problems.append(
+                f"fold: {held} records cannot be written for up to {held_s:.0f} s, because"
+                " transactions hold them"
+            )
         if facts.supervisor.get("problem"):
             problems.append(f"supervisor: {facts.supervisor['problem']}")
     elif shards is not None:

@@ -9,14 +9,14 @@ from types import MappingProxyType
 
 from mana_actors.crash import CrashPoint
 from mana_actors.messages import Changed
-from state.store.supervisor.snapshots import Folded, MissionDelta, SnapshotStore
-from supervisor.supervision.counts import count_withdrawn
+from state.store.supervisor.snapshots import Folded, MissionDelta, RecordKey, SnapshotStore
 from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.metrics import Metrics
 
 BATCH = 5000
 UNFLOORED_EVERY_S = 1.0
 UNFLOORED_SHARE = 20  # reading past dead rows may take at most this part of the time
+HELD_AGAIN_S = 0.05  # a commit holds a record for a moment; whoever holds it longer is asked seldom
 
 
 class FoldLoop:
@@ -32,48 +32,86 @@ class FoldLoop:
     ) -> None:
         self._snapshots, self._metrics, self._route = snapshots, metrics, route
         self._crash, self._clock = crash, clock
+        self.is_behind = False
+        """Whether the last page was not all there is: the next turn begins at once."""
+        self.held: dict[RecordKey, float] = {}
+        """Records set aside because a transaction holds their snapshots, and since when."""
         self._floor = 0
+        self._walk: int | None = None  # how far a walk through the whole feed came
+        self._walk_cost_s = 0.0
+        self._met: set[RecordKey] = set()  # held records that the walk met
         self._unfloored_at = 0.0
+        self._held_again_s = HELD_AGAIN_S
 
     async def some(self) -> int:
-        """Fold at most one batch; returns its rows.
+        """Fold at most one page; returns its rows.
 
         Mostly it looks above what was folded last, past no dead rows. A transaction that began
-        before and committed after its neighbours leaves rows below: those are looked for too.
+        before and committed after its neighbours leaves rows below, and so does a record that was
+        held: those are walked through page by page, to the end of the feed.
         """
-        now = self._clock()
-        if now < self._unfloored_at:
-            return await self._batch(self._floor)
-        rows = await self._batch(0)
-        cost_s = self._clock() - now
-        self._unfloored_at = now + max(UNFLOORED_EVERY_S, UNFLOORED_SHARE * cost_s)
-        return rows
+        began = self._clock()
+        if self._walk is None and began < self._unfloored_at:
+            page = await self._page(self._floor)
+            self.is_behind = page.has_more
+            if page.held:
+                self._unfloored_at = min(self._unfloored_at, self._clock() + self._held_again_s)
+            return page.rows
+        page = await self._page(self._walk or 0)
+        self._met.update(page.held)
+        self._walk_cost_s += self._clock() - began
+        self.is_behind = page.has_more
+        self._walk = page.floor if page.has_more else None
+        if self._walk is None:
+            self._walked()
+        return page.rows
+
+    @property
+    def held_s(self) -> float:
+        """For how long the record that was set aside first is held; 0 while none is."""
+        return self._clock() - min(self.held.values()) if self.held else 0.0
 
     async def everything(self) -> int:
-        """Fold until the feed is empty; returns the rows."""
-        rows = 0
-        while batch := await self._batch(0):
-            rows += batch
+        """Fold the whole feed but for what is held; returns the rows."""
+        page = await self._page(0)
+        rows = page.rows
+        while page.has_more:
+            page = await self._page(page.floor)
+            rows += page.rows
         return rows
 
-    async def _batch(self, floor: int) -> int:
+    def _walked(self) -> None:
+        """A walk is over: what it did not meet is held no more; when to walk again."""
+        self.held = {key: since for key, since in self.held.items() if key in self._met}
+        every_s = self._held_again_s if self.held else UNFLOORED_EVERY_S
+        self._held_again_s = min(2 * self._held_again_s, UNFLOORED_EVERY_S)
+        if not self.held:
+            self._held_again_s = HELD_AGAIN_S
+        self._unfloored_at = self._clock() + max(every_s, UNFLOORED_SHARE * self._walk_cost_s)
+        self._walk_cost_s, self._met = 0.0, set()
+
+    async def _page(self, floor: int) -> Folded:
+        """Fold the page after `floor`, count what it did, and tell who is concerned."""
         if not await self._snapshots.feed_waits(floor):
-            return 0
+            return Folded(floor=floor)
         self._crash("before_fold")
         folded = await self._snapshots.fold(floor, BATCH)
         self._crash("after_fold")
         self._floor = max(self._floor, folded.floor)
+        now = self._clock()
+        new = [key for key in folded.held if key not in self.held]
+        self.held.update(dict.fromkeys(new, now))
         metrics = self._metrics
         metrics.inc("snapshots_new_total", n=folded.new_missions)
         metrics.inc("snapshots_updated_total", n=len(folded.missions) - folded.new_missions)
         metrics.inc("snapshot_rows_applied_total", n=folded.rows)
         metrics.inc("records_replayed_total", n=folded.replayed)
+        metrics.inc("records_held_total", n=len(new))
         metrics.inc("changes_quarantined_total", n=folded.quarantined)
-        count_withdrawn(metrics, folded.withdrawn)
         self._crash("before_route")
         self._route(folded)
         self._crash("after_route")
-        return folded.rows
+        return folded
 
 
 NOBODY: Mapping[Pair, Iterable[str]] = MappingProxyType({})

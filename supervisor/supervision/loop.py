@@ -30,7 +30,7 @@ from state.store.supervisor.snapshots import Folded, SnapshotStore, StoodDown
 from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions, count_report, count_withdrawn
 from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, Pass, dispatch, next_slot
-from supervisor.supervision.fold import BATCH, FoldLoop, changes_by_agent
+from supervisor.supervision.fold import FoldLoop, changes_by_agent
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.orders import Ordering
 from supervisor.supervision.placement import Awake, Placement
@@ -157,14 +157,14 @@ class Supervision:
         return self.tenure
 
     async def _turn(self) -> None:
-        rows = await self._held.folding.some()
+        await self._held.folding.some()
         handled = 0
         wants_scan = self.settings.tick_enabled and time.monotonic() >= self._scan_at
         if self.ticks.asked or wants_scan:
             handled = (await self.scan()).handled
         elif self.settings.tick_enabled:
             handled = (await self.look()).handled
-        if rows < BATCH and handled < DUE_LIMIT:
+        if not self._held.folding.is_behind and handled < DUE_LIMIT:
             await self._pause()
 
     async def _pause(self) -> None:
@@ -208,19 +208,25 @@ class Supervision:
         self.ticks.saw(len(due))
         caps = Caps(self.settings.runs_max, self.settings.runs_per_user, self.settings.due_spread_s)
         ordering = self._held.ordering
+        # A run that waits and is wanted no longer ends here; one that is held, at a later look.
+        held = {
+            (mission.user_id, mission.mission_id)
+            for mission in due
+            if mission.run_state == "waiting"
+            and _why_unwanted(mission) is not None
+            and not await self._withdraw_unwanted(mission.user_id, mission.mission_id)
+        }
         async with ordering.deciding:
             result = dispatch(due, ordering.in_flight, caps)
             ordering.put_off(result.put_off)
-            await self.schedule.look_again(result.looks)
+            looks = [look for look in result.looks if (look.user_id, look.mission_id) not in held]
+            await self.schedule.look_again(looks)
             noted = await self.schedule.note_decisions(result.decided)
         if result.left:
             self._full_until = time.monotonic() + _FULL_PAUSE_S
         count_decisions(self.metrics, noted)
         for move in result.moves:
             await self._move(move.due)
-        for mission in due:
-            if mission.run_state == "waiting" and _why_unwanted(mission) is not None:
-                await self._withdraw_unwanted(mission.user_id, mission.mission_id)
         self._crash("before_dispatch")
         rows = {(mission.user_id, mission.mission_id): mission for mission in due}
         for pair, orders in result.orders.items():
@@ -332,9 +338,10 @@ class Supervision:
         if agent in self._held.placement.idle(self._held.ordering.busy):
             await self._held.placement.put_to_sleep(agent)
 
-    async def _withdraw_unwanted(self, user_id: str, mission_id: str) -> None:
+    async def _withdraw_unwanted(self, user_id: str, mission_id: str) -> int:
         withdrawn = await self.schedule.withdraw_unwanted(user_id, [mission_id])
         count_withdrawn(self.metrics, withdrawn)
+        return withdrawn
 
     def _process_died(self, name: str, pair: Pair | None) -> None:
         lost: set[str] = set()
@@ -383,6 +390,8 @@ class Supervision:
             "release": self.release,
             "problem": self.problem,
             "feed_waiting": self.feed_waiting,
+            "held": len(tenure.folding.held) if tenure else 0,
+            "held_s": round(tenure.folding.held_s, 1) if tenure else 0.0,
             "stood_down": self.has_stood_down,
             "draining": self.is_draining,
             "at": format_instant(instant_of(datetime.now(UTC))),
@@ -413,6 +422,6 @@ def _why_unwanted(mission: DueMission) -> str | None:
     return why_unwanted(
         hidden=mission.hidden,
         state=mission.state,
-        agent_hidden=False,  # the fold of a deleted agent withdraws its runs
+        agent_hidden=mission.agent_hidden,
         agent_state=mission.agent_state,
     )

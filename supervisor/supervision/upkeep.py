@@ -112,6 +112,7 @@ async def _round(it: Supervised) -> bool:
         it.pruning.start()
     it.feed_waiting = await it.schedule.feed_backlog(tenure.lease)
     is_sweeping = await tenure.reconciler.step()
+    it.metrics.set("records_held", len(tenure.folding.held))
     it.metrics.set("agents_awake", len(placement.awake))
     it.metrics.set("agents_warm", placement.warm)
     it.metrics.set("runs_open", tenure.ordering.count)

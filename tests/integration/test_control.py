@@ -224,7 +224,7 @@ async def test_a_change_that_leaves_the_run_wanted_does_not_stop_it(world: World
 
 
 @pytest.mark.parametrize("what", ["mission", "agent"])
-async def test_a_pause_during_back_off_withdraws_the_run_with_the_fold(
+async def test_a_pause_during_back_off_withdraws_the_run_at_the_next_look(
     world: World, control: ControlStore, what: str
 ):
     client = await world.client()
@@ -233,8 +233,9 @@ async def test_a_pause_during_back_off_withdraws_the_run_with_the_fold(
     await waiting(world)
     table, record = ("aiMissions", "m1") if what == "mission" else ("agents", AGENT)
     await control.switch("u1", table, record, "paused")
-    folded = await world.store.fold()
-    assert folded.withdrawn == 1
+    await world.store.fold()
+    await world.driver.supervision.look()
+    assert world.driver.decisions["withdrawn"] == 1
     run = await the_run(world)
     assert (run["state"], run["reason"]) == ("withdrawn", f"the {what} is paused")
     await control.switch("u1", table, record, "active")

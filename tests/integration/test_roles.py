@@ -59,7 +59,8 @@ CALLABLE_BY = {
     "mana_agent": AGENT_FUNCTIONS,
     "mana_supervisor": {
         "bucket_of", "change_digest", "move_slot", "reconcile", "replay_records", "sign_capability",
-        "take_changes", "withdraw_waiting", "receipt", "capability_secrets_now", *BUDGET_READS,
+        "take_changes", "waiting_records", "withdraw_waiting", "receipt", "capability_secrets_now",
+        *BUDGET_READS,
     },
     "mana_gateway": {
         "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit",

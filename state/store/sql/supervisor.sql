@@ -25,8 +25,32 @@ SELECT EXISTS (SELECT FROM mana_ai.change_feed WHERE seq > $1 AND bucket >= $2 A
 -- Bounded: to know that it is long, one need not count it.
 SELECT count(*) FROM (SELECT FROM mana_ai.change_feed WHERE bucket >= $1 AND bucket < $2 LIMIT 100000) AS waiting
 
+-- waiting_records --
+SELECT * FROM mana_ai.waiting_records($1, $2, $3, $4)
+
+-- lock_missions --
+-- Locks the snapshots of these missions and returns those that somebody else holds: a fold waits for nobody's transaction.
+WITH ours AS MATERIALIZED (
+  SELECT m.user_id, m.mission_id FROM mana_ai.mission_snapshots AS m JOIN unnest($1::text[], $2::text[]) AS k (user_id, mission_id)
+   USING (user_id, mission_id) FOR UPDATE OF m SKIP LOCKED)
+SELECT m.user_id, m.mission_id AS record_id FROM mana_ai.mission_snapshots AS m JOIN unnest($1::text[], $2::text[]) AS k (user_id, mission_id)
+ USING (user_id, mission_id) WHERE (m.user_id, m.mission_id) NOT IN (SELECT o.user_id, o.mission_id FROM ours AS o)
+
+-- lock_agents --
+-- The same for agents, with the missions of each, which are woken with it: an agent of whose missions one is held counts as held.
+WITH keys AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::text[]) AS k (user_id, agent_id)),
+ours AS MATERIALIZED (
+  SELECT a.user_id, a.agent_id FROM mana_ai.agent_snapshots AS a JOIN keys USING (user_id, agent_id) FOR UPDATE OF a SKIP LOCKED),
+missions AS MATERIALIZED (
+  SELECT m.user_id, m.mission_id FROM mana_ai.mission_snapshots AS m JOIN keys USING (user_id, agent_id) FOR UPDATE OF m SKIP LOCKED)
+SELECT a.user_id, a.agent_id AS record_id FROM mana_ai.agent_snapshots AS a JOIN keys USING (user_id, agent_id)
+ WHERE (a.user_id, a.agent_id) NOT IN (SELECT o.user_id, o.agent_id FROM ours AS o)
+UNION
+SELECT m.user_id, m.agent_id FROM mana_ai.mission_snapshots AS m JOIN keys USING (user_id, agent_id)
+ WHERE (m.user_id, m.mission_id) NOT IN (SELECT o.user_id, o.mission_id FROM missions AS o)
+
 -- take_changes --
-SELECT * FROM mana_ai.take_changes($1, $2, $3, $4, $5)
+SELECT * FROM mana_ai.take_changes(:lo, :hi, :users, :tables, :records, :shared, :seqs, :bytes)
 
 -- replay_records --
 SELECT * FROM mana_ai.replay_records($1, $2, $3)
@@ -64,11 +88,13 @@ SELECT user_id, 'agents', agent_id FROM mana_ai.agent_snapshots
  WHERE NOT complete AND agent_id = ANY ($1::text[]) AND bucket >= $2 AND bucket < $3
 
 -- save_missions --
--- wake_at starts at the next run; the due query and the gate take it from there. Healing is due at once.
+-- wake_at starts at the next run; the due query and the gate take it from there. Healing is due at once, and so is the end
+-- of a run that waits and is wanted no longer: the fold itself would have to wait for that run's row.
 INSERT INTO mana_ai.mission_snapshots AS s (user_id, mission_id, bucket, record, state, agent_id, space_id, next_run_at, wake_at,
        complete, present, hidden, readable, problems, newest_at, newest_id, folded_count, folded_digest, heal, browser_since, version, last_applied_at, updated_at)
 SELECT u, m, mana_ai.bucket_of(u), r::jsonb, st, a, sp, nx, CASE WHEN hl THEN clock_timestamp() WHEN active THEN least(nx, (
-         SELECT min(q.due_at) FROM mana_ai.run_requests AS q WHERE q.user_id = u AND q.mission_id = m AND q.closed_at IS NULL)) END,
+         SELECT min(q.due_at) FROM mana_ai.run_requests AS q WHERE q.user_id = u AND q.mission_id = m AND q.closed_at IS NULL))
+       WHEN EXISTS (SELECT FROM mana_ai.runs AS w WHERE w.user_id = u AND w.mission_id = m AND w.state = 'waiting') THEN clock_timestamp() END,
        c, pr, h, rd, string_to_array(p, E'\n'), na, ni, fc, fd, hl, br, nextval('mana_ai.snapshot_version'), clock_timestamp(), clock_timestamp()
   FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::bool[], $9::bool[],
               $10::bool[], $11::bool[], $12::text[], $13::timestamptz[], $14::uuid[], $15::bigint[], $16::bigint[], $17::timestamptz[], $18::bool[], $19::bool[])
@@ -108,29 +134,22 @@ DELETE FROM mana_ai.agent_snapshots WHERE (user_id, agent_id) IN (SELECT * FROM 
 RETURNING user_id, agent_id, version AS before, nextval('mana_ai.snapshot_version') AS after
 
 -- wake_missions_of_agents --
--- A changed agent may unblock what its old record blocked.
+-- A changed agent may unblock what its old record blocked, or no longer want what waits.
 UPDATE mana_ai.mission_snapshots AS m
-   SET wake_at = least(m.next_run_at, (SELECT min(q.due_at) FROM mana_ai.run_requests AS q
-         WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL))
+   SET wake_at = CASE WHEN EXISTS (SELECT FROM mana_ai.runs AS w WHERE w.user_id = m.user_id AND w.mission_id = m.mission_id
+                                      AND w.state = 'waiting') THEN clock_timestamp()
+                      ELSE least(m.next_run_at, (SELECT min(q.due_at) FROM mana_ai.run_requests AS q
+                             WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL)) END
   FROM unnest($1::text[], $2::text[]) AS k (u, a)
  WHERE m.user_id = k.u AND m.agent_id = k.a AND m.state = 'active' AND NOT m.hidden AND m.complete AND m.readable
 
 -- waiting_runs --
--- What decides whether runs that only wait are wanted still; the process of an open one is told.
-SELECT r.user_id, r.run_id, s.hidden, s.state, s.version, coalesce(a.hidden, false) AS agent_hidden, a.state AS agent_state,
+-- What decides whether runs that only wait are wanted still; such a run goes over to the agent that its mission has now.
+SELECT r.run_id, s.hidden, s.state, s.version, coalesce(a.hidden, false) AS agent_hidden, a.state AS agent_state,
        a.version AS agent_version
-  FROM mana_ai.runs AS r JOIN unnest($1::text[], $2::text[]) AS k (u, m) ON r.user_id = k.u AND r.mission_id = k.m
-  JOIN mana_ai.mission_snapshots AS s ON s.user_id = r.user_id AND s.mission_id = r.mission_id
-  LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = r.user_id AND a.agent_id = r.agent_id
- WHERE r.state = 'waiting'
-
--- waiting_runs_of_agents --
--- The same for agents; after the rows of their missions were locked, so that a run that begins to wait meanwhile is seen.
-SELECT r.user_id, r.run_id, s.hidden, s.state, s.version, a.hidden AS agent_hidden, a.state AS agent_state, a.version AS agent_version
-  FROM mana_ai.runs AS r JOIN unnest($1::text[], $2::text[]) AS k (u, a) ON r.user_id = k.u AND r.agent_id = k.a
-  JOIN mana_ai.mission_snapshots AS s ON s.user_id = r.user_id AND s.mission_id = r.mission_id
-  JOIN mana_ai.agent_snapshots AS a ON a.user_id = r.user_id AND a.agent_id = r.agent_id
- WHERE r.state = 'waiting'
+  FROM mana_ai.runs AS r JOIN mana_ai.mission_snapshots AS s USING (user_id, mission_id)
+  LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = s.user_id AND a.agent_id = s.agent_id
+ WHERE r.user_id = $1 AND r.mission_id = ANY ($2) AND r.state = 'waiting'
 
 -- withdraw_waiting --
 SELECT mana_ai.withdraw_waiting($1, $2, $3, $4, $5)
@@ -148,7 +167,8 @@ SELECT wake_at <= clock_timestamp() FROM mana_ai.mission_snapshots
 -- What to look at now, one mission of each user first, so that a crowd of one tenant's cannot stand before the others'.
 SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at, m.state, m.hidden, m.complete, m.readable, m.heal,
        m.decision, m.space_id,
-       a.agent_id IS NOT NULL AND a.complete AND NOT a.hidden AS agent_known, a.state AS agent_state, a.max_concurrent,
+       a.agent_id IS NOT NULL AND a.complete AND NOT a.hidden AS agent_known, a.state AS agent_state,
+       coalesce(a.hidden, false) AS agent_hidden, a.max_concurrent,
        u.cap AS max_tokens_per_day, a.version AS agent_version,
        r.state AS run_state, r.lease_until, r.not_before, r.due_at AS run_due_at,
        q.due_at AS requested_at,

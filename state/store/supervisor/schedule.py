@@ -12,9 +12,10 @@ from state.log.records import InputRef, input_refs
 from state.rules.policy import DENY_ALL, AiPolicy, parse_policy
 from state.runs.decision import Decision
 from state.runs.occurrence import RunState
+from state.runs.withdrawal import why_unwanted
 from state.store.connect import Database
 from state.store.sql import statements_of
-from state.store.supervisor.snapshots import Lease, withdraw_unwanted
+from state.store.supervisor.snapshots import Lease
 
 SQL = statements_of("supervisor.sql")
 
@@ -55,6 +56,7 @@ class DueMission(msgspec.Struct, frozen=True):
     running: int
     slots_from: datetime | None
     now: datetime
+    agent_hidden: bool = False
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -149,12 +151,25 @@ class ScheduleStore:
             await connection.execute(SQL["wake_missions"], user_id, list(missions))
 
     async def withdraw_unwanted(self, user_id: str, missions: Sequence[str]) -> int:
-        """End these missions' runs that only wait and are wanted no longer; returns how many."""
+        """End these missions' runs that only wait and are wanted no longer; returns how many.
+
+        One that somebody holds goes on waiting: it is to be asked for again.
+        """
+        withdrawn = 0
         async with self._db.connection() as connection:
-            waiting = await connection.fetch(
-                SQL["waiting_runs"], [user_id] * len(missions), list(missions)
-            )
-            return await withdraw_unwanted(connection, waiting)
+            for run in await connection.fetch(SQL["waiting_runs"], user_id, list(missions)):
+                reason = why_unwanted(
+                    hidden=run["hidden"],
+                    state=run["state"],
+                    agent_hidden=run["agent_hidden"],
+                    agent_state=run["agent_state"],
+                )
+                if reason is not None:
+                    versions = run["version"], run["agent_version"]
+                    withdrawn += await connection.fetchval(
+                        SQL["withdraw_waiting"], user_id, run["run_id"], reason, *versions
+                    )
+        return withdrawn
 
     async def wake_ordered(self, lease: Lease, within_s: float) -> None:
         """Look at once at whatever would be looked at within `within_s` seconds."""

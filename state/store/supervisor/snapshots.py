@@ -1,8 +1,11 @@
 """From the feed to snapshots: the fold, the late-row rule, the reconcile sweep.
 
-A fold locks its shard's row with its epoch, takes changes, merges them into the touched snapshots
-and saves them, all in one transaction. A row that sorts before what its snapshot has seen makes its
-record be replayed from the log in the same transaction.
+A fold locks its shard's row with its epoch and the snapshots that it will write, takes their
+changes, merges and saves them, all in one transaction. A row that sorts before what its snapshot
+has seen makes its record be replayed from the log in the same transaction.
+
+Nothing here waits for anybody's row: a record whose snapshot somebody holds is set aside with all
+its changes, and its turn comes later.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from state.log.healing import needs_healing
 from state.log.merge import Change, Snapshot
 from state.log.principals import DEFAULT_AGENT_ID
 from state.log.records import Agent, Mission, agent_from_record, mission_from_record
-from state.runs.withdrawal import browser_since, why_unwanted
+from state.runs.withdrawal import browser_since
 from state.store.connect import Database, Refused
 from state.store.sql import statements_of
 
@@ -87,14 +90,19 @@ class AgentDelta(msgspec.Struct, frozen=True):
 
 
 class Folded(msgspec.Struct, frozen=True):
-    """What one fold did: rows taken, replayed, set aside, runs withdrawn, versions to tell of."""
+    """What one fold did: rows taken, replayed, quarantined, versions to tell of.
+
+    `floor` is the seq behind which the next page begins, if there `has_more`; `held` are records
+    that were set aside because somebody's transaction holds what would have been written.
+    """
 
     rows: int = 0
     replayed: int = 0
     quarantined: int = 0
     new_missions: int = 0
     floor: int = 0
-    withdrawn: int = 0
+    has_more: bool = False
+    held: tuple[RecordKey, ...] = ()
     missions: tuple[MissionDelta, ...] = ()
     agents: tuple[AgentDelta, ...] = ()
 
@@ -115,7 +123,6 @@ class _Batch:
         self.adopting: set[RecordKey] = set()
         self.quarantined: list[tuple[Change, RecordKey, str]] = []
         self.replayed = 0
-        self.withdrawn = 0
 
 
 class SnapshotStore:
@@ -133,27 +140,52 @@ class SnapshotStore:
             )
 
     async def fold(self, floor: int = 0, limit: int = 5000) -> Folded:
-        """Fold the next changes at once; halve the batch until an unsavable row is alone."""
-        size = limit
+        """Fold the next `limit` rows after `floor`, and all others of the records they change.
+
+        Where a statement fails on a value, smaller pages are tried until an unsavable row is alone.
+        """
+        size, is_whole = limit, True
         while True:
             try:
-                return await self._fold(floor, size, set_aside=False)
+                return await self._fold(floor, size, is_whole=is_whole)
             except Refused as exc:
                 if not exc.blames_a_value:
                     raise
-                if size == 1:
-                    return await self._fold(floor, 1, set_aside=True)
-                size = max(1, size // 2)
+                if size == 1 and not is_whole:
+                    return await self._fold(floor, 1, is_whole=False, set_aside=True)
+                size, is_whole = max(1, size // 2), False
 
-    async def _fold(self, floor: int, limit: int, *, set_aside: bool) -> Folded:
+    async def _fold(
+        self, floor: int, limit: int, *, is_whole: bool, set_aside: bool = False
+    ) -> Folded:
         async with self._db.transaction() as connection:
             lo, hi = await self._locked(connection)
-            rows = await connection.fetch(SQL["take_changes"], lo, hi, floor, limit, BATCH_BYTES)
-            if not rows:
+            page = await connection.fetch(SQL["waiting_records"], lo, hi, floor, limit)
+            if not page:
                 return Folded(floor=floor)
+            wanted: dict[RecordKey, bool] = {}  # and whether rows of members may belong to it
+            for row in page:
+                if row["owner_id"] is not None:
+                    key = (row["owner_id"], row["table_name"], row["record_id"])
+                    wanted[key] = wanted.get(key, False) or row["is_shared"]
+            held = await self._held(connection, list(wanted))
+            keys = [key for key in wanted if key not in held]
+            rows = await connection.fetch(
+                *SQL.given(
+                    "take_changes",
+                    lo=lo,
+                    hi=hi,
+                    users=[key[0] for key in keys],
+                    tables=[key[1] for key in keys],
+                    records=[key[2] for key in keys],
+                    shared=[wanted[key] for key in keys],
+                    seqs=None if is_whole else [row["seq"] for row in page],
+                    bytes=BATCH_BYTES,
+                )
+            )
             batch = _Batch()
             _collect(batch, rows)
-            if set_aside:  # the one row of this batch cannot be saved, and no replay may take it
+            if set_aside and rows:  # the one row cannot be saved, and no replay may take it
                 for key, changes in batch.changes.items():
                     batch.changes[key] = [_skipped(change) for change in changes]
                 batch.taken = {}
@@ -162,10 +194,26 @@ class SnapshotStore:
             await self._adopt(connection, batch)
             await self._load(connection, batch)
             await self._merge(connection, batch)
-            folded = await self._save(connection, batch)
+            is_cut = bool(rows and rows[0]["left_out"])
             return msgspec.structs.replace(
-                folded, rows=len(rows), floor=max(row["seq"] for row in rows)
+                await self._save(connection, batch),
+                rows=len(rows),
+                floor=floor if is_cut else page[-1]["seq"],
+                has_more=is_cut or len(page) == limit,
+                held=tuple(held),
             )
+
+    async def _held(
+        self, connection: asyncpg.Connection, keys: Sequence[RecordKey]
+    ) -> set[RecordKey]:
+        """Lock all that a change of these records is written to; those that somebody else holds."""
+        held: set[RecordKey] = set()
+        for table, statement in ((MISSIONS, SQL["lock_missions"]), (AGENTS, SQL["lock_agents"])):
+            some = [key for key in keys if key[1] == table]
+            if some:
+                rows = await connection.fetch(statement, [k[0] for k in some], [k[2] for k in some])
+                held |= {(row["user_id"], table, row["record_id"]) for row in rows}
+        return held
 
     async def _locked(self, connection: asyncpg.Connection) -> tuple[int, int]:
         row = await connection.fetchrow(SQL["lock_shard"], self.lease.shard, self.lease.epoch)
@@ -180,6 +228,7 @@ class SnapshotStore:
         ids = sorted({key[2] for key in batch.adopting})
         rows = await connection.fetch(SQL["orphans"], ids, self.lease.lo, self.lease.hi)
         orphans = {(row["user_id"], row["table_name"], row["record_id"]) for row in rows}
+        orphans -= await self._held(connection, list(orphans))  # a sweep finds those
         adopted = {orphan[1:] for orphan in orphans}
         batch.adopting = {key for key in batch.adopting if key[1:] in adopted} | orphans
         for key in orphans:
@@ -247,7 +296,6 @@ class SnapshotStore:
             new_missions=sum(
                 1 for key in savable if key[1] == MISSIONS and key not in batch.before
             ),
-            withdrawn=batch.withdrawn,
             missions=missions,
             agents=agents,
         )
@@ -278,10 +326,9 @@ class SnapshotStore:
             SQL["save_agents"],
             *_columns([_agent_row(key, kept[key], *read[key]) for key in kept]),
         )
-        pairs = [k[0] for k in records], [k[2] for k in records]
-        await connection.execute(SQL["wake_missions_of_agents"], *pairs)
-        waiting = await connection.fetch(SQL["waiting_runs_of_agents"], *pairs)
-        batch.withdrawn += await withdraw_unwanted(connection, waiting)
+        await connection.execute(
+            SQL["wake_missions_of_agents"], [k[0] for k in records], [k[2] for k in records]
+        )
         for row in rows:
             key, names = (row["user_id"], AGENTS, row["agent_id"]), AGENT_FIELDS
             after, before, old = kept[key], batch.before.get(key), None
@@ -321,12 +368,6 @@ class SnapshotStore:
             for key, after in kept.items()
         ]
         rows = await connection.fetch(SQL["save_missions"], *_columns(mission_rows))
-        unwanted = [row for row in mission_rows if not row[-1]]
-        if unwanted:
-            waiting = await connection.fetch(
-                SQL["waiting_runs"], [row[0] for row in unwanted], [row[1] for row in unwanted]
-            )
-            batch.withdrawn += await withdraw_unwanted(connection, waiting)
         for row in rows:
             key, names = (row["user_id"], MISSIONS, row["mission_id"]), MISSION_FIELDS
             after, before, old, left = kept[key], batch.before.get(key), None, None
@@ -349,14 +390,17 @@ class SnapshotStore:
         return tuple(deltas)
 
     async def rebuild(self, keys: Sequence[RecordKey]) -> Folded:
-        """Replay these records from the log, whatever their snapshots say."""
+        """Replay these records from the log, whatever their snapshots say, but for those `held`."""
         async with self._db.transaction() as connection:
             await self._locked(connection)
+            held = await self._held(connection, keys)
+            free = [key for key in keys if key not in held]
             batch = _Batch()
-            batch.changes = {key: [] for key in keys}
+            batch.changes = {key: [] for key in free}
             await self._load(connection, batch)
-            await self._replay(connection, batch, keys)
-            return await self._save(connection, batch)
+            await self._replay(connection, batch, free)
+            folded = await self._save(connection, batch)
+            return msgspec.structs.replace(folded, held=tuple(held))
 
     async def differences(self, after: str, users: int) -> tuple[list[RecordKey], str | None]:
         """Records of the next `users` users whose snapshot differs from the log; the last user."""
@@ -556,21 +600,3 @@ def _quarantine_columns(found: Sequence[tuple[Change, RecordKey, str]]) -> list[
         for change, key, reason in found
     ]
     return _columns(rows)
-
-
-async def withdraw_unwanted(connection: asyncpg.Connection, waiting: Sequence[Any]) -> int:
-    """End those of these `waiting_runs` that their owners want no longer; returns how many."""
-    withdrawn = 0
-    for run in waiting:
-        reason = why_unwanted(
-            hidden=run["hidden"],
-            state=run["state"],
-            agent_hidden=run["agent_hidden"],
-            agent_state=run["agent_state"],
-        )
-        if reason is not None:
-            versions = run["version"], run["agent_version"]
-            withdrawn += await connection.fetchval(
-                SQL["withdraw_waiting"], run["user_id"], run["run_id"], reason, *versions
-            )
-    return withdrawn

@@ -2,8 +2,10 @@ CREATE OR REPLACE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due 
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true);
-  IF EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = p_user)
-     OR NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due)
+  PERFORM FROM mana_ai.mission_snapshots AS s
+   WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND
+     OR EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = p_user)
      OR NOT (EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission AND r.due_at = p_due
                         AND (r.state IN ('committed', 'failed') OR r.cancelled_at IS NOT NULL))
              OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)) THEN
@@ -17,6 +19,6 @@ END $$;
 COMMENT ON FUNCTION mana_ai.move_slot IS
 'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, or that fell
 due before the installation. While rows of the mission wait to be folded nothing is moved: one of them may be the plan''s
-own next run, or a time that the owner chose.';
+own next run, or a time that the owner chose; nor while somebody holds the mission: the supervisor waits for nobody.';
 ALTER FUNCTION mana_ai.move_slot OWNER TO mana_owner;
 GRANT EXECUTE ON FUNCTION mana_ai.move_slot TO mana_supervisor;

@@ -8,10 +8,11 @@ BEGIN ATOMIC
             AND s.decision = 'skipped-concurrency' AND s.wake_at > clock_timestamp()
             AND NOT EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = s.mission_id
                                AND (r.state = 'open' OR r.state = 'waiting' AND r.not_before > clock_timestamp()))
-          ORDER BY s.next_run_at NULLS FIRST, s.mission_id LIMIT 1);
+          ORDER BY s.next_run_at NULLS FIRST, s.mission_id LIMIT 1 FOR UPDATE SKIP LOCKED);
 END;
 
 COMMENT ON FUNCTION mana_ai.wake_next IS
 'Looks again at the oldest mission of the agent that waits for a place, when p_mission gives one up. A mission that has
-a place or sits out a back-off is left alone, even if it was told to wait for a place before.';
+a place or sits out a back-off is left alone, even if it was told to wait for a place before, and so is one that somebody
+holds: whoever wakes one holds its own already, and two of them would wait for each other.';
 ALTER FUNCTION mana_ai.wake_next OWNER TO mana_owner;

@@ -1,0 +1,351 @@
+"""An agent's login that keeps a transaction open holds up nobody but its own agent (P9)."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from mana_actors.crash import crash_points
+from state.store.supervisor.snapshots import Folded, SnapshotStore
+from supervisor.supervision import fold, sweep
+from supervisor.supervision.fold import FoldLoop
+from supervisor.supervision.metrics import Metrics
+from supervisor.supervision.orders import capability_of
+from supervisor.supervision.sweep import Reconciler
+from tests.integration.support import LONG_AGO, World, fold_all, open_world
+from tests.postgres import LOG_OWNER, Database
+
+pytestmark = pytest.mark.one_postgres
+
+MANA = "legacy:ai-default"
+M1 = ("u1", "aiMissions", "m1")
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncGenerator[World]:
+    async with open_world(database) as opened:
+        yield opened
+
+
+class Culprit:
+    """An agent's login by hand: its transaction is open from `begin` to `end`."""
+
+    def __init__(self, connection: asyncpg.Connection, capability: str) -> None:
+        self.connection = connection
+        self._capability = capability
+        self._transaction = connection.transaction()
+
+    async def begin(self) -> None:
+        await self.connection.execute("SET idle_in_transaction_session_timeout = 0")
+        await self._transaction.start()
+        await self.connection.execute(
+            "SELECT set_config('app.capability', $1, true)", self._capability
+        )
+
+    async def claim(self, mission: str, due: datetime = LONG_AGO) -> uuid.UUID:
+        """Take an occurrence, and with it ledger, run and the mission's snapshot."""
+        row = await self.connection.fetchrow(
+            "SELECT * FROM mana_ai.claim($1, $2, 60000, 'by-hand', '{}')", mission, due
+        )
+        assert row is not None
+        assert row["outcome"] == "claimed"
+        return row["run_id"]
+
+    async def end(self) -> None:
+        await self._transaction.rollback()
+
+
+async def culprit_of(world: World, *missions: str, user: str = "u1") -> Culprit:
+    """One that claimed these and went to lunch."""
+    token = await capability_of(world.driver.schedule, (user, MANA))
+    culprit = Culprit(await world.connect("mana_agent"), token)
+    await culprit.begin()
+    for mission in missions:
+        await culprit.claim(mission)
+    return culprit
+
+
+async def titles(world: World) -> dict[tuple[str, str], str]:
+    rows = await world.sql(
+        "SELECT user_id, mission_id, record ->> 'title' AS title FROM mana_ai.mission_snapshots"
+    )
+    return {(row["user_id"], row["mission_id"]): row["title"] for row in rows}
+
+
+async def two_people(world: World, **agent: int) -> None:
+    """Each with a mission m1 and a default agent, folded."""
+    for user in ("u1", "u2"):
+        client = await world.client(user)
+        await client.agent(MANA, **agent)
+        await client.mission()
+    await fold_all(world.store)
+
+
+async def edits(world: World, count: int, user: str = "u1", mission: str = "m1") -> None:
+    """So many edits of one mission in one transaction."""
+    client = await world.connect(LOG_OWNER)
+    async with client.transaction():
+        await client.execute("SELECT set_config('app.current_user_id', $1, true)", user)
+        await client.execute(
+            "INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, data,"
+            " client_id) SELECT 'ai', 'aiMissions', $1, $2, 'update',"
+            " jsonb_build_object('f' || n % 7, n), 'c' FROM generate_series(1, $3) AS n",
+            mission,
+            user,
+            count,
+        )
+
+
+def loop_of(world: World) -> FoldLoop:
+    return FoldLoop(world.store, Metrics(), lambda _folded: None, crash_points(None))
+
+
+# --- fold -----------------------------------------------------------------------------------------
+
+
+async def test_a_held_mission_is_set_aside_and_the_others_are_folded(world: World):
+    await two_people(world)
+    culprit = await culprit_of(world, "m1")
+    for user in ("u1", "u2"):
+        await (await world.client(user)).edit(title="neu")
+        await (await world.client(user)).edit(objective="auch neu")
+    folded = await asyncio.wait_for(world.store.fold(), 5)
+    assert (folded.rows, folded.held) == (2, (M1,))
+    assert await titles(world) == {("u1", "m1"): "Wochenplan", ("u2", "m1"): "neu"}
+    assert await world.value("SELECT count(*) FROM mana_ai.change_feed") == 2
+    await culprit.end()
+    assert [folded.rows for folded in await fold_all(world.store)] == [2]
+    assert await world.wrong_snapshots() == []
+
+
+async def test_an_agents_record_waits_while_one_of_its_missions_is_held(world: World):
+    await two_people(world)
+    culprit = await culprit_of(world, "m1")
+    for user in ("u1", "u2"):
+        await (await world.client(user)).edit(MANA, table="agents", state="paused")
+    folded = await asyncio.wait_for(world.store.fold(), 5)
+    assert (folded.rows, folded.held) == (1, (("u1", "agents", MANA),))
+    states = "SELECT user_id, state FROM mana_ai.agent_snapshots ORDER BY user_id"
+    assert [tuple(row) for row in await world.sql(states)] == [("u1", "active"), ("u2", "paused")]
+    await culprit.end()
+    assert (await world.store.fold()).rows == 1
+    assert await world.wrong_snapshots() == []
+
+
+async def test_a_fold_that_waited_for_rows_would_wait_for_the_culprit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    async def nothing_is_held(*_: object) -> set[tuple[str, str, str]]:
+        return set()
+
+    monkeypatch.setattr(SnapshotStore, "_held", nothing_is_held)
+    await two_people(world)
+    culprit = await culprit_of(world, "m1")
+    for user in ("u1", "u2"):
+        await (await world.client(user)).edit(title="neu")
+    folding = asyncio.create_task(world.store.fold())
+    done, _ = await asyncio.wait([folding], timeout=0.3)
+    assert not done
+    await culprit.end()
+    assert (await folding).rows == 2
+
+
+async def test_thousands_of_held_rows_hide_nobody_behind_them(world: World):
+    await two_people(world)
+    await culprit_of(world, "m1")
+    await edits(world, 5001)
+    await (await world.client("u2")).edit(title="dahinter")
+    loop = loop_of(world)
+    assert await loop.some() == 0
+    assert loop.is_behind
+    assert await loop.some() == 1
+    assert not loop.is_behind
+    assert list(loop.held) == [M1]
+    assert (await titles(world))["u2", "m1"] == "dahinter"
+
+
+async def test_thousands_of_held_missions_hide_nobody_behind_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fold, "BATCH", 10)
+    await two_people(world, maxConcurrentMissions=50)
+    client = await world.client()
+    names = [f"m{number}" for number in range(2, 42)]
+    for name in names:
+        await client.mission(name)
+    await fold_all(world.store)
+    culprit = await culprit_of(world, *names)
+    for name in names:
+        await client.edit(name, title="gehalten")
+    await (await world.client("u2")).edit(title="dahinter")
+    loop = loop_of(world)
+    assert await loop.everything() == 1
+    assert len(loop.held) == len(names)
+    await culprit.end()
+    assert await loop.everything() == len(names)
+    assert await world.wrong_snapshots() == []
+
+
+class Clock:
+    """Seconds, moved by hand."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def test_a_record_that_is_free_again_is_folded_with_the_next_walk(world: World):
+    await two_people(world)
+    culprit = await culprit_of(world, "m1")
+    await (await world.client()).edit(title="neu")
+    await (await world.client("u2")).edit(title="neu")
+    clock = Clock()
+    loop = FoldLoop(world.store, Metrics(), lambda _folded: None, crash_points(None), clock)
+    assert await loop.some() == 1
+    assert list(loop.held) == [M1]
+    await culprit.end()
+    assert await loop.some() == 0, "above the floor there is nothing"
+    clock.now_s += fold.HELD_AGAIN_S
+    assert await loop.some() == 1
+    assert loop.held == {}
+
+
+async def test_a_record_that_stays_held_is_tried_ever_less_often(world: World):
+    await two_people(world)
+    await culprit_of(world, "m1")
+    await (await world.client()).edit(title="neu")
+    walks: list[float] = []
+    clock = Clock()
+
+    class Counted(SnapshotStore):
+        async def fold(self, floor: int = 0, limit: int = 5000) -> Folded:
+            walks.append(clock.now_s)
+            return await super().fold(floor, limit)
+
+    store = Counted(world.driver.supervisor, world.store.lease)
+    loop = FoldLoop(store, Metrics(), lambda _folded: None, crash_points(None), clock)
+    for _ in range(100):
+        await loop.some()
+        clock.now_s += 0.05
+    assert 5 <= len(walks) <= 12
+    assert loop.held == {M1: 0.0}
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_record_that_is_touched_takes_all_its_rows(world: World, limit: int):
+    await two_people(world)
+    for number in range(5):
+        await (await world.client("u1")).edit(title=f"{number}")
+    await (await world.client("u2")).edit(title="danach")
+    first = await world.store.fold(limit=limit)
+    assert first.rows == 5
+    assert first.has_more
+    assert (await titles(world))["u1", "m1"] == "4"
+    assert (await world.store.fold(first.floor, limit=limit)).rows == 1
+    assert await world.wrong_snapshots() == []
+
+
+async def test_a_members_row_far_behind_comes_with_the_record(world: World):
+    await (await world.client("u1")).mission(space="s1")
+    await (await world.client("u2")).push("update", "m1", {"title": "eins"}, space="s1")
+    await (await world.client("u3")).mission("m3")
+    await (await world.client("u2")).push("update", "m1", {"title": "zwei"}, space="s1")
+    folded = await world.store.fold(limit=2)
+    assert folded.rows == 3
+    assert await titles(world) == {("u1", "m1"): "zwei"}
+    await fold_all(world.store)
+    assert await world.wrong_snapshots() == []
+
+
+# --- rebuild and sweep ----------------------------------------------------------------------------
+
+
+async def drift(world: World) -> None:
+    """Both missions' snapshots are not what the log says."""
+    await world.sql("UPDATE mana_ai.mission_snapshots SET folded_digest = 5")
+
+
+async def test_a_rebuild_passes_over_what_is_held(world: World):
+    await two_people(world)
+    await drift(world)
+    culprit = await culprit_of(world, "m1")
+    keys, _ = await world.store.differences("", 10)
+    folded = await asyncio.wait_for(world.store.rebuild(keys), 5)
+    assert (folded.replayed, folded.held) == (1, (M1,))
+    assert (await world.store.differences("", 10))[0] == [M1]
+    await culprit.end()
+    assert (await world.store.rebuild([M1])).replayed == 1
+    assert await world.wrong_snapshots() == []
+
+
+async def test_a_sweep_is_not_over_before_it_had_what_was_held(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sweep, "USERS_AT_ONCE", 1)
+    await two_people(world)
+    await drift(world)
+    culprit = await culprit_of(world, "m1")
+    reconciler = Reconciler(world.store, lambda _folded: None)
+    while await asyncio.wait_for(reconciler.step(), 5):
+        pass
+    assert (reconciler.status()["sweeps"], reconciler.status()["held"]) == (0, 1)
+    assert (await world.store.differences("", 10))[0] == [M1]
+    assert await world.store.reconciled_to() == "", "a restart compares u1 again"
+    assert await world.value("SELECT reconciled_at FROM mana_ai.shards") is None
+    await culprit.end()
+    assert not await reconciler.step()
+    assert (reconciler.status()["sweeps"], reconciler.status()["held"]) == (1, 0)
+    assert await world.value("SELECT reconciled_at FROM mana_ai.shards") is not None
+    assert await world.wrong_snapshots() == []
+
+
+async def test_a_sweep_whose_statement_failed_forgets_no_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    await two_people(world)
+    await drift(world)
+    reconciler = Reconciler(world.store, lambda _folded: None)
+
+    async def fails(*_: object) -> Folded:
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SnapshotStore, "rebuild", fails)
+        with pytest.raises(ConnectionError):
+            await reconciler.step()
+    while await reconciler.step():
+        pass
+    assert not await reconciler.step()
+    assert reconciler.status()["sweeps"] == 1
+    assert await world.wrong_snapshots() == []
+
+
+STATE_OF_THE_RUN = "SELECT state FROM mana_ai.runs WHERE user_id = 'u1'"
+
+
+async def test_a_run_that_waits_and_is_held_ends_once_it_is_free(world: World):
+    """The owner pauses; the run's row, then the mission's snapshot, is somebody's just now."""
+    await two_people(world)
+    now = datetime.now(UTC)
+    await world.sql(
+        "INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, not_before)"
+        " VALUES ('u1', $1, 'm1', $2, 'waiting', now() + interval '1 hour')",
+        MANA,
+        now,
+    )
+    await (await world.client()).edit(state="paused")
+    await fold_all(world.store)
+    holder = await world.connect("postgres")
+    for rows in ("mana_ai.runs", "mana_ai.mission_snapshots"):
+        async with holder.transaction():
+            await holder.execute(f"SELECT FROM {rows} WHERE user_id = 'u1' FOR UPDATE")
+            await asyncio.wait_for(world.driver.supervision.look(), 5)
+            assert await world.value(STATE_OF_THE_RUN) == "waiting"
+            assert (await world.snapshot())["wake_at"] is not None
+    await world.driver.supervision.look()
+    assert await world.value(STATE_OF_THE_RUN) == "withdrawn"
+    assert (await world.snapshot())["wake_at"] is None
