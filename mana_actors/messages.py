@@ -118,7 +118,32 @@ class Sleep(msgspec.Struct, frozen=True, tag="sleep"):
     epoch: int
 
 
-AgentMessage = Bind | Orders | Changed | Stop | Hello | Sleep
+class Ask(msgspec.Struct, frozen=True, tag="ask"):
+    """Say what you hold."""
+
+    epoch: int
+
+
+AgentMessage = Bind | Orders | Changed | Stop | Hello | Sleep | Ask
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """What an agent's process holds: ids, versions and numbers, and no text.
+
+    `is_whole`: it has read everything once; `is_behind`: it knows of something newer. Tokens are
+    those of 24 hours, None until they were read; `waiting` are orders kept for a free place.
+    """
+
+    is_whole: bool
+    is_behind: bool
+    agent_version: int | None = None
+    missions: dict[str, int] = {}
+    time_zone: str | None = None
+    cap: int | None = None
+    used: int | None = None
+    held: int | None = None
+    under_way: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
 
 
 class Identity(msgspec.Struct, frozen=True, tag="identity"):
@@ -136,6 +161,7 @@ class Identity(msgspec.Struct, frozen=True, tag="identity"):
     tokens_24h: int | None = None  # spent by this agent; None until it has read the ledger
     accepted: bool = True
     held_a_key: bool = False  # decrypted text was here: it sleeps as soon as nothing is in flight
+    memory: Remembered | None = None  # what it holds, where it was asked
 
 
 class Count(msgspec.Struct, frozen=True):

@@ -13,7 +13,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_never
 
@@ -22,6 +21,7 @@ import msgspec
 from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.resolvers import Resolver, default_resolvers
+from mana_actors.agent.recall import Recall
 from mana_actors.crash import CrashPoint, crash_points, leave_no_core_file
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import ModelProvider
@@ -29,6 +29,7 @@ from mana_actors.logs import keep_texts_out
 from mana_actors.messages import (
     AgentMessage,
     AgentSettings,
+    Ask,
     Bind,
     Changed,
     Hello,
@@ -43,7 +44,6 @@ from mana_actors.messages import (
 )
 from mana_actors.processes import Host
 from state.errors import StateError
-from state.rules.budgets import TokenWindow
 from state.runs.outcome import Broken
 from state.store.agent import AgentStore
 from state.store.connect import Access, Database
@@ -74,8 +74,7 @@ class _Bound(msgspec.Struct):
     bind: Bind
     capability: Capability
     runner: Runner
-    missions: dict[str, int]
-    agent_version: int = 0
+    recall: Recall
 
 
 def http_provider(settings: AgentSettings) -> HttpProvider:
@@ -137,9 +136,6 @@ class AgentActor:
         self._is_ending = False
         self._bound: _Bound | None = None
         self._running: set[str] = set()
-        self._tokens = TokenWindow()
-        self._knows_spent = False
-        self._reading_spent = asyncio.Lock()
         self._used_at = self._heard_at = time.monotonic()
         self._epoch = 0
         self._is_watched = False
@@ -153,6 +149,10 @@ class AgentActor:
         message: AgentMessage = decode_for_agent(b"".join(pieces))
         if message.epoch < self._epoch:
             return encode(self._identity(accepted=False))
+        if message.epoch > self._epoch and self._bound is not None:
+            # What was told before may have died with its supervisor, between a fold and its routes.
+            self._bound.recall.begin_anew()
+            self._host.work.start(self._catch_up(self._bound))
         self._epoch, self._heard_at = message.epoch, time.monotonic()
         if not self._is_watched:
             self._is_watched = True
@@ -163,7 +163,12 @@ class AgentActor:
             case Orders():
                 return encode(self._identity(accepted=self._start(message)))
             case Changed():
-                self._note(message)
+                if self._bound is not None:
+                    self._bound.recall.hear(message)
+                    self._host.work.start(self._catch_up(self._bound))
+            case Ask():
+                shown = self._bound.recall.shown() if self._bound is not None else None
+                return encode(msgspec.structs.replace(self._identity(), memory=shown))
             case Stop():
                 if self._bound is not None:
                     self._bound.runner.stop(message.mission_id, message.reason, message.run_id)
@@ -193,7 +198,9 @@ class AgentActor:
         keep_texts_out(asyncio.get_running_loop())
         capability = Capability(message.capability)
         runner = self._new_runner(message, self._name, capability, self._spent)
-        self._bound = _Bound(message, capability, runner, {})
+        recall = Recall(runner.store, message.agent_id)
+        self._bound = _Bound(message, capability, runner, recall)
+        self._host.work.start(self._catch_up(self._bound))
         log.info(
             "agent_bound agent=%s/%s process=%s", message.user_id, message.agent_id, self._name
         )
@@ -212,7 +219,7 @@ class AgentActor:
         return True
 
     async def _carry_out(self, bound: _Bound, order: Order) -> None:
-        await self._read_spent(bound)
+        await self._catch_up(bound)
         try:
             report = await (
                 bound.runner.heal(order) if order.kind == "heal" else bound.runner.run(order)
@@ -239,34 +246,21 @@ class AgentActor:
         report = msgspec.structs.replace(report, held_a_key=self._held_a_key)
         await self._host.report(bound.bind.supervisor, encode(report))
 
-    def _note(self, message: Changed) -> None:
-        """Keep the new versions, and stop runs that mission or agent want no longer."""
-        bound = self._bound
-        if bound is None:
+    async def _catch_up(self, bound: _Bound) -> None:
+        """Read what the memory lacks, and stop runs that mission or agent want no longer."""
+        try:
+            await bound.recall.catch_up()
+        except StateError as exc:  # each order reads what it needs
+            log.warning("memory_not_read process=%s error=%s", self._name, exc)
             return
-        changed = dict(message.missions)
-        bound.missions.update(changed)
-        bound.agent_version = message.agent_version or bound.agent_version
         for mission in self._running:
-            if message.agent_version is not None or mission in changed:
-                self._host.work.start(bound.runner.recheck(mission))
-
-    async def _read_spent(self, bound: _Bound) -> None:
-        """Rebuild the window from the ledger, once: earlier processes' charges are in it too."""
-        async with self._reading_spent:
-            if not self._knows_spent:
-                try:
-                    self._tokens = TokenWindow(await bound.runner.store.spent_window())
-                    self._knows_spent = True
-                except StateError as exc:  # the ledger itself decides; this is what we show
-                    log.warning("window_not_read process=%s error=%s", self._name, exc)
+            reason = bound.recall.memory.why_unwanted(mission)
+            if reason is not None:
+                bound.runner.stop(mission, reason)
 
     def _spent(self, tokens: int) -> None:
-        if not self._knows_spent:
-            return  # it is in the ledger, and read from there at the next order
-        now = datetime.now(UTC)
-        self._tokens.add(now, tokens)
-        self._tokens.forget(now)
+        if self._bound is not None:
+            self._bound.recall.spent(tokens)
 
     @property
     def _held_a_key(self) -> bool:
@@ -305,7 +299,7 @@ class AgentActor:
             running=tuple(self._running),
             idle_s=0.0 if self._running else time.monotonic() - self._used_at,
             memory_bytes=_resident_bytes(),
-            tokens_24h=self._tokens.used(datetime.now(UTC)) if self._knows_spent else None,
+            tokens_24h=self._bound.recall.used if self._bound else None,
             accepted=accepted,
             held_a_key=self._held_a_key,
         )

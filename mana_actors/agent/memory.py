@@ -17,22 +17,10 @@ import msgspec
 
 from state.log.deltas import AgentColumns, C, HeldRecord, MissionColumns, RecordDelta, applied
 from state.rules.budgets import Charge, OpenHold, TokenWindow
+from state.runs.found import Found
 from state.runs.gate import GateFacts
 from state.runs.versions import Versions
 from state.runs.withdrawal import why_unwanted
-
-
-class Found(msgspec.Struct, frozen=True):
-    """What a read found, all as of one moment; missions of other agents may be among it."""
-
-    now: datetime
-    agent: HeldRecord[AgentColumns] | None
-    missions: dict[str, HeldRecord[MissionColumns]]
-    time_zone: str | None = None
-    cap: int | None = None
-    slots_from: datetime | None = None
-    charges: tuple[Charge, ...] = ()
-    holds: tuple[OpenHold, ...] = ()
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -51,6 +39,7 @@ class Kept(Generic[C]):
         self.version = 0
         self.heard = 0
         self.reads = 0
+        self.has_left = False
         self._read = read
         self._waiting: list[RecordDelta[C]] = []
 
@@ -83,7 +72,7 @@ class Kept(Generic[C]):
 
     def leave(self) -> None:
         """It is another agent's: from here on only its version is known."""
-        self.held = None
+        self.held, self.has_left = None, True
 
     def read_over(self) -> None:
         """No read is under way for it any more, or one less: what waited is heard now."""
@@ -110,7 +99,7 @@ class Memory:
         self._whole_reads = 0
         self._reads_begun = 0
         self._newest_read = self._newest_whole = 0
-        self._cap_is_old = False
+        self._cap_old_at = -1  # how many reads had begun when it was heard to be
         self._noted: list[tuple[int, OpenHold | Charge]] = []
 
     @property
@@ -136,7 +125,8 @@ class Memory:
     @property
     def is_behind(self) -> bool:
         """Whether anything has to be read again."""
-        return self._cap_is_old or self.agent.is_behind or self.behind != frozenset()
+        is_cap_old = self._cap_old_at >= self._newest_read
+        return is_cap_old or self.agent.is_behind or self.behind != frozenset()
 
     def hear(
         self,
@@ -161,7 +151,6 @@ class Memory:
             self._whole_reads += 1
         for kept in self._covered(missions):
             kept.reads += 1
-        self._cap_is_old = False
         return Reading(self._reads_begun, None if missions is None else frozenset(missions))
 
     def read_ended(self, reading: Reading, found: Found | None) -> None:
@@ -177,8 +166,6 @@ class Memory:
                 self._newest_read = number
                 self._take_facts(number, found)
             self.is_whole = self.is_whole or reading.missions is None
-        else:
-            self._cap_is_old = True
         covered = self._covered(reading.missions)
         if reading.missions is None:
             self._whole_reads -= 1
@@ -251,13 +238,17 @@ class Memory:
         )
 
     def why_unwanted(self, mission_id: str) -> str | None:
-        """Why to stop a run of this mission, None while mission and agent want it."""
-        mission, agent = self.mission(mission_id), self.agent.held
-        if mission is None:
-            return "the mission belongs to another agent now"
+        """Why to stop a run of this mission; None while mission and agent want it, or unknown."""
+        kept, agent = self._missions.get(mission_id), self.agent.held
+        if kept is None or kept.is_behind:
+            return None
+        held = kept.held.columns if kept.held else None
+        if held is None and not kept.has_left:
+            return "the mission is gone"
         return why_unwanted(
-            hidden=mission.columns.hidden,
-            state=mission.columns.state,
+            hidden=held is not None and held.hidden,
+            state=held.state if held else "active",
+            is_ours=held is not None,
             agent_hidden=agent is not None and agent.columns.hidden,
             agent_state=agent.columns.state if agent else None,
         )
@@ -288,7 +279,8 @@ class Memory:
         after = self.agent.held
         if before is not after:
             own = [held.columns.max_tokens_per_day if held else None for held in (before, after)]
-            self._cap_is_old = self._cap_is_old or own[0] != own[1]
+            if own[0] != own[1]:
+                self._cap_old_at = self._reads_begun
 
     def _take_facts(self, number: int, found: Found) -> None:
         """Zone, cap and window as of a read, and what this process spent since that began."""
@@ -297,7 +289,7 @@ class Memory:
         known = {charge.call_id for charge in found.charges}
         self._noted = [each for each in self._noted if each[0] >= number]
         for _, what in self._noted:
-            if what.call_id not in known:
+            if what.call_id is not None and what.call_id not in known:
                 self._count(what)
 
     def _count(self, what: OpenHold | Charge) -> None:

@@ -6,7 +6,7 @@ Every call is one transaction that presents the capability first; none holds a c
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal
@@ -15,11 +15,19 @@ import asyncpg
 import msgspec
 
 from state.log import merge
+from state.log.deltas import (
+    AGENT_FIELDS,
+    MISSION_FIELDS,
+    AgentColumns,
+    HeldRecord,
+    MissionColumns,
+)
 from state.log.healing import Version
 from state.log.merge import Change, Snapshot, TableRows
 from state.log.records import InputRef, agent_from_record
-from state.rules.budgets import Hold
+from state.rules.budgets import Charge, Hold, OpenHold
 from state.runs.commit import Commit
+from state.runs.found import Found
 from state.sealing.copies import KeptCopy
 from state.sealing.key_pairs import OwnerKey
 from state.store.connect import CapabilityInvalid, Database
@@ -517,6 +525,36 @@ class AgentStore:
                     ),
                 )
             )
+
+    async def memory(self, missions: Collection[str] | None = None) -> Found:
+        """What its process holds, read at one moment; of these missions, None: of all its own.
+
+        Raises CapabilityInvalid.
+        """
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(
+                *SQL.given(
+                    "load_memory",
+                    capability=self._capability(),
+                    missions=None if missions is None else sorted(missions),
+                    mission_fields=MISSION_FIELDS,
+                    agent_fields=AGENT_FIELDS,
+                )
+            )
+        assert row is not None  # a function always has its row
+        return Found(
+            now=row["now"],
+            agent=msgspec.json.decode(row["agent"] or "null", type=HeldRecord[AgentColumns] | None),
+            missions=msgspec.json.decode(
+                row["missions"] or "{}", type=dict[str, HeldRecord[MissionColumns]]
+            ),
+            time_zone=row["time_zone"],
+            cap=row["cap"],
+            slots_from=row["slots_from"],
+            charges=msgspec.json.decode(row["charges"] or "[]", type=tuple[Charge, ...]),
+            holds=msgspec.json.decode(row["holds"] or "[]", type=tuple[OpenHold, ...]),
+            requested=msgspec.json.decode(row["requested"] or "{}", type=dict[str, datetime]),
+        )
 
 
 async def keys_capability(store: AgentStore, run_id: uuid.UUID, attempt: int) -> str:

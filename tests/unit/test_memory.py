@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mana_actors.agent.memory import Found, Memory, Reading
+from mana_actors.agent.memory import Memory, Reading
 from mana_actors.messages import Changed, decode_for_agent, encode
 from state.log.deltas import (
     MAX_DELTA_BYTES,
@@ -21,6 +21,7 @@ from state.log.deltas import (
     delta_of,
 )
 from state.rules.budgets import Charge, OpenHold
+from state.runs.found import Found
 from state.runs.gate import gate
 from state.runs.versions import Versions
 

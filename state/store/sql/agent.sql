@@ -115,3 +115,6 @@ SELECT mana_ai.capability_user() AS seen_as, k.key_id, k.public_key
 
 -- request_copies --
 SELECT mana_ai.request_copies($1, $2)
+
+-- load_memory --
+SELECT * FROM mana_ai.load_memory(:capability, :missions, :mission_fields, :agent_fields)

@@ -1,0 +1,28 @@
+"""What a read of an agent's memory found, all as of one moment. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from state.log.deltas import AgentColumns, HeldRecord, MissionColumns
+from state.rules.budgets import Charge, OpenHold
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The agent's record and missions by id, with the zone, its own cap and its spending.
+
+    Missions that were asked for by their ids may be other agents'. `requested` says when the first
+    open request to run one of these now was made.
+    """
+
+    now: datetime
+    agent: HeldRecord[AgentColumns] | None
+    missions: dict[str, HeldRecord[MissionColumns]]
+    time_zone: str | None = None
+    cap: int | None = None
+    slots_from: datetime | None = None
+    charges: tuple[Charge, ...] = ()
+    holds: tuple[OpenHold, ...] = ()
+    requested: dict[str, datetime] = {}
