@@ -7,7 +7,9 @@ DECLARE
   u text;
   a text;
 BEGIN
-  PERFORM set_config('app.capability', p_capability, true);
+  IF p_capability IS NOT NULL THEN
+    PERFORM set_config('app.capability', p_capability, true);
+  END IF;
   token := mana_ai.require_capability();
   u := token ->> 'u';
   a := token ->> 'a';
