@@ -157,11 +157,12 @@ class Identity(msgspec.Struct, frozen=True, tag="identity"):
     epoch: int = 0
     running: tuple[str, ...] = ()
     idle_s: float = 0.0
-    memory_bytes: int = 0
+    memory_bytes: int = 0  # its share of what is shared; 0: the system does not say
     tokens_24h: int | None = None  # spent by this agent; None until it has read the ledger
     accepted: bool = True
     held_a_key: bool = False  # decrypted text was here: it sleeps as soon as nothing is in flight
     memory: Remembered | None = None  # what it holds, where it was asked
+    cpu_s: float = 0.0  # burned since the process began; 0 from older releases
 
 
 class Count(msgspec.Struct, frozen=True):

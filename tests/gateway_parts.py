@@ -26,6 +26,8 @@ STATS: dict[str, Any] = {
     "errors": [],
 }
 
+IDLE = {"seconds": 21.4, "start_cpu_s": 0.2, "idle_cpu_share": 0.0093}
+
 
 class FakeSupervisor:
     """Answers at once; `report` is what its tick reports, `dead` makes every call raise."""
@@ -48,7 +50,7 @@ class FakeSupervisor:
 
     async def status(self) -> dict[str, Any]:
         self._check()
-        return {"awake": [{"user": "u1"}] * 3, "warm": 1, "feed_waiting": 0}
+        return {"awake": [{"user": "u1"}] * 3, "warm": 1, "feed_waiting": 0, "idle": IDLE}
 
     async def stop_run(
         self, user_id: str, agent_id: str, mission_id: str, run_id: str, reason: str

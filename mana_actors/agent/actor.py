@@ -23,6 +23,7 @@ from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.resolvers import Resolver, default_resolvers
 from mana_actors.agent.recall import Recall
 from mana_actors.crash import CrashPoint, crash_points, leave_no_core_file
+from mana_actors.footprint import Footprint
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.logs import keep_texts_out
@@ -133,6 +134,7 @@ class AgentActor:
         leave_no_core_file()
         self._name, self._release = name, release
         self._host, self._new_runner = host, new_runner
+        self._footprint = Footprint()
         self._is_ending = False
         self._bound: _Bound | None = None
         self._running: set[str] = set()
@@ -298,16 +300,9 @@ class AgentActor:
             epoch=self._epoch,
             running=tuple(self._running),
             idle_s=0.0 if self._running else time.monotonic() - self._used_at,
-            memory_bytes=_resident_bytes(),
+            memory_bytes=self._footprint.memory_bytes(),
+            cpu_s=self._footprint.cpu_s(),
             tokens_24h=self._bound.recall.used if self._bound else None,
             accepted=accepted,
             held_a_key=self._held_a_key,
         )
-
-
-def _resident_bytes() -> int:
-    """Memory of this process that is in RAM, 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0

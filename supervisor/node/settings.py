@@ -84,10 +84,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shard: str = "0"
     bucket_lo: int = 0  # buckets [lo, hi) of 256
     bucket_hi: int = BUCKETS
-    agent_idle_s: Seconds = 900
+    agent_idle_s: Seconds | None = None  # None: as long as it costs less than a start, measured
     agent_keep_awake: bool = False
     agent_memory_mb: Annotated[int, Meta(ge=64)] | None = None  # None: half of the RAM
-    agents_awake_max: AtLeastOne | None = None
+    agents_awake_max: AtLeastOne | None = None  # None: 32 per core
     warm_pool: Count = 2
     prepare_ahead_s: Seconds = 120
     due_spread_s: Seconds = 0

@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from mana_actors.background import Background
 from mana_actors.crash import crash_points
 from mana_actors.messages import AgentSettings, Changed, Report, Stop
@@ -33,7 +35,7 @@ from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, Pass, di
 from supervisor.supervision.fold import FoldLoop, changes_by_agent
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.orders import Ordering
-from supervisor.supervision.placement import Awake, Placement
+from supervisor.supervision.placement import Awake, Placement, most_awake
 from supervisor.supervision.pruning import Pruning
 from supervisor.supervision.sweep import Reconciler
 from supervisor.supervision.ticks import Ticks
@@ -411,6 +413,10 @@ class Supervision:
             ]
             if tenure
             else [],
+            "awake_most": most_awake(self.settings),
+            "idle": msgspec.to_builtins(tenure.placement.idle_costs.idle_time(self.settings))
+            if tenure
+            else None,
             "warm": tenure.placement.warm if tenure else 0,
             "making": tenure.placement.making if tenure else 0,
             "running": tenure.ordering.count if tenure else 0,

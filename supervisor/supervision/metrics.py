@@ -87,6 +87,10 @@ INSTRUMENTS = {
         Instrument("wake_seconds", "histogram", "Due time to start of a run", (), _WAKE_SECONDS),
         Instrument("agents_awake", "gauge", "Processes bound to an agent"),
         Instrument("agents_warm", "gauge", "Processes ready to be bound"),
+        Instrument("agents_memory_bytes", "gauge", "Memory of awake agents, shared pages in parts"),
+        Instrument("agent_idle_seconds", "gauge", "Idle time after which an agent sleeps"),
+        Instrument("agent_start_cpu_seconds", "gauge", "CPU of a start; 0: not measured"),
+        Instrument("agent_idle_cpu_ratio", "gauge", "CPU of an idle agent, in cores; 0: the same"),
         Instrument("runs_open", "gauge", "Runs under way"),
     )
 }

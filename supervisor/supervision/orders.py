@@ -25,7 +25,7 @@ from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions
 from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.metrics import Metrics
-from supervisor.supervision.placement import Placement, awake_memory_bytes
+from supervisor.supervision.placement import Placement, awake_memory_bytes, most_awake
 from supervisor.supervision.ticks import Ticks
 
 log = logging.getLogger("mana.supervisor")
@@ -127,9 +127,9 @@ class Ordering:
 
         Its place is taken with no await after the look, since many may be arriving at once.
         """
-        awake, most = self._placement.awake, self._settings.agents_awake_max
+        awake, most = self._placement.awake, most_awake(self._settings)
         while pair not in awake and (
-            (most is not None and len(self._arriving | awake.keys()) >= most)
+            len(self._arriving | awake.keys()) >= most
             or self._placement.memory_bytes >= awake_memory_bytes(self._settings)
         ):
             idle = self._placement.idle(self.busy)

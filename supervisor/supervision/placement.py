@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from mana_actors.background import Background
 from mana_actors.messages import Bind, Hello, Identity, Sleep
 from mana_actors.processes import AgentProcess, AgentProcesses, ProcessGone
+from supervisor.node.idle_time import IdleCosts
 from supervisor.node.settings import Settings
 from supervisor.supervision.dispatch import Pair
 
@@ -23,7 +24,16 @@ STARTS_AT_ONCE = max(2, os.cpu_count() or 1)
 """Each costs a second of CPU: more at once end later, all of them together."""
 
 MIB = 1024 * 1024
-TYPICAL_AGENT_BYTES = 110 * MIB
+TYPICAL_AGENT_BYTES = 48 * MIB
+
+AWAKE_PER_CORE = 32
+"""What a core can feed: at 1.5 CPU-s a run, 32 agents that wait 48 s for their models. Each burns
+a hundredth of a core while it does nothing, so all of them together less than a third of it."""
+
+
+def most_awake(settings: Settings) -> int:
+    """How many agents may be awake: the setting, else by this machine's cores."""
+    return settings.agents_awake_max or AWAKE_PER_CORE * (os.cpu_count() or 1)
 
 
 def awake_memory_bytes(settings: Settings) -> int:
@@ -49,6 +59,14 @@ class Awake:
         self.tokens_24h = identity.tokens_24h
         self.held_a_key = identity.held_a_key
         self.unanswered = 0  # greetings since it last spoke
+        self._last = identity, self.used_at
+
+    def idled(self, now: Identity) -> tuple[float, float] | None:
+        """CPU-s and seconds since it last spoke, if it had nothing to do in between."""
+        last, used_at = self._last
+        if last.running or now.running or used_at != self.used_at:
+            return None
+        return now.cpu_s - last.cpu_s, now.idle_s - last.idle_s
 
 
 class Placement:
@@ -71,6 +89,7 @@ class Placement:
         self._waking: dict[Pair, asyncio.Task[Awake]] = {}
         self.watches = Background()
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+        self.idle_costs = IdleCosts()
 
     @property
     def warm(self) -> int:
@@ -156,8 +175,11 @@ class Placement:
                 identity = await self._told(process, bind)
             else:
                 async with self._starts:
-                    process = self._warm.pop(0) if self._warm else self._created()
+                    is_new = not self._warm
+                    process = self._created() if is_new else self._warm.pop(0)
                     identity = await self._told(process, bind)
+                    if identity is not None and is_new:
+                        self.idle_costs.started(identity.cpu_s)
             if identity is None:
                 continue
             if identity.accepted and (identity.user_id, identity.agent_id) == pair:
@@ -187,10 +209,11 @@ class Placement:
     async def _make(self) -> None:
         process = self._created()
         try:
-            await process.tell(Hello(self._epoch, self._supervisor), 60.0)
+            identity = await process.tell(Hello(self._epoch, self._supervisor), 60.0)
         except ProcessGone:
             process.kill()
             return
+        self.idle_costs.started(identity.cpu_s)
         self._warm.append(process)
 
     def idle(self, busy: Iterable[Pair]) -> list[Awake]:
@@ -234,10 +257,13 @@ class Placement:
             return_exceptions=True,
         )
         for agent, answer in zip(agents, answers, strict=False):
-            if isinstance(answer, Identity):
-                agent.learn(answer)
-            else:
+            if not isinstance(answer, Identity):
                 agent.unanswered += 1
+                continue
+            idled = agent.idled(answer)
+            if idled is not None:
+                self.idle_costs.idled(*idled)
+            agent.learn(answer)
 
     @property
     def silent(self) -> list[Awake]:

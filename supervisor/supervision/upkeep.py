@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -16,7 +17,12 @@ from supervisor.node.settings import Settings
 from supervisor.supervision.fold import FoldLoop
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.orders import Ordering
-from supervisor.supervision.placement import TYPICAL_AGENT_BYTES, Placement, awake_memory_bytes
+from supervisor.supervision.placement import (
+    TYPICAL_AGENT_BYTES,
+    Placement,
+    awake_memory_bytes,
+    most_awake,
+)
 from supervisor.supervision.pruning import Pruning
 from supervisor.supervision.sweep import Reconciler
 
@@ -63,7 +69,7 @@ async def upkeep(it: Supervised) -> None:
     while not it.has_stood_down:
         is_sweeping = False
         try:
-            is_sweeping = await _round(it)
+            is_sweeping = await one_round(it)
         except StoodDown as exc:
             it.stand_down(str(exc))
         except StateError as exc:
@@ -73,7 +79,7 @@ async def upkeep(it: Supervised) -> None:
         await asyncio.sleep(SWEEPING_S if is_sweeping else EVERY_S)
 
 
-async def _round(it: Supervised) -> bool:
+async def one_round(it: Supervised) -> bool:
     """One round; True while a sweep is under way, so that it goes on at once."""
     tenure, settings = it.tenure, it.settings
     if tenure is None:
@@ -84,9 +90,8 @@ async def _round(it: Supervised) -> bool:
     # Warm processes for the pool, and for the agents that fall due soon.
     soon = await it.schedule.agents_due_soon(tenure.lease, settings.prepare_ahead_s)
     free = max(0, awake_memory_bytes(settings) - placement.memory_bytes)
-    most = min(free // TYPICAL_AGENT_BYTES, settings.runs_max)
-    if settings.agents_awake_max is not None:
-        most = min(most, settings.agents_awake_max)
+    places = max(0, most_awake(settings) - len(placement.awake))
+    most = min(free // TYPICAL_AGENT_BYTES, settings.runs_max, places)
     asleep = max(0, soon - len(placement.awake))
     if not it.is_draining:
         placement.refill(max(settings.warm_pool, min(settings.warm_pool + asleep, most)))
@@ -100,11 +105,15 @@ async def _round(it: Supervised) -> bool:
             placement.give_up(agent)
 
     # One that decrypted something is put to sleep when it reports; here when that was missed.
-    for agent in placement.idle(tenure.ordering.busy):
-        is_old = agent.release not in ("", it.release)
-        is_unused = now - agent.used_at >= settings.agent_idle_s
-        if is_old or agent.held_a_key or (is_unused and not settings.agent_keep_awake):
-            await placement.put_to_sleep(agent)
+    idle_time = placement.idle_costs.idle_time(settings)
+    since = -inf if idle_time.seconds is None else now - idle_time.seconds
+    await asyncio.gather(
+        *(
+            placement.put_to_sleep(agent)
+            for agent in placement.idle(tenure.ordering.busy)
+            if agent.used_at <= since or agent.held_a_key or agent.release not in ("", it.release)
+        )
+    )
 
     await it.schedule.charge_expired_holds()
     await it.schedule.wake_after_limits()
@@ -115,5 +124,9 @@ async def _round(it: Supervised) -> bool:
     it.metrics.set("records_held", len(tenure.folding.held))
     it.metrics.set("agents_awake", len(placement.awake))
     it.metrics.set("agents_warm", placement.warm)
+    it.metrics.set("agents_memory_bytes", placement.memory_bytes)
+    it.metrics.set("agent_idle_seconds", inf if idle_time.seconds is None else idle_time.seconds)
+    it.metrics.set("agent_start_cpu_seconds", idle_time.start_cpu_s or 0.0)
+    it.metrics.set("agent_idle_cpu_ratio", idle_time.idle_cpu_share or 0.0)
     it.metrics.set("runs_open", tenure.ordering.count)
     return is_sweeping

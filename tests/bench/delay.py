@@ -20,7 +20,9 @@ async def measure(say: Say, *, quick: bool) -> list[Figure]:
     with FakeProvider() as model:
         async with ground(say) as made:
             say("starting a node")
-            node = NodeProcess(made.database, model.url, MANA_WARM_POOL="1")
+            node = NodeProcess(
+                made.database, model.url, MANA_WARM_POOL="1", MANA_AGENT_IDLE_S="900"
+            )
             try:
                 await asyncio.to_thread(node.start)
                 await made.agents(USER)

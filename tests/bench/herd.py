@@ -23,7 +23,11 @@ async def measure(say: Say, *, quick: bool) -> list[Figure]:
         async with ground(say) as made:
             say("starting a node without a warm pool")
             node = NodeProcess(
-                made.database, model.url, MANA_WARM_POOL="0", MANA_PREPARE_AHEAD_S="0"
+                made.database,
+                model.url,
+                MANA_WARM_POOL="0",
+                MANA_PREPARE_AHEAD_S="0",
+                MANA_AGENT_IDLE_S="900",
             )
             try:
                 await asyncio.to_thread(node.start)

@@ -25,6 +25,7 @@ FAST = {
     "MANA_BACKOFF_MAX_S": "1",
     "MANA_WARM_POOL": "2",
     "MANA_PREPARE_AHEAD_S": "0",
+    "MANA_AGENT_IDLE_S": "900",
     "TICK_INTERVAL_MS": "600000",
 }
 Pair = tuple[str, str]

@@ -225,6 +225,7 @@ async def test_status_counts_the_fleet(gateway: Gateway):
     told = (await gateway.client.get("/internal/status")).json()
     assert told["counts"]["missions"] == 1
     assert len(told["supervisor"]["awake"]) == 3
+    assert told["supervisor"]["idle"]["seconds"] == 21.4
     assert told["shards"][0]["bucket_hi"] == 256
 
 

@@ -58,7 +58,7 @@ async def test_upkeep_outlives_a_bad_round_and_does_not_quote_it(
     class Supervised:
         has_stood_down = False
 
-    monkeypatch.setattr(upkeep, "_round", breaks)
+    monkeypatch.setattr(upkeep, "one_round", breaks)
     monkeypatch.setattr(upkeep, "EVERY_S", 0)
     it: Any = Supervised()
     running = asyncio.create_task(upkeep.upkeep(it))

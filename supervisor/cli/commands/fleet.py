@@ -31,7 +31,10 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
         for name, count in counts.items():
             output.line_out(f"  {name.replace('_', ' ')}: {output.shown(count)}")
         if told["supervisor"] is not None:
-            output.line_out(f"  agents awake: {len(told['supervisor']['awake'])}")
+            idle: dict[str, float | None] = told["supervisor"].get("idle") or {}
+            idle_s = idle.get("seconds")
+            rest = "" if idle_s is None else f"; idle ones sleep after {idle_s:.0f} s"
+            output.line_out(f"  agents awake: {len(told['supervisor']['awake'])}{rest}")
     raise typer.Exit(0 if told["ok"] else FAILED)
 
 

@@ -163,6 +163,7 @@ async def _fleet(deps: Deps) -> dict[str, Any]:
     return {
         "health": judged,
         "awake": None if found.supervisor is None else len(found.supervisor.get("awake", ())),
+        "idle": None if found.supervisor is None else found.supervisor.get("idle"),
         "model": model_in_words(deps.settings),
         "now": datetime.now(UTC),
         **lists,
