@@ -805,6 +805,55 @@ ALTER FUNCTION mana_ai.forget_revoked() OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.forget_revoked() IS 'Deletes sealed copies and journalled answers when a fold shows that a grant was revoked or its mission is gone.';
 
+CREATE TABLE mana_ai.mission_snapshots (
+    user_id text NOT NULL,
+    mission_id text NOT NULL,
+    record jsonb NOT NULL,
+    last_applied_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    bucket smallint DEFAULT 0 NOT NULL,
+    version bigint DEFAULT 0 NOT NULL,
+    wake_at timestamp with time zone,
+    next_run_at timestamp with time zone,
+    state text DEFAULT 'paused'::text NOT NULL,
+    agent_id text DEFAULT 'legacy:ai-default'::text NOT NULL,
+    space_id text,
+    complete boolean DEFAULT false NOT NULL,
+    present boolean DEFAULT true NOT NULL,
+    hidden boolean DEFAULT false NOT NULL,
+    readable boolean DEFAULT true NOT NULL,
+    problems text[] DEFAULT '{}'::text[] NOT NULL,
+    newest_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
+    newest_id uuid,
+    folded_count bigint DEFAULT 0 NOT NULL,
+    folded_digest bigint DEFAULT 0 NOT NULL,
+    heal boolean DEFAULT false NOT NULL,
+    decision text,
+    reason text,
+    decided_at timestamp with time zone,
+    browser_since timestamp with time zone
+);
+
+ALTER TABLE ONLY mana_ai.mission_snapshots FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.mission_snapshots OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.free_missions(p_users text[], p_missions text[]) RETURNS TABLE(user_id text, mission_id text)
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT s.user_id,
+     s.mission_id
+    FROM (mana_ai.mission_snapshots s
+      JOIN UNNEST(free_missions.p_users, free_missions.p_missions) k(user_id, mission_id) USING (user_id, mission_id))
+  FOR UPDATE OF s SKIP LOCKED;
+END;
+
+ALTER FUNCTION mana_ai.free_missions(p_users text[], p_missions text[]) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.free_missions(p_users text[], p_missions text[]) IS 'Locks the snapshots of these missions and returns them, but for those that somebody else holds: what the supervisor does
+for many waits for no one. It runs with its caller''s rights.';
+
 CREATE FUNCTION mana_ai.grant_end(p_user text, p_mission text) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1053,39 +1102,6 @@ ALTER FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) OWNER TO mana_owne
 
 COMMENT ON FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) IS 'Locks the agent''s ledger row. It is a statement of its own, so that the next one reads what the previous holder
 wrote. A transaction that keeps one snapshot would read the state before that and pass every limit, so it is refused.';
-
-CREATE TABLE mana_ai.mission_snapshots (
-    user_id text NOT NULL,
-    mission_id text NOT NULL,
-    record jsonb NOT NULL,
-    last_applied_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    bucket smallint DEFAULT 0 NOT NULL,
-    version bigint DEFAULT 0 NOT NULL,
-    wake_at timestamp with time zone,
-    next_run_at timestamp with time zone,
-    state text DEFAULT 'paused'::text NOT NULL,
-    agent_id text DEFAULT 'legacy:ai-default'::text NOT NULL,
-    space_id text,
-    complete boolean DEFAULT false NOT NULL,
-    present boolean DEFAULT true NOT NULL,
-    hidden boolean DEFAULT false NOT NULL,
-    readable boolean DEFAULT true NOT NULL,
-    problems text[] DEFAULT '{}'::text[] NOT NULL,
-    newest_at timestamp with time zone DEFAULT '1970-01-01 00:00:00+00'::timestamp with time zone NOT NULL,
-    newest_id uuid,
-    folded_count bigint DEFAULT 0 NOT NULL,
-    folded_digest bigint DEFAULT 0 NOT NULL,
-    heal boolean DEFAULT false NOT NULL,
-    decision text,
-    reason text,
-    decided_at timestamp with time zone,
-    browser_since timestamp with time zone
-);
-
-ALTER TABLE ONLY mana_ai.mission_snapshots FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE mana_ai.mission_snapshots OWNER TO mana_owner;
 
 CREATE TABLE mana_ai.run_requests (
     user_id text NOT NULL,
@@ -3406,6 +3422,8 @@ GRANT SELECT ON TABLE mana_ai.token_holds TO mana_agent;
 GRANT SELECT ON TABLE mana_ai.token_holds TO mana_fleet;
 GRANT SELECT ON TABLE mana_ai.token_holds TO mana_gateway;
 
+GRANT UPDATE(deadline) ON TABLE mana_ai.token_holds TO mana_supervisor;
+
 GRANT SELECT,INSERT ON TABLE mana_ai.token_usage TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.token_usage TO mana_agent;
 GRANT SELECT ON TABLE mana_ai.token_usage TO mana_fleet;
@@ -3449,37 +3467,6 @@ REVOKE ALL ON FUNCTION mana_ai.feed_changes() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.forget_revoked() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.grant_end(p_user text, p_mission text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) TO mana_keys;
-
-REVOKE ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) TO mana_agent;
-
-REVOKE ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_owner;
-GRANT ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_supervisor;
-GRANT ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_gateway;
-
-REVOKE ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) TO mana_owner;
-GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) TO mana_supervisor;
-GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) TO mana_gateway;
-
-REVOKE ALL ON FUNCTION mana_ai.is_shared(p_space text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.is_shared(p_space text) TO mana_owner;
-
-REVOKE ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) TO mana_agent;
-
-REVOKE ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone) TO mana_agent;
-
-REVOKE ALL ON FUNCTION mana_ai.lock_installation() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) FROM PUBLIC;
-
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.mission_snapshots TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.mission_snapshots TO mana_agent;
 GRANT SELECT ON TABLE mana_ai.mission_snapshots TO mana_gateway;
@@ -3517,6 +3504,40 @@ GRANT SELECT(decision) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
 GRANT SELECT(reason) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
 
 GRANT SELECT(decided_at) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
+REVOKE ALL ON FUNCTION mana_ai.free_missions(p_users text[], p_missions text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.free_missions(p_users text[], p_missions text[]) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.grant_end(p_user text, p_mission text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) TO mana_keys;
+
+REVOKE ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.heal_mission(p_mission text, p_version bigint, p_iterations jsonb, p_stamp text, p_actor jsonb, p_restored text[]) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_owner;
+GRANT ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.installation_room_at(p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) TO mana_owner;
+GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) TO mana_supervisor;
+GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zone, OUT used bigint, OUT held bigint, OUT micros_used bigint, OUT micros_held bigint) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.is_shared(p_space text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.is_shared(p_space text) TO mana_owner;
+
+REVOKE ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.lock_installation() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) FROM PUBLIC;
 
 GRANT SELECT ON TABLE mana_ai.run_requests TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.run_requests TO mana_agent;

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,7 +28,7 @@ from state.runs.outcome import FollowUp, Interrupted, LookAt, after
 from state.runs.withdrawal import why_unwanted
 from state.store.connect import Database
 from state.store.janitor import JanitorStore
-from state.store.supervisor.schedule import Decided, DueMission, Look, ScheduleStore
+from state.store.supervisor.schedule import Decided, DueMission, Look, MissionKey, ScheduleStore
 from state.store.supervisor.snapshots import Folded, SnapshotStore, StoodDown
 from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions, count_report, count_withdrawn
@@ -44,6 +45,9 @@ from supervisor.supervision.upkeep import Tenure, upkeep
 log = logging.getLogger("mana.supervisor")
 
 DUE_LIMIT = 500
+HELD_REST_S = 0.5
+"""After so long a mission that somebody holds is tried again."""
+
 _UNMOVED = timedelta(seconds=1)
 _FULL_PAUSE_S = 0.25
 _FAIL_PAUSE_S = (0.1, 5.0)
@@ -78,6 +82,7 @@ class Supervision:
         self.problem: str | None = None
         self.feed_waiting = 0
         self._full_until = self._scan_at = 0.0
+        self._resting: dict[MissionKey, float] = {}  # held by somebody: until when to pass it over
 
     async def run(self) -> None:
         """Take the shard, adopt what lives, then turn until stood down."""
@@ -149,7 +154,9 @@ class Supervision:
         alive = {agent.process.name for agent in placement.awake.values()}
         for holder in await self.schedule.live_holders():
             if holder.startswith("agent-") and holder not in alive:
-                await self.schedule.release_holder(holder)
+                _, left = await self.schedule.release_holder(holder)
+                if left:
+                    self.background.start(self._free(holder, None, ()))
         await self.schedule.wake_ordered(lease, ORDER_PATIENCE.total_seconds())
         log.info("shard_taken shard=%s epoch=%s", lease.shard, lease.epoch)
 
@@ -204,7 +211,9 @@ class Supervision:
         """Look once at what is due, and have done what was decided about it."""
         if self.is_draining or time.monotonic() < self._full_until:
             return Pass()
-        due = await self.schedule.due(self._held.lease, DUE_LIMIT)
+        now_s = time.monotonic()
+        self._resting = {key: until for key, until in self._resting.items() if until > now_s}
+        due = await self.schedule.due(self._held.lease, DUE_LIMIT, list(self._resting))
         if not due:
             return Pass()
         self.ticks.saw(len(due))
@@ -221,12 +230,14 @@ class Supervision:
         async with ordering.deciding:
             result = dispatch(due, ordering.in_flight, caps)
             ordering.put_off(result.put_off)
-            looks = [look for look in result.looks if (look.user_id, look.mission_id) not in held]
-            await self.schedule.look_again(looks)
-            noted = await self.schedule.note_decisions(result.decided)
+            settled = await self.schedule.settle(
+                [look for look in result.looks if (look.user_id, look.mission_id) not in held],
+                result.decided,
+            )
         if result.left:
             self._full_until = time.monotonic() + _FULL_PAUSE_S
-        count_decisions(self.metrics, noted)
+        count_decisions(self.metrics, settled.noted)
+        self._resting |= dict.fromkeys(held | settled.held, now_s + HELD_REST_S)
         for move in result.moves:
             await self._move(move.due)
         self._crash("before_dispatch")
@@ -254,7 +265,8 @@ class Supervision:
         else:  # it is the mission's slot no more, as the fold will show
             soon = mission.now + _UNMOVED
             look = Look(*key, mission.version, soon, mission.wake_at)
-            await self.schedule.look_again([look])
+            if await self.schedule.look_again([look]):
+                self._resting[key] = time.monotonic() + HELD_REST_S
 
     def _route(self, folded: Folded) -> None:
         tenure = self._held
@@ -308,15 +320,16 @@ class Supervision:
         deciding = self._held.ordering.deciding
         if put_off is not None:
             async with deciding:
-                await self.schedule.look_again([put_off])
+                await self._until_free(partial(self.schedule.look_again, [put_off]))
         match ending.look:
             case LookAt(at=at) if put_off is None:
-                await self.schedule.look_again([Look(user_id, mission_id, report.version, at)])
+                look = Look(user_id, mission_id, report.version, at)
+                await self._until_free(partial(self.schedule.look_again, [look]))
             case "now":
-                now = datetime.now(UTC)
-                await self.schedule.look_again([Look(user_id, mission_id, report.version, now)])
+                look = Look(user_id, mission_id, report.version, datetime.now(UTC))
+                await self._until_free(partial(self.schedule.look_again, [look]))
             case "now-if-put-off":
-                await self.schedule.wake_missions(user_id, [mission_id])
+                await self._until_free(partial(self.schedule.wake_missions, user_id, [mission_id]))
             case LookAt() | "as-set":
                 pass
         if ending.rechecks:
@@ -334,6 +347,19 @@ class Supervision:
                 reason=ending.reason,
             )
             count_decisions(self.metrics, await self.schedule.note_decisions([decided]))
+
+    async def _until_free(self, look: Callable[[], Awaitable[Collection[MissionKey]]]) -> None:
+        """Look now, or in the background once whoever holds the mission lets go."""
+        if await look():
+            self.background.start(self._look_later(look))
+
+    async def _look_later(self, look: Callable[[], Awaitable[Collection[MissionKey]]]) -> None:
+        for _ in range(int(ORDER_PATIENCE.total_seconds() / HELD_REST_S)):
+            await asyncio.sleep(HELD_REST_S)
+            with contextlib.suppress(StateError):
+                if not await look():
+                    self._nudged.set()
+                    return
 
     async def _end_with_secrets(self, agent: Awake) -> None:
         """Its memory held decrypted text: its pair wakes in a never-used process next time."""
@@ -357,12 +383,17 @@ class Supervision:
     async def _free(self, holder: str, pair: Pair | None, lost: Sequence[str]) -> None:
         """End a dead process's claims, and look at once at what it was ordered or kept waiting."""
         try:
-            if await self.schedule.release_holder(holder):
+            freed, left = await self.schedule.release_holder(holder)
+            if freed:
                 self._nudged.set()
             if pair is not None:
                 async with self._held.ordering.deciding:
-                    await self.schedule.wake_missions(pair[0], lost)
+                    await self._until_free(partial(self.schedule.wake_missions, pair[0], lost))
                     await self.schedule.wake_blocked(*pair)
+            while left:  # until its last transaction or its leases are over
+                await asyncio.sleep(HELD_REST_S)
+                _, left = await self.schedule.release_holder(holder)
+                self._nudged.set()
         except StateError as exc:  # then its leases run out
             log.warning("claims_not_freed process=%s error=%s", holder, exc)
 

@@ -1,21 +1,23 @@
 """An agent's login that keeps a transaction open holds up nobody but its own agent (P9)."""
 
 import asyncio
+import random
 import uuid
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
 from mana_actors.crash import crash_points
+from state.store.supervisor.schedule import Decided, Look
 from state.store.supervisor.snapshots import Folded, SnapshotStore
-from supervisor.supervision import fold, sweep
+from supervisor.supervision import fold, loop, sweep
 from supervisor.supervision.fold import FoldLoop
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.orders import capability_of
 from supervisor.supervision.sweep import Reconciler
-from tests.integration.support import LONG_AGO, World, fold_all, open_world
+from tests.integration.support import DONE, LONG_AGO, World, fold_all, open_world, text, until
 from tests.postgres import LOG_OWNER, Database
 
 pytestmark = pytest.mark.one_postgres
@@ -158,12 +160,12 @@ async def test_thousands_of_held_rows_hide_nobody_behind_them(world: World):
     await culprit_of(world, "m1")
     await edits(world, 5001)
     await (await world.client("u2")).edit(title="dahinter")
-    loop = loop_of(world)
-    assert await loop.some() == 0
-    assert loop.is_behind
-    assert await loop.some() == 1
-    assert not loop.is_behind
-    assert list(loop.held) == [M1]
+    folding = loop_of(world)
+    assert await folding.some() == 0
+    assert folding.is_behind
+    assert await folding.some() == 1
+    assert not folding.is_behind
+    assert list(folding.held) == [M1]
     assert (await titles(world))["u2", "m1"] == "dahinter"
 
 
@@ -181,11 +183,11 @@ async def test_thousands_of_held_missions_hide_nobody_behind_them(
     for name in names:
         await client.edit(name, title="gehalten")
     await (await world.client("u2")).edit(title="dahinter")
-    loop = loop_of(world)
-    assert await loop.everything() == 1
-    assert len(loop.held) == len(names)
+    folding = loop_of(world)
+    assert await folding.everything() == 1
+    assert len(folding.held) == len(names)
     await culprit.end()
-    assert await loop.everything() == len(names)
+    assert await folding.everything() == len(names)
     assert await world.wrong_snapshots() == []
 
 
@@ -204,14 +206,14 @@ async def test_a_record_that_is_free_again_is_folded_with_the_next_walk(world: W
     await (await world.client()).edit(title="neu")
     await (await world.client("u2")).edit(title="neu")
     clock = Clock()
-    loop = FoldLoop(world.store, Metrics(), lambda _folded: None, crash_points(None), clock)
-    assert await loop.some() == 1
-    assert list(loop.held) == [M1]
+    folding = FoldLoop(world.store, Metrics(), lambda _folded: None, crash_points(None), clock)
+    assert await folding.some() == 1
+    assert list(folding.held) == [M1]
     await culprit.end()
-    assert await loop.some() == 0, "above the floor there is nothing"
+    assert await folding.some() == 0, "above the floor there is nothing"
     clock.now_s += fold.HELD_AGAIN_S
-    assert await loop.some() == 1
-    assert loop.held == {}
+    assert await folding.some() == 1
+    assert folding.held == {}
 
 
 async def test_a_record_that_stays_held_is_tried_ever_less_often(world: World):
@@ -227,12 +229,12 @@ async def test_a_record_that_stays_held_is_tried_ever_less_often(world: World):
             return await super().fold(floor, limit)
 
     store = Counted(world.driver.supervisor, world.store.lease)
-    loop = FoldLoop(store, Metrics(), lambda _folded: None, crash_points(None), clock)
+    folding = FoldLoop(store, Metrics(), lambda _folded: None, crash_points(None), clock)
     for _ in range(100):
-        await loop.some()
+        await folding.some()
         clock.now_s += 0.05
     assert 5 <= len(walks) <= 12
-    assert loop.held == {M1: 0.0}
+    assert folding.held == {M1: 0.0}
 
 
 @pytest.mark.parametrize("limit", [1, 2])
@@ -327,8 +329,11 @@ async def test_a_sweep_whose_statement_failed_forgets_no_record(
 STATE_OF_THE_RUN = "SELECT state FROM mana_ai.runs WHERE user_id = 'u1'"
 
 
-async def test_a_run_that_waits_and_is_held_ends_once_it_is_free(world: World):
+async def test_a_run_that_waits_and_is_held_ends_once_it_is_free(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
     """The owner pauses; the run's row, then the mission's snapshot, is somebody's just now."""
+    monkeypatch.setattr(loop, "HELD_REST_S", 0)
     await two_people(world)
     now = datetime.now(UTC)
     await world.sql(
@@ -349,3 +354,198 @@ async def test_a_run_that_waits_and_is_held_ends_once_it_is_free(world: World):
     await world.driver.supervision.look()
     assert await world.value(STATE_OF_THE_RUN) == "withdrawn"
     assert (await world.snapshot())["wake_at"] is None
+
+
+# --- the due loop ---------------------------------------------------------------------------------
+
+
+async def holding_call(world: World, mission: str = "m1") -> Culprit:
+    """One whose run began a call under every limit there is, and went to lunch within it."""
+    culprit = await culprit_of(world)
+    run = await culprit.claim(mission)
+    await culprit.connection.execute(
+        "SELECT * FROM mana_ai.begin_call($1, 1, 1, 'hash', 100, 60000)", run
+    )
+    return culprit
+
+
+async def test_every_statement_of_the_supervisor_passes_over_what_is_held(world: World):
+    """Held are rows of ledger, run, hold and mission, those of u1 and of the installation."""
+    await two_people(world)
+    await world.sql(
+        "INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES"
+        " ('installation', '', 1000000), ('user', 'u1', 1000000)"
+    )
+    await world.sql(
+        "INSERT INTO mana_ai.token_holds"
+        " (user_id, agent_id, mission_id, run_id, attempt, round, tokens, opened_at, deadline)"
+        " SELECT u, $1, 'm1', gen_random_uuid(), 1, 1, 70, now() - interval '1 hour',"
+        " now() - interval '1 minute' FROM unnest(ARRAY['u1', 'u2']) AS u",
+        MANA,
+    )
+    await world.sql(
+        "INSERT INTO mana_ai.runs"
+        " (user_id, agent_id, mission_id, due_at, state, holder, lease_until)"
+        " SELECT u, $1, 'm1', $2, 'open', 'agent-dead', now() + interval '1 hour'"
+        " FROM unnest(ARRAY['u1', 'u2']) AS u",
+        MANA,
+        LONG_AGO,
+    )
+    schedule, lease = world.driver.schedule, world.store.lease
+    due = await schedule.due(lease, 10)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    looks = [Look(m.user_id, m.mission_id, m.version, later, m.wake_at) for m in due]
+    decided = [
+        Decided(m.user_id, m.mission_id, MANA, LONG_AGO, "skipped-paused", "paused") for m in due
+    ]
+    assert len(due) == 2
+    holder = await world.connect("postgres")
+    async with asyncio.timeout(10), holder.transaction():
+        for table in ("runs", "token_holds", "mission_snapshots", "ledger"):
+            await holder.execute(f"SELECT FROM mana_ai.{table} WHERE user_id = 'u1' FOR UPDATE")
+        await holder.execute("SELECT FROM mana_ai.install FOR UPDATE")
+        settled = await schedule.settle(looks, decided)
+        assert (settled.noted, settled.held) == (["skipped-paused"], {("u1", "m1")})
+        assert await schedule.look_again(looks) == {("u1", "m1")}
+        assert await schedule.note_decisions(decided) == []
+        assert await schedule.wake_missions("u1", ["m1"]) == {("u1", "m1")}
+        assert await schedule.wake_missions("u2", ["m1"]) == set()
+        await schedule.wake_blocked("u1", MANA)
+        await schedule.wake_ordered(lease, 7200)
+        assert await schedule.release_holder("agent-dead") == ([("u2", "m1")], [("u1", "m1")])
+        assert await schedule.charge_expired_holds() == 1
+        moved = await schedule.move_slot("u1", "m1", LONG_AGO, None, text(later), "{}")
+        assert not moved
+    assert await schedule.release_holder("agent-dead") == ([("u1", "m1")], [])
+    assert await schedule.charge_expired_holds() == 1
+
+
+async def test_a_changed_limit_is_kept_for_missions_that_are_held(world: World):
+    await two_people(world)
+    await world.sql(
+        "UPDATE mana_ai.mission_snapshots SET decision = 'skipped-budget', wake_at = NULL"
+    )
+    await world.sql(
+        "INSERT INTO mana_ai.budget_wakes (whose, wake_at) VALUES ('u1', now()), ('u2', now())"
+    )
+    schedule = world.driver.schedule
+    holder = await world.connect("postgres")
+    async with asyncio.timeout(10), holder.transaction():
+        await holder.execute(
+            "SELECT FROM mana_ai.mission_snapshots WHERE user_id = 'u1' FOR UPDATE"
+        )
+        assert await schedule.wake_after_limits() == 1
+        wakes = await world.sql("SELECT whose FROM mana_ai.budget_wakes")
+        assert [row["whose"] for row in wakes] == ["u1"]
+    assert await schedule.wake_after_limits() == 1
+    assert await world.value("SELECT count(*) FROM mana_ai.budget_wakes") == 0
+
+
+async def test_an_open_transaction_after_a_call_began_holds_up_nobody_elses_mission(world: World):
+    world.provider.script = [DONE, DONE]
+    await two_people(world)
+    await world.sql(
+        "INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES ('user', 'u1', 1000000)"
+    )
+    culprit = await holding_call(world)
+    async with world.driver.running():
+        await until(lambda: ran(world, "u2"))
+        for user in ("u1", "u2"):
+            await (await world.client(user)).edit(title="neu")
+        await until(lambda: has_title(world, "u2"))
+        assert (await titles(world))["u1", "m1"] == "Wochenplan"
+        await until(lambda: counts_held(world, 1))
+        await culprit.end()
+        await until(lambda: has_title(world, "u1"))
+        await until(lambda: ran(world, "u1"))
+        await until(lambda: is_quiet(world))
+    await world.driver.fold_all()
+    assert await world.wrong_snapshots() == []
+
+
+async def counts_held(world: World, count: int) -> bool:
+    return world.driver.supervision.status()["held"] == count
+
+
+async def ran(world: World, user: str) -> bool:
+    rows = await world.sql(
+        "SELECT FROM mana_ai.runs WHERE user_id = $1 AND state = 'committed'", user
+    )
+    return bool(rows)
+
+
+async def has_title(world: World, user: str) -> bool:
+    return (await titles(world))[user, "m1"] == "neu"
+
+
+async def test_missions_that_are_held_do_not_stand_before_the_others(world: World):
+    """What was found to be held is left out of the next look, however long it is due."""
+    await two_people(world)
+    schedule, lease = world.driver.schedule, world.store.lease
+    due = await schedule.due(lease, 10, [("u1", "m1")])
+    assert [mission.user_id for mission in due] == ["u2"]
+
+
+async def test_a_held_mission_rests_and_is_looked_at_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loop, "HELD_REST_S", 0.05)
+    await (await world.client()).agent(state="paused")
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    holder = await world.connect("postgres")
+    supervision = world.driver.supervision
+    async with holder.transaction():
+        await holder.execute("SELECT FROM mana_ai.mission_snapshots FOR UPDATE")
+        assert (await supervision.look()).handled == 1
+        assert (await supervision.look()).handled == 0, "it rests"
+    assert world.driver.decisions == {}
+    await until(lambda: looked(world))
+    assert world.driver.decisions == {"skipped-paused": 1}
+    assert (await world.snapshot())["wake_at"] is None
+
+
+async def looked(world: World) -> bool:
+    return bool((await world.driver.supervision.look()).handled)
+
+
+async def is_quiet(world: World) -> bool:
+    """Nothing is due, ordered or under way."""
+    due = await world.driver.schedule.due(world.store.lease, 1)
+    return not due and not world.driver.tenure.ordering.count
+
+
+# --- many at once ---------------------------------------------------------------------------------
+
+
+async def test_folds_against_commits_settles_and_renewals_never_wait_for_each_other(world: World):
+    """Five missions of one agent run and are edited at once, many times; the server finds no
+    deadlock, and all the log says is folded."""
+    client = await world.client()
+    names = [f"m{number}" for number in range(1, 6)]
+    await client.agent(MANA, maxConcurrentMissions=2)
+    for name in names:
+        await client.mission(name)
+    deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    before = await world.value(deadlocks)
+    world.provider.script = [DONE] * 200
+    chance = random.Random(7)
+    async with world.driver.running():
+        for turn in range(12):
+            for name in chance.sample(names, 4):
+                slot = datetime.now(UTC) - timedelta(seconds=1)
+                await world.open_slot(name, slot=slot)
+                await (await world.client()).edit(name, title=f"{turn}")
+            await (await world.client()).edit(MANA, table="agents", role=f"{turn}")
+            runs = await world.value("SELECT count(*) FROM mana_ai.runs WHERE state = 'committed'")
+
+            async def more_runs(runs: int = runs) -> bool:
+                count = "SELECT count(*) FROM mana_ai.runs WHERE state = 'committed'"
+                return await world.value(count) > runs
+
+            await until(more_runs, 30)
+        await until(lambda: is_quiet(world), 30)
+    await world.driver.fold_all()
+    await world.sql("SELECT pg_stat_clear_snapshot()")
+    assert await world.value(deadlocks) == before
+    assert await world.wrong_snapshots() == []

@@ -59,7 +59,8 @@ BUDGET_READS = {
 CALLABLE_BY = {
     "mana_agent": AGENT_FUNCTIONS,
     "mana_supervisor": {
-        "bucket_of", "change_digest", "move_slot", "reconcile", "replay_records", "sign_capability",
+        "bucket_of", "change_digest", "free_missions", "move_slot", "reconcile", "replay_records",
+        "sign_capability",
         "take_changes", "waiting_records", "withdraw_waiting", "receipt", "capability_secrets_now",
         *BUDGET_READS,
     },

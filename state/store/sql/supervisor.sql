@@ -30,9 +30,7 @@ SELECT * FROM mana_ai.waiting_records($1, $2, $3, $4)
 
 -- lock_missions --
 -- Locks the snapshots of these missions and returns those that somebody else holds: a fold waits for nobody's transaction.
-WITH ours AS MATERIALIZED (
-  SELECT m.user_id, m.mission_id FROM mana_ai.mission_snapshots AS m JOIN unnest($1::text[], $2::text[]) AS k (user_id, mission_id)
-   USING (user_id, mission_id) FOR UPDATE OF m SKIP LOCKED)
+WITH ours AS MATERIALIZED (SELECT * FROM mana_ai.free_missions($1, $2))
 SELECT m.user_id, m.mission_id AS record_id FROM mana_ai.mission_snapshots AS m JOIN unnest($1::text[], $2::text[]) AS k (user_id, mission_id)
  USING (user_id, mission_id) WHERE (m.user_id, m.mission_id) NOT IN (SELECT o.user_id, o.mission_id FROM ours AS o)
 
@@ -164,7 +162,8 @@ SELECT wake_at <= clock_timestamp() FROM mana_ai.mission_snapshots
  WHERE wake_at IS NOT NULL AND bucket >= $1 AND bucket < $2 ORDER BY wake_at LIMIT 1
 
 -- due --
--- What to look at now, one mission of each user first, so that a crowd of one tenant's cannot stand before the others'.
+-- What to look at now, one mission of each user first, so that a crowd of one tenant's cannot stand before the others'. The
+-- last two say what was just found to be held: it would come first again, for as long as it is held.
 SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at, m.state, m.hidden, m.complete, m.readable, m.heal,
        m.decision, m.space_id,
        a.agent_id IS NOT NULL AND a.complete AND NOT a.hidden AS agent_known, a.state AS agent_state,
@@ -181,7 +180,8 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
           FROM (SELECT user_id, mission_id, agent_id, version, next_run_at, wake_at, state, hidden, complete, readable, heal,
                        decision, space_id, browser_since
                   FROM mana_ai.mission_snapshots
-                 WHERE wake_at <= (SELECT clock_timestamp()) AND bucket >= $1 AND bucket < $2 ORDER BY wake_at LIMIT 2000) AS oldest
+                 WHERE wake_at <= (SELECT clock_timestamp()) AND bucket >= $1 AND bucket < $2
+                   AND (user_id, mission_id) NOT IN (SELECT * FROM unnest($4::text[], $5::text[])) ORDER BY wake_at LIMIT 2000) AS oldest
          ORDER BY turn, wake_at, user_id LIMIT $3) AS m
   CROSS JOIN mana_ai.install AS i
   LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = m.user_id AND a.agent_id = m.agent_id
@@ -203,10 +203,17 @@ SELECT count(DISTINCT (user_id, agent_id)) FROM mana_ai.mission_snapshots
 
 -- look_again --
 -- Only if nothing changed the row since it was looked at: a fold in between has the last word, and so has whoever woke it.
-UPDATE mana_ai.mission_snapshots AS m SET wake_at = k.at
-  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[]) AS k (u, m, v, at, was)
- WHERE m.user_id = k.u AND m.mission_id = k.m AND m.version = k.v
-   AND CASE WHEN k.was IS NULL THEN m.wake_at IS NULL OR m.wake_at > clock_timestamp() ELSE m.wake_at = k.was END
+-- Returns those that somebody holds: they stay as they are.
+WITH keys AS MATERIALIZED (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[])
+                AS k (user_id, mission_id, version, at, was)),
+free AS MATERIALIZED (SELECT * FROM mana_ai.free_missions($1, $2)),
+looked AS (
+  UPDATE mana_ai.mission_snapshots AS m SET wake_at = k.at FROM keys AS k JOIN free USING (user_id, mission_id)
+   WHERE m.user_id = k.user_id AND m.mission_id = k.mission_id AND m.version = k.version
+     AND CASE WHEN k.was IS NULL THEN m.wake_at IS NULL OR m.wake_at > clock_timestamp() ELSE m.wake_at = k.was END)
+SELECT m.user_id, m.mission_id FROM mana_ai.mission_snapshots AS m JOIN keys USING (user_id, mission_id)
+ WHERE (m.user_id, m.mission_id) NOT IN (SELECT f.user_id, f.mission_id FROM free AS f)
 
 -- wake_blocked --
 -- A place is free again, as the supervisor counts them: its count runs behind the database's, so the wake-up that came with
@@ -215,27 +222,38 @@ UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
  WHERE user_id = $1 AND mission_id = (
        SELECT mission_id FROM mana_ai.mission_snapshots
         WHERE user_id = $1 AND decision = 'skipped-concurrency' AND wake_at > clock_timestamp()
-        ORDER BY agent_id <> $2, next_run_at NULLS FIRST, mission_id LIMIT 1)
+        ORDER BY agent_id <> $2, next_run_at NULLS FIRST, mission_id LIMIT 1 FOR UPDATE SKIP LOCKED)
 
 -- wake_missions --
--- Their orders are known to be lost: look now, and not when the patience with an order ends.
-UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
- WHERE user_id = $1 AND mission_id = ANY ($2) AND wake_at > clock_timestamp()
+-- Their orders are known to be lost: look now, and not when the patience with an order ends. Returns those that somebody holds.
+WITH free AS MATERIALIZED (SELECT * FROM mana_ai.free_missions(ARRAY(SELECT $1::text FROM unnest($2::text[])), $2)),
+woken AS (
+  UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp() FROM free AS f
+   WHERE m.user_id = f.user_id AND m.mission_id = f.mission_id AND m.wake_at > clock_timestamp())
+SELECT m.user_id, m.mission_id FROM mana_ai.mission_snapshots AS m
+ WHERE m.user_id = $1 AND m.mission_id = ANY ($2) AND m.mission_id NOT IN (SELECT f.mission_id FROM free AS f)
 
 -- wake_ordered --
--- Whoever was ordered by a supervisor that died: a look too early is harmless.
+-- Whoever was ordered by a supervisor that died: a look too early is harmless. What somebody holds is under way.
 UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
- WHERE wake_at > clock_timestamp() AND wake_at <= clock_timestamp() + $3 * interval '1 second'
-   AND bucket >= $1 AND bucket < $2
+ WHERE (user_id, mission_id) IN (
+       SELECT user_id, mission_id FROM mana_ai.mission_snapshots
+        WHERE wake_at > clock_timestamp() AND wake_at <= clock_timestamp() + $3 * interval '1 second'
+          AND bucket >= $1 AND bucket < $2 FOR UPDATE SKIP LOCKED)
 
 -- note_decisions --
-WITH new AS (
-  UPDATE mana_ai.mission_snapshots AS m SET decision = k.d, reason = k.r, decided_at = clock_timestamp()
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[]) AS k (u, m, a, due, d, r)
-   WHERE m.user_id = k.u AND m.mission_id = k.m AND (m.decision, m.reason) IS DISTINCT FROM (k.d, k.r)
+-- Not of missions that somebody holds: those are looked at again, and told then.
+WITH said AS MATERIALIZED (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[])
+                AS k (user_id, mission_id, agent_id, due_at, decision, reason)),
+free AS MATERIALIZED (SELECT * FROM mana_ai.free_missions($1, $2)),
+new AS (
+  UPDATE mana_ai.mission_snapshots AS m SET decision = k.decision, reason = k.reason, decided_at = clock_timestamp()
+    FROM said AS k JOIN free USING (user_id, mission_id)
+   WHERE m.user_id = k.user_id AND m.mission_id = k.mission_id AND (m.decision, m.reason) IS DISTINCT FROM (k.decision, k.reason)
   RETURNING k.*)
 INSERT INTO mana_ai.decisions (user_id, mission_id, agent_id, due_at, decision, reason)
-SELECT u, m, a, due, d, r FROM new RETURNING decision
+SELECT user_id, mission_id, agent_id, due_at, decision, reason FROM new RETURNING decision
 
 -- sign_capability --
 SELECT mana_ai.sign_capability(:user, :agent, :spaces, :scope, 'db', :ttl_s)
@@ -257,28 +275,46 @@ SELECT record -> 'inputs' AS inputs, space_id FROM mana_ai.mission_snapshots
  WHERE user_id = $1 AND agent_id = $2 AND NOT hidden AND complete AND state = 'active'
 
 -- release_holder --
--- The process is known to be dead: its claims need not wait for their leases.
-WITH freed AS (
-  UPDATE mana_ai.runs SET lease_until = clock_timestamp() WHERE holder = $1 AND state = 'open' RETURNING user_id, mission_id)
-UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp() FROM freed AS f WHERE m.user_id = f.user_id AND m.mission_id = f.mission_id
-RETURNING m.user_id, m.mission_id
+-- The process is known to be dead: its claims need not wait for their leases. Those that somebody holds are returned as not
+-- freed: its own last transaction may not have ended yet.
+WITH free AS MATERIALIZED (
+  SELECT r.run_id, r.user_id, r.mission_id FROM mana_ai.runs AS r JOIN mana_ai.mission_snapshots AS m USING (user_id, mission_id)
+   WHERE r.holder = $1 AND r.state = 'open' AND r.lease_until > clock_timestamp() FOR UPDATE SKIP LOCKED),
+freed AS (
+  UPDATE mana_ai.runs AS r SET lease_until = clock_timestamp() FROM free AS f WHERE r.run_id = f.run_id),
+woken AS (
+  UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp() FROM free AS f
+   WHERE m.user_id = f.user_id AND m.mission_id = f.mission_id)
+SELECT r.user_id, r.mission_id, r.run_id IN (SELECT f.run_id FROM free AS f) AS is_freed FROM mana_ai.runs AS r
+ WHERE r.holder = $1 AND r.state = 'open' AND r.lease_until > clock_timestamp()
 
 -- charge_expired_holds --
 WITH expired AS (
-  DELETE FROM mana_ai.token_holds WHERE call_id IN (SELECT call_id FROM mana_ai.token_holds WHERE deadline < clock_timestamp() LIMIT 500) RETURNING *)
+  DELETE FROM mana_ai.token_holds WHERE call_id IN (
+    SELECT call_id FROM mana_ai.token_holds WHERE deadline < clock_timestamp() LIMIT 500 FOR UPDATE SKIP LOCKED) RETURNING *)
 INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, cost_micros, run_id, call_id, round, basis, ts)
 SELECT user_id, agent_id, mission_id, tokens, cost_micros, run_id, call_id, round, 'expired-hold', opened_at FROM expired
 ON CONFLICT DO NOTHING
 
 -- wake_after_limits --
--- A limit changed: whoever was refused room is looked at again.
-WITH told AS (DELETE FROM mana_ai.budget_wakes WHERE wake_at <= clock_timestamp() RETURNING whose)
-UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp()
- WHERE m.state = 'active' AND NOT m.hidden AND (m.wake_at IS NULL OR m.wake_at > clock_timestamp())
-   AND EXISTS (SELECT FROM told WHERE told.whose IN ('', m.user_id))
-   AND (m.decision = 'skipped-budget' OR EXISTS (
-        SELECT FROM mana_ai.runs AS r WHERE r.user_id = m.user_id AND r.agent_id = m.agent_id AND r.mission_id = m.mission_id
-           AND r.state = 'waiting' AND r.waiting_for IN ('budget', 'holds')))
+-- A limit changed: whoever was refused room is looked at again. The word stays while somebody holds one of those missions.
+WITH told AS MATERIALIZED (SELECT id, whose FROM mana_ai.budget_wakes WHERE wake_at <= clock_timestamp()),
+refused AS MATERIALIZED (
+  SELECT m.user_id, m.mission_id FROM mana_ai.mission_snapshots AS m
+   WHERE m.state = 'active' AND NOT m.hidden AND (m.wake_at IS NULL OR m.wake_at > clock_timestamp())
+     AND EXISTS (SELECT FROM told WHERE told.whose IN ('', m.user_id))
+     AND (m.decision = 'skipped-budget' OR EXISTS (
+          SELECT FROM mana_ai.runs AS r WHERE r.user_id = m.user_id AND r.agent_id = m.agent_id AND r.mission_id = m.mission_id
+             AND r.state = 'waiting' AND r.waiting_for IN ('budget', 'holds')))),
+free AS MATERIALIZED (
+  SELECT f.* FROM mana_ai.free_missions((SELECT array_agg(r.user_id ORDER BY r.user_id, r.mission_id) FROM refused AS r),
+                                        (SELECT array_agg(r.mission_id ORDER BY r.user_id, r.mission_id) FROM refused AS r)) AS f),
+heard AS (
+  DELETE FROM mana_ai.budget_wakes AS b USING told WHERE b.id = told.id AND NOT EXISTS (
+         SELECT FROM refused AS r WHERE told.whose IN ('', r.user_id)
+            AND (r.user_id, r.mission_id) NOT IN (SELECT f.user_id, f.mission_id FROM free AS f)))
+UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp() FROM free AS f
+ WHERE m.user_id = f.user_id AND m.mission_id = f.mission_id
 
 -- live_holders --
 SELECT DISTINCT holder FROM mana_ai.runs WHERE state = 'open' AND lease_until > clock_timestamp() AND holder IS NOT NULL

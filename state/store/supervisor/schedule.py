@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from state.log.records import InputRef, input_refs
@@ -18,6 +19,10 @@ from state.store.sql import statements_of
 from state.store.supervisor.snapshots import Lease
 
 SQL = statements_of("supervisor.sql")
+
+
+MissionKey = tuple[str, str]
+"""(user id, mission id)"""
 
 
 class DueMission(msgspec.Struct, frozen=True):
@@ -84,8 +89,15 @@ class Decided(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Settled(msgspec.Struct, frozen=True):
+    """Decisions that were news, and the missions that somebody holds: those are as they were."""
+
+    noted: list[Decision]
+    held: set[MissionKey]
+
+
 class ScheduleStore:
-    """Scheduling, as the supervisor's role."""
+    """Scheduling, as the supervisor's role. Nothing here waits for a row that an agent can hold."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -111,12 +123,18 @@ class ScheduleStore:
         async with self._db.connection() as connection:
             return int(await connection.fetchval(SQL["feed_backlog"], lease.lo, lease.hi))
 
-    async def due(self, lease: Lease, limit: int) -> list[DueMission]:
-        """Up to `limit` missions to look at now, one of each user before the second of any."""
+    async def due(
+        self, lease: Lease, limit: int, held: Sequence[MissionKey] = ()
+    ) -> list[DueMission]:
+        """Up to `limit` missions to look at now, one of each user before the second of any.
+
+        Those that were just found to be `held` are left out.
+        """
         async with self._db.connection() as connection:
             if not await connection.fetchval(SQL["is_due"], lease.lo, lease.hi):
                 return []
-            rows = await connection.fetch(SQL["due"], lease.lo, lease.hi, limit)
+            users, missions = [user for user, _ in held], [mission for _, mission in held]
+            rows = await connection.fetch(SQL["due"], lease.lo, lease.hi, limit, users, missions)
         return [DueMission(**dict(row)) for row in rows]
 
     async def agents_due_soon(self, lease: Lease, within_s: float) -> int:
@@ -126,29 +144,28 @@ class ScheduleStore:
                 await connection.fetchval(SQL["agents_due_soon"], lease.lo, lease.hi, within_s)
             )
 
-    async def look_again(self, looks: Sequence[Look]) -> None:
-        """Set when to look at each mission again, all in one statement."""
-        if not looks:
-            return
+    async def settle(self, looks: Sequence[Look], decided: Sequence[Decided]) -> Settled:
+        """Look again and note decisions in one transaction: both for a mission, or neither."""
+        async with self._db.transaction() as connection:
+            held = await _look_again(connection, looks)
+            told = [one for one in decided if (one.user_id, one.mission_id) not in held]
+            return Settled(await _note_decisions(connection, told), held)
+
+    async def look_again(self, looks: Sequence[Look]) -> set[MissionKey]:
+        """Set when to look at each mission again; those that somebody holds stay as they are."""
         async with self._db.connection() as connection:
-            await connection.execute(
-                SQL["look_again"],
-                [k.user_id for k in looks],
-                [k.mission_id for k in looks],
-                [k.version for k in looks],
-                [k.at for k in looks],
-                [k.was for k in looks],
-            )
+            return await _look_again(connection, looks)
 
     async def wake_blocked(self, user_id: str, agent_id: str) -> None:
         """Look again at the user's oldest mission that waits for a place, this agent's first."""
         async with self._db.connection() as connection:
             await connection.execute(SQL["wake_blocked"], user_id, agent_id)
 
-    async def wake_missions(self, user_id: str, missions: Sequence[str]) -> None:
-        """Look at these at once: the orders for them got lost."""
+    async def wake_missions(self, user_id: str, missions: Sequence[str]) -> set[MissionKey]:
+        """Look at these at once, their orders got lost; those that somebody holds stay."""
         async with self._db.connection() as connection:
-            await connection.execute(SQL["wake_missions"], user_id, list(missions))
+            rows = await connection.fetch(SQL["wake_missions"], user_id, list(missions))
+        return {(row["user_id"], row["mission_id"]) for row in rows}
 
     async def withdraw_unwanted(self, user_id: str, missions: Sequence[str]) -> int:
         """End these missions' runs that only wait and are wanted no longer; returns how many.
@@ -178,15 +195,8 @@ class ScheduleStore:
 
     async def note_decisions(self, decided: Sequence[Decided]) -> list[Decision]:
         """Keep decisions that differ from the mission's last; the labels of those are counted."""
-        if not decided:
-            return []
-        columns: list[list[Any]] = [
-            list(c) for c in zip(*(msgspec.structs.astuple(d) for d in decided), strict=True)
-        ]
         async with self._db.connection() as connection:
-            return [
-                row["decision"] for row in await connection.fetch(SQL["note_decisions"], *columns)
-            ]
+            return await _note_decisions(connection, decided)
 
     async def sign_capability(
         self, user_id: str, agent_id: str, spaces: Sequence[str], scope: Sequence[str], ttl_s: int
@@ -252,13 +262,14 @@ class ScheduleStore:
                 )
             )
 
-    async def release_holder(self, holder: str) -> list[tuple[str, str]]:
-        """Free the claims of a process known to be dead; returns (user, mission) of each."""
+    async def release_holder(self, holder: str) -> tuple[list[MissionKey], list[MissionKey]]:
+        """Free the claims of a process known to be dead; what was freed, and what is held still."""
+        freed: list[MissionKey] = []
+        left: list[MissionKey] = []
         async with self._db.connection() as connection:
-            return [
-                (row["user_id"], row["mission_id"])
-                for row in await connection.fetch(SQL["release_holder"], holder)
-            ]
+            for row in await connection.fetch(SQL["release_holder"], holder):
+                (freed if row["is_freed"] else left).append((row["user_id"], row["mission_id"]))
+        return freed, left
 
     async def charge_expired_holds(self) -> int:
         """Charge the holds whose call deadline passed; returns how many."""
@@ -274,3 +285,28 @@ class ScheduleStore:
         """Names of the processes that hold an unexpired claim."""
         async with self._db.connection() as connection:
             return [row["holder"] for row in await connection.fetch(SQL["live_holders"])]
+
+
+async def _look_again(connection: asyncpg.Connection, looks: Sequence[Look]) -> set[MissionKey]:
+    if not looks:
+        return set()
+    rows = await connection.fetch(
+        SQL["look_again"],
+        [k.user_id for k in looks],
+        [k.mission_id for k in looks],
+        [k.version for k in looks],
+        [k.at for k in looks],
+        [k.was for k in looks],
+    )
+    return {(row["user_id"], row["mission_id"]) for row in rows}
+
+
+async def _note_decisions(
+    connection: asyncpg.Connection, decided: Sequence[Decided]
+) -> list[Decision]:
+    if not decided:
+        return []
+    columns: list[list[Any]] = [
+        list(c) for c in zip(*(msgspec.structs.astuple(d) for d in decided), strict=True)
+    ]
+    return [row["decision"] for row in await connection.fetch(SQL["note_decisions"], *columns)]
