@@ -187,6 +187,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     model_calls: int = 0
     counts: tuple[Count, ...] = ()
     held_a_key: bool = False  # as in Identity
+    decided_by: Versions | None = None  # the ending; None from an older process
 
     @property
     def outcome(self) -> str:

@@ -158,6 +158,10 @@ class SupervisorHandle:
         """Facts for operators."""
         return await self.call("status")
 
+    async def memory_of(self, user_id: str, agent_id: str) -> dict[str, Any] | None:
+        """What an agent's process holds, None where it sleeps."""
+        return await self.call("memory_of", user_id, agent_id)
+
     async def metrics(self) -> dict[str, Any]:
         """Counters since the supervisor began."""
         return await self.call("metrics")

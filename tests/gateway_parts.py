@@ -38,6 +38,7 @@ class FakeSupervisor:
         self.dead = False
         self.ticks = 0
         self.stopped: list[tuple[str, ...]] = []
+        self.memories: dict[tuple[str, str], dict[str, Any]] = {}
 
     async def tick(self) -> str:
         self._check()
@@ -57,6 +58,10 @@ class FakeSupervisor:
     ) -> None:
         self._check()
         self.stopped.append((user_id, agent_id, mission_id, run_id, reason))
+
+    async def memory_of(self, user_id: str, agent_id: str) -> dict[str, Any] | None:
+        self._check()
+        return self.memories.get((user_id, agent_id))
 
     async def metrics(self) -> dict[str, Any]:
         self._check()

@@ -35,6 +35,10 @@ class Supervisor(Protocol):
         """Have an agent drop a run that was cancelled."""
         ...
 
+    async def memory_of(self, user_id: str, agent_id: str) -> dict[str, Any] | None:
+        """What an agent's process holds, as `Remembered` says it; None where it sleeps."""
+        ...
+
     async def metrics(self) -> dict[str, Any]:
         """A snapshot of its `supervisor.supervision.metrics.Metrics`."""
         ...

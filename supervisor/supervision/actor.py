@@ -125,6 +125,10 @@ class SupervisorActor:
 
         return await self._on_loop(look())
 
+    async def memory_of(self, user_id: str, agent_id: str) -> dict[str, Any] | None:
+        """What an awake agent's process holds: ids, versions and numbers."""
+        return msgspec.to_builtins(await self._on_loop(self._it.memory_of((user_id, agent_id))))
+
     async def metrics(self) -> dict[str, Any]:
         """Counters since this process began."""
 

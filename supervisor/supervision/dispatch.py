@@ -64,9 +64,11 @@ class Pass(msgspec.Struct):
         """Missions that were dealt with; those `left` stay due."""
         return len(self.looks) + len(self.moves)
 
-    def order(self, mission: DueMission, kind: Literal["run", "heal"]) -> None:
+    def order(
+        self, mission: DueMission, kind: Literal["run", "heal"], due_at: datetime | None = None
+    ) -> None:
         """Have its agent do this; looked at again should the process die."""
-        order = Order(mission.mission_id, mission.version, kind)
+        order = Order(mission.mission_id, mission.version, kind, due_at, mission.versions)
         self.orders.setdefault((mission.user_id, mission.agent_id), []).append(order)
         self.look(mission, mission.now + ORDER_PATIENCE)
 
@@ -148,7 +150,7 @@ def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps
             result.decide(mission, answer.due_at, "skipped-concurrency", reason)
         else:
             places.take(pair)
-            result.order(mission, "run")
+            result.order(mission, "run", answer.due_at)
     return result
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from mana_actors.background import Background
 from mana_actors.crash import crash_points
-from mana_actors.messages import AgentSettings, Changed, Report, Stop
+from mana_actors.messages import AgentSettings, Ask, Changed, Remembered, Report, Stop
 from mana_actors.processes import AgentProcesses, ProcessGone
 from state.errors import StateError
 from state.log.stamps import format_instant, instant_of
@@ -36,7 +36,7 @@ from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, Pass, di
 from supervisor.supervision.fold import FoldLoop, changes_by_agent
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.orders import Ordering
-from supervisor.supervision.placement import Awake, Placement, most_awake
+from supervisor.supervision.placement import HELLO_LIMIT_S, Awake, Placement, most_awake
 from supervisor.supervision.pruning import Pruning
 from supervisor.supervision.sweep import Reconciler
 from supervisor.supervision.ticks import Ticks
@@ -281,6 +281,17 @@ class Supervision:
             message = Stop(self.tenure.lease.epoch, mission_id, run_id, reason)
             self.background.start(self._tell(pair, message))
         self._nudged.set()
+
+    async def memory_of(self, pair: Pair) -> Remembered | None:
+        """What an awake agent's process holds; None where it sleeps or does not answer."""
+        agent = self.tenure.placement.awake.get(pair) if self.tenure is not None else None
+        if self.tenure is None or agent is None:
+            return None
+        try:
+            identity = await agent.process.tell(Ask(self.tenure.lease.epoch), HELLO_LIMIT_S)
+        except ProcessGone:
+            return None
+        return identity.memory
 
     async def _tell(self, pair: Pair, message: Changed | Stop) -> None:
         agent = self._held.placement.awake.get(pair)

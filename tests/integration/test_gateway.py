@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from mana_actors.http.server import serve
 from mana_actors.http.sockets import CannotListen
 from mana_actors.llm.router.settings import OneService
+from mana_actors.messages import Remembered
 from tests.fake_provider import FakeProvider
 from tests.gateway_parts import KEY, STATS, FakeSupervisor, app_of, client_of, fleet_of
 from tests.postgres import SUPERUSER, Database
@@ -463,3 +465,29 @@ async def test_what_is_not_http_is_refused_and_the_next_caller_is_served(
             assert (await client.get("/health")).status_code in (200, 503)
     finally:
         await serving.stop()
+
+
+async def test_an_agent_shows_what_its_process_holds_beside_the_rows(gateway: Gateway):
+    await gateway.add_mission("u1", "m1")
+    await gateway.add_mission("u1", "m2")
+    path = "/internal/agents/u1/legacy%3Aai-default"
+    told = (await gateway.client.get(path)).json()
+    assert told["memory"] == {
+        "state": "asleep",
+        "held": None,
+        "agent_differs": False,
+        "missions_differ": [],
+    }
+    versions = {mission["mission_id"]: mission["version"] for mission in told["missions"]}
+    held = Remembered(
+        is_whole=True, is_behind=False, missions={"m1": versions["m1"], "m2": 9}, under_way=("m1",)
+    )
+    pair = "u1", "legacy:ai-default"
+    gateway.supervisor.memories[pair] = msgspec.to_builtins(held)
+    memory = (await gateway.client.get(path)).json()["memory"]
+    assert (memory["state"], memory["missions_differ"]) == ("awake", ["m2"])
+    assert not memory["agent_differs"]
+    assert memory["held"]["under_way"] == ["m1"]
+    gateway.supervisor.dead = True
+    memory = (await gateway.client.get(path)).json()["memory"]
+    assert (memory["state"], memory["held"]) == ("unknown", None)

@@ -330,3 +330,37 @@ def test_what_cannot_be_cancelled_is_said_in_one_line(
     gateway.answers["POST /internal/runs/r1/cancel"] = (409, {"error": "the run is committed"})
     assert run(["cancel", "r1"]) == FAILED
     assert "the run is committed" in capsys.readouterr().err
+
+
+def test_what_an_agents_process_holds_is_shown_with_what_differs(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    memory: dict[str, Any] = {"agent_differs": False, "missions_differ": ["m1"], "state": "awake"}
+    held = {"agent_version": 4, "missions": {"m1": 6}, "cap": None, "used": 5, "held": 0}
+    told: dict[str, Any] = {
+        "record": None,
+        "policy": {
+            "counts": {"propose": 1, "auto": 0, "deny": 0},
+            "mode": "enforce",
+            "source": "default",
+            "denied": [],
+            "auto": [],
+            "modules": {},
+            "default": "propose",
+        },
+        "budget": None,
+        "memory": memory | {"held": held | {"under_way": ["m1"]}},
+        "problems": [],
+        "missions": [MISSION | {"mission_id": "m1", "version": 7}],
+        "live_runs": [],
+        "decisions": [],
+    }
+    path = "GET /internal/agents/anna/legacy%3Aai-default"
+    gateway.answers[path] = (200, told)
+    assert run(["agents", "show", "anna/legacy:ai-default"]) == 0
+    shown = capsys.readouterr().out
+    assert "holds: own record 4, 1 missions, no cap, 5 used, 0 held, 1 under way" in shown
+    assert "differs: m1, held 6, stored 7" in shown
+    gateway.answers[path] = (200, told | {"memory": memory | {"held": None, "state": "asleep"}})
+    assert run(["agents", "show", "anna/legacy:ai-default"]) == 0
+    assert "asleep: holds nothing" in capsys.readouterr().out

@@ -175,7 +175,7 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
        u.used, u.back_at, coalesce(u.full_scope, f.scope) AS full_scope, coalesce(u.full_unit, f.unit) AS full_unit,
        CASE WHEN u.full_scope IS NULL THEN f.back_at ELSE u.full_back_at END AS full_back_at,
        coalesce(n.running, 0)::int AS running,
-       i.slots_from, clock_timestamp() AS now
+       i.slots_from, clock_timestamp() AS now, z.time_zone, (SELECT c::text FROM mana_ai.caps_of(m.user_id, m.agent_id) AS c) AS limits
   FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY wake_at, mission_id) AS turn
           FROM (SELECT user_id, mission_id, agent_id, version, next_run_at, wake_at, state, hidden, complete, readable, heal,
                        decision, space_id, browser_since
@@ -185,6 +185,7 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
          ORDER BY turn, wake_at, user_id LIMIT $3) AS m
   CROSS JOIN mana_ai.install AS i
   LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = m.user_id AND a.agent_id = m.agent_id
+  LEFT JOIN mana_ai.user_settings AS z ON z.user_id = m.user_id
   LEFT JOIN mana_ai.runs AS r ON r.user_id = m.user_id AND r.mission_id = m.mission_id AND r.state IN ('open', 'waiting')
   LEFT JOIN mana_ai.runs AS slot ON slot.user_id = m.user_id AND slot.mission_id = m.mission_id AND slot.due_at = m.next_run_at
         AND (slot.state IN ('committed', 'failed') OR slot.cancelled_at IS NOT NULL)

@@ -13,6 +13,7 @@ from state.log.records import InputRef, input_refs
 from state.rules.policy import DENY_ALL, AiPolicy, parse_policy
 from state.runs.decision import Decision
 from state.runs.occurrence import RunState
+from state.runs.versions import Versions
 from state.runs.withdrawal import why_unwanted
 from state.store.connect import Database
 from state.store.sql import statements_of
@@ -62,6 +63,19 @@ class DueMission(msgspec.Struct, frozen=True):
     slots_from: datetime | None
     now: datetime
     agent_hidden: bool = False
+    time_zone: str | None = None
+    limits: str | None = None  # caps of agent, user and installation as they were
+
+    @property
+    def versions(self) -> Versions:
+        """What is decided about it now is decided by this."""
+        return Versions(
+            mission=self.version,
+            agent=self.agent_version,
+            time_zone=self.time_zone,
+            cap=self.max_tokens_per_day,
+            requested_at=self.requested_at,
+        )
 
 
 class Look(msgspec.Struct, frozen=True):

@@ -72,6 +72,28 @@ def show_agent(gateway: Gateway, target: str, *, as_json: bool) -> None:
         if budget["back_at"] is not None:
             output.line_out(f"  room returns {output.local_time(budget['back_at'])}")
 
+    memory = told.get("memory")  # an older gateway does not say
+    if memory is not None and memory["held"] is None:
+        silent = "asleep: holds nothing"
+        output.line_out(
+            f"  {silent if memory['state'] == 'asleep' else 'memory: nobody could say'}"
+        )
+    elif memory is not None:
+        held, differ = memory["held"], memory["missions_differ"]
+        cap = "no cap" if held["cap"] is None else f"cap {output.shown(held['cap'])}"
+        numbers = [f"{output.shown(held[name])} {name}" for name in ("used", "held")]
+        own, runs = held["agent_version"] or "none", len(held["under_way"])
+        known = f"own record {own}, {len(held['missions'])} missions, {cap}"
+        output.line_out(f"  holds: {known}, {', '.join(numbers)}, {runs} under way")
+        rows = {mission["mission_id"]: mission["version"] for mission in told["missions"]}
+        if memory["agent_differs"]:
+            output.line_out(
+                f"  differs: own record, which has version {(told['record'] or {}).get('version')}"
+            )
+        for mission in differ:
+            at = held["missions"].get(mission, "none")
+            output.line_out(f"  differs: {mission}, held {at}, stored {rows[mission]}")
+
     for problem in told["problems"]:
         output.line_out(f"  problem: {problem}")
     output.table_out(MISSIONS, told["missions"], "no missions")

@@ -19,6 +19,7 @@ from state.rules.policy import parse_policy, resolve
 from state.store.gateway.fleet import AgentRow, Filter, MissionRow
 from supervisor.gateway.answers import failure, path_part, query
 from supervisor.gateway.deps import Deps
+from supervisor.gateway.supervisor import SupervisorSilent, asked
 
 MISSIONS, RUNS, DECISIONS = 200, 20, 10
 
@@ -33,6 +34,7 @@ async def get_agent(request: Request, deps: Deps) -> Response:
 async def agent_facts(deps: Deps, user: str, agent: str) -> dict[str, Any] | None:
     """Everything about one agent; None where neither record nor mission names it."""
     wanted = Filter(user=user, agent=agent, limit=MISSIONS)
+    memory = await _memory(deps, user, agent)  # first: rows that differ were not behind it
     record, budget, missions, runs, decisions = await asyncio.gather(
         _record(deps, user, agent),
         deps.fleet.budget(user, agent),
@@ -49,6 +51,7 @@ async def agent_facts(deps: Deps, user: str, agent: str) -> dict[str, Any] | Non
         "policy": await _policy(deps, user, agent),
         "budget": budget,
         "missions": missions,
+        "memory": memory | _differences(memory["held"], record, missions),
         "live_runs": [run for run in runs if run.state in ("open", "waiting")],
         "runs": runs,
         "decisions": decisions,
@@ -62,6 +65,28 @@ async def _record(deps: Deps, user: str, agent: str) -> AgentRow | None:
     if not found:  # deleted: the list shows those only where problems are asked for
         found = await deps.fleet.agents(msgspec.structs.replace(wanted, problems=True))
     return found[0] if found else None
+
+
+async def _memory(deps: Deps, user: str, agent: str) -> dict[str, Any]:
+    """What the agent's process holds, in its own words."""
+    try:
+        held = await asked(deps.supervisor.memory_of(user, agent))
+    except SupervisorSilent:
+        return {"state": "unknown", "held": None}
+    return {"state": "asleep" if held is None else "awake", "held": held}
+
+
+def _differences(
+    held: dict[str, Any] | None, record: AgentRow | None, missions: list[MissionRow]
+) -> dict[str, Any]:
+    """Where what the process holds is not what the rows say: a moment later it should be."""
+    if held is None:
+        return {"agent_differs": False, "missions_differ": []}
+    own, known = None if record is None else record.version, held["missions"]
+    return {
+        "agent_differs": held["agent_version"] != own,
+        "missions_differ": [m.mission_id for m in missions if known.get(m.mission_id) != m.version],
+    }
 
 
 async def _policy(deps: Deps, user: str, agent: str) -> dict[str, Any]:

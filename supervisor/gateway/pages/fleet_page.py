@@ -52,7 +52,7 @@ BAD = frozenset(
         "skipped-unreadable",
     }
 )
-BUSY = frozenset({"open", "waiting", "skipped-concurrency"})
+BUSY = frozenset({"open", "waiting", "skipped-concurrency", "differs"})
 
 
 def routes(deps: Deps, sessions: Sessions) -> list[Route]:
