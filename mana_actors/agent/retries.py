@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from state.store.connect import Superseded, Unavailable
+from state.store.connect import Unavailable
 
 T = TypeVar("T")
 
@@ -40,25 +40,3 @@ async def retried(call: Callable[[], Awaitable[T]]) -> T:
             chance = secrets.SystemRandom().random()
             await asyncio.sleep(backoff_s(attempt, _LEAST_S, _MOST_S, chance))
     return await call()
-
-
-async def retried_close(
-    close: Callable[[], Awaitable[T]], has_landed: Callable[[], Awaitable[bool]]
-) -> T | None:
-    """A commit, tried again; None where an earlier try had landed and only its reply was lost.
-
-    Such a commit is superseded by itself when it is asked again.
-    """
-    asked = 0
-
-    async def once() -> T | None:
-        nonlocal asked
-        asked += 1
-        try:
-            return await close()
-        except Superseded:
-            if asked > 1 and await has_landed():
-                return None
-            raise
-
-    return await retried(once)

@@ -17,7 +17,7 @@ from state.log.iterations import Author, append_iteration, row_actor
 from state.log.merge import Snapshot
 from state.log.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME
 from state.log.records import mission_from_record
-from state.log.stamps import instant_of, parse_instant, text_of, winning_stamp
+from state.log.stamps import MIN_INSTANT, parse_instant, text_of, winning_stamp
 from state.runs.occurrence import Closed, Occurrence
 from state.runs.withdrawal import is_served_by_browser, why_unwanted
 
@@ -37,11 +37,14 @@ class CommitFacts(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """What closes a run: the row's data (JSON text), its stamp and actor, and when to run next."""
+    """What closes a run: the row's data (JSON text), its author, and when it runs next.
+
+    `floor` is the least stamp that wins: the database stamps later where its clock is later.
+    """
 
     state: Closed
     data: str
-    stamp: str
+    floor: str
     actor: str
     next_run_at: datetime | None
     iteration_id: str
@@ -82,14 +85,14 @@ def commit_of(
     if is_our_slot or (ours.requested and (following is None or following > at.now)):
         following = next_run(mission.cadence, at.now, at.zone) if mission.cadence else None
         data["nextRunAt"] = None if following is None else text_of(following)
-    # One stamp that wins for every field, also against a client whose clock runs ahead.
-    now, before = instant_of(at.now), at.snapshot.stamps
-    stamps = [winning_stamp(now, before.get(field)) for field in data]
+    # The later of this and the database's clock wins, also against a client that runs ahead.
+    before = at.snapshot.stamps
+    floors = [winning_stamp(MIN_INSTANT, before.get(field)) for field in data]
     author = Author(ours.agent_id, at.agent_name or DEFAULT_AGENT_NAME)
     return Commit(
         state=state,
         data=msgspec.json.encode(data).decode(),
-        stamp=max(stamps, key=lambda text: parse_instant(text) or 0),
+        floor=max(floors, key=lambda text: parse_instant(text) or 0),
         actor=msgspec.json.encode(
             row_actor(mission.id, iteration["id"], author, mission.objective)
         ).decode(),

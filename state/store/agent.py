@@ -1,6 +1,8 @@
 """What one agent's process reads and writes under its capability, as the role `mana_agent`.
 
-Every call is one transaction that presents the capability first; none holds a connection after.
+What takes, holds, settles and ends a run is one statement each, with the capability among its
+values, and its own transaction; other reads are a transaction that presents it first. None holds a
+connection after.
 """
 
 from __future__ import annotations
@@ -35,6 +37,10 @@ from state.store.rows import logged_change, stored_snapshot, unfolded_changes
 from state.store.sql import statements_of
 
 SQL = statements_of("agent.sql")
+
+Json = dict[str, Any]
+RecordName = tuple[str, str, str]
+"""App, table and id of a record of the log."""
 
 MAX_RECORD_BYTES = 256 * 1024
 MAX_TABLE_BYTES = 2 * 1024 * 1024
@@ -83,10 +89,30 @@ class Usage(msgspec.Struct, frozen=True):
     running: int
 
 
+class Basis(msgspec.Struct, frozen=True):
+    """By what a decision was made: a commit that finds anything else says what is newer.
+
+    `merged` are rows that were not folded yet and went into it. No record of the agent is version
+    0, no zone is "". `owner_key` is compared where it is given: the key it was sealed for, or "".
+    """
+
+    mission_version: int
+    agent_version: int
+    time_zone: str
+    merged: tuple[str, ...] = ()
+    owner_key: str | msgspec.UnsetType = msgspec.UNSET
+
+
 class Claim(msgspec.Struct, frozen=True):
-    """`claimed`, or why not: `held waiting served stale early concurrency unwanted`."""
+    """`claimed`, or why not: `held waiting served stale early concurrency unwanted changed`.
+
+    `changed`: versions or zone are not those it was decided by, so nothing was taken. What was
+    claimed comes with the mission's record (JSON text) and the rows of the inputs asked for, each
+    None where all together are over 64 KiB. `now` is the database's.
+    """
 
     outcome: str
+    now: datetime
     run_id: Any = None
     attempt: int | None = None
     due_at: datetime | None = None
@@ -95,6 +121,16 @@ class Claim(msgspec.Struct, frozen=True):
     failures: int | None = None
     lost: int | None = None
     requested: bool | None = None
+    mission_version: int | None = None
+    agent_version: int | None = None
+    time_zone: str | None = None
+    record: str | None = None
+    inputs: tuple[list[Change] | None, ...] = ()
+
+    @property
+    def basis(self) -> Basis:
+        """What a decision on the claimed record is made by."""
+        return Basis(self.mission_version or 0, self.agent_version or 0, self.time_zone or "")
 
 
 class CallStart(msgspec.Struct, frozen=True):
@@ -105,6 +141,7 @@ class CallStart(msgspec.Struct, frozen=True):
     """
 
     outcome: str
+    now: datetime | None = None
     call_id: Any = None
     answer: str | None = None
     used: int | None = None
@@ -116,13 +153,17 @@ class CallStart(msgspec.Struct, frozen=True):
 
 
 class MissionNow(msgspec.Struct, frozen=True):
-    """The mission as of this transaction: snapshot and rows not folded yet, merged."""
+    """The mission as of one statement: snapshot and rows not folded yet, merged.
+
+    `agent` has `state` and `hidden`, None where no record of it came in.
+    """
 
     snapshot: Snapshot
     agent_id: str
     agent: dict[str, Any] | None
     time_zone: str | None
     now: datetime
+    basis: Basis
 
 
 class PlanNote(msgspec.Struct, frozen=True):
@@ -133,6 +174,55 @@ class PlanNote(msgspec.Struct, frozen=True):
     duplicates: int = 0
     dropped: int = 0
     refused: int = 0
+
+
+class Unsettled(msgspec.Struct, frozen=True):
+    """What a model call came to, while only its process knows that.
+
+    None stands for what nobody reported: the hold is charged.
+    """
+
+    call_id: Any
+    attempt: int
+    digest: str
+    answer: str | None = None
+    tokens: int | None = None
+    micros: int | None = None
+
+
+class Closing(msgspec.Struct, frozen=True):
+    """What every ending of a run carries: whose it is, its last answer's price, and its note."""
+
+    run_id: Any
+    attempt: int
+    note: PlanNote = PlanNote()
+    unsettled: Unsettled | None = None
+
+    def values(self) -> dict[str, Any]:
+        """The arguments that all of them share."""
+        note = msgspec.structs.asdict(self.note) | {"answers": msgspec.Raw(self.note.answers)}
+        return {
+            "run": self.run_id,
+            "attempt": self.attempt,
+            "call": self.unsettled and msgspec.json.encode(self.unsettled).decode(),
+            "note": msgspec.json.encode(note).decode(),
+        }
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """What asking for an ending came to; whatever that is, its answer is settled.
+
+    `done`, or `landed` where an earlier asking was and only its reply was lost; `changed`: decide
+    again on `newer`; `superseded`: another attempt has the run, or it is closed; `refused`: a value
+    that cannot be stored. `charged` is None where nothing was to settle. `now` is the database's.
+    """
+
+    outcome: Literal["done", "landed", "changed", "superseded", "refused"]
+    now: datetime
+    charged: int | None = None
+    look_at: datetime | None = None
+    is_news: bool | None = None
+    newer: MissionNow | None = None
 
 
 class ReadRecord(msgspec.Struct, frozen=True):
@@ -172,6 +262,14 @@ class AgentStore:
                 ",".join(spaces),
             )
             yield connection
+
+    async def asked(self, name: str, **values: Any) -> asyncpg.Record:
+        """The row that a statement of its own gives, to which the capability is presented."""
+        row = await self._db.fetchrow(
+            *SQL.given(name, **{"capability": self._capability(), **values})
+        )
+        assert row is not None  # a function always has its row
+        return row
 
     async def mission(self, mission_id: str) -> MissionView | None:
         """One mission's snapshot, None if it is not this owner's."""
@@ -217,32 +315,46 @@ class AgentStore:
         )
 
     async def claim(
-        self, mission_id: str, due_at: datetime, lease_ms: int, holder: str, pinned: str
+        self,
+        mission_id: str,
+        due_at: datetime,
+        lease_ms: int,
+        holder: str,
+        pinned: str,
+        *,
+        claim_id: uuid.UUID | None = None,
+        decided_by: Basis | None = None,
+        inputs: Sequence[RecordName] = (),
     ) -> Claim:
-        """Take the occurrence, or learn why not."""
-        async with self.transaction() as connection:
-            row = await connection.fetchrow(
-                *SQL.given(
-                    "claim",
-                    mission=mission_id,
-                    due_at=due_at,
-                    lease_ms=lease_ms,
-                    holder=holder,
-                    pinned=pinned,
-                )
-            )
-        assert row is not None
-        return Claim(**dict(row))
+        """Take the occurrence, or learn why not; with the same `claim_id` it may be asked again."""
+        row = await self.asked(
+            "claim",
+            claim=claim_id,
+            mission=mission_id,
+            due_at=due_at,
+            lease_ms=lease_ms,
+            holder=holder,
+            pinned=pinned,
+            mission_version=decided_by and decided_by.mission_version,
+            agent_version=decided_by and decided_by.agent_version,
+            time_zone=decided_by and decided_by.time_zone,
+            inputs=msgspec.json.encode(inputs).decode(),
+        )
+        claim: Json = dict(row)
+        read = msgspec.json.decode(row["inputs"] or "[]", type=list[list[Json] | None])
+        claim["inputs"] = tuple(rows and unfolded_changes(rows, self._user_id) for rows in read)
+        return Claim(**claim)
 
     async def renew(
         self, runs: Sequence[tuple[Any, int]], lease_ms: int
     ) -> tuple[set[Any], str | None]:
         """Extend leases; returns the runs still held and a capability that outlives them."""
-        async with self.transaction() as connection:
-            row = await connection.fetchrow(
-                SQL["renew"], [run for run, _ in runs], [attempt for _, attempt in runs], lease_ms
-            )
-        assert row is not None
+        row = await self.asked(
+            "renew",
+            runs=[run for run, _ in runs],
+            attempts=[attempt for _, attempt in runs],
+            lease_ms=lease_ms,
+        )
         return set(row["renewed"] or ()), row["capability"]
 
     async def begin_call(
@@ -254,59 +366,41 @@ class AgentStore:
         hold: Hold,
         deadline_ms: int,
     ) -> CallStart:
-        """Reserve `hold` for a model call, or get the same request's journalled answer."""
-        async with self.transaction() as connection:
-            row = await connection.fetchrow(
-                *SQL.given(
-                    "begin_call",
-                    run=run_id,
-                    attempt=attempt,
-                    round=round_,
-                    request_hash=request_hash,
-                    tokens=hold.tokens,
-                    deadline_ms=deadline_ms,
-                    micros=hold.micros,
-                ),
-            )
-        assert row is not None
+        """Reserve `hold` for a model call, or get the same request's journalled answer.
+
+        Raises Superseded where another attempt has the run, or it is closed.
+        """
+        row = await self.asked(
+            "begin_call",
+            run=run_id,
+            attempt=attempt,
+            round=round_,
+            request_hash=request_hash,
+            tokens=hold.tokens,
+            deadline_ms=deadline_ms,
+            micros=hold.micros,
+        )
         return CallStart(**dict(row))
 
     async def room_for_call(self, run_id: Any, attempt: int, hold: Hold) -> CallStart:
         """Whether `hold` has room now, `go` or `no-room`; nothing is reserved."""
-        async with self.transaction() as connection:
-            row = await connection.fetchrow(
-                SQL["room_for_call"], run_id, attempt, hold.tokens, hold.micros
-            )
-        assert row is not None
+        row = await self.asked(
+            "room_for_call", run=run_id, attempt=attempt, tokens=hold.tokens, micros=hold.micros
+        )
         return CallStart(**dict(row))
 
-    async def end_call(
-        self,
-        call_id: Any,
-        attempt: int,
-        request_hash: str,
-        answer: str | None,
-        tokens: int | None,
-        micros: int | None = None,
-    ) -> int:
-        """Settle a call: answer and usage durable together; returns the tokens charged.
-
-        None stands for what nobody reported: the hold is charged.
-        """
-        async with self.transaction() as connection:
-            return int(
-                await connection.fetchval(
-                    *SQL.given(
-                        "end_call",
-                        call=call_id,
-                        attempt=attempt,
-                        request_hash=request_hash,
-                        answer=answer,
-                        tokens=tokens,
-                        micros=micros,
-                    )
-                )
-            )
+    async def end_call(self, answered: Unsettled) -> int:
+        """Settle a call: answer and usage durable together; returns the tokens charged."""
+        row = await self.asked(
+            "end_call",
+            call=answered.call_id,
+            attempt=answered.attempt,
+            request_hash=answered.digest,
+            answer=answered.answer,
+            tokens=answered.tokens,
+            micros=answered.micros,
+        )
+        return int(row["charged"])
 
     async def input_changes(self, app: str, table: str, record_id: str) -> list[Change]:
         """The log rows of one input record, in fold order, as far as the capability shows them."""
@@ -337,157 +431,95 @@ class AgentStore:
             changes.setdefault(id_, []).append(logged_change(row, self._user_id, id_))
         return TableRows(changes, rows[0]["left_out"] if rows else 0)
 
-    @asynccontextmanager
-    async def closing(
-        self, run_id: Any, attempt: int
-    ) -> AsyncGenerator[tuple[MissionNow, asyncpg.Connection]]:
-        """The transaction that ends a run: its mission now, the connection for `commit`."""
-        async with self.transaction() as connection:
-            row = await connection.fetchrow(SQL["mission_now"], run_id, attempt)
-            assert row is not None
-            stored: dict[str, Any] = msgspec.json.decode(row["snapshot"])
-            agent: dict[str, Any] | None = msgspec.json.decode(row["agent"] or "null")
-            if changes := unfolded_changes(row["agent_changes"], self._user_id):
-                after = merge.fold(stored_snapshot(agent), changes)
-                state = agent_from_record(self._user_id, "", after.fields).state
-                agent = {**(agent or {}), "hidden": merge.hidden(after), "state": state}
-            mission = merge.fold(
-                stored_snapshot(stored), unfolded_changes(row["changes"], self._user_id)
-            )
-            now = await connection.fetchval("SELECT clock_timestamp()")
-            yield (
-                MissionNow(mission, stored["agent_id"], agent, row["time_zone"], now),
-                connection,
-            )
+    async def commit(self, closing: Closing, commit: Commit, basis: Basis) -> Ended:
+        """Plan, next run and run state together, where `basis` still is what there is.
 
-    async def commit(
-        self, connection: asyncpg.Connection, run_id: Any, attempt: int, commit: Commit
-    ) -> None:
-        """Plan, next run and run state in one transaction, the caller's."""
-        await connection.execute(
-            *SQL.given(
-                "commit_run",
-                run=run_id,
-                attempt=attempt,
-                state=commit.state,
-                data=commit.data,
-                stamp=commit.stamp,
-                actor=commit.actor,
-                next_run_at=commit.next_run_at,
-                iteration=commit.iteration_id,
-                steps=commit.steps,
-                reason=commit.reason,
-            ),
+        Else `changed`, with the mission to decide on anew.
+        """
+        row = await self.asked(
+            "commit_run",
+            **closing.values(),
+            basis=msgspec.json.encode(basis).decode(),
+            state=commit.state,
+            data=commit.data,
+            floor=commit.floor,
+            actor=commit.actor,
+            next_run_at=commit.next_run_at,
+            iteration=commit.iteration_id,
+            steps=commit.steps,
+            reason=commit.reason,
         )
+        newer = None
+        if row["newer"] is not None:
+            newer = self._merged(msgspec.json.decode(row["newer"]), row["now"])
+        return Ended(row["outcome"], row["now"], row["charged"], newer=newer)
 
-    async def owner_key(self, connection: asyncpg.Connection) -> OwnerKey | None:
-        """For whom to seal, None where no key is registered, in the caller's transaction.
+    def _merged(self, found: dict[str, Any], now: datetime) -> MissionNow:
+        """Snapshots with the rows not folded yet, by the one merge, and by what that was made."""
+        stored, agent = found["mission"], found["agent"]
+        changes = unfolded_changes(found["mission_rows"], self._user_id)
+        agent_changes = unfolded_changes(found["agent_rows"], self._user_id)
+        mission = merge.fold(stored_snapshot(stored), changes)
+        basis = Basis(
+            stored["version"],
+            0 if agent is None else agent["version"],
+            found["time_zone"] or "",
+            tuple(change.id for change in (*changes, *agent_changes)),
+        )
+        if agent_changes:
+            after = merge.fold(stored_snapshot(agent), agent_changes)
+            state = agent_from_record(self._user_id, self._agent_id, after.fields).state
+            agent = {"hidden": merge.hidden(after), "state": state}
+        return MissionNow(mission, stored["agent_id"], agent, found["time_zone"], now, basis)
+
+    async def owner_key(self) -> OwnerKey | None:
+        """For whom to seal, None where no key is registered.
 
         Raises CapabilityInvalid rather than take a row that is hidden for one that is not there.
         """
-        row = await connection.fetchrow(SQL["owner_key"], self._user_id)
+        async with self.transaction() as connection:
+            row = await connection.fetchrow(SQL["owner_key"], self._user_id)
         if row is None or row["seen_as"] != self._user_id:
             raise CapabilityInvalid
         return None if row["key_id"] is None else OwnerKey(row["key_id"], row["public_key"])
 
-    async def note_plan(
-        self, connection: asyncpg.Connection, run_id: Any, attempt: int, note: PlanNote
-    ) -> None:
-        """Keep with the run what it knows of its model calls, in the caller's transaction."""
-        await connection.execute(
-            *SQL.given(
-                "note_plan",
-                run=run_id,
-                attempt=attempt,
-                answers=note.answers,
-                stop=note.stop,
-                duplicates=note.duplicates,
-                dropped=note.dropped,
-                refused=note.refused,
-            ),
-        )
+    async def withdraw(self, closing: Closing, reason: str, look_s: float) -> Ended:
+        """Close a run that is wanted no longer; its mission is looked at again in `look_s`."""
+        values = closing.values()
+        return _ended(await self.asked("withdraw_run", **values, reason=reason, look_s=look_s))
 
-    async def withdraw(
-        self,
-        connection: asyncpg.Connection,
-        run_id: Any,
-        attempt: int,
-        reason: str,
-        look_at: datetime,
-    ) -> None:
-        """Close the run without a plan."""
-        await connection.execute(SQL["withdraw_run"], run_id, attempt, reason, look_at)
-
-    async def stop(
-        self, run_id: Any, attempt: int, reason: str, look_after_s: float, note: PlanNote
-    ) -> None:
-        """Close a run that is wanted no longer; raises Superseded where it is closed already."""
-        async with self.transaction() as connection:
-            await self.note_plan(connection, run_id, attempt, note)
-            await connection.execute(SQL["stop_run"], run_id, attempt, reason, look_after_s)
-
-    async def skip(
-        self, run_id: Any, attempt: int, reason: str, look_after_s: float, note: PlanNote
-    ) -> bool:
-        """Close a run that has no usable grant; whether that differs from the last decision."""
-        async with self.transaction() as connection:
-            await self.note_plan(connection, run_id, attempt, note)
-            return bool(
-                await connection.fetchval(SQL["skip_run"], run_id, attempt, reason, look_after_s)
-            )
+    async def skip(self, closing: Closing, reason: str, look_s: float) -> Ended:
+        """Close a run that has no usable grant; `is_news`: it differs from the last decision."""
+        values = closing.values()
+        return _ended(await self.asked("skip_run", **values, reason=reason, look_s=look_s))
 
     async def wait(
-        self,
-        run_id: Any,
-        attempt: int,
-        not_before: datetime,
-        waiting_for: str,
-        reason: str,
-        *,
-        failed: bool,
-        note: PlanNote,
-    ) -> None:
-        """Give the place back and come again at `not_before`."""
-        async with self.transaction() as connection:
-            await self.note_plan(connection, run_id, attempt, note)
-            await connection.execute(
-                *SQL.given(
-                    "wait_run",
-                    run=run_id,
-                    attempt=attempt,
-                    not_before=not_before,
-                    waiting_for=waiting_for,
-                    reason=reason,
-                    failed=failed,
-                )
-            )
+        self, closing: Closing, reason: str, wait_s: float, waiting_for: str, *, failed: bool
+    ) -> Ended:
+        """Give the place back and come again at `look_at`, after `wait_s`."""
+        row = await self.asked(
+            "wait_run",
+            **closing.values(),
+            reason=reason,
+            wait_s=wait_s,
+            waiting_for=waiting_for,
+            failed=failed,
+        )
+        return _ended(row)
 
-    async def wait_for_room(
-        self, run_id: Any, attempt: int, hold: Hold, reason: str, note: PlanNote
-    ) -> bool:
+    async def wait_for_room(self, closing: Closing, reason: str, hold: Hold) -> Ended:
         """Give the place back until `hold` may fit; the database knows when that is.
 
-        Whether it tells the owner something else than the last decision.
+        `is_news`: it tells the owner something else than the last decision.
         """
-        async with self.transaction() as connection:
-            await self.note_plan(connection, run_id, attempt, note)
-            return bool(
-                await connection.fetchval(
-                    *SQL.given(
-                        "wait_for_room",
-                        run=run_id,
-                        attempt=attempt,
-                        tokens=hold.tokens,
-                        micros=hold.micros,
-                        reason=reason,
-                    )
-                )
-            )
-
-    async def landed(self, run_id: Any, attempt: int) -> bool:
-        """Whether this very attempt closed the run with a plan or a recorded failure."""
-        async with self.transaction() as connection:
-            return bool(await connection.fetchval(SQL["run_landed"], run_id, attempt))
+        row = await self.asked(
+            "wait_for_room",
+            **closing.values(),
+            reason=reason,
+            tokens=hold.tokens,
+            micros=hold.micros,
+        )
+        return _ended(row)
 
     async def logged_iterations(self, mission_id: str) -> list[Version]:
         """The last `iterations` arrays the log holds of a mission, oldest first."""
@@ -559,26 +591,23 @@ class AgentStore:
 
 async def keys_capability(store: AgentStore, run_id: uuid.UUID, attempt: int) -> str:
     """A minute's leave to ask the key holder, for this attempt alone; raises Superseded."""
-    async with store.transaction() as connection:
-        return str(await connection.fetchval(SQL["keys_capability"], run_id, attempt))
+    row = await store.asked("keys_capability", run=run_id, attempt=attempt)
+    return str(row["capability"])
 
 
 async def note_outcomes(
     store: AgentStore, release_id: uuid.UUID, iteration_id: str, records: Sequence[ReadRecord]
 ) -> None:
     """Write how reading went, one row per record, all or none."""
-    async with store.transaction() as connection:
-        await connection.execute(
-            *SQL.given(
-                "audit_outcome",
-                release=release_id,
-                iteration=iteration_id,
-                tables=[one.table for one in records],
-                record_ids=[one.record_id for one in records],
-                statuses=[one.status for one in records],
-                reasons=[one.reason for one in records],
-            ),
-        )
+    await store.asked(
+        "audit_outcome",
+        release=release_id,
+        iteration=iteration_id,
+        tables=[one.table for one in records],
+        record_ids=[one.record_id for one in records],
+        statuses=[one.status for one in records],
+        reasons=[one.reason for one in records],
+    )
 
 
 async def sealed_copies(
@@ -601,8 +630,12 @@ async def request_copies(store: AgentStore, run_id: Any, attempt: int) -> str | 
 
     Harmless to repeat. Raises Superseded where the run is over, or another attempt's.
     """
-    async with store.transaction() as connection:
-        return await connection.fetchval(SQL["request_copies"], run_id, attempt)
+    row = await store.asked("request_copies", run=run_id, attempt=attempt)
+    return row["told"]
+
+
+def _ended(row: asyncpg.Record) -> Ended:
+    return Ended(row["outcome"], row["now"], row["charged"], row["look_at"], row["is_news"])
 
 
 def _decoded(text: str) -> object:

@@ -107,6 +107,10 @@ def _password(file: str) -> str:
     return Path(file).read_text().strip()
 
 
+async def _nothing_to_reset(_connection: object) -> None:
+    """Every setting of ours is the transaction's; asyncpg itself rolls back what is left open."""
+
+
 class Database:
     """A small pool of one role's connections; none is held outside a transaction."""
 
@@ -127,6 +131,7 @@ class Database:
                 max_inactive_connection_lifetime=self._idle_s,
                 statement_cache_size=0 if "pgbouncer" in self._access.application else 100,
                 timeout=10,
+                reset=_nothing_to_reset,
                 command_timeout=self._access.statement_timeout_ms / 1000 + 5,
                 # All passed, because a login may change the defaults of its role.
                 server_settings={
@@ -153,6 +158,11 @@ class Database:
                 yield cast("asyncpg.Connection", proxy)  # it passes every call on
         except (asyncpg.PostgresError, *_OUTAGES) as exc:
             raise translated(exc) from exc
+
+    async def fetchrow(self, statement: str, *values: object) -> asyncpg.Record | None:
+        """The first row of a statement that is its own transaction."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(statement, *values)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[asyncpg.Connection]:

@@ -70,7 +70,10 @@ class KeyRequest:
         grant = None
         if row["outcome"] == "live":
             stored = stored_snapshot(msgspec.json.decode(row["snapshot"] or "null"))
-            merged = merge.fold(stored, unfolded_changes(row["changes"], row["user_id"]))
+            merged = merge.fold(
+                stored,
+                unfolded_changes(msgspec.json.decode(row["changes"] or "[]"), row["user_id"]),
+            )
             grant = None if merge.hidden(merged) else merged.fields.get("grant")
         at = instant_of(row["asked_at"])
         return GrantedMission(row["outcome"], row["user_id"], row["agent_id"], grant, at)

@@ -240,6 +240,7 @@ async def migrate(
         for step in migrations():
             applied += await in_turn(connection, step.name, partial(_apply, connection, step))
         applied += await in_turn(connection, "functions", partial(_put_functions, connection))
+        applied = list(dict.fromkeys(applied))  # several steps may need one function
         for name in applied:
             progress(f"migration {name} applied")
         await in_turn(

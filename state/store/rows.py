@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import asyncpg
@@ -24,8 +25,8 @@ def logged_change(row: asyncpg.Record, user_id: str, record_id: str) -> Change:
     )
 
 
-def unfolded_changes(text: str | None, user_id: str) -> list[Change]:
-    """The rows of one record that wait to be folded, from the JSON that functions return."""
+def unfolded_changes(rows: Iterable[dict[str, Any]], user_id: str) -> list[Change]:
+    """Rows of one record as functions return them in JSON."""
     return [
         merge.read_change(
             change["id"],
@@ -35,7 +36,7 @@ def unfolded_changes(text: str | None, user_id: str) -> list[Change]:
             change["field_meta"],
             user_id=user_id,
         )
-        for change in msgspec.json.decode(text or "[]")
+        for change in rows
     ]
 
 

@@ -1,19 +1,17 @@
 """What a run costs in the database, beside a bare transaction."""
 
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-import asyncpg
 
 from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.resolvers import default_resolvers
 from mana_actors.llm.client import HttpProvider
 from mana_actors.messages import Order
-from state.store.agent import AgentStore, Claim, MissionNow
+from state.runs.commit import Commit
+from state.store.agent import AgentStore, Basis, Claim, Closing, Ended
 from state.store.connect import Database
 from state.store.supervisor.schedule import ScheduleStore
 from state.store.supervisor.snapshots import SnapshotStore
@@ -35,22 +33,17 @@ class TimedStore(AgentStore):
         self.claims: list[float] = []
         self.commits: list[float] = []
 
-    async def claim(
-        self, mission_id: str, due_at: datetime, lease_ms: int, holder: str, pinned: str
-    ) -> Claim:
+    async def claim(self, *order: Any, **more: Any) -> Claim:
         began = time.perf_counter()
-        claim = await super().claim(mission_id, due_at, lease_ms, holder, pinned)
+        claim = await super().claim(*order, **more)
         self.claims.append((time.perf_counter() - began) * 1000)
         return claim
 
-    @asynccontextmanager
-    async def closing(
-        self, run_id: Any, attempt: int
-    ) -> AsyncGenerator[tuple[MissionNow, asyncpg.Connection]]:
+    async def commit(self, closing: Closing, commit: Commit, basis: Basis) -> Ended:
         began = time.perf_counter()
-        async with super().closing(run_id, attempt) as both:
-            yield both
+        ended = await super().commit(closing, commit, basis)
         self.commits.append((time.perf_counter() - began) * 1000)
+        return ended
 
 
 async def measure(say: Say, *, quick: bool) -> list[Figure]:
@@ -95,7 +88,7 @@ async def measure(say: Say, *, quick: bool) -> list[Figure]:
         beside_bare("transaction that presents its capability", shown),
         beside_bare("read one mission under its capability", read),
         beside_bare("claim", median(store.claims)),
-        beside_bare("commit (read the mission now, write the plan, close)", median(store.commits)),
+        beside_bare("commit (settle, compare, write the plan, close)", median(store.commits)),
         beside_bare("whole run without Ray, model answers at once", whole),
     ]
 

@@ -10,7 +10,7 @@ import pytest
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import AliasFacts, Exposure
 from mana_actors.messages import Order, Report
-from state.store.agent import AgentStore, CallStart
+from state.store.agent import AgentStore, CallStart, Unsettled
 from state.store.connect import Database as Connections
 from state.store.connect import Unavailable
 from tests.integration.support import DONE, PLAN, World, open_world, until
@@ -234,7 +234,9 @@ async def test_settling_twice_charges_once_and_says_the_same(world: World):
     (hold,) = await world.sql("SELECT call_id, attempt FROM mana_ai.token_holds")
     async with store_of(world) as store:
         for _ in range(2):
-            charged = await store.end_call(hold["call_id"], hold["attempt"], "h", None, 77)
+            charged = await store.end_call(
+                Unsettled(hold["call_id"], hold["attempt"], "h", tokens=77)
+            )
             assert charged == 77
     world.provider.release()
     assert (await running).tokens == 77

@@ -55,7 +55,7 @@ LOCK_WITHIN_THE_CHECK = """
 INSERT INTO mana_ai.ledger SELECT 'u1', 'legacy:ai-default';
 DO $do$ BEGIN
   EXECUTE replace(pg_get_functiondef(
-      'mana_ai.begin_call(uuid, int, int, text, bigint, int, bigint)'::regprocedure),
+      'mana_ai.begin_call(text, uuid, int, int, text, bigint, int, bigint)'::regprocedure),
     'FROM mana_ai.refusal(', 'FROM (SELECT FROM mana_ai.ledger AS l WHERE l.user_id = run.user_id'
     ' AND l.agent_id = run.agent_id FOR UPDATE) AS locked CROSS JOIN LATERAL mana_ai.refusal(');
 END $do$;

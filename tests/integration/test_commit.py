@@ -3,18 +3,16 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import pytest
 
 from mana_actors.messages import Order, Report
 from state.log.cadence import Daily, next_run
 from state.log.stamps import parse_instant
-from state.store.agent import AgentStore, MissionNow
+from state.store.agent import AgentStore, Ended
 from state.store.connect import Unavailable
 from tests.integration.support import (
     DONE,
@@ -26,12 +24,17 @@ from tests.integration.support import (
     occurrence,
     open_world,
     text,
+    until,
 )
-from tests.postgres import Database
+from tests.postgres import SUPERUSER, Database
 
 MANA = ("u1", "legacy:ai-default")
 LATER = "2099-01-01T07:00:00.000Z"
-Closing = AsyncGenerator[tuple[MissionNow, asyncpg.Connection]]
+WAITS = (
+    "SELECT pid FROM pg_stat_activity WHERE usename = 'mana_agent' AND wait_event_type = 'Lock'"
+    " AND query LIKE '%commit_run%' AND datname = current_database()"
+)
+WAITING = f"SELECT count(*) > 0 FROM ({WAITS}) AS waits"
 
 
 @pytest.fixture
@@ -303,17 +306,17 @@ async def test_a_poison_row_during_a_plan_stops_nothing(world: World):
 async def test_a_commit_whose_reply_was_lost_counts_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
-    closing, lost = AgentStore.closing, ["once"]
+    commit, lost = AgentStore.commit, ["once"]
 
-    @asynccontextmanager
-    async def reply_lost(self: AgentStore, run_id: Any, attempt: int) -> Closing:
-        async with closing(self, run_id, attempt) as opened:
-            yield opened
+    async def reply_lost(self: AgentStore, *what: Any) -> Ended:
+        ended = await commit(self, *what)
         if lost:
             lost.pop()
             raise Unavailable("ConnectionDoesNotExistError")
+        assert ended.outcome == "landed"
+        return ended
 
-    monkeypatch.setattr(AgentStore, "closing", reply_lost)
+    monkeypatch.setattr(AgentStore, "commit", reply_lost)
     await (await world.client()).mission()
     await world.driver.fold_all()
     assert (await world.run()).outcome == "ran"
@@ -322,25 +325,20 @@ async def test_a_commit_whose_reply_was_lost_counts_once(
     assert [run["state"] for run in await world.runs()] == ["committed"]
 
 
-async def test_a_connection_cut_before_commit_is_tried_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-):
-    closing, to_cut = AgentStore.closing, ["once"]
-
-    @asynccontextmanager
-    async def cut(self: AgentStore, run_id: Any, attempt: int) -> Closing:
-        async with closing(self, run_id, attempt) as (now, connection):
-            yield now, connection
-            if to_cut:
-                to_cut.pop()
-                pid = await connection.fetchval("SELECT pg_backend_pid()")
-                await world.sql("SELECT pg_terminate_backend($1)", pid)
-
-    monkeypatch.setattr(AgentStore, "closing", cut)
+async def test_a_connection_cut_in_a_commit_is_tried_again(world: World):
+    """Its statement has begun and waits for the mission's row when its server process ends."""
     await (await world.client()).mission()
-    await world.driver.fold_all()
-    assert (await world.run()).outcome == "ran"
-    assert to_cut == []
+    holding = await world.connect(SUPERUSER)
+
+    async def hold_its_row(_client: Client) -> None:
+        await holding.execute("BEGIN; SELECT FROM mana_ai.mission_snapshots FOR UPDATE")
+
+    running = asyncio.create_task(meanwhile(world, hold_its_row))
+    await until(lambda: world.value(WAITING))
+    await world.sql(f"SELECT pg_terminate_backend(pid) FROM ({WAITS}) AS waits")
+    await until(lambda: world.value(WAITING))
+    await holding.execute("ROLLBACK")
+    assert (await running).outcome == "ran"
     assert len(await world.written()) == 1
 
 

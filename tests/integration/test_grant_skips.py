@@ -7,8 +7,7 @@ import pytest
 
 from mana_actors.messages import Report
 from state.runs.outcome import Skipped, after
-from state.store.agent import PlanNote
-from state.store.connect import Superseded
+from state.store.agent import Closing
 from state.store.gateway.fleet import Filter
 from supervisor.supervision.counts import count_report
 from supervisor.supervision.metrics import Metrics
@@ -113,6 +112,6 @@ async def test_nobody_skips_another_agents_run_or_one_that_was_passed_by(scene: 
     for user, agent, attempt in (("u2", "legacy:ai-default", 1), ("u1", "another", 1),
                                  ("u1", "legacy:ai-default", 2)):  # fmt: skip
         store = await scene.store(user, agent)
-        with pytest.raises(Superseded):
-            await store.skip(claim.run_id, attempt, "x", 1, PlanNote())
+        ended = await store.skip(Closing(claim.run_id, attempt), "x", 1)
+        assert ended.outcome == "superseded"
     assert [run["state"] for run in await scene.world.runs()] == ["open"]

@@ -20,14 +20,16 @@ MANA = ("u1", "legacy:ai-default")
 LEASE_OVER = "UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'"
 
 ANY_ATTEMPT = """
-CREATE OR REPLACE FUNCTION mana_ai.own_run(p_run uuid, p_attempt int) RETURNS mana_ai.runs
+CREATE OR REPLACE FUNCTION mana_ai.settled_run(
+  p_capability text, p_run uuid, p_attempt int, p_call text,
+  OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  held jsonb := mana_ai.require_capability();
-  run mana_ai.runs;
+  held jsonb := mana_ai.require_capability(p_capability);
 BEGIN
-  SELECT * INTO run FROM mana_ai.runs WHERE run_id = p_run AND user_id = held ->> 'u' FOR UPDATE;
-  RETURN run;
+  SELECT r.* INTO run FROM mana_ai.runs AS r
+   WHERE r.run_id = p_run AND r.user_id = held ->> 'u' FOR UPDATE;
+  is_open := true;
 END $$"""
 FORGET = """
 CREATE FUNCTION mana_ai.forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"""

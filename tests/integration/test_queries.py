@@ -12,7 +12,7 @@ from tests.integration.steps import session
 from tests.postgres import LOG_OWNER, Database
 
 STORE = Path(str(resources.files("state.store")))
-_NAMED = re.compile(r'\bSQL(?:\[|\.given\()\s*"([a-z_]+)"')
+_NAMED = re.compile(r'\b(?:SQL(?:\[|\.given\()|asked\()\s*"([a-z_]+)"')
 
 ROLES = {
     "agent.sql": "mana_agent",

@@ -264,14 +264,12 @@ async def test_a_forged_expired_or_swapped_capability_shows_zero_rows(scene: Dat
 
 async def test_a_forged_expired_or_swapped_capability_writes_nothing(scene: Database):
     calls = [
-        "SELECT mana_ai.claim('m2', now(), 60000, 'h', '{}')",
-        "SELECT mana_ai.renew('{}', '{}', 60000)",
-        "SELECT mana_ai.begin_call(gen_random_uuid(), 1, 1, 'h', 1, 1000)",
-        "SELECT mana_ai.end_call(gen_random_uuid(), 1, 'h', 'a', 1)",
-        "SELECT mana_ai.mission_now(gen_random_uuid(), 1)",
-        "SELECT mana_ai.withdraw_run(gen_random_uuid(), 1, 'r', now())",
-        "SELECT mana_ai.wait_run(gen_random_uuid(), 1, now(), 'x', 'r', false)",
-        "SELECT mana_ai.note_plan(gen_random_uuid(), 1, '{}', 's', 0, 0, 0)",
+        "SELECT mana_ai.claim(NULL, NULL, 'm2', now(), 60000, 'h', '{}')",
+        "SELECT mana_ai.renew(NULL, '{}', '{}', 60000)",
+        "SELECT mana_ai.begin_call(NULL, gen_random_uuid(), 1, 1, 'h', 1, 1000)",
+        "SELECT mana_ai.end_call(NULL, gen_random_uuid(), 1, 'h', 'a', 1)",
+        "SELECT mana_ai.take_run(NULL, NULL, 'm2', now(), 60000, 'h', '{}', NULL, NULL, NULL)",
+        *(f"SELECT {ending}" for ending in endings("gen_random_uuid()")),
     ]
     async with session(scene, "mana_agent") as agent:
         for what, token in (await forgeries(scene)).items():
@@ -318,7 +316,9 @@ async def test_a_capability_that_runs_out_inside_a_transaction_reads_nothing_mor
         assert await agent.fetchval(mine) == 0
         assert await agent.fetch("SELECT * FROM public.sync_changes") == []
         with pytest.raises(asyncpg.PostgresError) as caught:
-            await agent.fetch("SELECT * FROM mana_ai.claim('m1', now(), 60000, 'h', '{}')")
+            await agent.fetch(
+                "SELECT * FROM mana_ai.claim(NULL, NULL, 'm1', now(), 60000, 'h', '{}')"
+            )
     assert caught.value.sqlstate == "MA001"
 
 
@@ -410,7 +410,12 @@ async def test_no_sequence_can_be_used(scene: Database):
         "mana_ai.charge_expired_holds('u2', 'a1')",
         "mana_ai.require_capability()",
         "mana_ai.acting_user()",
-        "mana_ai.own_run(gen_random_uuid(), 1)",
+        "mana_ai.own_run(NULL, gen_random_uuid(), 1)",
+        "mana_ai.settled_run(NULL, gen_random_uuid(), 1, NULL)",
+        "mana_ai.settle('u2', 'a1', gen_random_uuid(), 1, 'h', 'a', 1, 1)",
+        "mana_ai.mission_now('u2', 'm2', 'a1')",
+        "mana_ai.unfolded_rows('u2', 'aiMissions', 'm2')",
+        "mana_ai.note_plan(gen_random_uuid(), '{}')",
     ],
 )
 async def test_functions_that_are_not_for_agents_are_denied(scene: Database, call: str):
@@ -470,7 +475,7 @@ async def test_planted_tables_and_search_paths_change_nothing(scene: Database):
         async with acting(agent, await signed(scene, ttl_s=-1)):
             assert await agent.fetchval("SELECT mana_ai.capability()") is None
         async with acting(agent, await signed(scene)):
-            outcome = "SELECT outcome FROM mana_ai.claim($1, now(), 60000, 'h', '{}')"
+            outcome = "SELECT outcome FROM mana_ai.claim(NULL, NULL, $1, now(), 60000, 'h', '{}')"
             assert await agent.fetchval(outcome, "m2") == "unwanted"
 
 
@@ -494,8 +499,11 @@ async def test_settings_planted_on_the_login_do_not_reach_our_sessions(scene: Da
 
 # --- functions an agent may call, with arguments it should not ------------------------------------
 
-CLAIM = "SELECT * FROM mana_ai.claim($1, $2, $3, 'h', '{}')"
-COMMIT = "SELECT mana_ai.commit_run($1, $2, $3, $4::jsonb, $5, $6::jsonb, NULL, 'i1', 0, NULL)"
+CLAIM = "SELECT * FROM mana_ai.claim(NULL, NULL, $1, $2, $3, 'h', '{}')"
+COMMIT = (
+    "SELECT outcome FROM mana_ai.commit_run(NULL, $1, $2, NULL, '{}', $3, $4, $5, $6, $7, NULL,"
+    " 'i1', 0, NULL)"
+)
 PLAN = '{"iterations": []}'
 STAMP = "2026-05-01T00:00:00.000Z"
 
@@ -504,10 +512,19 @@ def _actor(**more: str) -> str:
     return json.dumps({"kind": "ai", "principalId": "a1", "displayName": "N"} | more)
 
 
-COMMIT_TEXT = (
-    f"SELECT mana_ai.commit_run($1, 1, 'committed', '{PLAN}', '{STAMP}', '{_actor()}', NULL,"
-    " 'i', 0, NULL)"
-)
+WRITTEN = "SELECT count(*) FROM public.sync_changes WHERE user_id = 'u1'"
+COMMITTED = f"'committed', '{PLAN}', '{STAMP}', '{_actor()}', NULL, 'i', 0, NULL"
+
+
+def endings(run: str) -> list[str]:
+    """A call of each function that ends a run, by whoever presented a capability."""
+    return [
+        f"mana_ai.withdraw_run(NULL, {run}, 1, NULL, '{{}}', 'r', 0)",
+        f"mana_ai.skip_run(NULL, {run}, 1, NULL, '{{}}', 'r', 0)",
+        f"mana_ai.wait_run(NULL, {run}, 1, NULL, '{{}}', 'r', 0, 'x', false)",
+        f"mana_ai.wait_for_room(NULL, {run}, 1, NULL, '{{}}', 'r', 1, 1)",
+        f"mana_ai.commit_run(NULL, {run}, 1, NULL, '{{}}', '{{}}', {COMMITTED})",
+    ]
 
 
 async def _claimed(agent: asyncpg.Connection) -> asyncpg.Record:
@@ -554,27 +571,26 @@ async def test_a_mission_of_another_agent_cannot_be_claimed(scene: Database, mis
 async def test_a_commit_that_is_no_plan_of_this_agent_is_refused(
     scene: Database, state: str, data: str, actor: str
 ):
-    async with session(scene, "mana_agent") as agent:
-        async with acting(agent, await signed(scene)):
-            run = await _claimed(agent)
-            with pytest.raises(asyncpg.PostgresError) as caught:
-                await agent.execute(COMMIT, run["run_id"], 1, state, data, STAMP, actor)
-        assert caught.value.sqlstate in ("23514", "22023")
+    async with session(scene, "mana_agent") as agent, acting(agent, await signed(scene)):
+        run, written = await _claimed(agent), await agent.fetchval(WRITTEN)
+        basis = json.dumps(
+            {name: run[name] for name in ("mission_version", "agent_version", "time_zone")}
+        )
+        what = run["run_id"], 1, basis, state, data, STAMP
+        assert await agent.fetchval(COMMIT, *what, actor) == "refused"
+        assert await agent.fetchval(WRITTEN) == written
+        sound = run["run_id"], 1, basis, "committed", PLAN, STAMP
+        assert await agent.fetchval(COMMIT, *sound, _actor()) == "done"
 
 
 async def test_runs_of_others_cannot_be_touched(scene: Database):
     async with session(scene, SUPERUSER) as admin:
         runs = await admin.fetch("SELECT run_id FROM mana_ai.runs WHERE state = 'open'")
     calls = [
-        "SELECT mana_ai.begin_call($1, 1, 1, 'hash', 1, 1000)",
-        "SELECT mana_ai.mission_now($1, 1)",
-        "SELECT mana_ai.withdraw_run($1, 1, 'r', now())",
-        "SELECT mana_ai.wait_run($1, 1, now(), 'x', 'r', false)",
-        "SELECT mana_ai.request_copies($1, 1)",
-        "SELECT mana_ai.note_plan($1, 1, '{}', 's', 0, 0, 0)",
-        "SELECT mana_ai.wait_for_room($1, 1, 1, 1, 'r')",
-        "SELECT mana_ai.keys_capability($1, 1)",
-        COMMIT_TEXT,
+        "SELECT mana_ai.begin_call(NULL, $1, 1, 1, 'hash', 1, 1000)",
+        "SELECT mana_ai.room_for_call(NULL, $1, 1, 1, 1)",
+        "SELECT mana_ai.request_copies(NULL, $1, 1)",
+        "SELECT mana_ai.keys_capability(NULL, $1, 1)",
     ]
     assert len(runs) == 2
     async with session(scene, "mana_agent") as agent:
@@ -584,9 +600,15 @@ async def test_runs_of_others_cannot_be_touched(scene: Database):
                     async with acting(agent, await signed(scene), "u2"):
                         await agent.execute(call, run["run_id"])
                 assert caught.value.sqlstate == "MA002", call
+            for ending in endings("$1"):
+                async with acting(agent, await signed(scene), "u2"):
+                    ended = f"SELECT outcome FROM {ending}"
+                    assert await agent.fetchval(ended, run["run_id"]) == "superseded", ending
             async with acting(agent, await signed(scene), "u2"):
-                renewed = "SELECT * FROM mana_ai.renew(ARRAY[$1::uuid], '{1}', 60000)"
-                assert tuple(await agent.fetchrow(renewed, run["run_id"]) or ()) == (None, None)
+                renew = (
+                    "SELECT renewed, capability FROM mana_ai.renew(NULL, ARRAY[$1::uuid], '{1}', 1)"
+                )
+                assert tuple(await agent.fetchrow(renew, run["run_id"]) or ()) == (None, None)
 
 
 async def test_ending_the_call_of_another_agent_charges_nothing(scene: Database):
@@ -600,7 +622,9 @@ async def test_ending_the_call_of_another_agent_charges_nothing(scene: Database)
                     await agent.execute(
                         "SELECT set_config('app.capability', $1, true)", await signed(scene)
                     )
-                    end = "SELECT charged, journaled FROM mana_ai.end_call($1, 1, 'h', 'x', 9)"
+                    end = (
+                        "SELECT charged, journaled FROM mana_ai.end_call(NULL, $1, 1, 'h', 'x', 9)"
+                    )
                     ended = await agent.fetchrow(end, call["call_id"])
                 assert tuple(ended or ()) == (0, False)
         assert await admin.fetchrow(used) == before
@@ -610,9 +634,9 @@ async def test_ending_the_call_of_another_agent_charges_nothing(scene: Database)
 async def test_nobody_earns_tokens_back(scene: Database):
     async with session(scene, "mana_agent") as agent, acting(agent, await signed(scene)):
         run = await _claimed(agent)
-        begin = "SELECT call_id FROM mana_ai.begin_call($1, 1, $2, 'h', $3, 1000)"
+        begin = "SELECT call_id FROM mana_ai.begin_call(NULL, $1, 1, $2, 'h', $3, 1000)"
         call = await agent.fetchval(begin, run["run_id"], 1, 10)
-        end = "SELECT charged FROM mana_ai.end_call($1, 1, 'h', 'x', -1000000)"
+        end = "SELECT charged FROM mana_ai.end_call(NULL, $1, 1, 'h', 'x', -1000000)"
         assert await agent.fetchval(end, call) == 10
         with pytest.raises(asyncpg.CheckViolationError):
             await agent.fetchval(begin, run["run_id"], 2, -10)
@@ -623,10 +647,13 @@ async def test_nobody_reports_more_than_the_sums_of_all_can_hold(scene: Database
     """Two such calls, and the installation's limit could not be added up for anybody."""
     async with session(scene, "mana_agent") as agent, acting(agent, await signed(scene)):
         run = await _claimed(agent)
-        begin = "SELECT call_id FROM mana_ai.begin_call($1, 1, 1, 'h', 10, 1000)"
+        begin = "SELECT call_id FROM mana_ai.begin_call(NULL, $1, 1, 1, 'h', 10, 1000)"
         call = await agent.fetchval(begin, run["run_id"])
-        with pytest.raises(asyncpg.CheckViolationError):
-            await agent.fetchval(f"SELECT mana_ai.end_call($1, 1, 'h', 'x', {told})", call)
+        end = f"SELECT charged FROM mana_ai.end_call(NULL, $1, 1, 'h', 'x', {told})"
+        await agent.fetchval(end, call)
+        usage = "SELECT tokens_used, cost_micros FROM mana_ai.token_usage WHERE call_id = $1"
+        charged = tuple(await agent.fetchrow(usage, call) or ())
+    assert charged == ((1, 0) if told.startswith("1") else (10, 1))  # what cannot be is no report
 
 
 @pytest.mark.parametrize(
@@ -635,7 +662,7 @@ async def test_nobody_reports_more_than_the_sums_of_all_can_hold(scene: Database
 async def test_no_hold_is_kept_larger_or_longer_than_a_call_can_be(scene: Database, asked: str):
     async with session(scene, "mana_agent") as agent, acting(agent, await signed(scene)):
         run = await _claimed(agent)
-        begin = f"SELECT mana_ai.begin_call($1, 1, 1, 'h', {asked})"
+        begin = f"SELECT mana_ai.begin_call(NULL, $1, 1, 1, 'h', {asked})"
         with pytest.raises(asyncpg.CheckViolationError):
             await agent.fetchval(begin, run["run_id"])
 
@@ -674,7 +701,7 @@ async def test_a_stolen_capability_cannot_be_renewed_for_days(scene: Database):
     async with session(scene, "mana_agent") as agent, acting(agent, await signed(scene)):
         run = await _claimed(agent)
         token = await agent.fetchval(
-            "SELECT capability FROM mana_ai.renew(ARRAY[$1::uuid], '{1}', 2147483647)",
+            "SELECT capability FROM mana_ai.renew(NULL, ARRAY[$1::uuid], '{1}', 2147483647)",
             run["run_id"],
         )
         now = await agent.fetchval("SELECT extract(epoch FROM clock_timestamp())::bigint")
@@ -692,7 +719,7 @@ async def test_renewal_keeps_user_agent_and_reach(scene: Database):
         held = await signed(scene, scope=["notes/notes/n1"], spaces=["s1"])
         async with acting(agent, held):
             run = await _claimed(agent)
-            renew = "SELECT capability FROM mana_ai.renew(ARRAY[$1::uuid], '{1}', 60000)"
+            renew = "SELECT capability FROM mana_ai.renew(NULL, ARRAY[$1::uuid], '{1}', 60000)"
             token = await agent.fetchval(renew, run["run_id"])
     old, new = _payload(held), _payload(token)
     assert [new[key] for key in ("u", "a", "s", "sc", "aud")] == [

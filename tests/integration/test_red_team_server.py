@@ -81,7 +81,7 @@ CHANGING = [
     "DROP TABLE mana_ai.key_releases",
     "ALTER FUNCTION mana_ai.capability(text) SECURITY INVOKER",
     "ALTER FUNCTION mana_ai.capability(text) SET search_path = pg_temp",
-    "DROP FUNCTION mana_ai.require_capability()",
+    "DROP FUNCTION mana_ai.require_capability(text)",
     "GRANT SELECT ON mana_ai.journal TO mana_agent",
     "ALTER DEFAULT PRIVILEGES FOR ROLE mana_owner GRANT SELECT ON TABLES TO mana_agent",
     "REASSIGN OWNED BY mana_owner TO mana_agent",
@@ -348,7 +348,8 @@ async def test_planted_operators_types_and_settings_change_no_answer(scene: Data
             users = "SELECT DISTINCT user_id FROM mana_ai.mission_snapshots"
             assert [row[0] for row in await agent.fetch(users)] == ["u1"]
             claim = (
-                "SELECT outcome FROM mana_ai.claim('m2', now(), 60000, 'h', '{}'::pg_catalog.jsonb)"
+                "SELECT outcome FROM"
+                " mana_ai.claim(NULL, NULL, 'm2', now(), 60000, 'h', '{}'::pg_catalog.jsonb)"
             )
             assert await agent.fetchval(claim) == "unwanted"
 

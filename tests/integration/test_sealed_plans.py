@@ -215,9 +215,8 @@ async def test_no_key_is_only_believed_under_a_capability(home: Home):
     pool = Pool(home.world.access("mana_agent"), max_connections=1)
     store = AgentStore(pool, "u1", "a1", lambda: theirs)
     try:
-        async with store.transaction() as connection:
-            with pytest.raises(CapabilityInvalid):
-                await store.owner_key(connection)
+        with pytest.raises(CapabilityInvalid):
+            await store.owner_key()
     finally:
         await pool.close()
 

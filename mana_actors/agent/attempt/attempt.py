@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import uuid
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, assert_never
 from zoneinfo import ZoneInfo
 
@@ -36,10 +38,11 @@ from mana_actors.agent.model.calls import ModelCalls
 from mana_actors.agent.planner.guardrails import after_plan, before_plan
 from mana_actors.agent.planner.loop import PlanOutcome, opening
 from mana_actors.agent.planner.prompt import latest_iterations, loop_input
-from mana_actors.agent.retries import backoff_s, retried, retried_close
+from mana_actors.agent.retries import backoff_s, retried
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.keys.client import KeyHolderUnreachable
 from mana_actors.messages import Count, Order
+from state.log import merge
 from state.log.records import agent_from_record, default_agent, mission_from_record
 from state.log.stamps import text_of
 from state.rules.budgets import shortfall_reason
@@ -51,6 +54,7 @@ from state.runs.outcome import (
     Early,
     Failed,
     Held,
+    Interrupted,
     Later,
     Moves,
     NotWanted,
@@ -66,12 +70,15 @@ from state.runs.outcome import (
 )
 from state.sealing.derived_text import Place, sealed_iteration, tells_derived_text
 from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
-from state.store.agent import Claim, PlanNote
-from state.store.connect import Superseded
+from state.store.agent import Claim, Closing, Ended, MissionNow, PlanNote
+from state.store.connect import Refused, Superseded
 
 log = logging.getLogger("mana.run")
 
 _LOOK_SOON = timedelta(seconds=2)
+_LOOK_AFTER_WITHDRAWAL_S = 2.0
+_DECIDES = 5
+_COMMITS = 10
 _LOOK_AFTER_STOP_S = 0.2
 
 
@@ -104,8 +111,16 @@ class Attempt:
 
     async def carry_out(self) -> Outcome:
         """Serve the occurrence that is due, or say why not; raises StateError."""
+        for number in range(_DECIDES):
+            outcome = await self._decided(is_anew=number > 0)
+            if outcome is not None:
+                return outcome
+        return Interrupted()
+
+    async def _decided(self, *, is_anew: bool) -> Outcome | None:
+        """What came of one decision, None where the claim knew something newer."""
         means, mission_id = self._means, self.order.mission_id
-        known = await retried(lambda: means.knowledge.about(mission_id))
+        known = await retried(lambda: means.knowledge.about(mission_id, anew=is_anew))
         if known is None:
             return NotWanted()
         self.version, now = known.mission.version, known.facts.now
@@ -121,11 +136,21 @@ class Attempt:
             return Later(answer.look_at)
         pinned = Pinned(text_of(now), known.facts.used, secrets.token_hex(8), known.facts.cap)
         pinned_json = msgspec.json.encode(pinned).decode()
+        claim_id = uuid.UUID(bytes=secrets.token_bytes(16))
         claim = await retried(
             lambda: means.store.claim(
-                mission_id, due_at, means.settings.lease_ms, means.holder, pinned_json
+                mission_id,
+                due_at,
+                means.settings.lease_ms,
+                means.holder,
+                pinned_json,
+                claim_id=claim_id,
+                decided_by=known.basis,
             )
         )
+        self._clock.told(claim.now)
+        if claim.outcome == "changed":
+            return None
         if claim.outcome != "claimed":
             return _unclaimed(claim, now)
         means.crash("after_claim")
@@ -163,7 +188,15 @@ class Attempt:
                 ending = NoRoom(*calls.short)
             finally:
                 calls.journal.wipe()
-            return await self._end(job, calls, ending)
+            found = MissionNow(
+                merge.decode_record(known.mission.record, exists=True, complete=True),
+                known.mission.agent_id,
+                known.agent and {"hidden": known.agent.hidden, "state": known.agent.state},
+                known.mission.time_zone,
+                claim.now,
+                known.basis,
+            )
+            return await self._end(job, calls, ending, found)
 
     def _job(self, known: Known, claim: Claim) -> Job:
         """The claimed run with what its plan depends on."""
@@ -244,19 +277,20 @@ class Attempt:
         is_derived = read.is_secret or tells_derived_text(latest_iterations(job.mission))
         return Planned(plan, tuple(each.reason for each in judged.objections), is_derived)
 
-    async def _end(self, job: Job, calls: ModelCalls, ending: Ending) -> Outcome:
+    async def _end(self, job: Job, calls: ModelCalls, ending: Ending, found: MissionNow) -> Outcome:
         """Tell the database how it ended, too late to be stopped; what came of that."""
         self._is_ending = True
         store, counts, plan = self._means.store, self.tally.counts, self._plan
-        run, due_at, note = (job.run_id, job.attempt), job.occurrence.due_at, PlanNote()
+        due_at, note = job.occurrence.due_at, PlanNote()
         if plan is not None:
             note = PlanNote(
                 "{}", plan.stop_reason, plan.duplicates, plan.dropped_calls, plan.refused
             )
         note = msgspec.structs.replace(note, answers=calls.receipt.as_json())
+        closing = Closing(job.run_id, job.attempt, note)
         match ending:
             case Planned() | GaveUp():
-                outcome = await self._commit(job, note, ending)
+                outcome = await self._commit(job, closing, ending, found)
             case ComesAgain(reason=reason):
                 settings, chance = self._means.settings, secrets.SystemRandom().random()
                 delay_s = backoff_s(
@@ -266,91 +300,102 @@ class Attempt:
                     chance,
                     ending.asked_s,
                 )
-                look_at = self._clock.now() + timedelta(seconds=delay_s)
-                await retried(
+                ended = await retried(
                     lambda: store.wait(
-                        *run, look_at, "back-off", reason, failed=ending.is_failure, note=note
+                        closing, reason, delay_s, "back-off", failed=ending.is_failure
                     )
                 )
+                _standing(ended)
                 # The supervisor may have looked before the report comes, and put it off by 30 s.
-                outcome = Waits(due_at, look_at, reason)
+                outcome = Waits(due_at, ended.look_at or ended.now, reason)
             case NoRoom(hold=hold, short=short):
                 reason = shortfall_reason(short)
-                is_news = await retried(lambda: store.wait_for_room(*run, hold, reason, note))
-                outcome = WaitsForRoom(due_at, reason, is_news)
+                ended = await retried(lambda: store.wait_for_room(closing, reason, hold))
+                _standing(ended)
+                outcome = WaitsForRoom(due_at, reason, bool(ended.is_news))
             case Blind(unreadable=unreadable):
                 reason, again_s = unreadable.reason, unreadable.again_s
                 counts += [Count("grant_skips_total", (unreadable.code,)), *unreadable.counts]
-                is_news = await retried(lambda: store.skip(*run, reason, _LOOK_AFTER_STOP_S, note))
+                ended = await retried(lambda: store.skip(closing, reason, _LOOK_AFTER_STOP_S))
+                _standing(ended)
                 look_at = None
                 if again_s is not None:
-                    look_at = self._clock.now() + timedelta(seconds=again_s)
-                outcome = SkippedForGrant(due_at, reason, look_at, is_news)
+                    look_at = ended.now + timedelta(seconds=again_s)
+                outcome = SkippedForGrant(due_at, reason, look_at, bool(ended.is_news))
             case Stopped(reason=reason):
-                is_news = True
-                try:
-                    await retried(lambda: store.stop(*run, reason, _LOOK_AFTER_STOP_S, note))
-                except Superseded:
-                    is_news = False
+                ended = await retried(lambda: store.withdraw(closing, reason, _LOOK_AFTER_STOP_S))
                 log.info(
                     "run_stopped agent=%s/%s mission=%s",
                     self._means.user_id,
                     self._means.agent_id,
                     self.order.mission_id,
                 )
-                outcome = Withdrawn(due_at, reason, is_news)
+                outcome = Withdrawn(due_at, reason, ended.outcome != "superseded")
             case _:
                 assert_never(ending)
         self._means.crash("after_commit_before_reply")
         return outcome
 
-    async def _commit(self, job: Job, note: PlanNote, ending: Planned | GaveUp) -> Outcome:
+    async def _commit(
+        self, job: Job, closing: Closing, ending: Planned | GaveUp, found: MissionNow
+    ) -> Outcome:
         """Write plan or failure and the next run, unless its owner wants it no longer by then."""
         means, store, ours = self._means, self._means.store, job.occurrence
         is_derived = isinstance(ending, Planned) and ending.is_derived
-
-        async def once() -> Withdrawal | None:
-            async with store.closing(job.run_id, job.attempt) as (now, connection):
-                await store.note_plan(connection, job.run_id, job.attempt, note)
-                owner = await store.owner_key(connection) if is_derived else None
-                iteration, state = iteration_of(ending, job, now.now)
-                if is_derived:
-                    iteration = {**iteration, "usedEncryptedInputs": True}
+        for _ in range(_COMMITS):
+            now, basis = self._clock.now(), found.basis
+            iteration, state = iteration_of(ending, job, now)
+            if is_derived:
+                owner = await retried(store.owner_key)
+                basis = msgspec.structs.replace(basis, owner_key="" if owner is None else owner.id)
+                iteration = {**iteration, "usedEncryptedInputs": True}
                 if owner is not None:
                     place = Place(ours.user_id, ours.mission_id, ours.iteration_id)
                     with DataKey(bytearray(secrets.token_bytes(KEY_BYTES))) as key:
                         iteration = sealed_iteration(iteration, owner, place, key, _new_iv)
-                decided = commit_of(
-                    CommitFacts(
-                        occurrence=ours,
-                        snapshot=now.snapshot,
-                        agent=now.agent,
-                        agent_name=job.agent.name,
-                        zone=ZoneInfo(now.time_zone or means.settings.time_zone),
-                        now=now.now,
-                        seen=job.seen,
-                    ),
-                    iteration,
-                    state=state,
-                    steps=ending.steps,
-                    reason=ending.reason or None,
-                )
-                if isinstance(decided, Withdrawal):
-                    look_at = now.now + _LOOK_SOON
-                    await store.withdraw(
-                        connection, job.run_id, job.attempt, decided.reason, look_at
-                    )
-                    return decided
-                await store.commit(connection, job.run_id, job.attempt, decided)
-                means.crash("in_commit")
-            return None
+            decided = commit_of(
+                CommitFacts(
+                    occurrence=ours,
+                    snapshot=found.snapshot,
+                    agent=found.agent,
+                    agent_name=job.agent.name,
+                    zone=ZoneInfo(found.time_zone or means.settings.time_zone),
+                    now=now,
+                    seen=job.seen,
+                ),
+                iteration,
+                state=state,
+                steps=ending.steps,
+                reason=ending.reason or None,
+            )
+            if isinstance(decided, Withdrawal):
+                why = decided.reason
+                withdraw = partial(store.withdraw, closing, why, _LOOK_AFTER_WITHDRAWAL_S)
+                _standing(await retried(withdraw))
+                return Withdrawn(ours.due_at, why)
+            means.crash("in_commit")
+            ended = await retried(partial(store.commit, closing, decided, basis))
+            _standing(ended)
+            self._clock.told(ended.now)
+            if ended.newer is None:
+                if isinstance(ending, GaveUp):
+                    return Failed(ours.due_at, ours.iteration_id, ending.reason)
+                return Ran(ours.due_at, ours.iteration_id, ending.steps, ending.reason)
+            found = ended.newer
+        why = "the mission was changed again and again while its plan was written"
+        delay_s = means.settings.backoff_min_s
+        waits = partial(store.wait, closing, why, delay_s, "back-off", failed=False)
+        ended = await retried(waits)
+        _standing(ended)
+        return Waits(ours.due_at, ended.look_at or ended.now, why)
 
-        withdrawn = await retried_close(once, lambda: store.landed(job.run_id, job.attempt))
-        if withdrawn is not None:
-            return Withdrawn(ours.due_at, withdrawn.reason)
-        if isinstance(ending, GaveUp):
-            return Failed(ours.due_at, ours.iteration_id, ending.reason)
-        return Ran(ours.due_at, ours.iteration_id, ending.steps, ending.reason)
+
+def _standing(ended: Ended) -> None:
+    """Raises Superseded or Refused where this attempt could not end its run so."""
+    if ended.outcome == "superseded":
+        raise Superseded
+    if ended.outcome == "refused":
+        raise Refused("22000")
 
 
 def _new_iv() -> bytes:

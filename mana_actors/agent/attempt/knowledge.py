@@ -9,7 +9,7 @@ import msgspec
 from state.log.records import mission_from_record
 from state.runs.gate import GateFacts, facts
 from state.runs.withdrawal import browser_since
-from state.store.agent import AgentStore, AgentView, MissionView
+from state.store.agent import AgentStore, AgentView, Basis, MissionView
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -18,6 +18,12 @@ class Known(msgspec.Struct, frozen=True):
     facts: GateFacts
     mission: MissionView
     agent: AgentView | None
+
+    @property
+    def basis(self) -> Basis:
+        """By what a decision on this is made."""
+        agent_version = 0 if self.agent is None else self.agent.version
+        return Basis(self.mission.version, agent_version, self.mission.time_zone or "")
 
 
 class Knowledge(Protocol):

@@ -19,7 +19,7 @@ from mana_actors.llm.provider import AliasFacts
 from mana_actors.messages import Count
 from state.rules.budgets import Hold, Shortfall, cost_micros, hold_size
 from state.rules.exposure import Exposure
-from state.store.agent import CallStart
+from state.store.agent import CallStart, Unsettled
 
 log = logging.getLogger("mana.run")
 
@@ -117,12 +117,14 @@ class ModelCalls:
             return 0
         charged = await retried(
             lambda: self._means.store.end_call(
-                call.call_id,
-                self._job.attempt,
-                call.digest,
-                call.answer,
-                tokens=call.tokens,
-                micros=call.micros,
+                Unsettled(
+                    call.call_id,
+                    self._job.attempt,
+                    call.digest,
+                    call.answer,
+                    call.tokens,
+                    call.micros,
+                )
             )
         )
         self._unsettled = None

@@ -64,7 +64,7 @@ class ControlStore:
             row = await connection.fetchrow(SQL["state_now"], user, table, record)
             assert row is not None  # a function's row
             known = stored_snapshot(msgspec.json.decode(row["snapshot"] or "null"))
-            if changes := unfolded_changes(row["changes"], user):
+            if changes := unfolded_changes(msgspec.json.decode(row["changes"] or "[]"), user):
                 known = merge.fold(known, changes)
             if known is None or merge.hidden(known):
                 return None

@@ -1,4 +1,5 @@
--- What one agent's process runs, in a transaction that presented its capability. What writes goes through functions.
+-- What one agent's process runs. What writes goes through functions, which are given the capability; what is read here
+-- directly runs in a transaction that presented it.
 
 -- agent_snapshot --
 SELECT agent_id, record, version, state, max_concurrent, max_tokens_per_day, complete, hidden FROM mana_ai.agent_snapshots
@@ -41,9 +42,6 @@ SELECT c.record_id, c.id, c.op, c.data, c.field_meta, (extract(epoch FROM c.crea
  WHERE c.user_id = :user AND c.app_id = :app AND c.table_name = :table AND c.created_at <= :until
  ORDER BY c.record_id, c.created_at, c.id
 
--- run_landed --
-SELECT state IN ('committed', 'failed') AND attempt = $2 FROM mana_ai.runs WHERE run_id = $1
-
 -- logged_iterations --
 -- The last versions of the array that the log has seen for a mission, oldest first; each may be 256 KiB.
 SELECT * FROM (
@@ -56,52 +54,46 @@ SELECT * FROM (
 SELECT iteration_id FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND iteration_id IS NOT NULL AND healed_at IS NULL
 
 -- claim --
-SELECT * FROM mana_ai.claim(:mission, :due_at, :lease_ms, :holder, :pinned::jsonb)
+-- This and what follows presents the capability itself: one statement, which is its own transaction.
+SELECT * FROM mana_ai.claim(:capability, :claim, :mission, :due_at, :lease_ms, :holder, :pinned::jsonb, :mission_version,
+                            :agent_version, :time_zone, :inputs::jsonb)
 
 -- renew --
-SELECT * FROM mana_ai.renew($1, $2, $3)
+SELECT * FROM mana_ai.renew(:capability, :runs, :attempts, :lease_ms)
 
 -- begin_call --
-SELECT * FROM mana_ai.begin_call(:run, :attempt, :round, :request_hash, :tokens, :deadline_ms, :micros)
+SELECT * FROM mana_ai.begin_call(:capability, :run, :attempt, :round, :request_hash, :tokens, :deadline_ms, :micros)
 
 -- room_for_call --
-SELECT * FROM mana_ai.room_for_call($1, $2, $3, $4)
+SELECT * FROM mana_ai.room_for_call(:capability, :run, :attempt, :tokens, :micros)
 
 -- end_call --
-SELECT * FROM mana_ai.end_call(:call, :attempt, :request_hash, :answer, :tokens, :micros)
-
--- mission_now --
-SELECT * FROM mana_ai.mission_now($1, $2)
+SELECT * FROM mana_ai.end_call(:capability, :call, :attempt, :request_hash, :answer, :tokens, :micros)
 
 -- commit_run --
-SELECT mana_ai.commit_run(:run, :attempt, :state, :data::jsonb, :stamp, :actor::jsonb, :next_run_at, :iteration, :steps, :reason)
-
--- note_plan --
-SELECT mana_ai.note_plan(:run, :attempt, :answers::jsonb, :stop, :duplicates, :dropped, :refused)
+SELECT * FROM mana_ai.commit_run(:capability, :run, :attempt, :call, :note, :basis, :state, :data, :floor, :actor, :next_run_at,
+                                 :iteration, :steps, :reason)
 
 -- withdraw_run --
-SELECT mana_ai.withdraw_run($1, $2, $3, $4)
-
--- stop_run --
-SELECT mana_ai.withdraw_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
+SELECT * FROM mana_ai.withdraw_run(:capability, :run, :attempt, :call, :note, :reason, :look_s)
 
 -- skip_run --
-SELECT mana_ai.skip_run($1, $2, $3, clock_timestamp() + $4 * interval '1 second')
+SELECT * FROM mana_ai.skip_run(:capability, :run, :attempt, :call, :note, :reason, :look_s)
 
 -- wait_run --
-SELECT mana_ai.wait_run(:run, :attempt, :not_before, :waiting_for, :reason, :failed)
+SELECT * FROM mana_ai.wait_run(:capability, :run, :attempt, :call, :note, :reason, :wait_s, :waiting_for, :failed)
 
 -- wait_for_room --
-SELECT is_news FROM mana_ai.wait_for_room(:run, :attempt, :tokens, :micros, :reason)
+SELECT * FROM mana_ai.wait_for_room(:capability, :run, :attempt, :call, :note, :reason, :tokens, :micros)
 
 -- heal_mission --
 SELECT mana_ai.heal_mission(:mission, :version, :iterations::jsonb, :stamp, :actor::jsonb, :restored)
 
 -- keys_capability --
-SELECT mana_ai.keys_capability($1, $2)
+SELECT mana_ai.keys_capability(:capability, :run, :attempt) AS capability
 
 -- audit_outcome --
-SELECT mana_ai.audit_outcome(:release, :iteration, :tables, :record_ids, :statuses, :reasons)
+SELECT mana_ai.audit_outcome(:capability, :release, :iteration, :tables, :record_ids, :statuses, :reasons)
 
 -- sealed_copies --
 SELECT table_name, record_id, data, source, (extract(epoch FROM written_at) * 1000000)::bigint AS written_us
@@ -114,7 +106,7 @@ SELECT mana_ai.capability_user() AS seen_as, k.key_id, k.public_key
   FROM (VALUES ($1::text)) AS asked (user_id) LEFT JOIN mana_ai.owner_keys AS k ON k.user_id = asked.user_id
 
 -- request_copies --
-SELECT mana_ai.request_copies($1, $2)
+SELECT mana_ai.request_copies(:capability, :run, :attempt) AS told
 
 -- load_memory --
 SELECT * FROM mana_ai.load_memory(:capability, :missions, :mission_fields, :agent_fields)

@@ -1,8 +1,8 @@
-CREATE OR REPLACE FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[],
+CREATE OR REPLACE FUNCTION mana_ai.audit_outcome(p_capability text, p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[],
   p_reasons text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  held jsonb := mana_ai.require_capability();
+  held jsonb := mana_ai.require_capability(p_capability);
   release mana_ai.key_releases;
 BEGIN
   SELECT * INTO release FROM mana_ai.key_releases AS k

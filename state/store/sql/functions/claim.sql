@@ -1,77 +1,56 @@
-CREATE OR REPLACE FUNCTION mana_ai.claim(p_mission text, p_due timestamptz, p_lease_ms int, p_holder text, p_pinned jsonb,
+CREATE OR REPLACE FUNCTION mana_ai.claim(p_capability text, p_claim uuid, p_mission text, p_due timestamptz, p_lease_ms int, p_holder text,
+  p_pinned jsonb, p_mission_version bigint DEFAULT NULL, p_agent_version bigint DEFAULT NULL, p_time_zone text DEFAULT NULL,
+  p_inputs jsonb DEFAULT '[]',
   OUT outcome text, OUT run_id uuid, OUT attempt int, OUT due_at timestamptz, OUT look_at timestamptz, OUT pinned jsonb,
-  OUT failures int, OUT lost int, OUT requested boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  OUT failures int, OUT lost int, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text,
+  OUT record jsonb, OUT inputs jsonb, OUT now timestamptz)
+LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  held jsonb := mana_ai.require_capability();
-  u text := held ->> 'u';
-  a text := held ->> 'a';
-  mission mana_ai.mission_snapshots;
-  live mana_ai.runs;
-  slot mana_ai.runs;
-  is_request boolean;
+  room int := 65536;
+  u text;
 BEGIN
-  PERFORM mana_ai.lock_ledger(u, a);
-  SELECT * INTO mission FROM mana_ai.mission_snapshots AS s WHERE s.user_id = u AND s.mission_id = p_mission;
-  IF mission.mission_id IS NULL OR mission.agent_id <> a OR mission.hidden OR NOT mission.complete OR mission.state <> 'active' THEN
-    outcome := 'unwanted'; RETURN;
-  END IF;
-  SELECT * INTO live FROM mana_ai.runs AS r
-   WHERE r.user_id = u AND r.mission_id = p_mission AND r.state IN ('open', 'waiting') FOR UPDATE;
-  due_at := p_due;
-  IF live.run_id IS NOT NULL THEN
-    IF live.state = 'open' AND live.lease_until > clock_timestamp() THEN
-      outcome := 'held'; look_at := live.lease_until; RETURN;
+  SELECT t.outcome, t.run_id, t.attempt, t.due_at, t.look_at, t.pinned, t.failures, t.lost, t.requested,
+         t.mission_version, t.agent_version, t.time_zone
+    INTO claim.outcome, claim.run_id, claim.attempt, claim.due_at, claim.look_at, claim.pinned, claim.failures, claim.lost, claim.requested,
+         claim.mission_version, claim.agent_version, claim.time_zone
+    FROM mana_ai.take_run(p_capability, p_claim, p_mission, p_due, p_lease_ms, p_holder, p_pinned,
+                          p_mission_version, p_agent_version, p_time_zone) AS t;
+  IF claim.outcome = 'claimed' THEN
+    u := mana_ai.capability_user();
+    -- A statement of its own: it reads under the caller's policies with the capability that the one before presented.
+    SELECT CASE WHEN octet_length(s.record::text) <= room THEN s.record END INTO claim.record
+      FROM mana_ai.mission_snapshots AS s WHERE s.user_id = u AND s.mission_id = p_mission;
+    inputs := '[]';
+    IF p_inputs <> '[]' THEN
+      room := room - coalesce(octet_length(claim.record::text), 0);
+      WITH asked AS MATERIALIZED (
+        SELECT i.place, i.value ->> 0 AS app, i.value ->> 1 AS of_table, i.value ->> 2 AS record_id
+          FROM jsonb_array_elements(p_inputs) WITH ORDINALITY AS i (value, place)),
+      stored AS MATERIALIZED (  -- as stored, so that nothing large is unpacked only to be measured
+        SELECT a.*, (SELECT coalesce(sum(coalesce(pg_column_size(c.data), 0) + coalesce(pg_column_size(c.field_meta), 0)), 0) FROM public.sync_changes AS c
+                      WHERE c.user_id = u AND c.app_id = a.app AND c.table_name = a.of_table
+                        AND c.record_id = a.record_id) AS size
+          FROM asked AS a),
+      read AS MATERIALIZED (
+        SELECT s.place, (SELECT coalesce(jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', c.data::text,
+                                  'field_meta', c.field_meta::text, 'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint)
+                                  ORDER BY c.created_at, c.id), '[]') FROM public.sync_changes AS c
+                          WHERE c.user_id = u AND c.app_id = s.app AND c.table_name = s.of_table
+                            AND c.record_id = s.record_id) AS changes
+          FROM stored AS s WHERE s.size <= room)
+      SELECT coalesce(jsonb_agg(sized.changes ORDER BY a.place), '[]') INTO claim.inputs
+        FROM asked AS a LEFT JOIN (
+             SELECT r.place, CASE WHEN sum(octet_length(r.changes::text)) OVER (ORDER BY r.place) <= room THEN r.changes END AS changes
+               FROM read AS r) AS sized ON sized.place = a.place;
     END IF;
-    IF live.due_at = mission.next_run_at OR EXISTS (SELECT FROM mana_ai.run_requests AS q WHERE q.user_id = u
-         AND q.mission_id = p_mission AND q.due_at = live.due_at AND q.closed_at IS NULL) THEN
-      due_at := live.due_at;  -- one live run per mission: finish that occurrence first
-      IF live.state = 'waiting' AND live.not_before > clock_timestamp() THEN
-        outcome := 'waiting'; look_at := live.not_before; RETURN;
-      END IF;
-    ELSE
-      UPDATE mana_ai.runs AS r SET state = 'withdrawn', reason = 'the owner moved the next run', closed_at = clock_timestamp()
-       WHERE r.run_id = live.run_id;
-      DELETE FROM mana_ai.journal AS j WHERE j.run_id = live.run_id;
-      PERFORM mana_ai.note_decision(u, p_mission, live.agent_id, live.due_at, 'withdrawn', 'the owner moved the next run');
-      live := NULL;
-    END IF;
   END IF;
-  is_request := EXISTS (SELECT FROM mana_ai.run_requests AS q WHERE q.user_id = u AND q.mission_id = p_mission
-                           AND q.due_at = claim.due_at AND q.closed_at IS NULL);
-  IF NOT is_request AND claim.due_at IS DISTINCT FROM mission.next_run_at THEN
-    outcome := 'stale'; RETURN;
-  END IF;
-  IF claim.due_at > clock_timestamp() THEN
-    outcome := 'early'; look_at := claim.due_at; RETURN;
-  END IF;
-  SELECT * INTO slot FROM mana_ai.runs AS r
-   WHERE r.user_id = u AND r.mission_id = p_mission AND r.due_at = claim.due_at FOR UPDATE;
-  IF slot.state IN ('committed', 'failed') OR slot.cancelled_at IS NOT NULL THEN
-    outcome := 'served'; RETURN;
-  END IF;
-  IF (SELECT count(*) FROM mana_ai.runs AS r WHERE r.user_id = u AND r.agent_id = a AND r.state = 'open'
-         AND r.lease_until > clock_timestamp() AND r.mission_id <> p_mission)
-     >= coalesce((SELECT max_concurrent FROM mana_ai.agent_snapshots AS s WHERE s.user_id = u AND s.agent_id = a), 1) THEN
-    outcome := 'concurrency'; RETURN;
-  END IF;
-  INSERT INTO mana_ai.runs AS r (user_id, agent_id, mission_id, due_at, state, requested, holder, lease_until, pinned)
-  VALUES (u, a, p_mission, claim.due_at, 'open', is_request, p_holder,
-          clock_timestamp() + least(p_lease_ms, 3600000) * interval '1 ms', p_pinned)
-  ON CONFLICT ON CONSTRAINT runs_one_per_occurrence DO UPDATE
-     SET state = 'open', agent_id = a, attempt = r.attempt + 1, lost = r.lost + (r.state = 'open')::int, holder = excluded.holder, lease_until = excluded.lease_until,
-         pinned = coalesce(r.pinned, excluded.pinned), claimed_at = clock_timestamp(), closed_at = NULL, not_before = NULL,
-         waiting_for = NULL, reason = NULL
-  RETURNING r.run_id, r.attempt, r.lease_until, r.pinned, r.failures, r.lost, r.requested
-       INTO claim.run_id, claim.attempt, claim.look_at, claim.pinned, claim.failures, claim.lost, claim.requested;
-  UPDATE mana_ai.mission_snapshots AS s SET wake_at = claim.look_at WHERE s.user_id = u AND s.mission_id = p_mission;
-  outcome := 'claimed';
+  now := clock_timestamp();
 END $$;
 
 COMMENT ON FUNCTION mana_ai.claim IS
-'Takes an occurrence of a mission for one attempt, with a lease. The ledger lock makes concurrent claims of an agent
-take turns, so its limit of runs holds. A live run of the mission is finished first: its lease must be over, and it
-becomes the next attempt of the same row. Outcome ''claimed'', or why not: ''unwanted'', ''held'', ''waiting'',
-''stale'', ''early'', ''served'', ''concurrency''; look_at says when to ask again.';
+'Takes an occurrence (take_run) and returns what its run reads first: the mission''s record and the log rows of the inputs
+asked for ([app, table, record] each), 64 KiB together at most. What is larger is null, and read after it: a client that
+leaves a large answer unread keeps the locks. It runs as its caller, so the policies decide what it reads; a definer that
+read inputs returned another user''s note.';
 ALTER FUNCTION mana_ai.claim OWNER TO mana_owner;
 GRANT EXECUTE ON FUNCTION mana_ai.claim TO mana_agent;

@@ -1,8 +1,8 @@
 CREATE OR REPLACE FUNCTION mana_ai.feed_changes() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id)
-  SELECT mana_ai.bucket_of(user_id), id, user_id, table_name, record_id
+  INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id, space_id)
+  SELECT mana_ai.bucket_of(user_id), id, user_id, table_name, record_id, CASE WHEN mana_ai.is_shared(space_id) THEN space_id END
     FROM added WHERE app_id = 'ai' AND table_name IN ('aiMissions', 'agents');
   RETURN NULL;
 EXCEPTION WHEN OTHERS THEN

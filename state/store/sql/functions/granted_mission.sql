@@ -30,8 +30,7 @@ BEGIN
                                       'field_meta', mana_ai.only_fields(c.field_meta, wanted)::text,
                                       'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint) ORDER BY c.created_at, c.id)
     INTO granted_mission.changes
-    FROM mana_ai.change_feed AS f JOIN mana_ai.log_rows AS c ON c.id = f.change_id
-   WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = run.user_id;
+    FROM mana_ai.unfolded_rows(run.user_id, 'aiMissions', p_mission) AS c;
 END $$;
 
 COMMENT ON FUNCTION mana_ai.granted_mission IS

@@ -7,7 +7,7 @@ BEGIN
     RAISE EXCEPTION 'heal_mission: not by this agent' USING ERRCODE = 'check_violation';
   END IF;
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
-  IF EXISTS (SELECT FROM mana_ai.change_feed WHERE user_id = held ->> 'u' AND table_name = 'aiMissions' AND record_id = p_mission)
+  IF EXISTS (SELECT FROM mana_ai.unfolded_rows(held ->> 'u', 'aiMissions', p_mission))
      OR NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s
                      WHERE s.user_id = held ->> 'u' AND s.mission_id = p_mission AND s.version = p_version) THEN
     RETURN false;

@@ -1,7 +1,7 @@
-CREATE OR REPLACE FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt int) RETURNS text
+CREATE OR REPLACE FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt int) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  run mana_ai.runs := mana_ai.own_run(p_capability, p_run, p_attempt);
 BEGIN
   RETURN mana_ai.sign_payload(jsonb_build_object('u', run.user_id, 'a', run.agent_id, 'm', run.mission_id, 'run', p_run,
     'attempt', p_attempt, 'aud', 'keys', 'exp', floor(extract(epoch FROM clock_timestamp()))::bigint + 60));

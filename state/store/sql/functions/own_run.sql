@@ -1,7 +1,7 @@
-CREATE OR REPLACE FUNCTION mana_ai.own_run(p_run uuid, p_attempt int) RETURNS mana_ai.runs
+CREATE OR REPLACE FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt int) RETURNS mana_ai.runs
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  held jsonb := mana_ai.require_capability();
+  held jsonb := mana_ai.require_capability(p_capability);
   run mana_ai.runs;
 BEGIN
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');

@@ -1,7 +1,7 @@
-CREATE OR REPLACE FUNCTION mana_ai.request_copies(p_run uuid, p_attempt int) RETURNS text
+CREATE OR REPLACE FUNCTION mana_ai.request_copies(p_capability text, p_run uuid, p_attempt int) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  run mana_ai.runs := mana_ai.own_run(p_capability, p_run, p_attempt);
   at timestamptz := clock_timestamp();
   given text;
   told text;

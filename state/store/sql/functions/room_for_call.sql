@@ -1,8 +1,8 @@
-CREATE OR REPLACE FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt int, p_hold bigint, p_micros bigint,
+CREATE OR REPLACE FUNCTION mana_ai.room_for_call(p_capability text, p_run uuid, p_attempt int, p_hold bigint, p_micros bigint,
   OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  run mana_ai.runs := mana_ai.own_run(p_capability, p_run, p_attempt);
 BEGIN
   outcome := 'go';
   IF EXISTS (SELECT FROM mana_ai.journal AS j WHERE j.run_id = p_run) THEN

@@ -6,7 +6,7 @@ BEGIN ATOMIC
     SELECT f.seq, f.change_id FROM mana_ai.change_feed AS f
      WHERE f.seq > p_floor AND f.bucket >= p_lo AND f.bucket < p_hi ORDER BY f.seq LIMIT p_limit),
   owned AS (
-    SELECT h.seq, c.id, c.user_id, c.table_name, c.record_id, c.op, mana_ai.is_shared(c.space_id) AS is_shared,
+    SELECT h.seq, c.id, c.user_id, c.table_name, c.record_id, c.op, c.space_id, mana_ai.is_shared(c.space_id) AS is_shared,
            CASE WHEN c.op = 'insert' OR NOT mana_ai.is_shared(c.space_id) THEN c.user_id
                 ELSE mana_ai.owner_of(c.user_id, c.table_name, c.record_id, c.space_id) END AS owner_id
       FROM head AS h LEFT JOIN mana_ai.router_log AS c ON c.id = h.change_id),
@@ -18,8 +18,8 @@ BEGIN ATOMIC
   left_behind AS (
     DELETE FROM mana_ai.change_feed AS f USING placed AS p WHERE f.seq = p.seq AND NOT p.is_here),
   handed_on AS (
-    INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id)
-    SELECT mana_ai.bucket_of(p.owner_id), p.id, p.user_id, p.table_name, p.record_id FROM placed AS p
+    INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id, space_id)
+    SELECT mana_ai.bucket_of(p.owner_id), p.id, p.user_id, p.table_name, p.record_id, p.space_id FROM placed AS p
      WHERE p.id IS NOT NULL AND NOT p.is_here)
   SELECT p.seq, CASE WHEN p.is_here THEN p.owner_id END, p.table_name, p.record_id, p.is_shared FROM placed AS p ORDER BY p.seq;
 END;
