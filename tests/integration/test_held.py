@@ -50,7 +50,7 @@ class Culprit:
     async def claim(self, mission: str, due: datetime = LONG_AGO) -> uuid.UUID:
         """Take an occurrence, and with it ledger, run and the mission's snapshot."""
         row = await self.connection.fetchrow(
-            "SELECT * FROM mana_ai.claim($1, $2, 60000, 'by-hand', '{}')", mission, due
+            "SELECT * FROM mana_ai.claim(NULL, NULL, $1, $2, 60000, 'by-hand', '{}')", mission, due
         )
         assert row is not None
         assert row["outcome"] == "claimed"

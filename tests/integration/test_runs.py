@@ -360,6 +360,7 @@ async def test_a_pause_ends_a_run_that_waits(world: World):
     assert await world.value("SELECT count(*) FROM mana_ai.journal") == 1
     await (await world.client()).edit(state="paused")
     await world.driver.fold_all()
+    await world.driver.supervision.look()
     (run,) = await world.runs()
     assert run["state"] == "withdrawn"
     assert await world.value("SELECT count(*) FROM mana_ai.journal") == 0
