@@ -563,17 +563,12 @@ class AgentStore:
 
         Raises CapabilityInvalid.
         """
-        async with self._db.connection() as connection:
-            row = await connection.fetchrow(
-                *SQL.given(
-                    "load_memory",
-                    capability=self._capability(),
-                    missions=None if missions is None else sorted(missions),
-                    mission_fields=MISSION_FIELDS,
-                    agent_fields=AGENT_FIELDS,
-                )
-            )
-        assert row is not None  # a function always has its row
+        row = await self.asked(
+            "load_memory",
+            missions=None if missions is None else sorted(missions),
+            mission_fields=MISSION_FIELDS,
+            agent_fields=AGENT_FIELDS,
+        )
         return Found(
             now=row["now"],
             agent=msgspec.json.decode(row["agent"] or "null", type=HeldRecord[AgentColumns] | None),

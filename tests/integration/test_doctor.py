@@ -102,8 +102,8 @@ BROKEN = [
     ("functions", ("CREATE OR REPLACE FUNCTION mana_ai.feed_changes() RETURNS trigger"
      " LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
      " AS 'BEGIN RETURN NULL; END'"), "feed_changes was altered", "schema.sql"),
-    ("functions", "ALTER FUNCTION mana_ai.claim RESET ALL", "claim runs as", "schema.sql"),
-    ("functions", "ALTER FUNCTION mana_ai.claim OWNER TO postgres", "postgres", "schema.sql"),
+    ("functions", "ALTER FUNCTION mana_ai.take_run RESET ALL", "take_run runs as", "schema.sql"),
+    ("functions", "ALTER FUNCTION mana_ai.take_run OWNER TO postgres", "postgres", "schema.sql"),
     ("functions", "DROP FUNCTION mana_ai.heal_mission", "heal_mission is missing", "schema.sql"),
     ("feed trigger", "DROP TRIGGER mana_ai_feed ON sync_changes", "missing", "CREATE TRIGGER"),
     ("feed trigger", "ALTER TABLE sync_changes DISABLE TRIGGER mana_ai_feed", "disabled",
@@ -199,9 +199,9 @@ PLANTED = [
      "mana_ai.sign_payload(p_payload jsonb) may be called and demands no capability"),
     ("GRANT EXECUTE ON FUNCTION mana_ai.put_sealed_copies TO PUBLIC", "mana_ai.put_sealed_copies("),
     ("GRANT EXECUTE ON FUNCTION mana_ai.forget_revoked TO PUBLIC", "mana_ai.forget_revoked()"),
-    ("ALTER FUNCTION mana_ai.claim OWNER TO postgres", "runs as postgres"),
-    ("ALTER FUNCTION mana_ai.claim SET search_path = public, pg_temp", "path fixed: False"),
-    ("ALTER FUNCTION mana_ai.claim SET search_path = pg_catalog, public", "path fixed: False"),
+    ("ALTER FUNCTION mana_ai.take_run OWNER TO postgres", "runs as postgres"),
+    ("ALTER FUNCTION mana_ai.take_run SET search_path = public, pg_temp", "path fixed: False"),
+    ("ALTER FUNCTION mana_ai.take_run SET search_path = pg_catalog, public", "path fixed: False"),
     (definer("BEGIN RETURN 1; END"), UNASKED),
     (definer("BEGIN RETURN 1; END", owner="postgres"), "runs as postgres"),
     (definer("BEGIN RETURN 1; END", "public.planted()"), "public.planted() may be called"),

@@ -3,16 +3,10 @@ CREATE OR REPLACE FUNCTION mana_ai.load_memory(p_capability text, p_missions tex
   OUT requested jsonb, OUT now timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
-  token jsonb;
-  u text;
-  a text;
+  token jsonb := mana_ai.require_capability(p_capability);
+  u text := token ->> 'u';
+  a text := token ->> 'a';
 BEGIN
-  IF p_capability IS NOT NULL THEN
-    PERFORM set_config('app.capability', p_capability, true);
-  END IF;
-  token := mana_ai.require_capability();
-  u := token ->> 'u';
-  a := token ->> 'a';
   SELECT (SELECT jsonb_build_object('version', s.version, 'fields', mana_ai.only_fields(s.record, p_agent_fields),
                    'stamps', mana_ai.only_fields(s.record -> '__fieldMeta', p_agent_fields),
                    'columns', jsonb_build_object('state', s.state, 'space_id', s.space_id, 'max_tokens_per_day', s.max_tokens_per_day,
