@@ -125,12 +125,12 @@ COMMENT ON FUNCTION mana_ai.answer_copies(p_user text, p_mission text, p_taken u
 worked on is due again. News that no copies were made has the mission looked at again, so that its owner is told why;
 copies that were made wake the mission themselves.';
 
-CREATE FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) RETURNS void
+CREATE FUNCTION mana_ai.audit_outcome(p_capability text, p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  held jsonb := mana_ai.require_capability();
+  held jsonb := mana_ai.require_capability(p_capability);
   release mana_ai.key_releases;
 BEGIN
   SELECT * INTO release FROM mana_ai.key_releases AS k
@@ -145,9 +145,9 @@ BEGIN
     FROM unnest(p_tables, p_records, p_statuses, p_reasons) AS k (t, r, s, w);
 END $$;
 
-ALTER FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.audit_outcome(p_capability text, p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) IS 'Notes for an agent how reading under a released key went. An attempt that lost its run may still say so: what it read,
+COMMENT ON FUNCTION mana_ai.audit_outcome(p_capability text, p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) IS 'Notes for an agent how reading under a released key went. An attempt that lost its run may still say so: what it read,
 it read. At most 4,000 rows per release.';
 
 CREATE FUNCTION mana_ai.base64url(p_bytes bytea) RETURNS text
@@ -159,12 +159,12 @@ ALTER FUNCTION mana_ai.base64url(p_bytes bytea) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.base64url(p_bytes bytea) IS 'Bytes as base64url without padding (RFC 4648, section 5).';
 
-CREATE FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint DEFAULT 0, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) RETURNS record
+CREATE FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint DEFAULT 0, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text, OUT now timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  token jsonb := mana_ai.require_capability();
+  token jsonb := mana_ai.require_capability(p_capability);
   scopes text[] := ARRAY['agent'];
   caps record;
   run mana_ai.runs;
@@ -178,7 +178,8 @@ BEGIN
     PERFORM mana_ai.lock_ledger(token ->> 'u', '');
     scopes := scopes || 'user'::text;
   END IF;
-  run := mana_ai.own_run(p_run, p_attempt);
+  run := mana_ai.own_run(p_capability, p_run, p_attempt);
+  now := clock_timestamp();
   SELECT j.answer INTO begin_call.answer FROM mana_ai.journal AS j
    WHERE j.run_id = p_run AND j.round = p_round AND j.request_hash = p_hash;
   IF begin_call.answer IS NOT NULL THEN
@@ -208,9 +209,9 @@ BEGIN
   outcome := 'go';
 END $$;
 
-ALTER FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text, OUT now timestamp with time zone) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) IS 'Reserves room in every budget for one model call, or returns the journalled answer to the very same request. Without
+COMMENT ON FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text, OUT now timestamp with time zone) IS 'Reserves room in every budget for one model call, or returns the journalled answer to the very same request. Without
 this hold no call may start: usage, open holds and this hold must fit every cap. Locks in the order installation, user
 (the ledger row without an agent), agent, run; the first two only where such a limit is set. A limit set at this very
 moment counts from the next call.';
@@ -542,82 +543,58 @@ ALTER FUNCTION mana_ai.charge_expired_holds(p_user text, p_agent text) OWNER TO 
 
 COMMENT ON FUNCTION mana_ai.charge_expired_holds(p_user text, p_agent text) IS 'Charges a hold whole once its call''s deadline has passed. Deleting the hold is what charges it, so it happens once.';
 
-CREATE FUNCTION mana_ai.claim(p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean) RETURNS record
-    LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION mana_ai.claim(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint DEFAULT NULL::bigint, p_agent_version bigint DEFAULT NULL::bigint, p_time_zone text DEFAULT NULL::text, p_inputs jsonb DEFAULT '[]'::jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text, OUT record jsonb, OUT inputs jsonb, OUT now timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  held jsonb := mana_ai.require_capability();
-  u text := held ->> 'u';
-  a text := held ->> 'a';
-  mission mana_ai.mission_snapshots;
-  live mana_ai.runs;
-  slot mana_ai.runs;
-  is_request boolean;
+  room int := 65536;
+  u text;
 BEGIN
-  PERFORM mana_ai.lock_ledger(u, a);
-  SELECT * INTO mission FROM mana_ai.mission_snapshots AS s WHERE s.user_id = u AND s.mission_id = p_mission;
-  IF mission.mission_id IS NULL OR mission.agent_id <> a OR mission.hidden OR NOT mission.complete OR mission.state <> 'active' THEN
-    outcome := 'unwanted'; RETURN;
-  END IF;
-  SELECT * INTO live FROM mana_ai.runs AS r
-   WHERE r.user_id = u AND r.mission_id = p_mission AND r.state IN ('open', 'waiting') FOR UPDATE;
-  due_at := p_due;
-  IF live.run_id IS NOT NULL THEN
-    IF live.state = 'open' AND live.lease_until > clock_timestamp() THEN
-      outcome := 'held'; look_at := live.lease_until; RETURN;
+  SELECT t.outcome, t.run_id, t.attempt, t.due_at, t.look_at, t.pinned, t.failures, t.lost, t.requested,
+         t.mission_version, t.agent_version, t.time_zone
+    INTO claim.outcome, claim.run_id, claim.attempt, claim.due_at, claim.look_at, claim.pinned, claim.failures, claim.lost, claim.requested,
+         claim.mission_version, claim.agent_version, claim.time_zone
+    FROM mana_ai.take_run(p_capability, p_claim, p_mission, p_due, p_lease_ms, p_holder, p_pinned,
+                          p_mission_version, p_agent_version, p_time_zone) AS t;
+  IF claim.outcome = 'claimed' THEN
+    u := mana_ai.capability_user();
+    -- A statement of its own: it reads under the caller's policies with the capability that the one before presented.
+    SELECT CASE WHEN octet_length(s.record::text) <= room THEN s.record END INTO claim.record
+      FROM mana_ai.mission_snapshots AS s WHERE s.user_id = u AND s.mission_id = p_mission;
+    inputs := '[]';
+    IF p_inputs <> '[]' THEN
+      room := room - coalesce(octet_length(claim.record::text), 0);
+      WITH asked AS MATERIALIZED (
+        SELECT i.place, i.value ->> 0 AS app, i.value ->> 1 AS of_table, i.value ->> 2 AS record_id
+          FROM jsonb_array_elements(p_inputs) WITH ORDINALITY AS i (value, place)),
+      stored AS MATERIALIZED (  -- as stored, so that nothing large is unpacked only to be measured
+        SELECT a.*, (SELECT coalesce(sum(coalesce(pg_column_size(c.data), 0) + coalesce(pg_column_size(c.field_meta), 0)), 0) FROM public.sync_changes AS c
+                      WHERE c.user_id = u AND c.app_id = a.app AND c.table_name = a.of_table
+                        AND c.record_id = a.record_id) AS size
+          FROM asked AS a),
+      read AS MATERIALIZED (
+        SELECT s.place, (SELECT coalesce(jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', c.data::text,
+                                  'field_meta', c.field_meta::text, 'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint)
+                                  ORDER BY c.created_at, c.id), '[]') FROM public.sync_changes AS c
+                          WHERE c.user_id = u AND c.app_id = s.app AND c.table_name = s.of_table
+                            AND c.record_id = s.record_id) AS changes
+          FROM stored AS s WHERE s.size <= room)
+      SELECT coalesce(jsonb_agg(sized.changes ORDER BY a.place), '[]') INTO claim.inputs
+        FROM asked AS a LEFT JOIN (
+             SELECT r.place, CASE WHEN sum(octet_length(r.changes::text)) OVER (ORDER BY r.place) <= room THEN r.changes END AS changes
+               FROM read AS r) AS sized ON sized.place = a.place;
     END IF;
-    IF live.due_at = mission.next_run_at OR EXISTS (SELECT FROM mana_ai.run_requests AS q WHERE q.user_id = u
-         AND q.mission_id = p_mission AND q.due_at = live.due_at AND q.closed_at IS NULL) THEN
-      due_at := live.due_at;  -- one live run per mission: finish that occurrence first
-      IF live.state = 'waiting' AND live.not_before > clock_timestamp() THEN
-        outcome := 'waiting'; look_at := live.not_before; RETURN;
-      END IF;
-    ELSE
-      UPDATE mana_ai.runs AS r SET state = 'withdrawn', reason = 'the owner moved the next run', closed_at = clock_timestamp()
-       WHERE r.run_id = live.run_id;
-      DELETE FROM mana_ai.journal AS j WHERE j.run_id = live.run_id;
-      PERFORM mana_ai.note_decision(u, p_mission, live.agent_id, live.due_at, 'withdrawn', 'the owner moved the next run');
-      live := NULL;
-    END IF;
   END IF;
-  is_request := EXISTS (SELECT FROM mana_ai.run_requests AS q WHERE q.user_id = u AND q.mission_id = p_mission
-                           AND q.due_at = claim.due_at AND q.closed_at IS NULL);
-  IF NOT is_request AND claim.due_at IS DISTINCT FROM mission.next_run_at THEN
-    outcome := 'stale'; RETURN;
-  END IF;
-  IF claim.due_at > clock_timestamp() THEN
-    outcome := 'early'; look_at := claim.due_at; RETURN;
-  END IF;
-  SELECT * INTO slot FROM mana_ai.runs AS r
-   WHERE r.user_id = u AND r.mission_id = p_mission AND r.due_at = claim.due_at FOR UPDATE;
-  IF slot.state IN ('committed', 'failed') OR slot.cancelled_at IS NOT NULL THEN
-    outcome := 'served'; RETURN;
-  END IF;
-  IF (SELECT count(*) FROM mana_ai.runs AS r WHERE r.user_id = u AND r.agent_id = a AND r.state = 'open'
-         AND r.lease_until > clock_timestamp() AND r.mission_id <> p_mission)
-     >= coalesce((SELECT max_concurrent FROM mana_ai.agent_snapshots AS s WHERE s.user_id = u AND s.agent_id = a), 1) THEN
-    outcome := 'concurrency'; RETURN;
-  END IF;
-  INSERT INTO mana_ai.runs AS r (user_id, agent_id, mission_id, due_at, state, requested, holder, lease_until, pinned)
-  VALUES (u, a, p_mission, claim.due_at, 'open', is_request, p_holder,
-          clock_timestamp() + least(p_lease_ms, 3600000) * interval '1 ms', p_pinned)
-  ON CONFLICT ON CONSTRAINT runs_one_per_occurrence DO UPDATE
-     SET state = 'open', agent_id = a, attempt = r.attempt + 1, lost = r.lost + (r.state = 'open')::int, holder = excluded.holder, lease_until = excluded.lease_until,
-         pinned = coalesce(r.pinned, excluded.pinned), claimed_at = clock_timestamp(), closed_at = NULL, not_before = NULL,
-         waiting_for = NULL, reason = NULL
-  RETURNING r.run_id, r.attempt, r.lease_until, r.pinned, r.failures, r.lost, r.requested
-       INTO claim.run_id, claim.attempt, claim.look_at, claim.pinned, claim.failures, claim.lost, claim.requested;
-  UPDATE mana_ai.mission_snapshots AS s SET wake_at = claim.look_at WHERE s.user_id = u AND s.mission_id = p_mission;
-  outcome := 'claimed';
+  now := clock_timestamp();
 END $$;
 
-ALTER FUNCTION mana_ai.claim(p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.claim(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, p_inputs jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text, OUT record jsonb, OUT inputs jsonb, OUT now timestamp with time zone) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.claim(p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean) IS 'Takes an occurrence of a mission for one attempt, with a lease. The ledger lock makes concurrent claims of an agent
-take turns, so its limit of runs holds. A live run of the mission is finished first: its lease must be over, and it
-becomes the next attempt of the same row. Outcome ''claimed'', or why not: ''unwanted'', ''held'', ''waiting'',
-''stale'', ''early'', ''served'', ''concurrency''; look_at says when to ask again.';
+COMMENT ON FUNCTION mana_ai.claim(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, p_inputs jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text, OUT record jsonb, OUT inputs jsonb, OUT now timestamp with time zone) IS 'Takes an occurrence (take_run) and returns what its run reads first: the mission''s record and the log rows of the inputs
+asked for ([app, table, record] each), 64 KiB together at most. What is larger is null, and read after it: a client that
+leaves a large answer unread keeps the locks. It runs as its caller, so the policies decide what it reads; a definer that
+read inputs returned another user''s note.';
 
 CREATE TABLE mana_ai.runs (
     run_id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -650,6 +627,7 @@ CREATE TABLE mana_ai.runs (
     dropped_calls integer DEFAULT 0 NOT NULL,
     refused_calls integer DEFAULT 0 NOT NULL,
     answers jsonb DEFAULT '{}'::jsonb NOT NULL,
+    claim_id uuid,
     CONSTRAINT runs_state CHECK ((state = ANY (ARRAY['open'::text, 'waiting'::text, 'committed'::text, 'failed'::text, 'withdrawn'::text])))
 );
 
@@ -673,30 +651,58 @@ ALTER FUNCTION mana_ai.close_run(p_run mana_ai.runs, p_state text, p_reason text
 
 COMMENT ON FUNCTION mana_ai.close_run(p_run mana_ai.runs, p_state text, p_reason text) IS 'Ends a live run for good: drops its journal, closes its request, and gives its place to the next mission of the agent.';
 
-CREATE FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) RETURNS void
+CREATE FUNCTION mana_ai.commit_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_basis text, p_state text, p_data text, p_floor text, p_actor text, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text, OUT outcome text, OUT charged bigint, OUT newer jsonb, OUT now timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
+    AS $_$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := found.run;
+  data jsonb;
+  actor jsonb;
 BEGIN
-  IF p_state NOT IN ('committed', 'failed') OR NOT p_data ? 'iterations' OR p_data - 'iterations' - 'nextRunAt' <> '{}'
-     OR p_actor ->> 'kind' IS DISTINCT FROM 'ai' OR p_actor ->> 'principalId' IS DISTINCT FROM run.agent_id THEN
-    RAISE EXCEPTION 'commit_run: not a plan of this agent' USING ERRCODE = 'check_violation';
+  charged := found.charged;
+  IF found.is_open THEN
+    BEGIN
+      IF NOT mana_ai.is_as_decided(run.user_id, run.mission_id, run.agent_id, p_basis::jsonb) THEN
+        outcome := 'changed';
+        newer := mana_ai.mission_now(run.user_id, run.mission_id, run.agent_id);
+      ELSE
+        data := p_data::jsonb;
+        actor := p_actor::jsonb;
+        IF (p_state IN ('committed', 'failed') AND data ? 'iterations' AND data - 'iterations' - 'nextRunAt' = '{}'
+            AND actor ->> 'kind' = 'ai' AND actor ->> 'principalId' = run.agent_id
+            AND p_floor ~ '^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3,9}Z$' AND isfinite(p_floor::timestamptz)) IS NOT TRUE THEN
+          RAISE EXCEPTION 'commit_run: not a plan of this agent' USING ERRCODE = 'check_violation';
+        END IF;
+        PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
+        PERFORM mana_ai.write_mission(run.user_id, run.mission_id, data, mana_ai.stamp_now(p_floor), actor, 'agent');
+        UPDATE mana_ai.runs AS r SET iteration_id = p_iteration, steps = p_steps WHERE r.run_id = p_run;
+        PERFORM mana_ai.close_run(run, p_state, p_reason);
+        DELETE FROM mana_ai.mission_research_jobs AS j WHERE j.user_id = run.user_id AND j.mission_id = run.mission_id;
+        PERFORM mana_ai.look_again(run.user_id, run.mission_id, p_next);
+        PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at,
+                                      CASE p_state WHEN 'committed' THEN 'ran' ELSE 'failed' END, p_reason);
+        outcome := 'done';
+      END IF;
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
+      outcome := 'refused';
+    END;
+  ELSIF run.attempt = p_attempt AND run.state IN ('committed', 'failed') AND run.iteration_id = p_iteration THEN
+    outcome := 'landed';
+  ELSE
+    outcome := 'superseded';
   END IF;
-  PERFORM mana_ai.write_mission(run.user_id, run.mission_id, p_data, p_stamp, p_actor, 'agent');
-  UPDATE mana_ai.runs SET iteration_id = p_iteration, steps = p_steps WHERE run_id = p_run;
-  PERFORM mana_ai.close_run(run, p_state, p_reason);
-  DELETE FROM mana_ai.mission_research_jobs WHERE user_id = run.user_id AND mission_id = run.mission_id;
-  PERFORM mana_ai.look_again(run.user_id, run.mission_id, p_next);
-  PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at,
-                                CASE p_state WHEN 'committed' THEN 'ran' ELSE 'failed' END, p_reason);
-END $$;
+  now := clock_timestamp();
+END $_$;
 
-ALTER FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.commit_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_basis text, p_state text, p_data text, p_floor text, p_actor text, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text, OUT outcome text, OUT charged bigint, OUT newer jsonb, OUT now timestamp with time zone) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) IS 'Writes the plan and the next run time into the log and closes the run, in one transaction: all of it or nothing. It
-accepts nothing but iterations and nextRunAt, and only as this agent.';
+COMMENT ON FUNCTION mana_ai.commit_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_basis text, p_state text, p_data text, p_floor text, p_actor text, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text, OUT outcome text, OUT charged bigint, OUT newer jsonb, OUT now timestamp with time zone) IS 'Writes the plan and the next run time into the log and closes the run, in one statement: all of it or nothing but its last
+answer''s price, which is settled first whatever becomes of the plan. It writes only what was decided on the mission as it
+is; else the outcome is ''changed'' and newer has what to decide on. The stamp is the database''s clock, or p_floor where
+that is later: a process''s clock must not beat its owner''s edits. It accepts nothing but iterations and nextRunAt, and only
+as this agent. Other outcomes as of withdraw_run.';
 
 CREATE FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) RETURNS TABLE(id uuid, op text, data text, field_meta text, created_us bigint)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -725,54 +731,31 @@ ALTER FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_
 COMMENT ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) IS 'The rows of one record, for whoever took the request for copies. Only a record that is an input of that mission and
 that its grant lists; at most 2 MB of rows.';
 
-CREATE FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint DEFAULT NULL::bigint, OUT charged bigint, OUT journaled boolean) RETURNS record
+CREATE FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint DEFAULT NULL::bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  cap jsonb := mana_ai.require_capability();
-  hold mana_ai.token_holds;
-  is_reported boolean := coalesce(p_tokens >= 0, false);  -- nobody earns tokens back
+  held jsonb := mana_ai.require_capability(p_capability);
 BEGIN
-  PERFORM mana_ai.lock_ledger(cap ->> 'u', cap ->> 'a');
-  DELETE FROM mana_ai.token_holds AS h WHERE h.call_id = p_call AND h.user_id = cap ->> 'u' AND h.agent_id = cap ->> 'a' RETURNING * INTO hold;
-  journaled := false;
-  IF hold.call_id IS NULL THEN
-    -- Its deadline passed, or the reply to the first asking was lost: what was charged then.
-    charged := coalesce((SELECT t.tokens_used FROM mana_ai.token_usage AS t
-                          WHERE t.call_id = p_call AND t.user_id = cap ->> 'u' AND t.agent_id = cap ->> 'a'), 0);
-    RETURN;
-  END IF;
-  charged := CASE WHEN is_reported THEN p_tokens ELSE hold.tokens END;
-  INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, cost_micros, run_id, call_id, round, basis)
-  VALUES (hold.user_id, hold.agent_id, hold.mission_id, charged,
-          CASE WHEN p_micros >= 0 THEN p_micros WHEN charged = 0 THEN 0 ELSE hold.cost_micros END,
-          hold.run_id, hold.call_id, hold.round,
-          CASE WHEN NOT is_reported THEN 'hold' WHEN charged > hold.tokens THEN 'above-hold' ELSE 'reported' END);
-  UPDATE mana_ai.runs AS r SET tokens = r.tokens + charged WHERE r.run_id = hold.run_id;
-  PERFORM mana_ai.wake_for_room(hold.user_id, hold.agent_id);
-  IF p_answer IS NOT NULL AND EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.run_id = hold.run_id AND r.attempt = p_attempt AND r.state = 'open') THEN
-    INSERT INTO mana_ai.journal AS j (run_id, round, user_id, request_hash, answer, tokens)
-    VALUES (hold.run_id, hold.round, hold.user_id, p_hash, p_answer, charged)
-    ON CONFLICT (run_id, round) DO UPDATE SET request_hash = excluded.request_hash, answer = excluded.answer, tokens = excluded.tokens;
-    journaled := true;
-  END IF;
+  PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
+  SELECT s.charged, s.journaled INTO end_call.charged, end_call.journaled
+    FROM mana_ai.settle(held ->> 'u', held ->> 'a', p_call, p_attempt, p_hash, p_answer, p_tokens, p_micros) AS s;
+  now := clock_timestamp();
 END $$;
 
-ALTER FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) IS 'Stores an answer and charges what it cost, durable together. An attempt that was superseded is charged all the same,
-but journals nothing. Null tokens: the provider reported no usage, so the hold is charged. Null micros: nobody knows
-the price. The basis is ''reported'', ''above-hold'' (more than was held, charged all the same), ''hold'' or
-''expired-hold''.';
+COMMENT ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) IS 'Settles a call by itself: what must be durable before a tool runs or the next call begins. A run''s last answer is settled
+by the function that ends the run.';
 
 CREATE FUNCTION mana_ai.feed_changes() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 BEGIN
-  INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id)
-  SELECT mana_ai.bucket_of(user_id), id, user_id, table_name, record_id
+  INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id, space_id)
+  SELECT mana_ai.bucket_of(user_id), id, user_id, table_name, record_id, CASE WHEN mana_ai.is_shared(space_id) THEN space_id END
     FROM added WHERE app_id = 'ai' AND table_name IN ('aiMissions', 'agents');
   RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
@@ -910,8 +893,7 @@ BEGIN
                                       'field_meta', mana_ai.only_fields(c.field_meta, wanted)::text,
                                       'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint) ORDER BY c.created_at, c.id)
     INTO granted_mission.changes
-    FROM mana_ai.change_feed AS f JOIN mana_ai.log_rows AS c ON c.id = f.change_id
-   WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = run.user_id;
+    FROM mana_ai.unfolded_rows(run.user_id, 'aiMissions', p_mission) AS c;
 END $$;
 
 ALTER FUNCTION mana_ai.granted_mission(p_run uuid, p_attempt integer, p_mission text, OUT outcome text, OUT user_id text, OUT agent_id text, OUT snapshot jsonb, OUT changes jsonb, OUT asked_at timestamp with time zone) OWNER TO mana_owner;
@@ -931,7 +913,7 @@ BEGIN
     RAISE EXCEPTION 'heal_mission: not by this agent' USING ERRCODE = 'check_violation';
   END IF;
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
-  IF EXISTS (SELECT FROM mana_ai.change_feed WHERE user_id = held ->> 'u' AND table_name = 'aiMissions' AND record_id = p_mission)
+  IF EXISTS (SELECT FROM mana_ai.unfolded_rows(held ->> 'u', 'aiMissions', p_mission))
      OR NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s
                      WHERE s.user_id = held ->> 'u' AND s.mission_id = p_mission AND s.version = p_version) THEN
     RETURN false;
@@ -1008,20 +990,164 @@ ALTER FUNCTION mana_ai.is_shared(p_space text) OWNER TO mana_router;
 COMMENT ON FUNCTION mana_ai.is_shared(p_space text) IS 'Whether a space is shared. A row of a shared space folds into the record of whoever inserted it; a personal row always
 into its author''s.';
 
-CREATE FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) RETURNS text
+CREATE TABLE public.sync_changes (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    app_id text NOT NULL,
+    table_name text NOT NULL,
+    record_id text NOT NULL,
+    user_id text NOT NULL,
+    op text NOT NULL,
+    data jsonb,
+    field_meta jsonb DEFAULT '{}'::jsonb,
+    client_id text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    schema_version integer DEFAULT 1 NOT NULL,
+    actor jsonb,
+    origin text,
+    space_id text,
+    CONSTRAINT sync_changes_op_check CHECK ((op = ANY (ARRAY['insert'::text, 'update'::text, 'delete'::text])))
+);
+
+ALTER TABLE ONLY public.sync_changes FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE public.sync_changes OWNER TO mana_sync;
+
+CREATE VIEW mana_ai.router_log AS
+ SELECT id,
+    app_id,
+    table_name,
+    record_id,
+    user_id,
+    op,
+    data,
+    field_meta,
+    client_id,
+    created_at,
+    schema_version,
+    actor,
+    origin,
+    space_id
+   FROM public.sync_changes;
+
+ALTER VIEW mana_ai.router_log OWNER TO mana_router;
+
+CREATE FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN CASE WHEN (EXISTS (SELECT FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.user_id = owner_of.p_user) AND (router_log.op = 'insert'::text)))) THEN p_user ELSE COALESCE((SELECT router_log.user_id FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.space_id = owner_of.p_space) AND (router_log.op = 'insert'::text)) ORDER BY router_log.created_at, router_log.id LIMIT 1), p_user) END;
+
+ALTER FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) OWNER TO mana_router;
+
+COMMENT ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) IS 'Whose record a row folds into: its author''s if the author inserted the record, else that of whoever inserted it first
+in the same space.';
+
+CREATE TABLE mana_ai.change_feed (
+    seq bigint NOT NULL,
+    bucket smallint NOT NULL,
+    change_id uuid NOT NULL,
+    user_id text NOT NULL,
+    table_name text NOT NULL,
+    record_id text NOT NULL,
+    space_id text
+);
+
+ALTER TABLE ONLY mana_ai.change_feed FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.change_feed OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.unfolded_rows(p_user text, p_table text, p_record text) RETURNS SETOF mana_ai.router_log
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT c.id,
+     c.app_id,
+     c.table_name,
+     c.record_id,
+     c.user_id,
+     c.op,
+     c.data,
+     c.field_meta,
+     c.client_id,
+     c.created_at,
+     c.schema_version,
+     c.actor,
+     c.origin,
+     c.space_id
+    FROM (mana_ai.change_feed f
+      JOIN mana_ai.router_log c ON ((c.id = f.change_id)))
+   WHERE ((f.record_id = unfolded_rows.p_record) AND (f.table_name = unfolded_rows.p_table) AND ((f.user_id = unfolded_rows.p_user) OR mana_ai.is_shared(f.space_id)) AND (unfolded_rows.p_user =
+         CASE
+             WHEN ((c.op = 'insert'::text) OR (NOT mana_ai.is_shared(c.space_id))) THEN c.user_id
+             ELSE mana_ai.owner_of(c.user_id, unfolded_rows.p_table, unfolded_rows.p_record, c.space_id)
+         END));
+END;
+
+ALTER FUNCTION mana_ai.unfolded_rows(p_user text, p_table text, p_record text) OWNER TO mana_router;
+
+COMMENT ON FUNCTION mana_ai.unfolded_rows(p_user text, p_table text, p_record text) IS 'The rows of one user''s record that wait to be folded, whoever wrote them: in a shared space members write into it too.
+It is STABLE, so it reads with the snapshot of the statement that calls it.';
+
+CREATE TABLE mana_ai.owner_keys (
+    user_id text NOT NULL,
+    key_id text NOT NULL,
+    public_key bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT owner_keys_x25519 CHECK ((length(public_key) = 32))
+);
+
+ALTER TABLE ONLY mana_ai.owner_keys FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.owner_keys OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.user_settings (
+    user_id text NOT NULL,
+    time_zone text,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.user_settings FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.user_settings OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.is_as_decided(p_user text, p_mission text, p_agent text, p_basis jsonb) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT COALESCE(((((p_basis ->> 'mission_version'::text))::bigint = ( SELECT s.version
+            FROM mana_ai.mission_snapshots s
+           WHERE ((s.user_id = is_as_decided.p_user) AND (s.mission_id = is_as_decided.p_mission)))) AND (((p_basis ->> 'agent_version'::text))::bigint = COALESCE(( SELECT s.version
+            FROM mana_ai.agent_snapshots s
+           WHERE ((s.user_id = is_as_decided.p_user) AND (s.agent_id = is_as_decided.p_agent))), (0)::bigint)) AND ((p_basis ->> 'time_zone'::text) = COALESCE(( SELECT z.time_zone
+            FROM mana_ai.user_settings z
+           WHERE (z.user_id = is_as_decided.p_user)), ''::text)) AND ((NOT (p_basis ? 'owner_key'::text)) OR ((p_basis ->> 'owner_key'::text) = COALESCE(( SELECT k.key_id
+            FROM mana_ai.owner_keys k
+           WHERE (k.user_id = is_as_decided.p_user)), ''::text))) AND (NOT (EXISTS ( SELECT
+            FROM mana_ai.unfolded_rows(is_as_decided.p_user, 'aiMissions'::text, is_as_decided.p_mission) c(id, app_id, table_name, record_id, user_id, op, data, field_meta, client_id, created_at, schema_version, actor, origin, space_id)
+           WHERE (((is_as_decided.p_basis -> 'merged'::text) ? (c.id)::text) IS NOT TRUE)))) AND (NOT (EXISTS ( SELECT
+            FROM mana_ai.unfolded_rows(is_as_decided.p_user, 'agents'::text, is_as_decided.p_agent) c(id, app_id, table_name, record_id, user_id, op, data, field_meta, client_id, created_at, schema_version, actor, origin, space_id)
+           WHERE (((is_as_decided.p_basis -> 'merged'::text) ? (c.id)::text) IS NOT TRUE))))), false) AS "coalesce";
+END;
+
+ALTER FUNCTION mana_ai.is_as_decided(p_user text, p_mission text, p_agent text, p_basis jsonb) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.is_as_decided(p_user text, p_mission text, p_agent text, p_basis jsonb) IS 'Whether a decision still fits: versions of mission and agent (0: no record), the zone, the owner''s key where it was
+sealed for one, and no row waits to be folded but those that were merged already. One statement: asked apart, a fold in
+between would hide a row from both. What p_basis leaves out does not fit.';
+
+CREATE FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  run mana_ai.runs := mana_ai.own_run(p_capability, p_run, p_attempt);
 BEGIN
   RETURN mana_ai.sign_payload(jsonb_build_object('u', run.user_id, 'a', run.agent_id, 'm', run.mission_id, 'run', p_run,
     'attempt', p_attempt, 'aud', 'keys', 'exp', floor(extract(epoch FROM clock_timestamp()))::bigint + 60));
 END $$;
 
-ALTER FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) IS 'Signs a capability for the key holder: for this run''s attempt alone, and for one minute.';
+COMMENT ON FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) IS 'Signs a capability for the key holder: for this run''s attempt alone, and for one minute.';
 
 CREATE FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1123,26 +1249,37 @@ ALTER FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp 
 
 COMMENT ON FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) IS 'Sets when to look at a mission again after a run: at a waiting request, else at p_next.';
 
-CREATE FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) RETURNS record
-    LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) RETURNS jsonb
+    LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
-BEGIN
-  SELECT (SELECT to_jsonb(s) FROM mana_ai.mission_snapshots AS s WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id),
-         mana_ai.unfolded(run.user_id, 'aiMissions', run.mission_id),
-         (SELECT to_jsonb(s) FROM mana_ai.agent_snapshots AS s WHERE s.user_id = run.user_id AND s.agent_id = run.agent_id),
-         mana_ai.unfolded(run.user_id, 'agents', run.agent_id),
-         (SELECT z.time_zone FROM mana_ai.user_settings AS z WHERE z.user_id = run.user_id)
-    INTO snapshot, changes, agent, agent_changes, time_zone;
-END $$;
+    BEGIN ATOMIC
+ SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', (c.data)::text, 'field_meta', (c.field_meta)::text, 'created_at', ((EXTRACT(epoch FROM c.created_at) * (1000000)::numeric))::bigint) ORDER BY c.created_at, c.id) AS jsonb_agg
+    FROM mana_ai.unfolded_rows(unfolded.p_user, unfolded.p_table, unfolded.p_record) c(id, app_id, table_name, record_id, user_id, op, data, field_meta, client_id, created_at, schema_version, actor, origin, space_id);
+END;
 
-ALTER FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) IS 'Everything a commit decides by, read in one statement so that a fold in between cannot split it. Rows that are not
-folded yet carry their JSON as text, so one that cannot be read is skipped alone. The agent''s rows count too: a pause
-that is in the log is a pause.';
+COMMENT ON FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) IS 'The rows of one record that wait to be folded, in fold order; null where there are none. Their JSON is text, so that one
+that cannot be read is skipped alone. It is STABLE, so it reads with the snapshot of the statement that calls it.';
+
+CREATE FUNCTION mana_ai.mission_now(p_user text, p_mission text, p_agent text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT jsonb_build_object('mission', ( SELECT jsonb_build_object('agent_id', s.agent_id, 'version', s.version, 'present', s.present, 'complete', s.complete, 'record', s.record) AS jsonb_build_object
+            FROM mana_ai.mission_snapshots s
+           WHERE ((s.user_id = mission_now.p_user) AND (s.mission_id = mission_now.p_mission))), 'mission_rows', COALESCE(mana_ai.unfolded(p_user, 'aiMissions'::text, p_mission), '[]'::jsonb), 'agent', ( SELECT jsonb_build_object('hidden', s.hidden, 'state', s.state, 'version', s.version, 'present', s.present, 'complete', s.complete, 'record', s.record) AS jsonb_build_object
+            FROM mana_ai.agent_snapshots s
+           WHERE ((s.user_id = mission_now.p_user) AND (s.agent_id = mission_now.p_agent))), 'agent_rows', COALESCE(mana_ai.unfolded(p_user, 'agents'::text, p_agent), '[]'::jsonb), 'time_zone', ( SELECT z.time_zone
+            FROM mana_ai.user_settings z
+           WHERE (z.user_id = mission_now.p_user))) AS jsonb_build_object;
+END;
+
+ALTER FUNCTION mana_ai.mission_now(p_user text, p_mission text, p_agent text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.mission_now(p_user text, p_mission text, p_agent text) IS 'Everything a commit is decided by, read in one statement so that a fold in between cannot split it: the two snapshots, the
+rows of them that are not folded yet, whoever wrote them, and the zone. The agent''s rows count too: a pause that is in the
+log is a pause.';
 
 CREATE FUNCTION mana_ai.model_word(p_text text) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -1232,27 +1369,26 @@ ALTER FUNCTION mana_ai.note_if_new(p_user text, p_mission text, p_agent text, p_
 COMMENT ON FUNCTION mana_ai.note_if_new(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) IS 'Stores a decision where it differs from the mission''s last, and returns whether it did: a mission that is told the
 same again keeps its one row.';
 
-CREATE FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
+CREATE FUNCTION mana_ai.note_plan(p_run uuid, p_note jsonb) RETURNS void
+    LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
-DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
 BEGIN
-  UPDATE mana_ai.runs SET stop_reason = mana_ai.model_word(p_stop), duplicate_calls = p_duplicates, dropped_calls = p_dropped,
-         refused_calls = p_refused, answers = coalesce((
+  UPDATE mana_ai.runs SET stop_reason = mana_ai.model_word(p_note ->> 'stop'), duplicate_calls = coalesce((p_note ->> 'duplicates')::int, 0),
+         dropped_calls = coalesce((p_note ->> 'dropped')::int, 0),
+         refused_calls = coalesce((p_note ->> 'refused')::int, 0), answers = coalesce((
            SELECT jsonb_object_agg(a.key, jsonb_build_object(
                     'provider', mana_ai.model_word(a.value ->> 'provider'), 'model', mana_ai.model_word(a.value ->> 'model'),
                     'exposure', CASE WHEN a.value ->> 'exposure' IN ('local', 'eu', 'any') THEN a.value ->> 'exposure' ELSE '' END,
                     'tokens', (a.value ->> 'tokens')::bigint, 'cost_micros', (a.value ->> 'cost_micros')::bigint))
-             FROM jsonb_each(p_answers) AS a WHERE a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'), '{}') || run.answers
+             FROM jsonb_each(p_note -> 'answers') AS a WHERE a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'), '{}') || answers
    WHERE run_id = p_run;
 END $_$;
 
-ALTER FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.note_plan(p_run uuid, p_note jsonb) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) IS 'Stores what a run knows of its model calls, in the transaction that ends it or lets it wait. Keys name a call. An
-answer that a later attempt took from the journal is the same call, so what was stored first stands.';
+COMMENT ON FUNCTION mana_ai.note_plan(p_run uuid, p_note jsonb) IS 'Stores what a run knows of its model calls, in the statement that ends it or lets it wait. Keys name a call. An answer
+that a later attempt took from the journal is the same call, so what was stored first stands.';
 
 CREATE FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1312,12 +1448,12 @@ ALTER FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigi
 
 COMMENT ON FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) IS 'An agent''s own budget, without what other agents and users spent.';
 
-CREATE FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) RETURNS mana_ai.runs
+CREATE FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) RETURNS mana_ai.runs
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  held jsonb := mana_ai.require_capability();
+  held jsonb := mana_ai.require_capability(p_capability);
   run mana_ai.runs;
 BEGIN
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
@@ -1329,61 +1465,10 @@ BEGIN
   RETURN run;
 END $$;
 
-ALTER FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) IS 'The caller''s run, locked, if this attempt is still the current one; raises MA002 otherwise. It locks the ledger row
+COMMENT ON FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) IS 'The caller''s run, locked, if this attempt is still the current one; raises MA002 otherwise. It locks the ledger row
 first, as everyone does.';
-
-CREATE TABLE public.sync_changes (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    app_id text NOT NULL,
-    table_name text NOT NULL,
-    record_id text NOT NULL,
-    user_id text NOT NULL,
-    op text NOT NULL,
-    data jsonb,
-    field_meta jsonb DEFAULT '{}'::jsonb,
-    client_id text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    schema_version integer DEFAULT 1 NOT NULL,
-    actor jsonb,
-    origin text,
-    space_id text,
-    CONSTRAINT sync_changes_op_check CHECK ((op = ANY (ARRAY['insert'::text, 'update'::text, 'delete'::text])))
-);
-
-ALTER TABLE ONLY public.sync_changes FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE public.sync_changes OWNER TO mana_sync;
-
-CREATE VIEW mana_ai.router_log AS
- SELECT id,
-    app_id,
-    table_name,
-    record_id,
-    user_id,
-    op,
-    data,
-    field_meta,
-    client_id,
-    created_at,
-    schema_version,
-    actor,
-    origin,
-    space_id
-   FROM public.sync_changes;
-
-ALTER VIEW mana_ai.router_log OWNER TO mana_router;
-
-CREATE FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) RETURNS text
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    RETURN CASE WHEN (EXISTS (SELECT FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.user_id = owner_of.p_user) AND (router_log.op = 'insert'::text)))) THEN p_user ELSE COALESCE((SELECT router_log.user_id FROM mana_ai.router_log WHERE ((router_log.app_id = 'ai'::text) AND (router_log.table_name = owner_of.p_table) AND (router_log.record_id = owner_of.p_record) AND (router_log.space_id = owner_of.p_space) AND (router_log.op = 'insert'::text)) ORDER BY router_log.created_at, router_log.id LIMIT 1), p_user) END;
-
-ALTER FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) OWNER TO mana_router;
-
-COMMENT ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) IS 'Whose record a row folds into: its author''s if the author inserted the record, else that of whoever inserted it first
-in the same space.';
 
 CREATE FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1646,32 +1731,37 @@ ALTER FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent tex
 
 COMMENT ON FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent text) IS 'Removes a person''s public key; false where there is none. From now on output is plain text again.';
 
-CREATE FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) RETURNS record
+CREATE FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text, OUT now timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  held jsonb := mana_ai.require_capability();
+  held jsonb := mana_ai.require_capability(p_capability);
   lease_ms int := least(p_lease_ms, 3600000);  -- whoever holds a capability cannot make it last for days
-  until timestamptz := clock_timestamp() + lease_ms * interval '1 ms';
+  until timestamptz;
+  missions text[];
 BEGIN
-  WITH mine AS (
-    UPDATE mana_ai.runs AS r SET lease_until = until FROM unnest(p_runs, p_attempts) AS k (run_id, attempt)
-     WHERE r.run_id = k.run_id AND r.attempt = k.attempt AND r.state = 'open' AND r.user_id = held ->> 'u' AND r.agent_id = held ->> 'a'
-    RETURNING r.run_id, r.mission_id),
-  looked AS (
-    UPDATE mana_ai.mission_snapshots AS s SET wake_at = until FROM mine WHERE s.user_id = held ->> 'u' AND s.mission_id = mine.mission_id)
-  SELECT array_agg(mine.run_id) INTO renewed FROM mine;
+  SELECT array_agg(k.run_id), array_agg(k.mission_id) INTO renewed, missions FROM (
+    SELECT r.run_id, r.mission_id FROM mana_ai.runs AS r JOIN unnest(p_runs, p_attempts) AS k (run_id, attempt)
+        ON r.run_id = k.run_id AND r.attempt = k.attempt
+     WHERE r.state = 'open' AND r.user_id = held ->> 'u' AND r.agent_id = held ->> 'a' ORDER BY r.run_id FOR UPDATE OF r) AS k;
+  now := clock_timestamp();
+  until := now + lease_ms * interval '1 ms';
   IF renewed IS NOT NULL THEN
+    PERFORM FROM mana_ai.mission_snapshots AS s
+      WHERE s.user_id = held ->> 'u' AND s.mission_id = ANY (missions) ORDER BY s.mission_id FOR UPDATE;
+    UPDATE mana_ai.runs AS r SET lease_until = until WHERE r.run_id = ANY (renewed);
+    UPDATE mana_ai.mission_snapshots AS s SET wake_at = until WHERE s.user_id = held ->> 'u' AND s.mission_id = ANY (missions);
     capability := mana_ai.sign_payload((held - 'kid') || jsonb_build_object('exp',
       floor(extract(epoch FROM clock_timestamp()))::bigint + greatest(900, 2 * lease_ms / 1000)));
   END IF;
 END $$;
 
-ALTER FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text, OUT now timestamp with time zone) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) IS 'Extends the leases that are still the caller''s and returns those, with a capability that outlives them. One hour is
-the most: a holder cannot make it last for days.';
+COMMENT ON FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text, OUT now timestamp with time zone) IS 'Extends the leases that are still the caller''s and returns those, with a capability that outlives them. One hour is
+the most: a holder cannot make it last for days. All runs are locked before any snapshot: locked in turns, they met a commit
+of the same agent that holds its run and wakes another mission.';
 
 CREATE FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) RETURNS TABLE(owner_id text, change_id uuid, table_name text, record_id text, op text, data jsonb, field_meta jsonb, created_at timestamp with time zone, space_id text)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1693,12 +1783,12 @@ ALTER FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records
 COMMENT ON FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) IS 'Reads records whole, in fold order, after dropping what the feed still holds of them. A row that commits between the
 two statements is read here and stays in the feed; it comes again as a late row, and the record is replayed once more.';
 
-CREATE FUNCTION mana_ai.request_copies(p_run uuid, p_attempt integer) RETURNS text
+CREATE FUNCTION mana_ai.request_copies(p_capability text, p_run uuid, p_attempt integer) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  run mana_ai.runs := mana_ai.own_run(p_capability, p_run, p_attempt);
   at timestamptz := clock_timestamp();
   given text;
   told text;
@@ -1721,9 +1811,9 @@ BEGIN
   RETURN told;
 END $$;
 
-ALTER FUNCTION mana_ai.request_copies(p_run uuid, p_attempt integer) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.request_copies(p_capability text, p_run uuid, p_attempt integer) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.request_copies(p_run uuid, p_attempt integer) IS 'Asks for copies for a live run''s own mission. Returns what the last request under this grant came to, or null. It is
+COMMENT ON FUNCTION mana_ai.request_copies(p_capability text, p_run uuid, p_attempt integer) IS 'Asks for copies for a live run''s own mission. Returns what the last request under this grant came to, or null. It is
 due again ten seconds after copies were made, ten minutes after they could not be.';
 
 CREATE FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) RETURNS record
@@ -1751,24 +1841,30 @@ ALTER FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT 
 
 COMMENT ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) IS '"Run now", under the caller''s idempotency key; for the gateway. The same key gives the same occurrence.';
 
-CREATE FUNCTION mana_ai.require_capability() RETURNS jsonb
+CREATE FUNCTION mana_ai.require_capability(p_capability text DEFAULT NULL::text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  held jsonb := mana_ai.capability();
+  held jsonb;
 BEGIN
+  IF p_capability IS NOT NULL THEN
+    PERFORM set_config('app.capability', p_capability, true);
+  END IF;
+  held := mana_ai.capability();
   IF held IS NULL THEN
     RAISE EXCEPTION 'capability_invalid' USING ERRCODE = 'MA001';
   END IF;
-  PERFORM set_config('app.current_user_id', held ->> 'u', true);
+  PERFORM set_config('app.current_user_id', held ->> 'u', true),
+          set_config('app.current_user_space_ids', array_to_string(ARRAY(SELECT jsonb_array_elements_text(held -> 's')), ','), true);
   RETURN held;
 END $$;
 
-ALTER FUNCTION mana_ai.require_capability() OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.require_capability(p_capability text) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.require_capability() IS 'The capability of this transaction; raises MA001 where it is not valid. Functions that write must raise: a capability
-that ran out must not look like nothing to do.';
+COMMENT ON FUNCTION mana_ai.require_capability(p_capability text) IS 'The capability given, or else this transaction''s; raises MA001 where it is not valid. Functions that write must raise:
+a capability that ran out must not look like nothing to do. It is presented for this transaction alone, with its user and
+spaces for the log''s own policies.';
 
 CREATE FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt integer) RETURNS jsonb
     LANGUAGE plpgsql
@@ -1809,12 +1905,12 @@ ALTER FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since 
 COMMENT ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) IS 'When p_need of what one agent, one user or the installation spent (p_unit: ''tokens'' or ''money'') will have left the
 window of 24 hours.';
 
-CREATE FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) RETURNS record
+CREATE FUNCTION mana_ai.room_for_call(p_capability text, p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  run mana_ai.runs := mana_ai.own_run(p_capability, p_run, p_attempt);
 BEGIN
   outcome := 'go';
   IF EXISTS (SELECT FROM mana_ai.journal AS j WHERE j.run_id = p_run) THEN
@@ -1830,9 +1926,9 @@ BEGIN
   END IF;
 END $$;
 
-ALTER FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.room_for_call(p_capability text, p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) IS 'Whether a call of this size has room now: outcome ''go'' or ''no-room'', the rest as begin_call returns it. A run that
+COMMENT ON FUNCTION mana_ai.room_for_call(p_capability text, p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) IS 'Whether a call of this size has room now: outcome ''go'' or ''no-room'', the rest as begin_call returns it. A run that
 has answers already goes on whatever is left, because it keeps the plan it has.';
 
 CREATE FUNCTION mana_ai.rotate_capability_secrets(p_now boolean) RETURNS void
@@ -1893,6 +1989,86 @@ ALTER FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_token
 COMMENT ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) IS 'Sets one limit; for the gateway. p_sets_tokens and p_sets_micros say which of the two; null lifts it. Missions are
 looked at now, and once more after a minute for those that were just deciding by the old limit.';
 
+CREATE FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  told bigint := CASE WHEN p_tokens BETWEEN 0 AND 8589934592 THEN p_tokens END;  -- nobody earns tokens back
+  cost bigint := CASE WHEN p_micros BETWEEN 0 AND 1000000000000 THEN p_micros END;
+  hold mana_ai.token_holds;
+  usage mana_ai.token_usage;
+BEGIN
+  journaled := false;
+  DELETE FROM mana_ai.token_holds AS h WHERE h.call_id = p_call AND h.user_id = p_user AND h.agent_id = p_agent RETURNING * INTO hold;
+  IF hold.call_id IS NOT NULL THEN
+    charged := coalesce(told, hold.tokens);
+    INSERT INTO mana_ai.token_usage AS t (user_id, agent_id, mission_id, tokens_used, cost_micros, run_id, call_id, round, basis)
+    VALUES (p_user, p_agent, hold.mission_id, charged,
+            CASE WHEN cost IS NOT NULL THEN cost WHEN charged = 0 THEN 0 ELSE hold.cost_micros END, hold.run_id, p_call, hold.round,
+            CASE WHEN told IS NULL THEN 'hold' WHEN charged > hold.tokens THEN 'above-hold' ELSE 'reported' END)
+    RETURNING * INTO usage;
+  ELSE
+    -- Its deadline passed: the larger of hold and report, once.
+    UPDATE mana_ai.token_usage AS t SET tokens_used = greatest(t.tokens_used, told), cost_micros = greatest(t.cost_micros, cost),
+           basis = CASE WHEN told > t.tokens_used THEN 'above-hold' ELSE 'hold' END
+     WHERE t.call_id = p_call AND t.user_id = p_user AND t.agent_id = p_agent AND t.basis = 'expired-hold' RETURNING * INTO usage;
+    IF usage.call_id IS NULL THEN  -- settled before, and the reply to that was lost
+      charged := coalesce((SELECT t.tokens_used FROM mana_ai.token_usage AS t
+                            WHERE t.call_id = p_call AND t.user_id = p_user AND t.agent_id = p_agent), 0);
+      RETURN;
+    END IF;
+    charged := usage.tokens_used;
+  END IF;
+  UPDATE mana_ai.runs AS r SET tokens = r.tokens + charged WHERE r.run_id = usage.run_id;
+  PERFORM mana_ai.wake_for_room(p_user, p_agent);
+  IF p_answer IS NOT NULL AND p_hash IS NOT NULL
+     AND EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.run_id = usage.run_id AND r.attempt = p_attempt AND r.state = 'open') THEN
+    INSERT INTO mana_ai.journal AS j (run_id, round, user_id, request_hash, answer, tokens)
+    VALUES (usage.run_id, usage.round, p_user, p_hash, p_answer, charged)
+    ON CONFLICT (run_id, round) DO UPDATE SET request_hash = excluded.request_hash, answer = excluded.answer, tokens = excluded.tokens;
+    journaled := true;
+  END IF;
+END $$;
+
+ALTER FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) IS 'Charges a call what it cost and keeps its answer; the caller holds the ledger''s lock. It never fails: an attempt that was
+superseded is charged all the same, and only journals nothing. Null tokens, or a number that no call can use, is no report:
+the hold is charged. Null micros: nobody knows the price. The basis is ''reported'', ''above-hold'' (more than was held,
+charged all the same), ''hold'', or ''expired-hold'' until a report comes.';
+
+CREATE FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_capability(p_capability);
+  call record;
+BEGIN
+  PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
+  SELECT r.* INTO run FROM mana_ai.runs AS r
+   WHERE r.run_id = p_run AND r.user_id = held ->> 'u' AND r.agent_id = held ->> 'a' FOR UPDATE;
+  PERFORM FROM mana_ai.mission_snapshots AS s WHERE s.user_id = held ->> 'u' AND s.mission_id = run.mission_id FOR UPDATE;
+  IF p_call IS NOT NULL THEN
+    BEGIN
+      SELECT * INTO call
+        FROM jsonb_to_record(p_call::jsonb) AS c (call_id uuid, attempt int, digest text, answer text, tokens bigint, micros bigint);
+      SELECT s.charged INTO settled_run.charged
+        FROM mana_ai.settle(held ->> 'u', held ->> 'a', call.call_id, call.attempt, call.digest, call.answer, call.tokens, call.micros) AS s;
+    EXCEPTION WHEN data_exception THEN
+      charged := NULL;  -- it says nothing that can be read: the hold is charged at its deadline
+    END;
+  END IF;
+  is_open := coalesce(run.attempt = p_attempt AND run.state = 'open', false);
+END $$;
+
+ALTER FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint) IS 'The caller''s run, for one of its endings: locked with its mission after the ledger, and its last answer settled
+whatever becomes of the run. is_open says whether this attempt may still end it. The tokens charged are null where
+nothing was to settle.';
+
 CREATE FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1922,22 +2098,49 @@ ALTER FUNCTION mana_ai.sign_payload(p_payload jsonb) OWNER TO mana_owner;
 COMMENT ON FUNCTION mana_ai.sign_payload(p_payload jsonb) IS 'Signs a payload with the audience''s current secret: base64url(payload) "." base64url(HMAC-SHA-256). It cuts the
 expiry to the longest life there is.';
 
-CREATE FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) RETURNS boolean
+CREATE FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := found.run;
 BEGIN
-  PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
-  PERFORM mana_ai.look_again(run.user_id, run.mission_id, p_look_at);
-  RETURN mana_ai.note_if_new(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-grant', p_reason);
+  charged := found.charged;
+  IF found.is_open THEN
+    BEGIN
+      look_at := clock_timestamp() + p_look_s * interval '1 second';
+      PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
+      PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+      PERFORM mana_ai.look_again(run.user_id, run.mission_id, look_at);
+      is_news := mana_ai.note_if_new(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-grant', p_reason);
+      outcome := 'done';
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
+      outcome := 'refused';
+    END;
+  ELSIF run.attempt = p_attempt AND run.state = 'withdrawn' AND run.reason = p_reason AND run.cancelled_at IS NULL THEN
+    is_news := mana_ai.was_told(run, 'skipped-grant');
+    outcome := 'landed';
+  ELSE
+    outcome := 'superseded';
+  END IF;
+  now := clock_timestamp();
 END $$;
 
-ALTER FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) IS 'Closes a run that must not be planned and shows its owner why, in place of ''withdrawn''. Returns whether that is
-news: a mission skipped again for the same reason keeps its one row.';
+COMMENT ON FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) IS 'Closes a run that must not be planned and shows its owner why, in place of ''withdrawn''. is_news: that differs from what
+was said last; a mission skipped again for the same reason keeps its one row. Outcomes as of withdraw_run.';
+
+CREATE FUNCTION mana_ai.stamp_now(p_floor text) RETURNS text
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN GREATEST((p_floor COLLATE "C"), (to_char((date_trunc('milliseconds'::text, (clock_timestamp() + '00:00:00.000999'::interval)) AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'::text) COLLATE "C"));
+
+ALTER FUNCTION mana_ai.stamp_now(p_floor text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.stamp_now(p_floor text) IS 'The stamp of what is written now: the clock, rounded up to whole milliseconds, or p_floor where that is later. Both are
+written alike, so the later text is the later instant.';
 
 CREATE FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1970,19 +2173,6 @@ ALTER FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT s
 COMMENT ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) IS 'What a pause decides by: state, deletion and their stamps, with the rows not folded yet; for the gateway. No other
 word of the record is returned. It takes no lock that an agent could hold: an agent out of control must still be
 stoppable.';
-
-CREATE TABLE mana_ai.change_feed (
-    seq bigint NOT NULL,
-    bucket smallint NOT NULL,
-    change_id uuid NOT NULL,
-    user_id text NOT NULL,
-    table_name text NOT NULL,
-    record_id text NOT NULL
-);
-
-ALTER TABLE ONLY mana_ai.change_feed FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE mana_ai.change_feed OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) RETURNS TABLE(owner_id text, change_id uuid, table_name text, record_id text, op text, data jsonb, field_meta jsonb, created_at timestamp with time zone, space_id text, left_out bigint)
     LANGUAGE sql SECURITY DEFINER
@@ -2140,6 +2330,102 @@ ALTER FUNCTION mana_ai.take_copy_requests(p_limit integer, p_lease_s integer) OW
 COMMENT ON FUNCTION mana_ai.take_copy_requests(p_limit integer, p_lease_s integer) IS 'Takes the oldest requests for copies, one of each person before anybody''s second, for as long as a lease. One that
 nobody answers comes back after its lease, each time later. It returns ids only.';
 
+CREATE FUNCTION mana_ai.take_run(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  held jsonb := mana_ai.require_capability(p_capability);
+  u text := held ->> 'u';
+  a text := held ->> 'a';
+  until timestamptz;
+  mission mana_ai.mission_snapshots;
+  agent mana_ai.agent_snapshots;
+  live mana_ai.runs;
+  slot mana_ai.runs;
+  is_request boolean;
+BEGIN
+  PERFORM mana_ai.lock_ledger(u, a);
+  PERFORM FROM mana_ai.runs AS r WHERE r.user_id = u AND r.mission_id = p_mission
+      AND (r.state IN ('open', 'waiting') OR r.due_at = p_due) ORDER BY r.run_id FOR UPDATE;
+  SELECT * INTO mission FROM mana_ai.mission_snapshots AS s WHERE s.user_id = u AND s.mission_id = p_mission FOR UPDATE;
+  SELECT * INTO agent FROM mana_ai.agent_snapshots AS s WHERE s.user_id = u AND s.agent_id = a;
+  SELECT * INTO live FROM mana_ai.runs AS r WHERE r.user_id = u AND r.mission_id = p_mission AND r.state IN ('open', 'waiting');
+  mission_version := mission.version;
+  agent_version := coalesce(agent.version, 0);
+  time_zone := coalesce((SELECT z.time_zone FROM mana_ai.user_settings AS z WHERE z.user_id = u), '');
+  until := clock_timestamp() + least(p_lease_ms, 3600000) * interval '1 ms';
+  due_at := p_due;
+  IF live.state = 'open' AND live.claim_id = p_claim AND live.holder = p_holder AND live.agent_id = a THEN
+    -- Asked again, because the answer to the first asking was lost.
+    UPDATE mana_ai.runs AS r SET lease_until = until WHERE r.run_id = live.run_id
+    RETURNING r.run_id, r.attempt, r.due_at, r.lease_until, r.pinned, r.failures, r.lost, r.requested
+         INTO take_run.run_id, take_run.attempt, take_run.due_at, take_run.look_at, take_run.pinned, take_run.failures, take_run.lost,
+              take_run.requested;
+    UPDATE mana_ai.mission_snapshots AS s SET wake_at = until WHERE s.user_id = u AND s.mission_id = p_mission;
+    outcome := 'claimed'; RETURN;
+  END IF;
+  IF mission.mission_id IS NULL OR mission.agent_id <> a OR mission.hidden OR NOT mission.complete OR mission.state <> 'active' THEN
+    outcome := 'unwanted'; RETURN;
+  END IF;
+  IF p_mission_version <> take_run.mission_version OR p_agent_version <> take_run.agent_version OR p_time_zone <> take_run.time_zone THEN
+    outcome := 'changed'; RETURN;
+  END IF;
+  IF live.run_id IS NOT NULL THEN
+    IF live.state = 'open' AND live.lease_until > clock_timestamp() THEN
+      outcome := 'held'; look_at := live.lease_until; RETURN;
+    END IF;
+    IF live.due_at = mission.next_run_at OR EXISTS (SELECT FROM mana_ai.run_requests AS q WHERE q.user_id = u
+         AND q.mission_id = p_mission AND q.due_at = live.due_at AND q.closed_at IS NULL) THEN
+      due_at := live.due_at;  -- one live run per mission: finish that occurrence first
+      IF live.state = 'waiting' AND live.not_before > clock_timestamp() THEN
+        outcome := 'waiting'; look_at := live.not_before; RETURN;
+      END IF;
+    ELSE
+      UPDATE mana_ai.runs AS r SET state = 'withdrawn', reason = 'the owner moved the next run', closed_at = clock_timestamp()
+       WHERE r.run_id = live.run_id;
+      DELETE FROM mana_ai.journal AS j WHERE j.run_id = live.run_id;
+      PERFORM mana_ai.note_decision(u, p_mission, live.agent_id, live.due_at, 'withdrawn', 'the owner moved the next run');
+      live := NULL;
+    END IF;
+  END IF;
+  is_request := EXISTS (SELECT FROM mana_ai.run_requests AS q WHERE q.user_id = u AND q.mission_id = p_mission
+                           AND q.due_at = take_run.due_at AND q.closed_at IS NULL);
+  IF NOT is_request AND take_run.due_at IS DISTINCT FROM mission.next_run_at THEN
+    outcome := 'stale'; RETURN;
+  END IF;
+  IF take_run.due_at > clock_timestamp() THEN
+    outcome := 'early'; look_at := take_run.due_at; RETURN;
+  END IF;
+  SELECT * INTO slot FROM mana_ai.runs AS r WHERE r.user_id = u AND r.mission_id = p_mission AND r.due_at = take_run.due_at;
+  IF slot.state IN ('committed', 'failed') OR slot.cancelled_at IS NOT NULL THEN
+    outcome := 'served'; RETURN;
+  END IF;
+  IF (SELECT count(*) FROM mana_ai.runs AS r WHERE r.user_id = u AND r.agent_id = a AND r.state = 'open'
+         AND r.lease_until > clock_timestamp() AND r.mission_id <> p_mission) >= coalesce(agent.max_concurrent, 1) THEN
+    outcome := 'concurrency'; RETURN;
+  END IF;
+  INSERT INTO mana_ai.runs AS r (user_id, agent_id, mission_id, due_at, state, requested, holder, lease_until, pinned, claim_id)
+  VALUES (u, a, p_mission, take_run.due_at, 'open', is_request, p_holder, until, p_pinned, p_claim)
+  ON CONFLICT ON CONSTRAINT runs_one_per_occurrence DO UPDATE
+     SET state = 'open', agent_id = a, attempt = r.attempt + 1, lost = r.lost + (r.state = 'open')::int, holder = excluded.holder,
+         lease_until = excluded.lease_until, pinned = coalesce(r.pinned, excluded.pinned), claim_id = excluded.claim_id,
+         claimed_at = clock_timestamp(), closed_at = NULL, not_before = NULL, waiting_for = NULL, reason = NULL
+  RETURNING r.run_id, r.attempt, r.lease_until, r.pinned, r.failures, r.lost, r.requested
+       INTO take_run.run_id, take_run.attempt, take_run.look_at, take_run.pinned, take_run.failures, take_run.lost, take_run.requested;
+  UPDATE mana_ai.mission_snapshots AS s SET wake_at = take_run.look_at WHERE s.user_id = u AND s.mission_id = p_mission;
+  outcome := 'claimed';
+END $$;
+
+ALTER FUNCTION mana_ai.take_run(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.take_run(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text) IS 'Takes an occurrence of a mission for one attempt, with a lease; called by claim(), for which it presents the capability.
+The ledger lock makes concurrent claims of an agent take turns, so its limit of runs holds. A live run of the mission is
+finished first: its lease must be over, and it becomes the next attempt of the same row. Asked again with the same p_claim
+by the same holder, it returns the same attempt. Outcome ''claimed'', or why not: ''unwanted'', ''changed'' (it was decided
+by another version of mission or agent, or another zone; null is not compared), ''held'', ''waiting'', ''stale'',
+''early'', ''served'', ''concurrency''; look_at says when to ask again.';
+
 CREATE FUNCTION mana_ai.unbase64url(p_text text) RETURNS bytea
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN decode((replace(replace(p_text, '-'::text, '+'::text), '_'::text, '/'::text) || repeat('='::text, ((4 - (octet_length(p_text) % 4)) % 4))), 'base64'::text);
@@ -2148,40 +2434,6 @@ ALTER FUNCTION mana_ai.unbase64url(p_text text) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.unbase64url(p_text text) IS 'Bytes from base64url without padding. It uses replace(), which on hundreds of kilobytes is several times faster than
 translate().';
-
-CREATE VIEW mana_ai.log_rows AS
- SELECT id,
-    app_id,
-    table_name,
-    record_id,
-    user_id,
-    op,
-    data,
-    field_meta,
-    client_id,
-    created_at,
-    schema_version,
-    actor,
-    origin,
-    space_id
-   FROM public.sync_changes;
-
-ALTER VIEW mana_ai.log_rows OWNER TO mana_owner;
-
-CREATE FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) RETURNS jsonb
-    LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    BEGIN ATOMIC
- SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', (c.data)::text, 'field_meta', (c.field_meta)::text, 'created_at', ((EXTRACT(epoch FROM c.created_at) * (1000000)::numeric))::bigint) ORDER BY c.created_at, c.id) AS jsonb_agg
-    FROM (mana_ai.change_feed f
-      JOIN mana_ai.log_rows c ON ((c.id = f.change_id)))
-   WHERE ((f.record_id = unfolded.p_record) AND (f.table_name = unfolded.p_table) AND (f.user_id = unfolded.p_user));
-END;
-
-ALTER FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) OWNER TO mana_owner;
-
-COMMENT ON FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) IS 'The rows of one record that wait to be folded, in fold order; null where there are none. It is STABLE, so it reads
-with the snapshot of the statement that calls it.';
 
 CREATE FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) RETURNS TABLE(scope text, unit text, back_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -2201,49 +2453,87 @@ ALTER FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) OWNER
 
 COMMENT ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) IS 'The first scope with nothing left at all; no row where each has something.';
 
-CREATE FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone, OUT is_news boolean) RETURNS record
+CREATE FUNCTION mana_ai.wait_for_room(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_hold bigint, p_micros bigint, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := found.run;
   no record;
 BEGIN
-  UPDATE mana_ai.mission_snapshots SET wake_at = NULL WHERE user_id = run.user_id AND mission_id = run.mission_id;
-  SELECT * INTO no FROM mana_ai.refusal(run.user_id, run.agent_id, ARRAY['agent', 'user', 'installation'], p_hold, p_micros);
-  look_at := CASE WHEN no.scope IS NULL THEN clock_timestamp()  -- there is room by now
-                  WHEN no.until = 'holds' THEN clock_timestamp() + interval '5 seconds'
-                  WHEN no.until = 'window' THEN greatest(no.back_at, clock_timestamp() + interval '1 second') END;
-  UPDATE mana_ai.runs SET state = 'waiting', not_before = NULL, lease_until = NULL, reason = p_reason,
-         waiting_for = CASE no.until WHEN 'holds' THEN 'holds' ELSE 'budget' END WHERE run_id = p_run;
-  UPDATE mana_ai.mission_snapshots SET wake_at = look_at WHERE user_id = run.user_id AND mission_id = run.mission_id;
-  is_news := mana_ai.note_if_new(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-budget', p_reason);
-  PERFORM mana_ai.wake_next(run.user_id, run.agent_id, run.mission_id);
+  charged := found.charged;
+  IF found.is_open THEN
+    BEGIN
+      PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
+      UPDATE mana_ai.mission_snapshots AS s SET wake_at = NULL WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;
+      SELECT * INTO no FROM mana_ai.refusal(run.user_id, run.agent_id, ARRAY['agent', 'user', 'installation'], p_hold, p_micros);
+      look_at := CASE WHEN no.scope IS NULL THEN clock_timestamp()  -- there is room by now
+                      WHEN no.until = 'holds' THEN clock_timestamp() + interval '5 seconds'
+                      WHEN no.until = 'window' THEN greatest(no.back_at, clock_timestamp() + interval '1 second') END;
+      UPDATE mana_ai.runs AS r SET state = 'waiting', not_before = NULL, lease_until = NULL, reason = p_reason,
+             waiting_for = CASE no.until WHEN 'holds' THEN 'holds' ELSE 'budget' END WHERE r.run_id = p_run;
+      UPDATE mana_ai.mission_snapshots AS s SET wake_at = wait_for_room.look_at
+       WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;
+      is_news := mana_ai.note_if_new(run.user_id, run.mission_id, run.agent_id, run.due_at, 'skipped-budget', p_reason);
+      PERFORM mana_ai.wake_next(run.user_id, run.agent_id, run.mission_id);
+      outcome := 'done';
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
+      outcome := 'refused';
+    END;
+  ELSIF run.attempt = p_attempt AND run.state = 'waiting' AND run.reason = p_reason THEN
+    is_news := mana_ai.was_told(run, 'skipped-budget');
+    outcome := 'landed';
+  ELSE
+    outcome := 'superseded';
+  END IF;
+  now := clock_timestamp();
 END $$;
 
-ALTER FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone, OUT is_news boolean) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.wait_for_room(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_hold bigint, p_micros bigint, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone, OUT is_news boolean) IS 'Gives the place back until a hold of this size may fit: when the window says, soon after holds, or when a cap changes.
+COMMENT ON FUNCTION mana_ai.wait_for_room(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_hold bigint, p_micros bigint, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) IS 'Gives the place back until a hold of this size may fit: when the window says, soon after holds, or when a cap changes.
 It writes the mission''s row before it reads the caps again: a fold that changed them was either seen, or comes after
 and wakes the mission itself. The run gets no not_before; wake_at alone says when. Its owner is told here and not by
-whoever hears of it, since the process may die before anybody does; is_news: that differs from what was said last.';
+whoever hears of it, since the process may die before anybody does; is_news: that differs from what was said last.
+Outcomes as of withdraw_run.';
 
-CREATE FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) RETURNS void
+CREATE FUNCTION mana_ai.wait_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_wait_s double precision, p_for text, p_failed boolean, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := found.run;
 BEGIN
-  UPDATE mana_ai.runs SET state = 'waiting', not_before = p_not_before, waiting_for = p_for, reason = p_reason, lease_until = NULL,
-         failures = failures + p_failed::int WHERE run_id = p_run;
-  UPDATE mana_ai.mission_snapshots SET wake_at = p_not_before WHERE user_id = run.user_id AND mission_id = run.mission_id;
-  PERFORM mana_ai.wake_next(run.user_id, run.agent_id, run.mission_id);
+  charged := found.charged;
+  is_news := true;
+  IF found.is_open THEN
+    BEGIN
+      look_at := clock_timestamp() + p_wait_s * interval '1 second';
+      PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
+      UPDATE mana_ai.runs AS r SET state = 'waiting', not_before = wait_run.look_at, waiting_for = p_for, reason = p_reason,
+             lease_until = NULL, failures = r.failures + p_failed::int WHERE r.run_id = p_run;
+      UPDATE mana_ai.mission_snapshots AS s SET wake_at = wait_run.look_at
+       WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;
+      PERFORM mana_ai.wake_next(run.user_id, run.agent_id, run.mission_id);
+      outcome := 'done';
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
+      outcome := 'refused';
+    END;
+  ELSIF run.attempt = p_attempt AND run.state = 'waiting' AND run.reason = p_reason THEN
+    look_at := run.not_before;
+    outcome := 'landed';
+  ELSE
+    outcome := 'superseded';
+  END IF;
+  now := clock_timestamp();
 END $$;
 
-ALTER FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.wait_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_wait_s double precision, p_for text, p_failed boolean, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) IS 'Gives the place back and comes again later: after a back-off, or for research.';
+COMMENT ON FUNCTION mana_ai.wait_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_wait_s double precision, p_for text, p_failed boolean, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) IS 'Gives the place back and comes again at look_at: after a back-off, or for research. Its answer is settled first and stays
+in the journal. Outcomes as of withdraw_run.';
 
 CREATE FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigint, p_limit integer) RETURNS TABLE(seq bigint, owner_id text, table_name text, record_id text, is_shared boolean)
     LANGUAGE sql SECURITY DEFINER
@@ -2263,6 +2553,7 @@ CREATE FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigi
              c.table_name,
              c.record_id,
              c.op,
+             c.space_id,
              mana_ai.is_shared(c.space_id) AS is_shared,
                  CASE
                      WHEN ((c.op = 'insert'::text) OR (NOT mana_ai.is_shared(c.space_id))) THEN c.user_id
@@ -2277,6 +2568,7 @@ CREATE FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigi
              o.table_name,
              o.record_id,
              o.op,
+             o.space_id,
              o.is_shared,
              o.owner_id,
              ((o.id IS NOT NULL) AND ((o.op = 'insert'::text) OR (NOT o.is_shared) OR ((mana_ai.bucket_of(o.owner_id) >= waiting_records.p_lo) AND (mana_ai.bucket_of(o.owner_id) < waiting_records.p_hi)))) AS is_here
@@ -2286,11 +2578,12 @@ CREATE FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigi
             USING placed p_1
            WHERE ((f.seq = p_1.seq) AND (NOT p_1.is_here))
          ), handed_on AS (
-          INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id)  SELECT mana_ai.bucket_of(p_1.owner_id) AS bucket_of,
+          INSERT INTO mana_ai.change_feed (bucket, change_id, user_id, table_name, record_id, space_id)  SELECT mana_ai.bucket_of(p_1.owner_id) AS bucket_of,
                      p_1.id,
                      p_1.user_id,
                      p_1.table_name,
-                     p_1.record_id
+                     p_1.record_id,
+                     p_1.space_id
                     FROM placed p_1
                    WHERE ((p_1.id IS NOT NULL) AND (NOT p_1.is_here))
          )
@@ -2351,21 +2644,53 @@ COMMENT ON FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text)
 a place or sits out a back-off is left alone, even if it was told to wait for a place before, and so is one that somebody
 holds: whoever wakes one holds its own already, and two of them would wait for each other.';
 
-CREATE FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) RETURNS void
+CREATE FUNCTION mana_ai.was_told(p_run mana_ai.runs, p_decision text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT (EXISTS ( SELECT
+            FROM mana_ai.decisions d
+           WHERE ((d.user_id = (was_told.p_run).user_id) AND (d.mission_id = (was_told.p_run).mission_id) AND (d.decision = was_told.p_decision) AND (d.reason = (was_told.p_run).reason) AND (d.at >= (was_told.p_run).claimed_at)))) AS "exists";
+END;
+
+ALTER FUNCTION mana_ai.was_told(p_run mana_ai.runs, p_decision text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.was_told(p_run mana_ai.runs, p_decision text) IS 'Whether this attempt of a run noted this decision: what its lost reply would have called news.';
+
+CREATE FUNCTION mana_ai.withdraw_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  run mana_ai.runs := mana_ai.own_run(p_run, p_attempt);
+  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := found.run;
 BEGIN
-  PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
-  PERFORM mana_ai.look_again(run.user_id, run.mission_id, p_look_at);
-  PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+  charged := found.charged;
+  is_news := true;
+  IF found.is_open THEN
+    BEGIN
+      look_at := clock_timestamp() + p_look_s * interval '1 second';
+      PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
+      PERFORM mana_ai.close_run(run, 'withdrawn', p_reason);
+      PERFORM mana_ai.look_again(run.user_id, run.mission_id, look_at);
+      PERFORM mana_ai.note_decision(run.user_id, run.mission_id, run.agent_id, run.due_at, 'withdrawn', p_reason);
+      outcome := 'done';
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
+      outcome := 'refused';
+    END;
+  ELSIF run.attempt = p_attempt AND run.state = 'withdrawn' AND run.reason = p_reason AND run.cancelled_at IS NULL THEN
+    outcome := 'landed';
+  ELSE
+    outcome := 'superseded';
+  END IF;
+  now := clock_timestamp();
 END $$;
 
-ALTER FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.withdraw_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) IS 'Ends a run because the owner no longer wants this occurrence, or somebody else served it.';
+COMMENT ON FUNCTION mana_ai.withdraw_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) IS 'Ends a run because the owner no longer wants this occurrence, or somebody else served it. Its answer is settled first.
+Outcome: ''done'', ''landed'' (asked before, and the reply was lost), ''superseded'' (another attempt has it, or it is
+closed), ''refused'' (a value that cannot be stored).';
 
 CREATE FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2394,6 +2719,25 @@ ALTER FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, 
 COMMENT ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) IS 'Ends a run that only waits, as soon as its owner no longer wants it; for the supervisor, which decides that and says by
 which versions of mission and agent. Where those are others by now it does nothing, and so where somebody holds run or
 mission: the supervisor waits for nobody, and looks again. Returns whether it ended one.';
+
+CREATE VIEW mana_ai.log_rows AS
+ SELECT id,
+    app_id,
+    table_name,
+    record_id,
+    user_id,
+    op,
+    data,
+    field_meta,
+    client_id,
+    created_at,
+    schema_version,
+    actor,
+    origin,
+    space_id
+   FROM public.sync_changes;
+
+ALTER VIEW mana_ai.log_rows OWNER TO mana_owner;
 
 CREATE FUNCTION mana_ai.write_mission(p_user text, p_mission text, p_data jsonb, p_stamp text, p_actor jsonb, p_origin text) RETURNS void
     LANGUAGE sql
@@ -2760,18 +3104,6 @@ ALTER TABLE ONLY mana_ai.owner_key_changes FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.owner_key_changes OWNER TO mana_owner;
 
-CREATE TABLE mana_ai.owner_keys (
-    user_id text NOT NULL,
-    key_id text NOT NULL,
-    public_key bytea NOT NULL,
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT owner_keys_x25519 CHECK ((length(public_key) = 32))
-);
-
-ALTER TABLE ONLY mana_ai.owner_keys FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE mana_ai.owner_keys OWNER TO mana_owner;
-
 CREATE TABLE mana_ai.sealed_copies (
     user_id text NOT NULL,
     mission_id text NOT NULL,
@@ -2825,16 +3157,6 @@ CREATE SEQUENCE mana_ai.token_usage_id_seq
 ALTER SEQUENCE mana_ai.token_usage_id_seq OWNER TO mana_owner;
 
 ALTER SEQUENCE mana_ai.token_usage_id_seq OWNED BY mana_ai.token_usage.id;
-
-CREATE TABLE mana_ai.user_settings (
-    user_id text NOT NULL,
-    time_zone text,
-    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
-
-ALTER TABLE ONLY mana_ai.user_settings FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE mana_ai.user_settings OWNER TO mana_owner;
 
 CREATE TABLE mana_ai.vault_key_checks (
     user_id text NOT NULL,
@@ -3330,13 +3652,13 @@ REVOKE ALL ON FUNCTION mana_ai.add_capability_secret(p_audience text, p_kid text
 REVOKE ALL ON FUNCTION mana_ai.answer_copies(p_user text, p_mission text, p_taken uuid, p_answer text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.answer_copies(p_user text, p_mission text, p_taken uuid, p_answer text) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.audit_outcome(p_capability text, p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.audit_outcome(p_capability text, p_release uuid, p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[]) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.base64url(p_bytes bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.begin_call(p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text, OUT now timestamp with time zone) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.bucket_of(p_user text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_router;
@@ -3428,8 +3750,8 @@ GRANT SELECT(ts) ON TABLE mana_ai.token_usage TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.charge_expired_holds(p_user text, p_agent text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.claim(p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.claim(p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.claim(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, p_inputs jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text, OUT record jsonb, OUT inputs jsonb, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.claim(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, p_inputs jsonb, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text, OUT record jsonb, OUT inputs jsonb, OUT now timestamp with time zone) TO mana_agent;
 
 GRANT SELECT ON TABLE mana_ai.runs TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.runs TO mana_agent;
@@ -3448,14 +3770,14 @@ GRANT SELECT(closed_at) ON TABLE mana_ai.runs TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.close_run(p_run mana_ai.runs, p_state text, p_reason text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.commit_run(p_run uuid, p_attempt integer, p_state text, p_data jsonb, p_stamp text, p_actor jsonb, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.commit_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_basis text, p_state text, p_data text, p_floor text, p_actor text, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text, OUT outcome text, OUT charged bigint, OUT newer jsonb, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.commit_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_basis text, p_state text, p_data text, p_floor text, p_actor text, p_next timestamp with time zone, p_iteration text, p_steps integer, p_reason text, OUT outcome text, OUT charged bigint, OUT newer jsonb, OUT now timestamp with time zone) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.end_call(p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.feed_changes() FROM PUBLIC;
 
@@ -3523,8 +3845,30 @@ GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zon
 REVOKE ALL ON FUNCTION mana_ai.is_shared(p_space text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.is_shared(p_space text) TO mana_owner;
 
-REVOKE ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.keys_capability(p_run uuid, p_attempt integer) TO mana_agent;
+GRANT SELECT ON TABLE public.sync_changes TO mana_router;
+GRANT SELECT,INSERT ON TABLE public.sync_changes TO mana_owner;
+GRANT SELECT ON TABLE public.sync_changes TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) TO mana_owner;
+
+GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.change_feed TO mana_router;
+GRANT SELECT ON TABLE mana_ai.change_feed TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.unfolded_rows(p_user text, p_table text, p_record text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.unfolded_rows(p_user text, p_table text, p_record text) TO mana_owner;
+
+GRANT SELECT ON TABLE mana_ai.owner_keys TO mana_agent;
+GRANT SELECT ON TABLE mana_ai.owner_keys TO mana_gateway;
+
+GRANT SELECT ON TABLE mana_ai.user_settings TO mana_supervisor;
+GRANT SELECT ON TABLE mana_ai.user_settings TO mana_agent;
+GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.user_settings TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.is_as_decided(p_user text, p_mission text, p_agent text, p_basis jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone) TO mana_agent;
@@ -3543,8 +3887,9 @@ GRANT SELECT(closed_at) ON TABLE mana_ai.run_requests TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.mission_now(p_run uuid, p_attempt integer, OUT snapshot jsonb, OUT changes jsonb, OUT agent jsonb, OUT agent_changes jsonb, OUT time_zone text) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.mission_now(p_user text, p_mission text, p_agent text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.model_word(p_text text) FROM PUBLIC;
 
@@ -3563,8 +3908,7 @@ REVOKE ALL ON FUNCTION mana_ai.note_decision(p_user text, p_mission text, p_agen
 
 REVOKE ALL ON FUNCTION mana_ai.note_if_new(p_user text, p_mission text, p_agent text, p_due timestamp with time zone, p_decision text, p_reason text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_attempt integer, p_answers jsonb, p_stop text, p_duplicates integer, p_dropped integer, p_refused integer) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_note jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) TO mana_keys;
@@ -3576,14 +3920,7 @@ REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) TO mana_agent;
 
-REVOKE ALL ON FUNCTION mana_ai.own_run(p_run uuid, p_attempt integer) FROM PUBLIC;
-
-GRANT SELECT ON TABLE public.sync_changes TO mana_router;
-GRANT SELECT,INSERT ON TABLE public.sync_changes TO mana_owner;
-GRANT SELECT ON TABLE public.sync_changes TO mana_agent;
-
-REVOKE ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.owner_of(p_user text, p_table text, p_record text, p_space text) TO mana_owner;
+REVOKE ALL ON FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) TO mana_gateway;
@@ -3607,19 +3944,19 @@ REVOKE ALL ON FUNCTION mana_ai.refusal(p_user text, p_agent text, p_scopes text[
 REVOKE ALL ON FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent text) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.renew(p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text, OUT now timestamp with time zone) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) TO mana_supervisor;
 
-REVOKE ALL ON FUNCTION mana_ai.request_copies(p_run uuid, p_attempt integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.request_copies(p_run uuid, p_attempt integer) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.request_copies(p_capability text, p_run uuid, p_attempt integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.request_copies(p_capability text, p_run uuid, p_attempt integer) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.request_run(p_user text, p_mission text, p_key text, OUT due_at timestamp with time zone, OUT created boolean) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.require_capability() FROM PUBLIC;
+REVOKE ALL ON FUNCTION mana_ai.require_capability(p_capability text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.require_keys_capability(p_run uuid, p_attempt integer) FROM PUBLIC;
 
@@ -3627,27 +3964,30 @@ REVOKE ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, 
 GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_supervisor;
 GRANT ALL ON FUNCTION mana_ai.room_at(p_scope text, p_user text, p_agent text, p_since timestamp with time zone, p_unit text, p_need bigint) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.room_for_call(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.room_for_call(p_capability text, p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.room_for_call(p_capability text, p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, OUT outcome text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.rotate_capability_secrets(p_now boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) TO mana_gateway;
 
+REVOKE ALL ON FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.skip_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.stamp_now(p_floor text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) TO mana_gateway;
-
-GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.change_feed TO mana_router;
-GRANT SELECT ON TABLE mana_ai.change_feed TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) TO mana_supervisor;
@@ -3660,19 +4000,20 @@ GRANT SELECT(asked_at) ON TABLE mana_ai.copy_requests TO mana_janitor;
 REVOKE ALL ON FUNCTION mana_ai.take_copy_requests(p_limit integer, p_lease_s integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.take_copy_requests(p_limit integer, p_lease_s integer) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.unbase64url(p_text text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION mana_ai.take_run(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.take_run(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text) TO mana_agent;
 
-REVOKE ALL ON FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION mana_ai.unbase64url(p_text text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) TO mana_supervisor;
 GRANT ALL ON FUNCTION mana_ai.used_up(p_user text, p_agent text, p_scopes text[]) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone, OUT is_news boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.wait_for_room(p_run uuid, p_attempt integer, p_hold bigint, p_micros bigint, p_reason text, OUT look_at timestamp with time zone, OUT is_news boolean) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.wait_for_room(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_hold bigint, p_micros bigint, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.wait_for_room(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_hold bigint, p_micros bigint, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) TO mana_agent;
 
-REVOKE ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.wait_run(p_run uuid, p_attempt integer, p_not_before timestamp with time zone, p_for text, p_reason text, p_failed boolean) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.wait_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_wait_s double precision, p_for text, p_failed boolean, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.wait_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_wait_s double precision, p_for text, p_failed boolean, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigint, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.waiting_records(p_lo integer, p_hi integer, p_floor bigint, p_limit integer) TO mana_supervisor;
@@ -3681,8 +4022,10 @@ REVOKE ALL ON FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) FROM PUB
 
 REVOKE ALL ON FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.withdraw_run(p_run uuid, p_attempt integer, p_reason text, p_look_at timestamp with time zone) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.was_told(p_run mana_ai.runs, p_decision text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.withdraw_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.withdraw_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.withdraw_waiting(p_user text, p_run uuid, p_reason text, p_mission_version bigint, p_agent_version bigint) TO mana_supervisor;
@@ -3750,9 +4093,6 @@ GRANT DELETE ON TABLE mana_ai.owner_key_changes TO mana_janitor;
 
 GRANT SELECT(at) ON TABLE mana_ai.owner_key_changes TO mana_janitor;
 
-GRANT SELECT ON TABLE mana_ai.owner_keys TO mana_agent;
-GRANT SELECT ON TABLE mana_ai.owner_keys TO mana_gateway;
-
 GRANT SELECT ON TABLE mana_ai.sealed_copies TO mana_agent;
 GRANT DELETE ON TABLE mana_ai.sealed_copies TO mana_janitor;
 
@@ -3776,9 +4116,5 @@ GRANT SELECT ON TABLE mana_ai.shards TO mana_gateway;
 GRANT USAGE ON SEQUENCE mana_ai.snapshot_version TO mana_supervisor;
 
 GRANT USAGE ON SEQUENCE mana_ai.token_usage_id_seq TO mana_supervisor;
-
-GRANT SELECT ON TABLE mana_ai.user_settings TO mana_supervisor;
-GRANT SELECT ON TABLE mana_ai.user_settings TO mana_agent;
-GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.user_settings TO mana_gateway;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.vault_key_checks TO mana_issuer;

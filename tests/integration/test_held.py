@@ -364,7 +364,7 @@ async def holding_call(world: World, mission: str = "m1") -> Culprit:
     culprit = await culprit_of(world)
     run = await culprit.claim(mission)
     await culprit.connection.execute(
-        "SELECT * FROM mana_ai.begin_call($1, 1, 1, 'hash', 100, 60000)", run
+        "SELECT * FROM mana_ai.begin_call(NULL, $1, 1, 1, 'hash', 100, 60000)", run
     )
     return culprit
 
