@@ -31,6 +31,7 @@ AGENT_POINTS = (
     "after_hold",
     "before_model_call",
     "after_answer",
+    "before_settle",
     "after_journal",
     "in_commit",
     "after_commit_before_reply",

@@ -8,7 +8,6 @@ from datetime import datetime
 
 from mana_actors.agent.attempt.clock import DatabaseClock
 from mana_actors.agent.memory import Memory
-from mana_actors.agent.retries import retried
 from mana_actors.messages import Changed, Remembered
 from state.log.deltas import AgentColumns, MissionColumns, RecordDelta
 from state.rules.budgets import Charge
@@ -63,7 +62,7 @@ class Recall:
         memory, found = self.memory, None
         reading = memory.read_begins(missions)
         try:
-            found = await retried(lambda: self._store.memory(missions))
+            found = await self._store.memory(missions)
             self._clock.told(found.now)
         finally:
             memory.read_ended(reading, found)

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 import asyncpg
@@ -32,7 +33,7 @@ from state.runs.commit import Commit
 from state.runs.found import Found
 from state.sealing.copies import KeptCopy
 from state.sealing.key_pairs import OwnerKey
-from state.store.connect import CapabilityInvalid, Database
+from state.store.connect import CapabilityInvalid, Database, patiently
 from state.store.rows import logged_change, stored_snapshot, unfolded_changes
 from state.store.sql import statements_of
 
@@ -264,36 +265,46 @@ class AgentStore:
             yield connection
 
     async def asked(self, name: str, **values: Any) -> asyncpg.Record:
-        """The row that a statement of its own gives, to which the capability is presented."""
-        row = await self._db.fetchrow(
-            *SQL.given(name, **{"capability": self._capability(), **values})
-        )
+        """The row that a statement of its own gives, to which the capability is presented.
+
+        Every such statement may be asked again, so it is, while the database is away.
+        """
+
+        async def once() -> asyncpg.Record | None:
+            given = SQL.given(name, **{"capability": self._capability(), **values})
+            return await self._db.fetchrow(*given)
+
+        row = await patiently(once)
         assert row is not None  # a function always has its row
         return row
 
+    async def read(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """Rows as the capability shows them, asked for again while the database is away."""
+
+        async def once() -> list[asyncpg.Record]:
+            async with self.transaction() as connection:
+                return await connection.fetch(statement, *values)
+
+        return await patiently(once)
+
     async def mission(self, mission_id: str) -> MissionView | None:
         """One mission's snapshot, None if it is not this owner's."""
-        async with self.transaction() as connection:
-            row = await connection.fetchrow(SQL["mission_snapshot"], self._user_id, mission_id)
-        return MissionView(**dict(row)) if row else None
+        rows = await self.read(SQL["mission_snapshot"], self._user_id, mission_id)
+        return MissionView(**dict(rows[0])) if rows else None
 
     async def agent(self) -> AgentView | None:
         """This agent's snapshot, None where no record of it came in."""
-        async with self.transaction() as connection:
-            row = await connection.fetchrow(SQL["agent_snapshot"], self._user_id, self._agent_id)
-        return AgentView(**dict(row)) if row else None
+        rows = await self.read(SQL["agent_snapshot"], self._user_id, self._agent_id)
+        return AgentView(**dict(rows[0])) if rows else None
 
     async def usage(self) -> Usage:
         """This agent's budget window."""
-        async with self.transaction() as connection:
-            row = await connection.fetchrow(SQL["own_budget"])
-        assert row is not None  # a function always has its row
+        (row,) = await self.read(SQL["own_budget"])
         return Usage(**dict(row))
 
     async def spent_window(self) -> list[tuple[datetime, int]]:
         """When this agent spent how many tokens in the last 24 hours, oldest first."""
-        async with self.transaction() as connection:
-            rows = await connection.fetch(SQL["spent_window"], self._user_id, self._agent_id)
+        rows = await self.read(SQL["spent_window"], self._user_id, self._agent_id)
         return [(row["ts"], row["tokens_used"]) for row in rows]
 
     async def for_gate(self, mission_id: str) -> tuple[MissionView, AgentView | None, Usage] | None:
@@ -301,6 +312,11 @@ class AgentStore:
 
         Raises CapabilityInvalid: the budget does, where policies would only hide every row.
         """
+        return await patiently(partial(self._for_gate, mission_id))
+
+    async def _for_gate(
+        self, mission_id: str
+    ) -> tuple[MissionView, AgentView | None, Usage] | None:
         async with self.transaction() as connection:
             usage = await connection.fetchrow(SQL["own_budget"])
             mission = await connection.fetchrow(SQL["mission_snapshot"], self._user_id, mission_id)
@@ -404,27 +420,25 @@ class AgentStore:
 
     async def input_changes(self, app: str, table: str, record_id: str) -> list[Change]:
         """The log rows of one input record, in fold order, as far as the capability shows them."""
-        async with self.transaction() as connection:
-            rows = await connection.fetch(SQL["input_rows"], self._user_id, app, table, record_id)
+        rows = await self.read(SQL["input_rows"], self._user_id, app, table, record_id)
         return [logged_change(row, self._user_id, record_id) for row in rows]
 
     async def table_changes(
         self, app: str, table: str, most_records: int, until: datetime
     ) -> TableRows:
         """The rows until then of the records of a table that changed last, 2 MB of them at most."""
-        async with self.transaction() as connection:
-            rows = await connection.fetch(
-                *SQL.given(
-                    "table_rows",
-                    user=self._user_id,
-                    app=app,
-                    table=table,
-                    until=until,
-                    most_records=most_records,
-                    record_bytes=MAX_RECORD_BYTES,
-                    table_bytes=MAX_TABLE_BYTES,
-                ),
+        rows = await self.read(
+            *SQL.given(
+                "table_rows",
+                user=self._user_id,
+                app=app,
+                table=table,
+                until=until,
+                most_records=most_records,
+                record_bytes=MAX_RECORD_BYTES,
+                table_bytes=MAX_TABLE_BYTES,
             )
+        )
         changes: dict[str, list[Change]] = {}
         for row in rows:
             id_ = row["record_id"]
@@ -477,9 +491,8 @@ class AgentStore:
 
         Raises CapabilityInvalid rather than take a row that is hidden for one that is not there.
         """
-        async with self.transaction() as connection:
-            row = await connection.fetchrow(SQL["owner_key"], self._user_id)
-        if row is None or row["seen_as"] != self._user_id:
+        (row,) = await self.read(SQL["owner_key"], self._user_id)
+        if row["seen_as"] != self._user_id:
             raise CapabilityInvalid
         return None if row["key_id"] is None else OwnerKey(row["key_id"], row["public_key"])
 
@@ -523,14 +536,12 @@ class AgentStore:
 
     async def logged_iterations(self, mission_id: str) -> list[Version]:
         """The last `iterations` arrays the log holds of a mission, oldest first."""
-        async with self.transaction() as connection:
-            rows = await connection.fetch(SQL["logged_iterations"], self._user_id, mission_id)
+        rows = await self.read(SQL["logged_iterations"], self._user_id, mission_id)
         return [Version(_decoded(row["iterations"]), row["is_ours"]) for row in rows]
 
     async def healable_iterations(self, mission_id: str) -> set[str]:
         """Ids of server iterations that may be put back once."""
-        async with self.transaction() as connection:
-            rows = await connection.fetch(SQL["healable_iterations"], self._user_id, mission_id)
+        rows = await self.read(SQL["healable_iterations"], self._user_id, mission_id)
         return {row["iteration_id"] for row in rows}
 
     async def heal(
@@ -543,20 +554,18 @@ class AgentStore:
         restored: Sequence[str],
     ) -> bool:
         """Write the merged array made from `version` if any of `restored` is new to this."""
-        async with self.transaction() as connection:
-            return bool(
-                await connection.fetchval(
-                    *SQL.given(
-                        "heal_mission",
-                        mission=mission_id,
-                        version=version,
-                        iterations=iterations,
-                        stamp=stamp,
-                        actor=actor,
-                        restored=list(restored),
-                    ),
-                )
+        (row,) = await self.read(
+            *SQL.given(
+                "heal_mission",
+                mission=mission_id,
+                version=version,
+                iterations=iterations,
+                stamp=stamp,
+                actor=actor,
+                restored=list(restored),
             )
+        )
+        return bool(row[0])
 
     async def memory(self, missions: Collection[str] | None = None) -> Found:
         """What its process holds, read at one moment; of these missions, None: of all its own.
@@ -610,8 +619,7 @@ async def sealed_copies(
 ) -> dict[tuple[str, str], KeptCopy]:
     """The copies there are, by table and record id."""
     tables, records = [ref.table for ref in refs], [ref.id for ref in refs]
-    async with store.transaction() as connection:
-        rows = await connection.fetch(SQL["sealed_copies"], user_id, mission_id, tables, records)
+    rows = await store.read(SQL["sealed_copies"], user_id, mission_id, tables, records)
     return {
         (row["table_name"], row["record_id"]): KeptCopy(
             msgspec.json.decode(row["data"]), row["source"], row["written_us"]

@@ -1,21 +1,30 @@
-"""Connections to Postgres: pools per role, and driver errors translated once."""
+"""Connections to Postgres: pools per role, driver errors translated once, and asking again."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import asyncpg
 import msgspec
 
 from state.errors import StateError, TerminalError, TransientError
+from state.runs.backoff import backoff_s
 
 CAPABILITY_INVALID = "MA001"
 SUPERSEDED = "MA002"
 CAPABILITY_TOO_LONG = "MA004"
 ACT_AS = "SELECT set_config('app.current_user_id', $1, true)"
+
+
+_TRIES = 8
+_LEAST_S, _MOST_S = 0.05, 5.0
+
+T = TypeVar("T")
 
 
 class Unavailable(StateError, TransientError):
@@ -182,3 +191,17 @@ class Database:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.terminate()
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """The call's result, asked for again while the database is away; raises Unavailable at last.
+
+    The call has to be one that is harmless to repeat.
+    """
+    for attempt in range(_TRIES - 1):
+        try:
+            return await call()
+        except Unavailable:
+            chance = secrets.SystemRandom().random()
+            await asyncio.sleep(backoff_s(attempt, _LEAST_S, _MOST_S, chance))
+    return await call()

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import AliasFacts, Exposure
 from mana_actors.messages import Order, Report
-from state.store.agent import AgentStore, CallStart, Unsettled
+from state.store.agent import AgentStore, Unsettled
 from state.store.connect import Database as Connections
 from state.store.connect import Unavailable
 from tests.integration.support import DONE, PLAN, World, open_world, until
@@ -255,16 +256,23 @@ async def store_of(world: World) -> AsyncGenerator[AgentStore]:
 async def test_no_model_is_asked_while_the_ledger_cannot_be_reached(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("mana_actors.agent.retries._MOST_S", 0.05)
+    monkeypatch.setattr("state.store.connect._MOST_S", 0.05)
     await (await world.client()).mission()
     await world.driver.fold_all()
     runner = await world.driver.runner(MANA)
 
-    async def begin_call(*_: object, **__: object) -> CallStart:
+    fetchrow, refused = Connections.fetchrow, 0
+
+    async def cut_off(self: Connections, statement: str, *values: object) -> Any:
+        nonlocal refused
+        if "begin_call" not in statement:
+            return await fetchrow(self, statement, *values)
+        refused += 1
         raise Unavailable("cut off")
 
-    monkeypatch.setattr(AgentStore, "begin_call", begin_call)
+    monkeypatch.setattr(Connections, "fetchrow", cut_off)
     assert (await runner.run(Order("m1", 0))).outcome == "interrupted"
+    assert refused == 8, "it was asked for again, and not for ever"
     assert world.provider.requests == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from mana_actors.messages import Order, Report
 from state.log.cadence import Daily, next_run
 from state.log.stamps import parse_instant
-from state.store.agent import AgentStore, Ended
+from state.store.connect import Database as Connections
 from state.store.connect import Unavailable
 from tests.integration.support import (
     DONE,
@@ -306,21 +306,21 @@ async def test_a_poison_row_during_a_plan_stops_nothing(world: World):
 async def test_a_commit_whose_reply_was_lost_counts_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
-    commit, lost = AgentStore.commit, ["once"]
+    fetchrow, heard = Connections.fetchrow, list[str]()
 
-    async def reply_lost(self: AgentStore, *what: Any) -> Ended:
-        ended = await commit(self, *what)
-        if lost:
-            lost.pop()
-            raise Unavailable("ConnectionDoesNotExistError")
-        assert ended.outcome == "landed"
-        return ended
+    async def reply_lost(self: Connections, statement: str, *values: object) -> Any:
+        row: Any = await fetchrow(self, statement, *values)
+        if "commit_run" in statement:
+            heard.append(row["outcome"])
+            if len(heard) == 1:
+                raise Unavailable("ConnectionDoesNotExistError")
+        return row
 
-    monkeypatch.setattr(AgentStore, "commit", reply_lost)
+    monkeypatch.setattr(Connections, "fetchrow", reply_lost)
     await (await world.client()).mission()
     await world.driver.fold_all()
     assert (await world.run()).outcome == "ran"
-    assert lost == []
+    assert heard == ["done", "landed"]
     assert len(await world.written()) == 1
     assert [run["state"] for run in await world.runs()] == ["committed"]
 

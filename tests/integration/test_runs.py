@@ -178,7 +178,7 @@ async def test_a_dead_process_frees_its_claims_at_once(world: World):
     running = await in_flight(world)
     running.cancel()
     assert await world.driver.schedule.live_holders() == ["first"]
-    assert await world.driver.schedule.release_holder("first") == [("u1", "m1")]
+    assert await world.driver.schedule.release_holder("first") == ([("u1", "m1")], [])
     world.provider.release()
     _, (report,) = await world.driver.tick()
     assert report.outcome == "ran"
@@ -257,19 +257,24 @@ async def test_an_answer_that_was_journalled_is_not_paid_twice(world: World):
 @pytest.mark.parametrize(
     ("point", "calls"),
     [
-        ("after_gate", 1),
-        ("after_claim", 1),
-        ("after_hold", 1),
-        ("before_model_call", 1),
-        ("after_answer", 2),
-        ("after_journal", 1),
-        ("in_commit", 1),
+        ("after_gate", 2),
+        ("after_claim", 2),
+        ("after_hold", 2),
+        ("before_model_call", 2),
+        ("after_answer", 3),
+        ("before_settle", 3),
+        ("after_journal", 2),
+        ("in_commit", 3),
     ],
 )
 async def test_a_kill_at_any_step_costs_at_most_one_more_call(world: World, point: str, calls: int):
+    """Of two rounds: the first answer is settled before the second call, the last at the end."""
+    repeated = {"after_answer": [PLAN], "before_settle": [PLAN], "in_commit": [DONE]}.get(point, [])
+    world.provider.script = [PLAN, DONE, DONE] if repeated == [DONE] else [PLAN, *repeated, DONE]
     await due_mission(world)
     await killed_at(world, point)
-    assert (await world.run()).outcome == "ran"
+    report = await world.run()
+    assert (report.outcome, report.steps) == ("ran", 1)
     assert len(world.provider.requests) == calls
     await world.driver.fold_all()
     assert [i["id"] for i in (await world.record())["iterations"]] == [occurrence(LONG_AGO)]

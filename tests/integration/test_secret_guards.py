@@ -31,10 +31,10 @@ CREATE OR REPLACE FUNCTION mana_ai.note_release(p_run uuid, p_attempt int, p_mis
   p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamptz)
 RETURNS uuid LANGUAGE sql AS $$ SELECT gen_random_uuid() $$"""
 ANY_OUTCOME = """
-CREATE OR REPLACE FUNCTION mana_ai.audit_outcome(p_release uuid, p_iteration text, p_tables text[],
-  p_records text[], p_statuses text[], p_reasons text[]) RETURNS void LANGUAGE sql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT set_config('app.current_user_id', 'u1', true);
+CREATE OR REPLACE FUNCTION mana_ai.audit_outcome(p_capability text, p_release uuid,
+  p_iteration text, p_tables text[], p_records text[], p_statuses text[], p_reasons text[])
+RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT mana_ai.require_capability(p_capability);
   INSERT INTO mana_ai.decrypt_audit (user_id, mission_id, iteration_id, table_name, record_id,
                                      status, run_id, attempt, release_id)
   SELECT 'u1', 'm1', p_iteration, k.t, k.r, k.s, (SELECT run_id FROM mana_ai.runs), 1, p_release
@@ -167,6 +167,7 @@ async def answer_that_was_planned(scene: Scene) -> str:
     world.provider.script = [QUOTES, {"content": "erst spaeter", "usage": [1, 1]}]
     world.provider.script *= 2
     await prepared(scene, minted(exposure="any"))
+    await killed_at(scene, "after_claim")  # so that the next attempt keeps each answer at once
     await killed_at(scene, "in_commit")
     await world.sql(
         "UPDATE mana_ai.journal SET answer = (SELECT answer FROM mana_ai.journal WHERE round = 2)"

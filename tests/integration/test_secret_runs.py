@@ -17,7 +17,7 @@ from mana_actors.messages import Order, Report
 from state.sealing.journal import JournalKeys
 from tests.fake_provider import Entry
 from tests.integration.key_scene import DAY_S, Scene, key_scene, minted
-from tests.integration.support import DONE, World, open_world
+from tests.integration.support import DONE, PLAN, World, open_world
 from tests.integration.test_granted_runs import CANARY, prepared
 from tests.postgres import Database
 
@@ -225,13 +225,13 @@ async def test_a_damaged_answer_is_not_asked_again_over_the_cap(scene: Scene):
 
 async def test_a_damaged_plain_answer_breaks_no_run(scene: Scene):
     world = scene.world
-    world.provider.script = [DONE, DONE]
+    world.provider.script = [PLAN, PLAN, DONE]
     await (await world.client()).mission()
     await world.driver.fold_all()
     await killed_at(scene, "after_journal")
     await world.sql("UPDATE mana_ai.journal SET answer = '{'")
     assert (await world.run()).outcome == "ran"
-    assert await world.spent() == [50, 50]
+    assert await world.spent() == [100, 100, 50]
 
 
 # --- how long the keys live -----------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mana_actors.agent.retries import backoff_s
+from state.runs.backoff import backoff_s
 
 CHANCE = st.floats(0, 1, exclude_max=True)
 

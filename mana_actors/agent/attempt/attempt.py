@@ -10,8 +10,8 @@ import asyncio
 import logging
 import secrets
 import uuid
-from datetime import datetime, timedelta
-from functools import partial
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, assert_never
 from zoneinfo import ZoneInfo
 
@@ -34,11 +34,11 @@ from mana_actors.agent.attempt.means import Means
 from mana_actors.agent.attempt.plan import make_plan, plan_input, tools_of
 from mana_actors.agent.inputs.reader import InputReader
 from mana_actors.agent.inputs.sealed_inputs import Unreadable
+from mana_actors.agent.inputs.sources import records_of
 from mana_actors.agent.model.calls import ModelCalls
 from mana_actors.agent.planner.guardrails import after_plan, before_plan
 from mana_actors.agent.planner.loop import PlanOutcome, opening
 from mana_actors.agent.planner.prompt import latest_iterations, loop_input
-from mana_actors.agent.retries import backoff_s, retried
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.keys.client import KeyHolderUnreachable
 from mana_actors.messages import Count, Order
@@ -47,6 +47,7 @@ from state.log.records import agent_from_record, default_agent, mission_from_rec
 from state.log.stamps import text_of
 from state.rules.budgets import shortfall_reason
 from state.rules.exposure import exposure_allowed
+from state.runs.backoff import backoff_s
 from state.runs.commit import CommitFacts, Withdrawal, commit_of
 from state.runs.gate import CONCURRENCY_FALLBACK, gate
 from state.runs.occurrence import Occurrence
@@ -54,7 +55,6 @@ from state.runs.outcome import (
     Early,
     Failed,
     Held,
-    Interrupted,
     Later,
     Moves,
     NotWanted,
@@ -70,16 +70,18 @@ from state.runs.outcome import (
 )
 from state.sealing.derived_text import Place, sealed_iteration, tells_derived_text
 from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
-from state.store.agent import Claim, Closing, Ended, MissionNow, PlanNote
+from state.store.agent import Claim, Closing, Ended, MissionNow, PlanNote, RecordName
 from state.store.connect import Refused, Superseded
 
 log = logging.getLogger("mana.run")
 
 _LOOK_SOON = timedelta(seconds=2)
-_LOOK_AFTER_WITHDRAWAL_S = 2.0
-_DECIDES = 5
-_COMMITS = 10
 _LOOK_AFTER_STOP_S = 0.2
+_DECISIONS = 5
+"""How often a claim is asked for that finds something else than was decided by."""
+_COMMITS = 10
+"""How often a commit is; its plan waits in the journal then."""
+_ALWAYS_CHANGING = "the mission was changed again and again while its plan was written"
 
 
 class Attempt:
@@ -111,50 +113,44 @@ class Attempt:
 
     async def carry_out(self) -> Outcome:
         """Serve the occurrence that is due, or say why not; raises StateError."""
-        for number in range(_DECIDES):
-            outcome = await self._decided(is_anew=number > 0)
-            if outcome is not None:
-                return outcome
-        return Interrupted()
-
-    async def _decided(self, *, is_anew: bool) -> Outcome | None:
-        """What came of one decision, None where the claim knew something newer."""
-        means, mission_id = self._means, self.order.mission_id
-        known = await retried(lambda: means.knowledge.about(mission_id, anew=is_anew))
-        if known is None:
-            return NotWanted()
-        self.version, now = known.mission.version, known.facts.now
-        self._clock.told(now)
-        answer = gate(known.facts)
-        means.crash("after_gate")
-        due_at = answer.due_at
-        if answer.action == "move":
-            return Moves()
-        if answer.decision is not None:
-            return Skipped(answer.decision, answer.reason, due_at, answer.look_at)
-        if answer.action != "run" or due_at is None:
-            return Later(answer.look_at)
-        pinned = Pinned(text_of(now), known.facts.used, secrets.token_hex(8), known.facts.cap)
-        pinned_json = msgspec.json.encode(pinned).decode()
-        claim_id = uuid.UUID(bytes=secrets.token_bytes(16))
-        claim = await retried(
-            lambda: means.store.claim(
+        means, store, mission_id = self._means, self._means.store, self.order.mission_id
+        claim_id = uuid.UUID(bytes=secrets.token_bytes(16))  # asked again, it is the same claim
+        for again in range(_DECISIONS):
+            known = await means.knowledge.about(mission_id, anew=again > 0)
+            if known is None:
+                return NotWanted()
+            self.version, now = known.mission_version, known.facts.now
+            self._clock.told(now)
+            answer = gate(known.facts)
+            means.crash("after_gate")
+            due_at = answer.due_at
+            if answer.action == "move":
+                return Moves()
+            if answer.decision is not None:
+                return Skipped(answer.decision, answer.reason, due_at, answer.look_at)
+            if answer.action != "run" or due_at is None:
+                return Later(answer.look_at)
+            pinned = Pinned(text_of(now), known.facts.used, secrets.token_hex(8), known.facts.cap)
+            asked = records_of(ref for ref in known.inputs if ref.module not in means.resolvers)
+            claim = await store.claim(
                 mission_id,
                 due_at,
                 means.settings.lease_ms,
                 means.holder,
-                pinned_json,
+                msgspec.json.encode(pinned).decode(),
                 claim_id=claim_id,
                 decided_by=known.basis,
+                inputs=asked,
             )
-        )
-        self._clock.told(claim.now)
-        if claim.outcome == "changed":
-            return None
-        if claim.outcome != "claimed":
-            return _unclaimed(claim, now)
+            self._clock.told(claim.now)
+            if claim.outcome == "claimed":
+                break
+            if claim.outcome != "changed":
+                return _unclaimed(claim)
+        else:
+            return Later(self._clock.now() + _LOOK_SOON)  # its owner is writing it
         means.crash("after_claim")
-        job = self._job(known, claim)
+        job = await self._job(known, claim, asked)
         self._run_id, calls = job.run_id, ModelCalls(means, job, self.tally)
         with means.leases.held(job.run_id, job.attempt):
             try:
@@ -188,32 +184,34 @@ class Attempt:
                 ending = NoRoom(*calls.short)
             finally:
                 calls.journal.wipe()
-            found = MissionNow(
-                merge.decode_record(known.mission.record, exists=True, complete=True),
-                known.mission.agent_id,
-                known.agent and {"hidden": known.agent.hidden, "state": known.agent.state},
-                known.mission.time_zone,
-                claim.now,
-                known.basis,
-            )
-            return await self._end(job, calls, ending, found)
+            return await self._end(job, calls, ending)
 
-    def _job(self, known: Known, claim: Claim) -> Job:
+    async def _job(self, known: Known, claim: Claim, asked: Sequence[RecordName]) -> Job:
         """The claimed run with what its plan depends on."""
         assert claim.due_at is not None
         assert claim.attempt is not None
         assert claim.pinned is not None
         means = self._means
         user_id, agent_id, mission_id = means.user_id, means.agent_id, self.order.mission_id
-        record = msgspec.json.decode(known.mission.record, type=dict[str, Any])
-        mission = mission_from_record(user_id, mission_id, record)
-        agent, is_known = default_agent(user_id), False
+        record, basis = claim.record, claim.basis
+        if record is None:  # too large to come with the claim
+            view = await means.store.mission(mission_id)
+            assert view is not None, "a claimed mission's snapshot stays, if only as a tombstone"
+            record, basis = (
+                view.record,
+                msgspec.structs.replace(basis, mission_version=view.version),
+            )
+        snapshot = merge.decode_record(record, complete=True)
+        mission = mission_from_record(user_id, mission_id, snapshot.fields)
+        agent, is_known, state = default_agent(user_id), False, None
         if known.agent is not None:
             written = msgspec.json.decode(known.agent.record)
             whole = agent_from_record(user_id, agent_id, written)
             is_known = known.agent.complete and not known.agent.hidden
             # A deleted agent still may only what its owner said.
             agent = whole if is_known else msgspec.structs.replace(agent, policy=whole.policy)
+            state = {"hidden": known.agent.hidden, "state": known.agent.state}
+        zone = claim.time_zone
         return Job(
             run_id=claim.run_id,
             attempt=claim.attempt,
@@ -223,10 +221,16 @@ class Attempt:
                 user_id, agent_id, mission_id, claim.due_at, requested=bool(claim.requested)
             ),
             pinned=msgspec.json.decode(claim.pinned, type=Pinned),
+            found=MissionNow(snapshot, agent_id, state, zone, claim.now, basis),
             mission=mission,
             agent=agent,
-            zone=ZoneInfo(known.mission.time_zone or means.settings.time_zone),
-            exposure=exposure_allowed(record, means.settings.exposure),
+            zone=ZoneInfo(zone or means.settings.time_zone),
+            exposure=exposure_allowed(snapshot.fields, means.settings.exposure),
+            inputs={
+                name: rows
+                for name, rows in zip(asked, claim.inputs, strict=True)
+                if rows is not None
+            },
             is_known=is_known,
             seen=frozenset(i["id"] for i in mission.iterations if isinstance(i.get("id"), str)),
         )
@@ -245,7 +249,14 @@ class Attempt:
 
         async def require_room() -> None:
             """A key is asked for only where not even a prompt without inputs lacks room."""
-            tools = tools_of(job, (), means.store, means.settings, lambda _sighting: None)
+            tools = tools_of(
+                job,
+                (),
+                means.store,
+                means.settings,
+                saw=lambda _sighting: None,
+                before=calls.settle,
+            )
             least = plan_input(job, (), tools, means.settings)
             await calls.require_room(opening(loop_input(least)))
 
@@ -255,7 +266,9 @@ class Attempt:
         blocked = before_plan(item.content for item in read.items).blocked
         if blocked is not None:
             raise FinalFailure(blocked.name, blocked.reason)
-        tools = tools_of(job, read.items, means.store, means.settings, tally.saw)
+        tools = tools_of(
+            job, read.items, means.store, means.settings, saw=tally.saw, before=calls.settle
+        )
         model = await means.provider.facts(means.settings.model, calls.exposure)
         given = plan_input(job, read.items, tools, means.settings, model.context_tokens)
         plan, counts = await make_plan(given, calls.ask, tools.executor)
@@ -277,78 +290,67 @@ class Attempt:
         is_derived = read.is_secret or tells_derived_text(latest_iterations(job.mission))
         return Planned(plan, tuple(each.reason for each in judged.objections), is_derived)
 
-    async def _end(self, job: Job, calls: ModelCalls, ending: Ending, found: MissionNow) -> Outcome:
-        """Tell the database how it ended, too late to be stopped; what came of that."""
+    async def _end(self, job: Job, calls: ModelCalls, ending: Ending) -> Outcome:
+        """Tell the database how it ended, too late to be stopped; what came of that.
+
+        The last answer goes along, and is paid whatever becomes of the ending.
+        """
         self._is_ending = True
-        store, counts, plan = self._means.store, self.tally.counts, self._plan
-        due_at, note = job.occurrence.due_at, PlanNote()
-        if plan is not None:
-            note = PlanNote(
-                "{}", plan.stop_reason, plan.duplicates, plan.dropped_calls, plan.refused
-            )
-        note = msgspec.structs.replace(note, answers=calls.receipt.as_json())
-        closing = Closing(job.run_id, job.attempt, note)
+        store, settings, ours = self._means.store, self._means.settings, job.occurrence
+        closing = Closing(job.run_id, job.attempt, self._note(calls), calls.unsettled)
+        due_at = ours.due_at
         match ending:
             case Planned() | GaveUp():
-                outcome = await self._commit(job, closing, ending, found)
+                outcome = await self._commit(job, calls, ending)
             case ComesAgain(reason=reason):
-                settings, chance = self._means.settings, secrets.SystemRandom().random()
-                delay_s = backoff_s(
-                    ending.failed,
-                    settings.backoff_min_s,
-                    settings.backoff_max_s,
-                    chance,
-                    ending.asked_s,
+                chance = secrets.SystemRandom().random()
+                least_s, most_s = settings.backoff_min_s, settings.backoff_max_s
+                wait_s = backoff_s(ending.failed, least_s, most_s, chance, ending.asked_s)
+                ended = await store.wait(
+                    closing, reason, wait_s, "back-off", failed=ending.is_failure
                 )
-                ended = await retried(
-                    lambda: store.wait(
-                        closing, reason, delay_s, "back-off", failed=ending.is_failure
-                    )
-                )
-                _standing(ended)
+                self._heard(calls, ended)
                 # The supervisor may have looked before the report comes, and put it off by 30 s.
                 outcome = Waits(due_at, ended.look_at or ended.now, reason)
             case NoRoom(hold=hold, short=short):
                 reason = shortfall_reason(short)
-                ended = await retried(lambda: store.wait_for_room(closing, reason, hold))
-                _standing(ended)
+                ended = await store.wait_for_room(closing, reason, hold)
+                self._heard(calls, ended)
                 outcome = WaitsForRoom(due_at, reason, bool(ended.is_news))
             case Blind(unreadable=unreadable):
                 reason, again_s = unreadable.reason, unreadable.again_s
-                counts += [Count("grant_skips_total", (unreadable.code,)), *unreadable.counts]
-                ended = await retried(lambda: store.skip(closing, reason, _LOOK_AFTER_STOP_S))
-                _standing(ended)
-                look_at = None
-                if again_s is not None:
-                    look_at = ended.now + timedelta(seconds=again_s)
+                self.tally.counts.append(Count("grant_skips_total", (unreadable.code,)))
+                self.tally.counts.extend(unreadable.counts)
+                ended = await store.skip(closing, reason, _LOOK_AFTER_STOP_S)
+                self._heard(calls, ended)
+                look_at = None if again_s is None else ended.now + timedelta(seconds=again_s)
                 outcome = SkippedForGrant(due_at, reason, look_at, bool(ended.is_news))
             case Stopped(reason=reason):
-                ended = await retried(lambda: store.withdraw(closing, reason, _LOOK_AFTER_STOP_S))
-                log.info(
-                    "run_stopped agent=%s/%s mission=%s",
-                    self._means.user_id,
-                    self._means.agent_id,
-                    self.order.mission_id,
-                )
-                outcome = Withdrawn(due_at, reason, ended.outcome != "superseded")
+                ended = await store.withdraw(closing, reason, _LOOK_AFTER_STOP_S)
+                calls.settled(ended.charged)
+                who = ours.user_id, ours.agent_id, ours.mission_id
+                log.info("run_stopped agent=%s/%s mission=%s", *who)
+                outcome = Withdrawn(due_at, reason, is_news=ended.outcome != "superseded")
             case _:
                 assert_never(ending)
         self._means.crash("after_commit_before_reply")
         return outcome
 
-    async def _commit(
-        self, job: Job, closing: Closing, ending: Planned | GaveUp, found: MissionNow
-    ) -> Outcome:
-        """Write plan or failure and the next run, unless its owner wants it no longer by then."""
-        means, store, ours = self._means, self._means.store, job.occurrence
-        is_derived = isinstance(ending, Planned) and ending.is_derived
+    async def _commit(self, job: Job, calls: ModelCalls, ending: Planned | GaveUp) -> Outcome:
+        """Write plan or failure and the next run, unless its owner wants it no longer by then.
+
+        It is decided on what the claim brought, and anew on what the database has instead.
+        """
+        means, store, ours, found = self._means, self._means.store, job.occurrence, job.found
         for _ in range(_COMMITS):
             now, basis = self._clock.now(), found.basis
             iteration, state = iteration_of(ending, job, now)
-            if is_derived:
-                owner = await retried(store.owner_key)
+            if isinstance(ending, Planned) and ending.is_derived:
+                iteration, owner = (
+                    {**iteration, "usedEncryptedInputs": True},
+                    await store.owner_key(),
+                )
                 basis = msgspec.structs.replace(basis, owner_key="" if owner is None else owner.id)
-                iteration = {**iteration, "usedEncryptedInputs": True}
                 if owner is not None:
                     place = Place(ours.user_id, ours.mission_id, ours.iteration_id)
                     with DataKey(bytearray(secrets.token_bytes(KEY_BYTES))) as key:
@@ -368,47 +370,57 @@ class Attempt:
                 steps=ending.steps,
                 reason=ending.reason or None,
             )
+            closing = Closing(job.run_id, job.attempt, self._note(calls), calls.unsettled)
             if isinstance(decided, Withdrawal):
-                why = decided.reason
-                withdraw = partial(store.withdraw, closing, why, _LOOK_AFTER_WITHDRAWAL_S)
-                _standing(await retried(withdraw))
-                return Withdrawn(ours.due_at, why)
+                ended = await store.withdraw(closing, decided.reason, _LOOK_SOON.total_seconds())
+                self._heard(calls, ended)
+                return Withdrawn(ours.due_at, decided.reason)
             means.crash("in_commit")
-            ended = await retried(partial(store.commit, closing, decided, basis))
-            _standing(ended)
-            self._clock.told(ended.now)
+            ended = await store.commit(closing, decided, basis)
+            if ended.outcome == "refused" and isinstance(ending, Planned):
+                calls.settled(ended.charged)
+                ending = GaveUp("not-storable", "the plan has something that cannot be stored")
+                continue
+            self._heard(calls, ended)
+            if ended.newer is None and isinstance(ending, GaveUp):
+                return Failed(ours.due_at, ours.iteration_id, ending.reason)
             if ended.newer is None:
-                if isinstance(ending, GaveUp):
-                    return Failed(ours.due_at, ours.iteration_id, ending.reason)
                 return Ran(ours.due_at, ours.iteration_id, ending.steps, ending.reason)
             found = ended.newer
-        why = "the mission was changed again and again while its plan was written"
-        delay_s = means.settings.backoff_min_s
-        waits = partial(store.wait, closing, why, delay_s, "back-off", failed=False)
-        ended = await retried(waits)
-        _standing(ended)
-        return Waits(ours.due_at, ended.look_at or ended.now, why)
+        return await self._end(
+            job, calls, ComesAgain(job.failures, _ALWAYS_CHANGING, is_failure=False)
+        )
 
+    def _note(self, calls: ModelCalls) -> PlanNote:
+        """What the run row keeps of the attempt's thinking."""
+        answers, plan = calls.receipt.as_json(), self._plan
+        if plan is None:
+            return PlanNote(answers)
+        return PlanNote(
+            answers, plan.stop_reason, plan.duplicates, plan.dropped_calls, plan.refused
+        )
 
-def _standing(ended: Ended) -> None:
-    """Raises Superseded or Refused where this attempt could not end its run so."""
-    if ended.outcome == "superseded":
-        raise Superseded
-    if ended.outcome == "refused":
-        raise Refused("22000")
+    def _heard(self, calls: ModelCalls, ended: Ended) -> None:
+        """Note what an ending came to; raises Superseded, and Refused for a value of ours."""
+        self._clock.told(ended.now)
+        calls.settled(ended.charged)
+        if ended.outcome == "superseded":
+            raise Superseded
+        if ended.outcome == "refused":
+            raise Refused("22000")
 
 
 def _new_iv() -> bytes:
     return secrets.token_bytes(IV_BYTES)
 
 
-def _unclaimed(claim: Claim, now: datetime) -> Outcome:
+def _unclaimed(claim: Claim) -> Outcome:
     """What the database's refusal of a claim means."""
-    soon = claim.look_at or now + _LOOK_SOON
+    soon = claim.look_at or claim.now + _LOOK_SOON
     match claim.outcome:
         case "concurrency":
             reason = "another mission of this agent is running"
-            in_a_minute = now + CONCURRENCY_FALLBACK
+            in_a_minute = claim.now + CONCURRENCY_FALLBACK
             return Skipped("skipped-concurrency", reason, claim.due_at, in_a_minute)
         case "held":
             return Held(soon)

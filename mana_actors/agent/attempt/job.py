@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,9 +10,11 @@ import msgspec
 
 from mana_actors.agent.tools.injection_watch import Sighting
 from mana_actors.messages import Count
+from state.log.merge import Change
 from state.log.records import Agent, Mission
 from state.rules.exposure import Exposure
 from state.runs.occurrence import Occurrence
+from state.store.agent import MissionNow, RecordName
 
 
 class Pinned(msgspec.Struct, frozen=True):
@@ -32,7 +35,10 @@ class FinalFailure(Exception):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A claimed run; `seen` are ids of the iterations that were there when it began."""
+    """A claimed run; `found` is what it was claimed by, the rows of `inputs` came with the claim.
+
+    `seen` are ids of the iterations that were there when it began.
+    """
 
     run_id: Any
     attempt: int
@@ -40,10 +46,12 @@ class Job(msgspec.Struct, frozen=True):
     lost: int  # earlier attempts whose process ended without a word
     occurrence: Occurrence
     pinned: Pinned
+    found: MissionNow
     mission: Mission
     agent: Agent
     zone: ZoneInfo
     exposure: Exposure  # the most that the deployment and the mission's record allow
+    inputs: Mapping[RecordName, list[Change]]
     is_known: bool = False  # the agent's record is there and not deleted
     seen: frozenset[str] = frozenset()
 

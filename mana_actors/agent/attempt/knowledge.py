@@ -6,24 +6,29 @@ from typing import Protocol
 
 import msgspec
 
-from state.log.records import mission_from_record
+from state.log.records import InputRef, mission_from_record
 from state.runs.gate import GateFacts, facts
 from state.runs.withdrawal import browser_since
-from state.store.agent import AgentStore, AgentView, Basis, MissionView
+from state.store.agent import AgentStore, AgentView, Basis
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A mission with its agent, as far as the agent's process knows them."""
+    """A mission with its agent, as far as the agent's process knows them.
+
+    `inputs` are those that the mission lists; `agent` is None where no record of it came in.
+    """
 
     facts: GateFacts
-    mission: MissionView
+    mission_version: int
+    time_zone: str | None
+    inputs: tuple[InputRef, ...]
     agent: AgentView | None
 
     @property
     def basis(self) -> Basis:
-        """By what a decision on this is made."""
+        """What a decision on this is made by."""
         agent_version = 0 if self.agent is None else self.agent.version
-        return Basis(self.mission.version, agent_version, self.mission.time_zone or "")
+        return Basis(self.mission_version, agent_version, self.time_zone or "")
 
 
 class Knowledge(Protocol):
@@ -62,4 +67,4 @@ class StoredKnowledge:
             back_at=usage.back_at,
             browser_since=browser_since(mission.iterations),
         )
-        return Known(asked, view, agent)
+        return Known(asked, view.version, view.time_zone, mission.inputs, agent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
 
 import msgspec
 from msgspec.structs import replace
@@ -22,7 +21,6 @@ from mana_actors.agent.planner.prompt import (
 )
 from mana_actors.agent.planner.reminders import Allowance, reminder_channel
 from mana_actors.agent.planner.subagents import TASK, SubAgents, with_proposals, with_sub_agents
-from mana_actors.agent.retries import retried
 from mana_actors.agent.tools.catalogue import Toolbox, proposing_tools
 from mana_actors.agent.tools.executor import Executor
 from mana_actors.agent.tools.injection_watch import InjectionWatch, Sighting
@@ -49,9 +47,13 @@ def tools_of(
     inputs: Iterable[ResolvedInput],
     store: AgentStore,
     settings: AgentSettings,
+    *,
     saw: Callable[[Sighting], None],
+    before: Callable[[], Awaitable[None]],
 ) -> Tools:
     """The tools of a claimed run; `saw` hears of text that reads like an instruction.
+
+    `before` comes before each call that is carried out.
 
     An agent whose record is missing or deleted carries nothing out: what its owner allowed it is
     not known, and less must never mean more.
@@ -68,11 +70,11 @@ def tools_of(
     for item in inputs:
         watch.look("input", item.module, [item.title, item.content])
     instant = parse_instant(job.pinned.now)
-    claimed_at = datetime.now(UTC) if instant is None else datetime_of(instant)
+    claimed_at = job.found.now if instant is None else datetime_of(instant)
 
     def fetch(app: str, table: str, most: int) -> Awaitable[TableRows]:
         # As of the claim: another attempt of this run reads the same, so that its journal fits.
-        return retried(lambda: store.table_changes(app, table, most, claimed_at))
+        return store.table_changes(app, table, most, claimed_at)
 
     zone, boundary = job.zone, job.pinned.boundary
     today = claimed_at.astimezone(zone).date()
@@ -80,7 +82,7 @@ def tools_of(
     deployed = declared_tools(settings.tools)
     calls = DeployedTools(settings, deployed, seen, watch, boundary)
     handlers = {**reading.handlers(), **calls.handlers()}
-    executor = Executor(handlers if job.is_known else {}, watch)
+    executor = Executor(handlers if job.is_known else {}, watch, before)
     box = proposing_tools().with_tools(deployed, executor.names)
     return Tools(with_sub_agents(box) if job.is_known else box, executor, seen)
 

@@ -20,9 +20,9 @@ from mana_actors.agent.inputs.sealed_inputs import (
 from mana_actors.agent.inputs.sources import distinct, read_sources
 from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.planner.prompt import ResolvedInput
-from mana_actors.agent.retries import retried
 from mana_actors.keys.client import HeldKey, KeyHolderUnreachable, KeyWithheld
 from mana_actors.messages import Count
+from state.log.merge import Change
 from state.log.records import InputRef
 from state.rules.exposure import Exposure, lower_of
 from state.sealing.copies import KeptCopy
@@ -76,13 +76,13 @@ class InputReader:
         refs = distinct(job.mission.inputs)
         own = [ref for ref in refs if ref.module in resolvers]
         others = [ref for ref in refs if ref.module not in resolvers]
-        sources = await retried(lambda: read_sources(store.input_changes, others))
+        sources = await read_sources(self._changes, others)
         try:
             opened = await open_sealed(
                 sources, job.mission.grant, self._copies, self._key, self._note
             )
         except CopiesWanted as exc:
-            answer = await retried(lambda: request_copies(store, job.run_id, job.attempt))
+            answer = await request_copies(store, job.run_id, job.attempt)
             raise CopiesWanted(exc.lacking, answer, exc.counts) from None
         except KeyWithheld as exc:
             if exc.reason == "too-many":  # no attempt of this run will ever get one
@@ -92,7 +92,7 @@ class InputReader:
             if exc.reason not in OF_THE_GRANT:
                 raise KeyHolderUnreachable(exc.reason) from None
             raise Unreadable(exc.reason, f"its grant cannot be used: {exc.reason}") from None
-        resolved = await resolve_inputs(resolvers, store.input_changes, own, self._failed)
+        resolved = await resolve_inputs(resolvers, self._changes, own, self._failed)
         found = resolved | sources.plain | opened.inputs
         return Inputs(
             items=tuple(found[ref] for ref in refs if ref in found),
@@ -103,9 +103,16 @@ class InputReader:
             counts=opened.counts,
         )
 
+    async def _changes(self, app: str, table: str, id_: str) -> list[Change]:
+        """The rows of a record: as they came with the claim, else read now."""
+        claimed = self._job.inputs.get((app, table, id_))
+        return (
+            await self._means.store.input_changes(app, table, id_) if claimed is None else claimed
+        )
+
     async def _copies(self, wanted: Sequence[InputRef]) -> Mapping[RecordKey, KeptCopy]:
         who = self._means.user_id, self._job.mission.id
-        return await retried(lambda: sealed_copies(self._means.store, *who, wanted))
+        return await sealed_copies(self._means.store, *who, wanted)
 
     @asynccontextmanager
     async def _key(self) -> AsyncGenerator[HeldKey]:
@@ -113,7 +120,7 @@ class InputReader:
         if means.key_holder is None:
             raise KeyWithheld("not-configured")
         await self._require_room()
-        capability = await retried(lambda: keys_capability(means.store, job.run_id, job.attempt))
+        capability = await keys_capability(means.store, job.run_id, job.attempt)
         asked = job.run_id, job.attempt, job.mission.id
         async with means.key_holder.data_key(capability, *asked) as held:
             means.crash("after_key")
@@ -125,7 +132,7 @@ class InputReader:
         self._means.crash("after_decrypt")
         if records:
             id_ = self._job.occurrence.iteration_id
-            await retried(lambda: note_outcomes(self._means.store, held.release_id, id_, records))
+            await note_outcomes(self._means.store, held.release_id, id_, records)
         self._means.crash("after_audit")
 
     def _failed(self, ref: InputRef, exc: Exception) -> None:

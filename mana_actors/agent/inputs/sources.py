@@ -14,6 +14,7 @@ from state.log.merge import Snapshot
 from state.log.records import InputRef
 from state.log.tables import INPUT_APPS
 from state.sealing.values import is_sealed
+from state.store.agent import RecordName
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -33,6 +34,15 @@ def distinct(refs: Iterable[InputRef]) -> tuple[InputRef, ...]:
     for ref in refs:
         found.setdefault((INPUT_APPS.get(ref.module, ref.module), ref.table, ref.id), ref)
     return tuple(found.values())
+
+
+def records_of(refs: Iterable[InputRef]) -> list[RecordName]:
+    """The records behind inputs of our modules, each once."""
+    return [
+        (INPUT_APPS[ref.module], ref.table, ref.id)
+        for ref in distinct(refs)
+        if ref.module in INPUT_APPS
+    ]
 
 
 async def read_sources(read: ReadChanges, refs: Sequence[InputRef]) -> Sources:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
 import msgspec
 
@@ -13,7 +12,6 @@ from mana_actors.agent.attempt.means import Means
 from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.model.receipt import Receipt
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
-from mana_actors.agent.retries import retried
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import AliasFacts
 from mana_actors.messages import Count
@@ -24,21 +22,12 @@ from state.store.agent import CallStart, Unsettled
 log = logging.getLogger("mana.run")
 
 
-class _Unsettled(msgspec.Struct, frozen=True):
-    """A call whose hold is open; None stands for what nobody reported: the hold is charged."""
-
-    call_id: Any
-    digest: str
-    hold: Hold
-    answer: str | None = None
-    tokens: int | None = None
-    micros: int | None = None
-
-
 class ModelCalls:
     """Asks the model within the owner's budget, one call at a time.
 
-    `short` is the hold that had no room last, and why; `exposure` may be lowered while it lasts.
+    An answer is `unsettled` until the database has its price: it goes along with what ends the run,
+    unless something else comes first. `short` is the hold that had no room last, and why.
+    `exposure` may be lowered while it lasts.
     """
 
     def __init__(self, means: Means, job: Job, tally: Tally) -> None:
@@ -46,13 +35,16 @@ class ModelCalls:
         self.exposure: Exposure = job.exposure
         self.journal, self.receipt = Journal(), Receipt()
         self.short: tuple[Hold, Shortfall] | None = None
-        self._unsettled: _Unsettled | None = None
+        self.unsettled: Unsettled | None = None
+        self._held = 0  # tokens, for the call that is unsettled
+        self._settling = asyncio.Lock()
 
     async def ask(self, request: ModelRequest, number: int) -> ModelAnswer:
         """The answer; one to the same request that is in the journal is free.
 
         Raises BudgetExhausted where the call has no room, and ProviderError.
         """
+        await self.settle()
         means, job = self._means, self._job
         facts = await means.provider.facts(request.model, self.exposure)
         hold, digest = self._hold_for(request, facts), self.journal.digest(request)
@@ -71,7 +63,8 @@ class ModelCalls:
             raise self._refused(hold, start)
         means.crash("after_hold")
         self._tally.model_calls += 1
-        call = _Unsettled(start.call_id, digest, hold)
+        self._held = hold.tokens
+        call = Unsettled(start.call_id, job.attempt, digest)
         began = asyncio.get_running_loop().time()
         try:
             means.crash("before_model_call")
@@ -79,14 +72,15 @@ class ModelCalls:
                 request, deadline_s=means.settings.call_deadline_s, exposure=self.exposure
             )
         except asyncio.CancelledError:  # stopped: what the provider did of it, nobody hears
-            self._unsettled = call
-            self.receipt.failed(number, job.attempt, "unknown", await self.settle())
+            self.unsettled = call
+            self.receipt.failed(number, job.attempt, "unknown", hold.tokens)
             raise
         except ProviderError as exc:
             # Refused: nothing was spent. Not heard from: it may have been, so the hold is charged.
             spent = None if exc.kind in ("timeout", "network", "invalid_answer", "truncated") else 0
-            self._unsettled = msgspec.structs.replace(call, tokens=spent)
-            self.receipt.failed(number, job.attempt, exc.provider, await self.settle())
+            self.unsettled = msgspec.structs.replace(call, tokens=spent)
+            charged = hold.tokens if spent is None else spent
+            self.receipt.failed(number, job.attempt, exc.provider, charged)
             raise
         finally:
             took_s = asyncio.get_running_loop().time() - began
@@ -102,45 +96,39 @@ class ModelCalls:
                 facts.micros_per_prompt_token,
                 facts.micros_per_completion_token,
             )
-        written = self.journal.written(digest, answer)
-        self._unsettled = msgspec.structs.replace(
-            call, answer=written, tokens=tokens, micros=micros
+        self.unsettled = msgspec.structs.replace(
+            call, answer=self.journal.written(digest, answer), tokens=tokens, micros=micros
         )
-        self.receipt.answered(number, answer, await self.settle())
-        means.crash("after_journal")
+        self.receipt.answered(number, answer, hold.tokens if tokens is None else tokens)
+        if job.lost > 0:
+            await self.settle()  # one that ends its reader is paid for once, and kept
         return answer
 
-    async def settle(self) -> int:
-        """Make the last answer and its usage durable; returns the tokens charged."""
-        call = self._unsettled
-        if call is None:
-            return 0
-        charged = await retried(
-            lambda: self._means.store.end_call(
-                Unsettled(
-                    call.call_id,
-                    self._job.attempt,
-                    call.digest,
-                    call.answer,
-                    call.tokens,
-                    call.micros,
-                )
-            )
-        )
-        self._unsettled = None
-        if charged > call.hold.tokens:
-            self._tally.counts.append(Count("calls_above_hold_total"))
-        self._tally.tokens += charged
-        self._means.spent(charged)
-        return charged
+    async def settle(self) -> None:
+        """Make the last answer and its price durable, if nothing has yet.
+
+        It comes before what an answer causes, and before the next call.
+        """
+        async with self._settling:  # readers of one turn start together
+            if self.unsettled is not None:
+                self._means.crash("before_settle")
+                self.settled(await self._means.store.end_call(self.unsettled))
+                self._means.crash("after_journal")
+
+    def settled(self, charged: int | None) -> None:
+        """The database charged this for the answer that was unsettled; None: it had none."""
+        self.unsettled = None
+        if charged is not None:
+            if charged > self._held:
+                self._tally.counts.append(Count("calls_above_hold_total"))
+            self._tally.tokens += charged
+            self._means.spent(charged)
 
     async def require_room(self, request: ModelRequest) -> None:
         """Raises BudgetExhausted where a run without answers has no room even for `request`."""
         facts = await self._means.provider.facts(request.model, self.exposure)
         hold, job = self._hold_for(request, facts), self._job
-        found = await retried(
-            lambda: self._means.store.room_for_call(job.run_id, job.attempt, hold)
-        )
+        found = await self._means.store.room_for_call(job.run_id, job.attempt, hold)
         if found.outcome != "go":
             raise self._refused(hold, found)
 
@@ -158,15 +146,13 @@ class ModelCalls:
 
     async def _begun(self, number: int, digest: str, hold: Hold) -> CallStart:
         job = self._job
-        return await retried(
-            lambda: self._means.store.begin_call(
-                job.run_id,
-                job.attempt,
-                number,
-                digest,
-                hold=hold,
-                deadline_ms=int(self._means.settings.call_deadline_s * 1000) + 30_000,
-            )
+        return await self._means.store.begin_call(
+            job.run_id,
+            job.attempt,
+            number,
+            digest,
+            hold=hold,
+            deadline_ms=int(self._means.settings.call_deadline_s * 1000) + 30_000,
         )
 
     def _refused(self, hold: Hold, start: CallStart) -> BudgetExhausted:

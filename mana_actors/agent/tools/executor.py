@@ -17,14 +17,24 @@ Handler = Callable[[ToolCall, int], Awaitable[ToolResult]]
 BROKEN = ToolResult(False, "The tool failed. Go on without it.")
 
 
+async def _nothing() -> None:
+    """Nothing has to happen before a tool is carried out."""
+
+
 class Executor:
-    """One handler per tool that is carried out in the run; every other call is a proposal."""
+    """One handler per tool that is carried out in the run; every other call is a proposal.
+
+    `before` comes before each handler: what it raises ends the run.
+    """
 
     def __init__(
-        self, handlers: Mapping[str, Handler], watch: InjectionWatch | None = None
+        self,
+        handlers: Mapping[str, Handler],
+        watch: InjectionWatch | None = None,
+        before: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         self._handlers = dict(handlers)
-        self._watch = watch
+        self._watch, self._before = watch, before
 
     @property
     def names(self) -> frozenset[str]:
@@ -38,10 +48,11 @@ class Executor:
         self._handlers[name] = handler
 
     async def __call__(self, call: ToolCall, round_: int) -> ToolResult:
-        """The result of a call that was checked before; never raises but for cancellation."""
+        """The result of a call that was checked before; raises only what `before` raises."""
         warning = self._watch.look("arguments", call.name, call.arguments) if self._watch else ""
         handler, result = self._handlers.get(call.name), RECORDED
         if handler is not None:
+            await self._before()
             try:
                 result = await handler(call, round_)
             except Exception as exc:  # noqa: BLE001 - one tool's failure must not end the run
