@@ -72,10 +72,20 @@ class Pass(msgspec.Struct):
         self.orders.setdefault((mission.user_id, mission.agent_id), []).append(order)
         self.look(mission, mission.now + ORDER_PATIENCE)
 
-    def look(self, mission: DueMission, at: datetime | None) -> None:
+    def look(
+        self, mission: DueMission, at: datetime | None, *, is_about_budget: bool = False
+    ) -> None:
         """Look at it again then, or when a new row comes."""
         self.looks.append(
-            Look(mission.user_id, mission.mission_id, mission.version, at, mission.wake_at)
+            Look(
+                mission.user_id,
+                mission.mission_id,
+                mission.version,
+                at,
+                was=mission.wake_at,
+                decided_by=mission.versions,
+                limits=mission.limits if is_about_budget else None,
+            )
         )
 
     def decide(
@@ -133,7 +143,8 @@ def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps
             result.moves.append(Move(mission))
             continue
         if answer.action != "run":
-            result.look(mission, answer.look_at)
+            is_about_budget = answer.decision == "skipped-budget"
+            result.look(mission, answer.look_at, is_about_budget=is_about_budget)
             if answer.decision is not None:
                 result.decide(mission, answer.due_at, answer.decision, answer.reason)
             continue

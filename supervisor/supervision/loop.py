@@ -332,10 +332,28 @@ class Supervision:
         if put_off is not None:
             async with deciding:
                 await self._until_free(partial(self.schedule.look_again, [put_off]))
+        decided: list[Decided] = []
+        if ending.notes and ending.decision is not None:
+            word = Decided(
+                user_id=user_id,
+                mission_id=mission_id,
+                agent_id=report.agent_id,
+                due_at=ending.due_at,
+                decision=ending.decision,
+                reason=ending.reason,
+            )
+            decided.append(word)
         match ending.look:
             case LookAt(at=at) if put_off is None:
-                look = Look(user_id, mission_id, report.version, at)
-                await self._until_free(partial(self.schedule.look_again, [look]))
+                look = Look(
+                    user_id,
+                    mission_id,
+                    report.version,
+                    at,
+                    decided_by=report.decided_by,
+                    is_capped=ending.decision == "skipped-budget",
+                )
+                await self._until_free(partial(self._keep_refusal, look, decided))
             case "now":
                 look = Look(user_id, mission_id, report.version, datetime.now(UTC))
                 await self._until_free(partial(self.schedule.look_again, [look]))
@@ -348,16 +366,14 @@ class Supervision:
         if ending.wakes_next:
             async with deciding:
                 await self.schedule.wake_blocked(user_id, report.agent_id)
-        if ending.notes and ending.decision is not None:
-            decided = Decided(
-                user_id=user_id,
-                mission_id=mission_id,
-                agent_id=report.agent_id,
-                due_at=ending.due_at,
-                decision=ending.decision,
-                reason=ending.reason,
-            )
-            count_decisions(self.metrics, await self.schedule.note_decisions([decided]))
+
+    async def _keep_refusal(self, look: Look, decided: list[Decided]) -> set[MissionKey]:
+        """Keep an ending's word unless a change overtook it: then the mission is looked at now."""
+        settled = await self.schedule.settle([look], decided)
+        count_decisions(self.metrics, settled.noted)
+        if not settled.overtaken:
+            return settled.held
+        return await self.schedule.wake_missions(look.user_id, [look.mission_id])
 
     async def _until_free(self, look: Callable[[], Awaitable[Collection[MissionKey]]]) -> None:
         """Look now, or in the background once whoever holds the mission lets go."""

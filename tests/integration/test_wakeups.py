@@ -10,7 +10,7 @@ import pytest
 from mana_actors.messages import Order, Report
 from mana_actors.processes import ProcessGone
 from state.runs.outcome import Outcome, Skipped, TakenOver
-from state.store.supervisor.schedule import Look
+from state.store.supervisor.schedule import Decided, Look, Settled
 from tests.driver import NAME
 from tests.integration.support import DONE, World, open_world, text, until
 from tests.postgres import Database
@@ -202,15 +202,15 @@ async def test_a_report_during_a_look_waits_for_what_the_look_decides(
 ):
     await in_flight(world)
     schedule = world.driver.supervision.schedule
-    look_again, may_go_on, is_there = schedule.look_again, asyncio.Event(), asyncio.Event()
+    settle, may_go_on, is_there = schedule.settle, asyncio.Event(), asyncio.Event()
 
-    async def slow(looks: list[Look]) -> None:
-        monkeypatch.setattr(schedule, "look_again", look_again)  # the next one is quick
+    async def slow(looks: list[Look], decided: list[Decided]) -> Settled:
+        monkeypatch.setattr(schedule, "settle", settle)  # the next one is quick
         is_there.set()
         await may_go_on.wait()
-        await look_again(looks)
+        return await settle(looks, decided)
 
-    monkeypatch.setattr(schedule, "look_again", slow)
+    monkeypatch.setattr(schedule, "settle", slow)
     looking = asyncio.create_task(world.driver.supervision.look())
     await is_there.wait()
     told = asyncio.create_task(world.driver.supervision.report(report(0, REFUSED)))

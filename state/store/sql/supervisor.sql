@@ -319,3 +319,18 @@ UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp() FROM free 
 
 -- live_holders --
 SELECT DISTINCT holder FROM mana_ai.runs WHERE state = 'open' AND lease_until > clock_timestamp() AND holder IS NOT NULL
+
+-- overtaken --
+-- Which of these were decided about by what has changed since. In a statement after the one that locked them: what changes an
+-- agent or asks for a run writes its missions as well, so nothing of it commits in between. A cap is compared where asked for.
+SELECT m.user_id, m.mission_id FROM mana_ai.mission_snapshots AS m
+  JOIN unnest(:users::text[], :missions::text[], :versions::bigint[], :agent_versions::bigint[], :time_zones::text[],
+              :requested::timestamptz[], :capped::bool[], :caps::bigint[], :limits::text[])
+       AS k (user_id, mission_id, version, agent_version, time_zone, requested_at, is_capped, cap, limits) USING (user_id, mission_id)
+  LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = m.user_id AND a.agent_id = m.agent_id
+  LEFT JOIN mana_ai.user_settings AS z ON z.user_id = m.user_id
+ WHERE m.version <> k.version OR a.version IS DISTINCT FROM k.agent_version OR z.time_zone IS DISTINCT FROM k.time_zone
+    OR (SELECT min(q.due_at) FROM mana_ai.run_requests AS q
+         WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL) IS DISTINCT FROM k.requested_at
+    OR k.is_capped AND (SELECT c.agent_tokens FROM mana_ai.caps_of(m.user_id, m.agent_id) AS c) IS DISTINCT FROM k.cap
+    OR k.limits <> (SELECT c::text FROM mana_ai.caps_of(m.user_id, m.agent_id) AS c)

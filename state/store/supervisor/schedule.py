@@ -82,7 +82,8 @@ class Look(msgspec.Struct, frozen=True):
     """When to look at a mission again, if its snapshot still has this version.
 
     `was` is the time that this look replaces: where somebody set another meanwhile, theirs stays.
-    Without it, a mission that is due stays due.
+    Without it, a mission that is due stays due. `decided_by`, the cap in it where it `is_capped`,
+    and `limits` are what it was decided by: where that has changed, `settle` drops the word.
     """
 
     user_id: str
@@ -90,6 +91,9 @@ class Look(msgspec.Struct, frozen=True):
     version: int
     at: datetime | None
     was: datetime | None = None
+    decided_by: Versions | None = None
+    is_capped: bool = False
+    limits: str | None = None
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -104,10 +108,14 @@ class Decided(msgspec.Struct, frozen=True):
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """Decisions that were news, and the missions that somebody holds: those are as they were."""
+    """Decisions that were news, and missions that are as they were.
+
+    They are `held` by somebody, or what was decided about them was `overtaken` by a change.
+    """
 
     noted: list[Decision]
     held: set[MissionKey]
+    overtaken: set[MissionKey] = set()
 
 
 class ScheduleStore:
@@ -159,11 +167,38 @@ class ScheduleStore:
             )
 
     async def settle(self, looks: Sequence[Look], decided: Sequence[Decided]) -> Settled:
-        """Look again and note decisions in one transaction: both for a mission, or neither."""
+        """Look again and note decisions in one transaction: both for a mission, or neither.
+
+        Neither where what it was decided by has changed: a refusal that came late would put the
+        mission to sleep though nothing stands against it any more. Locks are a statement of their
+        own, so that the next one compares with all that was committed before they were taken.
+        """
+        known = [(look, by) for look in looks if (by := look.decided_by) is not None]
         async with self._db.transaction() as connection:
-            held = await _look_again(connection, looks)
-            told = [one for one in decided if (one.user_id, one.mission_id) not in held]
-            return Settled(await _note_decisions(connection, told), held)
+            users, missions = [k.user_id for k in looks], [k.mission_id for k in looks]
+            rows = await connection.fetch(SQL["lock_missions"], users, missions)
+            held = {(row["user_id"], row["record_id"]) for row in rows}
+            rows = await connection.fetch(
+                *SQL.given(
+                    "overtaken",
+                    users=[look.user_id for look, _ in known],
+                    missions=[look.mission_id for look, _ in known],
+                    versions=[by.mission for _, by in known],
+                    agent_versions=[by.agent for _, by in known],
+                    time_zones=[by.time_zone for _, by in known],
+                    requested=[by.requested_at for _, by in known],
+                    capped=[look.is_capped for look, _ in known],
+                    caps=[by.cap for _, by in known],
+                    limits=[look.limits for look, _ in known],
+                )
+            )
+            overtaken = {(row["user_id"], row["mission_id"]) for row in rows} - held
+            left = held | overtaken
+            await _look_again(
+                connection, [k for k in looks if (k.user_id, k.mission_id) not in left]
+            )
+            told = [one for one in decided if (one.user_id, one.mission_id) not in left]
+            return Settled(await _note_decisions(connection, told), held, overtaken)
 
     async def look_again(self, looks: Sequence[Look]) -> set[MissionKey]:
         """Set when to look at each mission again; those that somebody holds stay as they are."""
