@@ -294,7 +294,8 @@ async def test_an_answer_is_paid_as_reported_whatever_ends_its_run(
 ):
     report = await run_with(world, wire, when, incident)
     assert (report.outcome, report.tokens) == (outcome, 100)
-    assert await world.spent() == [100], "what the provider reported, once"
+    spent = [tokens for tokens in await world.spent() if tokens]
+    assert spent == [100], "what the provider reported, once"
     assert await world.value("SELECT count(*) FROM mana_ai.token_holds") == 0
     assert len(world.provider.requests) == 1
     assert (await world.runs())[0]["tokens"] == 100
@@ -319,6 +320,19 @@ async def test_the_last_answer_is_paid_as_reported_though_its_plan_is_not_writte
     assert await world.value("SELECT count(*) FROM mana_ai.token_holds") == 0
     assert await world.written() == []
     await world.driver.fold_all()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("incident", [cancel_and_say, pause_and_say])
+async def test_a_hold_whose_call_never_began_is_not_charged(
+    world: World, wire: Wire, moment: str, incident: Incident
+):
+    """The stop comes while it is asked for, so its process does not know yet that it has it."""
+    report = await run_with(world, wire, (moment, "begin_call", 1), incident)
+    assert (report.outcome, report.tokens) == ("withdrawn", 0)
+    assert sum(await world.spent()) == 0
+    assert await world.value("SELECT count(*) FROM mana_ai.token_holds") == 0
+    assert world.provider.requests == []
 
 
 async def test_a_stop_comes_too_late_once_the_run_ends(world: World, wire: Wire):
@@ -509,3 +523,34 @@ async def test_a_plan_that_cannot_be_stored_fails_visibly(world: World, wire: Wi
     (row,) = await world.written()
     assert row["data"]["iterations"][0]["errorDetails"]["name"] == "not-storable"
     assert await world.spent() == [50]
+
+
+# --- what comes with a claim ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "read_later"), [(100, 0), (100_000, 1)])
+async def test_inputs_come_with_the_claim_unless_they_are_large(
+    world: World, monkeypatch: pytest.MonkeyPatch, size: int, read_later: int
+):
+    read, asked = AgentStore.input_changes, list[str]()
+
+    async def watched(self: AgentStore, app: str, table: str, record_id: str) -> Any:
+        asked.append(record_id)
+        return await read(self, app, table, record_id)
+
+    monkeypatch.setattr(AgentStore, "input_changes", watched)
+    client = await world.client()
+    note = {"id": "n1", "title": "Notiz", "content": f"Hefe kaufen {'x' * size}"}
+    await client.push("insert", "n1", note, table="notes", app="notes")
+    await due_mission(world, inputs=[{"module": "notes", "table": "notes", "id": "n1"}])
+    assert (await world.run()).outcome == "ran"
+    assert "Hefe kaufen" in world.provider.requests[0].raw.decode()
+    assert len(asked) == read_later
+
+
+async def test_a_mission_that_is_too_large_for_its_claim_is_read_after_it(world: World):
+    await due_mission(world, conceptMarkdown=f"{'x' * 100_000} Hefe kaufen")
+    assert (await world.run()).outcome == "ran"
+    assert "Hefe kaufen" in world.provider.requests[0].raw.decode()
+    (row,) = await world.written()
+    assert len(row["data"]["iterations"]) == 1

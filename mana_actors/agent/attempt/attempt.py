@@ -37,8 +37,8 @@ from mana_actors.agent.inputs.sealed_inputs import Unreadable
 from mana_actors.agent.inputs.sources import records_of
 from mana_actors.agent.model.calls import ModelCalls
 from mana_actors.agent.planner.guardrails import after_plan, before_plan
-from mana_actors.agent.planner.loop import PlanOutcome, opening
-from mana_actors.agent.planner.prompt import latest_iterations, loop_input
+from mana_actors.agent.planner.loop import PlanOutcome
+from mana_actors.agent.planner.prompt import latest_iterations
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.keys.client import KeyHolderUnreachable
 from mana_actors.messages import Count, Order
@@ -247,20 +247,7 @@ class Attempt:
         if job.lost >= means.settings.run_attempts:
             raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
 
-        async def require_room() -> None:
-            """A key is asked for only where not even a prompt without inputs lacks room."""
-            tools = tools_of(
-                job,
-                (),
-                means.store,
-                means.settings,
-                saw=lambda _sighting: None,
-                before=calls.settle,
-            )
-            least = plan_input(job, (), tools, means.settings)
-            await calls.require_room(opening(loop_input(least)))
-
-        read = await InputReader(means, job, calls.journal, require_room).read()
+        read = await InputReader(means, job, calls).read()
         calls.exposure = read.exposure
         tally.counts.extend(read.counts)
         blocked = before_plan(item.content for item in read.items).blocked

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 
 from mana_actors.agent.attempt.job import FinalFailure, Job
 from mana_actors.agent.attempt.means import Means
+from mana_actors.agent.attempt.plan import plan_input, tools_of
 from mana_actors.agent.inputs.copies import RecordKey
 from mana_actors.agent.inputs.resolvers import resolve_inputs
 from mana_actors.agent.inputs.sealed_inputs import (
@@ -18,8 +19,9 @@ from mana_actors.agent.inputs.sealed_inputs import (
     open_sealed,
 )
 from mana_actors.agent.inputs.sources import distinct, read_sources
-from mana_actors.agent.model.journal import Journal
-from mana_actors.agent.planner.prompt import ResolvedInput
+from mana_actors.agent.model.calls import ModelCalls
+from mana_actors.agent.planner.loop import opening
+from mana_actors.agent.planner.prompt import ResolvedInput, loop_input
 from mana_actors.keys.client import HeldKey, KeyHolderUnreachable, KeyWithheld
 from mana_actors.messages import Count
 from state.log.merge import Change
@@ -50,27 +52,16 @@ class Inputs(msgspec.Struct, frozen=True):
 
 
 class InputReader:
-    """Reads the inputs of one claimed run.
+    """Reads the inputs of one claimed run; its journal is sealed before anything is opened."""
 
-    `journal` is sealed before anything is opened; its owner wipes it. `require_room` is asked
-    before a key is, so that nothing is decrypted for a run that has no tokens left; what it raises
-    comes out of `read`.
-    """
-
-    def __init__(
-        self,
-        means: Means,
-        job: Job,
-        journal: Journal,
-        require_room: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._means, self._job, self._journal = means, job, journal
-        self._require_room = require_room
+    def __init__(self, means: Means, job: Job, calls: ModelCalls) -> None:
+        self._means, self._job, self._calls = means, job, calls
 
     async def read(self) -> Inputs:
         """All inputs; raises Unreadable, and KeyHolderUnreachable where it is worth a retry.
 
-        Raises FinalFailure once the run has used up its requests for a key.
+        Raises FinalFailure once the run has used up its requests for a key, and BudgetExhausted
+        where it has no tokens left for what would be decrypted.
         """
         job, store, resolvers = self._job, self._means.store, self._means.resolvers
         refs = distinct(job.mission.inputs)
@@ -119,12 +110,22 @@ class InputReader:
         means, job = self._means, self._job
         if means.key_holder is None:
             raise KeyWithheld("not-configured")
-        await self._require_room()
+        # A key is asked for only where a model call can follow, be it without inputs.
+        tools = tools_of(
+            job,
+            (),
+            means.store,
+            means.settings,
+            saw=lambda _sighting: None,
+            before=self._calls.settle,
+        )
+        least = plan_input(job, (), tools, means.settings)
+        await self._calls.require_room(opening(loop_input(least)))
         capability = await keys_capability(means.store, job.run_id, job.attempt)
         asked = job.run_id, job.attempt, job.mission.id
         async with means.key_holder.data_key(capability, *asked) as held:
             means.crash("after_key")
-            self._journal.seal(held.key, job.run_id)
+            self._calls.journal.seal(held.key, job.run_id)
             yield held
 
     async def _note(self, held: HeldKey, records: Sequence[ReadRecord]) -> None:

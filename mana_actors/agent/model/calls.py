@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import msgspec
 
@@ -15,6 +16,7 @@ from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, reques
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.llm.provider import AliasFacts
 from mana_actors.messages import Count
+from state.errors import StateError
 from state.rules.budgets import Hold, Shortfall, cost_micros, hold_size
 from state.rules.exposure import Exposure
 from state.store.agent import CallStart, Unsettled
@@ -145,15 +147,29 @@ class ModelCalls:
         return Hold(tokens, micros)
 
     async def _begun(self, number: int, digest: str, hold: Hold) -> CallStart:
+        """The call's hold, or its answer in the journal; heard to its end though it is stopped.
+
+        A hold that nobody knows of would be charged whole at its deadline, for no call at all.
+        """
         job = self._job
-        return await self._means.store.begin_call(
-            job.run_id,
-            job.attempt,
-            number,
-            digest,
-            hold=hold,
-            deadline_ms=int(self._means.settings.call_deadline_s * 1000) + 30_000,
+        beginning = asyncio.ensure_future(
+            self._means.store.begin_call(
+                job.run_id,
+                job.attempt,
+                number,
+                digest,
+                hold=hold,
+                deadline_ms=int(self._means.settings.call_deadline_s * 1000) + 30_000,
+            )
         )
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            with suppress(StateError):
+                start = await beginning
+                if start.outcome == "go":
+                    self.unsettled = Unsettled(start.call_id, job.attempt, digest, tokens=0)
+            raise
 
     def _refused(self, hold: Hold, start: CallStart) -> BudgetExhausted:
         """Remember why the call had no room, and the error to raise."""
