@@ -19,5 +19,6 @@ def test_an_agent_publishes_its_mailbox_and_its_death() -> None:
 def test_a_supervisor_publishes_reports_and_operators_questions() -> None:
     """None of them takes or gives a capability, a key or a person's text."""
     assert published(SupervisorActor) == {
-        "drain", "memory_of", "metrics", "pid", "report", "status", "stop_run", "tick", "tick_status",
+        "drain", "memory_of", "metrics", "pid", "report", "status", "stop_run", "tick",
+        "tick_status",
     }  # fmt: skip
