@@ -16,6 +16,8 @@ from supervisor.node.settings import Settings
 
 UNMEASURED_S = 20.0
 BOUNDS_S = (5.0, 120.0)
+CROWDED_S = 2.0
+"""While others wait to be started, the cores are theirs: who is done has had its turn."""
 SAMPLES = 31
 """The median of so many: one start on a crowded machine says little."""
 
@@ -45,7 +47,7 @@ class IdleCosts:
         if elapsed_s > 0 and cpu_s > 0:
             self._shares.append(cpu_s / elapsed_s)
 
-    def idle_time(self, settings: Settings) -> IdleTime:
+    def idle_time(self, settings: Settings, *, is_crowded: bool = False) -> IdleTime:
         """What the settings say, else what follows from these costs, within bounds."""
         start_s = median(self._starts) if self._starts else None
         share = median(self._shares) if self._shares else None
@@ -54,6 +56,8 @@ class IdleCosts:
             seconds = None
         elif settings.agent_idle_s is not None:
             seconds = settings.agent_idle_s
+        elif is_crowded:
+            seconds = CROWDED_S
         elif start_s is not None and share is not None:
             least, most = BOUNDS_S
             seconds = min(max(start_s / share, least), most)

@@ -102,6 +102,11 @@ class Placement:
         return len(self._making)
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether agents wait until others have been started."""
+        return len(self._waking) > STARTS_AT_ONCE
+
+    @property
     def memory_bytes(self) -> int:
         """What the awake agents' processes take together, as they last said."""
         return sum(agent.memory_bytes for agent in self.awake.values())

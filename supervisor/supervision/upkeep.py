@@ -105,7 +105,7 @@ async def one_round(it: Supervised) -> bool:
             placement.give_up(agent)
 
     # One that decrypted something is put to sleep when it reports; here when that was missed.
-    idle_time = placement.idle_costs.idle_time(settings)
+    idle_time = placement.idle_costs.idle_time(settings, is_crowded=placement.is_crowded)
     since = -inf if idle_time.seconds is None else now - idle_time.seconds
     await asyncio.gather(
         *(

@@ -1,4 +1,4 @@
-"""From a client's commit to its run, on a whole node with the agent awake."""
+"""From a client's commit to its run and to its plan, on a whole node with the agent awake."""
 
 import asyncio
 import math
@@ -29,15 +29,18 @@ async def measure(say: Say, *, quick: bool) -> list[Figure]:
                 delays = await _delays(say, made, times)
             finally:
                 await asyncio.to_thread(node.close)
+    opened, planned = zip(*delays, strict=True)
     return [
-        _figure("p50", percentile(delays, 0.5)),
-        _figure("p99", percentile(delays, 0.99)),
+        _figure("run opened, agent awake, p50", percentile(opened, 0.5)),
+        _figure("run opened, agent awake, p99", percentile(opened, 0.99)),
+        _figure("plan committed, model answers at once, p50", percentile(planned, 0.5)),
+        _figure("plan committed, model answers at once, p99", percentile(planned, 0.99)),
     ]
 
 
 def _figure(what: str, value: float) -> Figure:
     return Figure(
-        name=f"commit to run opened, agent awake, {what}",
+        name=f"commit to {what}",
         value=value,
         unit="ms",
         beside="the interval of the fold's poll",
@@ -46,24 +49,25 @@ def _figure(what: str, value: float) -> Figure:
     )
 
 
-async def _delays(say: Say, ground: Ground, times: int) -> list[float]:
+async def _delays(say: Say, ground: Ground, times: int) -> list[tuple[float, float]]:
     await _delay(ground, "wakes")
     await _delay(ground, "wakes-again")
     say(f"{times} missions")
-    delays: list[float] = []
+    delays: list[tuple[float, float]] = []
     for number in range(times):
         await asyncio.sleep(0.1 + math.modf(number * 0.618)[0] * POLL_MS / 1000)
         delays.append(await _delay(ground, f"m{number}-"))
     return delays
 
 
-async def _delay(ground: Ground, prefix: str) -> float:
-    """Milliseconds from the commit of one mission to its run row; waits for the run's end."""
+async def _delay(ground: Ground, prefix: str) -> tuple[float, float]:
+    """Milliseconds from the commit of one mission to its run row, and to its plan."""
     await ground.missions(prefix, USER, 1, datetime.now(UTC) - timedelta(milliseconds=1))
     committed: datetime = datetime.now(UTC)
     async with asyncio.timeout(_WITHIN_S):
         while True:
             row = await ground.sql.fetchrow(sql("run"), "u1", f"{prefix}1-1")
             if row is not None and row["state"] == "committed":
-                return (row["opened_at"] - committed) / timedelta(milliseconds=1)
+                ms = timedelta(milliseconds=1)
+                return (row["opened_at"] - committed) / ms, (row["closed_at"] - committed) / ms
             await asyncio.sleep(0.02)

@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -12,7 +13,10 @@ Say = Callable[[str], None]
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table; `value` and `other` are in the same unit, `ratio` is their quotient."""
+    """One row of the table; `value` and `other` are in the same unit, `ratio` is their quotient.
+
+    `low` and `high` are the extremes of which `value` is the median.
+    """
 
     name: str
     value: float
@@ -22,11 +26,19 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float | None = None
     target: str = ""
     met: bool | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def median(values: Sequence[float]) -> float:
     """The middle value; a shared machine makes some of them long."""
     return statistics.median(values)
+
+
+def in_five(name: str, values: Sequence[float], unit: str, **more: Any) -> Figure:
+    """The median of some rounds and how far they spread."""
+    low, high = min(values), max(values)
+    return Figure(name=name, value=median(values), unit=unit, low=low, high=high, **more)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
-from tests.bench.figures import Figure, Say, median
+from tests.bench.figures import Figure, Say, in_five, median
 from tests.bench.ground import Ground, ground, sql
 from tests.bench.local_ray import answer, local_ray, new_bare
 from tests.fake_provider import Entry, FakeProvider
@@ -17,7 +17,7 @@ _WITHIN_S = 240.0
 
 async def measure(say: Say, *, quick: bool) -> list[Figure]:
     """First from cold, since that wakes the agents for the rounds after it."""
-    rounds = 1 if quick else 3
+    rounds = 1 if quick else 5
     slow: Entry = {"content": "fertig", "usage": [40, 10], "delay_s": MODEL_S}
     with FakeProvider([slow] * (AGENTS * EACH * (rounds + 2))) as model:
         async with ground(say) as made:
@@ -38,8 +38,9 @@ async def measure(say: Say, *, quick: bool) -> list[Figure]:
     floor = await _floor(say)
     ideal = EACH * MODEL_S  # an agent runs one mission at a time, all agents at once
     missions = f"{AGENTS * EACH} due missions of {AGENTS}"
+    beside = {"beside": "the ideal", "other": ideal, "ratio": median(awake) / ideal}
     return [
-        _figure(f"herd: {missions} awake agents", median(awake), "the ideal", ideal),
+        in_five(f"herd: {missions} awake agents", awake, "s", **beside),
         _figure(f"herd: {missions} sleeping agents", cold, "the ideal", ideal),
         _figure(
             f"herd: {missions} sleeping agents",

@@ -79,4 +79,4 @@ SELECT count(*) AS runs, count(*) FILTER (WHERE state <> 'committed') AS unfinis
   FROM mana_ai.runs WHERE starts_with(mission_id, $1)
 
 -- run --
-SELECT opened_at, state FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2
+SELECT opened_at, closed_at, state FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2

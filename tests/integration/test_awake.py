@@ -1,14 +1,17 @@
 """Who stays awake: as long as it is worth its CPU, and no more than the machine can feed."""
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import msgspec
 import pytest
 
 from mana_actors.footprint import Footprint
 from mana_actors.messages import Identity
-from supervisor.node.idle_time import UNMEASURED_S, IdleCosts
+from mana_actors.processes import AgentProcess
+from supervisor.node.idle_time import CROWDED_S, UNMEASURED_S, IdleCosts
 from supervisor.node.settings import Settings
 from supervisor.supervision import placement
 from supervisor.supervision.dispatch import Pair
@@ -32,7 +35,7 @@ def nothing(_: Footprint) -> float:
 async def world(database: Database, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[World]:
     """Its agents share a process, so none of them says what it burned by itself."""
     monkeypatch.setattr(Footprint, "cpu_s", nothing)
-    async with open_world(database, [DONE] * 4) as opened:
+    async with open_world(database, [DONE] * 12) as opened:
         yield opened
 
 
@@ -77,6 +80,50 @@ async def test_an_idle_agent_sleeps_when_it_has_cost_what_a_start_costs(
         known.awake[pair].used_at -= 2
         await one_round(driver.supervision)
         assert known.awake == {}
+
+
+async def test_who_is_done_makes_way_while_more_are_woken_than_start_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    pair = await used(world, world.driver, "u1")
+    known = world.driver.tenure.placement
+    known.awake[pair].used_at -= CROWDED_S
+    await one_round(world.driver.supervision)
+    assert pair in known.awake
+    may_start = asyncio.Event()
+    create = world.driver.processes.create
+
+    def slow(name: str) -> AgentProcess:
+        process = create(name)
+        tell = process.tell
+
+        async def told(message: msgspec.Struct, timeout_s: float = 10.0) -> Identity:
+            await may_start.wait()
+            return await tell(message, timeout_s)
+
+        process.tell = told
+        return process
+
+    monkeypatch.setattr(world.driver.processes, "create", slow)
+    crowd = [f"c{number}" for number in range(placement.STARTS_AT_ONCE + 1)]
+    for user in crowd:
+        await (await world.client(user)).mission()
+    await world.driver.fold_all()
+    await world.driver.supervision.look()
+
+    async def is_crowded() -> bool:
+        return known.is_crowded
+
+    await until(is_crowded)
+    await one_round(world.driver.supervision)
+    assert pair not in known.awake
+    may_start.set()
+
+    async def all_ran() -> bool:
+        return len(world.driver.reports) == 1 + len(crowd)
+
+    await until(all_ran, 30)
+    assert not known.is_crowded
 
 
 async def test_no_more_are_awake_or_made_ready_than_the_cores_can_feed(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervisor.node.idle_time import BOUNDS_S, SAMPLES, UNMEASURED_S, IdleCosts
+from supervisor.node.idle_time import BOUNDS_S, CROWDED_S, SAMPLES, UNMEASURED_S, IdleCosts
 from supervisor.node.settings import Settings
 
 PLAIN = Settings(data_dir="/", secrets_dir="/")
@@ -59,8 +59,15 @@ def test_processes_that_do_not_say_what_they_burned_measure_nothing():
     assert (told.start_cpu_s, told.idle_cpu_share) == (None, None)
 
 
+def test_who_is_done_makes_way_while_others_wait_to_be_started():
+    for costs in (IdleCosts(), measured(0.2, 0.6)):
+        assert costs.idle_time(PLAIN, is_crowded=True).seconds == CROWDED_S
+
+
 def test_a_setting_wins():
     costs = measured(0.2, 0.6)
-    assert costs.idle_time(Settings(data_dir="/", secrets_dir="/", agent_idle_s=7)).seconds == 7
+    seven = Settings(data_dir="/", secrets_dir="/", agent_idle_s=7)
+    assert costs.idle_time(seven).seconds == 7
+    assert costs.idle_time(seven, is_crowded=True).seconds == 7
     kept = Settings(data_dir="/", secrets_dir="/", agent_idle_s=7, agent_keep_awake=True)
     assert costs.idle_time(kept).seconds is None

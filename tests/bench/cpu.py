@@ -1,0 +1,63 @@
+"""CPU that processes burned, as the kernel counts it: of a tree, and of one database login."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import asyncpg
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def tree_of(root: int) -> list[int]:
+    """A process and all that descend from it, while they live."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (fields := _fields(int(entry.name))):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, left = list[int](), [root]
+    while left:
+        found.append(left.pop())
+        left += children.get(found[-1], [])
+    return found
+
+
+def burned_s(pids: Iterable[int]) -> float:
+    """Seconds of these and of all children that they saw end; to the tick (10 ms) per process."""
+    ticks = 0
+    for pid in pids:
+        if fields := _fields(pid):
+            ticks += sum(map(int, fields[11:15]))  # user, system, and both of ended children
+    return ticks * _TICK_S
+
+
+def _fields(pid: int) -> list[str] | None:
+    """What /proc/PID/stat has after the name; None for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+async def backends_ns(connection: asyncpg.Connection, role: str) -> dict[int, int]:
+    """Nanoseconds on a CPU by process, of the backends that this login has open now."""
+    rows = await connection.fetch("SELECT pid FROM pg_stat_activity WHERE usename = $1", role)
+    found = {row["pid"]: _on_cpu_ns(row["pid"]) for row in rows}
+    return {pid: ns for pid, ns in found.items() if ns is not None}
+
+
+def _on_cpu_ns(pid: int) -> int | None:
+    """Of a process with one thread; to the nanosecond, unlike /proc/PID/stat."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    except OSError:
+        return None
+
+
+async def postmaster(connection: asyncpg.Connection) -> int:
+    """The server's first process."""
+    return _recorded(await connection.fetchval("SELECT current_setting('data_directory')"))
+
+
+def _recorded(folder: str) -> int:
+    return int(Path(folder, "postmaster.pid").read_text().split()[0])
