@@ -91,6 +91,9 @@ class Attempt:
     lease. While the attempt plans, its task is cancelled. Once it ends, the database decides.
     """
 
+    _job: Job  # these two once it is claimed
+    _calls: ModelCalls
+
     def __init__(self, means: Means, order: Order) -> None:
         self._means, self.order, self.tally = means, order, Tally()
         self.version = order.version  # of the mission that was decided on
@@ -150,11 +153,11 @@ class Attempt:
         else:
             return Later(self._clock.now() + _LOOK_SOON)  # its owner is writing it
         means.crash("after_claim")
-        job = await self._job(known, claim, asked)
-        self._run_id, calls = job.run_id, ModelCalls(means, job, self.tally)
+        self._job = job = await self._claimed(known, claim, asked)
+        self._run_id, self._calls = job.run_id, ModelCalls(means, job, self.tally)
         with means.leases.held(job.run_id, job.attempt):
             try:
-                ending: Ending = await self._planned(job, calls)
+                ending: Ending = await self._planned()
             except asyncio.CancelledError:
                 if self._stop_reason is None or self._planning is None:
                     raise
@@ -180,13 +183,13 @@ class Attempt:
             except FinalFailure as exc:
                 ending = GaveUp(exc.name, exc.message)
             except BudgetExhausted:
-                assert calls.short is not None, "only a refusal raises BudgetExhausted"
-                ending = NoRoom(*calls.short)
+                assert self._calls.short is not None, "only a refusal raises BudgetExhausted"
+                ending = NoRoom(*self._calls.short)
             finally:
-                calls.journal.wipe()
-            return await self._end(job, calls, ending)
+                self._calls.journal.wipe()
+            return await self._end(ending)
 
-    async def _job(self, known: Known, claim: Claim, asked: Sequence[RecordName]) -> Job:
+    async def _claimed(self, known: Known, claim: Claim, asked: Sequence[RecordName]) -> Job:
         """The claimed run with what its plan depends on."""
         assert claim.due_at is not None
         assert claim.attempt is not None
@@ -197,10 +200,8 @@ class Attempt:
         if record is None:  # too large to come with the claim
             view = await means.store.mission(mission_id)
             assert view is not None, "a claimed mission's snapshot stays, if only as a tombstone"
-            record, basis = (
-                view.record,
-                msgspec.structs.replace(basis, mission_version=view.version),
-            )
+            record = view.record
+            basis = msgspec.structs.replace(basis, mission_version=view.version)
         snapshot = merge.decode_record(record, complete=True)
         mission = mission_from_record(user_id, mission_id, snapshot.fields)
         agent, is_known, state = default_agent(user_id), False, None
@@ -235,7 +236,7 @@ class Attempt:
             seen=frozenset(i["id"] for i in mission.iterations if isinstance(i.get("id"), str)),
         )
 
-    async def _planned(self, job: Job, calls: ModelCalls) -> Planned:
+    async def _planned(self) -> Planned:
         """Read the inputs, and think up a plan that the guardrails let through.
 
         Its task can be cancelled meanwhile; one that was told to stop before does not begin.
@@ -243,10 +244,9 @@ class Attempt:
         self._planning = asyncio.current_task()
         if self._stop_reason is not None:
             raise asyncio.CancelledError
-        means, tally = self._means, self.tally
+        means, job, calls, tally = self._means, self._job, self._calls, self.tally
         if job.lost >= means.settings.run_attempts:
             raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
-
         read = await InputReader(means, job, calls).read()
         calls.exposure = read.exposure
         tally.counts.extend(read.counts)
@@ -277,18 +277,17 @@ class Attempt:
         is_derived = read.is_secret or tells_derived_text(latest_iterations(job.mission))
         return Planned(plan, tuple(each.reason for each in judged.objections), is_derived)
 
-    async def _end(self, job: Job, calls: ModelCalls, ending: Ending) -> Outcome:
+    async def _end(self, ending: Ending) -> Outcome:
         """Tell the database how it ended, too late to be stopped; what came of that.
 
         The last answer goes along, and is paid whatever becomes of the ending.
         """
         self._is_ending = True
-        store, settings, ours = self._means.store, self._means.settings, job.occurrence
-        closing = Closing(job.run_id, job.attempt, self._note(calls), calls.unsettled)
-        due_at = ours.due_at
+        store, settings, ours = self._means.store, self._means.settings, self._job.occurrence
+        closing, due_at = self._closing(), ours.due_at
         match ending:
             case Planned() | GaveUp():
-                outcome = await self._commit(job, calls, ending)
+                outcome = await self._commit(ending)
             case ComesAgain(reason=reason):
                 chance = secrets.SystemRandom().random()
                 least_s, most_s = settings.backoff_min_s, settings.backoff_max_s
@@ -296,25 +295,25 @@ class Attempt:
                 ended = await store.wait(
                     closing, reason, wait_s, "back-off", failed=ending.is_failure
                 )
-                self._heard(calls, ended)
+                self._heard(ended)
                 # The supervisor may have looked before the report comes, and put it off by 30 s.
                 outcome = Waits(due_at, ended.look_at or ended.now, reason)
             case NoRoom(hold=hold, short=short):
                 reason = shortfall_reason(short)
                 ended = await store.wait_for_room(closing, reason, hold)
-                self._heard(calls, ended)
+                self._heard(ended)
                 outcome = WaitsForRoom(due_at, reason, bool(ended.is_news))
             case Blind(unreadable=unreadable):
                 reason, again_s = unreadable.reason, unreadable.again_s
                 self.tally.counts.append(Count("grant_skips_total", (unreadable.code,)))
                 self.tally.counts.extend(unreadable.counts)
                 ended = await store.skip(closing, reason, _LOOK_AFTER_STOP_S)
-                self._heard(calls, ended)
+                self._heard(ended)
                 look_at = None if again_s is None else ended.now + timedelta(seconds=again_s)
                 outcome = SkippedForGrant(due_at, reason, look_at, bool(ended.is_news))
             case Stopped(reason=reason):
                 ended = await store.withdraw(closing, reason, _LOOK_AFTER_STOP_S)
-                calls.settled(ended.charged)
+                self._calls.settled(ended.charged)
                 who = ours.user_id, ours.agent_id, ours.mission_id
                 log.info("run_stopped agent=%s/%s mission=%s", *who)
                 outcome = Withdrawn(due_at, reason, is_news=ended.outcome != "superseded")
@@ -323,20 +322,19 @@ class Attempt:
         self._means.crash("after_commit_before_reply")
         return outcome
 
-    async def _commit(self, job: Job, calls: ModelCalls, ending: Planned | GaveUp) -> Outcome:
+    async def _commit(self, ending: Planned | GaveUp) -> Outcome:
         """Write plan or failure and the next run, unless its owner wants it no longer by then.
 
         It is decided on what the claim brought, and anew on what the database has instead.
         """
-        means, store, ours, found = self._means, self._means.store, job.occurrence, job.found
+        means, store, job = self._means, self._means.store, self._job
+        ours, found = job.occurrence, job.found
         for _ in range(_COMMITS):
             now, basis = self._clock.now(), found.basis
             iteration, state = iteration_of(ending, job, now)
             if isinstance(ending, Planned) and ending.is_derived:
-                iteration, owner = (
-                    {**iteration, "usedEncryptedInputs": True},
-                    await store.owner_key(),
-                )
+                owner = await store.owner_key()
+                iteration = {**iteration, "usedEncryptedInputs": True}
                 basis = msgspec.structs.replace(basis, owner_key="" if owner is None else owner.id)
                 if owner is not None:
                     place = Place(ours.user_id, ours.mission_id, ours.iteration_id)
@@ -357,40 +355,38 @@ class Attempt:
                 steps=ending.steps,
                 reason=ending.reason or None,
             )
-            closing = Closing(job.run_id, job.attempt, self._note(calls), calls.unsettled)
+            closing = self._closing()
             if isinstance(decided, Withdrawal):
                 ended = await store.withdraw(closing, decided.reason, _LOOK_SOON.total_seconds())
-                self._heard(calls, ended)
+                self._heard(ended)
                 return Withdrawn(ours.due_at, decided.reason)
             means.crash("in_commit")
             ended = await store.commit(closing, decided, basis)
             if ended.outcome == "refused" and isinstance(ending, Planned):
-                calls.settled(ended.charged)
+                self._calls.settled(ended.charged)
                 ending = GaveUp("not-storable", "the plan has something that cannot be stored")
                 continue
-            self._heard(calls, ended)
+            self._heard(ended)
             if ended.newer is None and isinstance(ending, GaveUp):
                 return Failed(ours.due_at, ours.iteration_id, ending.reason)
             if ended.newer is None:
                 return Ran(ours.due_at, ours.iteration_id, ending.steps, ending.reason)
             found = ended.newer
-        return await self._end(
-            job, calls, ComesAgain(job.failures, _ALWAYS_CHANGING, is_failure=False)
-        )
+        return await self._end(ComesAgain(job.failures, _ALWAYS_CHANGING, is_failure=False))
 
-    def _note(self, calls: ModelCalls) -> PlanNote:
-        """What the run row keeps of the attempt's thinking."""
-        answers, plan = calls.receipt.as_json(), self._plan
-        if plan is None:
-            return PlanNote(answers)
-        return PlanNote(
-            answers, plan.stop_reason, plan.duplicates, plan.dropped_calls, plan.refused
-        )
+    def _closing(self) -> Closing:
+        """What every ending carries: what the run row keeps of its thinking, its last answer."""
+        plan, note = self._plan, PlanNote(self._calls.receipt.as_json())
+        if plan is not None:
+            note = PlanNote(
+                note.answers, plan.stop_reason, plan.duplicates, plan.dropped_calls, plan.refused
+            )
+        return Closing(self._job.run_id, self._job.attempt, note, self._calls.unsettled)
 
-    def _heard(self, calls: ModelCalls, ended: Ended) -> None:
+    def _heard(self, ended: Ended) -> None:
         """Note what an ending came to; raises Superseded, and Refused for a value of ours."""
         self._clock.told(ended.now)
-        calls.settled(ended.charged)
+        self._calls.settled(ended.charged)
         if ended.outcome == "superseded":
             raise Superseded
         if ended.outcome == "refused":
