@@ -17,6 +17,7 @@ from state.rules.exposure import Exposure
 from state.runs.decision import Decision
 from state.runs.outcome import Outcome, Ran, after, word
 from state.runs.versions import Versions
+from state.store.slots import Slots
 
 
 class AgentSettings(msgspec.Struct, frozen=True):
@@ -48,6 +49,7 @@ class AgentSettings(msgspec.Struct, frozen=True):
     exposure: Exposure = "any"
     key_socket: str | None = None  # of the key holder on this machine
     key_address: TlsAddress | None = None  # of one on another machine; comes before the socket
+    slots: Slots | None = None  # for connections that stay open between runs; None: none does
 
 
 class Bind(msgspec.Struct, frozen=True, tag="bind"):

@@ -104,7 +104,10 @@ def new_runner(
         agent_id=agent_id,
         holder=holder,
         store=AgentStore(
-            Database(access, max_connections=2, idle_s=2.0), user_id, agent_id, capability
+            Database(access, max_connections=2, idle_s=2.0, slots=settings.slots),
+            user_id,
+            agent_id,
+            capability,
         ),
         provider=provider(settings),
         settings=settings,

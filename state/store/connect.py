@@ -14,10 +14,14 @@ import msgspec
 
 from state.errors import StateError, TerminalError, TransientError
 from state.runs.backoff import backoff_s
+from state.store.slots import Slot, Slots
 
 CAPABILITY_INVALID = "MA001"
 SUPERSEDED = "MA002"
 CAPABILITY_TOO_LONG = "MA004"
+KEPT_S = 30.0
+"""How long a connection outlives its last use where its process holds a slot."""
+
 ACT_AS = "SELECT set_config('app.current_user_id', $1, true)"
 
 
@@ -121,15 +125,33 @@ async def _nothing_to_reset(_connection: object) -> None:
 
 
 class Database:
-    """A small pool of one role's connections; none is held outside a transaction."""
+    """A small pool of one role's connections; none is held outside a transaction.
 
-    def __init__(self, access: Access, *, max_connections: int, idle_s: float = 60.0) -> None:
+    An unused connection is closed after `idle_s`. With `slots` it is kept for `KEPT_S` instead, as
+    long as one of these is held, which is given back then.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        max_connections: int,
+        idle_s: float = 60.0,
+        slots: Slots | None = None,
+    ) -> None:
         self._access = access
         self._max = max_connections
         self._idle_s = idle_s
         self._pool: asyncpg.Pool | None = None
+        self._slot = None if slots is None else Slot(slots)
+        self._keeps = False  # whether the pool was made for a slot that is held
+        self._uses = 0
+        self._giving_back: asyncio.TimerHandle | None = None
 
     async def _opened(self) -> asyncpg.Pool:
+        if self._slot is not None and not self._keeps and self._slot.take():
+            # The pool of before ends by itself: its connections are used to the end, and idle out.
+            self._keeps, self._pool = True, None
         if self._pool is None:
             self._pool = asyncpg.create_pool(
                 self._access.dsn,
@@ -137,7 +159,7 @@ class Database:
                 password=_password(self._access.password_file),
                 min_size=0,
                 max_size=self._max,
-                max_inactive_connection_lifetime=self._idle_s,
+                max_inactive_connection_lifetime=0 if self._keeps else self._idle_s,
                 statement_cache_size=0 if "pgbouncer" in self._access.application else 100,
                 timeout=10,
                 reset=_nothing_to_reset,
@@ -161,12 +183,30 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[asyncpg.Connection]:
         """A connection outside a transaction, for single statements."""
+        self._uses += 1
+        if self._giving_back is not None:
+            self._giving_back.cancel()
+            self._giving_back = None
         try:
             pool = await self._opened()
             async with pool.acquire() as proxy:
                 yield cast("asyncpg.Connection", proxy)  # it passes every call on
         except (asyncpg.PostgresError, *_OUTAGES) as exc:
             raise translated(exc) from exc
+        finally:
+            self._uses -= 1
+            if self._keeps and not self._uses:
+                loop = asyncio.get_running_loop()
+                self._giving_back = loop.call_later(KEPT_S, self._give_back)
+
+    def _give_back(self) -> None:
+        """Close what nobody has used for a while, and let another process keep one."""
+        self._giving_back, self._keeps = None, False
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+        if self._slot is not None:
+            self._slot.give_back()
 
     async def fetchrow(self, statement: str, *values: object) -> asyncpg.Record | None:
         """The first row of a statement that is its own transaction."""
@@ -188,9 +228,9 @@ class Database:
 
     async def close(self) -> None:
         """Close what is open; the next use opens again."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.terminate()
+        if self._giving_back is not None:
+            self._giving_back.cancel()
+        self._give_back()
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

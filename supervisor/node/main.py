@@ -39,6 +39,7 @@ from state.errors import StateError
 from state.secret_files import new_secret, write_new_secret
 from state.store import embedded
 from state.store.migrate import migrate
+from state.store.slots import Slots
 from supervisor import __version__
 from supervisor.gateway.actor import GatewayActor
 from supervisor.node import models
@@ -148,6 +149,7 @@ class Node:
             tools=tools,
             key_socket=str(settings.key_socket),
             key_address=settings.key_address,
+            slots=Slots(str(Path(settings.data_dir, "slots")), settings.agent_slots),
         )
         name = await self._start_supervisor(agent_settings)
         url = await self._start_gateway(dsn, name)

@@ -88,6 +88,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     agent_keep_awake: bool = False
     agent_memory_mb: Annotated[int, Meta(ge=64)] | None = None  # None: half of the RAM
     agents_awake_max: AtLeastOne | None = None  # None: 32 per core
+    agent_slots: Count = 24  # agents of a node whose two connections stay open between runs
     warm_pool: Count = 2
     prepare_ahead_s: Seconds = 120
     due_spread_s: Seconds = 0
@@ -204,6 +205,7 @@ VARIABLES = {
     "agent_keep_awake": "MANA_AGENT_KEEP_AWAKE",
     "agent_memory_mb": "MANA_AGENT_MEMORY_MB",
     "agents_awake_max": "MANA_AGENTS_AWAKE_MAX",
+    "agent_slots": "MANA_AGENT_SLOTS",
     "warm_pool": "MANA_WARM_POOL",
     "prepare_ahead_s": "MANA_PREPARE_AHEAD_S",
     "due_spread_s": "MANA_DUE_SPREAD_S",
