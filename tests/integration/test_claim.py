@@ -1,0 +1,269 @@
+"""A claim is taken on what it was decided by, can be asked again, and brings what a run reads."""
+
+import asyncio
+import json
+import random
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from state.store.agent import AgentStore, Basis, Claim
+from state.store.connect import Database as Pool
+from tests.integration.hand import MANA, claimed
+from tests.integration.support import LONG_AGO, World, open_world
+from tests.postgres import SUPERUSER, Database
+
+NOTE = ("notes", "notes", "n1")
+OTHER = ("notes", "notes", "n2")
+LEASE = "SELECT lease_until FROM mana_ai.runs"
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncGenerator[World]:
+    async with open_world(database) as opened:
+        for user in ("u1", "u2"):
+            client = await opened.client(user)
+            await client.agent()
+            await client.mission()
+            for _, table, record in (NOTE, OTHER):
+                await client.push("insert", record, {"of": user}, app="notes", table=table)
+        await opened.driver.fold_all()
+        yield opened
+
+
+async def ask(store: AgentStore, holder: str = "h", **more: Any) -> Claim:
+    return await store.claim("m1", LONG_AGO, 60_000, holder, "{}", **more)
+
+
+def told(claim: Claim) -> tuple[Any, ...]:
+    return claim.outcome, claim.run_id, claim.attempt, claim.pinned, claim.record
+
+
+# --- asked again ----------------------------------------------------------------------------------
+
+
+async def test_a_claim_whose_reply_was_lost_gets_the_same_answer(world: World):
+    store, claim_id = await world.driver.store(MANA), uuid.uuid4()
+    first = await ask(store, claim_id=claim_id)
+    lease = await world.value(LEASE)
+    again = await ask(store, claim_id=claim_id)
+    assert told(again) == told(first)
+    assert (first.outcome, first.attempt) == ("claimed", 1)
+    assert await world.value(LEASE) > lease
+    await world.sql("UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'")
+    assert told(await ask(store, claim_id=claim_id)) == told(first)
+
+
+async def test_what_the_owner_did_since_changes_no_answer_to_the_same_claim(world: World):
+    """That is the commit's business: an open run whose holder does not know of it helps nobody."""
+    store, claim_id = await world.driver.store(MANA), uuid.uuid4()
+    first = await ask(store, claim_id=claim_id)
+    await (await world.client()).edit(state="paused")
+    await world.driver.fold_all()
+    again = await ask(store, claim_id=claim_id, decided_by=first.basis)
+    assert (again.outcome, again.attempt) == ("claimed", 1)
+
+
+@pytest.mark.parametrize("what", ["another holder", "another order", "no order"])
+async def test_only_the_same_holder_with_the_same_order_is_answered_again(world: World, what: str):
+    store, claim_id = await world.driver.store(MANA), uuid.uuid4()
+    await ask(store, claim_id=claim_id)
+    if what == "another holder":
+        assert (await ask(store, "other", claim_id=claim_id)).outcome == "held"
+    else:
+        other = None if what == "no order" else uuid.uuid4()
+        assert (await ask(store, claim_id=other)).outcome == "held"
+
+
+async def test_a_claim_that_was_passed_by_is_not_answered_again(world: World):
+    store, claim_id = await world.driver.store(MANA), uuid.uuid4()
+    await ask(store, claim_id=claim_id)
+    await world.sql("UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'")
+    assert (await ask(store, "other", claim_id=uuid.uuid4())).attempt == 2
+    assert (await ask(store, claim_id=claim_id)).outcome == "held"
+
+
+async def test_two_processes_of_one_pair_take_it_once(world: World):
+    stores = [await world.driver.store(MANA) for _ in range(4)]
+    claims = await asyncio.gather(
+        *(ask(store, f"h{n}", claim_id=uuid.uuid4()) for n, store in enumerate(stores))
+    )
+    assert sorted(claim.outcome for claim in claims) == ["claimed", "held", "held", "held"]
+
+
+# --- decided by -----------------------------------------------------------------------------------
+
+
+async def basis_of(world: World) -> Basis:
+    """What a decision would be made by now."""
+    (row,) = await world.sql(
+        "SELECT m.version AS mission, a.version AS agent FROM mana_ai.mission_snapshots AS m"
+        " JOIN mana_ai.agent_snapshots AS a USING (user_id) WHERE user_id = 'u1'"
+    )
+    return Basis(row["mission"], row["agent"], "")
+
+
+async def edited(world: World) -> None:
+    await (await world.client()).edit(title="Neu")
+    await world.driver.fold_all()
+
+
+async def agent_edited(world: World) -> None:
+    await (await world.client()).edit(MANA[1], table="agents", role="anders")
+    await world.driver.fold_all()
+
+
+async def moved(world: World) -> None:
+    await world.sql("INSERT INTO mana_ai.user_settings VALUES ('u1', 'Pacific/Auckland')")
+
+
+@pytest.mark.parametrize("change", [edited, agent_edited, moved])
+async def test_what_was_decided_by_something_older_takes_nothing(world: World, change: Any):
+    store, basis = await world.driver.store(MANA), await basis_of(world)
+    await change(world)
+    found = await ask(store, decided_by=basis)
+    assert (found.outcome, found.record) == ("changed", None)
+    assert await world.runs() == []
+    assert (await ask(store, decided_by=found.basis)).outcome == "claimed"
+
+
+async def test_what_is_not_known_is_not_compared(world: World):
+    assert (await ask(await world.driver.store(MANA))).outcome == "claimed"
+
+
+async def test_no_record_of_the_agent_is_a_version_too(world: World):
+    await (await world.client("u3")).mission()
+    await world.driver.fold_all()
+    store = await world.driver.store(("u3", MANA[1]))
+    claim = await ask(store, decided_by=replace(await basis_of(world), agent_version=5))
+    assert claim.outcome == "changed"
+    assert claim.agent_version == 0
+    assert (await ask(store, decided_by=claim.basis)).outcome == "claimed"
+
+
+async def test_an_unwanted_mission_stays_unwanted_whatever_the_versions(world: World):
+    basis = await basis_of(world)
+    await (await world.client()).edit(state="paused")
+    await world.driver.fold_all()
+    assert (await ask(await world.driver.store(MANA), decided_by=basis)).outcome == "unwanted"
+
+
+# --- what comes with it ---------------------------------------------------------------------------
+
+
+async def store_of(world: World, pool: Pool, user: str, *scope: tuple[str, str, str]) -> AgentStore:
+    names = ["/".join(name) for name in scope]
+    token = await world.driver.schedule.sign_capability(user, MANA[1], [], names, 900)
+    return AgentStore(pool, user, MANA[1], lambda: token)
+
+
+@pytest.fixture
+async def pool(world: World) -> AsyncGenerator[Pool]:
+    made = Pool(world.access("mana_agent"), max_connections=1)
+    yield made
+    await made.close()
+
+
+def contents(claim: Claim) -> list[Any]:
+    return [rows and [row.data for row in rows] for rows in claim.inputs]
+
+
+async def test_record_and_inputs_come_with_the_claim_in_their_order(world: World, pool: Pool):
+    store = await store_of(world, pool, "u1", NOTE, OTHER)
+    await (await world.client()).push("update", "n1", {"x": 1}, app="notes", table="notes")
+    claim = await ask(store, inputs=[OTHER, ("notes", "notes", "gone"), NOTE])
+    assert contents(claim) == [[{"of": "u1"}], [], [{"of": "u1"}, {"x": 1}]]
+    assert json.loads(claim.record or "")["title"] == "Wochenplan"
+    assert claim.basis == await basis_of(world)
+
+
+async def test_what_the_capability_does_not_list_is_not_read(world: World, pool: Pool):
+    """Another mission's input, asked for by this one's claim."""
+    store = await store_of(world, pool, "u1", OTHER)
+    assert contents(await ask(store, inputs=[NOTE, OTHER])) == [[], [{"of": "u1"}]]
+
+
+async def test_tenants_alternating_on_one_connection_read_their_own(world: World, pool: Pool):
+    stores = [await store_of(world, pool, user, NOTE) for user in ("u1", "u2")]
+    for _ in range(3):
+        for user, store in zip(("u1", "u2"), stores, strict=True):
+            claim = await ask(store, claim_id=uuid.UUID(int=1), inputs=[NOTE])
+            assert (claim.outcome, claim.attempt) == ("claimed", 1)
+            assert contents(claim) == [[{"of": user}]]
+
+
+@pytest.mark.parametrize("local", ["true", "false"])
+async def test_settings_put_by_the_client_change_nothing(world: World, pool: Pool, local: str):
+    store = await store_of(world, pool, "u1", NOTE)
+    await (await world.client("u2")).push(
+        "insert", "n1", {"shared": 1}, app="notes", table="notes", space="s1"
+    )
+    planted = (
+        f"SELECT set_config('app.current_user_id', 'u2', {local}),"
+        f" set_config('app.current_user_space_ids', 's1,s2', {local})"
+    )
+    statement = (
+        "SELECT inputs, current_setting('app.current_user_space_ids') AS spaces FROM mana_ai.claim("
+        "$1, NULL, 'm1', $2, 60000, 'h', '{}', NULL, NULL, NULL, $3)"
+    )
+    capability = store._capability()  # pyright: ignore[reportPrivateUsage]
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute(planted)
+        asked = json.dumps([NOTE])
+        row = await connection.fetchrow(statement, capability, LONG_AGO, asked)
+    assert row is not None
+    assert [change["data"] for (change,) in json.loads(row["inputs"])] == ['{"of": "u1"}']
+    assert row["spaces"] == ""
+
+
+async def test_what_a_claim_presents_is_gone_with_its_statement(world: World, pool: Pool):
+    await ask(await store_of(world, pool, "u1", NOTE))
+    row = await pool.fetchrow(
+        "SELECT current_setting('app.capability', true) AS capability,"
+        " (SELECT count(*) FROM mana_ai.runs) AS runs"
+    )
+    assert row is not None
+    assert (row["capability"] or "", row["runs"]) == ("", 0)
+
+
+async def test_more_than_64_kib_is_left_for_afterwards(world: World, pool: Pool):
+    noise = random.Random(1).randbytes(40_000).hex()
+    client = await world.client()
+    await client.push("update", "n1", {"noise": noise}, app="notes", table="notes")
+    store = await store_of(world, pool, "u1", NOTE, OTHER)
+    assert contents(await ask(store, inputs=[NOTE, OTHER])) == [None, [{"of": "u1"}]]
+
+
+async def test_many_inputs_share_the_64_kib(world: World, pool: Pool):
+    client, names = await world.client(), [("notes", "notes", f"n{n}") for n in range(10, 16)]
+    for _, table, record in names:
+        await client.push("insert", record, {"t": "x" * 20_000}, app="notes", table=table)
+    store = await store_of(world, pool, "u1", *names)
+    assert [rows is None for rows in (await ask(store, inputs=names)).inputs] == [False] * 3 + [
+        True
+    ] * 3
+
+
+async def test_a_large_record_is_left_for_afterwards(world: World, pool: Pool):
+    await (await world.client()).edit(conceptMarkdown="x" * 70_000)
+    await world.driver.fold_all()
+    claim = await ask(await store_of(world, pool, "u1"))
+    assert (claim.outcome, claim.record) == ("claimed", None)
+
+
+async def test_a_claim_that_ran_as_its_owner_would_read_what_it_may_not(world: World, pool: Pool):
+    """The policies are what refuses: without them another mission's note comes along."""
+    admin = await world.connect(SUPERUSER)
+    await admin.execute("ALTER FUNCTION mana_ai.claim SECURITY DEFINER")
+    store = await store_of(world, pool, "u1", OTHER)
+    assert contents(await ask(store, inputs=[NOTE]))[0] == [{"of": "u1"}]
+
+
+async def test_every_reply_tells_the_databases_time(world: World):
+    hand = await claimed(world)
+    (row,) = await world.sql("SELECT clock_timestamp() AS now")
+    times = [hand.claim.now, (await hand.store.withdraw(hand.closing(), "why", 1)).now]
+    assert times[0] < row["now"] < times[1]
