@@ -17,7 +17,7 @@ from state.rules.exposure import Exposure
 from state.runs.decision import Decision
 from state.runs.outcome import Outcome, Ran, after, word
 from state.runs.versions import Versions
-from state.store.slots import Slots
+from state.slots import Slots
 
 
 class AgentSettings(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import msgspec
 
 from state.errors import StateError, TerminalError, TransientError
 from state.runs.backoff import backoff_s
-from state.store.slots import Slot, Slots
+from state.slots import Slot, Slots
 
 CAPABILITY_INVALID = "MA001"
 SUPERSEDED = "MA002"

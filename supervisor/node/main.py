@@ -37,9 +37,9 @@ from mana_actors.release import release
 from mana_actors.remote import NAMESPACE, SupervisorHandle
 from state.errors import StateError
 from state.secret_files import new_secret, write_new_secret
+from state.slots import Slots
 from state.store import embedded
 from state.store.migrate import migrate
-from state.store.slots import Slots
 from supervisor import __version__
 from supervisor.gateway.actor import GatewayActor
 from supervisor.node import models

@@ -1,6 +1,7 @@
 """A plan is written only on what it was decided by, whoever wrote into the record since."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from mana_actors.agent.attempt import plan as planning
 from mana_actors.messages import Order
 from state.log import merge
 from state.log.stamps import parse_instant
@@ -196,14 +196,8 @@ async def test_a_process_whose_clock_is_an_hour_off_beats_no_edit(
     world: World, hours: int, monkeypatch: pytest.MonkeyPatch
 ):
     """It has the time from the database's replies: its own is asked for nothing that is written."""
-
-    class Wrong(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return datetime.now(tz) + timedelta(hours=hours)
-
-    monkeypatch.setattr(planning, "datetime", Wrong)
-    monkeypatch.setattr("time.time", lambda: datetime.now(UTC).timestamp() + hours * 3600)
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + hours * 3600)
     assert (await world.run()).outcome == "ran"
     (row,) = await world.written()
     now = datetime.now(UTC)

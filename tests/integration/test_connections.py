@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from state.slots import Slot, Slots
 from state.store import connect
 from state.store.connect import Database as Pool
-from state.store.slots import Slot, Slots
 from tests.integration.steps import access_of, session
 from tests.integration.support import until
 from tests.postgres import SUPERUSER, Database

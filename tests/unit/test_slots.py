@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from state.store.slots import Slot, Slots
+from state.slots import Slot, Slots
 
 HOLD = """
 import sys
-from state.store.slots import Slot, Slots
+from state.slots import Slot, Slots
 slot = Slot(Slots(sys.argv[1], 1))
 print(slot.take(), flush=True)
 sys.stdin.read()
