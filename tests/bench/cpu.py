@@ -31,6 +31,23 @@ def burned_s(pids: Iterable[int]) -> float:
     return ticks * _TICK_S
 
 
+class Meter:
+    """CPU of processes that come and go: what each had burned when it was last looked at.
+
+    Ray lets ended workers go without a word, so that no parent's count has them.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, str], int] = {}
+
+    def look(self, pids: Iterable[int]) -> float:
+        """Seconds of all that were ever seen, their children apart."""
+        for pid in pids:
+            if fields := _fields(pid):
+                self._seen[pid, fields[19]] = int(fields[11]) + int(fields[12])  # by its start
+        return sum(self._seen.values()) * _TICK_S
+
+
 def _fields(pid: int) -> list[str] | None:
     """What /proc/PID/stat has after the name; None for a process that is gone."""
     try:

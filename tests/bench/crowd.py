@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.bench.cpu import burned_s, postmaster, tree_of
+from tests.bench.cpu import Meter, burned_s, postmaster, tree_of
 from tests.bench.figures import Figure, Say
 from tests.bench.ground import ground, sql
 from tests.fake_provider import Entry, FakeProvider
@@ -35,24 +35,30 @@ async def measure(say: Say, *, quick: bool) -> list[Figure]:
                 await asyncio.to_thread(node.start)
                 await made.agents(agents)
                 server = await postmaster(made.sql)
-                burned = burned_s(node.processes()) + burned_s(tree_of(server))
+                meter = Meter()
+                before = meter.look(node.processes()) + burned_s(tree_of(server))
                 due = datetime.now(UTC) - timedelta(milliseconds=1)
                 await made.missions("crowd", agents, 1, due)
                 began, planned, per_part = time.monotonic(), 0, list[int]()
                 while planned < agents and time.monotonic() - began < GIVE_UP_S:
                     await asyncio.sleep(0.5)
+                    meter.look(node.processes())
                     row = await made.sql.fetchrow(sql("herd"), "crowd")
                     now = 0 if row is None else row["runs"] - row["unfinished"]
                     part = int((time.monotonic() - began) / EACH_S)
-                    per_part += [0] * (part + 1 - len(per_part))
+                    if part >= len(per_part):
+                        say(f"planned per {EACH_S} s: {per_part}")
+                        per_part += [0] * (part + 1 - len(per_part))
                     per_part[part] += now - planned
-                    if part and len(per_part) == part + 1 and per_part[part] == now - planned:
-                        say(f"planned per {EACH_S} s: {per_part[:-1]}, {now} in all")
                     planned = now
                 took = time.monotonic() - began
-                burned = burned_s(node.processes()) + burned_s(tree_of(server)) - burned
+                burned = meter.look(node.processes()) + burned_s(tree_of(server)) - before
                 say(f"planned per {EACH_S} s: {per_part}; {burned:.0f} CPU-s")
                 told: dict[str, Any] = (await asyncio.to_thread(node.status))["supervisor"] or {}
+                metrics = (await asyncio.to_thread(node.http, "GET", "/metrics")).text.splitlines()
+                for line in metrics:
+                    if line.startswith("mana_ai_agents_woken_total"):
+                        say(line)
                 say(f"idle agents sleep by this: {told.get('idle', 'not measured here')}")
             finally:
                 await asyncio.to_thread(node.close)
