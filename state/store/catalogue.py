@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -137,6 +138,10 @@ class Catalogue:
         """What of this server helps an attacker and is not ours to change."""
         return [row["risk"] for row in await self._rows("risks")]
 
+    async def values_logged(self) -> list[str]:
+        """By which settings values that were bound to a statement get into the server's log."""
+        return [row["setting"] for row in await self._rows("values_logged")]
+
     async def vault_faults(self, others: Sequence[str], *, is_used: bool) -> list[str]:
         """What is wrong about the vault's tables; these other logins must not get at them.
 
@@ -233,9 +238,35 @@ class ServiceView:
         async with self._db.connection() as connection:
             return int(await connection.fetchval(SQL["unknown_plans"], users, ids))
 
+    async def ends_session(self, pid: int) -> bool:
+        """End this session of an agent's login, as those are ended that get too old."""
+        async with self._db.connection() as connection:
+            return pid in [row[0] for row in await connection.fetch(SQL["end_session"], pid)]
+
     async def close(self) -> None:
         """Close the connection."""
         await self._db.close()
+
+
+def _password(access: Access) -> str:
+    return Path(access.password_file).read_text("utf-8").strip()
+
+
+@asynccontextmanager
+async def open_transaction(access: Access) -> AsyncGenerator[int]:
+    """The pid of a session that keeps a transaction open until the block ends, or it is ended."""
+    password = _password(access)
+    try:
+        connection = await asyncpg.connect(
+            access.dsn, user=access.role, password=password, timeout=10
+        )
+        await connection.execute("BEGIN")
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as exc:
+        raise translated(exc) from exc
+    try:
+        yield connection.get_server_pid()
+    finally:
+        connection.terminate()
 
 
 @cache

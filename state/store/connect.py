@@ -171,7 +171,7 @@ class Database:
                     "row_security": "on",
                     "default_transaction_read_only": "off",
                     "default_transaction_isolation": "read committed",
-                    "idle_in_transaction_session_timeout": "30000",
+                    "idle_in_transaction_session_timeout": "10000",
                     "lock_timeout": "0",
                     "statement_timeout": str(self._access.statement_timeout_ms),
                     "jit": "off",

@@ -35,8 +35,11 @@ from state.store.sql import function_texts, needed_by, statements_of
 OLDEST_POSTGRES = 14
 """Major version; `bit_xor` and `BEGIN ATOMIC` functions came with 14."""
 
-GROUP_ROLES = ("mana_owner", "mana_router", "mana_fleet")
-"""Roles without a login: they own tables, cross-user functions and operators' views."""
+GROUP_ROLES = ("mana_owner", "mana_router", "mana_fleet", "mana_ender")
+"""Roles without a login: they own tables, cross-user functions, views, and the end of sessions."""
+
+MEMBERSHIP = "GRANT mana_agent TO mana_ender"
+"""So that a function of ours may end agents' sessions without being superuser."""
 
 AS_OWNER = "SET LOCAL ROLE mana_owner;\n"
 LOCK_LEDGER = "LOCK TABLE mana_ai.migrations IN SHARE ROW EXCLUSIVE MODE"
@@ -135,6 +138,7 @@ def sql_script() -> str:
         + "".join(_role_unless_there(name, "NOLOGIN") for name in GROUP_ROLES)
         + "".join(_role_unless_there(login.name, _login_options(login)) for login in LOGINS)
         + "".join(f"{_idle_limit(login)};\n" for login in LOGINS)
+        + f"{MEMBERSHIP};\n"
         + "".join(f"GRANT {name} TO CURRENT_USER;\n" for name in GROUP_ROLES)
         + f"SET LOCAL search_path = pg_catalog, pg_temp;\n{_sql('ledger')}\n"
         + "LOCK TABLE mana_ai.migrations IN SHARE ROW EXCLUSIVE MODE;\n"
@@ -168,7 +172,8 @@ def _put_script(names: Sequence[str]) -> str:
     puts = [_sql("put_function").format(name=name, text=texts[name]) for name in names]
     digests = ", ".join(f"('{name}', '{text_digest(texts[name])}')" for name in names)
     note = _sql("note_functions").format(functions_made=_sql("functions_made"), digests=digests)
-    hand_over = "ON SCHEMA mana_ai {} mana_router, mana_fleet;\n"  # roles that own some of them
+    owners = "mana_router, mana_fleet, mana_ender"  # roles that own some of them
+    hand_over = f"ON SCHEMA mana_ai {{}} {owners};\n"
     return "\n".join(
         [
             f"GRANT CREATE {hand_over.format('TO')}",
@@ -234,6 +239,7 @@ async def migrate(
             await _ensure_role(connection, name, "NOLOGIN")
         for login in LOGINS:
             await _ensure_login(connection, login, secrets_dir, progress)
+        await in_turn(connection, "roles", partial(_ensure_membership, connection))
         prepared = ";\n".join([_sql("ledger"), LOCK_LEDGER, _sql("adopt_earlier")])
         await in_turn(connection, "the ledger", partial(connection.execute, prepared))
         applied: list[str] = []
@@ -296,6 +302,11 @@ async def _ensure_role(connection: asyncpg.Connection, name: str, options: str) 
     except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
         return False
     return True
+
+
+async def _ensure_membership(connection: asyncpg.Connection) -> None:
+    if not await connection.fetchval("SELECT pg_has_role('mana_ender', 'mana_agent', 'USAGE')"):
+        await connection.execute(MEMBERSHIP)
 
 
 async def in_turn(

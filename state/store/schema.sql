@@ -749,6 +749,45 @@ ALTER FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt intege
 COMMENT ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) IS 'Settles a call by itself: what must be durable before a tool runs or the next call begins. A run''s last answer is settled
 by the function that ends the run.';
 
+CREATE FUNCTION mana_ai.old_sessions(p_older_s double precision) RETURNS TABLE(pid integer, application text, age_s double precision, xids xid[])
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT a.pid,
+     a.application_name,
+     (EXTRACT(epoch FROM (clock_timestamp() - a.xact_start)))::double precision AS "extract",
+     ARRAY( SELECT l.transactionid
+            FROM pg_locks l
+           WHERE ((l.pid = a.pid) AND (l.locktype = 'transactionid'::text) AND (l.mode = 'ExclusiveLock'::text) AND l.granted)) AS "array"
+    FROM pg_stat_activity a
+   WHERE ((a.usename = 'mana_agent'::name) AND (a.datname = current_database()) AND (a.xact_start < (clock_timestamp() - (old_sessions.p_older_s * '00:00:01'::interval))) AND ((a.wait_event_type IS DISTINCT FROM 'Lock'::text) OR (a.wait_event = 'advisory'::text) OR (a.xact_start < (clock_timestamp() - (((6)::double precision * old_sessions.p_older_s) * '00:00:01'::interval)))));
+END;
+
+ALTER FUNCTION mana_ai.old_sessions(p_older_s double precision) OWNER TO mana_ender;
+
+COMMENT ON FUNCTION mana_ai.old_sessions(p_older_s double precision) IS 'Sessions of agents in this database whose transaction began longer ago than that, in whatever state, with the
+transaction ids that they have. One that waits for a lock is somebody''s victim and not among them; but nothing of ours
+waits for an advisory lock, and nobody waits six times as long.';
+
+CREATE FUNCTION mana_ai.end_sessions(p_older_s double precision, p_pids integer[]) RETURNS SETOF integer
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ WITH old AS MATERIALIZED (
+          SELECT o_1.pid
+            FROM mana_ai.old_sessions(end_sessions.p_older_s) o_1(pid, application, age_s, xids)
+           WHERE (o_1.pid = ANY (end_sessions.p_pids))
+         )
+  SELECT o.pid
+    FROM old o
+   WHERE pg_terminate_backend(o.pid);
+END;
+
+ALTER FUNCTION mana_ai.end_sessions(p_older_s double precision, p_pids integer[]) OWNER TO mana_ender;
+
+COMMENT ON FUNCTION mana_ai.end_sessions(p_older_s double precision, p_pids integer[]) IS 'Ends those of these sessions that are old still, and returns which; for the supervisor. Its owner is a member of
+mana_agent and of nothing else, so it ends no other login''s sessions and needs no superuser.';
+
 CREATE FUNCTION mana_ai.feed_changes() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2426,6 +2465,31 @@ by the same holder, it returns the same attempt. Outcome ''claimed'', or why not
 by another version of mission or agent, or another zone; null is not compared), ''held'', ''waiting'', ''stale'',
 ''early'', ''served'', ''concurrency''; look_at says when to ask again.';
 
+CREATE FUNCTION mana_ai.take_shard(p_shard text, p_lo integer, p_hi integer, p_holder text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  taken bigint;
+BEGIN
+  INSERT INTO mana_ai.shards AS s (shard, buckets, epoch, holder) VALUES (p_shard, int4range(p_lo, p_hi), 1, p_holder)
+  ON CONFLICT (shard) DO UPDATE SET epoch = s.epoch + 1, holder = excluded.holder, buckets = excluded.buckets,
+         reconcile_after = CASE WHEN s.buckets = excluded.buckets THEN s.reconcile_after END,
+         taken_at = clock_timestamp(), heartbeat_at = clock_timestamp()
+  RETURNING epoch INTO taken;
+  PERFORM setval('mana_ai.snapshot_version',
+                 greatest(v.last_value, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) + 1000000)
+     FROM mana_ai.snapshot_version AS v;
+  RETURN taken;
+END $$;
+
+ALTER FUNCTION mana_ai.take_shard(p_shard text, p_lo integer, p_hi integer, p_holder text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.take_shard(p_shard text, p_lo integer, p_hi integer, p_holder text) IS 'Makes a supervisor the one of buckets [p_lo, p_hi): the newest wins, the one before finds its epoch gone and stands down. A
+sweep under way goes on where it stood, unless the buckets are others: it compared none of those. Versions go on past the
+clock in microseconds, so that a restored database repeats none that an agent has heard of; a second ahead, so that no
+other shard''s version can come between.';
+
 CREATE FUNCTION mana_ai.unbase64url(p_text text) RETURNS bytea
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN decode((replace(replace(p_text, '-'::text, '+'::text), '_'::text, '/'::text) || repeat('='::text, ((4 - (octet_length(p_text) % 4)) % 4))), 'base64'::text);
@@ -3779,6 +3843,12 @@ GRANT ALL ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken u
 REVOKE ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) TO mana_agent;
 
+REVOKE ALL ON FUNCTION mana_ai.old_sessions(p_older_s double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.old_sessions(p_older_s double precision) TO mana_supervisor;
+
+REVOKE ALL ON FUNCTION mana_ai.end_sessions(p_older_s double precision, p_pids integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.end_sessions(p_older_s double precision, p_pids integer[]) TO mana_supervisor;
+
 REVOKE ALL ON FUNCTION mana_ai.feed_changes() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.forget_revoked() FROM PUBLIC;
@@ -4002,6 +4072,9 @@ GRANT ALL ON FUNCTION mana_ai.take_copy_requests(p_limit integer, p_lease_s inte
 
 REVOKE ALL ON FUNCTION mana_ai.take_run(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.take_run(p_capability text, p_claim uuid, p_mission text, p_due timestamp with time zone, p_lease_ms integer, p_holder text, p_pinned jsonb, p_mission_version bigint, p_agent_version bigint, p_time_zone text, OUT outcome text, OUT run_id uuid, OUT attempt integer, OUT due_at timestamp with time zone, OUT look_at timestamp with time zone, OUT pinned jsonb, OUT failures integer, OUT lost integer, OUT requested boolean, OUT mission_version bigint, OUT agent_version bigint, OUT time_zone text) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.take_shard(p_shard text, p_lo integer, p_hi integer, p_holder text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.take_shard(p_shard text, p_lo integer, p_hi integer, p_holder text) TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.unbase64url(p_text text) FROM PUBLIC;
 

@@ -13,6 +13,7 @@ from state.store.catalogue import (
     ServiceView,
     function_sources,
     granted_by_schema,
+    open_transaction,
 )
 from state.store.connect import Access, Database
 from state.store.gateway.fleet import FleetStore
@@ -20,6 +21,7 @@ from state.store.migrate import GROUP_ROLES, LOGINS, OLDEST_POSTGRES, pending
 from supervisor.node.health import Facts, health
 from supervisor.node.settings import Settings
 
+AGENT = "mana_agent"
 GATEWAY = "mana_gateway"
 SUPERVISOR = "mana_supervisor"
 ISSUER = "mana_issuer"
@@ -245,6 +247,26 @@ async def capability_secrets(patient: Patient) -> Finding:
     return _finding("capability secrets", faults, MIGRATE)
 
 
+async def values_in_logs(patient: Patient) -> Finding:
+    """Capabilities and what agents send are bound to statements: no log of the server has them."""
+    faults = await patient.catalogue.values_logged()
+    remedy = (
+        "ALTER SYSTEM SET log_parameter_max_length = 0;"
+        " ALTER SYSTEM SET log_parameter_max_length_on_error = 0; SELECT pg_reload_conf()"
+    )
+    return _finding("values in logs", faults, remedy)
+
+
+async def old_sessions(patient: Patient) -> Finding:
+    """An agent's transaction that is open too long can be ended: one is opened, and ended."""
+    password = Path(patient.settings.secrets_dir, AGENT)
+    access = Access(patient.dsn, AGENT, str(password), "mana-doctor")
+    async with open_transaction(access) as pid:
+        is_ended = await patient.service.ends_session(pid)
+    faults = [] if is_ended else ["mana_ai.end_sessions ends no session of an agent"]
+    return _finding("old sessions", faults, "GRANT mana_agent TO mana_ender; mana migrate")
+
+
 async def vault(patient: Patient) -> Finding:
     """Where vaults are kept: only the issuer's login gets at them, and only we read the keys."""
     settings = patient.settings
@@ -315,6 +337,8 @@ CHECKS: Sequence[Check] = (
     password_files,
     pending_migrations,
     capability_secrets,
+    values_in_logs,
+    old_sessions,
     vault,
     row_security,
     agent_privileges,

@@ -68,6 +68,7 @@ def health(facts: Facts, settings: Settings, version: str) -> FleetHealth:
             problems.append(f"supervisor: {facts.supervisor['problem']}")
     elif shards is not None:
         problems.append("supervisor: does not answer")
+    barred = facts.supervisor.get("barred") if facts.supervisor is not None else None
     is_ok = not (problems or tick["stuck"] or fold["stuck"])
     content = {
         "ok": is_ok,
@@ -75,6 +76,7 @@ def health(facts: Facts, settings: Settings, version: str) -> FleetHealth:
         "version": version,
         "tick": tick,
         "fold": fold,
+        "agents": {"barred": None if barred is None else len(barred)},
         "problems": problems,
     }
     return FleetHealth(is_ok, content)

@@ -86,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bucket_hi: int = BUCKETS
     agent_idle_s: Seconds | None = None  # None: as long as it costs less than a start, measured
     agent_keep_awake: bool = False
+    agent_session_max_s: Annotated[float, Meta(ge=5, le=600)] = 15  # of a transaction of an agent
     agent_memory_mb: Annotated[int, Meta(ge=64)] | None = None  # None: half of the RAM
     agents_awake_max: AtLeastOne | None = None  # None: 32 per core
     agent_slots: Count = 24  # agents of a node whose two connections stay open between runs
@@ -203,6 +204,7 @@ VARIABLES = {
     "shard": "MANA_SHARD",
     "agent_idle_s": "MANA_AGENT_IDLE_S",
     "agent_keep_awake": "MANA_AGENT_KEEP_AWAKE",
+    "agent_session_max_s": "MANA_AGENT_SESSION_MAX_S",
     "agent_memory_mb": "MANA_AGENT_MEMORY_MB",
     "agents_awake_max": "MANA_AGENTS_AWAKE_MAX",
     "agent_slots": "MANA_AGENT_SLOTS",

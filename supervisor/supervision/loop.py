@@ -40,7 +40,7 @@ from supervisor.supervision.placement import HELLO_LIMIT_S, Awake, Placement, mo
 from supervisor.supervision.pruning import Pruning
 from supervisor.supervision.sweep import Reconciler
 from supervisor.supervision.ticks import Ticks
-from supervisor.supervision.upkeep import Tenure, upkeep
+from supervisor.supervision.upkeep import Culprits, Tenure, upkeep
 
 log = logging.getLogger("mana.supervisor")
 
@@ -73,6 +73,7 @@ class Supervision:
         self.metrics, self.ticks = Metrics(), Ticks()
         self.schedule = ScheduleStore(database)
         self.pruning = Pruning(janitor, settings, self.metrics)
+        self.culprits = Culprits(self.schedule, self.metrics)
         self.tenure: Tenure | None = None
         self.background = Background()
         self._crash = crash_points(settings.agent.crash_at)
@@ -452,6 +453,7 @@ class Supervision:
             "feed_waiting": self.feed_waiting,
             "held": len(tenure.folding.held) if tenure else 0,
             "held_s": round(tenure.folding.held_s, 1) if tenure else 0.0,
+            "barred": [f"{user}/{agent}" for user, agent in self.culprits.barred],
             "stood_down": self.has_stood_down,
             "draining": self.is_draining,
             "at": format_instant(instant_of(datetime.now(UTC))),

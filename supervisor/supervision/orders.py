@@ -32,6 +32,7 @@ log = logging.getLogger("mana.supervisor")
 
 CAPABILITY_S = 900
 TOO_MUCH_WAIT_S = 300.0
+BARRED_WAIT_S = 60.0
 
 
 async def capability_of(schedule: ScheduleStore, pair: Pair) -> str:
@@ -63,6 +64,8 @@ class Ordering:
         self.in_flight: dict[Pair, set[str]] = defaultdict(set)
         self._put_off: dict[tuple[str, str], Look] = {}
         self._arriving: set[Pair] = set()
+        self.barred: Sequence[Pair] = ()
+        """Agents that get no capability for now; upkeep says which."""
         self.deciding = asyncio.Lock()
         """What is in flight, and what is blocked by it, stays so between a look and its words."""
 
@@ -102,6 +105,10 @@ class Ordering:
 
     async def give(self, pair: Pair, orders: Sequence[Order], due: Sequence[DueMission]) -> None:
         """Have the agent carry these out; a failure leaves the missions due."""
+        if pair in self.barred:
+            log.warning("orders_withheld agent=%s/%s reason=its sessions were ended twice", *pair)
+            await self._take_back(pair, orders, Later(None), wait_s=BARRED_WAIT_S)
+            return
         try:
             if not await self._make_room(pair):  # all awake agents are busy: an ordinary wait
                 await self._take_back(pair, orders, Later(None))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
@@ -14,6 +17,7 @@ from state.errors import StateError
 from state.store.supervisor.schedule import ScheduleStore
 from state.store.supervisor.snapshots import Lease, SnapshotStore, StoodDown
 from supervisor.node.settings import Settings
+from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.fold import FoldLoop
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.orders import Ordering
@@ -30,6 +34,52 @@ log = logging.getLogger("mana.supervisor")
 
 EVERY_S = 2.0
 SWEEPING_S = 0.05  # between the steps of a sweep
+REMEMBERED_S = 3600.0  # a session that was ended counts so long
+BARRED_AFTER = 2  # of those, an agent gets no capability
+
+
+class Culprits:
+    """Ends agents' sessions that are too old, and remembers for an hour whose they were.
+
+    It is a memory only: a restarted supervisor gives everybody another chance.
+    """
+
+    def __init__(
+        self,
+        schedule: ScheduleStore,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._schedule, self._metrics, self._clock = schedule, metrics, clock
+        self._ended: dict[Pair, list[float]] = defaultdict(list)
+
+    @property
+    def barred(self) -> list[Pair]:
+        """Agents that get no capability for now."""
+        since = self._clock() - REMEMBERED_S
+        for pair, times in list(self._ended.items()):
+            self._ended[pair] = [at for at in times if at > since]
+            if not self._ended[pair]:
+                del self._ended[pair]
+        return sorted(pair for pair, times in self._ended.items() if len(times) >= BARRED_AFTER)
+
+    async def end(self, lease: Lease, older_s: float) -> list[Pair]:
+        """End what is older than that; those who are barred, who now can renew nothing either."""
+        for session in await self._schedule.end_sessions(lease, older_s):
+            self._metrics.inc("sessions_ended_total")
+            whose = " ".join(f"{user}/{agent}" for user, agent in sorted(session.pairs))
+            log.warning(
+                "session_ended agent=%s application=%s age_s=%.0f",
+                whose or "unknown",
+                ascii(session.application),
+                session.age_s,
+            )
+            for pair in session.pairs:
+                self._ended[pair].append(self._clock())
+        barred = self.barred
+        for pair in barred:
+            await self._schedule.suspend_runs(*pair)
+        return barred
 
 
 class Tenure(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +104,7 @@ class Supervised(Protocol):
     metrics: Metrics
     tenure: Tenure | None
     pruning: Pruning
+    culprits: Culprits
     release: str
     is_draining: bool
     has_stood_down: bool
@@ -86,6 +137,13 @@ async def one_round(it: Supervised) -> bool:
         return False
     placement, now = tenure.placement, asyncio.get_running_loop().time()
     await it.beat()
+
+    # Whoever keeps a transaction open is ended first: others may be waiting for what it holds.
+    tenure.ordering.barred = await it.culprits.end(tenure.lease, settings.agent_session_max_s)
+    for pair in tenure.ordering.barred:
+        if (agent := placement.awake.get(pair)) is not None:
+            log.warning("agent_stopped agent=%s/%s process=%s", *pair, agent.process.name)
+            placement.give_up(agent)
 
     # Warm processes for the pool, and for the agents that fall due soon.
     soon = await it.schedule.agents_due_soon(tenure.lease, settings.prepare_ahead_s)

@@ -284,6 +284,9 @@ ROLES = [
      "member of mana_owner"),
     ("roles", "ALTER ROLE mana_janitor RENAME TO mana_elsewhere",
      "ALTER ROLE mana_elsewhere RENAME TO mana_janitor", "mana_janitor is missing"),
+    ("old sessions", "REVOKE mana_agent FROM mana_ender GRANTED BY mana_sync",
+     "GRANT mana_agent TO mana_ender GRANTED BY mana_sync",
+     "ends no session"),
     ("role settings", "ALTER ROLE mana_agent SET search_path = public",
      "ALTER ROLE mana_agent RESET search_path", "search_path"),
 ]  # fmt: skip
@@ -302,6 +305,31 @@ async def test_a_check_sees_a_role_that_became_mightier(
     assert not finding.ok
     assert detail in finding.detail
     assert "ALTER ROLE" in finding.remedy or "mana migrate" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("log_parameter_max_length_on_error", "100"),
+        ("log_statement", "all"),
+        ("log_min_duration_statement", "1000"),
+        ("log_min_duration_sample", "1000"),
+        ("log_transaction_sample_rate", "0.5"),
+    ],
+)
+async def test_a_server_that_logs_bound_values_is_named(
+    database: Database, setting: str, value: str
+):
+    async with session(database, SUPERUSER) as admin:
+        name = await admin.fetchval("SELECT current_database()")
+        await admin.execute(f"ALTER DATABASE {name} SET {setting} = '{value}'")
+        finding = (await _found(database))["values in logs"]
+        assert not finding.ok
+        assert setting in finding.detail
+        assert "log_parameter_max_length = 0" in finding.remedy
+        await admin.execute(f"ALTER DATABASE {name} SET log_parameter_max_length = 0")
+        await admin.execute(f"ALTER DATABASE {name} SET log_parameter_max_length_on_error = 0")
+    assert (await _found(database))["values in logs"].ok
 
 
 async def test_an_old_postgres_is_named(database: Database, monkeypatch: pytest.MonkeyPatch):

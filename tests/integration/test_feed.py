@@ -300,3 +300,31 @@ async def test_a_change_is_due_as_soon_as_it_is_folded(world: World):
     assert [mission.mission_id for mission in due] == ["m1"]
     assert due[0].next_run_at == LONG_AGO
     assert datetime.now(UTC) - due[0].now < timedelta(minutes=1)
+
+
+async def newest_version(world: World) -> int:
+    return await world.value("SELECT max(version) FROM mana_ai.mission_snapshots")
+
+
+@pytest.mark.parametrize("ahead", [0, 10**15])
+async def test_a_restored_database_repeats_no_version_once_its_shard_is_taken(
+    world: World, ahead: int
+):
+    """What the backup lacks was folded and told to agents; `ahead`: how far versions passed."""
+    client = await world.client()
+    last = "SELECT last_value FROM mana_ai.snapshot_version"
+    await world.sql("SELECT setval('mana_ai.snapshot_version', last_value + $1)"
+                    " FROM mana_ai.snapshot_version", ahead)  # fmt: skip
+    backup = await world.value(last)
+    await client.mission()
+    for number in range(20):
+        await client.edit(title=f"{number}")
+        await fold_all(world.store)
+    lost = await newest_version(world)
+    await world.sql("SELECT setval('mana_ai.snapshot_version', $1)", backup)
+    successor = world.new_driver()
+    await successor.start()
+    await client.edit(title="nach der Sicherung")
+    await successor.fold_all()
+    assert await newest_version(world) > lost
+    assert await newest_version(world) > datetime.now(UTC).timestamp() * 1e6

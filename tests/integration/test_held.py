@@ -5,6 +5,7 @@ import random
 import uuid
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
@@ -489,7 +490,8 @@ async def test_missions_that_are_held_do_not_stand_before_the_others(world: Worl
 async def test_a_held_mission_rests_and_is_looked_at_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(loop, "HELD_REST_S", 0.05)
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=clock))
     await (await world.client()).agent(state="paused")
     await (await world.client()).mission()
     await world.driver.fold_all()
@@ -500,13 +502,10 @@ async def test_a_held_mission_rests_and_is_looked_at_again(
         assert (await supervision.look()).handled == 1
         assert (await supervision.look()).handled == 0, "it rests"
     assert world.driver.decisions == {}
-    await until(lambda: looked(world))
+    clock.now_s += loop.HELD_REST_S + 0.01
+    assert (await supervision.look()).handled == 1
     assert world.driver.decisions == {"skipped-paused": 1}
     assert (await world.snapshot())["wake_at"] is None
-
-
-async def looked(world: World) -> bool:
-    return bool((await world.driver.supervision.look()).handled)
 
 
 async def is_quiet(world: World) -> bool:

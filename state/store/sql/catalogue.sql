@@ -12,7 +12,8 @@ SELECT r.rolname, array_remove(ARRAY[CASE WHEN r.rolsuper THEN 'superuser' END, 
        CASE WHEN r.rolcreaterole THEN 'createrole' END, CASE WHEN r.rolcreatedb THEN 'createdb' END,
        CASE WHEN r.rolreplication THEN 'replication' END, CASE WHEN r.rolcanlogin <> (r.rolname = ANY ($2)) THEN
          CASE WHEN r.rolcanlogin THEN 'login' ELSE 'no login' END END], NULL)
-       || ARRAY(SELECT 'member of ' || m.roleid::regrole FROM pg_auth_members AS m WHERE m.member = r.oid) AS faults
+       || ARRAY(SELECT 'member of ' || m.roleid::regrole FROM pg_auth_members AS m WHERE m.member = r.oid
+                   AND (r.rolname, m.roleid::regrole::text) <> ('mana_ender', 'mana_agent')) AS faults
   FROM pg_roles AS r WHERE r.rolname = ANY ($1)
 
 -- planted_settings --
@@ -201,3 +202,17 @@ SELECT mana_ai.sign_capability('doctor', 'doctor', '{}', '{}', $1, 0) IS NOT NUL
 SELECT (SELECT count(*) FROM (SELECT FROM mana_ai.change_feed LIMIT $1) AS f) AS fed,
        (SELECT count(*) FROM (SELECT FROM mana_ai.quarantine LIMIT $1) AS q) AS quarantined,
        (SELECT count(*) FROM (SELECT FROM mana_ai.mission_snapshots WHERE wake_at < clock_timestamp() - interval '2 minutes' LIMIT $1) AS m) AS late
+
+-- values_logged --
+-- Bound values are written with any statement that is logged, for errors too where a length is set for those. Null: hidden from us.
+SELECT n.name || ' = ' || current_setting(n.name, true) AS setting
+  FROM unnest(ARRAY['log_parameter_max_length_on_error']) AS n (name) WHERE current_setting(n.name, true) <> '0'
+UNION ALL
+SELECT s.name || ' = ' || s.setting FROM pg_settings AS s
+ WHERE current_setting('log_parameter_max_length', true) <> '0'
+   AND (s.name = 'log_statement' AND s.setting = 'all'
+        OR s.name IN ('log_min_duration_statement', 'log_min_duration_sample') AND s.setting::int >= 0
+        OR s.name = 'log_transaction_sample_rate' AND s.setting::float8 > 0)
+
+-- end_session --
+SELECT mana_ai.end_sessions(0, ARRAY[$1::int])

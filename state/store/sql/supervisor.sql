@@ -5,13 +5,7 @@
 SELECT lower(buckets) AS lo, upper(buckets) AS hi FROM mana_ai.shards WHERE shard = $1 AND epoch = $2 FOR UPDATE
 
 -- take_shard --
--- The newest supervisor wins; the one before finds its epoch gone and stands down.
--- A sweep under way goes on where it stood, unless the buckets are others: it compared none of those.
-INSERT INTO mana_ai.shards AS s (shard, buckets, epoch, holder) VALUES ($1, int4range($2, $3), 1, $4)
-ON CONFLICT (shard) DO UPDATE SET epoch = s.epoch + 1, holder = excluded.holder, buckets = excluded.buckets,
-       reconcile_after = CASE WHEN s.buckets = excluded.buckets THEN s.reconcile_after END,
-       taken_at = clock_timestamp(), heartbeat_at = clock_timestamp()
-RETURNING epoch
+SELECT mana_ai.take_shard($1, $2, $3, $4)
 
 -- beat --
 UPDATE mana_ai.shards SET heartbeat_at = clock_timestamp(), folded_at = coalesce($3, folded_at), ticked_at = coalesce($4, ticked_at)
@@ -334,3 +328,21 @@ SELECT m.user_id, m.mission_id FROM mana_ai.mission_snapshots AS m
          WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL) IS DISTINCT FROM k.requested_at
     OR k.is_capped AND (SELECT c.agent_tokens FROM mana_ai.caps_of(m.user_id, m.agent_id) AS c) IS DISTINCT FROM k.cap
     OR k.limits <> (SELECT c::text FROM mana_ai.caps_of(m.user_id, m.agent_id) AS c)
+
+-- old_sessions --
+-- Whose they are is told by the rows that they lock, ledger and run: nobody locks those of an agent without its capability. A
+-- name that a session gives itself proves nothing. The owner and the agent of each, or null.
+WITH old AS MATERIALIZED (SELECT * FROM mana_ai.old_sessions($1))
+SELECT o.pid, o.application, o.age_s, l.user_id, l.agent_id, mana_ai.bucket_of(l.user_id) AS bucket
+  FROM old AS o LEFT JOIN LATERAL (
+       SELECT g.user_id, g.agent_id FROM mana_ai.ledger AS g WHERE g.xmax = ANY (o.xids) AND g.agent_id <> ''
+       UNION
+       SELECT r.user_id, r.agent_id FROM mana_ai.runs AS r WHERE r.xmax = ANY (o.xids) AND r.state = 'open') AS l ON true
+
+-- end_sessions --
+SELECT mana_ai.end_sessions($1, $2)
+
+-- suspend_runs --
+-- An agent that gets no capability renews none either: that takes an open run. What somebody holds comes the next time.
+UPDATE mana_ai.runs SET state = 'waiting', lease_until = NULL WHERE run_id IN (
+  SELECT run_id FROM mana_ai.runs WHERE user_id = $1 AND agent_id = $2 AND state = 'open' FOR UPDATE SKIP LOCKED)

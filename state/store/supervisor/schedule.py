@@ -107,6 +107,18 @@ class Decided(msgspec.Struct, frozen=True):
     reason: str
 
 
+class EndedSession(msgspec.Struct, frozen=True):
+    """A session of agents that was ended for its age: what it called itself, and whose it was.
+
+    `pairs` (owner, agent) are proven by what it held; empty where it held nothing that shows it.
+    """
+
+    pid: int
+    application: str
+    age_s: float
+    pairs: frozenset[tuple[str, str]]
+
+
 class Settled(msgspec.Struct, frozen=True):
     """Decisions that were news, and missions that are as they were.
 
@@ -329,6 +341,42 @@ class ScheduleStore:
         """Look again at missions refused room before a limit changed; returns how many."""
         async with self._db.connection() as connection:
             return int((await connection.execute(SQL["wake_after_limits"])).rsplit(" ", 1)[-1])
+
+    async def end_sessions(self, lease: Lease, older_s: float) -> list[EndedSession]:
+        """End agents' sessions whose transaction is older, unless they wait for somebody's lock.
+
+        Another shard's agents are left to its supervisor, which remembers them, for as long again.
+        """
+        async with self._db.connection() as connection:
+            old = await connection.fetch(SQL["old_sessions"], older_s)
+            pids = [
+                row["pid"]
+                for row in old
+                if row["bucket"] is None
+                or lease.lo <= row["bucket"] < lease.hi
+                or row["age_s"] > 2 * older_s
+            ]
+            if not pids:
+                return []
+            ended = {row[0] for row in await connection.fetch(SQL["end_sessions"], older_s, pids)}
+        return [
+            EndedSession(
+                pid,
+                next(row["application"] for row in old if row["pid"] == pid),
+                next(row["age_s"] for row in old if row["pid"] == pid),
+                frozenset(
+                    (row["user_id"], row["agent_id"])
+                    for row in old
+                    if row["pid"] == pid and row["user_id"] is not None
+                ),
+            )
+            for pid in sorted(ended)
+        ]
+
+    async def suspend_runs(self, user_id: str, agent_id: str) -> None:
+        """Let the agent's open runs wait: whoever holds its capability cannot renew it."""
+        async with self._db.connection() as connection:
+            await connection.execute(SQL["suspend_runs"], user_id, agent_id)
 
     async def live_holders(self) -> list[str]:
         """Names of the processes that hold an unexpired claim."""
