@@ -278,7 +278,7 @@ async def test_the_snapshot_stays_as_compared_until_the_plan_is_written(world: W
     """A fold passes the record over while the statement that compares and writes is at it."""
     hand = await claimed(world)
     holding = await world.connect(SUPERUSER)
-    await holding.execute("BEGIN; LOCK mana_ai.decisions IN ACCESS EXCLUSIVE MODE")
+    await holding.execute("BEGIN; LOCK mana_ai.journal IN SHARE MODE")
     committing = asyncio.create_task(hand.commit())
     waits = (
         "SELECT count(*) = 1 FROM pg_stat_activity WHERE usename = 'mana_agent'"
