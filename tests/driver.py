@@ -80,14 +80,12 @@ class Driver:
         bind: Bind,
         holder: str,
         capability: Capability,
-        spent: Callable[[int], None] = lambda _tokens: None,
         crash: CrashPoint | None = None,
     ) -> Runner:
         return new_runner(
             bind,
             holder,
             capability,
-            spent,
             provider=self.new_provider,
             resolvers=self.resolvers,
             crash=crash,

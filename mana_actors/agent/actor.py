@@ -88,7 +88,6 @@ def new_runner(
     bind: Bind,
     holder: str,
     capability: Capability,
-    spent: Callable[[int], None] = lambda _tokens: None,
     *,
     provider: Callable[[AgentSettings], ModelProvider] = http_provider,
     resolvers: Mapping[str, Resolver] | None = None,
@@ -120,7 +119,6 @@ def new_runner(
         ),
         resolvers=default_resolvers() if resolvers is None else resolvers,
         crash=crash or crash_points(settings.crash_at),
-        spent=spent,
     )
 
 
@@ -132,7 +130,7 @@ class AgentActor:
         name: str,
         release: str,
         host: Host,
-        new_runner: Callable[[Bind, str, Capability, Callable[[int], None]], Runner] = new_runner,
+        new_runner: Callable[[Bind, str, Capability], Runner] = new_runner,
     ) -> None:
         leave_no_core_file()
         self._name, self._release = name, release
@@ -202,8 +200,9 @@ class AgentActor:
             return False
         keep_texts_out(asyncio.get_running_loop())
         capability = Capability(message.capability)
-        runner = self._new_runner(message, self._name, capability, self._spent)
-        recall = Recall(runner.store, message.agent_id)
+        runner = self._new_runner(message, self._name, capability)
+        recall = Recall(runner.store, message.user_id, message.agent_id)
+        runner.knows(recall)
         self._bound = _Bound(message, capability, runner, recall)
         self._host.work.start(self._catch_up(self._bound))
         log.info(
@@ -262,10 +261,6 @@ class AgentActor:
             reason = bound.recall.memory.why_unwanted(mission)
             if reason is not None:
                 bound.runner.stop(mission, reason)
-
-    def _spent(self, tokens: int) -> None:
-        if self._bound is not None:
-            self._bound.recall.spent(tokens)
 
     @property
     def _held_a_key(self) -> bool:

@@ -95,6 +95,7 @@ class Memory:
         self.slots_from: datetime | None = None
         self.window = TokenWindow()
         self.under_way: set[str] = set()
+        self.waiting: set[str] = set()
         self._missions: dict[str, Kept[MissionColumns]] = {}
         self._whole_reads = 0
         self._reads_begun = 0

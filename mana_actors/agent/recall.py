@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mana_actors.agent.attempt.clock import DatabaseClock
+from mana_actors.agent.attempt.knowledge import Known
 from mana_actors.agent.memory import Memory
-from mana_actors.messages import Changed, Remembered
+from mana_actors.messages import Changed, Order, Remembered
 from state.log.deltas import AgentColumns, MissionColumns, RecordDelta
-from state.rules.budgets import Charge
-from state.store.agent import AgentStore
+from state.log.records import mission_from_record
+from state.rules.budgets import Charge, OpenHold
+from state.store.agent import AgentStore, AgentView
 
 _READS = 20
 """A record that changes faster than it is read stays behind: the database has the last word."""
@@ -20,11 +22,14 @@ _READS = 20
 class Recall:
     """One agent's memory with the reads that it needs; every method may raise StateError."""
 
-    def __init__(self, store: AgentStore, agent_id: str) -> None:
-        self._store, self._agent_id = store, agent_id
+    def __init__(self, store: AgentStore, user_id: str, agent_id: str) -> None:
+        self._store, self._user_id, self._agent_id = store, user_id, agent_id
         self.memory = Memory(agent_id)
         self._clock = DatabaseClock()
         self._reading = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self._agent_record: tuple[int, str] | None = None  # whole, with its version
+        self._requested: dict[str, datetime] = {}
 
     @property
     def now(self) -> datetime:
@@ -33,8 +38,8 @@ class Recall:
 
     def begin_anew(self) -> None:
         """Hold nothing of what was told so far: a supervisor of a new epoch speaks now."""
-        under_way, self.memory = self.memory.under_way, Memory(self._agent_id)
-        self.memory.under_way = under_way
+        before, self.memory = self.memory, Memory(self._agent_id)
+        self.memory.under_way, self.memory.waiting = before.under_way, before.waiting
 
     def hear(self, message: Changed) -> None:
         """Take what a fold changed; an older supervisor tells only that something did."""
@@ -64,13 +69,90 @@ class Recall:
         try:
             found = await self._store.memory(missions)
             self._clock.told(found.now)
+            if found.agent is not None and found.agent_record is not None:
+                self._agent_record = found.agent.version, found.agent_record
+            for mission_id in missions or ():
+                self._requested.pop(mission_id, None)
+            self._requested |= found.requested
         finally:
             memory.read_ended(reading, found)
 
-    def spent(self, tokens: int) -> None:
-        """Count what a model call cost."""
+    async def about(self, order: Order, *, anew: bool = False) -> Known | None:
+        """What the gate decides by; nothing is read where memory and order agree."""
+        await self.catch_up()
+        mission_id, by = order.mission_id, order.decided_by
+        if by is not None and not anew and not self.memory.differs(mission_id, by):
+            self._requested.pop(mission_id, None)
+            if by.requested_at is not None:
+                self._requested[mission_id] = by.requested_at
+        else:
+            await self.again({mission_id})
+        if self._agent() is None and self.memory.agent.held is not None:
+            await self.again(())  # its texts are no part of a delta
+        memory, requested_at = self.memory, self._requested.get(mission_id)
+        mission = memory.mission(mission_id)
+        facts = memory.facts(
+            mission_id, self.now, requested_at=requested_at, run_due_at=order.due_at
+        )
+        if mission is None or facts is None:
+            return None
+        return Known(
+            facts=facts,
+            mission_version=mission.version,
+            time_zone=memory.time_zone,
+            inputs=mission_from_record(self._user_id, mission_id, mission.fields).inputs,
+            agent=self._agent(),
+            versions=memory.versions(mission_id, requested_at),
+        )
+
+    def _agent(self) -> AgentView | None:
+        """The agent's own record, None where there is none or another version of it is held."""
+        held, read = self.memory.agent.held, self._agent_record
+        if held is None or read is None or read[0] != held.version:
+            return None
+        columns = held.columns
+        return AgentView(
+            agent_id=self._agent_id,
+            record=read[1],
+            version=held.version,
+            state=columns.state,
+            max_concurrent=columns.max_concurrent,
+            max_tokens_per_day=columns.max_tokens_per_day,
+            complete=columns.complete,
+            hidden=columns.hidden,
+        )
+
+    def begins(self, mission_id: str) -> None:
+        """A run of this mission takes a place of the agent's, until it `ends`."""
+        self.memory.under_way.add(mission_id)
+
+    def ends(self, mission_id: str) -> None:
+        """It is over, or it was none: who waits for a place asks again."""
+        self.memory.under_way.discard(mission_id)
+        self._freed.set()
+        self._freed = asyncio.Event()
+
+    async def place_free(self, mission_id: str) -> bool:
+        """Wait until one of this process's runs is over; False at once where none is under way."""
+        if not self.memory.under_way - {mission_id}:
+            return False
+        self.memory.waiting.add(mission_id)
+        try:
+            await self._freed.wait()
+        finally:
+            self.memory.waiting.discard(mission_id)
+        return True
+
+    def holds(self, call_id: str, tokens: int, for_s: float) -> None:
+        """A model call reserves so much, for so long at most."""
         if self.memory.is_whole:
-            self.memory.note(Charge(self.now, tokens))
+            until = self.now + timedelta(seconds=for_s)
+            self.memory.note(OpenHold(call_id, tokens, self.now, until))
+
+    def charged(self, call_id: str, tokens: int) -> None:
+        """A model call came to so much."""
+        if self.memory.is_whole:
+            self.memory.note(Charge(self.now, tokens, call_id))
 
     @property
     def used(self) -> int | None:
@@ -90,4 +172,5 @@ class Recall:
             used=self.used,
             held=memory.window.held(self.now) if memory.is_whole else None,
             under_way=tuple(sorted(memory.under_way)),
+            waiting=tuple(sorted(memory.waiting)),
         )

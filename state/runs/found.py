@@ -14,7 +14,7 @@ class Found(msgspec.Struct, frozen=True):
     """The agent's record and missions by id, with the zone, its own cap and its spending.
 
     Missions that were asked for by their ids may be other agents'. `requested` says when the first
-    open request to run one of these now was made.
+    open request to run one of these now was made; `agent_record` is the agent's whole, as JSON.
     """
 
     now: datetime
@@ -26,3 +26,4 @@ class Found(msgspec.Struct, frozen=True):
     charges: tuple[Charge, ...] = ()
     holds: tuple[OpenHold, ...] = ()
     requested: dict[str, datetime] = {}
+    agent_record: str | None = None

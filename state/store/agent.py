@@ -590,6 +590,7 @@ class AgentStore:
             charges=msgspec.json.decode(row["charges"] or "[]", type=tuple[Charge, ...]),
             holds=msgspec.json.decode(row["holds"] or "[]", type=tuple[OpenHold, ...]),
             requested=msgspec.json.decode(row["requested"] or "{}", type=dict[str, datetime]),
+            agent_record=row["agent_record"],
         )
 
 

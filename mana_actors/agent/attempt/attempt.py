@@ -68,6 +68,7 @@ from state.runs.outcome import (
     WaitsForRoom,
     Withdrawn,
 )
+from state.runs.versions import Versions
 from state.sealing.derived_text import Place, sealed_iteration, tells_derived_text
 from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
 from state.store.agent import Claim, Closing, Ended, MissionNow, PlanNote, RecordName
@@ -97,6 +98,7 @@ class Attempt:
     def __init__(self, means: Means, order: Order) -> None:
         self._means, self.order, self.tally = means, order, Tally()
         self.version = order.version  # of the mission that was decided on
+        self.decided_by: Versions | None = None
         self._run_id: Any = None  # once it is claimed
         self._plan: PlanOutcome | None = None  # once the loop has ended
         self._stop_reason: str | None = None
@@ -119,12 +121,18 @@ class Attempt:
         means, store, mission_id = self._means, self._means.store, self.order.mission_id
         claim_id = uuid.UUID(bytes=secrets.token_bytes(16))  # asked again, it is the same claim
         for again in range(_DECISIONS):
-            known = await means.knowledge.about(mission_id, anew=again > 0)
-            if known is None:
+            known = await means.knowledge.about(self.order, anew=again > 0)
+            answer = gate(known.facts) if known is not None else None
+            while answer is not None and answer.decision == "skipped-concurrency":
+                if not await means.knowledge.place_free(mission_id):
+                    break  # no run of this process is in its way
+                known = await means.knowledge.about(self.order)
+                answer = gate(known.facts) if known is not None else None
+            if known is None or answer is None:
                 return NotWanted()
             self.version, now = known.mission_version, known.facts.now
+            self.decided_by = known.versions
             self._clock.told(now)
-            answer = gate(known.facts)
             means.crash("after_gate")
             due_at = answer.due_at
             if answer.action == "move":
@@ -133,6 +141,7 @@ class Attempt:
                 return Skipped(answer.decision, answer.reason, due_at, answer.look_at)
             if answer.action != "run" or due_at is None:
                 return Later(answer.look_at)
+            means.knowledge.begins(mission_id)
             pinned = Pinned(text_of(now), known.facts.used, secrets.token_hex(8), known.facts.cap)
             asked = records_of(ref for ref in known.inputs if ref.module not in means.resolvers)
             claim = await store.claim(

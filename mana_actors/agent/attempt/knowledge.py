@@ -6,8 +6,10 @@ from typing import Protocol
 
 import msgspec
 
+from mana_actors.messages import Order
 from state.log.records import InputRef, mission_from_record
 from state.runs.gate import GateFacts, facts
+from state.runs.versions import Versions
 from state.runs.withdrawal import browser_since
 from state.store.agent import AgentStore, AgentView, Basis
 
@@ -16,6 +18,7 @@ class Known(msgspec.Struct, frozen=True):
     """A mission with its agent, as far as the agent's process knows them.
 
     `inputs` are those that the mission lists; `agent` is None where no record of it came in.
+    `versions` are what a refusal is decided by, None where nobody compares it.
     """
 
     facts: GateFacts
@@ -23,6 +26,7 @@ class Known(msgspec.Struct, frozen=True):
     time_zone: str | None
     inputs: tuple[InputRef, ...]
     agent: AgentView | None
+    versions: Versions | None = None
 
     @property
     def basis(self) -> Basis:
@@ -32,25 +36,46 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Knowledge(Protocol):
-    """What an agent's process knows about its missions."""
+    """What an agent's process knows about its missions, and keeps of what it does."""
 
-    async def about(self, mission_id: str, *, anew: bool = False) -> Known | None:
+    async def about(self, order: Order, *, anew: bool = False) -> Known | None:
         """What the gate decides by, None if the mission is not this owner's.
 
         `anew`: a decision made by what was known turned out to be old, so it is read again.
         """
         ...
 
+    def begins(self, mission_id: str) -> None:
+        """A run of this mission takes a place of the agent's, until it `ends`."""
+        ...
+
+    def ends(self, mission_id: str) -> None:
+        """It is over, or it was none."""
+        ...
+
+    async def place_free(self, mission_id: str) -> bool:
+        """Wait until one of this process's runs is over; False at once where none is under way."""
+        ...
+
+    def holds(self, call_id: str, tokens: int, for_s: float) -> None:
+        """A model call reserves so much, for so long at most."""
+        ...
+
+    def charged(self, call_id: str, tokens: int) -> None:
+        """A model call came to so much."""
+        ...
+
 
 class StoredKnowledge:
-    """Knows nothing by itself, and reads everything each time."""
+    """Knows nothing by itself, reads everything each time, and keeps nothing."""
 
     def __init__(self, store: AgentStore, user_id: str) -> None:
         self._store, self._user_id = store, user_id
 
-    async def about(self, mission_id: str, *, anew: bool = False) -> Known | None:
+    async def about(self, order: Order, *, anew: bool = False) -> Known | None:
         """What the database says now."""
         del anew  # it always is
+        mission_id = order.mission_id
         found = await self._store.for_gate(mission_id)
         if found is None:
             return None
@@ -68,3 +93,19 @@ class StoredKnowledge:
             browser_since=browser_since(mission.iterations),
         )
         return Known(asked, view.version, view.time_zone, mission.inputs, agent)
+
+    def begins(self, mission_id: str) -> None:
+        pass
+
+    def ends(self, mission_id: str) -> None:
+        pass
+
+    async def place_free(self, mission_id: str) -> bool:
+        del mission_id
+        return False
+
+    def holds(self, call_id: str, tokens: int, for_s: float) -> None:
+        pass
+
+    def charged(self, call_id: str, tokens: int) -> None:
+        pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -17,7 +17,7 @@ from state.store.agent import AgentStore
 
 
 class Means(msgspec.Struct, frozen=True):
-    """Whose runs they are, and the doors to database, model and keys; `spent` hears of charges."""
+    """Whose runs they are, and the doors to database, model and keys."""
 
     user_id: str
     agent_id: str
@@ -30,4 +30,3 @@ class Means(msgspec.Struct, frozen=True):
     leases: LeaseKeeper
     resolvers: Mapping[str, Resolver]
     crash: CrashPoint
-    spent: Callable[[int], None]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+
+import msgspec
 
 from mana_actors.agent.attempt.attempt import Attempt
 from mana_actors.agent.attempt.job import Tally
@@ -41,7 +43,6 @@ class Runner:
         resolvers: Mapping[str, Resolver],
         knowledge: Knowledge | None = None,
         crash: CrashPoint = lambda _point: None,
-        spent: Callable[[int], None] = lambda _tokens: None,
     ) -> None:
         keys = settings.key_address or settings.key_socket
         self.store = store
@@ -57,7 +58,6 @@ class Runner:
             leases=leases,
             resolvers=resolvers,
             crash=crash,
-            spent=spent,
         )
         self._under_way: dict[str, Attempt] = {}
 
@@ -90,7 +90,9 @@ class Runner:
             ended = Interrupted()
         finally:
             self._under_way.pop(order.mission_id, None)
-        return self._report(order, attempt.version, ended, attempt.tally)
+            self._means.knowledge.ends(order.mission_id)
+        report = self._report(order, attempt.version, ended, attempt.tally)
+        return msgspec.structs.replace(report, decided_by=attempt.decided_by)
 
     async def heal(self, order: Order) -> Report:
         """Put back what a client's write erased; never raises but for cancellation."""
@@ -101,6 +103,10 @@ class Runner:
             log.warning("heal_interrupted agent=%s/%s mission=%s error=%s", *who, exc)
             ended = Interrupted()
         return self._report(order, order.version, ended, Tally())
+
+    def knows(self, knowledge: Knowledge) -> None:
+        """Decide by this from now on."""
+        self._means = msgspec.structs.replace(self._means, knowledge=knowledge)
 
     def stop(self, mission_id: str, reason: str, run_id: str | None = None) -> None:
         """End a mission's run at once; nothing happens where it does not run, or closes already."""

@@ -41,6 +41,11 @@ class ModelCalls:
         self._held = 0  # tokens, for the call that is unsettled
         self._settling = asyncio.Lock()
 
+    @property
+    def _deadline_s(self) -> float:
+        """After so long a hold that nobody settled is charged whole."""
+        return self._means.settings.call_deadline_s + 30.0
+
     async def ask(self, request: ModelRequest, number: int) -> ModelAnswer:
         """The answer; one to the same request that is in the journal is free.
 
@@ -66,6 +71,7 @@ class ModelCalls:
         means.crash("after_hold")
         self._tally.model_calls += 1
         self._held = hold.tokens
+        means.knowledge.holds(str(start.call_id), hold.tokens, self._deadline_s)
         call = Unsettled(start.call_id, job.attempt, digest)
         began = asyncio.get_running_loop().time()
         try:
@@ -119,12 +125,12 @@ class ModelCalls:
 
     def settled(self, charged: int | None) -> None:
         """The database charged this for the answer that was unsettled; None: it had none."""
-        self.unsettled = None
-        if charged is not None:
+        call, self.unsettled = self.unsettled, None
+        if charged is not None and call is not None:
             if charged > self._held:
                 self._tally.counts.append(Count("calls_above_hold_total"))
             self._tally.tokens += charged
-            self._means.spent(charged)
+            self._means.knowledge.charged(str(call.call_id), charged)
 
     async def require_room(self, request: ModelRequest) -> None:
         """Raises BudgetExhausted where a run without answers has no room even for `request`."""
@@ -159,7 +165,7 @@ class ModelCalls:
                 number,
                 digest,
                 hold=hold,
-                deadline_ms=int(self._means.settings.call_deadline_s * 1000) + 30_000,
+                deadline_ms=int(self._deadline_s * 1000),
             )
         )
         try:

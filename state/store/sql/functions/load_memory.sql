@@ -1,6 +1,6 @@
 CREATE OR REPLACE FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[],
   OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamptz, OUT charges jsonb, OUT holds jsonb,
-  OUT requested jsonb, OUT now timestamptz)
+  OUT requested jsonb, OUT now timestamptz, OUT agent_record jsonb)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   token jsonb := mana_ai.require_capability(p_capability);
@@ -31,13 +31,13 @@ BEGIN
          (SELECT jsonb_object_agg(q.mission_id, q.due_at)
             FROM (SELECT r.mission_id, min(r.due_at) AS due_at FROM mana_ai.run_requests AS r
                    WHERE r.user_id = u AND r.mission_id = ANY (p_missions) AND r.closed_at IS NULL GROUP BY r.mission_id) AS q),
-         clock_timestamp()
-    INTO agent, missions, time_zone, cap, slots_from, charges, holds, requested, now;
+         clock_timestamp(), (SELECT s.record FROM mana_ai.agent_snapshots AS s WHERE s.user_id = u AND s.agent_id = a)
+    INTO agent, missions, time_zone, cap, slots_from, charges, holds, requested, now, agent_record;
 END $$;
 
 COMMENT ON FUNCTION mana_ai.load_memory IS
 'What an agent''s process holds, read at one moment: its record, its missions (or those named, whoever has them; null names
 all of its own), the zone, its cap in force, what it spent in 24 hours and what is held. Of the records only the fields
-asked for. Nothing about other agents'' spending or the limits of user and installation.';
+asked for, and its own record whole. Nothing about other agents'' spending or the limits of user and installation.';
 ALTER FUNCTION mana_ai.load_memory OWNER TO mana_owner;
 GRANT EXECUTE ON FUNCTION mana_ai.load_memory TO mana_agent;
