@@ -21,7 +21,6 @@ import msgspec
 from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.resolvers import Resolver, default_resolvers
-from mana_actors.agent.recall import Recall
 from mana_actors.crash import CrashPoint, crash_points, leave_no_core_file
 from mana_actors.footprint import Footprint
 from mana_actors.llm.client import HttpProvider
@@ -75,7 +74,6 @@ class _Bound(msgspec.Struct):
     bind: Bind
     capability: Capability
     runner: Runner
-    recall: Recall
 
 
 def http_provider(settings: AgentSettings) -> HttpProvider:
@@ -154,7 +152,7 @@ class AgentActor:
             return encode(self._identity(accepted=False))
         if message.epoch > self._epoch and self._bound is not None:
             # What was told before may have died with its supervisor, between a fold and its routes.
-            self._bound.recall.begin_anew()
+            self._bound.runner.recall.begin_anew()
             self._host.work.start(self._catch_up(self._bound))
         self._epoch, self._heard_at = message.epoch, time.monotonic()
         if not self._is_watched:
@@ -167,10 +165,10 @@ class AgentActor:
                 return encode(self._identity(accepted=self._start(message)))
             case Changed():
                 if self._bound is not None:
-                    self._bound.recall.hear(message)
+                    self._bound.runner.recall.hear(message)
                     self._host.work.start(self._catch_up(self._bound))
             case Ask():
-                shown = self._bound.recall.shown() if self._bound is not None else None
+                shown = self._bound.runner.recall.shown() if self._bound is not None else None
                 return encode(msgspec.structs.replace(self._identity(), memory=shown))
             case Stop():
                 if self._bound is not None:
@@ -201,9 +199,7 @@ class AgentActor:
         keep_texts_out(asyncio.get_running_loop())
         capability = Capability(message.capability)
         runner = self._new_runner(message, self._name, capability)
-        recall = Recall(runner.store, message.user_id, message.agent_id)
-        runner.knows(recall)
-        self._bound = _Bound(message, capability, runner, recall)
+        self._bound = _Bound(message, capability, runner)
         self._host.work.start(self._catch_up(self._bound))
         log.info(
             "agent_bound agent=%s/%s process=%s", message.user_id, message.agent_id, self._name
@@ -251,16 +247,10 @@ class AgentActor:
         await self._host.report(bound.bind.supervisor, encode(report))
 
     async def _catch_up(self, bound: _Bound) -> None:
-        """Read what the memory lacks, and stop runs that mission or agent want no longer."""
         try:
-            await bound.recall.catch_up()
+            await bound.runner.catch_up()
         except StateError as exc:  # each order reads what it needs
             log.warning("memory_not_read process=%s error=%s", self._name, exc)
-            return
-        for mission in self._running:
-            reason = bound.recall.memory.why_unwanted(mission)
-            if reason is not None:
-                bound.runner.stop(mission, reason)
 
     @property
     def _held_a_key(self) -> bool:
@@ -300,7 +290,7 @@ class AgentActor:
             idle_s=0.0 if self._running else time.monotonic() - self._used_at,
             memory_bytes=self._footprint.memory_bytes(),
             cpu_s=self._footprint.cpu_s(),
-            tokens_24h=self._bound.recall.used if self._bound else None,
+            tokens_24h=self._bound.runner.recall.used if self._bound else None,
             accepted=accepted,
             held_a_key=self._held_a_key,
         )

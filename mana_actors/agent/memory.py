@@ -228,7 +228,7 @@ class Memory:
             requested_at=requested_at,
             agent_known=is_known,
             agent_state=agent.state if agent else None,
-            max_concurrent=agent.max_concurrent if agent and is_known else 1,
+            max_concurrent=agent.max_concurrent if agent else None,
             cap=self.cap,
             used=0 if self.cap is None else self.window.used(now),
             back_at=None if self.cap is None else self.window.back_at(self.cap, now),

@@ -6,17 +6,41 @@ import asyncio
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
+import msgspec
+
 from mana_actors.agent.attempt.clock import DatabaseClock
-from mana_actors.agent.attempt.knowledge import Known
 from mana_actors.agent.memory import Memory
 from mana_actors.messages import Changed, Order, Remembered
 from state.log.deltas import AgentColumns, MissionColumns, RecordDelta
-from state.log.records import mission_from_record
+from state.log.records import InputRef, mission_from_record
 from state.rules.budgets import Charge, OpenHold
-from state.store.agent import AgentStore, AgentView
+from state.runs.gate import GateFacts
+from state.runs.versions import Versions
+from state.store.agent import AgentStore, AgentView, Basis
 
 _READS = 20
 """A record that changes faster than it is read stays behind: the database has the last word."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A mission with its agent, as far as the agent's process knows them.
+
+    `inputs` are those that the mission lists; `agent` is None where no record of it came in.
+    `versions` are what a refusal is decided by.
+    """
+
+    facts: GateFacts
+    mission_version: int
+    time_zone: str | None
+    inputs: tuple[InputRef, ...]
+    agent: AgentView | None
+    versions: Versions
+
+    @property
+    def basis(self) -> Basis:
+        """What a decision on this is made by."""
+        agent_version = 0 if self.agent is None else self.agent.version
+        return Basis(self.mission_version, agent_version, self.time_zone or "")
 
 
 class Recall:

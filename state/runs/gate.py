@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
@@ -42,7 +42,7 @@ class GateFacts(msgspec.Struct, frozen=True):
     requested_at: datetime | None = None
     agent_known: bool = False
     agent_state: str | None = None
-    max_concurrent: int = 1
+    max_concurrent: int | None = None
     cap: int | None = None
     used: int = 0
     back_at: datetime | None = None
@@ -56,6 +56,12 @@ class GateFacts(msgspec.Struct, frozen=True):
     slots_from: datetime | None = None
     browser_since: datetime | None = None
 
+    @property
+    def places(self) -> int:
+        """How many missions of it may run at once; one where its record is absent or deleted."""
+        known = self.max_concurrent if self.agent_known else None
+        return 1 if known is None else known
+
 
 class GateAnswer(msgspec.Struct, frozen=True):
     """The occurrence to run, or a decision with its reason and when to look again.
@@ -68,78 +74,6 @@ class GateAnswer(msgspec.Struct, frozen=True):
     decision: Decision | None = None
     reason: str = ""
     look_at: datetime | None = None
-
-
-class GateMission(Protocol):
-    """What the supervisor's due rows and the agent's views both say of a mission."""
-
-    @property
-    def now(self) -> datetime: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def agent_id(self) -> str: ...
-    @property
-    def hidden(self) -> bool: ...
-    @property
-    def complete(self) -> bool: ...
-    @property
-    def readable(self) -> bool: ...
-    @property
-    def next_run_at(self) -> datetime | None: ...
-    @property
-    def requested_at(self) -> datetime | None: ...
-    @property
-    def slots_from(self) -> datetime | None: ...
-
-
-def facts(
-    mission: GateMission,
-    *,
-    agent_known: bool,
-    agent_state: str | None,
-    max_concurrent: int | None,
-    cap: int | None,
-    used: int,
-    back_at: datetime | None,
-    browser_since: datetime | None,
-    full: Full | None = None,
-    running: int = 0,
-    slot_served: bool = False,
-    run_state: RunState | None = None,
-    run_due_at: datetime | None = None,
-    lease_until: datetime | None = None,
-    not_before: datetime | None = None,
-) -> GateFacts:
-    """What the gate is asked about a mission; what only the supervisor knows has a default.
-
-    An agent without a record, or with one that is deleted or not whole, has one place.
-    """
-    return GateFacts(
-        now=mission.now,
-        state=mission.state,
-        agent_id=mission.agent_id,
-        hidden=mission.hidden,
-        complete=mission.complete,
-        readable=mission.readable,
-        next_run_at=mission.next_run_at,
-        requested_at=mission.requested_at,
-        agent_known=agent_known,
-        agent_state=agent_state,
-        max_concurrent=max_concurrent if agent_known and max_concurrent is not None else 1,
-        cap=cap,
-        used=used,
-        back_at=back_at,
-        full=full,
-        running=running,
-        run_state=run_state,
-        run_due_at=run_due_at,
-        lease_until=lease_until,
-        not_before=not_before,
-        slot_served=slot_served,
-        slots_from=mission.slots_from,
-        browser_since=browser_since,
-    )
 
 
 def gate(at: GateFacts) -> GateAnswer:
@@ -173,8 +107,8 @@ def _refusal(at: GateFacts) -> tuple[Decision, str, datetime | None] | None:
         refused = "skipped-archived", "the agent is archived", None
     elif at.agent_known and at.agent_state != "active":
         refused = "skipped-paused", "the agent is paused", None
-    elif at.running >= at.max_concurrent:
-        reason = f"{at.running} of {at.max_concurrent} missions of this agent are running"
+    elif at.running >= at.places:
+        reason = f"{at.running} of {at.places} missions of this agent are running"
         refused = "skipped-concurrency", reason, at.now + CONCURRENCY_FALLBACK
     elif at.cap == 0:
         refused = "skipped-budget", "the agent's daily token budget is 0", None

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import partial
 from typing import Any, Literal
 
 import asyncpg
@@ -78,16 +77,6 @@ class AgentView(msgspec.Struct, frozen=True):
     max_tokens_per_day: int | None
     complete: bool
     hidden: bool
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """The agent's cap, tokens of 24 hours, tokens held, when a used-up cap has room, open runs."""
-
-    cap: int | None
-    used: int
-    held: int
-    back_at: datetime | None
-    running: int
 
 
 class Basis(msgspec.Struct, frozen=True):
@@ -296,39 +285,6 @@ class AgentStore:
         """This agent's snapshot, None where no record of it came in."""
         rows = await self.read(SQL["agent_snapshot"], self._user_id, self._agent_id)
         return AgentView(**dict(rows[0])) if rows else None
-
-    async def usage(self) -> Usage:
-        """This agent's budget window."""
-        (row,) = await self.read(SQL["own_budget"])
-        return Usage(**dict(row))
-
-    async def spent_window(self) -> list[tuple[datetime, int]]:
-        """When this agent spent how many tokens in the last 24 hours, oldest first."""
-        rows = await self.read(SQL["spent_window"], self._user_id, self._agent_id)
-        return [(row["ts"], row["tokens_used"]) for row in rows]
-
-    async def for_gate(self, mission_id: str) -> tuple[MissionView, AgentView | None, Usage] | None:
-        """What the gate asks about a mission, read together; None if it is not this owner's.
-
-        Raises CapabilityInvalid: the budget does, where policies would only hide every row.
-        """
-        return await patiently(partial(self._for_gate, mission_id))
-
-    async def _for_gate(
-        self, mission_id: str
-    ) -> tuple[MissionView, AgentView | None, Usage] | None:
-        async with self.transaction() as connection:
-            usage = await connection.fetchrow(SQL["own_budget"])
-            mission = await connection.fetchrow(SQL["mission_snapshot"], self._user_id, mission_id)
-            if mission is None:
-                return None
-            agent = await connection.fetchrow(SQL["agent_snapshot"], self._user_id, self._agent_id)
-        assert usage is not None  # a function always has its row
-        return (
-            MissionView(**dict(mission)),
-            AgentView(**dict(agent)) if agent else None,
-            Usage(**dict(usage)),
-        )
 
     async def claim(
         self,

@@ -656,13 +656,13 @@ CREATE FUNCTION mana_ai.commit_run(p_capability text, p_run uuid, p_attempt inte
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 DECLARE
-  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := found.run;
+  settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := settled.run;
   data jsonb;
   actor jsonb;
 BEGIN
-  charged := found.charged;
-  IF found.is_open THEN
+  charged := settled.charged;
+  IF settled.is_open THEN
     BEGIN
       IF NOT mana_ai.is_as_decided(run.user_id, run.mission_id, run.agent_id, p_basis::jsonb) THEN
         outcome := 'changed';
@@ -1466,27 +1466,6 @@ ALTER FUNCTION mana_ai.only_state(p_fields jsonb) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.only_state(p_fields jsonb) IS 'An object reduced to state and deletedAt; null for anything else.';
 
-CREATE FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) RETURNS record
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-DECLARE
-  token jsonb := mana_ai.require_capability();
-  u text := token ->> 'u';
-  a text := token ->> 'a';
-BEGIN
-  SELECT b.cap, b.used, b.held INTO own_budget.cap, own_budget.used, own_budget.held
-    FROM mana_ai.budgets_of(u, a, ARRAY['agent']) AS b;
-  back_at := mana_ai.room_at('agent', u, a, clock_timestamp() - interval '24 hours', 'tokens',
-                             greatest(1, own_budget.used - own_budget.cap + 1));
-  running := (SELECT count(*)::int FROM mana_ai.runs AS r WHERE r.user_id = u AND r.agent_id = a AND r.state = 'open'
-                 AND r.lease_until > clock_timestamp());
-END $$;
-
-ALTER FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) OWNER TO mana_owner;
-
-COMMENT ON FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) IS 'An agent''s own budget, without what other agents and users spent.';
-
 CREATE FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) RETURNS mana_ai.runs
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2142,11 +2121,11 @@ CREATE FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt intege
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := found.run;
+  settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := settled.run;
 BEGIN
-  charged := found.charged;
-  IF found.is_open THEN
+  charged := settled.charged;
+  IF settled.is_open THEN
     BEGIN
       look_at := clock_timestamp() + p_look_s * interval '1 second';
       PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
@@ -2522,12 +2501,12 @@ CREATE FUNCTION mana_ai.wait_for_room(p_capability text, p_run uuid, p_attempt i
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := found.run;
+  settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := settled.run;
   no record;
 BEGIN
-  charged := found.charged;
-  IF found.is_open THEN
+  charged := settled.charged;
+  IF settled.is_open THEN
     BEGIN
       PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
       UPDATE mana_ai.mission_snapshots AS s SET wake_at = NULL WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;
@@ -2567,12 +2546,12 @@ CREATE FUNCTION mana_ai.wait_run(p_capability text, p_run uuid, p_attempt intege
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := found.run;
+  settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := settled.run;
 BEGIN
-  charged := found.charged;
+  charged := settled.charged;
   is_news := true;
-  IF found.is_open THEN
+  IF settled.is_open THEN
     BEGIN
       look_at := clock_timestamp() + p_wait_s * interval '1 second';
       PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
@@ -2726,12 +2705,12 @@ CREATE FUNCTION mana_ai.withdraw_run(p_capability text, p_run uuid, p_attempt in
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := found.run;
+  settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := settled.run;
 BEGIN
-  charged := found.charged;
+  charged := settled.charged;
   is_news := true;
-  IF found.is_open THEN
+  IF settled.is_open THEN
     BEGIN
       look_at := clock_timestamp() + p_look_s * interval '1 second';
       PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
@@ -3986,9 +3965,6 @@ GRANT ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_miss
 REVOKE ALL ON FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.own_budget(OUT cap bigint, OUT used bigint, OUT held bigint, OUT back_at timestamp with time zone, OUT running integer) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) FROM PUBLIC;
 

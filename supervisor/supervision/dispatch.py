@@ -21,7 +21,7 @@ from state.log.principals import SYSTEM_MISSION_RUNNER, system_actor
 from state.log.records import mission_from_record
 from state.log.stamps import instant_of, text_of, winning_stamp
 from state.runs.decision import Decision
-from state.runs.gate import Full, GateFacts, facts, gate
+from state.runs.gate import Full, GateFacts, gate
 from state.store.supervisor.schedule import Decided, DueMission, Look
 
 Pair = tuple[str, str]
@@ -178,22 +178,30 @@ def _facts(due: DueMission, running: int) -> GateFacts:
     full = None
     if due.full_scope and due.full_unit:
         full = Full(due.full_scope, due.full_unit, due.full_back_at)
-    return facts(
-        due,
+    return GateFacts(
+        now=due.now,
+        state=due.state,
+        agent_id=due.agent_id,
+        hidden=due.hidden,
+        complete=due.complete,
+        readable=due.readable,
+        next_run_at=due.next_run_at,
+        requested_at=due.requested_at,
         agent_known=due.agent_known,
         agent_state=due.agent_state,
         max_concurrent=due.max_concurrent,
         cap=due.max_tokens_per_day,
         used=due.used,
         back_at=due.back_at,
-        browser_since=due.browser_since,
         full=full,
         running=running,
-        slot_served=due.slot_state is not None,
         run_state=due.run_state,
         run_due_at=due.run_due_at,
         lease_until=due.lease_until,
         not_before=due.not_before,
+        slot_served=due.slot_state is not None,
+        slots_from=due.slots_from,
+        browser_since=due.browser_since,
     )
 
 

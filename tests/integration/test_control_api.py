@@ -6,8 +6,10 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import msgspec
 import pytest
 
+from mana_actors.messages import Remembered
 from tests.gateway_parts import FakeSupervisor, app_of, client_of, fleet_of
 from tests.integration.support import World, open_world
 from tests.postgres import Database
@@ -191,6 +193,16 @@ async def test_a_form_pauses_and_comes_back_to_the_page(site: Site):
     assert await site.state() == "paused"
     await site.press("/missions/m1/pause")
     assert await site.state("mission_snapshots") == "paused"
+
+
+async def test_the_page_shows_what_its_process_holds_and_what_it_lacks(site: Site):
+    await site.login()
+    assert "Asleep: holds nothing." in (await site.browser.get(page())).text
+    held = Remembered(is_whole=True, is_behind=False, cap=1000, used=5, held=0)
+    site.supervisor.memories["u1", AGENT] = msgspec.to_builtins(held)
+    shown = await site.browser.get(page())  # no version of m1 is held
+    assert shown.status_code == 200
+    assert "differs" in shown.text
 
 
 async def test_a_form_cancels_a_run_and_says_when_it_is_over(site: Site):

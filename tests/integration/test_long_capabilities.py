@@ -147,5 +147,5 @@ async def test_a_refused_capability_is_no_unwanted_mission(world: World):
     await world.driver.fold_all()
     pool = Pool(world.access("mana_agent"), max_connections=1)
     with pytest.raises(CapabilityInvalid):
-        await AgentStore(pool, *PAIR, lambda: "forged").for_gate("m1")
+        await AgentStore(pool, *PAIR, lambda: "forged").memory(None)
     await pool.close()

@@ -406,10 +406,10 @@ BY_HAND = {
     " LANGUAGE sql IMMUTABLE STRICT RETURN 0::smallint",
     "comment": "COMMENT ON FUNCTION mana_ai.bucket_of IS 'by hand'",
     "grant": "GRANT EXECUTE ON FUNCTION mana_ai.bucket_of TO mana_agent, PUBLIC",
-    "owner": "ALTER FUNCTION mana_ai.own_budget OWNER TO mana_router",
-    "gone": "DROP FUNCTION mana_ai.own_budget",
-    "overload": "CREATE FUNCTION mana_ai.own_budget(int) RETURNS int LANGUAGE sql RETURN 1;"
-    " ALTER FUNCTION mana_ai.own_budget(int) OWNER TO mana_owner",
+    "owner": "ALTER FUNCTION mana_ai.renew OWNER TO mana_router",
+    "gone": "DROP FUNCTION mana_ai.renew",
+    "overload": "CREATE FUNCTION mana_ai.renew(int) RETURNS int LANGUAGE sql RETURN 1;"
+    " ALTER FUNCTION mana_ai.renew(int) OWNER TO mana_owner",
     "stray": "CREATE FUNCTION mana_ai.stray() RETURNS int LANGUAGE sql RETURN 1;"
     " ALTER FUNCTION mana_ai.stray() OWNER TO mana_owner",
 }

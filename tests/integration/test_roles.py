@@ -48,7 +48,7 @@ SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnames
 AGENT_FUNCTIONS = {
     "audit_outcome", "keys_capability",
     "begin_call", "capability", "capability_agent", "capability_scope", "capability_user", "claim",
-    "commit_run", "end_call", "heal_mission", "load_memory", "own_budget", "renew", "take_run",
+    "commit_run", "end_call", "heal_mission", "load_memory", "renew", "take_run",
     "request_copies", "room_for_call", "skip_run", "wait_for_room", "wait_run", "withdraw_run",
 }  # fmt: skip
 BUDGET_READS = {

@@ -29,7 +29,6 @@ from mana_actors.agent.attempt.endings import (
     iteration_of,
 )
 from mana_actors.agent.attempt.job import FinalFailure, Job, Pinned, Tally
-from mana_actors.agent.attempt.knowledge import Known
 from mana_actors.agent.attempt.means import Means
 from mana_actors.agent.attempt.plan import make_plan, plan_input, tools_of
 from mana_actors.agent.inputs.reader import InputReader
@@ -39,6 +38,7 @@ from mana_actors.agent.model.calls import ModelCalls
 from mana_actors.agent.planner.guardrails import after_plan, before_plan
 from mana_actors.agent.planner.loop import PlanOutcome
 from mana_actors.agent.planner.prompt import latest_iterations
+from mana_actors.agent.recall import Known
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.keys.client import KeyHolderUnreachable
 from mana_actors.messages import Count, Order
@@ -121,12 +121,12 @@ class Attempt:
         means, store, mission_id = self._means, self._means.store, self.order.mission_id
         claim_id = uuid.UUID(bytes=secrets.token_bytes(16))  # asked again, it is the same claim
         for again in range(_DECISIONS):
-            known = await means.knowledge.about(self.order, anew=again > 0)
+            known = await means.recall.about(self.order, anew=again > 0)
             answer = gate(known.facts) if known is not None else None
             while answer is not None and answer.decision == "skipped-concurrency":
-                if not await means.knowledge.place_free(mission_id):
+                if not await means.recall.place_free(mission_id):
                     break  # no run of this process is in its way
-                known = await means.knowledge.about(self.order)
+                known = await means.recall.about(self.order)
                 answer = gate(known.facts) if known is not None else None
             if known is None or answer is None:
                 return NotWanted()
@@ -141,7 +141,7 @@ class Attempt:
                 return Skipped(answer.decision, answer.reason, due_at, answer.look_at)
             if answer.action != "run" or due_at is None:
                 return Later(answer.look_at)
-            means.knowledge.begins(mission_id)
+            means.recall.begins(mission_id)
             pinned = Pinned(text_of(now), known.facts.used, secrets.token_hex(8), known.facts.cap)
             asked = records_of(ref for ref in known.inputs if ref.module not in means.resolvers)
             claim = await store.claim(

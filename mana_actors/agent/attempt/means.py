@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mana_actors.agent.attempt.knowledge import Knowledge
 from mana_actors.agent.attempt.lease import LeaseKeeper
 from mana_actors.agent.inputs.resolvers import Resolver
+from mana_actors.agent.recall import Recall
 from mana_actors.crash import CrashPoint
 from mana_actors.keys.client import KeyHolder
 from mana_actors.llm.provider import ModelProvider
@@ -23,7 +23,7 @@ class Means(msgspec.Struct, frozen=True):
     agent_id: str
     holder: str
     settings: AgentSettings
-    knowledge: Knowledge
+    recall: Recall
     store: AgentStore
     provider: ModelProvider
     key_holder: KeyHolder | None

@@ -9,18 +9,17 @@ import msgspec
 
 from mana_actors.agent.attempt.attempt import Attempt
 from mana_actors.agent.attempt.job import Tally
-from mana_actors.agent.attempt.knowledge import Knowledge, StoredKnowledge
 from mana_actors.agent.attempt.lease import LeaseKeeper
 from mana_actors.agent.attempt.means import Means
 from mana_actors.agent.attempt.repair import heal
 from mana_actors.agent.inputs.resolvers import Resolver
+from mana_actors.agent.recall import Recall
 from mana_actors.crash import CrashPoint
 from mana_actors.keys.client import KeyHolder
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.messages import AgentSettings, Order, Report
 from state.errors import StateError
 from state.runs.outcome import CapabilityRefused, Interrupted, Outcome, TakenOver
-from state.runs.withdrawal import why_unwanted
 from state.store.agent import AgentStore
 from state.store.connect import CapabilityInvalid, Superseded
 
@@ -41,17 +40,16 @@ class Runner:
         settings: AgentSettings,
         leases: LeaseKeeper,
         resolvers: Mapping[str, Resolver],
-        knowledge: Knowledge | None = None,
         crash: CrashPoint = lambda _point: None,
     ) -> None:
         keys = settings.key_address or settings.key_socket
-        self.store = store
+        self.store, self.recall = store, Recall(store, user_id, agent_id)
         self._means = Means(
             user_id=user_id,
             agent_id=agent_id,
             holder=holder,
             settings=settings,
-            knowledge=knowledge or StoredKnowledge(store, user_id),
+            recall=self.recall,
             store=store,
             provider=provider,
             key_holder=None if keys is None else KeyHolder(keys),
@@ -90,7 +88,7 @@ class Runner:
             ended = Interrupted()
         finally:
             self._under_way.pop(order.mission_id, None)
-            self._means.knowledge.ends(order.mission_id)
+            self.recall.ends(order.mission_id)
         report = self._report(order, attempt.version, ended, attempt.tally)
         return msgspec.structs.replace(report, decided_by=attempt.decided_by)
 
@@ -104,36 +102,22 @@ class Runner:
             ended = Interrupted()
         return self._report(order, order.version, ended, Tally())
 
-    def knows(self, knowledge: Knowledge) -> None:
-        """Decide by this from now on."""
-        self._means = msgspec.structs.replace(self._means, knowledge=knowledge)
-
     def stop(self, mission_id: str, reason: str, run_id: str | None = None) -> None:
         """End a mission's run at once; nothing happens where it does not run, or closes already."""
         attempt = self._under_way.get(mission_id)
         if attempt is not None:
             attempt.stop(reason, run_id)
 
-    async def recheck(self, mission_id: str) -> None:
-        """Stop a mission's run if mission or agent want it no longer; its commit asks again."""
-        who = self._means.user_id, self._means.agent_id, mission_id
-        try:
-            found = await self.store.for_gate(mission_id)
-        except StateError as exc:
-            log.warning("recheck_failed agent=%s/%s mission=%s error=%s", *who, exc)
-            return
-        reason: str | None = "the mission is gone"
-        if found is not None:
-            mission, agent, _ = found
-            reason = why_unwanted(
-                hidden=mission.hidden,
-                state=mission.state,
-                is_ours=mission.agent_id == self._means.agent_id,
-                agent_hidden=agent is not None and agent.hidden,
-                agent_state=agent.state if agent else None,
-            )
-        if reason is not None:
-            self.stop(mission_id, reason)
+    async def catch_up(self) -> None:
+        """Read what is known to be behind, and stop runs that mission or agent want no longer.
+
+        Raises StateError; each order reads what it needs.
+        """
+        await self.recall.catch_up()
+        for mission_id, attempt in self._under_way.items():
+            reason = self.recall.memory.why_unwanted(mission_id)
+            if reason is not None:
+                attempt.stop(reason)
 
     def _report(self, order: Order, version: int, ended: Outcome, tally: Tally) -> Report:
         """Ids, the ending and numbers: never a text of the owner's."""

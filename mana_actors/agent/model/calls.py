@@ -71,7 +71,7 @@ class ModelCalls:
         means.crash("after_hold")
         self._tally.model_calls += 1
         self._held = hold.tokens
-        means.knowledge.holds(str(start.call_id), hold.tokens, self._deadline_s)
+        means.recall.holds(str(start.call_id), hold.tokens, self._deadline_s)
         call = Unsettled(start.call_id, job.attempt, digest)
         began = asyncio.get_running_loop().time()
         try:
@@ -130,7 +130,7 @@ class ModelCalls:
             if charged > self._held:
                 self._tally.counts.append(Count("calls_above_hold_total"))
             self._tally.tokens += charged
-            self._means.knowledge.charged(str(call.call_id), charged)
+            self._means.recall.charged(str(call.call_id), charged)
 
     async def require_room(self, request: ModelRequest) -> None:
         """Raises BudgetExhausted where a run without answers has no room even for `request`."""

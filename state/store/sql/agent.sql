@@ -13,14 +13,6 @@ SELECT mission_id, agent_id, record, version, complete, hidden, readable, state,
        (SELECT slots_from FROM mana_ai.install) AS slots_from, clock_timestamp() AS now
   FROM mana_ai.mission_snapshots AS m WHERE user_id = $1 AND mission_id = $2
 
--- own_budget --
-SELECT * FROM mana_ai.own_budget()
-
--- spent_window --
--- What counts in the window of 24 hours, and when it was spent.
-SELECT ts, tokens_used FROM mana_ai.token_usage
- WHERE user_id = $1 AND agent_id = $2 AND ts > (SELECT clock_timestamp() - interval '24 hours') ORDER BY ts
-
 -- input_rows --
 -- A record that is an input of a mission, as the capability lets this agent see it.
 SELECT id, op, data, field_meta, (extract(epoch FROM created_at) * 1000000)::bigint AS created_us

@@ -3,13 +3,13 @@ CREATE OR REPLACE FUNCTION mana_ai.commit_run(p_capability text, p_run uuid, p_a
   OUT outcome text, OUT charged bigint, OUT newer jsonb, OUT now timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := found.run;
+  settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := settled.run;
   data jsonb;
   actor jsonb;
 BEGIN
-  charged := found.charged;
-  IF found.is_open THEN
+  charged := settled.charged;
+  IF settled.is_open THEN
     BEGIN
       IF NOT mana_ai.is_as_decided(run.user_id, run.mission_id, run.agent_id, p_basis::jsonb) THEN
         outcome := 'changed';

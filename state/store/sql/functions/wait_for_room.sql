@@ -3,12 +3,12 @@ CREATE OR REPLACE FUNCTION mana_ai.wait_for_room(p_capability text, p_run uuid, 
   OUT outcome text, OUT charged bigint, OUT look_at timestamptz, OUT is_news boolean, OUT now timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := found.run;
+  settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := settled.run;
   no record;
 BEGIN
-  charged := found.charged;
-  IF found.is_open THEN
+  charged := settled.charged;
+  IF settled.is_open THEN
     BEGIN
       PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
       UPDATE mana_ai.mission_snapshots AS s SET wake_at = NULL WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;

@@ -2,12 +2,12 @@ CREATE OR REPLACE FUNCTION mana_ai.withdraw_run(p_capability text, p_run uuid, p
   p_look_s float, OUT outcome text, OUT charged bigint, OUT look_at timestamptz, OUT is_news boolean, OUT now timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  found record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := found.run;
+  settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
+  run mana_ai.runs := settled.run;
 BEGIN
-  charged := found.charged;
+  charged := settled.charged;
   is_news := true;
-  IF found.is_open THEN
+  IF settled.is_open THEN
     BEGIN
       look_at := clock_timestamp() + p_look_s * interval '1 second';
       PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
