@@ -657,7 +657,7 @@ CREATE FUNCTION mana_ai.commit_run(p_capability text, p_run uuid, p_attempt inte
     AS $_$
 DECLARE
   settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := settled.run;
+  run mana_ai.runs := (SELECT r FROM mana_ai.runs AS r WHERE r.run_id = settled.run_id);
   data jsonb;
   actor jsonb;
 BEGIN
@@ -2056,16 +2056,17 @@ superseded is charged all the same, and only journals nothing. Null tokens, or a
 the hold is charged. Null micros: nobody knows the price. The basis is ''reported'', ''above-hold'' (more than was held,
 charged all the same), ''hold'', or ''expired-hold'' until a report comes.';
 
-CREATE FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint) RETURNS record
+CREATE FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run_id uuid, OUT is_open boolean, OUT charged bigint) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
   held jsonb := mana_ai.require_capability(p_capability);
+  run mana_ai.runs;
   call record;
 BEGIN
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
-  SELECT r.* INTO run FROM mana_ai.runs AS r
+  SELECT * INTO run FROM mana_ai.runs AS r
    WHERE r.run_id = p_run AND r.user_id = held ->> 'u' AND r.agent_id = held ->> 'a' FOR UPDATE;
   PERFORM FROM mana_ai.mission_snapshots AS s WHERE s.user_id = held ->> 'u' AND s.mission_id = run.mission_id FOR UPDATE;
   IF p_call IS NOT NULL THEN
@@ -2078,12 +2079,13 @@ BEGIN
       charged := NULL;  -- it says nothing that can be read: the hold is charged at its deadline
     END;
   END IF;
+  run_id := run.run_id;
   is_open := coalesce(run.attempt = p_attempt AND run.state = 'open', false);
 END $$;
 
-ALTER FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run_id uuid, OUT is_open boolean, OUT charged bigint) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint) IS 'The caller''s run, for one of its endings: locked with its mission after the ledger, and its last answer settled
+COMMENT ON FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run_id uuid, OUT is_open boolean, OUT charged bigint) IS 'The caller''s run, for one of its endings: locked with its mission after the ledger, and its last answer settled
 whatever becomes of the run. is_open says whether this attempt may still end it. The tokens charged are null where
 nothing was to settle.';
 
@@ -2122,7 +2124,7 @@ CREATE FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt intege
     AS $$
 DECLARE
   settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := settled.run;
+  run mana_ai.runs := (SELECT r FROM mana_ai.runs AS r WHERE r.run_id = settled.run_id);
 BEGIN
   charged := settled.charged;
   IF settled.is_open THEN
@@ -2502,7 +2504,7 @@ CREATE FUNCTION mana_ai.wait_for_room(p_capability text, p_run uuid, p_attempt i
     AS $$
 DECLARE
   settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := settled.run;
+  run mana_ai.runs := (SELECT r FROM mana_ai.runs AS r WHERE r.run_id = settled.run_id);
   no record;
 BEGIN
   charged := settled.charged;
@@ -2547,7 +2549,7 @@ CREATE FUNCTION mana_ai.wait_run(p_capability text, p_run uuid, p_attempt intege
     AS $$
 DECLARE
   settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := settled.run;
+  run mana_ai.runs := (SELECT r FROM mana_ai.runs AS r WHERE r.run_id = settled.run_id);
 BEGIN
   charged := settled.charged;
   is_news := true;
@@ -2706,7 +2708,7 @@ CREATE FUNCTION mana_ai.withdraw_run(p_capability text, p_run uuid, p_attempt in
     AS $$
 DECLARE
   settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := settled.run;
+  run mana_ai.runs := (SELECT r FROM mana_ai.runs AS r WHERE r.run_id = settled.run_id);
 BEGIN
   charged := settled.charged;
   is_news := true;
@@ -4020,7 +4022,7 @@ GRANT ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, 
 
 REVOKE ALL ON FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run_id uuid, OUT is_open boolean, OUT charged bigint) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sign_capability(p_user text, p_agent text, p_spaces text[], p_scope text[], p_audience text, p_ttl_s integer) TO mana_supervisor;

@@ -1,12 +1,13 @@
 CREATE OR REPLACE FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt int, p_call text,
-  OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint)
+  OUT run_id uuid, OUT is_open boolean, OUT charged bigint)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   held jsonb := mana_ai.require_capability(p_capability);
+  run mana_ai.runs;
   call record;
 BEGIN
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
-  SELECT r.* INTO run FROM mana_ai.runs AS r
+  SELECT * INTO run FROM mana_ai.runs AS r
    WHERE r.run_id = p_run AND r.user_id = held ->> 'u' AND r.agent_id = held ->> 'a' FOR UPDATE;
   PERFORM FROM mana_ai.mission_snapshots AS s WHERE s.user_id = held ->> 'u' AND s.mission_id = run.mission_id FOR UPDATE;
   IF p_call IS NOT NULL THEN
@@ -19,6 +20,7 @@ BEGIN
       charged := NULL;  -- it says nothing that can be read: the hold is charged at its deadline
     END;
   END IF;
+  run_id := run.run_id;
   is_open := coalesce(run.attempt = p_attempt AND run.state = 'open', false);
 END $$;
 

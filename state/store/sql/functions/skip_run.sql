@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_att
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := settled.run;
+  run mana_ai.runs := (SELECT r FROM mana_ai.runs AS r WHERE r.run_id = settled.run_id);
 BEGIN
   charged := settled.charged;
   IF settled.is_open THEN

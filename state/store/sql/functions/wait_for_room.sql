@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION mana_ai.wait_for_room(p_capability text, p_run uuid, 
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   settled record := mana_ai.settled_run(p_capability, p_run, p_attempt, p_call);
-  run mana_ai.runs := settled.run;
+  run mana_ai.runs := (SELECT r FROM mana_ai.runs AS r WHERE r.run_id = settled.run_id);
   no record;
 BEGIN
   charged := settled.charged;
