@@ -22,12 +22,12 @@ LEASE_OVER = "UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval
 ANY_ATTEMPT = """
 CREATE OR REPLACE FUNCTION mana_ai.settled_run(
   p_capability text, p_run uuid, p_attempt int, p_call text,
-  OUT run mana_ai.runs, OUT is_open boolean, OUT charged bigint)
+  OUT run_id uuid, OUT is_open boolean, OUT charged bigint)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   held jsonb := mana_ai.require_capability(p_capability);
 BEGIN
-  SELECT r.* INTO run FROM mana_ai.runs AS r
+  SELECT r.run_id INTO settled_run.run_id FROM mana_ai.runs AS r
    WHERE r.run_id = p_run AND r.user_id = held ->> 'u' FOR UPDATE;
   is_open := true;
 END $$"""
