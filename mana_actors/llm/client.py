@@ -1,7 +1,6 @@
 """The HTTP client for any OpenAI-compatible chat-completions service."""
 
 import asyncio
-import ipaddress
 import re
 import sys
 import time
@@ -10,7 +9,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -23,6 +21,7 @@ from mana_actors.errors import (
 )
 from mana_actors.llm.completions import RESOLVED_HEADER, failure, read_answer
 from mana_actors.llm.provider import AliasFacts, Exposure, provider_label
+from mana_actors.trust import is_this_machine, trust_for
 
 if TYPE_CHECKING:
     import httpx
@@ -206,16 +205,11 @@ class HttpProvider:
         return headers
 
     def _http(self) -> "httpx.AsyncClient":
-        import ssl  # noqa: PLC0415
-
         import httpx  # noqa: PLC0415
 
         if self._client is None:
-            is_near = is_this_machine(self._endpoint) and self._endpoint.startswith("http://")
             self._client = httpx.AsyncClient(
-                # Reading the world's certificates takes 35 ms, a third of a new process's run. On
-                # this machine none is met: this context trusts nobody, should one be after all.
-                verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_near else True,
+                verify=trust_for(self._endpoint),
                 timeout=None,  # noqa: S113 - the deadline of the call covers all phases
                 # A proxy from the environment serves services elsewhere, never one on this machine.
                 trust_env=not is_this_machine(self._endpoint),
@@ -261,15 +255,6 @@ def completions_url(base: str) -> str:
     """The chat-completions address of a service with base `base`, given with or without `/v1`."""
     trimmed = base.rstrip("/")
     return f"{trimmed}{'' if trimmed.endswith('/v1') else '/v1'}/chat/completions"
-
-
-def is_this_machine(url: str) -> bool:
-    """Whether an address means this machine itself."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_key(path: Path) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from mana_actors.trust import trust_for
 from supervisor.cli.environment import folder, service_key
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
 from supervisor.node.address import is_running, read_node
@@ -26,7 +27,11 @@ class Gateway:
         try:
             # Nothing of the environment: a proxy has no business between us and a local gateway.
             self._http = httpx.Client(
-                base_url=self.url, headers=headers, timeout=TIMEOUT_S, trust_env=False
+                base_url=self.url,
+                headers=headers,
+                verify=trust_for(self.url),
+                timeout=TIMEOUT_S,
+                trust_env=False,
             )
         except (httpx.InvalidURL, UnicodeEncodeError) as exc:
             raise Failure(f"{self.url}: not an address of a gateway", USAGE) from exc

@@ -35,6 +35,7 @@ from mana_actors.messages import AgentSettings
 from mana_actors.processes import ProcessGone
 from mana_actors.release import release
 from mana_actors.remote import NAMESPACE, SupervisorHandle
+from mana_actors.trust import trust_for
 from state.errors import StateError
 from state.secret_files import new_secret, write_new_secret
 from state.slots import Slots
@@ -276,8 +277,11 @@ class Node:
         """Ray restarts the router's process; where even Ray gave it up, it is made anew."""
         assert self._router_settings is not None
         try:
-            async with httpx.AsyncClient(timeout=_WATCH_EVERY_S, trust_env=False) as http:
-                answers = (await http.get(f"{self._router_settings.url}/health")).is_success
+            url, within_s = self._router_settings.url, _WATCH_EVERY_S
+            async with httpx.AsyncClient(
+                verify=trust_for(url), timeout=within_s, trust_env=False
+            ) as http:
+                answers = (await http.get(f"{url}/health")).is_success
         except httpx.HTTPError:
             answers = False
         if answers != self._router_answers:

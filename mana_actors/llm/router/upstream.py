@@ -17,11 +17,12 @@ from mana_actors.errors import (
     ProviderRefused,
 )
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
-from mana_actors.llm.client import MAX_BODY_BYTES, is_this_machine, read_key, retry_after_s
+from mana_actors.llm.client import MAX_BODY_BYTES, read_key, retry_after_s
 from mana_actors.llm.completions import decoded, failure
 from mana_actors.llm.router.aliases.registry import ProviderEntry, Registry
 from mana_actors.llm.router.line import Upstream
 from mana_actors.llm.router.wire.events import ChunkReader, error_inside
+from mana_actors.trust import is_this_machine, trust_for
 
 QUESTION_DEADLINE_S = 10.0
 
@@ -131,6 +132,7 @@ class HttpUpstream:
         """The request, sent when the result is entered; raises ProviderRefused without a key."""
         if self._client is None:
             self._client = httpx.AsyncClient(
+                verify=trust_for(self._base),
                 timeout=None,  # noqa: S113 - the deadline of the call covers all phases
                 limits=httpx.Limits(max_connections=None),  # the router counts calls itself
                 trust_env=not is_this_machine(self._base),

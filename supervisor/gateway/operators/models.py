@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
 from mana_actors.json_values import as_object
+from mana_actors.trust import trust_for
 from supervisor.gateway.answers import failure, query
 from supervisor.gateway.deps import Deps
 from supervisor.node.models import router_url, token_file
@@ -95,8 +96,10 @@ async def _asked(
         token = token_file(deps.settings).read_text().strip()
         headers = {"authorization": f"Bearer {token}"}
         raw = None if content is None else msgspec.json.encode(content)
-        async with httpx.AsyncClient(timeout=seconds, trust_env=False) as http:
-            url = router_url(deps.settings) + path
+        url = router_url(deps.settings) + path
+        async with httpx.AsyncClient(
+            verify=trust_for(url), timeout=seconds, trust_env=False
+        ) as http:
             return await http.request(verb, url, headers=headers, content=raw)
     except (httpx.HTTPError, OSError, ValueError) as exc:
         log.warning("router_silent error=%s", type(exc).__name__)
