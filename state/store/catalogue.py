@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -248,17 +247,12 @@ class ServiceView:
         await self._db.close()
 
 
-def _password(access: Access) -> str:
-    return Path(access.password_file).read_text("utf-8").strip()
-
-
 @asynccontextmanager
 async def open_transaction(access: Access) -> AsyncGenerator[int]:
     """The pid of a session that keeps a transaction open until the block ends, or it is ended."""
-    password = _password(access)
     try:
         connection = await asyncpg.connect(
-            access.dsn, user=access.role, password=password, timeout=10
+            access.dsn, user=access.role, password=access.password(), timeout=10
         )
         await connection.execute("BEGIN")
     except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as exc:

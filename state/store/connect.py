@@ -82,6 +82,10 @@ class Access(msgspec.Struct, frozen=True):
     application: str = "mana"
     statement_timeout_ms: int = 30_000
 
+    def password(self) -> str:
+        """What the file says now."""
+        return Path(self.password_file).read_text("utf-8").strip()
+
 
 _OUTAGES = (
     asyncpg.PostgresConnectionError,
@@ -114,10 +118,6 @@ def translated(exc: Exception) -> Exception:
             return Unavailable(type(exc).__name__)
         return Refused(state)
     return exc
-
-
-def _password(file: str) -> str:
-    return Path(file).read_text().strip()
 
 
 async def _nothing_to_reset(_connection: object) -> None:
@@ -156,7 +156,7 @@ class Database:
             self._pool = asyncpg.create_pool(
                 self._access.dsn,
                 user=self._access.role,
-                password=_password(self._access.password_file),
+                password=self._access.password(),
                 min_size=0,
                 max_size=self._max,
                 max_inactive_connection_lifetime=0 if self._keeps else self._idle_s,
