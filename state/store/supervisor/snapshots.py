@@ -23,6 +23,7 @@ from state.log.deltas import (
     AGENT_FIELDS,
     MISSION_FIELDS,
     AgentColumns,
+    C,
     MissionColumns,
     RecordDelta,
     delta_of,
@@ -330,13 +331,8 @@ class SnapshotStore:
             SQL["wake_missions_of_agents"], [k[0] for k in records], [k[2] for k in records]
         )
         for row in rows:
-            key, names = (row["user_id"], AGENTS, row["agent_id"]), AGENT_FIELDS
-            after, before, old = kept[key], batch.before.get(key), None
-            if before is not None:
-                version, columns = batch.versions[key], AgentColumns("")
-                old = held_of(version, columns, before.fields, before.stamps, names)
-            new = held_of(row["version"], read[key][1], after.fields, after.stamps, names)
-            delta = delta_of(row["agent_id"], old, new)
+            key = row["user_id"], AGENTS, row["agent_id"]
+            delta = _delta(batch, key, row["version"], read[key][1], AGENT_FIELDS)
             deltas.append(AgentDelta(row["user_id"], row["agent_id"], row["version"], delta))
         return tuple(deltas)
 
@@ -369,21 +365,15 @@ class SnapshotStore:
         ]
         rows = await connection.fetch(SQL["save_missions"], *_columns(mission_rows))
         for row in rows:
-            key, names = (row["user_id"], MISSIONS, row["mission_id"]), MISSION_FIELDS
-            after, before, old, left = kept[key], batch.before.get(key), None, None
-            columns = read[key][1]
-            if before is not None:
-                version = batch.versions[key]
-                old = held_of(version, columns, before.fields, before.stamps, names)
-                left = batch.owners[key]
-            new = held_of(row["version"], columns, after.fields, after.stamps, names)
+            key = row["user_id"], MISSIONS, row["mission_id"]
+            left = batch.owners.get(key)
             deltas.append(
                 MissionDelta(
                     row["user_id"],
                     row["mission_id"],
                     row["agent_id"],
                     row["version"],
-                    delta_of(row["mission_id"], old, new),
+                    _delta(batch, key, row["version"], read[key][1], MISSION_FIELDS),
                     left if left != row["agent_id"] else None,
                 )
             )
@@ -502,6 +492,16 @@ def _snapshot(row: asyncpg.Record) -> Snapshot:
         count=row["folded_count"],
         digest=row["folded_digest"],
     )
+
+
+def _delta(
+    batch: _Batch, key: RecordKey, version: int, columns: C, names: tuple[str, ...]
+) -> RecordDelta[C]:
+    """How a record that was saved as this version changed."""
+    before, after, old = batch.before.get(key), batch.after[key], None
+    if before is not None:  # a delta carries the columns whole: what they were, nobody asks
+        old = held_of(batch.versions[key], columns, before.fields, before.stamps, names)
+    return delta_of(key[2], old, held_of(version, columns, after.fields, after.stamps, names))
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
