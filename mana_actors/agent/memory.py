@@ -180,14 +180,8 @@ class Memory:
 
     def differs(self, mission_id: str, decided_by: Versions) -> bool:
         """Whether an order was decided by something else than what is held."""
-        mission, agent = self.mission(mission_id), self.agent.held
-        return (
-            mission is None
-            or mission.version != decided_by.mission
-            or (agent.version if agent else None) != decided_by.agent
-            or self.time_zone != decided_by.time_zone
-            or self.cap != decided_by.cap
-        )
+        held = self.versions(mission_id, decided_by.requested_at)
+        return self.mission(mission_id) is None or held != decided_by
 
     def versions(self, mission_id: str, requested_at: datetime | None) -> Versions:
         """What a decision about a mission is made by now."""
