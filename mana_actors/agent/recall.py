@@ -26,12 +26,10 @@ class Known(msgspec.Struct, frozen=True):
     """A mission with its agent, as far as the agent's process knows them.
 
     `inputs` are those that the mission lists; `agent` is None where no record of it came in.
-    `versions` are what a refusal is decided by.
+    `versions` are what a decision is made by.
     """
 
     facts: GateFacts
-    mission_version: int
-    time_zone: str | None
     inputs: tuple[InputRef, ...]
     agent: AgentView | None
     versions: Versions
@@ -40,7 +38,7 @@ class Known(msgspec.Struct, frozen=True):
     def basis(self) -> Basis:
         """What a decision on this is made by."""
         agent_version = 0 if self.agent is None else self.agent.version
-        return Basis(self.mission_version, agent_version, self.time_zone or "")
+        return Basis(self.versions.mission, agent_version, self.versions.time_zone or "")
 
 
 class Recall:
@@ -122,8 +120,6 @@ class Recall:
             return None
         return Known(
             facts=facts,
-            mission_version=mission.version,
-            time_zone=memory.time_zone,
             inputs=mission_from_record(self._user_id, mission_id, mission.fields).inputs,
             agent=self._agent(),
             versions=memory.versions(mission_id, requested_at),
@@ -134,17 +130,7 @@ class Recall:
         held, read = self.memory.agent.held, self._agent_record
         if held is None or read is None or read[0] != held.version:
             return None
-        columns = held.columns
-        return AgentView(
-            agent_id=self._agent_id,
-            record=read[1],
-            version=held.version,
-            state=columns.state,
-            max_concurrent=columns.max_concurrent,
-            max_tokens_per_day=columns.max_tokens_per_day,
-            complete=columns.complete,
-            hidden=columns.hidden,
-        )
+        return AgentView(read[1], held.version, held.columns.state, held.columns.hidden)
 
     def begins(self, mission_id: str) -> None:
         """A run of this mission takes a place of the agent's, until it `ends`."""

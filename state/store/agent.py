@@ -47,35 +47,20 @@ MAX_TABLE_BYTES = 2 * 1024 * 1024
 
 
 class MissionView(msgspec.Struct, frozen=True):
-    """A mission's snapshot as the agent sees it; `record` is JSON text."""
+    """A mission's snapshot as the agent reads it; `record` is JSON text, `now` the database's."""
 
-    mission_id: str
-    agent_id: str
     record: str
     version: int
-    complete: bool
     hidden: bool
-    readable: bool
-    state: str
-    next_run_at: datetime | None
-    heal: bool
-    space_id: str | None
-    time_zone: str | None
-    requested_at: datetime | None
-    slots_from: datetime | None
     now: datetime
 
 
 class AgentView(msgspec.Struct, frozen=True):
-    """The agent's own snapshot."""
+    """The agent's own snapshot; `record` is JSON text."""
 
-    agent_id: str
     record: str
     version: int
     state: str
-    max_concurrent: int
-    max_tokens_per_day: int | None
-    complete: bool
     hidden: bool
 
 
@@ -131,7 +116,6 @@ class CallStart(msgspec.Struct, frozen=True):
     """
 
     outcome: str
-    now: datetime | None = None
     call_id: Any = None
     answer: str | None = None
     used: int | None = None
@@ -149,7 +133,6 @@ class MissionNow(msgspec.Struct, frozen=True):
     """
 
     snapshot: Snapshot
-    agent_id: str
     agent: dict[str, Any] | None
     time_zone: str | None
     now: datetime
@@ -440,7 +423,7 @@ class AgentStore:
             after = merge.fold(stored_snapshot(agent), agent_changes)
             state = agent_from_record(self._user_id, self._agent_id, after.fields).state
             agent = {"hidden": merge.hidden(after), "state": state}
-        return MissionNow(mission, stored["agent_id"], agent, found["time_zone"], now, basis)
+        return MissionNow(mission, agent, found["time_zone"], now, basis)
 
     async def owner_key(self) -> OwnerKey | None:
         """For whom to seal, None where no key is registered.

@@ -159,7 +159,7 @@ ALTER FUNCTION mana_ai.base64url(p_bytes bytea) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.base64url(p_bytes bytea) IS 'Bytes as base64url without padding (RFC 4648, section 5).';
 
-CREATE FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint DEFAULT 0, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text, OUT now timestamp with time zone) RETURNS record
+CREATE FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint DEFAULT 0, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -179,7 +179,6 @@ BEGIN
     scopes := scopes || 'user'::text;
   END IF;
   run := mana_ai.own_run(p_capability, p_run, p_attempt);
-  now := clock_timestamp();
   SELECT j.answer INTO begin_call.answer FROM mana_ai.journal AS j
    WHERE j.run_id = p_run AND j.round = p_round AND j.request_hash = p_hash;
   IF begin_call.answer IS NOT NULL THEN
@@ -209,9 +208,9 @@ BEGIN
   outcome := 'go';
 END $$;
 
-ALTER FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text, OUT now timestamp with time zone) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text, OUT now timestamp with time zone) IS 'Reserves room in every budget for one model call, or returns the journalled answer to the very same request. Without
+COMMENT ON FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) IS 'Reserves room in every budget for one model call, or returns the journalled answer to the very same request. Without
 this hold no call may start: usage, open holds and this hold must fit every cap. Locks in the order installation, user
 (the ledger row without an agent), agent, run; the first two only where such a limit is set. A limit set at this very
 moment counts from the next call.';
@@ -731,7 +730,7 @@ ALTER FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_
 COMMENT ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) IS 'The rows of one record, for whoever took the request for copies. Only a record that is an input of that mission and
 that its grant lists; at most 2 MB of rows.';
 
-CREATE FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint DEFAULT NULL::bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) RETURNS record
+CREATE FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint DEFAULT NULL::bigint, OUT charged bigint, OUT journaled boolean) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -741,12 +740,11 @@ BEGIN
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
   SELECT s.charged, s.journaled INTO end_call.charged, end_call.journaled
     FROM mana_ai.settle(held ->> 'u', held ->> 'a', p_call, p_attempt, p_hash, p_answer, p_tokens, p_micros) AS s;
-  now := clock_timestamp();
 END $$;
 
-ALTER FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) IS 'Settles a call by itself: what must be durable before a tool runs or the next call begins. A run''s last answer is settled
+COMMENT ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) IS 'Settles a call by itself: what must be durable before a tool runs or the next call begins. A run''s last answer is settled
 by the function that ends the run.';
 
 CREATE FUNCTION mana_ai.old_sessions(p_older_s double precision) RETURNS TABLE(pid integer, application text, age_s double precision, xids xid[])
@@ -1305,7 +1303,7 @@ CREATE FUNCTION mana_ai.mission_now(p_user text, p_mission text, p_agent text) R
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     BEGIN ATOMIC
- SELECT jsonb_build_object('mission', ( SELECT jsonb_build_object('agent_id', s.agent_id, 'version', s.version, 'present', s.present, 'complete', s.complete, 'record', s.record) AS jsonb_build_object
+ SELECT jsonb_build_object('mission', ( SELECT jsonb_build_object('version', s.version, 'present', s.present, 'complete', s.complete, 'record', s.record) AS jsonb_build_object
             FROM mana_ai.mission_snapshots s
            WHERE ((s.user_id = mission_now.p_user) AND (s.mission_id = mission_now.p_mission))), 'mission_rows', COALESCE(mana_ai.unfolded(p_user, 'aiMissions'::text, p_mission), '[]'::jsonb), 'agent', ( SELECT jsonb_build_object('hidden', s.hidden, 'state', s.state, 'version', s.version, 'present', s.present, 'complete', s.complete, 'record', s.record) AS jsonb_build_object
             FROM mana_ai.agent_snapshots s
@@ -1749,7 +1747,7 @@ ALTER FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent tex
 
 COMMENT ON FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent text) IS 'Removes a person''s public key; false where there is none. From now on output is plain text again.';
 
-CREATE FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text, OUT now timestamp with time zone) RETURNS record
+CREATE FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1763,8 +1761,7 @@ BEGIN
     SELECT r.run_id, r.mission_id FROM mana_ai.runs AS r JOIN unnest(p_runs, p_attempts) AS k (run_id, attempt)
         ON r.run_id = k.run_id AND r.attempt = k.attempt
      WHERE r.state = 'open' AND r.user_id = held ->> 'u' AND r.agent_id = held ->> 'a' ORDER BY r.run_id FOR UPDATE OF r) AS k;
-  now := clock_timestamp();
-  until := now + lease_ms * interval '1 ms';
+  until := clock_timestamp() + lease_ms * interval '1 ms';
   IF renewed IS NOT NULL THEN
     PERFORM FROM mana_ai.mission_snapshots AS s
       WHERE s.user_id = held ->> 'u' AND s.mission_id = ANY (missions) ORDER BY s.mission_id FOR UPDATE;
@@ -1775,9 +1772,9 @@ BEGIN
   END IF;
 END $$;
 
-ALTER FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text, OUT now timestamp with time zone) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text, OUT now timestamp with time zone) IS 'Extends the leases that are still the caller''s and returns those, with a capability that outlives them. One hour is
+COMMENT ON FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) IS 'Extends the leases that are still the caller''s and returns those, with a capability that outlives them. One hour is
 the most: a holder cannot make it last for days. All runs are locked before any snapshot: locked in turns, they met a commit
 of the same agent that holds its run and wakes another mission.';
 
@@ -3702,8 +3699,8 @@ GRANT ALL ON FUNCTION mana_ai.audit_outcome(p_capability text, p_release uuid, p
 
 REVOKE ALL ON FUNCTION mana_ai.base64url(p_bytes bytea) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text, OUT now timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text, OUT now timestamp with time zone) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt integer, p_round integer, p_hash text, p_hold bigint, p_deadline_ms integer, p_micros bigint, OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint, OUT scope text, OUT unit text, OUT until text) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.bucket_of(p_user text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.bucket_of(p_user text) TO mana_router;
@@ -3821,8 +3818,8 @@ GRANT ALL ON FUNCTION mana_ai.commit_run(p_capability text, p_run uuid, p_attemp
 REVOKE ALL ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean, OUT now timestamp with time zone) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.old_sessions(p_older_s double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.old_sessions(p_older_s double precision) TO mana_supervisor;
@@ -3992,8 +3989,8 @@ REVOKE ALL ON FUNCTION mana_ai.refusal(p_user text, p_agent text, p_scopes text[
 REVOKE ALL ON FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.remove_owner_key(p_user text, p_address text, p_agent text) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text, OUT now timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text, OUT now timestamp with time zone) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts integer[], p_lease_ms integer, OUT renewed uuid[], OUT capability text) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.replay_records(p_users text[], p_tables text[], p_records text[]) TO mana_supervisor;

@@ -130,7 +130,7 @@ class Attempt:
                 answer = gate(known.facts) if known is not None else None
             if known is None or answer is None:
                 return NotWanted()
-            self.version, now = known.mission_version, known.facts.now
+            self.version, now = known.versions.mission, known.facts.now
             self.decided_by = known.versions
             self._clock.told(now)
             means.crash("after_gate")
@@ -217,7 +217,7 @@ class Attempt:
         if known.agent is not None:
             written = msgspec.json.decode(known.agent.record)
             whole = agent_from_record(user_id, agent_id, written)
-            is_known = known.agent.complete and not known.agent.hidden
+            is_known = known.facts.agent_known
             # A deleted agent still may only what its owner said.
             agent = whole if is_known else msgspec.structs.replace(agent, policy=whole.policy)
             state = {"hidden": known.agent.hidden, "state": known.agent.state}
@@ -231,7 +231,7 @@ class Attempt:
                 user_id, agent_id, mission_id, claim.due_at, requested=bool(claim.requested)
             ),
             pinned=msgspec.json.decode(claim.pinned, type=Pinned),
-            found=MissionNow(snapshot, agent_id, state, zone, claim.now, basis),
+            found=MissionNow(snapshot, state, zone, claim.now, basis),
             mission=mission,
             agent=agent,
             zone=ZoneInfo(zone or means.settings.time_zone),

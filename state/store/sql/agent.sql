@@ -2,16 +2,10 @@
 -- directly runs in a transaction that presented it.
 
 -- agent_snapshot --
-SELECT agent_id, record, version, state, max_concurrent, max_tokens_per_day, complete, hidden FROM mana_ai.agent_snapshots
- WHERE user_id = $1 AND agent_id = $2
+SELECT record, version, state, hidden FROM mana_ai.agent_snapshots WHERE user_id = $1 AND agent_id = $2
 
 -- mission_snapshot --
-SELECT mission_id, agent_id, record, version, complete, hidden, readable, state, next_run_at, heal, space_id,
-       (SELECT time_zone FROM mana_ai.user_settings AS z WHERE z.user_id = m.user_id) AS time_zone,
-       (SELECT min(q.due_at) FROM mana_ai.run_requests AS q
-         WHERE q.user_id = m.user_id AND q.mission_id = m.mission_id AND q.closed_at IS NULL) AS requested_at,
-       (SELECT slots_from FROM mana_ai.install) AS slots_from, clock_timestamp() AS now
-  FROM mana_ai.mission_snapshots AS m WHERE user_id = $1 AND mission_id = $2
+SELECT record, version, hidden, clock_timestamp() AS now FROM mana_ai.mission_snapshots WHERE user_id = $1 AND mission_id = $2
 
 -- input_rows --
 -- A record that is an input of a mission, as the capability lets this agent see it.

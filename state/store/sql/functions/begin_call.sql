@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION mana_ai.begin_call(p_capability text, p_run uuid, p_attempt int, p_round int, p_hash text, p_hold bigint, p_deadline_ms int,
   p_micros bigint DEFAULT 0,
   OUT outcome text, OUT call_id uuid, OUT answer text, OUT used bigint, OUT held bigint, OUT cap bigint,
-  OUT scope text, OUT unit text, OUT until text, OUT now timestamptz)
+  OUT scope text, OUT unit text, OUT until text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   token jsonb := mana_ai.require_capability(p_capability);
@@ -19,7 +19,6 @@ BEGIN
     scopes := scopes || 'user'::text;
   END IF;
   run := mana_ai.own_run(p_capability, p_run, p_attempt);
-  now := clock_timestamp();
   SELECT j.answer INTO begin_call.answer FROM mana_ai.journal AS j
    WHERE j.run_id = p_run AND j.round = p_round AND j.request_hash = p_hash;
   IF begin_call.answer IS NOT NULL THEN

@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt int, p_hash text, p_answer text, p_tokens bigint,
-  p_micros bigint DEFAULT NULL, OUT charged bigint, OUT journaled boolean, OUT now timestamptz)
+  p_micros bigint DEFAULT NULL, OUT charged bigint, OUT journaled boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   held jsonb := mana_ai.require_capability(p_capability);
@@ -7,7 +7,6 @@ BEGIN
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
   SELECT s.charged, s.journaled INTO end_call.charged, end_call.journaled
     FROM mana_ai.settle(held ->> 'u', held ->> 'a', p_call, p_attempt, p_hash, p_answer, p_tokens, p_micros) AS s;
-  now := clock_timestamp();
 END $$;
 
 COMMENT ON FUNCTION mana_ai.end_call IS

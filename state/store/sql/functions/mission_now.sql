@@ -2,7 +2,7 @@ CREATE OR REPLACE FUNCTION mana_ai.mission_now(p_user text, p_mission text, p_ag
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   SELECT jsonb_build_object(
-    'mission', (SELECT jsonb_build_object('agent_id', s.agent_id, 'version', s.version, 'present', s.present, 'complete', s.complete, 'record', s.record)
+    'mission', (SELECT jsonb_build_object('version', s.version, 'present', s.present, 'complete', s.complete, 'record', s.record)
                   FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission),
     'mission_rows', coalesce(mana_ai.unfolded(p_user, 'aiMissions', p_mission), '[]'),
     'agent', (SELECT jsonb_build_object('hidden', s.hidden, 'state', s.state, 'version', s.version, 'present', s.present, 'complete', s.complete, 'record', s.record)

@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION mana_ai.renew(p_capability text, p_runs uuid[], p_attempts int[], p_lease_ms int,
-  OUT renewed uuid[], OUT capability text, OUT now timestamptz)
+  OUT renewed uuid[], OUT capability text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   held jsonb := mana_ai.require_capability(p_capability);
@@ -11,8 +11,7 @@ BEGIN
     SELECT r.run_id, r.mission_id FROM mana_ai.runs AS r JOIN unnest(p_runs, p_attempts) AS k (run_id, attempt)
         ON r.run_id = k.run_id AND r.attempt = k.attempt
      WHERE r.state = 'open' AND r.user_id = held ->> 'u' AND r.agent_id = held ->> 'a' ORDER BY r.run_id FOR UPDATE OF r) AS k;
-  now := clock_timestamp();
-  until := now + lease_ms * interval '1 ms';
+  until := clock_timestamp() + lease_ms * interval '1 ms';
   IF renewed IS NOT NULL THEN
     PERFORM FROM mana_ai.mission_snapshots AS s
       WHERE s.user_id = held ->> 'u' AND s.mission_id = ANY (missions) ORDER BY s.mission_id FOR UPDATE;
