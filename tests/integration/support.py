@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import pytest
 
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.messages import AgentSettings, Order, Report
@@ -29,6 +30,7 @@ PLAN: Entry = {
 }
 DONE: Entry = {"content": "Ein Task vorgeschlagen.", "usage": [40, 10]}
 Json = dict[str, Any]
+LEASE_OVER = "UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'"
 
 
 def text(at: datetime) -> str:
@@ -292,6 +294,23 @@ class World:
         return (whole.exists, whole.complete, whole.count, whole.digest) != kept or json.loads(
             merge.encode_record(whole)
         ) != json.loads(row["record"])
+
+
+class Killed(Exception):
+    """Stands in for SIGKILL where everything runs in the test's process."""
+
+
+async def killed_at(world: World, point: str) -> None:
+    """The first attempt at m1 dies there, and its lease is over."""
+
+    def reached(name: str) -> None:
+        if name == point:
+            raise Killed
+
+    runner = await world.driver.runner(("u1", "legacy:ai-default"), "first", crash=reached)
+    with pytest.raises(Killed):
+        await runner.run(Order("m1", 0))
+    await world.sql(LEASE_OVER)
 
 
 def _micros(at: datetime) -> int:

@@ -16,7 +16,7 @@ from state.store.agent import AgentStore
 from state.store.connect import Database as Connections
 from state.store.connect import Unavailable
 from state.store.gateway.control import CANCELLED, ControlStore
-from tests.integration.support import DONE, PLAN, Json, World, open_world
+from tests.integration.support import DONE, LEASE_OVER, PLAN, Json, Killed, World, open_world
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
@@ -26,7 +26,6 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = tuple(str(ROOT / name) for name in ("state", "mana_actors", "supervisor"))
 MOST_FRAMES = 8
 """From `run` to the store's commit: whoever reads what a run does has to keep these in mind."""
-LEASE_OVER = "UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'"
 READS: Json = {"calls": [{"name": "list_tasks", "args": {}}], "usage": [60, 10]}
 
 
@@ -170,21 +169,6 @@ async def test_an_answer_is_settled_before_a_tool_that_it_calls_begins(
     assert spent
     assert all(each == [70] for each in spent), "before the first of them, and once"
     assert await world.spent() == [70, 50]
-
-
-class Killed(Exception):
-    """Stands in for SIGKILL where everything runs in the test's process."""
-
-
-async def killed_at(world: World, point: str) -> None:
-    def reached(name: str) -> None:
-        if name == point:
-            raise Killed
-
-    runner = await world.driver.runner(MANA, "first", crash=reached)
-    with pytest.raises(Killed):
-        await runner.run(Order("m1", 0))
-    await world.sql(LEASE_OVER)
 
 
 async def test_an_answer_that_kills_its_reader_is_paid_once_by_later_attempts(

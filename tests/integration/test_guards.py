@@ -13,11 +13,19 @@ import pytest
 
 from mana_actors.messages import Order
 from state.log.stamps import format_instant
-from tests.integration.support import DONE, LONG_AGO, PLAN, World, open_world, text
+from tests.integration.support import (
+    DONE,
+    LEASE_OVER,
+    LONG_AGO,
+    PLAN,
+    World,
+    killed_at,
+    open_world,
+    text,
+)
 from tests.postgres import Database
 
 MANA = ("u1", "legacy:ai-default")
-LEASE_OVER = "UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'"
 
 ANY_ATTEMPT = """
 CREATE OR REPLACE FUNCTION mana_ai.settled_run(
@@ -36,10 +44,6 @@ CREATE FUNCTION mana_ai.forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RE
 FORGETS_ANSWERS = """
 CREATE TRIGGER forget BEFORE INSERT ON mana_ai.journal
   FOR EACH ROW EXECUTE FUNCTION mana_ai.forget()"""
-
-
-class Killed(Exception):
-    """Stands in for SIGKILL where everything runs in the test's process."""
 
 
 @pytest.fixture
@@ -71,15 +75,8 @@ async def overtaken(world: World) -> None:
 async def calls_after_a_kill_once_journalled(world: World) -> int:
     """How often the first of two calls is made; its answer is settled before the second."""
     world.provider.script = [PLAN, DONE, DONE]
-
-    def reached(point: str) -> None:
-        if point == "after_journal":
-            raise Killed
-
     await due_mission(world)
-    with pytest.raises(Killed):
-        await (await world.driver.runner(MANA, crash=reached)).run(Order("m1", 0))
-    await world.sql(LEASE_OVER)
+    await killed_at(world, "after_journal")
     assert (await world.run()).outcome == "ran"
     asked = [request.raw for request in world.provider.requests]
     return asked.count(asked[0])

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from mana_actors.messages import Order
 from state.store.gateway.limits import LimitChange
 from tests.gateway_parts import fleet_of
 from tests.integration.granted_scene import Records, granted, hand_over, push_sealed
 from tests.integration.key_scene import Scene, key_scene
-from tests.integration.support import DONE, PLAN, Json, World, open_world, text
+from tests.integration.support import DONE, PLAN, Json, World, killed_at, open_world, text
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
@@ -164,25 +163,13 @@ async def test_a_run_that_has_answers_still_gets_its_key_when_the_room_is_gone(s
     world = scene.world
     world.provider.script[:] = [PLAN, DONE]
     await granting(scene)
-
-    def reached(name: str) -> None:
-        if name == "after_journal":
-            raise Killed
-
-    runner = await world.driver.runner(("u1", MANA), "first", crash=reached)
-    with pytest.raises(Killed):
-        await runner.run(Order("m1", 0))
-    await world.sql("UPDATE mana_ai.runs SET lease_until = now() - interval '1 second'")
+    await killed_at(world, "after_journal")
     await (await world.client()).edit(MANA, table="agents", maxTokensPerDay=150)
     await world.driver.fold_all()
     report = await world.run()
     assert (report.outcome, report.steps) == ("ran", 1), report
     assert report.reason == "plan cut short: budget"
     assert len(world.provider.requests) == 1
-
-
-class Killed(Exception):
-    """Stands in for SIGKILL where everything runs in the test's process."""
 
 
 def _change(kind: Any, user: str, agent: str, tokens: int | None) -> LimitChange:

@@ -23,10 +23,8 @@ from state.sealing.values import opened, sealed
 from state.store.agent import ReadRecord, note_outcomes
 from state.store.connect import CapabilityInvalid, Refused, Superseded
 from tests.integration.key_scene import DAY_S, HolderProcess, Scene, key_scene, minted, trust
-from tests.integration.support import World, open_world
+from tests.integration.support import LEASE_OVER, World, open_world
 from tests.postgres import Database
-
-LEASE_OVER = "UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'"
 
 
 @pytest.fixture

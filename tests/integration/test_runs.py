@@ -12,9 +12,11 @@ from mana_actors.messages import Order, Report
 from tests.driver import Driver
 from tests.integration.support import (
     DONE,
+    LEASE_OVER,
     LONG_AGO,
     PLAN,
     World,
+    killed_at,
     occurrence,
     open_world,
     text,
@@ -23,7 +25,6 @@ from tests.integration.support import (
 from tests.postgres import Database
 
 MANA = ("u1", "legacy:ai-default")
-LEASE_OVER = "UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'"
 
 
 @pytest.fixture
@@ -222,21 +223,6 @@ async def test_a_freed_place_wakes_the_next_blocked_mission(world: World):
 
 
 # --- journal --------------------------------------------------------------------------------------
-
-
-class Killed(Exception):
-    """Stands in for SIGKILL where everything runs in the test's process."""
-
-
-async def killed_at(world: World, point: str) -> None:
-    def reached(name: str) -> None:
-        if name == point:
-            raise Killed
-
-    runner = await world.driver.runner(MANA, "first", crash=reached)
-    with pytest.raises(Killed):
-        await runner.run(Order("m1", 0))
-    await world.sql(LEASE_OVER)
 
 
 async def test_an_answer_that_was_journalled_is_not_paid_twice(world: World):

@@ -19,9 +19,9 @@ from state.store.connect import Refused
 from state.store.keys import RunClaim
 from tests.faults.invariants import CHECKS
 from tests.integration.key_scene import DAY_S, Scene, key_scene, minted
-from tests.integration.support import DONE, open_world
+from tests.integration.support import DONE, killed_at, open_world
 from tests.integration.test_granted_runs import CANARY, prepared
-from tests.integration.test_secret_runs import QUOTES, are_wiped, drive, killed_at
+from tests.integration.test_secret_runs import QUOTES, are_wiped, drive
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
@@ -131,7 +131,7 @@ async def kept(scene: Scene) -> tuple[bool, bool]:
     world = scene.world
     world.provider.script = [QUOTES]
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     (row,) = await world.sql("SELECT request_hash, answer FROM mana_ai.journal")
     guess = hashlib.sha256(world.provider.requests[0].raw).hexdigest()
     return CANARY in row["answer"], row["request_hash"] == guess
@@ -167,8 +167,9 @@ async def answer_that_was_planned(scene: Scene) -> str:
     world.provider.script = [QUOTES, {"content": "erst spaeter", "usage": [1, 1]}]
     world.provider.script *= 2
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, "after_claim")  # so that the next attempt keeps each answer at once
-    await killed_at(scene, "in_commit")
+    # The next attempt keeps each answer at once.
+    await killed_at(scene.world, "after_claim")
+    await killed_at(scene.world, "in_commit")
     await world.sql(
         "UPDATE mana_ai.journal SET answer = (SELECT answer FROM mana_ai.journal WHERE round = 2)"
         " WHERE round = 1"

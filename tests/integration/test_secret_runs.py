@@ -17,13 +17,12 @@ from mana_actors.messages import Order, Report
 from state.sealing.journal import JournalKeys
 from tests.fake_provider import Entry
 from tests.integration.key_scene import DAY_S, Scene, key_scene, minted
-from tests.integration.support import DONE, PLAN, World, open_world
+from tests.integration.support import DONE, PLAN, World, killed_at, open_world
 from tests.integration.test_granted_runs import CANARY, prepared
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
 MANA = ("u1", "legacy:ai-default")
-LEASE_OVER = "UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'"
 QUOTES: Entry = {
     "content": f"Denn da steht {CANARY}",
     "calls": [{"name": "create_task", "args": {"title": f"{CANARY} backen"}}],
@@ -49,10 +48,6 @@ KEPT_FOR_LOOKING = [
 ]
 
 
-class Killed(Exception):
-    """Stands in for SIGKILL where everything runs in the test's process."""
-
-
 @pytest.fixture
 async def scene(database: Database, tmp_path: Path) -> AsyncGenerator[Scene]:
     async with open_world(database) as world, key_scene(world, tmp_path) as made:
@@ -64,19 +59,6 @@ async def drive(scene: Scene, **settings: Any) -> None:
     """Run with these settings from now on."""
     scene.world.driver = scene.world.new_driver(key_socket=str(scene.socket_path), **settings)
     await scene.world.driver.start()
-
-
-async def killed_at(scene: Scene, point: str) -> None:
-    """A granted mission whose first attempt dies there; its lease is over."""
-
-    def reached(name: str) -> None:
-        if name == point:
-            raise Killed
-
-    runner = await scene.world.driver.runner(MANA, "first", crash=reached)
-    with pytest.raises(Killed):
-        await runner.run(Order("m1", 0))
-    await scene.world.sql(LEASE_OVER)
 
 
 async def journal(world: World) -> list[tuple[int, str, str]]:
@@ -106,7 +88,7 @@ async def test_answers_of_a_run_that_read_secrets_are_kept_sealed(scene: Scene):
     world = scene.world
     world.provider.script = [QUOTES]
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     ((number, digest, answer),) = await journal(world)
     assert number == 1
     assert answer.startswith("enc:1:")
@@ -118,7 +100,7 @@ async def test_another_attempt_reads_the_sealed_journal_instead_of_paying(scene:
     world = scene.world
     world.provider.script = [QUOTES, DONE]
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     report = await world.run()
     assert (report.outcome, report.steps) == ("ran", 1)
     assert len(world.provider.requests) == 2
@@ -131,7 +113,7 @@ async def test_a_renewed_grant_of_the_same_scope_still_reads_it(scene: Scene):
     world = scene.world
     world.provider.script = [QUOTES, DONE]
     await prepared(scene, minted(exposure="any", age_s=3600))
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     await (await world.client()).edit(grant=minted(exposure="any"))
     await world.driver.fold_all()
     assert (await world.run()).outcome == "ran"
@@ -156,7 +138,7 @@ async def test_with_the_grant_revoked_nothing_is_left_to_read(scene: Scene):
     world = scene.world
     world.provider.script = [QUOTES, DONE]
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     assert len(await journal(world)) == 1
     await (await world.client()).edit(grant=None)
     await world.driver.fold_all()
@@ -169,7 +151,7 @@ async def test_with_the_mission_deleted_nothing_is_left_to_read(scene: Scene):
     world = scene.world
     world.provider.script = [QUOTES]
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     await (await world.client()).edit(deletedAt="2026-11-01T00:00:00.000Z")
     await world.driver.fold_all()
     assert await journal(world) == []
@@ -181,7 +163,7 @@ async def test_with_the_grant_expired_only_sealed_answers_wait_and_the_next_look
     world = scene.world
     world.provider.script = [QUOTES]
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     await (await world.client()).edit(grant=minted(exposure="any", age_s=8 * DAY_S))
     await world.driver.fold_all()
     assert [answer[:6] for _, _, answer in await journal(world)] == ["enc:1:"]
@@ -198,9 +180,9 @@ async def test_a_damaged_answer_is_asked_again_once_and_is_counted(scene: Scene,
     world = scene.world
     world.provider.script = [QUOTES, QUOTES, DONE]
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     await world.sql(f"UPDATE mana_ai.journal SET answer = {damage}")
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     report = await world.run()
     assert (report.outcome, report.steps) == ("ran", 1)
     assert await world.spent() == [100, 100, 50], "what replaced it was kept"
@@ -212,7 +194,7 @@ async def test_a_damaged_answer_is_not_asked_again_over_the_cap(scene: Scene):
     world.provider.script = [QUOTES]
     await (await world.client()).agent(maxTokensPerDay=100_000)
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     await world.sql("UPDATE mana_ai.journal SET answer = 'x'")
     await (await world.client()).edit(MANA[1], table="agents", maxTokensPerDay=101)
     await world.driver.fold_all()
@@ -228,7 +210,7 @@ async def test_a_damaged_plain_answer_breaks_no_run(scene: Scene):
     world.provider.script = [PLAN, PLAN, DONE]
     await (await world.client()).mission()
     await world.driver.fold_all()
-    await killed_at(scene, "after_journal")
+    await killed_at(scene.world, "after_journal")
     await world.sql("UPDATE mana_ai.journal SET answer = '{'")
     assert (await world.run()).outcome == "ran"
     assert await world.spent() == [100, 100, 50]
@@ -288,8 +270,11 @@ ENDS: dict[str, tuple[Entry, Callable[[Scene], Any]]] = {
     "a failure": ({"status": 400, "kind": "blocked"}, lambda scene: scene.world.run()),
     "a stop": (DONE, stopped_while_it_plans),
     "a cancellation": (DONE, cancelled_from_outside),
-    "an error": (DONE, lambda scene: killed_at(scene, "after_answer")),
-    "an error before the reading is over": (DONE, lambda scene: killed_at(scene, "after_decrypt")),
+    "an error": (DONE, lambda scene: killed_at(scene.world, "after_answer")),
+    "an error before the reading is over": (
+        DONE,
+        lambda scene: killed_at(scene.world, "after_decrypt"),
+    ),
 }
 
 
@@ -375,7 +360,7 @@ async def test_a_kill_while_reading_costs_no_call_and_is_in_the_audit(
     world = scene.world
     world.provider.script = [DONE]
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, point)
+    await killed_at(scene.world, point)
     rows = "SELECT count(*) FROM mana_ai.decrypt_audit WHERE status = 'ok'"
     assert await world.value(rows) == audited
     assert await scene.outcomes() == [("released", None)], "the attempt was durable before"
@@ -388,7 +373,7 @@ async def test_a_run_that_asked_for_its_key_too_often_fails_visibly(scene: Scene
     """It would ask in vain for ever: the owner sees it, and the mission moves on."""
     world = scene.world
     await prepared(scene, minted(exposure="any"))
-    await killed_at(scene, "after_key")
+    await killed_at(scene.world, "after_key")
     await world.sql(
         "INSERT INTO mana_ai.key_releases (user_id, agent_id, mission_id, run_id, attempt, outcome)"
         " SELECT k.user_id, k.agent_id, k.mission_id, k.run_id, 1, 'refused'"

@@ -10,7 +10,7 @@ import pytest
 from state.rules.budgets import Hold
 from state.store.agent import Ended, PlanNote, Unsettled
 from tests.integration.hand import HELD, MANA, Hand, claimed
-from tests.integration.support import World, open_world
+from tests.integration.support import LEASE_OVER, World, open_world
 from tests.postgres import Database
 
 Ending = Callable[[Hand, Unsettled], Awaitable[Ended]]
@@ -23,7 +23,6 @@ ENDINGS: dict[str, Ending] = {
     ),
     "no room": lambda hand, call: hand.store.wait_for_room(hand.closing(call), "why", Hold(5)),
 }
-LEASE_OVER = "UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'"
 EXPIRE = "UPDATE mana_ai.token_holds SET deadline = clock_timestamp() - interval '1 second'"
 CHARGE = "SELECT mana_ai.charge_expired_holds('u1', 'legacy:ai-default')"
 
