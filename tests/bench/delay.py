@@ -5,9 +5,8 @@ import math
 from datetime import UTC, datetime, timedelta
 
 from tests.bench.figures import Figure, Say, percentile
-from tests.bench.ground import Ground, ground, sql
+from tests.bench.ground import Ground, node_on, sql
 from tests.fake_provider import FakeProvider
-from tests.node import NodeProcess
 
 POLL_MS = 50.0  # MANA_FOLD_POLL_MS
 USER = 1
@@ -18,17 +17,10 @@ async def measure(say: Say, *, quick: bool) -> list[Figure]:
     """One mission after the other, each due as it is written, at varied phases of the poll."""
     times = 20 if quick else 100
     with FakeProvider() as model:
-        async with ground(say) as made:
-            say("starting a node")
-            node = NodeProcess(
-                made.database, model.url, MANA_WARM_POOL="1", MANA_AGENT_IDLE_S="900"
-            )
-            try:
-                await asyncio.to_thread(node.start)
-                await made.agents(USER)
-                delays = await _delays(say, made, times)
-            finally:
-                await asyncio.to_thread(node.close)
+        awake = {"MANA_WARM_POOL": "1", "MANA_AGENT_IDLE_S": "900"}
+        async with node_on(say, model.url, **awake) as (made, _):
+            await made.agents(USER)
+            delays = await _delays(say, made, times)
     opened, planned = zip(*delays, strict=True)
     return [
         _figure("run opened, agent awake, p50", percentile(opened, 0.5)),

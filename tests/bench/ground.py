@@ -16,6 +16,7 @@ from state.store.connect import Access
 from state.store.supervisor.schedule import ScheduleStore
 from state.store.supervisor.snapshots import Lease
 from tests.bench.figures import Say
+from tests.node import NodeProcess
 from tests.postgres import (
     SUPERUSER,
     Database,
@@ -70,6 +71,15 @@ class Ground:
         """Missions `<prefix><user>-<k>` of those agents, all due at one instant."""
         await self.sql.execute(sql("missions"), prefix, users, each, due)
 
+    async def planned(self, prefix: str, runs: int, within_s: float = 240.0) -> asyncpg.Record:
+        """When so many of those missions' runs are over: the first, the last, and their calls."""
+        async with asyncio.timeout(within_s):
+            while True:
+                row = await self.sql.fetchrow(sql("herd"), prefix)
+                if row is not None and row["runs"] == runs and not row["unfinished"]:
+                    return row
+                await asyncio.sleep(0.1)
+
     async def connect(self, role: str) -> asyncpg.Connection:
         """A connection of any role."""
         return await self.database.connect(role)
@@ -103,3 +113,18 @@ async def ground(say: Say) -> AsyncGenerator[Ground]:
     """A server with one migrated database."""
     async with server(say) as postgres, ground_on(postgres) as made:
         yield made
+
+
+@asynccontextmanager
+async def node_on(
+    say: Say, model_url: str, **settings: str
+) -> AsyncGenerator[tuple[Ground, NodeProcess]]:
+    """A whole node with these settings on a ground of its own."""
+    async with ground(say) as made:
+        say("starting a node")
+        node = NodeProcess(made.database, model_url, **settings)
+        try:
+            await asyncio.to_thread(node.start)
+            yield made, node
+        finally:
+            await asyncio.to_thread(node.close)

@@ -5,14 +5,18 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from tests.bench.figures import Figure, Say, in_five, median
-from tests.bench.ground import Ground, ground, sql
+from tests.bench.ground import Ground, node_on
 from tests.bench.local_ray import answer, local_ray, new_bare
 from tests.fake_provider import Entry, FakeProvider
-from tests.node import NodeProcess
 
 AGENTS, EACH, MODEL_S = 30, 2, 1.0
 AHEAD_S = 4.0
-_WITHIN_S = 240.0
+NOTHING_AHEAD = {
+    "MANA_WARM_POOL": "0",
+    "MANA_PREPARE_AHEAD_S": "0",
+    "MANA_AGENT_IDLE_S": "900",
+}
+"""No process is made before it is needed, and none ends while it may be needed again."""
 
 
 async def measure(say: Say, *, quick: bool) -> list[Figure]:
@@ -20,21 +24,9 @@ async def measure(say: Say, *, quick: bool) -> list[Figure]:
     rounds = 1 if quick else 5
     slow: Entry = {"content": "fertig", "usage": [40, 10], "delay_s": MODEL_S}
     with FakeProvider([slow] * (AGENTS * EACH * (rounds + 2))) as model:
-        async with ground(say) as made:
-            say("starting a node without a warm pool")
-            node = NodeProcess(
-                made.database,
-                model.url,
-                MANA_WARM_POOL="0",
-                MANA_PREPARE_AHEAD_S="0",
-                MANA_AGENT_IDLE_S="900",
-            )
-            try:
-                await asyncio.to_thread(node.start)
-                cold, awake = await _herds(say, made, rounds)
-                say(f"most model calls at once: {model.most_in_flight}")
-            finally:
-                await asyncio.to_thread(node.close)
+        async with node_on(say, model.url, **NOTHING_AHEAD) as (made, _):
+            cold, awake = await _herds(say, made, rounds)
+            say(f"most model calls at once: {model.most_in_flight}")
     floor = await _floor(say)
     ideal = EACH * MODEL_S  # an agent runs one mission at a time, all agents at once
     missions = f"{AGENTS * EACH} due missions of {AGENTS}"
@@ -71,12 +63,7 @@ async def _herd(say: Say, ground: Ground, prefix: str) -> float:
     due = datetime.now(UTC) + timedelta(seconds=AHEAD_S)
     due = due.replace(microsecond=due.microsecond // 1000 * 1000)
     await ground.missions(prefix, AGENTS, EACH, due)
-    async with asyncio.timeout(_WITHIN_S):
-        while True:
-            await asyncio.sleep(0.5)
-            row = await ground.sql.fetchrow(sql("herd"), prefix)
-            if row is not None and row["runs"] == AGENTS * EACH and not row["unfinished"]:
-                break
+    row = await ground.planned(prefix, AGENTS * EACH)
     took = (row["last"] - due).total_seconds()
     first = (row["first"] - due) / timedelta(milliseconds=1)
     say(f"{took:.2f} s; the first opened after {first:.0f} ms; {row['calls']} model calls")
