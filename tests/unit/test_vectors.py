@@ -317,6 +317,19 @@ def test_the_runner_skips_what_is_missing_and_fails_on_a_wrong_case(
     assert "FAILED manual" in capsys.readouterr().out
 
 
+def test_a_file_that_no_suite_reads_is_named_and_fails_when_all_are_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "lww.json").write_bytes(msgspec.json.encode({"suite": "lww", "cases": []}))
+    assert main(["--all", str(tmp_path)]) == 0
+    (tmp_path / "staging.json").write_text("{}")
+    capsys.readouterr()
+    assert main([str(tmp_path)]) == 0
+    assert "staging.json: no suite" in capsys.readouterr().out
+    assert main([str(tmp_path), "--all"]) == 1
+    assert "staging.json: no suite" in capsys.readouterr().out
+
+
 def test_the_runner_says_in_one_line_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

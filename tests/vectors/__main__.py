@@ -1,4 +1,7 @@
-"""`python -m tests.vectors DIR`: run the suite files of a folder; exit 1 on a failing case."""
+"""`python -m tests.vectors [--all] DIR`: run the suite files of a folder; exit 1 on a failing case.
+
+A file that no suite reads is named; with `--all` it fails the run.
+"""
 
 from __future__ import annotations
 
@@ -57,28 +60,31 @@ def report(suite: str, results: Results) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """0 when all is well, 1 on a failing case, 2 when there is nothing to run."""
-    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
-        print("usage: python -m tests.vectors DIR (a folder of suite files)", file=sys.stderr)
+    """0 when all is well, 1 on a failing case or an unread file, 2 when there is nothing to run."""
+    folders = [argument for argument in arguments if argument != "--all"]
+    if len(folders) != 1 or not Path(folders[0]).is_dir():
+        usage = "usage: python -m tests.vectors [--all] DIR (a folder of suite files)"
+        print(usage, file=sys.stderr)
         return 2
-    folder = Path(arguments[0])
+    folder = Path(folders[0])
+    verdicts: list[bool] = []
     try:
-        verdicts = [_run_or_skip(suite, folder / f"{suite}.json") for suite in SUITES]
+        for suite in SUITES:
+            path = folder / f"{suite}.json"
+            if path.exists():
+                verdicts.append(report(suite, run(suite, path)))
+            else:
+                print(f"{suite}: skipped, no {path.name} in this folder")
     except SuiteFileError as exc:
         print(exc, file=sys.stderr)
         return 2
-    ran = [verdict for verdict in verdicts if verdict is not None]
-    if not ran:
+    unread = sorted(path.name for path in folder.glob("*.json") if path.stem not in SUITES)
+    for name in unread:
+        print(f"{name}: no suite")
+    if not verdicts:
         print(f"{folder}: no suite file found", file=sys.stderr)
         return 2
-    return 0 if all(ran) else 1
-
-
-def _run_or_skip(suite: str, path: Path) -> bool | None:
-    if not path.exists():
-        print(f"{suite}: skipped, no {path.name} in this folder")
-        return None
-    return report(suite, run(suite, path))
+    return 0 if all(verdicts) and not (unread and "--all" in arguments) else 1
 
 
 if __name__ == "__main__":
