@@ -7,7 +7,7 @@ New fields have defaults, so that an older or newer release still understands it
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -167,10 +167,35 @@ class Identity(msgspec.Struct, frozen=True, tag="identity"):
     cpu_s: float = 0.0  # burned since the process began; 0 from older releases
 
 
+RunMetric = Literal[
+    "calls_above_hold_total",
+    "compacted_turns",
+    "compactions_triggered_total",
+    "decrypts_total",
+    "grant_scope_violations_total",
+    "grant_skips_total",
+    "injection_markers_total",
+    "journal_unreadable_total",
+    "parse_failures_total",
+    "planner_request_duration_seconds",
+    "planner_rounds",
+    "provider_errors_total",
+    "reminders_emitted_total",
+    "tool_calls_total",
+]
+"""What a run may count; `supervisor.supervision.metrics` says what each means."""
+
+# Decoded as any text: what a newer agent counts must not cost an older supervisor its report.
+if TYPE_CHECKING:
+    CountName = RunMetric
+else:
+    CountName = str
+
+
 class Count(msgspec.Struct, frozen=True):
     """One metric increment or observation; labels are from our catalogue, never user text."""
 
-    name: str
+    name: CountName
     labels: tuple[str, ...] = ()
     value: float = 1.0
     observe: bool = False

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from mana_actors.messages import RunMetric
+
 MAX_SERIES = 1000
 """Label sets kept per metric; more are counted under `other`, so ids cannot eat the memory."""
 OTHER = "other"
@@ -13,10 +15,48 @@ OTHER = "other"
 Kind = Literal["counter", "gauge", "histogram"]
 
 
+NodeMetric = Literal[
+    "agent_decisions_total",
+    "agent_idle_cpu_ratio",
+    "agent_idle_seconds",
+    "agent_start_cpu_seconds",
+    "agents_awake",
+    "agents_memory_bytes",
+    "agents_warm",
+    "agents_woken_total",
+    "changes_quarantined_total",
+    "http_request_duration_seconds",
+    "http_requests_total",
+    "mission_errors_total",
+    "plans_produced_total",
+    "plans_written_back_total",
+    "records_held",
+    "records_held_total",
+    "records_replayed_total",
+    "research_jobs_completed_total",
+    "research_jobs_failed_total",
+    "research_jobs_pending_skips_total",
+    "research_jobs_submitted_total",
+    "rows_pruned_total",
+    "runs_open",
+    "sessions_ended_total",
+    "snapshot_rows_applied_total",
+    "snapshots_new_total",
+    "snapshots_updated_total",
+    "tick_duration_seconds",
+    "ticks_total",
+    "tokens_used_total",
+    "wake_seconds",
+]
+"""What supervisors and gateways count themselves."""
+
+MetricName = RunMetric | NodeMetric
+
+
 class Instrument(msgspec.Struct, frozen=True):
     """One metric: its name without `mana_ai_`, what it says, its labels and bucket bounds."""
 
-    name: str
+    name: MetricName
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
@@ -31,7 +71,7 @@ _ROUNDS = (1.0, 2.0, 3.0, 4.0, 5.0)
 _TURNS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 _REQUEST = ("method", "path", "status")
 
-INSTRUMENTS = {
+INSTRUMENTS: dict[str, Instrument] = {
     one.name: one
     for one in (
         Instrument("http_requests_total", "counter", "HTTP requests answered", _REQUEST),
@@ -120,20 +160,20 @@ class Metrics:
         self._numbers: dict[str, Series] = {}
         self._spreads: dict[str, dict[str, Spread]] = {}
 
-    def inc(self, name: str, labels: Labels = (), n: float = 1) -> None:
-        """Add to a counter; a KeyError is a typing mistake in the caller."""
+    def inc(self, name: MetricName, labels: Labels = (), n: float = 1) -> None:
+        """Add to a counter; a KeyError is a mistake in the caller."""
         instrument = _instrument(name, "counter")
         series = self._numbers.setdefault(name, {})
         key = _key(instrument, labels, series)
         series[key] = series.get(key, 0.0) + n
 
-    def set(self, name: str, value: float, labels: Labels = ()) -> None:
+    def set(self, name: MetricName, value: float, labels: Labels = ()) -> None:
         """Set a gauge."""
         instrument = _instrument(name, "gauge")
         series = self._numbers.setdefault(name, {})
         series[_key(instrument, labels, series)] = value
 
-    def observe(self, name: str, value: float, labels: Labels = ()) -> None:
+    def observe(self, name: MetricName, value: float, labels: Labels = ()) -> None:
         """Put a value into a histogram."""
         instrument = _instrument(name, "histogram")
         series = self._spreads.setdefault(name, {})

@@ -11,6 +11,7 @@ from mana_actors.agent.planner.compaction import (
     parse_summary,
     render_summary,
     should_compact,
+    told_summary,
 )
 from mana_actors.agent.planner.exchange import (
     ChatMessage,
@@ -93,6 +94,37 @@ def test_a_summary_is_read_whatever_its_order_and_case():
     parsed = parse_summary("Hier:\n## current progress\np\n## GOAL\n g \n\n## Decisions\n- a\n\nb")
     assert parsed == CompactSummary("g", "- a\n\nb", "", "p")
     assert parse_summary("kein Schema") == CompactSummary()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\u2028", "\x85"])
+def test_a_summary_is_read_whatever_ends_its_lines(end: str):
+    lines = ["Gern:", "## Goal", "Ziel", "", "## Decisions", "- a", "- b", "## Tools Called", "t"]
+    parsed = parse_summary(end.join([*lines, "## Current Progress", "weiter", ""]))
+    assert parsed == CompactSummary("Ziel", "- a\n- b", "t", "weiter")
+
+
+@pytest.mark.parametrize(
+    "heading", ["##Goal", "## Goal:", "## **Goal**", "  ## Goal ##", "## GOAL  ", "##\tGoal"]
+)
+def test_a_heading_is_read_as_models_write_it(heading: str):
+    assert parse_summary(f"{heading}\ng\n## Decisions\nd") == CompactSummary("g", "d")
+
+
+def test_other_headings_end_a_part_and_deeper_ones_belong_to_it():
+    text = "## Goal\ng\n### Tiefer\nmehr\n## Anhang\nnichts davon\n## Goal\nzweites"
+    assert parse_summary(text) == CompactSummary("g\n### Tiefer\nmehr")
+
+
+def test_a_summary_without_headings_is_kept_whole():
+    assert (
+        told_summary(" Zwei Aufgaben angelegt.\r\n").current_progress == "Zwei Aufgaben angelegt."
+    )
+    assert told_summary("## goal\ng") == CompactSummary("g")
+    assert told_summary(" ") == CompactSummary()
+
+
+def test_a_long_summary_is_read_in_linear_time():
+    parse_summary("## Goal\n" + "##  " * 100_000 + "\n" * 100_000 + " ##" * 100_000)
 
 
 def test_a_rendered_summary_has_placeholders_and_cannot_be_closed_from_inside():

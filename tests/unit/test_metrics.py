@@ -1,10 +1,28 @@
+import ast
+import re
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from mana_actors.agent.attempt.plan import make_plan
+from mana_actors.agent.planner.compaction import CompactionSettings
+from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, ToolCall
+from mana_actors.agent.planner.loop import COMPACTION_ROUND
+from mana_actors.agent.planner.prompt import PlanInput
+from mana_actors.agent.tools.executor import Executor
+from mana_actors.messages import Count, Report, RunMetric, decode_report, encode
+from state.log.records import default_agent, mission_from_record
+from state.rules.policy import AiPolicy
+from state.runs.outcome import Whole
 from supervisor.gateway.metrics import render
-from supervisor.supervision.metrics import INSTRUMENTS, MAX_SERIES, OTHER, Metrics
+from supervisor.supervision.counts import count_report
+from supervisor.supervision.metrics import INSTRUMENTS, MAX_SERIES, OTHER, Metrics, NodeMetric
+
+ROOT = Path(__file__).parents[2]
 
 # Dashboards and alerts of the original service use these names.
 NAMES = [
@@ -57,6 +75,61 @@ def test_every_metric_of_the_original_is_there():
     assert set(NAMES) <= set(INSTRUMENTS)
 
 
+def test_each_metric_has_an_instrument_and_each_instrument_a_name_that_is_checked():
+    names = [*get_args(RunMetric), *get_args(NodeMetric)]
+    assert sorted(names) == sorted(INSTRUMENTS)
+
+
+def test_every_name_that_the_code_counts_under_is_a_metric():
+    """What the type checker says, said again of names that pass it as plain text."""
+    counted = [
+        (path.name, call.args[0].value)
+        for package in ("mana_actors", "supervisor")
+        for path in (ROOT / package).rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant)
+        if ast.unparse(call.func) == "Count"
+        or re.fullmatch(r"(.*\.)?_?metrics\.(inc|set|observe)", ast.unparse(call.func))
+    ]
+    assert len(counted) > 30
+    assert [each for each in counted if each[1] not in INSTRUMENTS] == []
+
+
+async def test_folded_turns_are_counted_as_prometheus_reads_them():
+    async def model(_request: ModelRequest, number: int) -> ModelAnswer:
+        if number == COMPACTION_ROUND or number > 4:
+            return ModelAnswer("## Goal\nZiel")
+        calls = tuple(ToolCall(f"{number}{n}", "list_tasks", {"n": "x" * 900}) for n in range(2))
+        return ModelAnswer(None, calls, "tool_calls", context_tokens=1000)
+
+    plan = PlanInput(
+        mission=mission_from_record("u1", "m1", {"title": "T"}),
+        agent=default_agent("u1"),
+        inputs=(),
+        policy=AiPolicy(),
+        boundary="b",
+        model="m",
+        now="2026-01-01T00:00:00.000Z",
+        compaction=CompactionSettings(),
+    )
+    outcome, counts = await make_plan(plan, model, Executor({}))
+    assert outcome.folded_turns > 0
+    metrics = Metrics()
+    count_report(metrics, Report("h", "u1", "a1", "m1", 1, Whole(), counts=tuple(counts)))
+    found = samples(metrics)
+    assert value(found, "compactions_triggered_total") == 1
+    assert value(found, "compacted_turns_count") == 1
+    assert value(found, "compacted_turns_sum") == outcome.folded_turns
+
+
+def test_what_a_newer_agent_counts_costs_no_report():
+    report = Report("h", "u1", "a1", "m1", 1, Whole(), tokens=3, counts=(Count("planner_rounds"),))
+    report = decode_report(encode(report).replace(b"planner_rounds", b"planner_bounds"))
+    metrics = Metrics()
+    count_report(metrics, report)
+    assert value(samples(metrics), "tokens_used_total", agent_id="a1") == 3
+
+
 def test_processes_add_up():
     one, two = Metrics(), Metrics()
     for metrics in (one, two):
@@ -105,7 +178,7 @@ def test_a_malformed_snapshot_is_left_out(snapshot: dict[str, object]):
 def test_a_wrong_name_or_label_is_the_callers_mistake():
     metrics = Metrics()
     with pytest.raises(KeyError):
-        metrics.inc("no_such_total")
+        metrics.inc("no_such_total")  # pyright: ignore[reportArgumentType] - what it would have said
     with pytest.raises(KeyError):
         metrics.inc("planner_rounds")
     with pytest.raises(KeyError):

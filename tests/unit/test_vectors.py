@@ -330,6 +330,16 @@ def test_a_file_that_no_suite_reads_is_named_and_fails_when_all_are_asked_for(
     assert "staging.json: no suite" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "goes_on"), [("read_timeout", True), ("connect", True), ("key_error", False)]
+)
+def test_an_error_that_is_not_known_is_none_of_the_networks(name: str, goes_on: bool):
+    given = {"fn": "retryable", "error": name}
+    expected = {"retryable": goes_on}
+    case: Case = {"name": name, "input": given, "expected": expected}
+    assert SUITES["llm_alias"](case).status == "passed"
+
+
 def test_the_runner_says_in_one_line_what_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -21,7 +21,7 @@ from mana_actors.llm.router.chain.failures import consequence_of
 from mana_actors.llm.router.chain.trail import NoProviderLeft
 from mana_actors.llm.router.routing import Router
 from tests.upstreams import HandClock, ScriptedUpstream
-from tests.vectors.reference_llm import NAMES, STATUS
+from tests.vectors.reference_llm import NAMES, STATUS, TIMEOUTS, UNREACHED
 from tests.vectors.verdict import Case
 
 Given = dict[str, Any]
@@ -166,7 +166,11 @@ def _error(name: str) -> Exception:
         return ProviderRefused(name, STATUS[name])
     if name in ("rate_limit", "truncated"):
         return ProviderBusy(name, STATUS[name])
-    return ProviderBusy("timeout" if name.endswith("timeout") else "network")
+    if name in TIMEOUTS or name == "builtin_timeout":
+        return ProviderBusy("timeout")
+    if name in UNREACHED:
+        return ProviderBusy("network")
+    return type(name, (Exception,), {})(name)  # whatever it is, it is none of the network's
 
 
 def _retryable(given: Given) -> Any:
@@ -232,7 +236,9 @@ class _Stage:
             return {"error": {"kind": None, "name": "unknown_alias"}}
         named = next((name for error, name in self.names if error is exc), "")
         if named and named not in STATUS and named != "provider_error":
-            return {"error": {"kind": None, "name": NAMES.get(named, "HTTPStatusError")}}
+            is_http = named.startswith("http_")
+            name = "HTTPStatusError" if is_http else NAMES.get(named, named)
+            return {"error": {"kind": None, "name": name}}
         kind = exc.kind if isinstance(exc, ProviderError) else type(exc).__name__
         error = {"error": {"kind": kind, "httpStatus": STATUS.get(kind)}}
         if isinstance(exc, NoProviderLeft):

@@ -80,6 +80,8 @@ def _refreshes(batches: list[list[Given]]) -> list[Given]:
     seen = 0
     for batch in batches:
         for row, change in zip(batch, changes_of(batch, seen), strict=True):
+            if row.get("table_name", "aiMissions") != "aiMissions":
+                continue  # the refresh is one of missions
             key = (row["user_id"], row["record_id"])
             log.setdefault(key, []).append(change)
             before = stored.get(key)
@@ -132,7 +134,8 @@ def give_due(given: Given) -> Any:
     now = _moment(given["now"])
     rows: dict[str, list[Given]] = {}
     for row in given["rows"]:
-        if row["user_id"] == given["userId"]:
+        is_mission = row.get("table_name", "aiMissions") == "aiMissions"
+        if is_mission and row["user_id"] == given["userId"]:
             rows.setdefault(row["record_id"], []).append(row)
     missions: list[Mission] = []
     for record_id, mine in rows.items():

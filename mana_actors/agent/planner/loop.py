@@ -14,8 +14,8 @@ from mana_actors.agent.planner.compaction import (
     context_tokens,
     cut,
     folded,
-    parse_summary,
     should_compact,
+    told_summary,
 )
 from mana_actors.agent.planner.exchange import (
     DEFAULT_MAX_OUTPUT,
@@ -275,7 +275,7 @@ def step(given: LoopInput, state: LoopState, event: Event) -> tuple[LoopState, C
             if answer is not None:
                 state = replace(
                     state,
-                    messages=folded(at, parse_summary(answer.content or "")),
+                    messages=folded(at, told_summary(answer.content or "")),
                     folded_turns=len(at.middle),
                     usage=state.usage.plus(answer),
                 )
