@@ -12,6 +12,10 @@ TerminalError
 
 from typing import Literal
 
+from mana_actors.agent.planner.exchange import TokenUsage
+from mana_actors.llm.failures.cause import Cause, Lack, cause_of_kind
+from mana_actors.llm.failures.meaning import MEANINGS, Meaning
+from mana_actors.llm.failures.wasted import Wasted
 from state.errors import TerminalError, TransientError
 
 ProviderErrorKind = Literal[
@@ -59,7 +63,11 @@ class ProviderError(Exception):
     """A model call failed; carries kind, HTTP status (0 = none) and a short code, never any text.
 
     `retry_after_s` is what the provider asked for in seconds, or None; `provider` is the label of
-    who failed, as far as known. Prompts, keys and bodies of answers are never part of it.
+    who failed, as far as known. `cause` is why, by which its `meaning` is looked up; `lack` is what
+    the entry said it cannot take. `usage` is what the failed attempt reported, None = nothing;
+    `may_have_spent` says whether it may have spent tokens all the same. `wasted` is what all the
+    attempts of a chain spent, where there was one. Prompts, keys and bodies of
+    answers are never part of it.
     """
 
     retryable = False
@@ -71,11 +79,26 @@ class ProviderError(Exception):
         retry_after_s: float | None = None,
         code: str = "",
         provider: str = "unknown",
+        *,
+        cause: Cause | None = None,
+        lack: Lack | None = None,
+        usage: TokenUsage | None = None,
+        may_have_spent: bool | None = None,
     ) -> None:
         super().__init__(kind, status, retry_after_s, code, provider)
         self.kind: ProviderErrorKind = kind
         self.status, self.retry_after_s = status, retry_after_s
         self.code, self.provider = code, provider
+        self.cause: Cause = cause or cause_of_kind(kind, status, code)
+        self.lack, self.usage = lack, usage
+        by_cause = self.meaning.may_have_spent
+        self.may_have_spent = by_cause if may_have_spent is None else may_have_spent
+        self.wasted = Wasted()
+
+    @property
+    def meaning(self) -> Meaning:
+        """What follows from it."""
+        return MEANINGS[self.cause]
 
     def __str__(self) -> str:
         details = f"status={self.status} code={self.code or '-'} provider={self.provider}"

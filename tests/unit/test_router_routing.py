@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from mana_actors.agent.planner.exchange import TokenUsage
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject
+from mana_actors.llm.failures.cause import Lack
+from mana_actors.llm.failures.wasted import Wasted
 from mana_actors.llm.provider import Exposure
 from mana_actors.llm.router.aliases.registry import (
     Alias,
@@ -99,13 +102,16 @@ def registry_of(
         (rate_limited(), "rate_limit"),
         (refused(401), "auth"),
         (refused(403), "auth"),
-        (refused(402), "auth"),
+        (refused(402), "quota"),
         (refused(404), "missing_model"),
         (ProviderBusy("truncated", 502), "truncated"),
         (ProviderRefused("capability", 400), "capability"),
         (ProviderRefused("unknown", 400, None, "context_length_exceeded"), "capability"),
         (ProviderRefused("auth", 0, None, "key_file_unreadable"), "unconfigured"),
         (ProviderBusy("no_healthy_provider", 503), "no_healthy_provider"),
+        (refused(400), "http_400"),
+        (refused(422), "http_422"),
+        (refused(307), "http_307"),
     ],
 )
 async def test_what_another_entry_may_do_better_goes_on_to_it(error: ProviderError, reason: str):
@@ -117,7 +123,8 @@ async def test_what_another_entry_may_do_better_goes_on_to_it(error: ProviderErr
 
 
 @pytest.mark.parametrize(
-    "error", [refused(400), refused(422), refused(307), ProviderRefused("blocked", 422)]
+    "error",
+    [ProviderRefused("blocked", 422), ProviderRefused("unknown", 400, cause="malformed")],
 )
 async def test_what_no_entry_does_better_is_passed_on_and_no_trouble(error: ProviderError):
     world = World(home=[error])
@@ -136,6 +143,47 @@ async def test_half_an_answer_is_no_outage(error: ProviderError):
         assert await world.ask() == "eu/b"
     assert world.calls.count("home/a") == 3
     assert world.router.health()["home"].consecutive_failures == 0
+
+
+async def test_a_chain_that_refused_to_the_last_ends_in_the_last_refusal():
+    last = refused(422)
+    world = World(home=[refused(400)], eu=[ProviderRefused("capability", 400)], far=[last])
+    assert await world.fail() is last
+    assert world.calls == ["home/a", "eu/b", "far/c"]
+    assert {health.consecutive_failures for health in world.router.health().values()} == {0}
+
+
+async def test_a_refusal_beside_an_outage_may_pass():
+    world = World(home=[refused(400)], eu=[NETWORK], far=[refused(400)])
+    assert (await world.fail()).kind == "no_healthy_provider"
+
+
+LONG = Lack("context", limit=8192, asked=23_000)
+LONGER = Lack("context", limit=32_768, asked=23_000)
+
+
+async def test_a_prompt_too_long_for_all_is_told_with_the_roomiest_limit():
+    refusals = [ProviderRefused("capability", 400, lack=each) for each in (LONG, LONGER, LONG)]
+    world = World(home=[refusals[0]], eu=[refusals[1]], far=[refusals[2]])
+    error = await world.fail()
+    assert (error.kind, error.code, error.lack) == ("capability", "context_length_exceeded", LONGER)
+
+
+async def test_what_failed_attempts_spent_goes_along_with_the_answer():
+    half = ProviderBusy("invalid_answer", 200, usage=TokenUsage(100, 20, 130))
+    entries = registry_of(home=ModelEntry(micros_per_prompt_token=1, micros_per_completion_token=2))
+    world = World(entries, home=[half], eu=[ProviderBusy("timeout")])
+    sent: JsonObject = {"model": "mana/x", "messages": HELLO}
+    answer = await world.router.complete(sent, exposure="any", deadline_s=5)
+    assert (answer.target, answer.wasted) == (FAR, Wasted(130, 160, unreported=1))
+    assert Wasted.of(answer.wasted.headers) == answer.wasted
+
+
+@pytest.mark.parametrize("last", [BROKEN, ProviderRefused("blocked", 422), refused(400)])
+async def test_what_failed_attempts_spent_goes_along_with_the_error(last: ProviderError):
+    half = ProviderBusy("truncated", 200, usage=TokenUsage(100, 20))
+    world = World(registry_of(LOCAL, EU), home=[half], eu=[last])
+    assert (await world.fail()).wasted == Wasted(120)
 
 
 async def test_an_exhausted_chain_says_who_was_tried_in_codes():

@@ -197,6 +197,7 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("llm_alias", "typed-429"): route("http_429"),
     ("llm_alias", "passing"): route("builtin_timeout"),
     ("llm_alias", "short-wait"): route("rate_limit", asks=2, second="mana/y"),
+    ("llm_alias", "own-refusal"): route("http_400"),
     ("llm_alias", "half-answer"): route("truncated"),
     ("llm_alias", "own-health"): route("http_503", "http_503", "ok", asks=2, second="mana/y"),
     ("policy", "policy-unknown"): policy(tools={"create_task": "bogus"}, defaultForAi="propose"),

@@ -330,6 +330,7 @@ LLM_TEXTS = {
     "typed-429": "a 429 is a rate limit: it falls back and counts as one",
     "passing": "timeouts, 408, 409 and 425 pass by themselves, so the next entry is tried",
     "short-wait": "a rate limit backs off for 15 s, or for as long as the provider says",
+    "own-refusal": "a refusal mostly speaks of one entry, so the next is tried; no model is blamed",
     "half-answer": "an answer that was cut off is no outage: the provider is there",
     "own-health": "health is kept for each model, so that one slow model blocks no other",
 }

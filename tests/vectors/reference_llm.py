@@ -22,6 +22,7 @@ LLM_RULES: Rules = frozenset(
         "typed-429",  # a status of 429 is a rate limit
         "passing",  # a plain timeout, 408, 409 and 425 are outages as well
         "short-wait",  # a rate limit closes off for 15 s
+        "own-refusal",  # a 4xx that no other rule knows tries the next entry
         "half-answer",  # a truncated answer is no outage
         "own-health",  # a model's failures close only that model off, unless another one's join
     }
@@ -244,7 +245,7 @@ def blame(error: str, rules: Rules) -> tuple[bool, str]:
     if error in OUTAGES or error.startswith("http_5") or is_new:
         own = "own-health" in rules and error not in UNREACHED
         return True, "model" if own else "provider"
-    return False, ""
+    return "own-refusal" in rules and error.startswith("http_4"), ""
 
 
 def retryable(given: Given, rules: Rules) -> Any:
@@ -291,7 +292,7 @@ class Routes:
         chain = self.chain(request["model"])
         if chain is None:
             return {"error": {"kind": None, "name": "unknown_alias"}, "calls": []}
-        calls, attempts = list[str](), list[list[str]]()
+        calls, attempts, refusal = list[str](), list[list[str]](), ""
         for entry in chain:
             provider, _, model = (entry if "/" in entry else f"ollama/{entry}").partition("/")
             provider = provider.lower()
@@ -312,7 +313,17 @@ class Routes:
             self.note(provider, calls[-1], error, culprit)
             if not goes_on:
                 return {"error": failed(error), "calls": calls}
-            attempts.append([entry, "capability" if error == "capability" else "failed"])
+            is_refusal = culprit == "" and error.startswith("http_4")
+            refusal = error if is_refusal else refusal
+            reason = "refused" if is_refusal else "failed"
+            attempts.append([entry, "capability" if error == "capability" else reason])
+        if refusal and {reason for _, reason in attempts} <= {
+            "unconfigured",
+            "capability",
+            "refused",
+        }:
+            return {"error": failed(refusal), "calls": calls}
+        attempts = [[entry, "failed" if why == "refused" else why] for entry, why in attempts]
         if {reason for _, reason in attempts} - {"unconfigured"} == {"capability"}:
             return {"error": failed("capability"), "calls": calls}
         return {"error": failed("no_healthy_provider"), "attempts": attempts, "calls": calls}

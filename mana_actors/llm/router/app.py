@@ -211,7 +211,9 @@ def _known(exc: Exception) -> ASGIApp | None:
 def _failure(problem: Problem) -> Response:
     """A problem as a whole answer with its own status."""
     wait = problem.retry_after_s
-    headers = {} if wait is None else {"retry-after": str(ceil(wait))}
+    headers = problem.wasted.headers
+    if wait is not None:
+        headers["retry-after"] = str(ceil(wait))
     return answer(problem.body, problem.status, headers)
 
 

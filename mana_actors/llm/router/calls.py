@@ -156,6 +156,7 @@ class Calls:
             "x-mana-llm-resolved": routed.target.name,
             "x-mana-llm-exposure": routed.exposure,
             "x-mana-llm-context": str(self._router.registry.model(routed.target).context_tokens),
+            **routed.wasted.headers,
         }
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject
+from mana_actors.llm.failures.wasted import Wasted
 from mana_actors.llm.provider import AliasFacts, Exposure
 from mana_actors.llm.router.aliases.needs import Needs, needs_of
 from mana_actors.llm.router.aliases.registry import Registry, Target, UnknownAlias, is_within
@@ -30,6 +31,7 @@ _log = logging.getLogger(__name__)
 class Routed(msgspec.Struct, Generic[_T], frozen=True):
     """An answer, who gave it, how far the prompt went for it, and who was passed by before.
 
+    `wasted` is what those spent all the same.
     A stream's first chunk has arrived (or it ended empty), so that its provider is settled.
     """
 
@@ -37,6 +39,7 @@ class Routed(msgspec.Struct, Generic[_T], frozen=True):
     exposure: Exposure
     answer: _T
     attempts: tuple[PassedBy, ...] = ()
+    wasted: Wasted = Wasted()
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -207,8 +210,11 @@ class Router:
                 continue
             if alias := registry.alias(body.get("model")):
                 self._observer.resolved(alias, target)
-            return Routed(target, way.table.reach(target), answer, way.trail.attempts)
-        raise way.trail.ended(self._circuits.wait_s(way.trail.callable_later, self._clock()))
+            reach, trail = way.table.reach(target), way.trail
+            return Routed(target, reach, answer, trail.attempts, trail.wasted)
+        error = way.trail.ended(self._circuits.wait_s(way.trail.callable_later, self._clock()))
+        error.wasted = way.trail.wasted
+        raise error
 
     def _obstacle(self, way: _Way, target: Target) -> str | None:
         """Why `target` may not or cannot serve now, or None."""
@@ -257,7 +263,9 @@ class Router:
                     reason = trouble.reason
                     _log.warning("provider_failed provider=%s reason=%s", target.provider, reason)
                     self._circuits.failed(target, trouble, self._clock())
+                way.trail.failed(error, way.table.registry.model(target))
                 if not failure.next_entry:
+                    error.wasted = way.trail.wasted
                     raise
                 raise _NextEntry(failure.reason) from None
             else:

@@ -4,8 +4,11 @@ from typing import Protocol
 
 import msgspec
 
+from mana_actors.agent.planner.exchange import TokenUsage
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
-from mana_actors.llm.router.aliases.registry import Target
+from mana_actors.llm.failures.cause import Lack
+from mana_actors.llm.failures.wasted import Wasted
+from mana_actors.llm.router.aliases.registry import ModelEntry, Target
 
 _NOT_ALLOWED = frozenset({"exposure", "unconfigured", "capability"})
 
@@ -63,6 +66,8 @@ class Trail:
         self._observer = observer
         self._attempts: list[PassedBy] = []
         self._told = 0
+        self.wasted = Wasted()
+        self._errors: list[ProviderError] = []
 
     @property
     def attempts(self) -> tuple[PassedBy, ...]:
@@ -78,6 +83,16 @@ class Trail:
         """`target` did not serve."""
         self._attempts.append(PassedBy(target, reason))
 
+    def failed(self, error: ProviderError, model: ModelEntry) -> None:
+        """A call brought an error; what it spent for that is owed, at `model`'s prices."""
+        usage = error.usage or TokenUsage()
+        prompt, completion, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+        if tokens := max(total, prompt + completion):
+            self.wasted = self.wasted.plus(tokens, model.cost_micros(prompt, completion, total))
+        elif error.may_have_spent:
+            self.wasted = self.wasted.plus(0, 0, unreported=1)
+        self._errors.append(error)
+
     def called(self, target: Target | None) -> None:
         """`target` is called now; None = nobody is left."""
         untold, self._told = self._attempts[self._told :], len(self._attempts)
@@ -88,8 +103,27 @@ class Trail:
         """The error for a chain of which no entry served."""
         self.called(None)
         reasons = {each.reason for each in self._attempts}
+        refusals = [error for error in self._errors if error.cause == "refused"]
+        waited_for = reasons - _NOT_ALLOWED - {f"http_{error.status}" for error in refusals}
+        if waited_for:
+            return NoProviderLeft(self.attempts, retry_after_s)
+        if refusals:  # asked again, they would say it again
+            return refusals[-1]
+        if reasons - {"exposure", "unconfigured"} == {"capability"}:
+            return self._incapable()
         if reasons == {"exposure"}:
             return ProviderRefused("exposure", 403)
-        if reasons - {"exposure", "unconfigured"} == {"capability"}:
-            return ProviderRefused("capability", 400)
         return NoProviderLeft(self.attempts, retry_after_s)
+
+    def _incapable(self) -> ProviderError:
+        """No entry can do what is asked; what the roomiest of those that said so lacks goes on."""
+        lacks = [error.lack for error in self._errors if error.lack is not None]
+        lack = max(lacks, key=_limit, default=None)
+        is_long = lack is not None and lack.kind == "context"
+        return ProviderRefused(
+            "capability", 400, None, "context_length_exceeded" if is_long else "", lack=lack
+        )
+
+
+def _limit(lack: Lack) -> int:
+    return lack.limit

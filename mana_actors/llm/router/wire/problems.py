@@ -4,6 +4,7 @@ import msgspec
 
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject
+from mana_actors.llm.failures.wasted import Wasted
 from mana_actors.llm.router.chain.trail import PassedBy
 
 _STATUS_OF_KIND = {
@@ -43,6 +44,7 @@ class Problem(msgspec.Struct, frozen=True):
     field: str = ""
     retry_after_s: float | None = None
     attempts: tuple[PassedBy, ...] = ()
+    wasted: Wasted = Wasted()
 
     @property
     def error(self) -> JsonObject:
@@ -84,4 +86,5 @@ def problem_of(exc: ProviderError) -> Problem:
         code=exc.code,
         retry_after_s=exc.retry_after_s,
         attempts=attempts,
+        wasted=exc.wasted,
     )
