@@ -4,10 +4,14 @@ import re
 from typing import get_args
 
 import msgspec
+from msgspec.structs import replace
 
-from mana_actors.agent.planner.exchange import ModelAnswer, ToolCall
+from mana_actors.agent.planner.exchange import ModelAnswer
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderErrorKind, ProviderRefused
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
+from mana_actors.llm.carried import carried_by_message, is_too_large
+from mana_actors.llm.tool_calls import tool_calls_of
+from mana_actors.llm.usage import usage_of
 
 RESOLVED_HEADER = "x-mana-llm-resolved"
 MOST_TOKENS = 2**31
@@ -27,6 +31,7 @@ _PASSING_KINDS = frozenset({"truncated", "rate_limit", "no_healthy_provider"})
 _FINAL_KINDS = frozenset({"blocked", "auth", "capability", "exposure"})
 _PASSING_STATUS = frozenset({408, 409, 425, 429})
 _KIND_OF_STATUS: dict[int, ProviderErrorKind] = {401: "auth", 403: "auth", 429: "rate_limit"}
+_TEXT_PARTS = frozenset({"text", "output_text", None})
 _CODE = re.compile(r"[a-z_]{1,40}")  # no digits and no capitals, so no key fits in
 
 
@@ -37,24 +42,35 @@ def read_answer(body: bytes, *, resolved: str, asked_model: str, provider: str) 
     message = as_object(choices[0].get("message")) if choices else None
     if answer is None or message is None:
         raise ProviderBusy("invalid_answer", 200, None, "no_choices", provider)
-    parts = objects_in(message.get("content"))  # either a list of parts, or text
-    text = "".join(as_text(part.get("text")) for part in parts) if parts else message.get("content")
-    calls = enumerate(objects_in(message.get("tool_calls")))
+    text = said_text(message.get("content"))
     finish = choices[0].get("finish_reason")
-    usage = as_object(answer.get("usage")) or {}
-    prompt = token_count(usage, "prompt_tokens")
-    completion = token_count(usage, "completion_tokens")
-    total = token_count(usage, "total_tokens") or 0
+    usage = usage_of(answer)
+    calls, carried = tool_calls_of(message), carried_by_message(message)
+    is_lost = is_too_large([carried, *(call.carried for call in calls)])
+    if is_lost:
+        calls, carried = tuple(replace(call, carried={}) for call in calls), {}
     return ModelAnswer(
-        content=text.replace("\x00", "") if isinstance(text, str) else None,
-        tool_calls=tuple(_tool_call(place, call) for place, call in calls),
+        content=None if text is None else text.replace("\x00", ""),
+        tool_calls=calls,
         finish_reason=finish if finish in ("tool_calls", "length", "content_filter") else "stop",
-        prompt_tokens=prompt or 0,
-        completion_tokens=completion or 0,
-        total_tokens=max(total, (prompt or 0) + (completion or 0)),
-        usage_reported=(prompt is not None and completion is not None) or total > 0,
+        prompt_tokens=usage.prompt if usage else 0,
+        completion_tokens=usage.completion if usage else 0,
+        total_tokens=usage.total if usage else 0,
+        usage_reported=usage is not None and usage.is_possible,
+        cached_tokens=usage.cached if usage else 0,
         resolved_model=_short(resolved or as_text(answer.get("model")) or asked_model),
+        carried=carried,
+        carried_lost=int(is_lost),
     )
+
+
+def said_text(content: object) -> str | None:
+    """The text of a message's `content`; of parts, those that are text and no thinking."""
+    if isinstance(content, str):
+        return content
+    parts = objects_in(content)
+    texts = (as_text(part.get("text")) for part in parts if part.get("type") in _TEXT_PARTS)
+    return "".join(texts) if parts else None
 
 
 def failure(
@@ -72,19 +88,6 @@ def failure(
     passes = kind in _PASSING_KINDS or status >= 500 or status in _PASSING_STATUS
     raised = ProviderBusy if passes and kind not in _FINAL_KINDS else ProviderRefused
     return raised(kind, status, retry_after_s, code if _CODE.fullmatch(code) else "", provider)
-
-
-def _tool_call(place: int, call: JsonObject) -> ToolCall:
-    """One call; arguments that are no JSON object become {} and a problem, none at all are none."""
-    function = as_object(call.get("function")) or {}
-    raw, problem = function.get("arguments"), ""
-    arguments = {} if raw is None or raw == "" else as_object(raw)
-    if arguments is None:
-        arguments = decoded(as_text(raw).encode())
-    if arguments is None:
-        arguments, problem = {}, "they are not a JSON object"
-    identity = _short(as_text(call.get("id"))) or f"call_{place}"
-    return ToolCall(identity, _short(as_text(function.get("name"))), arguments, problem)
 
 
 def token_count(usage: JsonObject, field: str) -> int | None:

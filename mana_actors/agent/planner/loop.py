@@ -30,6 +30,7 @@ from mana_actors.agent.planner.exchange import (
     result_content,
 )
 from mana_actors.agent.planner.guardrails import MAX_STEPS
+from mana_actors.agent.planner.names import meant_name
 from mana_actors.agent.planner.rationale import bounded
 from mana_actors.agent.planner.reminders import LoopView, RecentCall, RemindChannel, Reminder
 from mana_actors.agent.tools.validation import CheckCall
@@ -380,7 +381,18 @@ def _request(given: LoopInput, state: LoopState, hints: tuple[Reminder, ...] = (
 
 def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState:
     """The state after an answer: its calls are the present turn, and without calls the run ends."""
-    calls = answer.tool_calls[:MAX_CALLS_PER_TURN]
+    offered = frozenset(spec["function"]["name"] for spec in given.tools)
+    calls = tuple(
+        replace(call, name=meant_name(call.name, offered))
+        for call in answer.tool_calls[:MAX_CALLS_PER_TURN]
+    )
+    turn_said = ChatMessage(
+        "assistant",
+        answer.content,
+        calls,
+        carried=answer.carried,
+        said_by=answer.resolved_model,
+    )
     said = answer.content or ""
     bytes_per_token = state.bytes_per_token
     if answer.usage_reported and answer.prompt_tokens > 0:
@@ -389,7 +401,7 @@ def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState
         state,
         rounds=state.rounds + 1,
         usage=state.usage.plus(answer),
-        messages=(*state.messages, ChatMessage("assistant", answer.content, calls)),
+        messages=(*state.messages, turn_said),
         bytes_per_token=bytes_per_token,
         resolved_model=answer.resolved_model or state.resolved_model,
         resolved_context=answer.context_tokens or state.resolved_context,
@@ -425,7 +437,8 @@ def _screened(
     accepted = sum(done.is_planned for done in state.executed)
     running: dict[str, int] = {}
     turn: list[ScreenedCall] = []
-    for place, call in enumerate(calls):
+    for place, made in enumerate(calls):
+        call = replace(made, carried={})  # what only its model can read stays in the conversation
         checked = given.check(call)
         if isinstance(checked, ToolResult):
             turn.append(ScreenedCall(call, checked))
