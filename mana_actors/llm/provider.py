@@ -12,13 +12,16 @@ class AliasFacts(msgspec.Struct, frozen=True):
     """What a model or alias costs at most, over every entry of its chain that may serve.
 
     Prices are micro-units of the alias file's currency per token; `context_tokens` is the smallest
-    context of the chain. Without `bytes_per_token` the deployment's setting holds.
+    context of the chain, `largest_context_tokens` the largest (0 = as the smallest), `unpriced`
+    are the entries without a price. Without `bytes_per_token` the deployment's setting holds.
     """
 
     bytes_per_token: float | None = None
     context_tokens: int = 200_000
     micros_per_prompt_token: float = 0.0
     micros_per_completion_token: float = 0.0
+    largest_context_tokens: int = 0
+    unpriced: tuple[str, ...] = ()
 
 
 class ModelProvider(Protocol):

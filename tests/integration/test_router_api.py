@@ -223,6 +223,7 @@ def test_usage_is_streamed_to_who_asks_for_it_and_counted_anyway(
     told = events(router.chat(stream=True, stream_options={"include_usage": True}))
     assert told[-1]["usage"]["total_tokens"] == 5
     router.chat(stream=True)
+    assert near.requests[1].body["stream_options"] == {"include_usage": True}
     assert any(line.endswith(" 6.0") for line in sample(router, "mana_llm_tokens_total"))
 
 

@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mana_actors.llm.router.aliases.alias_file import RegistryInvalid, read_registry
+from mana_actors.llm.router.aliases.knowledge import Knowledge
 from mana_actors.llm.router.aliases.registry import (
-    ModelEntry,
+    Price,
     ProviderEntry,
     Registry,
     Target,
     UnknownAlias,
+    direct_target,
     is_alias,
 )
+from mana_actors.llm.router.entries.abilities import Abilities
 
 SHIPPED = Path(__file__).parents[2] / "mana_actors" / "llm" / "router" / "aliases" / "aliases.yaml"
 CHAIN = "aliases: {mana/x: {chain: [groq/a, ollama/b]}}\n"
@@ -31,6 +34,10 @@ FULL = (
     + "  ollama/b: {context: 2000, price: {prompt: 0.1}}\n"
 )
 BOTH = frozenset({"groq", "ollama"})
+
+
+def of(registry: Registry, name: str) -> Abilities:
+    return Knowledge(registry).of(direct_target(name)).abilities
 
 
 def provider(fields: str) -> str:
@@ -100,11 +107,27 @@ def provider(fields: str) -> str:
         (CHAIN + PROVIDERS + "models: {nope/a: {}}", "models"),
         (CHAIN + "providers: {" + OLLAMA + ", O" + OLLAMA[1:] + "}", "providers"),
         (CHAIN + "models: {a: {}}", "models.a"),
-        (CHAIN + "models: {groq/a: {context: 0}}", "models.groq/a.context_tokens"),
+        (CHAIN + "models: {groq/a: {context: 0}}", "models.groq/a.context"),
         (CHAIN + "models: {groq/a: {bytes_per_token: 0}}", "models.groq/a.bytes_per_token"),
         (CHAIN + "models: {groq/a: {price: {prompt: -1}}}", "models.groq/a.price.prompt"),
         (CHAIN + "models: {groq/a: {price: 5}}", "models.groq/a.price"),
         (CHAIN + "models: {groq/a: {cost: 5}}", "models.groq/a"),
+        (CHAIN + "models: {groq/a: {price: {cached: -1}}}", "models.groq/a.price.cached"),
+        (CHAIN + "models: {groq/a: {limit_name: max}}", "models.groq/a.limit_name"),
+        (CHAIN + "models: {groq/a: {max_output: 0}}", "models.groq/a.max_output"),
+        (CHAIN + "models: {groq/a: {unsupported: x}}", "models.groq/a.unsupported"),
+        (CHAIN + "models: {groq/a: {unsupported: [A b]}}", "models.groq/a.unsupported[0]"),
+        (CHAIN + "models: {groq/a: {unsupported: [tools]}}", "models.groq/a.unsupported"),
+        (CHAIN + "models: {groq/a: {system: last}}", "models.groq/a.system"),
+        (CHAIN + "models: {groq/a: {schema_without: 1}}", "models.groq/a.schema_without"),
+        (CHAIN + "models: {groq/a: {reasoning_effort: much}}", "models.groq/a.reasoning_effort"),
+        (provider("{url: 'https://g', exposure: any, context: 0}"), "providers.groq.context"),
+        (provider("{url: 'https://g', exposure: any, price: 1}"), "providers.groq.price"),
+        (
+            provider("{url: 'https://g', exposure: any, unsupported: [messages]}"),
+            "providers.groq.unsupported",
+        ),
+        ("aliases: {mana/x: {description: null, chain: [a/b]}}", "aliases.mana/x.description"),
     ],
 )
 def test_a_wrong_file_is_one_error_that_names_its_place(text: str, field: str):
@@ -159,15 +182,22 @@ def test_a_catch_all_serves_every_other_alias_under_its_own_name():
 
 
 def test_tokens_that_only_the_total_counts_cost_what_completions_cost():
-    model = ModelEntry(micros_per_prompt_token=0.5, micros_per_completion_token=2.0)
-    assert model.cost_micros(prompt=3, completion=2, total=5) == 6  # 5.5, rounded up
-    assert model.cost_micros(prompt=3, completion=2, total=15) == 26
-    assert model.cost_micros(prompt=3, completion=2, total=0) == 6
+    price = Price(prompt=0.5, completion=2.0)
+    assert price.micros(prompt=3, completion=2, total=5) == 6  # 5.5, rounded up
+    assert price.micros(prompt=3, completion=2, total=15) == 26
+    assert price.micros(prompt=3, completion=2, total=0) == 6
+
+
+def test_what_a_provider_had_kept_of_a_prompt_costs_its_own_price():
+    price = Price(prompt=2.0, completion=10.0, cached=0.5)
+    assert price.micros(prompt=100, completion=1, total=101, cached=80) == 40 + 40 + 10
+    assert price.micros(prompt=100, completion=1, total=101, cached=999) == 50 + 10
+    assert Price(prompt=2.0).micros(prompt=100, completion=0, total=100, cached=80) == 200
 
 
 def test_facts_are_the_worst_of_what_may_serve():
     registry = read_registry(FULL)
-    facts = registry.facts("mana/x", "any", BOTH)
+    facts = Knowledge(registry).facts("mana/x", "any", BOTH)
     assert (facts.context_tokens, facts.bytes_per_token) == (1000, 2.0)
     assert (facts.micros_per_prompt_token, facts.micros_per_completion_token) == (0.5, 2.0)
 
@@ -185,7 +215,7 @@ def test_facts_are_the_worst_of_what_may_serve():
 def test_facts_leave_out_who_may_not_or_cannot_serve(
     exposure: str, there: frozenset[str], context: int
 ):
-    facts = read_registry(FULL).facts("mana/x", exposure, there)  # pyright: ignore[reportArgumentType]
+    facts = Knowledge(read_registry(FULL)).facts("mana/x", exposure, there)  # pyright: ignore[reportArgumentType]
     assert facts.context_tokens == context
 
 
@@ -195,11 +225,11 @@ def test_abilities_come_from_the_model_then_from_its_provider():
         "providers: {o: {url: 'http://o', exposure: local, tools: ['*qwen3*'], vision: false}}\n"
         "models: {o/eyes: {vision: true}, o/qwen3-old: {tools: false}}\n"
     )
-    tools = {m: registry.can(Target("o", m), "tools") for m in ("qwen3:8b", "llava", "qwen3-old")}
+    tools = {m: of(registry, f"o/{m}").tools for m in ("qwen3:8b", "llava", "qwen3-old")}
     assert tools == {"qwen3:8b": True, "llava": False, "qwen3-old": False}
-    assert registry.can(Target("o", "eyes"), "vision")
-    assert not registry.can(Target("o", "a"), "vision")
-    assert registry.can(Target("unknown", "a"), "vision")
+    assert of(registry, "o/eyes").vision
+    assert of(registry, "o/a").vision is False
+    assert of(registry, "unknown/a").vision is None
 
 
 def test_the_shipped_file_loads_and_each_alias_has_known_models():
@@ -212,8 +242,8 @@ def test_the_shipped_file_loads_and_each_alias_has_known_models():
     assert named <= set(registry.models)
     local = {name for name, entry in registry.providers.items() if entry.exposure == "local"}
     assert local == {"ollama", "vllm"}
-    assert registry.can(Target("ollama", "qwen2.5:7b"), "tools")
-    assert not registry.can(Target("ollama", "gemma3:12b"), "tools")
+    assert of(registry, "ollama/qwen2.5:7b").tools
+    assert of(registry, "ollama/gemma3:12b").tools is False
 
 
 def test_an_entry_holds_what_the_file_says():

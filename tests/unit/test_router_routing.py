@@ -18,6 +18,7 @@ from mana_actors.llm.provider import Exposure
 from mana_actors.llm.router.aliases.registry import (
     Alias,
     ModelEntry,
+    Price,
     ProviderEntry,
     Registry,
     Target,
@@ -171,7 +172,7 @@ async def test_a_prompt_too_long_for_all_is_told_with_the_roomiest_limit():
 
 async def test_what_failed_attempts_spent_goes_along_with_the_answer():
     half = ProviderBusy("invalid_answer", 200, usage=TokenUsage(100, 20, 130))
-    entries = registry_of(home=ModelEntry(micros_per_prompt_token=1, micros_per_completion_token=2))
+    entries = registry_of(home=ModelEntry(price=Price(prompt=1, completion=2)))
     world = World(entries, home=[half], eu=[ProviderBusy("timeout")])
     sent: JsonObject = {"model": "mana/x", "messages": HELLO}
     answer = await world.router.complete(sent, exposure="any", deadline_s=5)

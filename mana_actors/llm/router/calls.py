@@ -12,7 +12,7 @@ from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject, as_object, as_text
 from mana_actors.llm.completions import token_count
 from mana_actors.llm.provider import Exposure
-from mana_actors.llm.router.aliases.registry import UnknownAlias
+from mana_actors.llm.router.aliases.registry import Price, UnknownAlias
 from mana_actors.llm.router.metrics import RouterMetrics
 from mana_actors.llm.router.routing import Routed, Router
 from mana_actors.llm.router.traces import CallSpan, Tracing
@@ -53,9 +53,9 @@ class Calls:
         prompt = token_count(usage, "prompt_tokens") or 0
         completion = token_count(usage, "completion_tokens") or 0
         if prompt or completion:  # else the provider did not count
-            model = self._router.registry.model(done.target)
+            price = self._router.registry.price(done.target) or Price()
             total = token_count(usage, "total_tokens") or 0
-            cost = model.cost_micros(prompt, completion, total)
+            cost = price.micros(prompt, completion, total)
             headers["x-mana-llm-cost-micros"] = str(cost)
         return done.answer | {"model": done.target.name}, headers
 
@@ -155,7 +155,7 @@ class Calls:
         return {
             "x-mana-llm-resolved": routed.target.name,
             "x-mana-llm-exposure": routed.exposure,
-            "x-mana-llm-context": str(self._router.registry.model(routed.target).context_tokens),
+            "x-mana-llm-context": str(self._router.profile(routed.target).abilities.context),
             **routed.wasted.headers,
         }
 

@@ -13,11 +13,14 @@ from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.failures.wasted import Wasted
 from mana_actors.llm.provider import AliasFacts, Exposure
+from mana_actors.llm.router.aliases.knowledge import Knowledge
 from mana_actors.llm.router.aliases.needs import Needs, needs_of
-from mana_actors.llm.router.aliases.registry import Registry, Target, UnknownAlias, is_within
+from mana_actors.llm.router.aliases.registry import Price, Registry, Target, UnknownAlias, is_within
 from mana_actors.llm.router.chain.circuits import BACKOFF_S, THRESHOLD, Circuits, ProviderHealth
 from mana_actors.llm.router.chain.failures import consequence_of
 from mana_actors.llm.router.chain.trail import NobodyObserves, Observer, PassedBy, Trail
+from mana_actors.llm.router.entries.abilities import Profile
+from mana_actors.llm.router.entries.fitting import fitted
 from mana_actors.llm.router.line import MAX_CONCURRENT, Line, Upstream
 from mana_actors.llm.router.wire.events import is_prelude
 
@@ -43,13 +46,14 @@ class Routed(msgspec.Struct, Generic[_T], frozen=True):
 
 
 class _Call(msgspec.Struct, frozen=True):
-    """One call of an entry.
+    """One call of an entry; `body` is the request as the entry takes it.
 
     It has `share_s` seconds until the answer, or until the first chunk of a stream, which may go on
     for `left_s`. `held` is the turn at the provider; a stream takes it over.
     """
 
     upstream: Upstream
+    body: JsonObject
     model: str
     share_s: float
     left_s: float
@@ -57,10 +61,14 @@ class _Call(msgspec.Struct, frozen=True):
 
 
 class _Table(msgspec.Struct, frozen=True):
-    """The registry and the lines to its providers, replaced as one."""
+    """What is known of entries and the lines to their providers, replaced as one."""
 
-    registry: Registry
+    knowledge: Knowledge
     lines: Mapping[str, Line]
+
+    @property
+    def registry(self) -> Registry:
+        return self.knowledge.registry
 
     def configured(self) -> frozenset[str]:
         return frozenset(name for name, line in self.lines.items() if line.is_configured)
@@ -78,6 +86,7 @@ class _Way(msgspec.Struct, frozen=True):
     """One request on its way: the table it began with, what it asks, and what happened so far."""
 
     table: _Table
+    body: JsonObject
     needs: Needs
     exposure: Exposure
     trail: Trail
@@ -111,7 +120,8 @@ class Router:
         self._clock = clock
         self._observer: Observer = observer or NobodyObserves()
         self._circuits = Circuits(threshold, backoff_s, self._observer.provider_healthy)
-        self._table = _Table(registry, {n: _line(registry, n, u) for n, u in upstreams.items()})
+        lines = {name: _line(registry, name, each) for name, each in upstreams.items()}
+        self._table = _Table(Knowledge(registry), lines)
         self._retiring: set[asyncio.Task[None]] = set()
         for name in self._table.configured():
             self._observer.provider_healthy(name, True)
@@ -131,7 +141,7 @@ class Router:
         """
 
         async def call(one: _Call) -> JsonObject:
-            return await one.upstream.complete(body, one.model, deadline_s=one.share_s)
+            return await one.upstream.complete(one.body, one.model, deadline_s=one.share_s)
 
         return await self._walk(body, needs_of(body), exposure, deadline_s, call)
 
@@ -144,7 +154,7 @@ class Router:
         """
 
         async def call(one: _Call) -> AsyncGenerator[JsonObject]:
-            chunks = one.upstream.stream(body, one.model, deadline_s=one.left_s)
+            chunks = one.upstream.stream(one.body, one.model, deadline_s=one.left_s)
             beginning: list[JsonObject] = []
             try:
                 async with asyncio.timeout(one.share_s):
@@ -162,6 +172,7 @@ class Router:
             await anext(opened)  # from here on its `finally` runs, read or not
             return opened
 
+        body = body | {"stream_options": {"include_usage": True}}
         return await self._walk(body, needs_of(body), exposure, deadline_s, call)
 
     async def embed(
@@ -178,7 +189,7 @@ class Router:
             raise ProviderRefused("unknown", 400, None, "unconfigured", target.provider)
 
         async def call(one: _Call) -> JsonObject:
-            return await one.upstream.embed(body, one.model, deadline_s=one.share_s)
+            return await one.upstream.embed(one.body, one.model, deadline_s=one.share_s)
 
         return await self._walk(body | {"model": target.name}, Needs(), exposure, deadline_s, call)
 
@@ -191,7 +202,7 @@ class Router:
         call: Callable[[_Call], Awaitable[_T]],
     ) -> Routed[_T]:
         """Go along the chain of `body["model"]` until `call` succeeds."""
-        way = _Way(self._table, needs, exposure, Trail(self._observer))
+        way = _Way(self._table, body, needs, exposure, Trail(self._observer))
         registry, end = way.table.registry, _now() + deadline_s
         chain = registry.chain(body.get("model"))
         for place, target in enumerate(chain):
@@ -226,7 +237,9 @@ class Router:
             return "unconfigured"
         if not self._circuits.is_available(target, self._clock()):
             return "cache-unhealthy"
-        return None if way.needs.are_met(table.registry, target) else "capability"
+        per_token = table.registry.model(target).bytes_per_token
+        lacking = way.needs.lacking(table.knowledge.of(target).abilities, per_token)
+        return None if lacking is None else "capability"
 
     async def _called(
         self,
@@ -252,7 +265,14 @@ class Router:
             try:
                 way.trail.called(target)
                 answer = await call(
-                    _Call(line.upstream, target.model, rest_s, max(left_s - waited_s, 0.0), held)
+                    _Call(
+                        upstream=line.upstream,
+                        body=self._fitted(way, target),
+                        model=target.model,
+                        share_s=rest_s,
+                        left_s=max(left_s - waited_s, 0.0),
+                        held=held,
+                    )
                 )
             except ProviderError as error:
                 failure = consequence_of(error)
@@ -263,7 +283,7 @@ class Router:
                     reason = trouble.reason
                     _log.warning("provider_failed provider=%s reason=%s", target.provider, reason)
                     self._circuits.failed(target, trouble, self._clock())
-                way.trail.failed(error, way.table.registry.model(target))
+                way.trail.failed(error, way.table.registry.price(target) or Price())
                 if not failure.next_entry:
                     error.wasted = way.trail.wasted
                     raise
@@ -273,6 +293,14 @@ class Router:
                 return answer
             finally:
                 self._circuits.release(admission)
+
+    def _fitted(self, way: _Way, target: Target) -> JsonObject:
+        """The request as `target` takes it; what is no chat stays as it is."""
+        if "messages" not in way.body:
+            return way.body
+        abilities = way.table.knowledge.of(target).abilities
+        per_token = way.table.registry.model(target).bytes_per_token
+        return fitted(way.body, abilities, way.needs.output_room(abilities, per_token))
 
     # --- what is known of providers, and kept up --------------------------------------------------
 
@@ -292,7 +320,11 @@ class Router:
 
     def facts(self, model: object, exposure: Exposure) -> AliasFacts:
         """What `model` costs at most within `exposure`; raises UnknownAlias."""
-        return self._table.registry.facts(model, exposure, self._table.configured())
+        return self._table.knowledge.facts(model, exposure, self._table.configured())
+
+    def profile(self, target: Target) -> Profile:
+        """What holds of an entry, and who said so."""
+        return self._table.knowledge.of(target)
 
     def replace(self, registry: Registry, upstreams: Mapping[str, Upstream]) -> None:
         """Use another table from now on.
@@ -307,7 +339,7 @@ class Router:
             if line is None or before != after or (after is None and line.upstream is not upstream):
                 line = _line(registry, name, upstream)
             lines[name] = line
-        self._table = _Table(registry, lines)
+        self._table = _Table(Knowledge(registry), lines)
         for name, line in old.lines.items():
             if lines.get(name) is not line:
                 self._circuits.forget(name)

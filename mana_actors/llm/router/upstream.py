@@ -67,8 +67,8 @@ class HttpUpstream:
     async def stream(
         self, body: JsonObject, model: str, *, deadline_s: float
     ) -> AsyncGenerator[JsonObject]:
-        """The chunks of an answer, unchanged; usage is asked for and comes in the last one."""
-        sent = body | {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+        """The chunks of an answer, unchanged."""
+        sent = body | {"model": model, "stream": True}
         end = asyncio.get_running_loop().time() + deadline_s
         async with contextlib.AsyncExitStack() as open_response:
             async with self._within(end):

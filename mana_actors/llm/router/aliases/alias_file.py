@@ -13,13 +13,14 @@ from mana_actors.llm.router.aliases.registry import (
     NAMESPACE,
     Alias,
     ModelEntry,
-    Price,
     ProviderEntry,
     Registry,
     Target,
     direct_target,
     is_alias,
 )
+from mana_actors.llm.router.entries.abilities import Manners
+from mana_actors.llm.router.entries.fitting import VITAL
 from state.errors import TerminalError
 
 _T = TypeVar("_T")
@@ -52,13 +53,6 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-class _PricePair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a million tokens cost, which is also what one token costs in micro-units."""
-
-    prompt: Price = 0.0
-    completion: Price = 0.0
-
-
 def read_registry(text: str) -> Registry:
     """The registry that `text` (YAML) describes; raises RegistryInvalid."""
     try:
@@ -79,7 +73,8 @@ def read_registry(text: str) -> Registry:
     default = root.get("default")
     if default is not None and (not isinstance(default, str) or default not in aliases):
         raise RegistryInvalid("default", "names no alias of this file")
-    currency = _text(root.get("currency"), "currency", "USD")
+    currency = root.get("currency")
+    currency = "USD" if currency is None else _text(currency, "currency")
     return Registry(aliases, default, providers, models, currency)
 
 
@@ -116,7 +111,7 @@ def _aliases(value: Any) -> dict[str, Alias]:
         if not word or "/" in word:
             raise RegistryInvalid(field, f"a name is {NAMESPACE}<one word>")
         body = _mapping(described, field)
-        description = _text(body.get("description"), f"{field}.description", "")
+        description = _text(body.get("description", ""), f"{field}.description")
         chain = body.get("chain")
         if not isinstance(chain, list) or not chain:
             raise RegistryInvalid(f"{field}.chain", "needs a list of provider/model")
@@ -134,11 +129,6 @@ def _models(value: Any) -> dict[Target, ModelEntry]:
     for name, described in _mapping({} if value is None else value, "models").items():
         field = f"models.{name}"
         target, body = _target(name, field), _mapping(described, field)
-        price = _converted(body.pop("price", {}), _PricePair, f"{field}.price")
-        body["micros_per_prompt_token"] = price.prompt
-        body["micros_per_completion_token"] = price.completion
-        if "context" in body:
-            body["context_tokens"] = body.pop("context")
         found[target] = _converted(body, ModelEntry, field)
     return found
 
@@ -159,18 +149,22 @@ def _mapping(value: Any, field: str) -> JsonObject:
     return dict(cast("JsonObject", value))
 
 
-def _text(value: Any, field: str, missing: str) -> str:
-    if value is not None and not isinstance(value, str):
+def _text(value: Any, field: str) -> str:
+    if not isinstance(value, str):
         raise RegistryInvalid(field, "needs to be text")
-    return missing if value is None else value.strip()
+    return value.strip()
 
 
 def _converted(value: Any, kind: type[_T], field: str) -> _T:
     try:
-        return msgspec.convert(value, kind)
+        found = msgspec.convert(value, kind)
     except msgspec.ValidationError as exc:
         problem, _, path = str(exc).partition(" - at `$")
         raise RegistryInvalid(field + path.rstrip("`"), _one_line(problem)) from None
+    vital = VITAL.intersection((isinstance(found, Manners) and found.unsupported) or ())
+    if vital:
+        raise RegistryInvalid(f"{field}.unsupported", f"no request goes without {min(vital)}")
+    return found
 
 
 def _one_line(text: str) -> str:

@@ -1,13 +1,20 @@
 """What a request asks of a model: tools, images, room in its context."""
 
 import math
+from typing import Literal
 
 import msgspec
 
 from mana_actors.json_values import JsonObject, as_list, objects_in
-from mana_actors.llm.router.aliases.registry import Registry, Target
+from mana_actors.llm.router.entries.abilities import Abilities
+from mana_actors.llm.router.entries.fitting import asked_output
+
+LEAST_OUTPUT = 1024
+"""A model whose context leaves less than this for an answer that may be longer is no help."""
 
 _encoder = msgspec.json.Encoder()
+
+Lacking = Literal["tools", "vision", "context"]
 
 
 class Needs(msgspec.Struct, frozen=True):
@@ -18,15 +25,23 @@ class Needs(msgspec.Struct, frozen=True):
     text_bytes: int = 0
     output_tokens: int = 0
 
-    def are_met(self, registry: Registry, target: Target) -> bool:
-        """Whether `target` can serve the request."""
-        model = registry.model(target)
-        tokens = math.ceil(self.text_bytes / model.bytes_per_token) + self.output_tokens
-        return (
-            (not self.tools or registry.can(target, "tools"))
-            and (not self.vision or registry.can(target, "vision"))
-            and tokens <= model.context_tokens
-        )
+    def lacking(self, abilities: Abilities, bytes_per_token: float) -> Lacking | None:
+        """What an entry of these abilities lacks for the request, or None."""
+        if self.tools and abilities.tools is False:
+            return "tools"
+        if self.vision and abilities.vision is False:
+            return "vision"
+        is_long = self.output_room(abilities, bytes_per_token) < least_output(self.output_tokens)
+        return "context" if is_long else None
+
+    def output_room(self, abilities: Abilities, bytes_per_token: float) -> int:
+        """The tokens that the context leaves for the answer; below 0 where the prompt is longer."""
+        return abilities.context - math.ceil(self.text_bytes / bytes_per_token)
+
+
+def least_output(wanted: int) -> int:
+    """The room without which an answer of up to `wanted` tokens is not worth asking for."""
+    return min(wanted, LEAST_OUTPUT)
 
 
 def needs_of(body: JsonObject) -> Needs:
@@ -42,15 +57,11 @@ def needs_of(body: JsonObject) -> Needs:
             for message, found in zip(messages, parts, strict=True)
         ]
     tools = as_list(body.get("tools"))
-    limits = (body.get("max_tokens"), body.get("max_completion_tokens"))
     return Needs(
         tools=bool(tools),
         vision=vision,
         text_bytes=len(_encoder.encode([messages, tools])),
-        output_tokens=max(
-            limit if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0 else 0
-            for limit in limits
-        ),
+        output_tokens=asked_output(body) or 0,
     )
 
 

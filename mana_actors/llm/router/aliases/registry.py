@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from math import ceil
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from mana_actors.llm.provider import AliasFacts, Exposure
+from mana_actors.llm.provider import Exposure
+from mana_actors.llm.router.entries.abilities import NOTHING, Abilities, Manners
+from mana_actors.llm.router.entries.services import assumed
 from state.errors import TerminalError
 from state.rules.exposure import lower_of
 
@@ -18,7 +20,7 @@ PROVIDER_OF_BARE_NAMES = "ollama"
 Models = bool | tuple[str, ...]
 """All models, none, or those whose name fits a pattern such as `llama3.1*`."""
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
-Price = Annotated[float, Meta(ge=0, le=1e9)]
+PerToken = Annotated[float, Meta(ge=0, le=1e9)]
 
 
 class Target(msgspec.Struct, frozen=True, order=True):
@@ -44,11 +46,35 @@ class UnknownAlias(TerminalError):
         return "no such model alias" if self.name else "model: missing, and no default alias"
 
 
-class ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a million tokens cost in the file's currency, which is also one token in micro-units.
+
+    `cached` is for tokens of a prompt that the provider had kept; None = as any other.
+    """
+
+    prompt: PerToken = 0.0
+    completion: PerToken = 0.0
+    cached: PerToken | None = None
+
+    def micros(self, prompt: int, completion: int, total: int, cached: int = 0) -> int:
+        """What an answer of so many tokens cost, rounded up; `cached` are part of `prompt`.
+
+        Tokens that only `total` counts, such as hidden reasoning, cost what completions cost.
+        """
+        unseen, kept = max(0, total - prompt - completion), min(cached, prompt)
+        return ceil(
+            (prompt - kept) * self.prompt
+            + kept * (self.prompt if self.cached is None else self.cached)
+            + (completion + unseen) * self.completion
+        )
+
+
+class ProviderEntry(Manners, frozen=True, forbid_unknown_fields=True):
     """A provider: `/chat/completions` is appended to `url`, `exposure` is how far prompts go.
 
     `key_file` lies in the folder of secrets. `deadline_s` bounds the wait for an answer, or for a
     stream to begin; `probe_path`, appended to `url`, is its cheapest question; None = it has none.
+    What it says of its models holds for those that say nothing themselves.
     """
 
     name: str
@@ -56,35 +82,20 @@ class ProviderEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exposure: Exposure
     key_file: str | None = None
     max_concurrent: Annotated[int, Meta(ge=1, le=10_000)] = 8
-    tools: Models = True
-    vision: Models = True
+    tools: Models | None = None
+    vision: Models | None = None
     deadline_s: Positive = 120.0
     probe_path: str | None = "/models"
+    price: Price | None = None
 
 
-class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known of one model; `tools` and `vision` None = as its provider says.
+class ModelEntry(Manners, frozen=True, forbid_unknown_fields=True):
+    """What the file says of one model; None = as its provider says."""
 
-    Prices are micro-units of the file's currency per token.
-    """
-
-    context_tokens: Annotated[int, Meta(ge=1)] = 200_000
     bytes_per_token: Positive = 2.0
-    micros_per_prompt_token: Price = 0.0
-    micros_per_completion_token: Price = 0.0
+    price: Price | None = None
     tools: bool | None = None
     vision: bool | None = None
-
-    def cost_micros(self, prompt: int, completion: int, total: int) -> int:
-        """What an answer of so many tokens cost, rounded up.
-
-        Tokens that only `total` counts, such as hidden reasoning, cost what completions cost.
-        """
-        unseen = max(0, total - prompt - completion)
-        return ceil(
-            prompt * self.micros_per_prompt_token
-            + (completion + unseen) * self.micros_per_completion_token
-        )
 
 
 class Alias(msgspec.Struct, frozen=True):
@@ -148,33 +159,35 @@ class Registry(msgspec.Struct, frozen=True):
         provider = self.providers.get(target.provider)
         return provider.exposure if provider else None
 
-    def can(self, target: Target, ability: Literal["tools", "vision"]) -> bool:
-        """Whether `target` takes tools, or images."""
+    def price(self, target: Target) -> Price | None:
+        """What `target` costs, or None where the file does not say."""
+        provider = self.providers.get(target.provider)
+        return self.model(target).price or (provider.price if provider else None)
+
+    def said(self, target: Target) -> tuple[Abilities, Abilities]:
+        """What the file says of `target`: itself, and by its provider."""
         model, provider = self.model(target), self.providers.get(target.provider)
-        own = model.tools if ability == "tools" else model.vision
-        if own is not None or provider is None:
-            return own is not False
-        models = provider.tools if ability == "tools" else provider.vision
-        if isinstance(models, bool):
-            return models
-        return any(fnmatchcase(target.model, pattern) for pattern in models)
-
-    def facts(self, model: object, exposure: Exposure, configured: frozenset[str]) -> AliasFacts:
-        """What `model` costs at most within `exposure`; raises UnknownAlias.
-
-        Entries of providers that are not `configured` count only where no other could serve.
-        """
-        within = [t for t in self.chain(model) if is_within(self.exposure(t), exposure)]
-        serving = [target for target in within if target.provider in configured]
-        models = [self.model(target) for target in serving or within]
-        if not models:
-            return AliasFacts()
-        return AliasFacts(
-            bytes_per_token=min(each.bytes_per_token for each in models),
-            context_tokens=min(each.context_tokens for each in models),
-            micros_per_prompt_token=max(each.micros_per_prompt_token for each in models),
-            micros_per_completion_token=max(each.micros_per_completion_token for each in models),
+        own = _said(model, tools=model.tools, vision=model.vision)
+        if provider is None:
+            return own, NOTHING
+        # A pattern that fits says yes. One that does not may be older than the model.
+        tools, vision = (
+            each if isinstance(each, bool) else _fits(each, target.model) or None
+            for each in (provider.tools, provider.vision)
         )
+        return own, _said(provider, tools=tools, vision=vision)
+
+    def assumed(self, target: Target) -> tuple[Abilities, Abilities]:
+        """What to go by where nobody says more: of its kind of service, and of other models."""
+        provider = self.providers.get(target.provider)
+        if provider is None:
+            return NOTHING, NOTHING
+        tools, vision = (
+            False if isinstance(each, tuple) and not _fits(each, target.model) else None
+            for each in (provider.tools, provider.vision)
+        )
+        kind = assumed(provider.url, target.model)
+        return kind, Abilities(tools=tools, vision=vision)
 
 
 def is_alias(model: object) -> bool:
@@ -191,3 +204,12 @@ def direct_target(model: str) -> Target:
 def is_within(exposure: Exposure | None, most: Exposure) -> bool:
     """Whether a provider of `exposure` may see a prompt that may travel as far as `most`."""
     return exposure is not None and lower_of(exposure, most) == exposure
+
+
+def _said(manners: Manners, *, tools: bool | None, vision: bool | None) -> Abilities:
+    said = {name: getattr(manners, name) for name in Manners.__struct_fields__}
+    return Abilities(**said, tools=tools, vision=vision)
+
+
+def _fits(models: tuple[str, ...] | None, model: str) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in models or ())

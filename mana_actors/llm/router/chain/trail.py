@@ -8,7 +8,7 @@ from mana_actors.agent.planner.exchange import TokenUsage
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.llm.failures.cause import Lack
 from mana_actors.llm.failures.wasted import Wasted
-from mana_actors.llm.router.aliases.registry import ModelEntry, Target
+from mana_actors.llm.router.aliases.registry import Price, Target
 
 _NOT_ALLOWED = frozenset({"exposure", "unconfigured", "capability"})
 
@@ -83,12 +83,12 @@ class Trail:
         """`target` did not serve."""
         self._attempts.append(PassedBy(target, reason))
 
-    def failed(self, error: ProviderError, model: ModelEntry) -> None:
-        """A call brought an error; what it spent for that is owed, at `model`'s prices."""
+    def failed(self, error: ProviderError, price: Price) -> None:
+        """A call brought an error; what it spent for that is owed, at the entry's price."""
         usage = error.usage or TokenUsage()
         prompt, completion, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
         if tokens := max(total, prompt + completion):
-            self.wasted = self.wasted.plus(tokens, model.cost_micros(prompt, completion, total))
+            self.wasted = self.wasted.plus(tokens, price.micros(prompt, completion, total))
         elif error.may_have_spent:
             self.wasted = self.wasted.plus(0, 0, unreported=1)
         self._errors.append(error)
