@@ -127,7 +127,7 @@ async def _nothing_to_reset(_connection: object) -> None:
 class Database:
     """A small pool of one role's connections; none is held outside a transaction.
 
-    An unused connection is closed after `idle_s`. With `slots` it is kept for `KEPT_S` instead, as
+    An unused connection is closed after `idle_s`. With `slots` one is kept for `KEPT_S` instead, as
     long as one of these is held, which is given back then.
     """
 
@@ -144,67 +144,65 @@ class Database:
         self._idle_s = idle_s
         self._pool: asyncpg.Pool | None = None
         self._slot = None if slots is None else Slot(slots)
-        self._keeps = False  # whether the pool was made for a slot that is held
-        self._uses = 0
+        self._kept: asyncpg.Pool | None = None  # of the one connection that the slot is for
+        self._kept_is_used = False
         self._giving_back: asyncio.TimerHandle | None = None
-
-    async def _opened(self) -> asyncpg.Pool:
-        if self._slot is not None and not self._keeps and self._slot.take():
-            # The pool of before ends by itself: its connections are used to the end, and idle out.
-            self._keeps, self._pool = True, None
-        if self._pool is None:
-            self._pool = asyncpg.create_pool(
-                self._access.dsn,
-                user=self._access.role,
-                password=self._access.password(),
-                min_size=0,
-                max_size=self._max,
-                max_inactive_connection_lifetime=0 if self._keeps else self._idle_s,
-                statement_cache_size=0 if "pgbouncer" in self._access.application else 100,
-                timeout=10,
-                reset=_nothing_to_reset,
-                command_timeout=self._access.statement_timeout_ms / 1000 + 5,
-                # All passed, because a login may change the defaults of its role.
-                server_settings={
-                    "application_name": self._access.application,
-                    "search_path": "pg_catalog, pg_temp",
-                    "row_security": "on",
-                    "default_transaction_read_only": "off",
-                    "default_transaction_isolation": "read committed",
-                    "idle_in_transaction_session_timeout": "10000",
-                    "lock_timeout": "0",
-                    "statement_timeout": str(self._access.statement_timeout_ms),
-                    "jit": "off",
-                },
-            )
-        await self._pool  # connects nothing while min_size is 0
-        return self._pool
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[asyncpg.Connection]:
         """A connection outside a transaction, for single statements."""
-        self._uses += 1
-        if self._giving_back is not None:
-            self._giving_back.cancel()
-            self._giving_back = None
+        takes_kept = self._slot is not None and not self._kept_is_used and self._slot.take()
         try:
-            pool = await self._opened()
+            if takes_kept:
+                self._kept_is_used = True
+                if self._giving_back is not None:
+                    self._giving_back.cancel()
+                pool = self._kept = self._kept or self._made(1, 0)
+            else:
+                pool = self._pool = self._pool or self._made(self._max, self._idle_s)
+            await pool  # connects nothing while min_size is 0
             async with pool.acquire() as proxy:
                 yield cast("asyncpg.Connection", proxy)  # it passes every call on
         except (asyncpg.PostgresError, *_OUTAGES) as exc:
             raise translated(exc) from exc
         finally:
-            self._uses -= 1
-            if self._keeps and not self._uses:
+            if takes_kept:
+                self._kept_is_used = False
                 loop = asyncio.get_running_loop()
                 self._giving_back = loop.call_later(KEPT_S, self._give_back)
 
+    def _made(self, connections: int, idle_s: float) -> asyncpg.Pool:
+        """A pool; connections that are unused for `idle_s` are closed, with 0 never."""
+        return asyncpg.create_pool(
+            self._access.dsn,
+            user=self._access.role,
+            password=self._access.password(),
+            min_size=0,
+            max_size=connections,
+            max_inactive_connection_lifetime=idle_s,
+            statement_cache_size=0 if "pgbouncer" in self._access.application else 100,
+            timeout=10,
+            reset=_nothing_to_reset,
+            command_timeout=self._access.statement_timeout_ms / 1000 + 5,
+            # All passed, because a login may change the defaults of its role.
+            server_settings={
+                "application_name": self._access.application,
+                "search_path": "pg_catalog, pg_temp",
+                "row_security": "on",
+                "default_transaction_read_only": "off",
+                "default_transaction_isolation": "read committed",
+                "idle_in_transaction_session_timeout": "10000",
+                "lock_timeout": "0",
+                "statement_timeout": str(self._access.statement_timeout_ms),
+                "jit": "off",
+            },
+        )
+
     def _give_back(self) -> None:
         """Close what nobody has used for a while, and let another process keep one."""
-        self._giving_back, self._keeps = None, False
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.terminate()
+        if self._kept is not None:
+            self._kept.terminate()
+            self._kept = None
         if self._slot is not None:
             self._slot.give_back()
 
@@ -231,6 +229,9 @@ class Database:
         if self._giving_back is not None:
             self._giving_back.cancel()
         self._give_back()
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

@@ -89,7 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     agent_session_max_s: Annotated[float, Meta(ge=5, le=600)] = 15  # of a transaction of an agent
     agent_memory_mb: Annotated[int, Meta(ge=64)] | None = None  # None: half of the RAM
     agents_awake_max: AtLeastOne | None = None  # None: 32 per core
-    agent_slots: Count = 24  # agents of a node whose two connections stay open between runs
+    agent_slots: Count = 48  # agents of a node whose connection stays open between runs
     warm_pool: Count = 2
     prepare_ahead_s: Seconds = 120
     due_spread_s: Seconds = 0

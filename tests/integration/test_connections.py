@@ -70,6 +70,26 @@ async def test_an_unused_connection_is_closed_and_its_slot_given_back(
         await pool.close()
 
 
+async def test_only_one_connection_is_kept_and_nobody_waits_for_it(
+    database: Database, tmp_path: Path
+):
+    slots = Slots(str(tmp_path), 1)
+    pool = Pool(access_of(database, "mana_agent"), max_connections=1, idle_s=0.02, slots=slots)
+    try:
+        async with session(database, SUPERUSER) as admin:
+            async with pool.connection() as used:
+                kept, other = await used.fetchval(PID), await _pid(pool)
+            assert kept != other
+
+            async def the_other_is_closed() -> bool:
+                return not await admin.fetchval(ALIVE, other)
+
+            await until(the_other_is_closed)
+            assert await _pid(pool) == kept
+    finally:
+        await pool.close()
+
+
 async def test_what_a_cut_off_transaction_presented_is_gone_with_it(database: Database):
     """Connections are not reset between uses: a transaction left open is ended all the same."""
     pool = Pool(access_of(database, "mana_agent"), max_connections=1)
