@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +28,7 @@ class Capability:
 
 
 class LeaseKeeper:
-    """Renews what is held every third of a lease; its thread lives while something is held."""
+    """Renews what is held every third of a lease; its thread sleeps while nothing is."""
 
     def __init__(
         self,
@@ -42,42 +43,33 @@ class LeaseKeeper:
         self._capability = capability
         self._lease_ms = lease_ms
         self._held: dict[Any, int] = {}
-        self._changed = threading.Event()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def held(self, run_id: Any, attempt: int) -> Generator[None]:
         """Renew this run while the block lasts."""
-        with self._lock:
+        with self._changed:
             self._held[run_id] = attempt
-            if self._thread is None:
-                self._changed.clear()
+            self._changed.notify()
+            if self._thread is None:  # one for all runs, since starting one costs a millisecond
                 self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
                 self._thread.start()
         try:
             yield
         finally:
-            with self._lock:
+            with self._changed:
                 self._held.pop(run_id, None)
-                if not self._held:
-                    self._changed.set()
 
     def _keep(self) -> None:
-        while not self._changed.wait(self._lease_ms / 3000):
-            with self._lock:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._held)
+            time.sleep(self._lease_ms / 3000)
+            with self._changed:
                 held = list(self._held.items())
             if held:
                 asyncio.run(self._renew(held))
-            with self._lock:
-                if not self._held:
-                    break
-        with self._lock:
-            self._thread = None
-            if self._held:  # something was held again while this thread was leaving
-                self._changed.clear()
-                self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
-                self._thread.start()
 
     async def _renew(self, held: list[tuple[Any, int]]) -> None:
         database = self._open()
