@@ -18,6 +18,8 @@ from supervisor.supervision.dispatch import Pair
 log = logging.getLogger("mana.placement")
 
 HELLO_LIMIT_S = 2.0
+IDLE_HEARD_S = 10.0
+"""An idle process is greeted so long after its last word: each greeting costs it a millisecond."""
 SILENT_AFTER = 3
 """So many greetings in a row unanswered, and a process is taken for silent."""
 STARTS_AT_ONCE = max(2, os.cpu_count() or 1)
@@ -59,6 +61,7 @@ class Awake:
         self.tokens_24h = identity.tokens_24h
         self.held_a_key = identity.held_a_key
         self.unanswered = 0  # greetings since it last spoke
+        self.spoke_at = asyncio.get_running_loop().time()
         self._last = identity, self.used_at
 
     def idled(self, now: Identity) -> tuple[float, float] | None:
@@ -247,9 +250,13 @@ class Placement:
             del self.awake[agent.pair]
             self._died(agent.process.name, agent.pair)
 
-    async def greet_all(self) -> None:
-        """Let every process know that its supervisor lives, and learn its memory."""
-        agents = list(self.awake.values())
+    async def greet(self, busy: Iterable[Pair], idle_s: float = IDLE_HEARD_S) -> None:
+        """Let processes know that their supervisor lives, and learn their memory.
+
+        Of those that are not `busy`, only who has not been heard for `idle_s` seconds.
+        """
+        taken, since = set(busy), asyncio.get_running_loop().time() - idle_s
+        agents = [a for a in self.awake.values() if a.pair in taken or a.spoke_at <= since]
         answers = await asyncio.gather(
             *(
                 agent.process.tell(Hello(self._epoch, self._supervisor), HELLO_LIMIT_S)

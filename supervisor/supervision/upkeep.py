@@ -155,7 +155,7 @@ async def one_round(it: Supervised) -> bool:
         placement.refill(max(settings.warm_pool, min(settings.warm_pool + asleep, most)))
 
     # A process that neither answers nor renews a lease is stopped; one that renews is only busy.
-    await placement.greet_all()
+    await placement.greet(tenure.ordering.busy)
     renewing = set(await it.schedule.live_holders()) if placement.silent else set[str]()
     for agent in placement.silent:
         if agent.process.name not in renewing:

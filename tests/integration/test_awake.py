@@ -163,6 +163,17 @@ async def test_only_a_process_that_did_nothing_says_what_idleness_costs(world: W
     assert agent.idled(said(cpu_s=2.0, idle_s=5.0)) is None
 
 
+async def test_an_idle_process_is_greeted_less_often_than_a_busy_one(world: World):
+    await used(world, world.driver, "u1")
+    known, pair = world.driver.tenure.placement, ("u1", AGENT)
+    agent = known.awake[pair]
+    spoke_at = agent.spoke_at
+    await known.greet([])
+    assert agent.spoke_at == spoke_at
+    await known.greet([pair])
+    assert agent.spoke_at > spoke_at
+
+
 async def test_starts_and_greetings_are_what_is_measured(
     world: World, monkeypatch: pytest.MonkeyPatch
 ):
@@ -174,10 +185,10 @@ async def test_starts_and_greetings_are_what_is_measured(
     monkeypatch.setattr(Footprint, "cpu_s", ever_more)
     await used(world, world.driver, "u1")
     known = world.driver.tenure.placement
-    await known.greet_all()
+    await known.greet([], idle_s=0.0)
 
     async def has_idled() -> bool:
-        await known.greet_all()
+        await known.greet([], idle_s=0.0)
         return known.idle_costs.idle_time(PLAIN).idle_cpu_share is not None
 
     await until(has_idled)
