@@ -37,9 +37,8 @@ BARRED_WAIT_S = 60.0
 
 async def capability_of(schedule: ScheduleStore, pair: Pair) -> str:
     """A fresh capability for all that the agent's missions and its tools may read now."""
-    inputs, spaces = await schedule.inputs_of_agent(*pair)
-    scope = scope_of(inputs, await schedule.policy_of_agent(*pair))
-    return await schedule.sign_capability(*pair, spaces, scope, CAPABILITY_S)
+    inputs, spaces, policy = await schedule.reach_of_agent(*pair)
+    return await schedule.sign_capability(*pair, spaces, scope_of(inputs, policy), CAPABILITY_S)
 
 
 class Ordering:

@@ -189,7 +189,7 @@ async def test_an_agents_reach_is_its_missions_inputs_and_spaces(world: World):
     await client.mission("m2", agentId="a2", inputs=[{**ref, "id": "g2"}])
     await client.mission("m3", state="paused", inputs=[{**ref, "id": "g3"}])
     await world.driver.fold_all()
-    inputs, spaces = await world.driver.schedule.inputs_of_agent("u1", MANA)
+    inputs, spaces, _ = await world.driver.schedule.reach_of_agent("u1", MANA)
     assert [ref.id for ref in inputs] == ["g1"]
     assert spaces == ["s1"]
 

@@ -34,8 +34,8 @@ def listed(count: int, **last: str) -> list[Json]:
 async def token_of(world: World) -> str:
     """What the supervisor signs for the agent now."""
     schedule = world.driver.schedule
-    inputs, spaces = await schedule.inputs_of_agent(*PAIR)
-    scope = scope_of(inputs, await schedule.policy_of_agent(*PAIR))
+    inputs, spaces, policy = await schedule.reach_of_agent(*PAIR)
+    scope = scope_of(inputs, policy)
     return await schedule.sign_capability(*PAIR, spaces, scope, 900)
 
 

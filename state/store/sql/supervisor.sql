@@ -260,14 +260,13 @@ SELECT mana_ai.move_slot(:user, :mission, :due_at, :next_run_at, :stamp, :actor:
 SELECT m.record, z.time_zone FROM mana_ai.mission_snapshots AS m LEFT JOIN mana_ai.user_settings AS z USING (user_id)
  WHERE m.user_id = $1 AND m.mission_id = $2
 
--- policy_of_agent --
-SELECT record -> 'policy' AS policy FROM mana_ai.agent_snapshots
- WHERE user_id = $1 AND agent_id = $2 AND NOT hidden AND complete
-
--- inputs_of_agent --
+-- reach_of_agent --
 -- The capability's scope and spaces come from the records as they are now.
-SELECT record -> 'inputs' AS inputs, space_id FROM mana_ai.mission_snapshots
+SELECT false AS is_agent, record -> 'inputs' AS said, space_id FROM mana_ai.mission_snapshots
  WHERE user_id = $1 AND agent_id = $2 AND NOT hidden AND complete AND state = 'active'
+UNION ALL
+SELECT true, record -> 'policy', NULL FROM mana_ai.agent_snapshots
+ WHERE user_id = $1 AND agent_id = $2 AND NOT hidden AND complete
 
 -- release_holder --
 -- The process is known to be dead: its claims need not wait for their leases. Those that somebody holds are returned as not

@@ -275,22 +275,25 @@ class ScheduleStore:
                 )
             )
 
-    async def inputs_of_agent(
+    async def reach_of_agent(
         self, user_id: str, agent_id: str
-    ) -> tuple[list[InputRef], list[str]]:
-        """What the agent's active missions read, and their spaces: its capability's reach."""
-        async with self._db.connection() as connection:
-            rows = await connection.fetch(SQL["inputs_of_agent"], user_id, agent_id)
-        refs = [
-            ref for row in rows for ref in input_refs(msgspec.json.decode(row["inputs"] or "[]"))
-        ]
-        return refs, sorted({row["space_id"] for row in rows if row["space_id"]})
+    ) -> tuple[list[InputRef], list[str], AiPolicy]:
+        """What the agent's active missions read, their spaces, and what its owner allows it.
 
-    async def policy_of_agent(self, user_id: str, agent_id: str) -> AiPolicy:
-        """What the owner allows the agent; nothing if it is unknown or deleted."""
+        Nothing is allowed to an agent that is unknown or deleted.
+        """
         async with self._db.connection() as connection:
-            row = await connection.fetchrow(SQL["policy_of_agent"], user_id, agent_id)
-        return parse_policy(msgspec.json.decode(row["policy"] or "null"))[0] if row else DENY_ALL
+            rows = await connection.fetch(SQL["reach_of_agent"], user_id, agent_id)
+        policy = DENY_ALL
+        refs, spaces = list[InputRef](), set[str]()
+        for row in rows:
+            if row["is_agent"]:
+                policy = parse_policy(msgspec.json.decode(row["said"] or "null"))[0]
+                continue
+            refs += input_refs(msgspec.json.decode(row["said"] or "[]"))
+            if row["space_id"]:
+                spaces.add(row["space_id"])
+        return refs, sorted(spaces), policy
 
     async def mission_record(self, user_id: str, mission_id: str) -> tuple[str, str | None] | None:
         """A mission's record as JSON text and its owner's time zone."""
