@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -14,6 +15,10 @@ __all__ = ["database", "empty_database", "postgres"]
 INTEGRATION = Path(__file__).parent / "integration"
 WITH_RAY = ("tests/cluster/", "tests/faults/", "tests/browser/")
 SERVER = re.compile(r"\bpg\d+\b")
+
+# A busy machine is no fault of ours: no test judges how long something took.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_report_header() -> str:

@@ -186,7 +186,6 @@ SEARCH = settings(
     phases=[Phase.generate],
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    deadline=None,
 )
 
 

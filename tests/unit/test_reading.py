@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mana_actors.agent.planner.exchange import ToolCall
@@ -137,7 +137,6 @@ def test_articles_by_state_and_words():
     assert [a["title"] for a in ask("list_articles", *articles, query="rad").data] == ["Rad"]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(READERS)), st.lists(st.dictionaries(_fields, _json), max_size=4))
 def test_no_record_is_so_odd_that_a_reader_breaks(tool: str, records: list[dict[str, Any]]):
     arguments = {"goalId": "r0"} if tool == "get_goal_progress" else {}

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mana_actors.agent.inputs.record_texts import (
@@ -56,7 +56,6 @@ def test_what_is_missing_or_empty_is_said_or_left_out(
     assert record_text(module, fields) == text
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(sorted(INPUT_APPS)),
     st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4),
