@@ -37,7 +37,7 @@ BOTH = frozenset({"groq", "ollama"})
 
 
 def of(registry: Registry, name: str) -> Abilities:
-    return Knowledge(registry).of(direct_target(name)).abilities
+    return Knowledge(registry, lambda: 0.0).of(direct_target(name)).abilities
 
 
 def provider(fields: str) -> str:
@@ -197,7 +197,7 @@ def test_what_a_provider_had_kept_of_a_prompt_costs_its_own_price():
 
 def test_facts_are_the_worst_of_what_may_serve():
     registry = read_registry(FULL)
-    facts = Knowledge(registry).facts("mana/x", "any", BOTH)
+    facts = Knowledge(registry, lambda: 0.0).facts("mana/x", "any", BOTH)
     assert (facts.context_tokens, facts.bytes_per_token) == (1000, 2.0)
     assert (facts.micros_per_prompt_token, facts.micros_per_completion_token) == (0.5, 2.0)
 
@@ -215,7 +215,7 @@ def test_facts_are_the_worst_of_what_may_serve():
 def test_facts_leave_out_who_may_not_or_cannot_serve(
     exposure: str, there: frozenset[str], context: int
 ):
-    facts = Knowledge(read_registry(FULL)).facts("mana/x", exposure, there)  # pyright: ignore[reportArgumentType]
+    facts = Knowledge(read_registry(FULL), lambda: 0.0).facts("mana/x", exposure, there)  # pyright: ignore[reportArgumentType]
     assert facts.context_tokens == context
 
 

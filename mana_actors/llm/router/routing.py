@@ -14,18 +14,21 @@ from mana_actors.json_values import JsonObject
 from mana_actors.llm.failures.wasted import Wasted
 from mana_actors.llm.provider import AliasFacts, Exposure
 from mana_actors.llm.router.aliases.knowledge import Knowledge
-from mana_actors.llm.router.aliases.needs import Needs, needs_of
+from mana_actors.llm.router.aliases.needs import Lacking, Needs, needs_of
 from mana_actors.llm.router.aliases.registry import Price, Registry, Target, UnknownAlias, is_within
 from mana_actors.llm.router.chain.circuits import BACKOFF_S, THRESHOLD, Circuits, ProviderHealth
 from mana_actors.llm.router.chain.failures import consequence_of
 from mana_actors.llm.router.chain.trail import NobodyObserves, Observer, PassedBy, Trail
-from mana_actors.llm.router.entries.abilities import Profile
+from mana_actors.llm.router.entries.abilities import NOTHING, Abilities, Profile
 from mana_actors.llm.router.entries.fitting import fitted
+from mana_actors.llm.router.entries.lessons import lesson_of, with_lesson
 from mana_actors.llm.router.line import MAX_CONCURRENT, Line, Upstream
 from mana_actors.llm.router.wire.events import is_prelude
 
 PROBE_INTERVAL_S = 30.0
 PROBE_TIMEOUT_S = 3.0
+MOST_LESSONS = 4
+"""So often an entry whose refusals say what it lacks is asked again in one request."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -121,7 +124,7 @@ class Router:
         self._observer: Observer = observer or NobodyObserves()
         self._circuits = Circuits(threshold, backoff_s, self._observer.provider_healthy)
         lines = {name: _line(registry, name, each) for name, each in upstreams.items()}
-        self._table = _Table(Knowledge(registry), lines)
+        self._table = _Table(Knowledge(registry, clock), lines)
         self._retiring: set[asyncio.Task[None]] = set()
         for name in self._table.configured():
             self._observer.provider_healthy(name, True)
@@ -205,12 +208,16 @@ class Router:
         way = _Way(self._table, body, needs, exposure, Trail(self._observer))
         registry, end = way.table.registry, _now() + deadline_s
         chain = registry.chain(body.get("model"))
-        for place, target in enumerate(chain):
-            if (obstacle := self._obstacle(way, target)) is not None:
+        # Whose refusal alone says that it cannot comes last: whoever wrote it may have been wrong.
+        doubtful = [target for target in chain if self._is_doubtful(way, target)]
+        sure = [target for target in chain if target not in doubtful]
+        for place, target in enumerate((*sure, *doubtful)):
+            obstacle = self._obstacle(way, target)
+            if obstacle is not None and not (obstacle == "capability" and target in doubtful):
                 way.trail.passed_by(target, obstacle)
                 continue
             left_s = share_s = max(end - _now(), 0.0)
-            if any(self._obstacle(way, later) is None for later in chain[place + 1 :]):
+            if any(self._obstacle(way, later) is None for later in sure[place + 1 :]):
                 share_s = left_s / 2
             if target.provider in registry.providers:
                 share_s = min(share_s, registry.providers[target.provider].deadline_s)
@@ -219,6 +226,8 @@ class Router:
             except _NextEntry as failed:
                 way.trail.passed_by(target, failed.reason)
                 continue
+            if target in doubtful:
+                way.table.knowledge.forget(target, "tools", "vision")
             if alias := registry.alias(body.get("model")):
                 self._observer.resolved(alias, target)
             reach, trail = way.table.reach(target), way.trail
@@ -237,9 +246,16 @@ class Router:
             return "unconfigured"
         if not self._circuits.is_available(target, self._clock()):
             return "cache-unhealthy"
-        per_token = table.registry.model(target).bytes_per_token
-        lacking = way.needs.lacking(table.knowledge.of(target).abilities, per_token)
+        lacking = self._lacking(way, target, table.knowledge.of(target).abilities)
         return None if lacking is None else "capability"
+
+    def _is_doubtful(self, way: _Way, target: Target) -> bool:
+        knowledge = way.table.knowledge
+        lacking = self._lacking(way, target, knowledge.of(target).abilities)
+        return knowledge.is_doubtful(target, lacking)
+
+    def _lacking(self, way: _Way, target: Target, holds: Abilities) -> Lacking | None:
+        return way.needs.lacking(holds, way.table.registry.model(target).bytes_per_token)
 
     async def _called(
         self,
@@ -264,16 +280,15 @@ class Router:
                 raise _NextEntry("cache-unhealthy")
             try:
                 way.trail.called(target)
-                answer = await call(
-                    _Call(
-                        upstream=line.upstream,
-                        body=self._fitted(way, target),
-                        model=target.model,
-                        share_s=rest_s,
-                        left_s=max(left_s - waited_s, 0.0),
-                        held=held,
-                    )
+                one = _Call(
+                    upstream=line.upstream,
+                    body=self._fitted(way, target, way.table.knowledge.of(target).abilities),
+                    model=target.model,
+                    share_s=rest_s,
+                    left_s=max(left_s - waited_s, 0.0),
+                    held=held,
                 )
+                answer = await self._answered(way, target, one, call)
             except ProviderError as error:
                 failure = consequence_of(error)
                 trouble = failure.trouble
@@ -294,13 +309,51 @@ class Router:
             finally:
                 self._circuits.release(admission)
 
-    def _fitted(self, way: _Way, target: Target) -> JsonObject:
-        """The request as `target` takes it; what is no chat stays as it is."""
+    async def _answered(
+        self, way: _Way, target: Target, one: _Call, call: Callable[[_Call], Awaitable[_T]]
+    ) -> _T:
+        """What `call` brings; where a refusal says what the entry lacks, asked anew without that.
+
+        A lesson is kept when the entry then answers, or when it keeps the entry from being asked.
+        """
+        knowledge, began, learnt = way.table.knowledge, _now(), NOTHING
+        left = MOST_LESSONS
+        while True:
+            try:
+                answer = await call(one)
+            except ProviderError as error:
+                lack, holds = error.lack, knowledge.with_lesson(target, learnt).abilities
+                lesson = lesson_of(lack, one.body, holds) if lack is not None else None
+                if lesson is None:
+                    raise
+                if lesson.tools is False or lesson.vision is False or lesson.context_tokens:
+                    knowledge.learn(target, lesson)
+                learnt = with_lesson(learnt, lesson)
+                holds = knowledge.with_lesson(target, learnt).abilities
+                body = self._fitted(way, target, holds)
+                is_lost = self._lacking(way, target, holds) is not None or body == one.body
+                if is_lost or not left or error.may_have_spent or error.usage is not None:
+                    raise
+                left, spent_s = left - 1, _now() - began
+                one = msgspec.structs.replace(
+                    one,
+                    body=body,
+                    share_s=max(one.share_s - spent_s, 0.0),
+                    left_s=max(one.left_s - spent_s, 0.0),
+                )
+                began = _now()
+            else:
+                if learnt != NOTHING:
+                    knowledge.learn(target, learnt)
+                    _log.info("entry_learnt provider=%s", target.provider)
+                return answer
+
+    def _fitted(self, way: _Way, target: Target, holds: Abilities) -> JsonObject:
+        """The request as an entry takes it of which this `holds`; no chat stays as it is."""
         if "messages" not in way.body:
             return way.body
-        abilities = way.table.knowledge.of(target).abilities
         per_token = way.table.registry.model(target).bytes_per_token
-        return fitted(way.body, abilities, way.needs.output_room(abilities, per_token))
+        return fitted(way.body, holds, way.needs.output_room(holds, per_token))
 
     # --- what is known of providers, and kept up --------------------------------------------------
 
@@ -339,7 +392,7 @@ class Router:
             if line is None or before != after or (after is None and line.upstream is not upstream):
                 line = _line(registry, name, upstream)
             lines[name] = line
-        self._table = _Table(Knowledge(registry), lines)
+        self._table = _Table(Knowledge(registry, self._clock), lines)
         for name, line in old.lines.items():
             if lines.get(name) is not line:
                 self._circuits.forget(name)
