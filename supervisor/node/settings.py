@@ -253,6 +253,7 @@ AGENT_VARIABLES: dict[str, tuple[str, Any]] = {
     "backoff_min_s": ("MANA_BACKOFF_MIN_S", Seconds),
     "backoff_max_s": ("MANA_BACKOFF_MAX_S", Seconds),
     "compact_max_ctx": ("MANA_AI_COMPACT_MAX_CTX", Annotated[int, Meta(ge=0)]),
+    "tools_offered": ("MANA_TOOLS_OFFERED", Literal["fitting", "all"]),
     "tools_file": ("MANA_TOOLS_FILE", str),
     "tool_deadline_s": ("MANA_TOOL_DEADLINE_S", Annotated[float, Meta(gt=0, le=600)]),
     "tool_memory_mb": ("MANA_TOOL_MEMORY_MB", Annotated[int, Meta(ge=64, le=65_536)]),

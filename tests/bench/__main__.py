@@ -38,6 +38,7 @@ BENCHES = {
     "herd": "herd",
     "crowd": "crowd",
     "router": "router",
+    "prompt": "prompt",
 }
 """Name to module, which is imported when it is asked for: so the folder also measures a release
 in which another bench's parts are missing."""

@@ -257,7 +257,7 @@ async def test_a_sub_agents_calls_are_held_charged_and_journalled_like_any_other
 
 async def test_a_sub_agent_does_not_spend_what_is_not_there(world: World):
     agent = {"maxTokensPerDay": 60_000}
-    expensive = turn(TASK, PLAN["calls"][0], usage=[50_000, 0])
+    expensive = turn(TASK, PLAN["calls"][0], usage=[59_000, 0])
     report = await run(world, expensive, agent=agent)
     assert len(world.provider.requests) == 1
     assert (report.outcome, report.reason) == ("ran", "plan cut short: budget")
@@ -284,7 +284,7 @@ async def compacted(world: World, *script: Entry) -> Report:
 
 
 def long_turn(n: int) -> Entry:
-    # 20,000 tokens for the first request; each turn adds about 3,000
+    # as a service with long tokens counts them
     notes = [call("create_note", title=f"{n}-{m}", content="x" * 9000) for m in range(2)]
     return turn(*notes, usage=[12_000 + 9_000 * n, 100])
 

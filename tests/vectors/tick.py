@@ -187,6 +187,7 @@ async def driver_on(database: Database, model_url: str) -> AsyncGenerator[Driver
         max_output_tokens=1,  # with the next line a hold is 2 tokens, whatever the prompt
         bytes_per_token=1e9,
         backoff_min_s=600.0,
+        tools_offered="all",
     )
     driver = Driver(access, settings)
     try:

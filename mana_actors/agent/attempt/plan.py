@@ -21,7 +21,7 @@ from mana_actors.agent.planner.prompt import (
 )
 from mana_actors.agent.planner.reminders import Allowance, reminder_channel
 from mana_actors.agent.planner.subagents import TASK, SubAgents, with_proposals, with_sub_agents
-from mana_actors.agent.tools.catalogue import Toolbox, proposing_tools
+from mana_actors.agent.tools.catalogue import FIND_TOOLS, Toolbox, proposing_tools
 from mana_actors.agent.tools.executor import Executor
 from mana_actors.agent.tools.injection_watch import InjectionWatch, Sighting
 from mana_actors.agent.tools.reading.handlers import ReadingTools
@@ -32,6 +32,11 @@ from mana_actors.messages import AgentSettings, Count
 from state.log.merge import TableRows
 from state.log.stamps import datetime_of, parse_instant
 from state.store.agent import AgentStore
+
+LEAST_OUTPUT = 1024
+OF_THE_CAP = 8
+OF_THE_CONTEXT = 4
+"""An answer may have an eighth of a day's cap and a quarter of the context, but these tokens."""
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -84,6 +89,8 @@ def tools_of(
     handlers = {**reading.handlers(), **calls.handlers()}
     executor = Executor(handlers if job.is_known else {}, watch, before)
     box = proposing_tools().with_tools(deployed, executor.names)
+    if settings.tools_offered != "all":
+        box = box.with_tools([FIND_TOOLS], [FIND_TOOLS.name])
     return Tools(with_sub_agents(box) if job.is_known else box, executor, seen)
 
 
@@ -95,7 +102,14 @@ def plan_input(
     model_context: int = 0,
 ) -> PlanInput:
     """What the prompt is made of; `model_context` is the smallest context of the chain."""
-    ceiling = settings.compact_max_ctx
+    ceiling, cap = settings.compact_max_ctx, job.pinned.cap
+    # The most an answer may be is reserved before each call. A small cap or context has to hold
+    # several calls or the prompt as well; both are the same for every attempt of the run.
+    most = settings.max_output_tokens
+    if cap is not None:
+        most = min(most, max(LEAST_OUTPUT, cap // OF_THE_CAP))
+    if model_context:
+        most = min(most, max(LEAST_OUTPUT, model_context // OF_THE_CONTEXT))
     return PlanInput(
         mission=job.mission,
         agent=job.agent,
@@ -105,11 +119,12 @@ def plan_input(
         model=settings.model,
         now=job.pinned.now,
         max_rounds=settings.max_rounds,
-        max_output=settings.max_output_tokens,
+        max_output=most,
         allowance=Allowance(job.agent.name, job.pinned.cap, job.pinned.used),
         compaction=CompactionSettings(ceiling, model_context=model_context) if ceiling else None,
         toolbox=tools.toolbox,
         was_seen=tools.seen.was_seen,
+        offered=settings.tools_offered,
     )
 
 

@@ -2,11 +2,18 @@
 
 import msgspec
 
-from mana_actors.agent.tools.catalogue import Tool, catalogue, proposing_tools
+from mana_actors.agent.tools.catalogue import (
+    FIND_TOOLS,
+    OWN_MODULE,
+    Tool,
+    catalogue,
+    proposing_tools,
+)
 from mana_actors.errors import CatalogueInvalid
 
 MOST_TOOLS = 64
-RESERVED_MODULES = frozenset({"_agent"})
+RESERVED_MODULES = frozenset({OWN_MODULE})
+RESERVED_NAMES = frozenset({FIND_TOOLS.name, "task"})
 
 
 def declared_tools(raw: bytes) -> tuple[Tool, ...]:
@@ -21,6 +28,8 @@ def declared_tools(raw: bytes) -> tuple[Tool, ...]:
     for tool in tools:
         if not tool.module or tool.module in taken:
             raise CatalogueInvalid(tool.name, f"module {tool.module[:60]!r} is empty or taken")
+        if tool.name in RESERVED_NAMES:
+            raise CatalogueInvalid(tool.name, "name is taken")
         if not tool.description.strip():
             raise CatalogueInvalid(tool.name, "description is empty")
     proposing_tools().with_tools(tools)  # refuses names and parameters that are wrong

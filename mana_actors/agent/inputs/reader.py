@@ -119,7 +119,8 @@ class InputReader:
             saw=lambda _sighting: None,
             before=self._calls.settle,
         )
-        least = plan_input(job, (), tools, means.settings)
+        model = await means.provider.facts(means.settings.model, self._calls.exposure)
+        least = plan_input(job, (), tools, means.settings, model.context_tokens)
         await self._calls.require_room(opening(loop_input(least)))
         capability = await keys_capability(means.store, job.run_id, job.attempt)
         asked = job.run_id, job.attempt, job.mission.id

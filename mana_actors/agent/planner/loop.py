@@ -33,6 +33,7 @@ from mana_actors.agent.planner.guardrails import MAX_STEPS
 from mana_actors.agent.planner.names import meant_name
 from mana_actors.agent.planner.rationale import bounded
 from mana_actors.agent.planner.reminders import LoopView, RecentCall, RemindChannel, Reminder
+from mana_actors.agent.tools.offer import Offer
 from mana_actors.agent.tools.validation import CheckCall
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.json_values import JsonObject, canonical_json
@@ -65,7 +66,8 @@ class LoopInput(msgspec.Struct, frozen=True):
 
     `check` turns a call into its normalised form or into the failed result the model sees; by
     default everything passes. Calls of tools in `repeatable` are never collapsed as duplicates.
-    `is_step` says by tool name which accepted calls become plan steps; by default all.
+    `is_step` says by tool name which accepted calls become plan steps; by default all. With an
+    `offer`, more of its tools are brought in where the model asks for them.
     """
 
     system: str
@@ -82,6 +84,7 @@ class LoopInput(msgspec.Struct, frozen=True):
     remind: RemindChannel | None = None
     is_parallel_safe: Callable[[str], bool] | None = None
     compaction: CompactionSettings | None = None
+    offer: Offer | None = None
 
 
 class ExecutedCall(msgspec.Struct, frozen=True):
@@ -124,6 +127,7 @@ class LoopState(msgspec.Struct, frozen=True):
     dropped_calls: int = 0
     cut_turns: int = 0
     turn: tuple["ScreenedCall", ...] = ()
+    brought: tuple[str, ...] = ()
     summary: str | None = None
     stop: StopReason | None = None
 
@@ -131,13 +135,15 @@ class LoopState(msgspec.Struct, frozen=True):
 class ScreenedCall(msgspec.Struct, frozen=True):
     """A call of the present turn and who answers it.
 
-    `answer` is there if it was refused or repeats a step of an earlier turn; `repeats` is the
-    place, in this turn, of the call it is a copy of; with neither it has to be carried out.
+    `answer` is there if it was refused, repeats a step of an earlier turn, or brings in the tools
+    `brings`; `repeats` is the place, in this turn, of the call it is a copy of; with neither it has
+    to be carried out.
     """
 
     call: ToolCall
     answer: ToolResult | None = None
     repeats: int | None = None
+    brings: tuple[str, ...] = ()
 
     @property
     def must_run(self) -> bool:
@@ -370,10 +376,11 @@ def _next(given: LoopInput, state: LoopState) -> tuple[LoopState, Command]:
 
 def _request(given: LoopInput, state: LoopState, hints: tuple[Reminder, ...] = ()) -> ModelRequest:
     reminders = (ChatMessage("system", f"<reminder>{hint.text}</reminder>") for hint in hints)
+    more = () if given.offer is None else (given.offer.specs[name] for name in state.brought)
     return ModelRequest(
         model=given.model,
         messages=(*state.messages, *reminders),
-        tools=given.tools,
+        tools=(*given.tools, *more),
         temperature=given.temperature,
         max_output=given.max_output,
     )
@@ -418,7 +425,8 @@ def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState
                 else replace(each, call=replace(each.call, rationale=reason))
                 for each in turn
             )
-        return replace(heard, turn=turn)
+        brought = dict.fromkeys((*state.brought, *(name for each in turn for name in each.brings)))
+        return replace(heard, turn=turn, brought=tuple(brought))
     stop: StopReason = "assistant-stop" if answer.finish_reason == "stop" else "no-tool-calls"
     if answer.finish_reason == "length":
         stop = "length"
@@ -432,7 +440,9 @@ def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState
 def _screened(
     given: LoopInput, state: LoopState, calls: tuple[ToolCall, ...]
 ) -> tuple[ScreenedCall, ...]:
-    """Decide for each call of a turn: refused, a repeat, or to be carried out."""
+    """Decide for each call of a turn: refused, a repeat, a question for tools, or to be run."""
+    shown = {spec["function"]["name"] for spec in given.tools} | set(state.brought)
+    brought = set(state.brought)
     earlier = {done.key for done in state.executed if done.result.success}
     accepted = sum(done.is_planned for done in state.executed)
     running: dict[str, int] = {}
@@ -440,6 +450,12 @@ def _screened(
     for place, made in enumerate(calls):
         call = replace(made, carried={})  # what only its model can read stays in the conversation
         checked = given.check(call)
+        offer = given.offer
+        asked = None if offer is None else offer.asked(call, checked, shown, brought)
+        if asked is not None:
+            brought.update(asked.names)
+            turn.append(ScreenedCall(call, asked.told, brings=asked.names))
+            continue
         if isinstance(checked, ToolResult):
             turn.append(ScreenedCall(call, checked))
             continue

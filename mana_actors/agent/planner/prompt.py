@@ -14,12 +14,22 @@ from mana_actors.agent.planner.fences import fence, is_ciphertext, without_tags
 from mana_actors.agent.planner.loop import DEFAULT_MAX_ROUNDS, LoopInput
 from mana_actors.agent.planner.rationale import (
     check_without_rationale,
+    short_spec_with_rationale,
     spec_with_rationale,
     takes_rationale,
 )
 from mana_actors.agent.planner.reminders import Allowance, reminder_channel
-from mana_actors.agent.planner.subagents import TASK
-from mana_actors.agent.tools.catalogue import Tool, Toolbox, function_spec, proposing_tools
+from mana_actors.agent.tools.catalogue import (
+    FIND_TOOLS,
+    OWN_MODULE,
+    Tool,
+    Toolbox,
+    function_spec,
+    proposing_tools,
+    short_spec,
+)
+from mana_actors.agent.tools.module_names import modules_named
+from mana_actors.agent.tools.offer import INPUT_MODULES, Offer, Offered, modules_of_policy
 from mana_actors.agent.tools.reading.readers import READERS
 from mana_actors.agent.tools.validation import WasSeen, check_against
 from mana_actors.json_values import as_object, as_text, objects_in
@@ -47,7 +57,8 @@ class PlanInput(msgspec.Struct, frozen=True):
 
     `boundary` is a token of the run that nobody who writes its data can know; `now` is an instant
     with offset pinned for the run, or "" to leave time out; `policy` says which tools of `toolbox`
-    are offered (None: the catalogue, and nothing is carried out); `was_seen` which ids are known.
+    are allowed (None: the catalogue, and nothing is carried out), `offered` how many of them are
+    offered at first; `was_seen` which ids are known.
     """
 
     mission: Mission
@@ -63,39 +74,79 @@ class PlanInput(msgspec.Struct, frozen=True):
     compaction: CompactionSettings | None = None
     toolbox: Toolbox | None = None
     was_seen: WasSeen | None = None
+    offered: Offered = "all"
 
 
 def loop_input(plan: PlanInput) -> LoopInput:
     """The loop's input for `plan`: prompts, offered tools, and the judge of the answers (P8)."""
     box = plan.toolbox or proposing_tools()
-    tools = box.offered(plan.policy)
-    check = check_against(tools, plan.policy, box, plan.was_seen)
-    with_reason = frozenset(tool.name for tool in tools if takes_rationale(tool))
+    allowed = box.offered(plan.policy)
+    offer: Offer | None = None
+    if plan.offered == "all":
+        specs = tuple(
+            spec_with_rationale(tool) if takes_rationale(tool) else function_spec(tool)
+            for tool in allowed
+        )
+    else:
+        others = tuple(tool for tool in allowed if tool.name != FIND_TOOLS.name)
+        offer = Offer(
+            others,
+            {
+                tool.name: short_spec_with_rationale(tool)
+                if takes_rationale(tool)
+                else short_spec(tool)
+                for tool in others
+            },
+            modules_of_policy(plan.policy),
+            can_find=len(others) < len(allowed),
+        )
+        specs = offer.first(modules_of(plan.mission, plan.inputs))
+    with_reason = frozenset(tool.name for tool in allowed if takes_rationale(tool))
     return LoopInput(
-        system=system_prompt(plan.agent, tools),
+        system=system_prompt(
+            plan.agent, allowed, can_find=offer is not None and not offer.is_whole
+        ),
         user=user_prompt(plan.mission, plan.inputs, boundary=plan.boundary, now=plan.now),
         model=plan.model,
-        tools=tuple(
-            spec_with_rationale(tool) if takes_rationale(tool) else function_spec(tool)
-            for tool in tools
-        ),
+        tools=specs,
         max_output=plan.max_output,
         max_rounds=plan.max_rounds,
-        check=check_without_rationale(check, with_reason),
+        check=check_without_rationale(
+            check_against(allowed, plan.policy, box, plan.was_seen), with_reason
+        ),
         repeatable=box.executable,
         is_step=box.is_step,
         is_parallel_safe=READERS.__contains__,
         remind=reminder_channel(plan.allowance),
         compaction=plan.compaction,
+        offer=offer,
     )
 
 
-def system_prompt(agent: Agent | None, tools: Sequence[Tool]) -> str:
-    """Role, rules, then persona and memory where they are plain text; holds no time, no mission."""
+def modules_of(mission: Mission, inputs: Sequence[ResolvedInput]) -> tuple[str, ...]:
+    """The modules that a mission is about: those of its inputs, then those that its words name.
+
+    Concept and feedback count after title and objective; what inputs say does not, being data.
+    """
+    given = (each.module for each in (*mission.inputs, *inputs))
+    feedback = (as_text(each.get("userFeedback")) for each in latest_iterations(mission))
+    named = modules_named(f"{mission.title} {mission.objective}")
+    named += modules_named(" ".join((mission.concept_markdown, *feedback)))
+    return tuple(dict.fromkeys((*(INPUT_MODULES.get(of, of) for of in given), *named)))
+
+
+def system_prompt(agent: Agent | None, tools: Sequence[Tool], *, can_find: bool = False) -> str:
+    """Role, rules, then persona and memory where they are plain text; holds no time, no mission.
+
+    `tools` are all that the agent may use, whichever of them its mission is offered.
+    """
     name = _line(agent.name) if agent else ""
     role = _line(agent.role) if agent else ""
     intro = f"You are {name or 'Mana'}, an assistant who works in the background for one person"
-    parts = [f"{intro}. Your role: {role}" if role else f"{intro}.", _rules(tools)]
+    parts = [
+        f"{intro}. Your role: {role}" if role else f"{intro}.",
+        _rules(tools, can_find=can_find),
+    ]
     if agent is not None:
         memory = as_text(agent.memory).strip()
         if len(memory) > MAX_MEMORY_CHARS:
@@ -175,13 +226,19 @@ _PROPOSING = (
     "cannot look anything up: what you know is in this conversation."
 )
 
+_FINDING = (
+    "You were not shown all tools. Where one is missing for what the mission asks, call "
+    "`find_tools` before anything else."
+)
 
-def _rules(tools: Sequence[Tool]) -> str:
-    """How to work: what the tools offered can do, then what holds in every run."""
+
+def _rules(tools: Sequence[Tool], *, can_find: bool) -> str:
+    """How to work: what the tools can do, then what holds in every run."""
     rules = ["You have no tools in this run: answer with text only."]
     if tools:
-        can_read = any(t.default_policy == "auto" and t.name != TASK.name for t in tools)
+        can_read = any(t.default_policy == "auto" and t.module != OWN_MODULE for t in tools)
         rules = [*_WITH_TOOLS, _READING if can_read else _PROPOSING]
+        rules += [_FINDING] if can_find else []
     return "How you work:\n" + "\n".join(f"- {rule}" for rule in (*rules, *_RULES))
 
 

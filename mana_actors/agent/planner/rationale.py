@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from mana_actors.agent.planner.exchange import ToolCall, ToolResult
 from mana_actors.agent.planner.fences import without_tags
-from mana_actors.agent.tools.catalogue import Tool, function_spec
+from mana_actors.agent.tools.catalogue import Tool, function_spec, short_spec
 from mana_actors.agent.tools.validation import CheckCall
 from mana_actors.json_values import JsonObject, as_text
 
@@ -25,6 +25,14 @@ def spec_with_rationale(tool: Tool) -> JsonObject:
     asked = {PARAMETER: {"type": "string", "description": _DESCRIPTION}}
     schema = {**schema, "properties": {**schema["properties"], **asked}}
     return {**spec, "function": {**function, "parameters": schema}}
+
+
+def short_spec_with_rationale(tool: Tool) -> JsonObject:
+    """The same in few bytes: what the text is for stands in the rules of the system prompt."""
+    spec = short_spec(tool)
+    properties: JsonObject = spec["function"]["parameters"]["properties"]
+    properties[PARAMETER] = {"type": "string"}
+    return spec
 
 
 def takes_rationale(tool: Tool) -> bool:

@@ -20,7 +20,8 @@ from mana_actors.agent.planner.loop import (
     PlanOutcome,
     run_loop,
 )
-from mana_actors.agent.tools.catalogue import Parameter, Tool, Toolbox
+from mana_actors.agent.tools.catalogue import OWN_MODULE, Parameter, Tool, Toolbox
+from mana_actors.agent.tools.module_names import modules_named
 from mana_actors.errors import ProviderError
 from state.errors import TerminalError
 
@@ -28,7 +29,7 @@ Kind = Literal["research", "plan", "general"]
 
 TASK = Tool(
     "task",
-    "_agent",
+    OWN_MODULE,
     "auto",
     "Hand a self-contained piece of work to a sub-agent that starts with an empty conversation and "
     "comes back with one text. It knows only what you write in the prompt.",
@@ -40,9 +41,12 @@ TASK = Tool(
             description="research and plan only read; general may also propose.",
             enum=get_args(Kind),
         ),
-        Parameter("description", "string", required=True, description="The work in a few words."),
+        Parameter(
+            "description", "string", required=True, description="The work in a few words.", short=""
+        ),
         Parameter("prompt", "string", required=True, description="Everything it needs to know."),
     ),
+    "Hand work to a sub-agent that knows only the prompt and comes back with one text.",
 )
 ROUNDS: dict[Kind, int] = {"research": 5, "plan": 3, "general": 5}
 MOST = 8
@@ -138,6 +142,8 @@ def sub_input(run: LoopInput, call: ToolCall) -> LoopInput:
     kind: Kind = call.arguments["subagent_type"]
     may_propose = kind == "general"
     offered = {spec["function"]["name"]: spec for spec in run.tools}
+    if run.offer is not None:
+        offered |= run.offer.specs
     tools = {
         name: spec
         for name, spec in offered.items()
@@ -152,16 +158,21 @@ def sub_input(run: LoopInput, call: ToolCall) -> LoopInput:
     description, prompt = (
         without_tags(str(call.arguments[name])).strip() for name in ("description", "prompt")
     )
+    specs, offer = tuple(tools.values()), None
+    if run.offer is not None:
+        offer = run.offer.only(tools)
+        specs = offer.first(modules_named(f"{description} {prompt}"))
     return replace(
         run,
         system=_system(kind),
         user=f"# {description}\n\n{prompt}",
         prior=(),
-        tools=tuple(tools.values()),
+        tools=specs,
         max_rounds=ROUNDS[kind],
         check=check,
         remind=None,
         compaction=None,
+        offer=offer,
     )
 
 

@@ -19,7 +19,8 @@ _NAME = re.compile(r"[a-z_]+")
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     """One parameter of a tool; `enum` lists the only values allowed, empty means any.
 
-    `record` names what the parameter is the id of, "" if it is no id.
+    `record` names what the parameter is the id of, "" if it is no id. `short` says what the name
+    leaves open, "" where that is nothing; None: as the description.
     """
 
     name: str
@@ -28,21 +29,36 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     description: str = ""
     enum: tuple[str, ...] = ()
     record: str = ""
+    short: str | None = None
 
 
 class Tool(msgspec.Struct, frozen=True, rename="camel"):
-    """One entry of the catalogue."""
+    """One entry of the catalogue; `short` is its description beside rules that say the rest."""
 
     name: str
     module: str
     default_policy: Literal["auto", "propose"]
     description: str
     parameters: tuple[Parameter, ...]
+    short: str | None = None
 
 
 class _CatalogueFile(msgspec.Struct, frozen=True):
     version: Literal[1]
     tools: tuple[Tool, ...]
+
+
+OWN_MODULE = "_agent"
+"""Of the tools that are no module's: what a run can do with itself."""
+
+FIND_TOOLS = Tool(
+    "find_tools",
+    OWN_MODULE,
+    "auto",
+    "Brings more tools from the next turn on: name a module or what you want to do.",
+    (Parameter("words", "string", required=True),),
+)
+"""It shows nothing but tools that the owner allows, so only a denial of itself is about it."""
 
 
 @cache
@@ -71,6 +87,8 @@ class Toolbox(msgspec.Struct, frozen=True):
         A proposal needs anything but `deny`. What is carried out here needs `auto`: "propose" asks
         that the owner be asked first, and nobody is there.
         """
+        if tool.name == FIND_TOOLS.name:
+            return "deny" not in (policy.tools.get(tool.name), policy.modules.get(OWN_MODULE))
         said = decision(tool, policy)
         if tool.default_policy == "propose":
             return said != "deny"
@@ -115,6 +133,24 @@ def function_spec(tool: Tool) -> dict[str, Any]:
     required = [parameter.name for parameter in tool.parameters if parameter.required]
     schema = {"type": "object", "properties": properties, "required": required}
     function = {"name": tool.name, "description": tool.description, "parameters": schema}
+    return {"type": "function", "function": function}
+
+
+def short_spec(tool: Tool) -> dict[str, Any]:
+    """The same in fewer bytes: it accepts what `function_spec` accepts."""
+    properties: dict[str, Any] = {}
+    for parameter in tool.parameters:
+        spec: dict[str, Any] = {"type": parameter.type}
+        if said := parameter.description if parameter.short is None else parameter.short:
+            spec["description"] = said
+        if parameter.enum:
+            spec["enum"] = list(parameter.enum)
+        properties[parameter.name] = spec
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
+    if required := [parameter.name for parameter in tool.parameters if parameter.required]:
+        schema["required"] = required
+    description = tool.description if tool.short is None else tool.short
+    function = {"name": tool.name, "description": description, "parameters": schema}
     return {"type": "function", "function": function}
 
 
