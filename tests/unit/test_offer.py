@@ -257,6 +257,12 @@ async def test_a_call_of_a_tool_not_yet_offered_is_not_carried_out_but_offered()
     assert [done.result.success for done in outcome.executed_calls] == [False, True]
 
 
+async def test_a_tool_that_was_brought_in_is_known_by_what_models_make_of_its_name():
+    odd = call("functions.create_contact", firstName="Eva")
+    outcome = await plan(Model((odd,), (odd,)))
+    assert [step.name for step in outcome.steps] == ["create_contact"]
+
+
 async def test_a_tool_found_in_this_turn_was_not_shown_in_it():
     model = Model((finds("contacts"), call("create_contact", firstName="Eva")))
     outcome = await plan(model)

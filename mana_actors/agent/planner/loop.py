@@ -389,6 +389,8 @@ def _request(given: LoopInput, state: LoopState, hints: tuple[Reminder, ...] = (
 def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState:
     """The state after an answer: its calls are the present turn, and without calls the run ends."""
     offered = frozenset(spec["function"]["name"] for spec in given.tools)
+    if given.offer is not None:
+        offered |= given.offer.specs.keys()
     calls = tuple(
         replace(call, name=meant_name(call.name, offered))
         for call in answer.tool_calls[:MAX_CALLS_PER_TURN]
