@@ -166,6 +166,7 @@ class Identity(msgspec.Struct, frozen=True, tag="identity"):
     held_a_key: bool = False  # decrypted text was here: it sleeps as soon as nothing is in flight
     memory: Remembered | None = None  # what it holds, where it was asked
     cpu_s: float = 0.0  # burned since the process began; 0 from older releases
+    is_fork: bool = False  # of the node's fork server; else Ray started it
 
 
 RunMetric = Literal[

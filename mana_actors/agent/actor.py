@@ -23,6 +23,7 @@ from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.resolvers import Resolver, default_resolvers
 from mana_actors.crash import CrashPoint, crash_points, leave_no_core_file
 from mana_actors.footprint import Footprint
+from mana_actors.fork_server.fork import is_fork
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import ModelProvider
 from mana_actors.logs import keep_texts_out
@@ -293,4 +294,5 @@ class AgentActor:
             tokens_24h=self._bound.runner.recall.used if self._bound else None,
             accepted=accepted,
             held_a_key=self._held_a_key,
+            is_fork=is_fork(),
         )

@@ -25,6 +25,7 @@ import httpx
 import msgspec
 import ray
 
+from mana_actors import fork_server
 from mana_actors.crash import leave_no_core_file
 from mana_actors.http.sockets import CannotListen, bound_socket
 from mana_actors.llm.rehearsal.server import RehearsalServer
@@ -223,6 +224,9 @@ class Node:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
             constants: Any = importlib.import_module("ray._private.ray_constants")
             constants.ENABLE_RAY_CLUSTER = False
+            if settings.fork_server and ray.__version__ == fork_server.TRIED:
+                folder = Path(settings.data_dir, "forks")
+                os.environ |= fork_server.variables(folder, os.environ.get("PYTHONPATH"))
             ray.init(
                 address="local",  # never somebody else's that happens to run here
                 include_dashboard=False,

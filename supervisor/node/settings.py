@@ -91,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     agents_awake_max: AtLeastOne | None = None  # None: 32 per core
     agent_slots: Count = 48  # agents of a node whose connection stays open between runs
     warm_pool: Count = 2
+    fork_server: bool = True  # False: Ray starts every worker itself
     prepare_ahead_s: Seconds = 120
     due_spread_s: Seconds = 0
     runs_max: AtLeastOne = 64
@@ -209,6 +210,7 @@ VARIABLES = {
     "agents_awake_max": "MANA_AGENTS_AWAKE_MAX",
     "agent_slots": "MANA_AGENT_SLOTS",
     "warm_pool": "MANA_WARM_POOL",
+    "fork_server": "MANA_FORK_SERVER",
     "prepare_ahead_s": "MANA_PREPARE_AHEAD_S",
     "due_spread_s": "MANA_DUE_SPREAD_S",
     "runs_max": "MANA_RUNS_MAX",

@@ -464,6 +464,7 @@ class Supervision:
                     "agent": agent,
                     "process": held.process.name,
                     "pid": held.pid,
+                    "fork": held.is_fork,
                     "memory_bytes": held.memory_bytes,
                     "tokens_24h": held.tokens_24h,
                     "running": sorted(tenure.ordering.in_flight.get((user, agent), ())),

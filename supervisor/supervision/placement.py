@@ -60,6 +60,7 @@ class Awake:
         self.memory_bytes = identity.memory_bytes or self.memory_bytes
         self.tokens_24h = identity.tokens_24h
         self.held_a_key = identity.held_a_key
+        self.is_fork = identity.is_fork
         self.unanswered = 0  # greetings since it last spoke
         self.spoke_at = asyncio.get_running_loop().time()
         self._last = identity, self.used_at

@@ -34,7 +34,9 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
             idle: dict[str, float | None] = told["supervisor"].get("idle") or {}
             idle_s = idle.get("seconds")
             rest = "" if idle_s is None else f"; idle ones sleep after {idle_s:.0f} s"
-            output.line_out(f"  agents awake: {len(told['supervisor']['awake'])}{rest}")
+            awake: list[dict[str, Any]] = told["supervisor"]["awake"]
+            forks = sum(agent.get("fork", False) for agent in awake)
+            output.line_out(f"  agents awake: {len(awake)}, forks: {forks}{rest}")
     raise typer.Exit(0 if told["ok"] else FAILED)
 
 

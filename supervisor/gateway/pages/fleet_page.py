@@ -160,9 +160,11 @@ async def _fleet(deps: Deps) -> dict[str, Any]:
                 "runs": await deps.fleet.runs(wanted),
                 "quarantined": await deps.fleet.quarantined(wanted),
             }
+    awake = None if found.supervisor is None else found.supervisor.get("awake", ())
     return {
         "health": judged,
-        "awake": None if found.supervisor is None else len(found.supervisor.get("awake", ())),
+        "awake": None if awake is None else len(awake),
+        "forks": sum(agent.get("fork", False) for agent in awake or ()),
         "idle": None if found.supervisor is None else found.supervisor.get("idle"),
         "model": model_in_words(deps.settings),
         "now": datetime.now(UTC),
