@@ -118,7 +118,8 @@ def test_a_streamed_answer_is_the_plain_one(
         assert whole.usage is not None
         assert whole.usage.total_tokens == resident.billed
     resident = zoo.anew(personality.name)
-    plain: Any = client.chat.completions.create(**asked)
+    make: Any = client.chat.completions.create
+    plain: Any = make(**asked)
     turns.append(said(plain.choices[0].message.model_dump(exclude_unset=True)))
     assert turns[0] == turns[1]
     assert whole.choices[0].finish_reason == plain.choices[0].finish_reason
