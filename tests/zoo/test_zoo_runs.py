@@ -24,23 +24,13 @@ from tests.zoo.speech import EXACT
 
 NOT_YET = {
     "openai-reasoning",
-    "gemini",
     "gemini-schema",
-    "deepseek-reasoner",
-    "deepseek-v4",
     "kimi",
     "mistral",
     "vllm",
     "sglang",
     "llama-cpp",
-    "ollama",
     "ollama-thinking",
-    "xai",
-    "same-ids",
-    "ids-again",
-    "long-ids",
-    "prefixed-names",
-    "object-arguments",
     "calls-in-text",
 }
 CASES = [
