@@ -282,7 +282,7 @@ LOOP_TEXTS = {
     "no-doubles": "a proposal made twice counts once: its owner would approve it twice",
     "no-empty-tools": "neither tools nor tool_choice is sent where none are offered",
     "plan-size": "a plan has 25 steps at most and a turn 50 calls: nobody reviews more",
-    "stop-reasons": "an empty or cut-off answer is marked, so that it passes for no whole plan",
+    "stop-reasons": "an empty, cut-off or oddly ended answer is marked: it is no whole plan",
     "whole-exchanges": "a kept tool answer keeps its call, or providers refuse the conversation",
 }
 

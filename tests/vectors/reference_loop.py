@@ -151,13 +151,15 @@ def _wire(given: Given, rules: Rules) -> Given:
         return {"ok": False, "kind": kind, "sent": sent}
     if not answer.get("body", {}).get("choices"):
         return {"ok": False, "kind": None, "sent": sent}
-    return {"ok": True, "response": _response(answer["body"]), "sent": sent}
+    return {"ok": True, "response": _response(answer["body"], rules), "sent": sent}
 
 
-def _response(body: Given) -> Given:
+def _response(body: Given, rules: Rules) -> Given:
     choice: Given = body["choices"][0]
     calls: list[Given] = choice["message"].get("tool_calls") or []
-    finish: object = choice.get("finish_reason")
+    finish: object = choice.get("finish_reason") or "stop"
+    if finish not in ("stop", "tool_calls", "length", "content_filter"):
+        finish = "length" if "stop-reasons" in rules else "stop"
     response: Given = {
         "content": choice["message"].get("content"),
         "toolCalls": [
@@ -168,7 +170,7 @@ def _response(body: Given) -> Given:
             }
             for call in calls
         ],
-        "finishReason": finish if finish in ("tool_calls", "length", "content_filter") else "stop",
+        "finishReason": finish,
     }
     if usage := body.get("usage"):
         prompt, completion = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)

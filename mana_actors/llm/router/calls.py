@@ -9,14 +9,14 @@ from contextlib import aclosing
 from typing import Any
 
 from mana_actors.errors import ProviderError
-from mana_actors.json_values import JsonObject, as_object, as_text
+from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
 from mana_actors.llm.completions import token_count
 from mana_actors.llm.provider import Exposure
 from mana_actors.llm.router.aliases.registry import Price, UnknownAlias
 from mana_actors.llm.router.metrics import RouterMetrics
 from mana_actors.llm.router.routing import Routed, Router
 from mana_actors.llm.router.traces import CallSpan, Tracing
-from mana_actors.llm.router.wire.events import shown_chunk
+from mana_actors.llm.router.wire.events import shown_choice, shown_chunk
 from mana_actors.llm.router.wire.problems import Problem, problem_of
 
 log = logging.getLogger("mana.llm")
@@ -57,7 +57,8 @@ class Calls:
             total = token_count(usage, "total_tokens") or 0
             cost = price.micros(prompt, completion, total)
             headers["x-mana-llm-cost-micros"] = str(cost)
-        return done.answer | {"model": done.target.name}, headers
+        choices = [shown_choice(choice) for choice in objects_in(done.answer.get("choices"))]
+        return done.answer | {"model": done.target.name, "choices": choices}, headers
 
     async def embed(
         self, body: JsonObject, exposure: Exposure, deadline_s: float

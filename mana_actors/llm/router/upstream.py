@@ -16,15 +16,18 @@ from mana_actors.errors import (
     ProviderErrorKind,
     ProviderRefused,
 )
-from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
+from mana_actors.json_values import JsonObject, as_text, objects_in
 from mana_actors.llm.client import MAX_BODY_BYTES, read_key, retry_after_s
-from mana_actors.llm.completions import decoded, failure
+from mana_actors.llm.completions import failed_inside, failure
+from mana_actors.llm.failures.leniency import decoded_object
 from mana_actors.llm.router.aliases.registry import ProviderEntry, Registry
 from mana_actors.llm.router.line import Upstream
-from mana_actors.llm.router.wire.events import ChunkReader, error_inside
+from mana_actors.llm.router.wire.events import ChunkReader
 from mana_actors.trust import is_this_machine, trust_for
 
 QUESTION_DEADLINE_S = 10.0
+_LINGER_S = 5.0
+"""How long the count of tokens or `[DONE]` is waited for once an answer is whole."""
 
 
 class HttpUpstream:
@@ -59,9 +62,8 @@ class HttpUpstream:
         sent = body | {"model": model, "stream": False}
         sent.pop("stream_options", None)
         answer = await self._json("POST", "/chat/completions", sent, deadline_s)
-        choices = objects_in(answer.get("choices"))
-        if not choices or as_object(choices[0].get("message")) is None:
-            raise self._senseless(answer)
+        if (error := failed_inside(answer, self._entry.name)) is not None:
+            raise error
         return answer
 
     async def stream(
@@ -77,20 +79,28 @@ class HttpUpstream:
                 await self._check(response)
             reader, size, raw = ChunkReader(self._entry.name), 0, response.aiter_raw()
             while not reader.is_done:
-                async with self._within(end):  # anew each time: any task may take the next chunk
-                    data = await anext(raw, None)
-                size += len(data or b"")
-                self._check_size(size, response.status_code)
+                try:
+                    async with self._within(end):  # anew each time: any task may take the next one
+                        data = await anext(raw, None)
+                    size += len(data or b"")
+                    self._check_size(size, response.status_code)
+                except ProviderError as error:
+                    if reader.is_finished:  # the answer is whole; how the line ends is no matter
+                        return
+                    error.usage = reader.usage
+                    raise
                 for chunk in reader.end() if data is None else reader.feed(data):
                     yield chunk
                 if data is None:
                     return
+                if reader.is_finished:
+                    end = min(end, asyncio.get_running_loop().time() + _LINGER_S)
 
     async def embed(self, body: JsonObject, model: str, *, deadline_s: float) -> JsonObject:
         """The answer to an embeddings request."""
         answer = await self._json("POST", "/embeddings", body | {"model": model}, deadline_s)
         if not objects_in(answer.get("data")):
-            raise self._senseless(answer)
+            raise failed_inside(answer, self._entry.name) or self._busy("invalid_answer", 200, "")
         return answer
 
     async def models(self) -> list[str]:
@@ -121,9 +131,9 @@ class HttpUpstream:
         async with self._within(end), self._sent(method, path, body) as response:
             await self._check(response)
             raw = await self._read(response)
-        answer = decoded(raw)
+        answer = decoded_object(raw)
         if answer is None:
-            raise self._senseless({})
+            raise self._busy("invalid_answer", 200, "no_json")
         return answer
 
     def _sent(
@@ -175,11 +185,6 @@ class HttpUpstream:
             raise self._busy("timeout", 0, "") from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError):
             raise self._busy("network", 0, "") from None
-
-    def _senseless(self, answer: JsonObject) -> ProviderError:
-        if answer.get("error"):
-            return error_inside(answer, self._entry.name)
-        return self._busy("invalid_answer", 200, "no_choices")
 
     def _busy(self, kind: ProviderErrorKind, status: int, code: str) -> ProviderBusy:
         return ProviderBusy(kind, status, None, code, self._entry.name)
