@@ -2201,18 +2201,32 @@ CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[],
              k.record_id,
              k.is_shared
             FROM UNNEST(take_changes.p_users, take_changes.p_tables, take_changes.p_records, take_changes.p_shared) k(owner_id, table_name, record_id, is_shared)
+         ), near AS MATERIALIZED (
+          SELECT n.seq,
+             n.change_id,
+             n.user_id,
+             n.table_name,
+             n.record_id
+            FROM (( SELECT DISTINCT w.record_id
+                    FROM wanted w) d
+              CROSS JOIN LATERAL ( SELECT f.seq,
+                     f.change_id,
+                     f.user_id,
+                     f.table_name,
+                     f.record_id
+                    FROM mana_ai.change_feed f
+                   WHERE ((f.record_id = d.record_id) AND (f.bucket >= take_changes.p_lo) AND (f.bucket < take_changes.p_hi) AND ((take_changes.p_seqs IS NULL) OR (f.seq = ANY (take_changes.p_seqs))))
+                  OFFSET 0) n)
          ), waiting AS MATERIALIZED (
-          SELECT f.seq,
-             f.change_id
-            FROM mana_ai.change_feed f
-           WHERE ((f.record_id = ANY (ARRAY( SELECT DISTINCT w.record_id
-                    FROM wanted w))) AND (f.bucket >= take_changes.p_lo) AND (f.bucket < take_changes.p_hi) AND ((take_changes.p_seqs IS NULL) OR (f.seq = ANY (take_changes.p_seqs))) AND (((f.user_id, f.table_name, f.record_id) IN ( SELECT w.owner_id,
-                     w.table_name,
-                     w.record_id
-                    FROM wanted w)) OR ((f.table_name, f.record_id) IN ( SELECT w.table_name,
-                     w.record_id
-                    FROM wanted w
-                   WHERE w.is_shared))))
+          SELECT n.seq,
+             n.change_id
+            FROM (near n
+              JOIN wanted w ON (((w.owner_id = n.user_id) AND (w.table_name = n.table_name) AND (w.record_id = n.record_id))))
+         UNION
+          SELECT n.seq,
+             n.change_id
+            FROM (near n
+              JOIN wanted w ON ((w.is_shared AND ((w.table_name = n.table_name) AND (w.record_id = n.record_id)))))
          ), owned AS (
           SELECT f.seq,
              c.id,

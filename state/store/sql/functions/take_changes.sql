@@ -6,12 +6,18 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
   WITH wanted AS MATERIALIZED (
     SELECT * FROM unnest(p_users, p_tables, p_records, p_shared) AS k (owner_id, table_name, record_id, is_shared)),
+  -- Record by record, by the index: = ANY of an array compares each row with every element, and a join may read the whole feed.
+  near AS MATERIALIZED (
+    SELECT n.* FROM (SELECT DISTINCT w.record_id FROM wanted AS w) AS d CROSS JOIN LATERAL (
+      SELECT f.seq, f.change_id, f.user_id, f.table_name, f.record_id FROM mana_ai.change_feed AS f
+       WHERE f.record_id = d.record_id AND f.bucket >= p_lo AND f.bucket < p_hi
+         AND (p_seqs IS NULL OR f.seq = ANY (p_seqs)) OFFSET 0) AS n),
   waiting AS MATERIALIZED (
-    SELECT f.seq, f.change_id FROM mana_ai.change_feed AS f
-     WHERE f.record_id = ANY (ARRAY(SELECT DISTINCT w.record_id FROM wanted AS w)) AND f.bucket >= p_lo AND f.bucket < p_hi
-       AND (p_seqs IS NULL OR f.seq = ANY (p_seqs))
-       AND ((f.user_id, f.table_name, f.record_id) IN (SELECT w.owner_id, w.table_name, w.record_id FROM wanted AS w)
-            OR (f.table_name, f.record_id) IN (SELECT w.table_name, w.record_id FROM wanted AS w WHERE w.is_shared))),
+    SELECT n.seq, n.change_id FROM near AS n
+      JOIN wanted AS w ON (w.owner_id, w.table_name, w.record_id) = (n.user_id, n.table_name, n.record_id)
+     UNION
+    SELECT n.seq, n.change_id FROM near AS n
+      JOIN wanted AS w ON w.is_shared AND (w.table_name, w.record_id) = (n.table_name, n.record_id)),
   owned AS (
     SELECT f.seq, c.*, CASE WHEN c.op = 'insert' OR NOT mana_ai.is_shared(c.space_id) THEN c.user_id
                             ELSE mana_ai.owner_of(c.user_id, c.table_name, c.record_id, c.space_id) END AS owner_id
