@@ -1,5 +1,7 @@
 """What a deployment's file may declare: tools under modules of its own."""
 
+from functools import cache
+
 import msgspec
 
 from mana_actors.agent.tools.catalogue import (
@@ -16,6 +18,7 @@ RESERVED_MODULES = frozenset({OWN_MODULE})
 RESERVED_NAMES = frozenset({FIND_TOOLS.name, "task"})
 
 
+@cache  # each run asks for those of its deployment
 def declared_tools(raw: bytes) -> tuple[Tool, ...]:
     """The tools that `raw` (JSON) declares; raises CatalogueInvalid naming what is wrong."""
     try:

@@ -3,6 +3,8 @@
 The catalogue does not know it: it is added to the specs, and taken out of a call before its check.
 """
 
+from functools import cache
+
 from msgspec.structs import replace
 
 from mana_actors.agent.planner.exchange import ToolCall, ToolResult
@@ -17,22 +19,23 @@ MAX_CHARS = 500
 _DESCRIPTION = "Why this serves the mission: one short sentence, shown to the owner."
 
 
+@cache
 def spec_with_rationale(tool: Tool) -> JsonObject:
     """The function spec of a proposing tool, with an optional text for the reason."""
-    spec = function_spec(tool)
-    function: JsonObject = spec["function"]
-    schema: JsonObject = function["parameters"]
-    asked = {PARAMETER: {"type": "string", "description": _DESCRIPTION}}
-    schema = {**schema, "properties": {**schema["properties"], **asked}}
-    return {**spec, "function": {**function, "parameters": schema}}
+    return _with(function_spec(tool), {"type": "string", "description": _DESCRIPTION})
 
 
+@cache
 def short_spec_with_rationale(tool: Tool) -> JsonObject:
     """The same in few bytes: what the text is for stands in the rules of the system prompt."""
-    spec = short_spec(tool)
-    properties: JsonObject = spec["function"]["parameters"]["properties"]
-    properties[PARAMETER] = {"type": "string"}
-    return spec
+    return _with(short_spec(tool), {"type": "string"})
+
+
+def _with(spec: JsonObject, asked: JsonObject) -> JsonObject:
+    function: JsonObject = spec["function"]
+    schema: JsonObject = function["parameters"]
+    schema = {**schema, "properties": {**schema["properties"], PARAMETER: asked}}
+    return {**spec, "function": {**function, "parameters": schema}}
 
 
 def takes_rationale(tool: Tool) -> bool:

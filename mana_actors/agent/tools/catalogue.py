@@ -105,8 +105,10 @@ class Toolbox(msgspec.Struct, frozen=True):
 
     def with_tools(self, more: Iterable[Tool], executable: Iterable[str] = ()) -> "Toolbox":
         """This box with more tools; raises CatalogueInvalid where a name is taken or wrong."""
-        tools = _by_name((*self.tools.values(), *more))
-        return Toolbox(tools, self.executable | frozenset(executable))
+        added = _by_name(more)
+        for name in added.keys() & self.tools.keys():
+            raise CatalogueInvalid(name, "name is not unique or not of a-z and _")
+        return Toolbox({**self.tools, **added}, self.executable | frozenset(executable))
 
 
 def decision(tool: Tool, policy: AiPolicy) -> Permission:
@@ -119,6 +121,7 @@ def proposing_tools() -> Toolbox:
     return Toolbox(catalogue())
 
 
+@cache  # a run asks for sixty of them, which nobody changes
 def function_spec(tool: Tool) -> dict[str, Any]:
     """`tool` as the function spec of a chat-completions request; raises CatalogueInvalid."""
     properties: dict[str, Any] = {}
@@ -136,6 +139,7 @@ def function_spec(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
+@cache
 def short_spec(tool: Tool) -> dict[str, Any]:
     """The same in fewer bytes: it accepts what `function_spec` accepts."""
     properties: dict[str, Any] = {}
