@@ -19,6 +19,7 @@ from mana_actors.llm.usage import usage_of
 
 RESOLVED_HEADER = "x-mana-llm-resolved"
 MOST_TOKENS = 2**31
+MOST_REFUSAL_CHARS = 4000
 SERVICE_KINDS: frozenset[str] = frozenset(
     (
         "blocked",
@@ -89,6 +90,7 @@ def read_answer(body: bytes, *, resolved: str, asked_model: str, provider: str) 
         resolved_model=_short(resolved or as_text(answer.get("model")) or asked_model),
         carried=carried,
         carried_lost=int(is_lost),
+        refusal=refusal_in(message),
     )
 
 
@@ -99,6 +101,13 @@ def said_text(content: object) -> str | None:
     parts = objects_in(content)
     texts = (as_text(part.get("text")) for part in parts if part.get("type") in _TEXT_PARTS)
     return "".join(texts) if parts else None
+
+
+def refusal_in(message: JsonObject) -> str:
+    """The words in which a model declined, "" where it did not; a part of them where it went on."""
+    parts = (as_text(part.get("refusal")) for part in objects_in(message.get("content")))
+    words = as_text(message.get("refusal")) or "".join(parts)
+    return words.replace("\x00", "").strip()[:MOST_REFUSAL_CHARS]
 
 
 def failure(

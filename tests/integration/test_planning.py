@@ -155,6 +155,38 @@ async def test_an_empty_answer_is_a_failure_the_owner_sees(world: World):
     assert (row.state, row.stop_reason) == ("failed", "empty")
 
 
+async def test_an_owner_reads_that_the_model_declined_and_its_words(
+    world: World, caplog: pytest.LogCaptureFixture
+):
+    words = "I can't help with that"
+    message = {"role": "assistant", "content": None, "refusal": words}
+    answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    report = await run(world, {"answer": answer})
+    assert report.outcome == "failed"
+    written = await iteration(world)
+    assert (written["overallStatus"], written["errorDetails"]["name"]) == ("failed", "refused")
+    assert words in written["summary"]
+    row = await shown(world)
+    assert (row.state, row.stop_reason) == ("failed", "refused")
+    assert words not in f"{row} {report} {caplog.text}", "its words are its owner's"
+
+
+async def test_words_of_a_refusal_that_no_row_takes_leave_a_reason(world: World):
+    parts = [{"type": "refusal", "refusal": "Nein \ud83d"}]
+    message = {"role": "assistant", "content": parts}
+    answer = {"choices": [{"index": 0, "message": message, "finish_reason": "content_filter"}]}
+    report = await run(world, {"garbage": json.dumps(answer).encode()})
+    assert report.outcome in ("failed", "waiting")
+
+
+async def test_thinking_reaches_no_record(world: World):
+    secret = "Das denke ich nur."
+    await run(world, turn(PLAN["calls"][0]), {"content": f"<think>{secret}</think>Fertig."})
+    written = await iteration(world)
+    assert written["summary"] == "Fertig."
+    assert secret not in json.dumps(written)
+
+
 async def test_the_same_call_twice_is_one_step_and_counted(world: World):
     await run(world, turn(PLAN["calls"][0], PLAN["calls"][0]), PLAN, DONE)
     assert len((await iteration(world))["plan"]) == 1

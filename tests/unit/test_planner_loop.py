@@ -99,6 +99,48 @@ async def test_silence_after_steps_is_not_an_empty_plan():
     assert (await plan(asks(call(title="a")), says(None))).stop_reason == "assistant-stop"
 
 
+async def test_thinking_is_neither_the_summary_nor_the_reason_of_a_step():
+    turn = asks(call(title="a"), content="<think>geheim</think>Einkauf fehlt")
+    outcome = await plan(turn, says("<think>geheim</think>\n\nFertig."))
+    assert outcome.summary == "Fertig."
+    assert outcome.steps[0].rationale == "Einkauf fehlt"
+    assert (await plan(says("<think>geheim"))).stop_reason == "empty"
+
+
+async def test_a_call_in_the_text_is_a_call():
+    written = '<tool_call>{"name": "create_task", "arguments": {"title": "a"}}</tool_call>'
+    outcome = await plan(says(f"<think>x</think>Neu:\n{written}"), says("fertig"))
+    assert [step.arguments for step in outcome.steps] == [{"title": "a"}]
+    assert outcome.steps[0].rationale == "Neu:"
+    assert (outcome.summary, outcome.cut_short) == ("fertig", "")
+
+
+async def test_calls_in_the_text_count_only_where_none_were_made_otherwise():
+    written = '<tool_call>{"name": "create_task", "arguments": {"title": "b"}}</tool_call>'
+    outcome = await plan(asks(call(title="a"), content=written), says("fertig"))
+    assert [step.arguments for step in outcome.steps] == [{"title": "a"}]
+    assert outcome.steps[0].rationale == ""
+
+
+async def test_a_call_in_the_text_that_cannot_be_read_marks_the_plan():
+    outcome = await plan(says("Neu:\n<tool_call>{kaputt</tool_call>"))
+    assert (outcome.summary, outcome.steps, outcome.unread_calls) == ("Neu:", (), 1)
+    assert outcome.cut_short != ""
+
+
+async def test_a_refusal_ends_the_run_in_its_own_words():
+    outcome = await plan(says(None, refusal="Das darf ich nicht."))
+    assert (outcome.stop_reason, outcome.summary) == ("refused", "Das darf ich nicht.")
+    later = await plan(asks(call(title="a")), says("", refusal="Mehr nicht."))
+    assert (later.stop_reason, len(later.steps)) == ("refused", 1)
+    assert later.cut_short != ""
+
+
+async def test_a_refusal_beside_calls_ends_nothing():
+    outcome = await plan(asks(call(title="a"), refusal="Nur das."), says("fertig"))
+    assert (outcome.stop_reason, len(outcome.steps)) == ("assistant-stop", 1)
+
+
 async def test_the_round_limit_ends_the_run_without_a_summary():
     script = [asks(call(title=str(n)), content="halb") for n in range(5)]
     outcome = await plan(*script)

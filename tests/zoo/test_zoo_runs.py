@@ -31,7 +31,6 @@ NOT_YET = {
     "sglang",
     "llama-cpp",
     "ollama-thinking",
-    "calls-in-text",
 }
 CASES = [
     pytest.param(

@@ -245,7 +245,7 @@ class Attempt:
             seen=frozenset(i["id"] for i in mission.iterations if isinstance(i.get("id"), str)),
         )
 
-    async def _planned(self) -> Planned:
+    async def _planned(self) -> Planned | GaveUp:
         """Read the inputs, and think up a plan that the guardrails let through.
 
         Its task can be cancelled meanwhile; one that was told to stop before does not begin.
@@ -272,18 +272,23 @@ class Attempt:
         tally.counts.extend(counts)
         if plan.stop_reason == "budget" and not plan.steps and calls.short is not None:
             raise BudgetExhausted(means.agent_id, calls.short[1].asked, 0)
+        is_derived = read.is_secret or tells_derived_text(latest_iterations(job.mission))
+        if plan.stop_reason == "refused" and not plan.steps:
+            words = plan.summary or ""
+            return GaveUp("refused", "the model declined", words=words, is_derived=is_derived)
         if not plan.steps and not (plan.summary or "").strip():
             why = "the model answered with neither a plan nor a summary"
             if plan.stop_reason == "max-rounds":
                 why = "the model made no call that could be accepted before its rounds were used up"
             elif plan.stop_reason in ("length", "content-filter"):
                 why = f"the model was cut off ({plan.stop_reason}) before it planned anything"
+            elif plan.unread_calls:
+                why = "the model wrote its calls in a form that could not be read"
             tally.counts.append(Count("parse_failures_total"))
             raise FinalFailure("empty-plan", why)
         judged = after_plan(plan.steps)
         if judged.blocked is not None:
             raise FinalFailure(judged.blocked.name, judged.blocked.reason)
-        is_derived = read.is_secret or tells_derived_text(latest_iterations(job.mission))
         return Planned(plan, tuple(each.reason for each in judged.objections), is_derived)
 
     async def _end(self, ending: Ending) -> Outcome:
@@ -341,7 +346,7 @@ class Attempt:
         for _ in range(_COMMITS):
             now, basis = self._clock.now(), found.basis
             iteration, state = iteration_of(ending, job, now)
-            if isinstance(ending, Planned) and ending.is_derived:
+            if ending.is_derived:
                 owner = await store.owner_key()
                 iteration = {**iteration, "usedEncryptedInputs": True}
                 basis = msgspec.structs.replace(basis, owner_key="" if owner is None else owner.id)
@@ -371,7 +376,7 @@ class Attempt:
                 return Withdrawn(ours.due_at, decided.reason)
             means.crash("in_commit")
             ended = await store.commit(closing, decided, basis)
-            if ended.outcome == "refused" and isinstance(ending, Planned):
+            if ended.outcome == "refused" and (isinstance(ending, Planned) or ending.words):
                 self._calls.settled(ended.charged)
                 ending = GaveUp("not-storable", "the plan has something that cannot be stored")
                 continue

@@ -38,11 +38,17 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 class GaveUp(msgspec.Struct, frozen=True):
-    """No further try: the owner sees a failed iteration, and the mission moves on."""
+    """No further try: the owner sees a failed iteration, and the mission moves on.
+
+    `words` are the model's own, for its owner alone: they are in no reason. `is_derived` as of a
+    plan.
+    """
 
     name: str
     reason: str
     steps: int = 0
+    words: str = ""
+    is_derived: bool = False
 
 
 class ComesAgain(msgspec.Struct, frozen=True):
@@ -83,7 +89,8 @@ def iteration_of(ending: Planned | GaveUp, job: Job, now: datetime) -> tuple[Ite
     """What the owner sees of it, not sealed, and what the run is then."""
     id_, at = job.occurrence.iteration_id, text_of(now)
     if isinstance(ending, GaveUp):
-        return failed_iteration(id_, at, ending.name, ending.reason), "failed"
+        said = f"{ending.reason}: {ending.words}" if ending.words else ending.reason
+        return failed_iteration(id_, at, ending.name, said), "failed"
     plan = ending.plan
     steps = [
         PlannedStep(call.name, dict(call.arguments), rationale=call.rationale)

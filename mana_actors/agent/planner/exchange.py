@@ -81,6 +81,8 @@ class ModelAnswer(msgspec.Struct, frozen=True):
     `carried` is what the next round has to bring back (`ChatMessage`); `carried_lost` counts the
     turns whose carried members did not reach the model: another one said them, or they were too
     large to keep.
+
+    `refusal` are the words in which it declined; they are its owner's to read, as `content` is.
     """
 
     content: str | None = None
@@ -100,6 +102,7 @@ class ModelAnswer(msgspec.Struct, frozen=True):
     failed_unreported: int = 0
     carried: JsonObject = msgspec.field(default_factory=dict[str, Any])
     carried_lost: int = 0
+    refusal: str = ""
 
 
 class TokenUsage(msgspec.Struct, frozen=True):

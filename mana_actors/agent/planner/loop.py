@@ -33,6 +33,7 @@ from mana_actors.agent.planner.guardrails import MAX_STEPS
 from mana_actors.agent.planner.names import meant_name
 from mana_actors.agent.planner.rationale import bounded
 from mana_actors.agent.planner.reminders import LoopView, RecentCall, RemindChannel, Reminder
+from mana_actors.agent.planner.spoken.text import read_spoken
 from mana_actors.agent.tools.offer import Offer
 from mana_actors.agent.tools.validation import CheckCall
 from mana_actors.errors import BudgetExhausted, ProviderError
@@ -53,6 +54,7 @@ StopReason = Literal[
     "content-filter",
     "budget",
     "empty",
+    "refused",
 ]
 
 _CUT_OFF = ("length", "content_filter")
@@ -126,6 +128,7 @@ class LoopState(msgspec.Struct, frozen=True):
     duplicates: int = 0
     dropped_calls: int = 0
     cut_turns: int = 0
+    unread_calls: int = 0
     turn: tuple["ScreenedCall", ...] = ()
     brought: tuple[str, ...] = ()
     summary: str | None = None
@@ -171,6 +174,7 @@ class PlanOutcome(msgspec.Struct, frozen=True):
     dropped_calls: int = 0
     resolved_model: str = ""
     cut_turns: int = 0
+    unread_calls: int = 0  # written into a text in a form that could not be read
 
     @property
     def refused(self) -> int:
@@ -189,6 +193,8 @@ class PlanOutcome(msgspec.Struct, frozen=True):
             return f"plan cut short: {self.stop_reason}"
         if self.cut_turns:
             return "plan cut short: an answer broke off amid its calls"
+        if self.unread_calls:
+            return f"plan cut short: {self.unread_calls} calls could not be read"
         return f"plan cut short: {self.dropped_calls} calls too many" if self.dropped_calls else ""
 
 
@@ -282,7 +288,7 @@ def step(given: LoopInput, state: LoopState, event: Event) -> tuple[LoopState, C
             if answer is not None:
                 state = replace(
                     state,
-                    messages=folded(at, told_summary(answer.content or "")),
+                    messages=folded(at, told_summary(read_spoken(answer.content or "").text)),
                     folded_turns=len(at.middle),
                     usage=state.usage.plus(answer),
                 )
@@ -347,6 +353,7 @@ def _next(given: LoopInput, state: LoopState) -> tuple[LoopState, Command]:
                 dropped_calls=state.dropped_calls,
                 resolved_model=state.resolved_model,
                 cut_turns=state.cut_turns,
+                unread_calls=state.unread_calls,
             )
         )
     settings = given.compaction
@@ -387,22 +394,25 @@ def _request(given: LoopInput, state: LoopState, hints: tuple[Reminder, ...] = (
 
 
 def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState:
-    """The state after an answer: its calls are the present turn, and without calls the run ends."""
-    offered = frozenset(spec["function"]["name"] for spec in given.tools)
-    if given.offer is not None:
-        offered |= given.offer.specs.keys()
+    """The state after an answer: its calls are the present turn, and without calls the run ends.
+
+    Calls in its text count where it made none in the way that was asked for. A refusal beside calls
+    ends nothing: what it did not refuse is its owner's to judge.
+    """
+    offered: dict[str, JsonObject] = {}
+    for spec in (*given.tools, *(given.offer.specs.values() if given.offer else ())):
+        function: JsonObject = spec["function"]
+        offered[function["name"]] = function.get("parameters", {}).get("properties", {})
+    spoken = read_spoken(answer.content or "", offered)
+    made = answer.tool_calls or spoken.calls
     calls = tuple(
-        replace(call, name=meant_name(call.name, offered))
-        for call in answer.tool_calls[:MAX_CALLS_PER_TURN]
+        replace(call, name=meant_name(call.name, offered)) for call in made[:MAX_CALLS_PER_TURN]
     )
+    content = None if answer.content is None else spoken.text
     turn_said = ChatMessage(
-        "assistant",
-        answer.content,
-        calls,
-        carried=answer.carried,
-        said_by=answer.resolved_model,
+        "assistant", content, calls, carried=answer.carried, said_by=answer.resolved_model
     )
-    said = answer.content or ""
+    said = spoken.text
     bytes_per_token = state.bytes_per_token
     if answer.usage_reported and answer.prompt_tokens > 0:
         bytes_per_token = state.asked_bytes / answer.prompt_tokens
@@ -415,7 +425,8 @@ def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState
         resolved_model=answer.resolved_model or state.resolved_model,
         resolved_context=answer.context_tokens or state.resolved_context,
         cut_turns=state.cut_turns + (answer.finish_reason in _CUT_OFF and bool(calls)),
-        dropped_calls=state.dropped_calls + len(answer.tool_calls) - len(calls),
+        dropped_calls=state.dropped_calls + len(made) - len(calls),
+        unread_calls=state.unread_calls + (0 if answer.tool_calls else spoken.unread),
     )
     if calls:
         turn = _screened(given, heard, calls)
@@ -432,11 +443,13 @@ def _heard(given: LoopInput, state: LoopState, answer: ModelAnswer) -> LoopState
     stop: StopReason = "assistant-stop" if answer.finish_reason == "stop" else "no-tool-calls"
     if answer.finish_reason == "length":
         stop = "length"
+    elif answer.refusal:
+        stop, content = "refused", answer.refusal
     elif answer.finish_reason == "content_filter":
         stop = "content-filter"
     elif not said.strip() and not any(done.is_planned for done in state.executed):
         stop = "empty"
-    return replace(heard, summary=answer.content, stop=stop)
+    return replace(heard, summary=content, stop=stop)
 
 
 def _screened(

@@ -1,12 +1,13 @@
 """Which tool a model means where it calls one by more than its name."""
 
 import re
+from collections.abc import Container
 
 _SEPARATOR = re.compile(r"[.:/=>]")
 _PLACE = re.compile(r":\d+$")
 
 
-def meant_name(name: str, offered: frozenset[str]) -> str:
+def meant_name(name: str, offered: Container[str]) -> str:
     """The tool of `offered` that `name` ends in, or `name` as it is.
 
     Models write the namespace they were shown tools in (`functions.x`, `default_api:x`), tokens of

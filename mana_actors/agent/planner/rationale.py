@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from mana_actors.agent.planner.exchange import ToolCall, ToolResult
 from mana_actors.agent.planner.fences import without_tags
+from mana_actors.agent.planner.spoken.text import read_spoken
 from mana_actors.agent.tools.catalogue import Tool, function_spec, short_spec
 from mana_actors.agent.tools.validation import CheckCall
 from mana_actors.json_values import JsonObject, as_text
@@ -60,6 +61,6 @@ def check_without_rationale(check: CheckCall, names: frozenset[str]) -> CheckCal
 
 
 def bounded(text: str) -> str:
-    """`text` on one line without tags or sealed values, at most 500 characters."""
-    line = " ".join(without_tags(text).split())
+    """`text` on one line without thinking, tags or sealed values, at most 500 characters."""
+    line = " ".join(without_tags(read_spoken(text).text).split())
     return line if len(line) <= MAX_CHARS else f"{line[: MAX_CHARS - 1]}…"
