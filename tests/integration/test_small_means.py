@@ -10,7 +10,7 @@ import pytest
 from mana_actors.llm.router.settings import AliasFile
 from mana_actors.messages import Order, Report
 from tests.fake_provider import Entry, FakeProvider
-from tests.integration.support import World, open_world
+from tests.integration.support import World, killed_at, open_world
 from tests.postgres import Database
 from tests.router_parts import RunningRouter
 
@@ -48,7 +48,7 @@ async def test_ten_thousand_tokens_a_day_let_a_daily_mission_run(world: World):
     report = await run(world, {"objective": "Plane die Woche mit meinen Zielen und Terminen"})
     assert (report.outcome, report.reason) == ("ran", "")
     assert sum(await world.spent()) == 6330
-    ((*_, row),) = [await world.written()]
+    (row,) = await world.written()
     assert len(row["data"]["iterations"][-1]["plan"]) == 5
     first = world.provider.requests[0].body
     assert first["max_tokens"] == 10_000 // 8
@@ -87,3 +87,30 @@ async def test_a_model_with_a_context_of_8192_can_plan(world: World, tmp_path: P
         assert len(request.raw) / 2 + asked["max_tokens"] <= 8192
     names = [tool["function"]["name"] for tool in near.requests[2].body["tools"]]
     assert "log_habit" in names
+
+
+async def test_an_attempt_after_a_crash_finds_the_same_tools_and_pays_nothing_twice(world: World):
+    keeps: Entry = {
+        "calls": [{"name": "create_habit", "args": {"title": "a", "icon": "x", "color": "#000"}}],
+        "usage": [2000, 40],
+    }
+    world.provider.script = [FINDS, keeps, DONE]
+    client = await world.client()
+    await client.agent()
+    await client.mission()
+    await world.driver.fold_all()
+    await killed_at(world, "after_journal")
+    report = await world.run()
+    assert (report.outcome, report.reason) == ("ran", "")
+    first, second, third = (request.body["tools"] for request in world.provider.requests)
+    assert second[: len(first)] == first
+    assert [tool["function"]["name"] for tool in second[len(first) :]] == [
+        "create_habit",
+        "log_habit",
+        "get_habits",
+    ]
+    assert third == second
+    assert sum(await world.spent()) == 1960 + 2040 + 2320
+    (row,) = await world.written()
+    (step,) = row["data"]["iterations"][-1]["plan"]
+    assert step["intent"]["toolName"] == "create_habit"

@@ -42,6 +42,7 @@ from mana_actors.agent.tools.offer import (
 from mana_actors.agent.tools.reading.readers import READERS
 from mana_actors.errors import CatalogueInvalid
 from mana_actors.json_values import JsonObject
+from mana_actors.llm.completions import read_answer
 from mana_actors.llm.rehearsal import planner as rehearsal
 from state.log.records import Agent, InputRef, Mission
 from state.rules.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy, Permission
@@ -288,6 +289,52 @@ async def test_a_denied_tool_is_neither_offered_nor_found_nor_brought_in(policy:
     assert outcome.steps == ()
 
 
+SAID: list[Permission] = ["auto", "propose", "deny"]
+NAMES = sorted({*catalogue(), FIND_TOOLS.name, TASK.name})
+WORDS = sorted({*module_words(), *catalogue(), "Kontakt", "Geld", "read", "x"})
+
+
+@given(
+    tools=strategies.dictionaries(strategies.sampled_from(NAMES), strategies.sampled_from(SAID)),
+    modules=strategies.dictionaries(
+        strategies.sampled_from(sorted(module_words())), strategies.sampled_from(SAID), max_size=8
+    ),
+    default=strategies.sampled_from(SAID),
+    title=strategies.sampled_from(WORDS),
+    turns=strategies.lists(
+        strategies.lists(
+            strategies.one_of(
+                strategies.sampled_from(WORDS).map(finds),
+                strategies.sampled_from(NAMES).map(lambda name: call(name, title="x")),
+            ),
+            max_size=5,
+        ).map(tuple),
+        max_size=4,
+    ),
+)
+@settings(max_examples=40, deadline=None)
+async def test_whatever_a_policy_says_and_a_model_asks_nothing_denied_is_shown_or_done(
+    tools: dict[str, Permission],
+    modules: dict[str, Permission],
+    default: Permission,
+    title: str,
+    turns: list[tuple[ToolCall, ...]],
+):
+    policy = AiPolicy(tools, modules, default)
+    model = Model(*(turn for turn in turns if turn))
+    given_ = begins(title, policy=policy)
+    outcome = await run_loop(given_, model, Executor({}))
+    allowed = {tool.name for tool in BOX.tools.values() if BOX.allows(tool, policy)}
+    shown: set[str] = set()
+    for number, request in enumerate(model.asked, 1):
+        names = names_in(request)
+        assert len(names) == len(set(names))
+        assert set(names) <= allowed
+        shown = set(names)
+        done = [made for made in outcome.executed_calls if made.round == number]
+        assert {made.call.name for made in done if made.result.success} <= shown
+
+
 async def test_a_reading_that_is_not_auto_is_not_brought_in():
     model = Model((call("get_contacts"), finds("contacts")), (call("get_contacts"),))
     outcome = await plan(model, policy=AiPolicy())
@@ -421,6 +468,25 @@ def test_the_rehearsal_model_is_offered_what_its_words_call_for():
         for word in words:
             offered = offered_names(begins(f"x {word}"))
             assert tool in offered, (tool, word)
+
+
+@pytest.mark.parametrize("wanted", MISSIONS)
+async def test_the_rehearsal_model_plans_the_demo_as_it_did_with_every_tool(wanted: Wanted):
+    async def rehearsed(request: ModelRequest, _number: int) -> ModelAnswer:
+        body = rehearsal.complete(msgspec.json.decode(request_bytes(request)))
+        answer = msgspec.json.encode(body)
+        return read_answer(answer, resolved="", asked_model=request.model, provider="mana")
+
+    plans = [
+        await run_loop(conversation(wanted, offered), rehearsed, Executor({}))
+        for offered in ("fitting", "all")
+    ]
+    fitting, whole = ([(s.name, s.arguments, s.rationale) for s in p.steps] for p in plans)
+    assert fitting or not whole
+    if wanted in DEMO:
+        assert fitting == whole
+    else:  # its words also fit inside others: "buch" in "Tagebuch", "news" in "Newsletter"
+        assert fitting == [step for step in whole if step in fitting]
 
 
 @given(strategies.text(max_size=2000))
