@@ -1,7 +1,6 @@
 """The HTTP client for any OpenAI-compatible chat-completions service."""
 
 import asyncio
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from mana_actors.errors import (
 )
 from mana_actors.llm.completions import RESOLVED_HEADER, failure, read_answer
 from mana_actors.llm.provider import AliasFacts, Exposure, provider_label
-from mana_actors.trust import is_this_machine, trust_for
+from mana_actors.llm.transport import connections, transport_error
 
 if TYPE_CHECKING:
     import httpx
@@ -119,9 +118,6 @@ class HttpProvider:
         `deadline_s` covers everything: connecting, sending, headers and the whole body. A limit on
         each phase alone would let a slow sender hold an agent for ever.
         """
-        _leave_out_cli()
-        import httpx  # noqa: PLC0415 - an agent pays for it only once it plans
-
         asked = provider_label(request.model)
         # The router gives up a little earlier, so that we hear its reason and not our own timeout.
         patience = {DEADLINE_HEADER: f"{deadline_s * 0.95:.3f}"}
@@ -138,9 +134,11 @@ class HttpProvider:
                 body = await self._body(response, provider)
         except TimeoutError:
             raise ProviderBusy("timeout", 0, None, "", asked) from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-            name = re.sub("([A-Z])", r"_\1", type(exc).__name__).lower().lstrip("_")
-            raise ProviderBusy("network", 0, None, name, asked) from None
+        except Exception as exc:
+            error = transport_error(exc, asked)
+            if error is None:
+                raise
+            raise error from None
         if not response.is_success:
             wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
             error = failure(response.status_code, body, retry_after_s=wait_s, provider=provider)
@@ -166,7 +164,7 @@ class HttpProvider:
             httpx.HTTPError,
             httpx.InvalidURL,
             OSError,
-            ProviderRefused,
+            ProviderError,
             msgspec.MsgspecError,
             UnicodeDecodeError,
             RecursionError,
@@ -205,15 +203,9 @@ class HttpProvider:
         return headers
 
     def _http(self) -> "httpx.AsyncClient":
-        import httpx  # noqa: PLC0415
-
         if self._client is None:
-            self._client = httpx.AsyncClient(
-                verify=trust_for(self._endpoint),
-                timeout=None,  # noqa: S113 - the deadline of the call covers all phases
-                # A proxy from the environment serves services elsewhere, never one on this machine.
-                trust_env=not is_this_machine(self._endpoint),
-            )
+            _leave_out_cli()
+            self._client = connections(self._endpoint, "unknown")
         return self._client
 
 

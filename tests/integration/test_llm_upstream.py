@@ -15,6 +15,7 @@ from mana_actors.json_values import JsonObject
 from mana_actors.llm.router.aliases.alias_file import read_registry
 from mana_actors.llm.router.aliases.registry import ProviderEntry
 from mana_actors.llm.router.chain.trail import NoProviderLeft
+from mana_actors.llm.router.line import Line
 from mana_actors.llm.router.routing import Router
 from mana_actors.llm.router.upstream import HttpUpstream, upstreams_of
 from tests.fake_provider import Entry, FakeProvider
@@ -358,3 +359,243 @@ async def test_probes_reach_every_provider(
     health = router.health()
     assert (health["one"].last_error, health["two"].last_error) == ("probe_failed", None)
     assert fake.requests[0].path == second.requests[0].path == "/v1/models"
+
+
+# --- what services refuse, and how they fail ------------------------------------------------------
+
+TOO_LONG = {
+    "object": "error",
+    "message": "This model's maximum context length is 8192 tokens. However, you requested 23000"
+    " tokens",
+    "type": "BadRequestError",
+    "code": 400,
+}
+CUT_OFF = {"role": "assistant", "content": "Ich lege jetzt die"}
+SPENT = {"prompt_tokens": 120, "completion_tokens": 120, "total_tokens": 240}
+
+
+def told(message: str, **more: Any) -> JsonObject:
+    return {"error": {"message": message} | more}
+
+
+OF_THIS_ENTRY: list[Entry] = [
+    {"status": 400, "answer": TOO_LONG},
+    {"status": 400, "answer": [told("The input token count (2) exceeds the maximum …")]},
+    {
+        "status": 413,
+        "answer": told("Request too large", code="rate_limit_exceeded", type="tokens"),
+    },
+    {"status": 429, "answer": told("Request too large for x: Limit 10, Requested 20")},
+    {"status": 400, "answer": told("registry/small:1b does not support tools")},
+    {"status": 400, "answer": {"error": "something nobody ever heard of"}},
+    {"status": 422, "answer": {"detail": [{"loc": ["body", "x"], "msg": "no"}]}},
+    {"status": 400, "garbage": b""},
+    {"status": 500, "answer": told("Conversation roles must alternate user/assistant/...")},
+]
+
+
+@pytest.mark.parametrize("entry", OF_THIS_ENTRY)
+async def test_a_refusal_that_speaks_of_one_entry_is_no_blame_and_the_next_one_serves(
+    fake: FakeProvider, second: FakeProvider, router: Router, entry: Entry
+):
+    fake.script = [entry] * 4
+    for _ in range(3):
+        answer = await router.complete(BODY, exposure="any", deadline_s=20)
+        assert answer.target.name == "two/b"
+        assert answer.wasted.unreported == 0
+    assert len(second.requests) == 3
+    assert router.health()["one"].consecutive_failures == 0
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"status": 400, "answer": told("was", code="content_filter")},
+        {"status": 403, "answer": told("x requires moderation. Your input was flagged", code=403)},
+    ],
+)
+async def test_what_is_at_fault_everywhere_walks_no_chain(
+    fake: FakeProvider, second: FakeProvider, router: Router, entry: Entry
+):
+    fake.script = [entry]
+    with pytest.raises(ProviderRefused) as caught:
+        await router.complete(BODY, exposure="any", deadline_s=20)
+    assert (caught.value.kind, second.requests) == ("blocked", [])
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason", "wait_s"),
+    [
+        ({"status": 402, "answer": told("Insufficient Balance")}, "quota", 600),
+        ({"status": 429, "answer": told("x", code="insufficient_quota")}, "quota", 600),
+        ({"status": 400, "answer": told("API key not valid.")}, "auth", 60),
+    ],
+)
+async def test_an_account_that_does_not_pay_is_closed_off_at_once(
+    fake: FakeProvider,
+    second: FakeProvider,
+    router: Router,
+    entry: Entry,
+    reason: str,
+    wait_s: float,
+):
+    fake.script = [entry]
+    for _ in range(2):
+        assert (await router.complete(BODY, exposure="any", deadline_s=20)).target.name == "two/b"
+    assert len(fake.requests) == 1
+    health = router.health()["one"]
+    assert health.last_error == reason
+    assert (health.unhealthy_until_unix or 0) - (health.last_check_unix or 0) == wait_s
+
+
+FAILED: list[Entry] = [
+    {
+        "answer": {
+            "choices": [
+                {
+                    "index": 0,
+                    "error": {"code": 502, "message": "upstream"},
+                    "message": CUT_OFF,
+                    "finish_reason": "error",
+                }
+            ]
+        }
+    },
+    {"answer": {"choices": [{"message": CUT_OFF, "finish_reason": "error"}]}},
+    {"answer": told("upstream", code=502) | {"choices": [{"message": CUT_OFF}]}},
+    {"answer": {"object": "error", "message": "nein", "code": 500}},
+    {"answer": {"choices": None}},
+    {"answer": {"choices": [{"message": None}]}},
+    {"garbage": b"[" * 9000},
+]
+
+
+@pytest.mark.parametrize("entry", FAILED)
+async def test_a_failed_answer_may_have_spent_and_closes_nobody_off(
+    fake: FakeProvider, second: FakeProvider, router: Router, entry: Entry
+):
+    fake.script = [entry] * 3
+    for _ in range(3):
+        answer = await router.complete(BODY, exposure="any", deadline_s=20)
+        assert (answer.target.name, answer.wasted.unreported) == ("two/b", 1)
+    assert len(fake.requests) == 3
+    assert router.health()["one"].status == "healthy"
+
+
+async def test_what_a_failed_answer_reported_is_owed_beside_the_good_one(
+    fake: FakeProvider, second: FakeProvider, router: Router
+):
+    half = {"choices": [{"message": CUT_OFF, "finish_reason": "error"}], "usage": SPENT}
+    fake.script = [{"answer": half}]
+    answer = await router.complete(BODY, exposure="any", deadline_s=20)
+    assert (answer.wasted.tokens, answer.wasted.unreported) == (240, 0)
+    fake.script += [{"stream": [text("") | {"usage": SPENT}, {"error": {"message": "x"}}]}]
+    second.script = [{}, {"stream": [text("a"), STOP]}]
+    stream = await router.stream(BODY, exposure="any", deadline_s=20)
+    await stream.answer.aclose()
+    assert (stream.wasted.tokens, stream.wasted.unreported) == (240, 0)
+
+
+async def test_half_a_character_is_one_character_less_and_nobodys_trouble(
+    fake: FakeProvider, second: FakeProvider, router: Router
+):
+    lone = b'{"choices":[{"message":{"role":"assistant","content":"Hi \\ud83d"}}]}'
+    fake.script = [{"garbage": lone}] * 3
+    for _ in range(3):
+        answer = await router.complete(BODY, exposure="any", deadline_s=20)
+        assert answer.answer["choices"][0]["message"]["content"] == "Hi \N{REPLACEMENT CHARACTER}"
+        assert answer.target.name == "one/a"
+    assert second.requests == []
+
+
+@pytest.mark.parametrize("ending", [{"close": "body"}, {"undone": True}])
+async def test_how_the_line_ends_after_a_whole_answer_is_no_matter(
+    fake: FakeProvider, upstream: HttpUpstream, ending: Entry
+):
+    last = {"choices": None, "usage": SPENT}
+    fake.script = [{"stream": [text("a"), STOP, last], **ending}]
+    assert await chunks(upstream) == [text("a"), STOP, last]
+
+
+# --- below HTTP -----------------------------------------------------------------------------------
+
+FAR = "http://provider.invalid/v1"
+
+
+def proxied(monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "url", "shown"),
+    [
+        ({"ALL_PROXY": "socks://127.0.0.1:9"}, FAR, "settings: ALL_PROXY"),
+        ({"ALL_PROXY": "socks5://127.0.0.1:9"}, FAR, "settings: ALL_PROXY"),
+        ({"HTTPS_PROXY": "http://[::1"}, FAR, "settings: HTTPS_PROXY"),
+        ({"HTTP_PROXY": "ftp://127.0.0.1:9"}, FAR, "settings: HTTP_PROXY"),
+        ({"NO_PROXY": "[::1", "HTTP_PROXY": "http://127.0.0.1:9"}, FAR, "settings: NO_PROXY"),
+        ({"SSL_CERT_FILE": "/nowhere"}, FAR, "settings: SSL_CERT_FILE"),
+        ({"HTTP_PROXY": "http://127.0.0.1:99999"}, FAR, "settings: url"),
+        ({}, "http://127.0.0.1:99999", "settings: url"),
+        ({}, f"http://{'ü' * 70}.invalid", "settings: url"),
+        ({"HTTP_PROXY": "http://127.0.0.1:9"}, FAR, "unreachable: connect error"),
+        ({}, "https://127.0.0.1:9", "unreachable: connect error"),
+    ],
+)
+async def test_what_is_wrong_below_http_is_one_entrys_trouble_and_is_named(
+    second: FakeProvider,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    url: str,
+    shown: str,
+):
+    proxied(monkeypatch, **settings)
+    registry = read_registry(
+        "aliases: {mana/x: {chain: [one/a, two/b]}}\n"
+        f"providers: {{one: {{url: '{url}', exposure: any}},"
+        f" two: {{url: '{second.url}/v1', exposure: any}}}}"
+    )
+    router = Router(registry, upstreams_of(registry, tmp_path))
+    answer = await router.complete(BODY, exposure="any", deadline_s=20)
+    assert (answer.target.name, answer.wasted.unreported) == ("two/b", 0)
+    health = router.health()
+    assert health["one"].last_error == shown
+    assert health["two"].status == "healthy"
+    if shown.startswith("settings"):  # also before anybody asked
+        assert await Line(upstreams_of(registry, tmp_path)["one"]).problem(10) == shown
+    await router.aclose()
+
+
+async def test_a_service_that_speaks_no_tls_is_named(tmp_path: Path):
+    async def plain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 This is no TLS\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        upstream = HttpUpstream(ProviderEntry("groq", f"https://127.0.0.1:{port}", "any"), tmp_path)
+        error = await failing(complete(upstream))
+        assert (error.cause, error.code) == ("unreachable", "no_tls")
+        await upstream.aclose()
+
+
+async def test_a_bug_of_ours_is_no_providers_fault_and_the_next_caller_is_served(
+    second: FakeProvider, router: Router, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(self: HttpUpstream, method: str, path: str, body: JsonObject | None) -> Any:
+        raise KeyError(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HttpUpstream, "_sent", broken)
+        for _ in range(3):
+            with pytest.raises(KeyError):
+                await router.complete(BODY, exposure="any", deadline_s=20)
+    assert router.health()["one"].consecutive_failures == 0
+    assert (await router.complete(BODY, exposure="any", deadline_s=20)).target.name == "one/a"
+    assert second.requests == []

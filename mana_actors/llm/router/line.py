@@ -8,6 +8,7 @@ from typing import Protocol
 
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject
+from mana_actors.llm.router.chain.failures import fault_shown
 
 MAX_CONCURRENT = 8
 MODELS_TIMEOUT_S = 10.0
@@ -92,6 +93,8 @@ class Line:
                 return None if await self.upstream.probe() else "probe_failed"
         except TimeoutError:
             return "probe_timeout"
+        except ProviderError as error:
+            return fault_shown(error) if error.cause == "settings" else "probe_failed"
         except Exception as exc:  # noqa: BLE001 - one bad probe must not end the others
             _log.warning("probe_failed error=%s", type(exc).__name__)
             return "probe_failed"

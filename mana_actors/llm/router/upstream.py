@@ -23,7 +23,7 @@ from mana_actors.llm.failures.leniency import decoded_object
 from mana_actors.llm.router.aliases.registry import ProviderEntry, Registry
 from mana_actors.llm.router.line import Upstream
 from mana_actors.llm.router.wire.events import ChunkReader
-from mana_actors.trust import is_this_machine, trust_for
+from mana_actors.llm.transport import connections, transport_error
 
 QUESTION_DEADLINE_S = 10.0
 _LINGER_S = 5.0
@@ -141,12 +141,8 @@ class HttpUpstream:
     ) -> AbstractAsyncContextManager[httpx.Response]:
         """The request, sent when the result is entered; raises ProviderRefused without a key."""
         if self._client is None:
-            self._client = httpx.AsyncClient(
-                verify=trust_for(self._base),
-                timeout=None,  # noqa: S113 - the deadline of the call covers all phases
-                limits=httpx.Limits(max_connections=None),  # the router counts calls itself
-                trust_env=not is_this_machine(self._base),
-            )
+            # Without a limit on connections: the router counts calls itself.
+            self._client = connections(self._base, self._entry.name, limit=None)
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if self._key_file is not None:
             headers["authorization"] = f"Bearer {read_key(self._key_file)}"
@@ -183,8 +179,11 @@ class HttpUpstream:
                 yield
         except TimeoutError:
             raise self._busy("timeout", 0, "") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError):
-            raise self._busy("network", 0, "") from None
+        except Exception as exc:
+            error = transport_error(exc, self._entry.name)
+            if error is None:
+                raise
+            raise error from None
 
     def _busy(self, kind: ProviderErrorKind, status: int, code: str) -> ProviderBusy:
         return ProviderBusy(kind, status, None, code, self._entry.name)

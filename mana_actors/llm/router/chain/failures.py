@@ -3,10 +3,13 @@
 import msgspec
 
 from mana_actors.errors import ProviderError
+from mana_actors.llm.failures.cause import Cause
 from mana_actors.llm.router.chain.circuits import Trouble
 
 _SHOWN_BY_STATUS = frozenset({"broken", "overloaded", "refused", "too_large"})
 _SHOWN_AS_CAPABILITY = frozenset({"too_long", "too_large"})
+
+_NAMED: frozenset[Cause] = frozenset({"settings", "unreachable"})
 
 
 class Consequence(msgspec.Struct, frozen=True):
@@ -28,9 +31,16 @@ def consequence_of(error: ProviderError) -> Consequence:
         return Consequence(reason, meaning.next_entry)
     asked_s = error.retry_after_s or None
     trouble = Trouble(
-        reason,
+        fault_shown(error) if error.cause in _NAMED else reason,
         meaning.closes,
         at_once=meaning.at_once or asked_s is not None,
         wait_s=asked_s or meaning.wait_s,
     )
     return Consequence(reason, meaning.next_entry, trouble)
+
+
+def fault_shown(error: ProviderError) -> str:
+    """What kept a call from being made: the setting, or the kind of trouble."""
+    code = error.code
+    word = code.upper() if code.endswith(("_proxy", "_file")) else code.replace("_", " ")
+    return f"{error.cause}: {word}"

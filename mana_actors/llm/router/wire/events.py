@@ -1,6 +1,7 @@
 """A provider's event stream: its chunks, and everything else as a typed error."""
 
 import re
+from collections.abc import Iterator
 
 from mana_actors.agent.planner.exchange import TokenUsage
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
@@ -42,65 +43,64 @@ class ChunkReader:
         """Whether every choice that began has ended."""
         return bool(self._ended) and self._open <= self._ended
 
-    def feed(self, data: bytes) -> list[JsonObject]:
+    def feed(self, data: bytes) -> Iterator[JsonObject]:
         """The chunks that `data` completes; raises ProviderError for an error frame or nonsense."""
         if data and self._after_cr:
             data, self._after_cr = data.removeprefix(b"\n"), False
         self._after_cr = data.endswith(b"\r") if data else self._after_cr
         *ends, rest = _LINE_END.split(data)
-        chunks: list[JsonObject] = []
         for end in ends:
             self._line += end
             line = bytes(self._line)
             self._line.clear()
-            chunks += self._taken(line)
+            yield from self._taken(line)
         self._line += rest
         if len(self._line) + self._size > MAX_EVENT_BYTES:
             raise self._failed(ProviderRefused, "too_large")
-        return chunks
 
-    def end(self) -> list[JsonObject]:
+    def end(self) -> Iterator[JsonObject]:
         """The chunks that were waiting for the end; raises ProviderBusy if it came too early."""
-        last = self._taken(bytes(self._line))
+        yield from self._taken(bytes(self._line))
         if not self._is_stream:  # a whole answer, or an error, where a stream was asked for
             answer = as_object(decoded_value(b"\n".join(self._data))) or {}
             self.usage = reported_usage(answer)
             raise failed_inside(answer, self._provider) or self._failed(ProviderBusy, "no_chunk")
-        last += self._dispatched()
+        yield from self._dispatched()
         if not (self.is_done or self.is_finished):
             raise self._failed(ProviderBusy, "cut_stream")
-        return last
 
-    def _taken(self, line: bytes) -> list[JsonObject]:
+    def _taken(self, line: bytes) -> Iterator[JsonObject]:
         if self._is_first_line:
             line, self._is_first_line = line.removeprefix(_BOM), False
             self._is_stream = line[:1] not in (b"{", b"[")
         if not self._is_stream:
             self._data.append(line)
             self._size += len(line)
-            return []
+            return
         if not line:
-            return self._dispatched()
+            yield from self._dispatched()
+            return
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data.append(value)
-            self._size += len(value)
+            self._size += len(line)
         elif name == b"event":
             self._event = value
         elif name not in _OTHER_FIELDS:
             self._is_odd = True
-        return []
 
-    def _dispatched(self) -> list[JsonObject]:
+    def _dispatched(self) -> Iterator[JsonObject]:
         """The chunks of the event that is complete; mostly one."""
         event, data = self._event, self._data
         self._event, self._data, self._size = b"", [], 0
         values = [b"\n".join(data)]
         if len(data) > 1 and decoded_value(values[0]) is None:
             values = data  # who leaves out the blank lines between events
-        chunks = (self._chunk(value.strip(), event) for value in values)
-        return [chunk for chunk in chunks if chunk is not None]
+        for value in values:
+            chunk = self._chunk(value.strip(), event)
+            if chunk is not None:
+                yield chunk
 
     def _chunk(self, value: bytes, event: bytes) -> JsonObject | None:
         if self.is_done or not value:
