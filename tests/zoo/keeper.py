@@ -63,6 +63,7 @@ class Resident:
         self.issued: list[Turn] = []
         self.billed = 0
         self.lost: list[str] = []
+        self.leaves_after: int | None = None  # so many answers it is down
         self._answers = iter(zip(personality.answers, personality.bills, strict=True))
 
     def hear(self, request: Recorded) -> Entry:
@@ -76,6 +77,8 @@ class Resident:
         for entry, bill in self._answers:
             self.billed += bill
             return entry
+        if self.leaves_after is not None and len(self.issued) >= self.leaves_after:
+            return {"status": 503, "answer": {"error": {"message": "overloaded", "code": 503}}}
         no = refusal_of(one.rules, one.known, body)
         if no is not None:
             self.refusals.append(no)

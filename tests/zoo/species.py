@@ -855,6 +855,21 @@ ODD = (
         habits=Habits(in_text=True, usage="missing", thoughts="think"),
     ),
     Personality(
+        name="small",
+        source="a local model whose context nobody raised",
+        rules=(
+            Room(
+                8192,
+                _flat(
+                    "This model's maximum context length is <context> tokens. However, you"
+                    " requested"
+                    " <asked> tokens (<prompt> in the messages, <output> in the completion). Please"
+                    " reduce the length of the messages or completion."
+                ),
+            ),
+        ),
+    ),
+    Personality(
         name="parts",
         source="OpenAI's content parts; Mistral's thinking chunks",
         rules=OPENAI_RULES,
