@@ -334,7 +334,6 @@ def test_any_stream_ends_in_an_end_or_a_reason_and_the_next_is_served(
     assert not any("error" in event for event in events)
 
 
-@pytest.mark.xfail(reason="line ends are not all read yet")
 @FUZZ
 @given(data=st.data(), style=st.sampled_from(["openai", "azure", "xai", "llama", "crlf"]))
 def test_however_a_stream_is_cut_it_says_the_same(

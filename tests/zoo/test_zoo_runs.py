@@ -24,16 +24,7 @@ from tests.zoo.rules import NAME
 from tests.zoo.species import ALL
 from tests.zoo.speech import EXACT
 
-NOT_YET = {
-    "openai-reasoning",
-    "gemini-schema",
-    "kimi",
-    "mistral",
-    "vllm",
-    "sglang",
-    "llama-cpp",
-    "ollama-thinking",
-}
+NOT_YET = {"kimi", "ollama-thinking"}
 CASES = [
     pytest.param(
         one,
