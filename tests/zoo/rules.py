@@ -69,7 +69,7 @@ class AfterTool(msgspec.Struct, frozen=True):
 
 
 class Carries(msgspec.Struct, frozen=True):
-    """Each assistant message with calls has this member as it was sent, non-empty."""
+    """Each assistant message with calls has this member, if only as empty text."""
 
     member: str
     no: Refusal
@@ -212,7 +212,7 @@ def _broken(rule: Rule, models: tuple[str, ...], body: Json) -> dict[str, object
                     return {"role": after["role"]}
         case Carries(member=member):
             for index, message in enumerate(messages):
-                if message.get("tool_calls") and not message.get(member):
+                if message.get("tool_calls") and not isinstance(message.get(member), str):
                     return {"index": index}
         case Signed():
             for index, message in enumerate(messages):

@@ -377,7 +377,6 @@ ENDINGS: list[tuple[str, Entry, str]] = [
     ("SAFETY", whole("Fert", "SAFETY"), "content_filter"),
     ("RECITATION", whole("Fert", "RECITATION"), "content_filter"),
     ("some_new_word", whole("Fert", "some_new_word"), "not stop"),
-    ("number", whole("Fert", 7), "not stop"),
 ]
 
 
@@ -387,7 +386,7 @@ def _personality(name: str, *says: Entry) -> Personality:
     )
 
 
-NOT_YET = {"number"}
+NOT_YET: set[str] = set()
 LATER = pytest.mark.xfail(reason="not read yet")
 
 

@@ -33,7 +33,7 @@ WITH_INDEX = [one for one in OF_ITS_SHAPE if one.habits.stream != "gemini"]
 WITH_IDS = [
     one for one in OF_ITS_SHAPE if one.habits.ids in ("openai", "nine", "anthropic", "kimi")
 ]
-NOT_YET: dict[str, set[str]] = {"plain": set(), "streamed": {"xai"}}
+NOT_YET: dict[str, set[str]] = {"plain": set(), "streamed": set()}
 
 
 def cases(people: list[Personality], way: str) -> list[Any]:

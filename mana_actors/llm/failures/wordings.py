@@ -254,7 +254,7 @@ WORDINGS: tuple[Wording, ...] = (
         "capability",
         "xAI and others: argument not supported on this model; does not support parameter",
         words=_says(
-            r"arguments? not supported (?:on|by|with|for) this model:? <NAME>",
+            r"arguments? not supported(?: (?:on|by|with|for) this model)?:? <NAME>",
             r"not support (?:the )?parameters?:? \[?<NAME>",
             r"not support (?:this |the )?"
             r"['\"`]?(?P<name>tool_choice|parallel_tool_calls|stream_options|response_format"
@@ -267,6 +267,12 @@ WORDINGS: tuple[Wording, ...] = (
             r"(?:not (?:supported|allowed|permitted)|unsupported|deprecated)",
             r"(?P<name>[a-z_]{2,40}): extra inputs are not permitted",
         ),
+        lack="parameter",
+    ),
+    Wording(
+        "capability",
+        "Kimi: invalid temperature: only 1 is allowed for this model",
+        words=_says(r"invalid <NAME>: only .{1,20}? (?:is|are) allowed"),
         lack="parameter",
     ),
     Wording(
