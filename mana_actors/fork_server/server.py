@@ -23,10 +23,25 @@ from mana_actors.fork_server.worker import LOCK_FD, RAYLET_FD
 IMPORTED = (
     "ray._private.workers.default_worker",
     "mana_actors.agent.actor",
-    "asyncpg",
-    "httpx",
-    "cryptography.hazmat.primitives.asymmetric.x25519",
+    "mana_actors.remote",
 )
+IF_THERE = (
+    "anyio._backends._asyncio",
+    "asyncpg",
+    "concurrent.futures.thread",
+    "cryptography.hazmat.primitives.asymmetric.ec",
+    "cryptography.hazmat.primitives.asymmetric.padding",
+    "cryptography.hazmat.primitives.ciphers.aead",
+    "cryptography.hazmat.primitives.hpke",
+    "h11",
+    "httpcore",
+    "httpx",
+    "pydantic.v1",
+    "ray._common.usage.usage_lib",
+    "ray._private.arrow_serialization",
+    "starlette.datastructures",
+)
+"""What workers import as they go: Ray when it connects and pickles, agents in a run."""
 _BACKLOG = 256
 _PACKAGES = ("state.", "mana_actors.", "supervisor.")
 
@@ -35,6 +50,9 @@ def import_all() -> None:
     """Load what workers need; raises ImportError where Ray is not the one that was tried."""
     for name in IMPORTED:
         importlib.import_module(name)
+    for name in IF_THERE:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     version = getattr(sys.modules["ray"], "__version__", None)
     if version != TRIED:
         raise ImportError(version)

@@ -35,6 +35,7 @@ BENCHES = {
     "delay": "delay",
     "wake": "wake",
     "memory": "memory",
+    "starts": "starts",
     "herd": "herd",
     "crowd": "crowd",
     "router": "router",

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import ray
 
+from mana_actors import fork_server
 from mana_actors.agent.actor import AgentActor
 from mana_actors.messages import Order, Report, decode_report
 from mana_actors.release import release
@@ -35,12 +36,15 @@ _ANSWER_S = 120.0
 
 
 @asynccontextmanager
-async def local_ray(say: Say) -> AsyncGenerator[None]:
-    """Ray in this process's name, ended with the block."""
+async def local_ray(say: Say, *, forks: bool = True) -> AsyncGenerator[None]:
+    """Ray in this process's name, ended with the block; its workers are forks, as a node's are."""
     say("starting a Ray")
     folder = new_folder()  # named so that the next run removes what a killed one left
     os.environ.setdefault("RAY_worker_register_timeout_seconds", "120")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    path = os.environ.get("PYTHONPATH")
+    if forks:
+        os.environ |= fork_server.variables(folder / "forks", path)
     try:
         ray.init(
             namespace=NAMESPACE,
@@ -52,8 +56,14 @@ async def local_ray(say: Say) -> AsyncGenerator[None]:
             _temp_dir=str(folder),
         )
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's ends without cleaning up
+        while forks and not (folder / "forks" / "socket").exists():  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0.1)
         yield
     finally:
+        os.environ.pop(fork_server.FOLDER_VARIABLE, None)
+        os.environ.pop("PYTHONPATH", None)
+        if path is not None:
+            os.environ["PYTHONPATH"] = path
         await asyncio.to_thread(cast("Any", ray).shutdown)
         shutil.rmtree(folder, ignore_errors=True)
 
