@@ -23,7 +23,7 @@ IDLE_HEARD_S = 10.0
 SILENT_AFTER = 3
 """So many greetings in a row unanswered, and a process is taken for silent."""
 STARTS_AT_ONCE = max(2, os.cpu_count() or 1)
-"""Each costs a second of CPU: more at once end later, all of them together."""
+"""Each keeps a core busy, a fork for less long: more at once end later, all of them together."""
 
 MIB = 1024 * 1024
 TYPICAL_AGENT_BYTES = 48 * MIB
@@ -211,7 +211,7 @@ class Placement:
         return process
 
     def refill(self, wanted: int, at_once: int = 2) -> None:
-        """Make warm processes in the background, few at a time: each costs a second of CPU."""
+        """Make warm processes in the background, few at a time: each keeps a core busy."""
         while self.warm + self.making < wanted and self.making < at_once:
             self._making.start(self._make())
 
