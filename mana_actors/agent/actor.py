@@ -102,7 +102,7 @@ def new_runner(
         agent_id=agent_id,
         holder=holder,
         store=AgentStore(
-            Database(access, max_connections=2, idle_s=2.0, slots=settings.slots),
+            Database(access, max_connections=2, idle_s=2.0, slots=settings.slots, plans_once=True),
             user_id,
             agent_id,
             capability,

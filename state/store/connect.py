@@ -129,6 +129,9 @@ class Database:
 
     An unused connection is closed after `idle_s`. With `slots` one is kept for `KEPT_S` instead, as
     long as one of these is held, which is given back then.
+
+    `plans_once`: statements are planned once for all values. A planner that looks at values first
+    does so five times over, which is as long as an agent's connection lives and half of its cost.
     """
 
     def __init__(
@@ -138,8 +141,10 @@ class Database:
         max_connections: int,
         idle_s: float = 60.0,
         slots: Slots | None = None,
+        plans_once: bool = False,
     ) -> None:
         self._access = access
+        self._plans = "force_generic_plan" if plans_once else "auto"
         self._max = max_connections
         self._idle_s = idle_s
         self._pool: asyncpg.Pool | None = None
@@ -195,6 +200,7 @@ class Database:
                 "lock_timeout": "0",
                 "statement_timeout": str(self._access.statement_timeout_ms),
                 "jit": "off",
+                "plan_cache_mode": self._plans,
             },
         )
 

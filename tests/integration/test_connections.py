@@ -90,6 +90,17 @@ async def test_only_one_connection_is_kept_and_nobody_waits_for_it(
         await pool.close()
 
 
+async def test_an_agents_statements_are_planned_once(database: Database):
+    for plans_once, mode in ((True, "force_generic_plan"), (False, "auto")):
+        pool = Pool(access_of(database, "mana_agent"), max_connections=1, plans_once=plans_once)
+        try:
+            row = await pool.fetchrow("SELECT current_setting('plan_cache_mode')")
+            assert row is not None
+            assert row[0] == mode
+        finally:
+            await pool.close()
+
+
 async def test_what_a_cut_off_transaction_presented_is_gone_with_it(database: Database):
     """Connections are not reset between uses: a transaction left open is ended all the same."""
     pool = Pool(access_of(database, "mana_agent"), max_connections=1)
