@@ -1,5 +1,6 @@
 """What an answer holds for nobody but its own model: members that the next round brings back."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,10 @@ import msgspec
 
 from mana_actors.json_values import JsonObject, as_object, objects_in
 
+SAID_BY_HEADER = "x-mana-llm-said-by"
+"""Of a request: whose turns its messages are, as JSON: place of the message → `provider/model`."""
+CARRIED_LOST_HEADER = "x-mana-llm-carried-lost"
+"""Of an answer: how many turns did not bring their model what they carry, for another served."""
 MAX_CARRIED_BYTES = 256 * 1024
 """Of one answer, about what 64,000 tokens of reasoning take; beyond it nothing of it is kept."""
 
@@ -52,3 +57,16 @@ def _unread(value: Mapping[str, Any], read: frozenset[str]) -> JsonObject:
         for name, each in value.items()
         if name not in read and each is not None and each not in ([], {})
     }
+
+
+def said_by_text(speakers: Mapping[int, str]) -> str:
+    """`speakers` as the text of a header."""
+    return json.dumps({str(place): model for place, model in speakers.items()})  # in ASCII
+
+
+def said_by_in(text: str) -> dict[int, str]:
+    """What `said_by_text` wrote; raises ValueError for anything else."""
+    try:
+        return msgspec.json.decode(text, type=dict[int, str])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as exc:
+        raise ValueError(SAID_BY_HEADER) from exc

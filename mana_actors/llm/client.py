@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import msgspec
 
-from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
+from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes, said_by
 from mana_actors.errors import (
     ProviderBusy,
     ProviderError,
     ProviderErrorKind,
     ProviderRefused,
 )
+from mana_actors.llm.carried import CARRIED_LOST_HEADER, SAID_BY_HEADER, said_by_text
 from mana_actors.llm.completions import RESOLVED_HEADER, failure, read_answer
+from mana_actors.llm.failures.wasted import Wasted
 from mana_actors.llm.provider import AliasFacts, Exposure, provider_label
 from mana_actors.llm.transport import connections, transport_error
 
@@ -29,13 +31,15 @@ EXPOSURE_HEADER = "x-mana-llm-exposure"
 CONTEXT_HEADER = "x-mana-llm-context"
 COST_HEADER = "x-mana-llm-cost-micros"
 DEADLINE_HEADER = "x-mana-llm-deadline"
-MAY_HAVE_SPENT: tuple[ProviderErrorKind, ...] = (
-    "timeout",
-    "network",
-    "invalid_answer",
-    "truncated",
-)
-"""Failures after which a provider may count tokens that nobody told us of."""
+_CALLED_NOBODY = frozenset({"unconfigured", "cache-unhealthy", "exposure", "busy"})
+_KIND_OF_REASON: dict[str, ProviderErrorKind] = {
+    "timeout": "timeout",
+    "network": "network",
+    "invalid_answer": "invalid_answer",
+    "failed_answer": "invalid_answer",
+    "truncated": "truncated",
+}
+"""What a chain failed of, where one of its entries may have worked on the request."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
 DEFAULT_DEADLINE_S = 120.0
 LONGEST_RETRY_AFTER_S = 86_400.0
@@ -51,14 +55,16 @@ def _leave_out_cli() -> None:
 
 class _Attempt(msgspec.Struct, frozen=True):
     reason: str
+    target: str = ""
 
 
 class _Detail(msgspec.Struct, frozen=True):
     attempts: tuple[_Attempt, ...] = ()
+    provider: str = ""
 
 
 class _Told(msgspec.Struct, frozen=True):
-    """The part of a router's refusal that shows whether tokens were spent."""
+    """The part of a router's refusal that says who failed, and of what."""
 
     detail: _Detail
 
@@ -122,6 +128,8 @@ class HttpProvider:
         # The router gives up a little earlier, so that we hear its reason and not our own timeout.
         patience = {DEADLINE_HEADER: f"{deadline_s * 0.95:.3f}"}
         headers = self._headers() | {EXPOSURE_HEADER: exposure} | patience
+        if speakers := said_by(request):
+            headers[SAID_BY_HEADER] = said_by_text(speakers)
         content = request_bytes(request)
         client = self._http()  # made first: loading certificates must not eat into the deadline
         try:
@@ -142,7 +150,9 @@ class HttpProvider:
         if not response.is_success:
             wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
             error = failure(response.status_code, body, retry_after_s=wait_s, provider=provider)
-            raise told_of_attempts(error, body)
+            error = told_of_attempts(error, body)
+            error.wasted = Wasted.of(response.headers)
+            raise error
         answer = read_answer(body, resolved=resolved, asked_model=request.model, provider=provider)
         return with_headers(answer, response.headers)
 
@@ -210,21 +220,29 @@ class HttpProvider:
 
 
 def told_of_attempts(error: ProviderError, body: bytes) -> ProviderError:
-    """`error`, as the kind of the attempt that may have spent tokens where the router had several.
+    """`error`, with the provider that a router names, and as what its chain failed of.
 
-    "No provider" would read as "nothing was spent", although one of them may have worked on it.
+    "No provider" would read as "nobody worked on it", although one of them may have.
     """
-    if error.kind != "no_healthy_provider":
-        return error
     try:
-        reasons = {each.reason for each in msgspec.json.decode(body, type=_Told).detail.attempts}
+        detail = msgspec.json.decode(body, type=_Told).detail
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return error
-    for kind in MAY_HAVE_SPENT:
-        if kind in reasons:
-            wait_s = error.retry_after_s
-            return ProviderBusy(kind, error.status, wait_s, error.kind, error.provider)
+    called = [each for each in detail.attempts if each.reason not in _CALLED_NOBODY]
+    worked = [each for each in called if each.reason in _KIND_OF_REASON]
+    to_blame = next(reversed(worked or called or detail.attempts), _Attempt("", detail.provider))
+    named = to_blame.target if "/" in to_blame.target else f"{to_blame.target}/"
+    if (provider := provider_label(named)) != "unknown":
+        error.provider = provider
+    if error.kind == "no_healthy_provider" and worked:
+        kind = _KIND_OF_REASON[min(worked, key=_rank).reason]
+        wait_s = error.retry_after_s
+        return ProviderBusy(kind, error.status, wait_s, error.kind, error.provider)
     return error
+
+
+def _rank(attempt: _Attempt) -> int:
+    return list(_KIND_OF_REASON).index(attempt.reason)
 
 
 def with_headers(answer: ModelAnswer, headers: Mapping[str, str]) -> ModelAnswer:
@@ -235,6 +253,8 @@ def with_headers(answer: ModelAnswer, headers: Mapping[str, str]) -> ModelAnswer
         exposure=exposure if exposure in get_args(Exposure) else "",
         context_tokens=_count(headers.get(CONTEXT_HEADER)) or 0,
         cost_micros=_count(headers.get(COST_HEADER)),
+        wasted=Wasted.of(headers),
+        carried_lost=answer.carried_lost + (_count(headers.get(CARRIED_LOST_HEADER)) or 0),
     )
 
 

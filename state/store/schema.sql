@@ -1417,7 +1417,10 @@ BEGIN
            SELECT jsonb_object_agg(a.key, jsonb_build_object(
                     'provider', mana_ai.model_word(a.value ->> 'provider'), 'model', mana_ai.model_word(a.value ->> 'model'),
                     'exposure', CASE WHEN a.value ->> 'exposure' IN ('local', 'eu', 'any') THEN a.value ->> 'exposure' ELSE '' END,
-                    'tokens', (a.value ->> 'tokens')::bigint, 'cost_micros', (a.value ->> 'cost_micros')::bigint))
+                    'tokens', (a.value ->> 'tokens')::bigint, 'cost_micros', (a.value ->> 'cost_micros')::bigint,
+                    'cached_tokens', coalesce((a.value ->> 'cached_tokens')::bigint, 0),
+                    'carried_lost', coalesce((a.value ->> 'carried_lost')::bigint, 0),
+                    'wasted_tokens', coalesce((a.value ->> 'wasted_tokens')::bigint, 0)))
              FROM jsonb_each(p_note -> 'answers') AS a WHERE a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'), '{}') || answers
    WHERE run_id = p_run;
 END $_$;
@@ -1549,12 +1552,15 @@ CREATE FUNCTION mana_ai.receipt(p_answers jsonb) RETURNS jsonb
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     BEGIN ATOMIC
- SELECT COALESCE(jsonb_agg(jsonb_build_object('provider', g.provider, 'model', g.model, 'exposure', g.exposure, 'calls', g.calls, 'tokens', g.tokens, 'cost_micros', g.cost_micros) ORDER BY g.provider, g.model, g.exposure), '[]'::jsonb) AS "coalesce"
+ SELECT COALESCE(jsonb_agg(jsonb_build_object('provider', g.provider, 'model', g.model, 'exposure', g.exposure, 'calls', g.calls, 'tokens', g.tokens, 'cost_micros', g.cost_micros, 'cached_tokens', g.cached, 'carried_lost', g.lost, 'wasted_tokens', g.wasted) ORDER BY g.provider, g.model, g.exposure), '[]'::jsonb) AS "coalesce"
     FROM ( SELECT (a.value ->> 'provider'::text) AS provider,
              (a.value ->> 'model'::text) AS model,
              (a.value ->> 'exposure'::text) AS exposure,
              count(*) AS calls,
              sum(((a.value ->> 'tokens'::text))::bigint) AS tokens,
+             sum(COALESCE(((a.value ->> 'cached_tokens'::text))::bigint, (0)::bigint)) AS cached,
+             sum(COALESCE(((a.value ->> 'carried_lost'::text))::bigint, (0)::bigint)) AS lost,
+             sum(COALESCE(((a.value ->> 'wasted_tokens'::text))::bigint, (0)::bigint)) AS wasted,
                  CASE
                      WHEN (count((a.value ->> 'cost_micros'::text)) = count(*)) THEN sum(((a.value ->> 'cost_micros'::text))::bigint)
                      ELSE NULL::numeric
@@ -1566,7 +1572,7 @@ END;
 ALTER FUNCTION mana_ai.receipt(p_answers jsonb) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.receipt(p_answers jsonb) IS 'The receipt of a run: one entry per provider, model and exposure. The cost is null where one of its calls has no known
-price.';
+price. A release before these were noted left out cached, lost and wasted.';
 
 CREATE FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text) RETURNS SETOF mana_ai.router_log
     LANGUAGE sql STABLE

@@ -553,3 +553,14 @@ def test_a_lone_surrogate_costs_one_character():
     raw = b'{"choices":[{"message":{"content":"Hi \\ud83d"}}]}'
     answer = read_answer(raw, resolved="", asked_model="m", provider="p")
     assert answer.content == "Hi \N{REPLACEMENT CHARACTER}"
+
+
+def test_a_failed_answer_is_judged_by_its_error_and_not_what_it_says():
+    said = {"role": "assistant", "content": "x", "message": "Rate limit; invalid api key"}
+    for raw in (
+        {"error": {"message": "upstream"}, "choices": [{"message": said}]},
+        {"choices": [{"message": said, "error": {"message": "upstream"}}]},
+    ):
+        with pytest.raises(ProviderBusy) as caught:
+            read_answer(json.dumps(raw).encode(), resolved="", asked_model="m", provider="p")
+        assert caught.value.cause == "failed_answer"

@@ -10,6 +10,7 @@ import msgspec
 
 from mana_actors.agent.attempt.job import Job, Tally
 from mana_actors.agent.attempt.means import Means
+from mana_actors.agent.model.charges import charge_of_answer, charge_of_failure
 from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.model.receipt import Receipt
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
@@ -59,7 +60,7 @@ class ModelCalls:
         if start.outcome == "journaled" and start.answer is not None:
             kept = self.journal.read(digest, start.answer)
             if kept is not None:
-                self.receipt.answered(number, kept, _spent_tokens(kept) or hold.tokens)
+                self.receipt.answered(number, kept, charge_of_answer(kept, hold, facts).of(hold))
                 return kept
             # What was kept is damaged. It is asked again, within the caps and never in silence;
             # the new answer takes its place under the digest of the request.
@@ -84,11 +85,11 @@ class ModelCalls:
             self.receipt.failed(number, job.attempt, "unknown", hold.tokens)
             raise
         except ProviderError as exc:
-            # Refused: nothing was spent. Not heard from: it may have been, so the hold is charged.
-            spent = None if exc.kind in ("timeout", "network", "invalid_answer", "truncated") else 0
-            self.unsettled = msgspec.structs.replace(call, tokens=spent)
-            charged = hold.tokens if spent is None else spent
-            self.receipt.failed(number, job.attempt, exc.provider, charged)
+            charge = charge_of_failure(exc, hold)
+            self.unsettled = msgspec.structs.replace(
+                call, tokens=charge.tokens, micros=charge.micros
+            )
+            self.receipt.failed(number, job.attempt, exc.provider, charge.of(hold))
             raise
         finally:
             took_s = asyncio.get_running_loop().time() - began
@@ -96,18 +97,14 @@ class ModelCalls:
                 Count("planner_request_duration_seconds", (), took_s, observe=True)
             )
         means.crash("after_answer")
-        tokens, micros = _spent_tokens(answer), answer.cost_micros
-        if micros is None and tokens is not None:  # the router does not say: the alias's prices
-            micros = cost_micros(
-                answer.prompt_tokens,
-                tokens - answer.prompt_tokens,
-                facts.micros_per_prompt_token,
-                facts.micros_per_completion_token,
-            )
+        charge = charge_of_answer(answer, hold, facts)
         self.unsettled = msgspec.structs.replace(
-            call, answer=self.journal.written(digest, answer), tokens=tokens, micros=micros
+            call,
+            answer=self.journal.written(digest, answer),
+            tokens=charge.tokens,
+            micros=charge.micros,
         )
-        self.receipt.answered(number, answer, hold.tokens if tokens is None else tokens)
+        self.receipt.answered(number, answer, charge.of(hold))
         if job.lost > 0:
             await self.settle()  # one that ends its reader is paid for once, and kept
         return answer
@@ -191,10 +188,3 @@ class ModelCalls:
         self.short = hold, no
         left = max(0, (start.cap or 0) - (start.used or 0) - (start.held or 0))
         return BudgetExhausted(self._means.agent_id, no.asked, left)
-
-
-def _spent_tokens(answer: ModelAnswer) -> int | None:
-    """What the provider reported, None if nothing: its own total, or its parts if they are more."""
-    if not answer.usage_reported:
-        return None
-    return max(answer.total_tokens, answer.prompt_tokens + answer.completion_tokens)

@@ -9,13 +9,21 @@ from mana_actors.llm.provider import provider_label
 
 
 class CallReceipt(msgspec.Struct, frozen=True):
-    """One model call: who answered, and what was charged; a price that nobody knows is None."""
+    """One model call: who answered, and what was charged; a price that nobody knows is None.
+
+    `cached_tokens` of its prompt came from the provider's cache; `carried_lost` turns did not bring
+    the model what they carry, because another one had said them or it was too large to keep.
+    `wasted_tokens` are charged, too: entries spent them that failed before it.
+    """
 
     provider: str
     model: str
     exposure: str
     tokens: int
     cost_micros: int | None = None
+    cached_tokens: int = 0
+    carried_lost: int = 0
+    wasted_tokens: int = 0
 
 
 class Receipt:
@@ -28,7 +36,15 @@ class Receipt:
         """Call `number` of the run was answered, now or in an earlier attempt."""
         provider, _, model = answer.resolved_model.partition("/")
         named = (provider_label(answer.resolved_model), model) if model else ("unknown", provider)
-        self._calls[str(number)] = CallReceipt(*named, answer.exposure, tokens, answer.cost_micros)
+        self._calls[str(number)] = CallReceipt(
+            *named,
+            answer.exposure,
+            tokens,
+            answer.cost_micros,
+            cached_tokens=answer.cached_tokens,
+            carried_lost=answer.carried_lost,
+            wasted_tokens=answer.wasted.tokens,
+        )
 
     def failed(self, number: int, attempt: int, provider: str, tokens: int) -> None:
         """Call `number` brought no answer in this attempt; `tokens` were charged all the same."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from mana_actors.json_values import JsonObject, as_object
+from mana_actors.llm.failures.wasted import Wasted
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "tool_calls", "length", "content_filter"]
@@ -75,8 +76,7 @@ class ModelAnswer(msgspec.Struct, frozen=True):
     It is false as well where the report is impossible; then the tokens are what it says.
     `exposure` ("" unknown), `context_tokens` (0 unknown) and `cost_micros` (None unknown) are what
     the router says of the model that answered. `cached_tokens` of the prompt came from the
-    provider's cache. Entries that failed before it reported `failed_tokens`, at a price of
-    `failed_micros`; `failed_unreported` more may have spent without a word.
+    provider's cache. `wasted` is what entries spent that failed before it.
 
     `carried` is what the next round has to bring back (`ChatMessage`); `carried_lost` counts the
     turns whose carried members did not reach the model: another one said them, or they were too
@@ -97,9 +97,7 @@ class ModelAnswer(msgspec.Struct, frozen=True):
     context_tokens: int = 0
     cost_micros: int | None = None
     cached_tokens: int = 0
-    failed_tokens: int = 0
-    failed_micros: int | None = 0
-    failed_unreported: int = 0
+    wasted: Wasted = Wasted()
     carried: JsonObject = msgspec.field(default_factory=dict[str, Any])
     carried_lost: int = 0
     refusal: str = ""

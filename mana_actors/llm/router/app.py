@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer, json_object
 from mana_actors.http.edge import Edge, has_bearer
 from mana_actors.json_values import JsonObject
+from mana_actors.llm.carried import SAID_BY_HEADER, said_by_in
 from mana_actors.llm.provider import Exposure
 from mana_actors.llm.router.aliases.registry import UnknownAlias
 from mana_actors.llm.router.calls import CallFailed, Calls
@@ -100,11 +101,15 @@ class _Api:
         """Chat completions: a whole answer or, if the caller asked for it, a stream."""
         exposure, deadline_s = self._limits(request)
         body = chat_request(await json_object(request, MAX_REQUEST_BYTES))
+        try:
+            said_by = said_by_in(request.headers.get(SAID_BY_HEADER, "{}"))
+        except ValueError:
+            raise InvalidRequest(SAID_BY_HEADER, "is not an object of names by place") from None
         if body.get("stream") is True:
-            begun = self._calls.stream(body, exposure, deadline_s)
+            begun = self._calls.stream(body, exposure, deadline_s, said_by)
             events, headers = await until_gone(request.receive, begun)
             return EventStream(events, headers)
-        answered = self._calls.complete(body, exposure, deadline_s)
+        answered = self._calls.complete(body, exposure, deadline_s, said_by)
         content, headers = await until_gone(request.receive, answered)
         return answer(content, headers=headers)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
-from mana_actors.llm.completions import token_count
+from mana_actors.llm.carried import CARRIED_LOST_HEADER
 from mana_actors.llm.provider import Exposure
 from mana_actors.llm.router.aliases.registry import Price, UnknownAlias
 from mana_actors.llm.router.metrics import RouterMetrics
@@ -18,6 +18,7 @@ from mana_actors.llm.router.routing import Routed, Router
 from mana_actors.llm.router.traces import CallSpan, Tracing
 from mana_actors.llm.router.wire.events import shown_choice, shown_chunk
 from mana_actors.llm.router.wire.problems import Problem, problem_of
+from mana_actors.llm.usage import usage_of
 
 log = logging.getLogger("mana.llm")
 
@@ -45,17 +46,25 @@ class Calls:
         self._metrics, self._tracing, self._only = metrics, tracing, only_service
 
     async def complete(
-        self, body: JsonObject, exposure: Exposure, deadline_s: float
+        self,
+        body: JsonObject,
+        exposure: Exposure,
+        deadline_s: float,
+        said_by: Mapping[int, str] = {},
     ) -> tuple[JsonObject, dict[str, str]]:
-        """The answer and its headers; raises CallFailed."""
-        done = await self._whole("chat", self._router.complete, body, exposure, deadline_s)
-        headers, usage = self._headers(done), as_object(done.answer.get("usage")) or {}
-        prompt = token_count(usage, "prompt_tokens") or 0
-        completion = token_count(usage, "completion_tokens") or 0
-        if prompt or completion:  # else the provider did not count
+        """The answer and its headers; raises CallFailed. `said_by` is as for the Router."""
+        done = await self._whole(
+            "chat",
+            self._router.complete,
+            body,
+            exposure=exposure,
+            deadline_s=deadline_s,
+            said_by=said_by,
+        )
+        headers, usage = self._headers(done), usage_of(done.answer)
+        if usage is not None and usage.is_possible:  # else nobody knows what it cost
             price = self._router.registry.price(done.target) or Price()
-            total = token_count(usage, "total_tokens") or 0
-            cost = price.micros(prompt, completion, total)
+            cost = price.micros(usage.prompt, usage.completion, usage.total, usage.cached)
             headers["x-mana-llm-cost-micros"] = str(cost)
         choices = [shown_choice(choice) for choice in objects_in(done.answer.get("choices"))]
         return done.answer | {"model": done.target.name, "choices": choices}, headers
@@ -64,14 +73,20 @@ class Calls:
         self, body: JsonObject, exposure: Exposure, deadline_s: float
     ) -> tuple[JsonObject, dict[str, str]]:
         """Embeddings and headers; raises CallFailed."""
-        done = await self._whole("embeddings", self._router.embed, body, exposure, deadline_s)
+        done = await self._whole(
+            "embeddings", self._router.embed, body, exposure=exposure, deadline_s=deadline_s
+        )
         return done.answer | {"model": done.target.name}, self._headers(done)
 
     async def stream(
-        self, body: JsonObject, exposure: Exposure, deadline_s: float
+        self,
+        body: JsonObject,
+        exposure: Exposure,
+        deadline_s: float,
+        said_by: Mapping[int, str] = {},
     ) -> tuple[AsyncGenerator[JsonObject], dict[str, str]]:
         """The events of an answer whose provider is settled, and headers; raises CallFailed."""
-        events = self._events(body, exposure, deadline_s)
+        events = self._events(body, exposure, deadline_s, said_by)
         first = await anext(events)
         assert isinstance(first, Routed)
         return _rest(events), self._headers(first)
@@ -81,14 +96,13 @@ class Calls:
         operation: str,
         route: Callable[..., Awaitable[Routed[JsonObject]]],
         body: JsonObject,
-        exposure: Exposure,
-        deadline_s: float,
+        **limits: Any,
     ) -> Routed[JsonObject]:
         asked, began = self._asked(body), time.monotonic()
         with self._tracing.call(operation, asked) as span:
             try:
                 routed = self._routed(body, asked)
-                done = await route(routed, exposure=exposure, deadline_s=deadline_s)
+                done = await route(routed, **limits)
             except (ProviderError, UnknownAlias) as exc:
                 raise CallFailed(self._failed(exc, asked, span)) from None
             usage = done.answer.get("usage")
@@ -97,7 +111,11 @@ class Calls:
         return done
 
     async def _events(
-        self, body: JsonObject, exposure: Exposure, deadline_s: float
+        self,
+        body: JsonObject,
+        exposure: Exposure,
+        deadline_s: float,
+        said_by: Mapping[int, str],
     ) -> AsyncGenerator[Routed[AsyncGenerator[JsonObject]] | JsonObject]:
         """First the routed stream, then its chunks: one generator, so that one span covers both."""
         asked, began = self._asked(body), time.monotonic()
@@ -105,7 +123,9 @@ class Calls:
         with self._tracing.call("chat", asked) as span:
             try:
                 routed = self._routed(body, asked)
-                stream = await self._router.stream(routed, exposure=exposure, deadline_s=deadline_s)
+                stream = await self._router.stream(
+                    routed, exposure=exposure, deadline_s=deadline_s, said_by=said_by
+                )
             except (ProviderError, UnknownAlias) as exc:
                 raise CallFailed(self._failed(exc, asked, span)) from None
             usage: object = None
@@ -158,6 +178,7 @@ class Calls:
             "x-mana-llm-exposure": routed.exposure,
             "x-mana-llm-context": str(self._router.profile(routed.target).abilities.context),
             **routed.wasted.headers,
+            **({CARRIED_LOST_HEADER: str(routed.carried_lost)} if routed.carried_lost else {}),
         }
 
 

@@ -24,6 +24,7 @@ from mana_actors.llm.router.entries.fitting import fitted
 from mana_actors.llm.router.entries.lessons import lesson_of, with_lesson
 from mana_actors.llm.router.line import MAX_CONCURRENT, Line, Upstream
 from mana_actors.llm.router.wire.events import is_prelude
+from mana_actors.llm.router.wire.own_turns import own_turns
 
 PROBE_INTERVAL_S = 30.0
 PROBE_TIMEOUT_S = 3.0
@@ -37,7 +38,8 @@ _log = logging.getLogger(__name__)
 class Routed(msgspec.Struct, Generic[_T], frozen=True):
     """An answer, who gave it, how far the prompt went for it, and who was passed by before.
 
-    `wasted` is what those spent all the same.
+    `wasted` is what those spent all the same; `carried_lost` turns were sent without what they
+    carry, since another entry said them.
     A stream's first chunk has arrived (or it ended empty), so that its provider is settled.
     """
 
@@ -46,6 +48,7 @@ class Routed(msgspec.Struct, Generic[_T], frozen=True):
     answer: _T
     attempts: tuple[PassedBy, ...] = ()
     wasted: Wasted = Wasted()
+    carried_lost: int = 0
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -93,6 +96,7 @@ class _Way(msgspec.Struct, frozen=True):
     needs: Needs
     exposure: Exposure
     trail: Trail
+    said_by: Mapping[int, str] = {}
 
 
 class _NextEntry(Exception):
@@ -135,21 +139,32 @@ class Router:
         return self._table.registry
 
     async def complete(
-        self, body: JsonObject, *, exposure: Exposure, deadline_s: float
+        self,
+        body: JsonObject,
+        *,
+        exposure: Exposure,
+        deadline_s: float,
+        said_by: Mapping[int, str] = {},
     ) -> Routed[JsonObject]:
         """The whole answer within `deadline_s` seconds, all entries together.
 
-        An entry gets half of the time that is left as long as another one could serve after it,
-        so that one that hangs cannot use up the time of all.
+        `said_by` names the entry that said the message at a place. An entry gets half of the time
+        that is left as long as another one could serve after it, so that one that hangs cannot use
+        up the time of all.
         """
 
         async def call(one: _Call) -> JsonObject:
             return await one.upstream.complete(one.body, one.model, deadline_s=one.share_s)
 
-        return await self._walk(body, needs_of(body), exposure, deadline_s, call)
+        return await self._walk(body, needs_of(body), exposure, deadline_s, call, said_by)
 
     async def stream(
-        self, body: JsonObject, *, exposure: Exposure, deadline_s: float
+        self,
+        body: JsonObject,
+        *,
+        exposure: Exposure,
+        deadline_s: float,
+        said_by: Mapping[int, str] = {},
     ) -> Routed[AsyncGenerator[JsonObject]]:
         """A stream that has begun to say something; what fails later is passed on, never spliced.
 
@@ -176,7 +191,7 @@ class Router:
             return opened
 
         body = body | {"stream_options": {"include_usage": True}}
-        return await self._walk(body, needs_of(body), exposure, deadline_s, call)
+        return await self._walk(body, needs_of(body), exposure, deadline_s, call, said_by)
 
     async def embed(
         self, body: JsonObject, *, exposure: Exposure, deadline_s: float
@@ -203,9 +218,10 @@ class Router:
         exposure: Exposure,
         deadline_s: float,
         call: Callable[[_Call], Awaitable[_T]],
+        said_by: Mapping[int, str] = {},
     ) -> Routed[_T]:
         """Go along the chain of `body["model"]` until `call` succeeds."""
-        way = _Way(self._table, body, needs, exposure, Trail(self._observer))
+        way = _Way(self._table, body, needs, exposure, Trail(self._observer), said_by)
         registry, end = way.table.registry, _now() + deadline_s
         chain = registry.chain(body.get("model"))
         # Whose refusal alone says that it cannot comes last: whoever wrote it may have been wrong.
@@ -231,7 +247,8 @@ class Router:
             if alias := registry.alias(body.get("model")):
                 self._observer.resolved(alias, target)
             reach, trail = way.table.reach(target), way.trail
-            return Routed(target, reach, answer, trail.attempts, trail.wasted)
+            lost = own_turns(body, said_by, target.name).lost
+            return Routed(target, reach, answer, trail.attempts, trail.wasted, lost)
         error = way.trail.ended(self._circuits.wait_s(way.trail.callable_later, self._clock()))
         error.wasted = way.trail.wasted
         raise error
@@ -353,7 +370,8 @@ class Router:
         if "messages" not in way.body:
             return way.body
         per_token = way.table.registry.model(target).bytes_per_token
-        return fitted(way.body, holds, way.needs.output_room(holds, per_token))
+        own = own_turns(way.body, way.said_by, target.name)
+        return fitted(own.body, holds, way.needs.output_room(holds, per_token))
 
     # --- what is known of providers, and kept up --------------------------------------------------
 

@@ -89,7 +89,11 @@ class AgentRow(msgspec.Struct, frozen=True):
 
 
 class ReceiptLine(msgspec.Struct, frozen=True):
-    """What one model did for a run; `cost_micros` None where a price is not known."""
+    """What one model did for a run; `cost_micros` None where a price is not known.
+
+    `cached_tokens` of its prompts came from the provider's cache, `wasted_tokens` were spent by
+    entries that failed before it, and `carried_lost` turns did not bring it what they carry.
+    """
 
     provider: str
     model: str
@@ -97,6 +101,9 @@ class ReceiptLine(msgspec.Struct, frozen=True):
     calls: int
     tokens: int
     cost_micros: int | None = None
+    cached_tokens: int = 0
+    carried_lost: int = 0
+    wasted_tokens: int = 0
 
 
 class RunRow(msgspec.Struct, frozen=True):

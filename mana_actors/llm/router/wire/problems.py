@@ -35,7 +35,10 @@ _OPENAI_TYPE = {429: "rate_limit_error", 401: "authentication_error", 403: "perm
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One error, ready to be sent as a whole answer or as a frame of a stream."""
+    """One error, ready to be sent as a whole answer or as a frame of a stream.
+
+    `provider` is the label of who failed, where that is one.
+    """
 
     status: int
     kind: str
@@ -45,6 +48,7 @@ class Problem(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
     attempts: tuple[PassedBy, ...] = ()
     wasted: Wasted = Wasted()
+    provider: str = "unknown"
 
     @property
     def error(self) -> JsonObject:
@@ -58,6 +62,8 @@ class Problem(msgspec.Struct, frozen=True):
     def body(self) -> JsonObject:
         """Both shapes in one object."""
         detail: JsonObject = {"kind": self.kind, "message": self.message}
+        if self.provider != "unknown":
+            detail["provider"] = self.provider
         if self.attempts:
             detail["attempts"] = [
                 {"target": each.target.name, "reason": each.reason} for each in self.attempts
@@ -87,4 +93,5 @@ def problem_of(exc: ProviderError) -> Problem:
         retry_after_s=exc.retry_after_s,
         attempts=attempts,
         wasted=exc.wasted,
+        provider=exc.provider,
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mana_actors.json_values import JsonObject
+from mana_actors.json_values import JsonObject, as_list, as_object, objects_in
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -133,8 +133,23 @@ class EmbeddingsRequest(msgspec.Struct):
 
 
 def chat_request(body: JsonObject) -> JsonObject:
-    """A chat-completions request as it was sent; raises InvalidRequest."""
-    return _checked(body, ChatRequest)
+    """A chat-completions request as it was sent; raises InvalidRequest.
+
+    Parts of an assistant's turn that only its model can read are nobody else's business.
+    """
+    messages = as_list(body.get("messages"))
+    for place, given in enumerate(messages):
+        message = as_object(given) or {}
+        if message.get("role") == "assistant" and objects_in(parts := message.get("content")):
+            known = [each for each in as_list(parts) if not _is_own(each)]
+            messages[place] = message | {"content": known}
+    _checked(body | {"messages": messages} if messages else body, ChatRequest)
+    return body
+
+
+def _is_own(part: object) -> bool:
+    fields = as_object(part)
+    return fields is not None and fields.get("type") not in ("text", "image_url")
 
 
 def embeddings_request(body: JsonObject) -> JsonObject:

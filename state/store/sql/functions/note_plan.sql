@@ -7,7 +7,10 @@ BEGIN
            SELECT jsonb_object_agg(a.key, jsonb_build_object(
                     'provider', mana_ai.model_word(a.value ->> 'provider'), 'model', mana_ai.model_word(a.value ->> 'model'),
                     'exposure', CASE WHEN a.value ->> 'exposure' IN ('local', 'eu', 'any') THEN a.value ->> 'exposure' ELSE '' END,
-                    'tokens', (a.value ->> 'tokens')::bigint, 'cost_micros', (a.value ->> 'cost_micros')::bigint))
+                    'tokens', (a.value ->> 'tokens')::bigint, 'cost_micros', (a.value ->> 'cost_micros')::bigint,
+                    'cached_tokens', coalesce((a.value ->> 'cached_tokens')::bigint, 0),
+                    'carried_lost', coalesce((a.value ->> 'carried_lost')::bigint, 0),
+                    'wasted_tokens', coalesce((a.value ->> 'wasted_tokens')::bigint, 0)))
              FROM jsonb_each(p_note -> 'answers') AS a WHERE a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'), '{}') || answers
    WHERE run_id = p_run;
 END $$;
