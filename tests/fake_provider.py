@@ -11,7 +11,8 @@ Each request takes the next entry of the script; when it is used up, `DEFAULT` i
                          with "close"/"hang": "body" the rest never comes, "undone": True no [DONE]
     {"answer": {…}}      this JSON as it is, such as a list of models
 and with any of them "delay_s", "headers" (a dict) or "resolved" (X-Mana-LLM-Resolved).
-Without "usage" none is reported. It runs in a thread of its own, so that sync tests, async tests
+Without "usage" none is reported. With `models` it lists those and knows no other, whatever plays.
+It runs in a thread of its own, so that sync tests, async tests
 and other processes can all use it.
 """
 
@@ -42,6 +43,7 @@ class FakeProvider:
 
     def __init__(self, script: Iterable[Entry] = ()) -> None:
         self.script: list[Entry] = list(script)
+        self.models: list[str] | None = None
         self.requests: list[Recorded] = []
         self.in_flight = 0
         self.most_in_flight = 0
@@ -110,6 +112,8 @@ class FakeProvider:
             return await FakeProvider._play(
                 self, {"status": 404}, writer
             )  # at once, whatever plays
+        if self.models is not None and (strict := _strict(request, self.models)) is not None:
+            return await FakeProvider._play(self, strict, writer)
         entry = self._record(request)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -176,6 +180,17 @@ class FakeProvider:
             await self._stop.wait()
         writer.write(b"" if is_cut else b"0\r\n\r\n")
         return not is_cut
+
+
+def _strict(request: Recorded, models: list[str]) -> Entry | None:
+    """The answer of a service that has a list of models, and 404 for every other."""
+    if request.path.endswith("/models"):
+        return {"answer": {"object": "list", "data": [{"id": name} for name in models]}}
+    if request.body is None or request.body.get("model") in models:
+        return None
+    message = f"model '{request.body.get('model')}' not found"
+    error = {"message": message, "type": "not_found_error", "param": None, "code": None}
+    return {"status": 404, "answer": {"error": error}}
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Recorded:

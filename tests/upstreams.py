@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from typing import Any, cast
 
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.router.aliases.registry import Target
+from mana_actors.llm.router.entries.interview import Listing
 
 
 class ScriptedUpstream:
@@ -31,6 +32,7 @@ class ScriptedUpstream:
         self.running = 0
         self.most_running = 0
         self.probes: list[Any] = [True]
+        self.listing = Listing()
         self.go_on = asyncio.Event()
 
     async def complete(self, body: JsonObject, model: str, *, deadline_s: float) -> JsonObject:
@@ -61,6 +63,9 @@ class ScriptedUpstream:
     async def models(self) -> list[str]:
         await self._given(self._next({}, "models", 0), "models", 0)
         return ["b", "a"]
+
+    async def about(self, wanted: Collection[str] = ()) -> Listing:
+        return self.listing
 
     async def probe(self) -> bool:
         found = self.probes.pop(0) if len(self.probes) > 1 else self.probes[0]

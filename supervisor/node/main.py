@@ -50,12 +50,14 @@ from supervisor.node.credentials import read_secret, read_service_key
 from supervisor.node.key_holder import KeyHolderProcess
 from supervisor.node.settings import Settings, SettingsError, read_settings
 from supervisor.node.tools_file import tools_of_file, tools_path
+from supervisor.node.trial import RouterSilent, tried
 from supervisor.supervision.actor import SupervisorActor
 
 log = logging.getLogger("mana.node")
 
 DRAIN_S = 30.0
 _WATCH_EVERY_S = 2.0
+_TRY_S = 20.0
 _LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Ray carries ids and versions only
 
@@ -134,18 +136,27 @@ class Node:
         dsn = await self._database()
         self._keys = KeyHolderProcess(settings, dsn)
         await self._keys.tend()
-        self._router_settings = models.router_settings(settings, __version__, self._rehearsal())
+        service, found = None, ""
+        if settings.llm_aliases is None and settings.llm_url is not None:
+            service, found = await models.found_service(settings)
+            _step(f"model service {found}")
+        self._router_settings = models.router_settings(
+            settings, __version__, self._rehearsal(), service
+        )
         try:
             self._start_ray()
         except Exception as exc:  # Ray raises bare ones, over many lines
             first = str(exc).strip().partition("\n")[0]
             raise StartFailed("Ray", first or type(exc).__name__) from exc
         await self._start_router()
+        if service is not None and service.model and settings.llm_try:
+            await self._try_model(service.model, found)
         agent_settings = msgspec.structs.replace(
             settings.agent,
             dsn=dsn,
             password_file=str(Path(settings.secrets_dir, settings.agent.role)),
             model_url=models.router_url(settings),
+            model=models.model_asked_for(settings),
             model_key_file=str(models.token_file(settings)),
             tools_file=tools_path(settings),
             tools=tools,
@@ -272,6 +283,26 @@ class Node:
         _, problem = await self._router.address.remote()
         if problem:
             raise StartFailed("the model router", problem)
+
+    async def _try_model(self, named: str, found: str) -> None:
+        """Ask the one service's model a tiny question, and say what came of it.
+
+        Raises StartFailed where it has no model of this name.
+        """
+        _step("trying the model")
+        model = models.model_asked_for(self._settings)
+        try:
+            trial = await tried(self._settings, model, _TRY_S)
+        except RouterSilent:
+            _step(f"no answer within {_TRY_S:.0f} s; mana llm test {model} asks again")
+            return
+        if "missing_model" in trial.error:
+            raise StartFailed("the model", f"{named} is not there ({found}); see MANA_LLM_MODEL")
+        if not trial.ok:
+            _step(f"it did not answer ({trial.error}); mana llm test {model} asks again")
+            return
+        tools = "calls tools" if trial.calls_tools else "did not call the tool it was told to call"
+        _step(f"{trial.resolved} answers and {tools}")
 
     def _reload(self) -> None:
         """Have the router read its alias file again; it logs what came of it."""

@@ -1,16 +1,24 @@
 """What the model router of this node is told: which models there are, and where its token lies."""
 
+import asyncio
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from mana_actors.errors import ProviderError
 from mana_actors.llm.router.aliases.alias_file import RegistryInvalid
-from mana_actors.llm.router.registry_source import read_source
+from mana_actors.llm.router.aliases.registry import Price, ProviderEntry, is_alias
+from mana_actors.llm.router.registry_source import api_of, read_source
 from mana_actors.llm.router.settings import SHIPPED, AliasFile, OneService, RouterSettings, Source
+from mana_actors.llm.router.upstream import HttpUpstream
 from state.secret_files import new_secret, write_new_secret
-from supervisor.node.settings import Settings, SettingsError
+from supervisor.node.settings import AGENT, Settings, SettingsError
 
 TOKEN_FILE = "llm_token"  # noqa: S105 - a file's name
 LAST_GOOD_FILE = "llm_aliases.last.yaml"
 REHEARSAL_MODEL = "mana/rehearsal"
+SERVICE = "service"
+FIND_S = 10.0
 
 
 def wants_rehearsal(settings: Settings) -> bool:
@@ -21,6 +29,12 @@ def wants_rehearsal(settings: Settings) -> bool:
 def model_in_words(settings: Settings) -> str:
     """What plans here, for operators."""
     return "rehearsal" if wants_rehearsal(settings) else settings.agent.model
+
+
+def model_asked_for(settings: Settings) -> str:
+    """The name by which agents ask; a model that was named for one service stands behind all."""
+    has_file, named = settings.llm_aliases is not None, settings.agent.model
+    return named if has_file or is_alias(named) else AGENT.model
 
 
 def router_url(settings: Settings) -> str:
@@ -38,8 +52,57 @@ def make_token(settings: Settings) -> None:
     write_new_secret(token_file(settings), new_secret())
 
 
+async def found_service(settings: Settings) -> tuple[OneService, str]:
+    """The one service of MANA_LLM_URL with its model, and in a line how that was found.
+
+    The model is the one that is named, else the only one in its list; a service that is silent is
+    asked again by the router. Raises SettingsError where somebody has to name a model.
+    """
+    url, key_file = settings.llm_url or "", _key_file(settings)
+    named = "" if is_alias(settings.agent.model) else settings.agent.model
+    price = None
+    if settings.llm_price_prompt is not None:
+        completion = settings.llm_price_completion or 0.0
+        price = Price(settings.llm_price_prompt, completion, settings.llm_price_cached)
+    service = OneService(
+        SERVICE, url, settings.llm_url_exposure, key_file, model=named, price=price
+    )
+    entry = ProviderEntry(SERVICE, api_of(url), settings.llm_url_exposure, key_file)
+    upstream = HttpUpstream(entry, Path(settings.secrets_dir))
+    try:
+        async with asyncio.timeout(FIND_S):
+            listing = await upstream.about([named] if named else [])
+            answers = listing.models is not None or await upstream.probe()
+    except (TimeoutError, ProviderError):
+        answers, listing = False, None
+    finally:
+        await upstream.aclose()
+    if listing is None or not answers:
+        silent = f"{url} is silent; it is asked again and again"
+        return replace(service, awaited=not named), silent
+    if listing.models is None:  # nothing to choose from: it gets the names that callers use
+        return service, f"{url} has no list of models and gets {named or 'every name as it is'}"
+    if not named and settings.agent.model in listing.models:  # it knows our names: a router
+        return replace(service, has_list=True), f"{url} knows {settings.agent.model} itself"
+    model, problem = listing.choice(named)
+    if problem:
+        raise SettingsError("MANA_LLM_URL", f"{url}: {problem}")
+    how = "as named" if named else "its only model"
+    if listing.of(model) is None:
+        how = f"as named, though its list has {listing.shown()}"
+    return replace(service, model=model, has_list=True), f"{url}: {model}, {how}"
+
+
+def _key_file(settings: Settings) -> str | None:
+    key = settings.llm_api_key_file
+    return None if key is None else str(Path(key).absolute())
+
+
 def router_settings(
-    settings: Settings, version: str, rehearsal: tuple[str, Path] | None
+    settings: Settings,
+    version: str,
+    rehearsal: tuple[str, Path] | None,
+    service: OneService | None = None,
 ) -> RouterSettings:
     """The settings of this node's router; `rehearsal` is the built-in model's URL and key file.
 
@@ -49,14 +112,14 @@ def router_settings(
     if settings.llm_aliases is not None:
         path = settings.llm_aliases
         source = AliasFile(path if path == SHIPPED else str(Path(path).absolute()))
-    elif settings.llm_url is not None:
-        key = settings.llm_api_key_file
-        key_file = None if key is None else str(Path(key).absolute())
-        source = OneService("service", settings.llm_url, settings.llm_url_exposure, key_file)
+    elif service is not None:
+        source = service
     else:
         assert rehearsal is not None
         url, rehearsal_key = rehearsal
-        source = OneService("rehearsal", url, "local", str(rehearsal_key), REHEARSAL_MODEL)
+        source = OneService(
+            "rehearsal", url, "local", str(rehearsal_key), REHEARSAL_MODEL, price=Price()
+        )
     try:
         read_source(source)
     except RegistryInvalid as exc:

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from mana_actors.keys.key_files import is_open_to_others
 from mana_actors.keys.tls import TlsAddress, TlsFiles
+from mana_actors.llm.router.aliases.registry import PerToken
 from mana_actors.messages import AgentSettings
 from state.rules.exposure import Exposure
 from state.store.embedded import data_root
@@ -73,6 +74,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     llm_aliases: str | None = None  # an alias file, or "shipped"; comes before llm_url
     llm_url: str | None = None  # without it and an alias file: the built-in rehearsal model
     llm_url_exposure: Exposure = "any"
+    llm_try: bool = True  # one tiny call to llm_url at the start
+    llm_price_prompt: PerToken | None = None  # of llm_url's model, per million tokens
+    llm_price_completion: PerToken | None = None
+    llm_price_cached: PerToken | None = None  # of what it had kept of a prompt; None: as any other
     llm_port: Port = 0  # of the model router, on loopback; 0 takes a free one
     llm_failure_threshold: AtLeastOne = 2
     llm_unhealthy_backoff_s: Seconds = 60
@@ -195,6 +200,10 @@ VARIABLES = {
     "llm_aliases": "MANA_LLM_ALIASES",
     "llm_url": "MANA_LLM_URL",
     "llm_url_exposure": "MANA_LLM_URL_EXPOSURE",
+    "llm_try": "MANA_LLM_TRY",
+    "llm_price_prompt": "MANA_LLM_PRICE_PROMPT",
+    "llm_price_completion": "MANA_LLM_PRICE_COMPLETION",
+    "llm_price_cached": "MANA_LLM_PRICE_CACHED",
     "llm_port": "MANA_LLM_PORT",
     "llm_failure_threshold": "MANA_LLM_FAILURE_THRESHOLD",
     "llm_unhealthy_backoff_s": "MANA_LLM_UNHEALTHY_BACKOFF_S",
@@ -385,6 +394,12 @@ def _check(settings: Settings) -> None:
         if parts.password is not None or "password=" in parts.query:
             problem = "holds a password; put that into a file named by MANA_DATABASE_PASSWORD_FILE"
             raise SettingsError("SYNC_DATABASE_URL", problem)
+    if settings.llm_price_completion is None and settings.llm_price_prompt is not None:
+        raise SettingsError("MANA_LLM_PRICE_COMPLETION", "is missing beside MANA_LLM_PRICE_PROMPT")
+    if settings.llm_price_prompt is None and (
+        settings.llm_price_completion is not None or settings.llm_price_cached is not None
+    ):
+        raise SettingsError("MANA_LLM_PRICE_PROMPT", "is missing beside the other prices")
     for variable, url in (
         ("MANA_LLM_URL", settings.llm_url),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint),

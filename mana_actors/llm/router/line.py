@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.router.chain.failures import fault_shown
+from mana_actors.llm.router.entries.interview import Listing
 
 MAX_CONCURRENT = 8
 MODELS_TIMEOUT_S = 10.0
@@ -39,6 +40,10 @@ class Upstream(Protocol):
 
     async def models(self) -> list[str]:
         """The models this provider names."""
+        ...
+
+    async def about(self, wanted: Collection[str] = ()) -> Listing:
+        """What this provider says of its models, in detail of those `wanted`; never raises."""
         ...
 
     async def probe(self) -> bool:

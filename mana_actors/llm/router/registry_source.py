@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -16,6 +18,7 @@ log = logging.getLogger("mana.llm")
 
 SHIPPED_FILE = Path(__file__).parent / "aliases" / "aliases.yaml"
 WATCH_EVERY_S = 1.0
+_VERSION = re.compile(r"v[0-9]+[a-z0-9]*")  # /v1, /v1beta/openai, /api/paas/v4
 Fingerprint = tuple[int, int, int]
 
 
@@ -38,15 +41,15 @@ def file_of(source: AliasFile) -> Path:
 def _of_one_service(source: OneService) -> Registry:
     """The shipped aliases, and any other, all served by one provider."""
     shipped = read_registry(SHIPPED_FILE.read_text("utf-8"))
-    base = source.url.rstrip("/")
     provider = ProviderEntry(
         name=source.name,
-        url=base if base.endswith("/v1") else f"{base}/v1",
+        url=api_of(source.url),
         exposure=source.exposure,
         key_file=source.key_file,
         max_concurrent=1000,  # as many as runs may ask; the service says when it is too much
         deadline_s=3600.0,  # the caller's own deadline is the one that counts
-        probe_path=None,
+        probe_path="/models" if source.has_list or source.awaited else None,
+        price=source.price,
     )
     aliases = {
         name: Alias(name, alias.description, (Target(source.name, source.model or name),))
@@ -58,6 +61,13 @@ def _of_one_service(source: OneService) -> Registry:
         providers={source.name: provider},
         otherwise=(Target(source.name, source.model),),
     )
+
+
+def api_of(url: str) -> str:
+    """Where the API of a service begins whose address is given with or without its version."""
+    base = url.rstrip("/")
+    is_whole = any(_VERSION.fullmatch(part) for part in urlsplit(base).path.split("/"))
+    return base if is_whole else f"{base}/v1"
 
 
 class LastGood:
@@ -139,6 +149,17 @@ class RegistrySource:
         self.state = Loaded(self.state.source, datetime.now(UTC))
         log.info("aliases_reloaded aliases=%d", len(registry.aliases))
         return True
+
+    def adopt(self, source: OneService) -> None:
+        """Follow another source from now on: the service has told its model."""
+        self._source = source
+        self._apply(read_source(source))
+        self.state = Loaded(self.state.source, datetime.now(UTC))
+        log.info("model_found provider=%s", source.name)
+
+    def worry(self, problem: str) -> None:
+        """Say what is wrong while what is in force stays in force."""
+        self.state = msgspec.structs.replace(self.state, problem=problem)
 
     async def watch(self) -> None:
         """Reload whenever the file changes; never returns."""

@@ -28,6 +28,7 @@ from mana_actors.llm.router.wire.own_turns import own_turns
 
 PROBE_INTERVAL_S = 30.0
 PROBE_TIMEOUT_S = 3.0
+ASK_AGAIN_S = 300.0
 MOST_LESSONS = 4
 """So often an entry whose refusals say what it lacks is asked again in one request."""
 
@@ -129,6 +130,7 @@ class Router:
         self._circuits = Circuits(threshold, backoff_s, self._observer.provider_healthy)
         lines = {name: _line(registry, name, each) for name, each in upstreams.items()}
         self._table = _Table(Knowledge(registry, clock), lines)
+        self._replaced = asyncio.Event()
         self._retiring: set[asyncio.Task[None]] = set()
         for name in self._table.configured():
             self._observer.provider_healthy(name, True)
@@ -411,6 +413,8 @@ class Router:
                 line = _line(registry, name, upstream)
             lines[name] = line
         self._table = _Table(Knowledge(registry, self._clock), lines)
+        self._replaced.set()
+        self._replaced = asyncio.Event()
         for name, line in old.lines.items():
             if lines.get(name) is not line:
                 self._circuits.forget(name)
@@ -419,6 +423,40 @@ class Router:
                 task.add_done_callback(self._retiring.discard)
         for name in self._table.configured() - old.configured():
             self._observer.provider_healthy(name, True)
+
+    async def ask_loop(self) -> None:
+        """Ask services at once, when the registry is another, and now and then."""
+        while True:
+            replaced = self._replaced
+            await self.ask_services()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ASK_AGAIN_S):
+                    await replaced.wait()
+
+    async def ask_services(self, provider: str | None = None) -> None:
+        """Ask services what they say of the models of the alias file; never raises.
+
+        A provider whose `probe_path` is null wants no questions.
+        """
+        table = self._table
+        await asyncio.gather(
+            *(
+                self._ask_service(table, name)
+                for name in sorted(table.configured())
+                if name == (provider or name) and name in table.registry.providers
+            )
+        )
+
+    async def _ask_service(self, table: _Table, name: str) -> None:
+        upstream = table.lines[name].upstream
+        targets = [target for target in table.registry.targets if target.provider == name]
+        is_asked = table.registry.providers[name].probe_path is not None
+        if not (is_asked and targets):
+            return
+        listing = await upstream.about([target.model for target in targets])
+        for target in targets:
+            if (told := listing.of(target.model)) is not None:
+                table.knowledge.tell(target, told)
 
     async def probe_loop(
         self, interval_s: float = PROBE_INTERVAL_S, timeout_s: float = PROBE_TIMEOUT_S

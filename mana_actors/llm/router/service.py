@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 from starlette.types import ASGIApp
 
 from mana_actors.llm.router.aliases.registry import Registry
@@ -13,7 +14,10 @@ from mana_actors.llm.router.registry_source import LastGood, RegistrySource
 from mana_actors.llm.router.routing import Router
 from mana_actors.llm.router.settings import OneService, RouterSettings
 from mana_actors.llm.router.traces import tracing
-from mana_actors.llm.router.upstream import upstreams_of
+from mana_actors.llm.router.upstream import HttpUpstream, upstreams_of
+
+FIND_AGAIN_S = 5.0
+SILENT = "it does not say which models it has; it is asked again and again"
 
 
 class LlmRouter:
@@ -39,6 +43,7 @@ class LlmRouter:
             settings.source, self._put_in_force, last_good=last_good, problem=problem
         )
         metrics.know(registry.names, router.health())
+        self._awaited = settings.source
         only = settings.source.name if isinstance(settings.source, OneService) else None
         self.app: ASGIApp = create_app(
             settings,
@@ -53,7 +58,27 @@ class LlmRouter:
         """Probe providers and follow the alias file, for as long as the process lives."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._router.probe_loop())
+            tasks.create_task(self._router.ask_loop())
             tasks.create_task(self.source.watch())
+            if isinstance(self._awaited, OneService) and self._awaited.awaited:
+                tasks.create_task(self._find_model(self._awaited))
+
+    async def _find_model(self, service: OneService) -> None:
+        """Ask a service that was silent for its models until there is one to take."""
+        entry = self._router.registry.providers[service.name]
+        upstream = HttpUpstream(entry, self._secrets_dir)
+        try:
+            while True:
+                listing = await upstream.about()
+                model, problem = listing.choice() if listing.models is not None else ("", "")
+                if model:
+                    found = msgspec.structs.replace(service, model=model, awaited=False)
+                    self.source.adopt(msgspec.structs.replace(found, has_list=True))
+                    return
+                self.source.worry(f"{service.url}: {problem or SILENT}")
+                await asyncio.sleep(FIND_AGAIN_S)
+        finally:
+            await upstream.aclose()
 
     async def aclose(self) -> None:
         """Let go of connections and send the last spans."""

@@ -5,6 +5,7 @@ from typing import Self
 import msgspec
 
 from mana_actors.llm.provider import Exposure
+from mana_actors.llm.router.aliases.registry import Price
 
 SHIPPED = "shipped"
 
@@ -18,7 +19,9 @@ class AliasFile(msgspec.Struct, frozen=True, tag="file"):
 class OneService(msgspec.Struct, frozen=True, tag="service"):
     """One service that gets every request, under the name the caller used.
 
-    With `model` that name is sent instead. `url` is given with or without `/v1`.
+    With `model` that name is sent instead; `awaited` means that it is silent yet, and that its list
+    of models will say which. `has_list`: it has such a list, and is asked for it now and then.
+    `url` is given with or without `/v1`.
     """
 
     name: str
@@ -26,6 +29,9 @@ class OneService(msgspec.Struct, frozen=True, tag="service"):
     exposure: Exposure
     key_file: str | None = None
     model: str = ""
+    has_list: bool = False
+    awaited: bool = False
+    price: Price | None = None
 
 
 Source = AliasFile | OneService

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from mana_actors.llm.client import MAX_BODY_BYTES, read_key, retry_after_s
 from mana_actors.llm.completions import failed_inside, failure
 from mana_actors.llm.failures.leniency import decoded_object
 from mana_actors.llm.router.aliases.registry import ProviderEntry, Registry
+from mana_actors.llm.router.entries.interview import Listing, interviewed
 from mana_actors.llm.router.line import Upstream
 from mana_actors.llm.router.wire.events import ChunkReader
 from mana_actors.llm.transport import connections, transport_error
@@ -109,6 +110,21 @@ class HttpUpstream:
         names = [as_text(model.get("id")) for model in objects_in(answer.get("data"))]
         return [name for name in names if name]
 
+    async def about(self, wanted: Collection[str] = ()) -> Listing:
+        """What this provider says of its models, in detail of those `wanted`; never raises."""
+
+        async def ask(
+            path: str, body: JsonObject | None = None, *, at_root: bool = False
+        ) -> JsonObject | None:
+            place = f"{self._base.removesuffix('/v1')}{path}" if at_root else path
+            verb = "GET" if body is None else "POST"
+            try:
+                return await self._json(verb, place, body, QUESTION_DEADLINE_S)
+            except Exception:  # noqa: BLE001 - an unanswered question is no more than that
+                return None
+
+        return await interviewed(ask, wanted)
+
     async def probe(self) -> bool:
         """Whether the provider is there: any answer below 500 to its cheapest question."""
         if self._entry.probe_path is None:
@@ -147,7 +163,8 @@ class HttpUpstream:
         if self._key_file is not None:
             headers["authorization"] = f"Bearer {read_key(self._key_file)}"
         content = None if body is None else msgspec.json.encode(body)
-        return self._client.stream(method, self._base + path, content=content, headers=headers)
+        url = self._base + path if path.startswith("/") else path
+        return self._client.stream(method, url, content=content, headers=headers)
 
     async def _check(self, response: httpx.Response) -> None:
         """Raise the error of an answer that is not 2xx, or that cannot be read."""

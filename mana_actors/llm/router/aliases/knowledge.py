@@ -51,6 +51,12 @@ class Knowledge:
             ]
         )
 
+    def tell(self, target: Target, told: Abilities) -> None:
+        """Keep what a service said of one of its models; the newest word counts."""
+        if target in self._told or len(self._told) < MOST_ENTRIES:
+            self._told[target] = told
+            self._known.pop(target, None)
+
     def learn(self, target: Target, lesson: Abilities) -> None:
         """Keep what a refusal taught, for as long as this registry is in force."""
         if target not in self._learnt and len(self._learnt) >= MOST_ENTRIES:

@@ -1,0 +1,134 @@
+"""One tiny call that looks like a real one: does a model answer, does it call tools, what fits."""
+
+import time
+from typing import Any
+
+import httpx
+import msgspec
+
+from mana_actors.agent.planner.exchange import DEFAULT_TEMPERATURE
+from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
+from mana_actors.llm.client import DEADLINE_HEADER
+from mana_actors.trust import trust_for
+from supervisor.node.models import router_url, token_file
+from supervisor.node.settings import Settings
+
+TRIAL_S = 60.0
+UNTOLD = "no reason given"
+TOOL: JsonObject = {
+    "type": "function",
+    "function": {
+        "name": "report_ready",
+        "description": "Reports that you are ready.",
+        "parameters": {
+            "type": "object",
+            "properties": {"word": {"type": "string", "description": "The word: ready"}},
+            "required": ["word"],
+        },
+    },
+}
+
+
+class RouterSilent(Exception):
+    """The router did not answer in time, or is not there."""
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """What became of the call; no text of the model's is in it.
+
+    `calls_tools`: it called the tool that it was told to call. Without `ok`, `kind` and `error` say
+    why nobody answered.
+    """
+
+    ok: bool
+    latency_ms: float
+    status: int = 200
+    resolved: str = ""
+    exposure: str = ""
+    calls_tools: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_micros: int | None = None
+    kind: str = ""
+    error: str = ""
+
+
+async def tried(settings: Settings, model: str, seconds: float = TRIAL_S) -> Trial:
+    """Ask an alias or a model by the shape of a real call; raises RouterSilent."""
+    asked = {
+        "model": model,
+        "temperature": DEFAULT_TEMPERATURE,
+        "max_tokens": settings.agent.max_output_tokens,
+        "stream": False,
+        "tools": [TOOL],
+        "tool_choice": "auto",
+        "messages": [
+            {"role": "system", "content": "You test whether you can call tools."},
+            {"role": "user", "content": "Call the tool report_ready with the word: ready"},
+            {"role": "system", "content": "Do not think long."},
+        ],
+    }
+    began = time.monotonic()
+    told = await ask_router(
+        settings, "POST", "/v1/chat/completions", seconds, asked, {DEADLINE_HEADER: str(seconds)}
+    )
+    took_ms = round((time.monotonic() - began) * 1000, 1)
+    body = decoded(told)
+    if not told.is_success:
+        known = as_object(body.get("detail")) or {}
+        return Trial(
+            ok=False,
+            latency_ms=took_ms,
+            status=told.status_code,
+            kind=as_text(known.get("kind")) or "unknown",
+            error=as_text(known.get("message")) or UNTOLD,
+        )
+    choices = objects_in(body.get("choices"))
+    message = as_object(choices[0].get("message")) if choices else None
+    calls = objects_in((message or {}).get("tool_calls"))
+    usage, cost = as_object(body.get("usage")) or {}, told.headers.get("x-mana-llm-cost-micros")
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return Trial(
+        ok=True,
+        latency_ms=took_ms,
+        resolved=told.headers.get("x-mana-llm-resolved", ""),
+        exposure=told.headers.get("x-mana-llm-exposure", ""),
+        calls_tools=any(_is_called(call) for call in calls),
+        prompt_tokens=prompt if isinstance(prompt, int) else None,
+        completion_tokens=completion if isinstance(completion, int) else None,
+        cost_micros=None if cost is None else int(cost),
+    )
+
+
+async def ask_router(
+    settings: Settings,
+    verb: str,
+    path: str,
+    seconds: float,
+    content: object = None,
+    headers: dict[str, str] | None = None,
+) -> httpx.Response:
+    """The router's answer, good or bad; raises RouterSilent."""
+    try:
+        token = token_file(settings).read_text().strip()
+        shown = {"authorization": f"Bearer {token}"} | (headers or {})
+        raw = None if content is None else msgspec.json.encode(content)
+        url = router_url(settings) + path
+        async with httpx.AsyncClient(
+            verify=trust_for(url), timeout=seconds, trust_env=False
+        ) as http:
+            return await http.request(verb, url, headers=shown, content=raw)
+    except (httpx.HTTPError, OSError, ValueError) as exc:
+        raise RouterSilent(type(exc).__name__) from exc
+
+
+def decoded(told: httpx.Response) -> dict[str, Any]:
+    """The JSON object of an answer; raises RouterSilent where it is none."""
+    try:
+        return msgspec.json.decode(told.content, type=dict[str, Any])
+    except msgspec.MsgspecError as exc:
+        raise RouterSilent("no JSON") from exc
+
+
+def _is_called(call: JsonObject) -> bool:
+    return (as_object(call.get("function")) or {}).get("name") == "report_ready"
