@@ -130,6 +130,10 @@ def test_inputs_and_the_owners_words_bring_their_modules_and_texts_of_others_do_
     assert "create_place" in offered_names(begins(concept_markdown="Ein schöner Ausflug"))
     past = ({"userFeedback": "Trag es auch in mein Tagebuch ein"},)
     assert "create_journal_entry" in offered_names(begins(iterations=past))
+    step = {"summary": "x", "intent": {"kind": "toolCall", "toolName": "create_habit"}}
+    again = offered_names(begins(iterations=({"plan": [step, {"intent": 7}]},)))
+    assert {"create_habit", "log_habit"} <= set(again)
+    assert "create_habit" not in offered_names(begins(iterations=({"plan": [{}]},)))
     said = ({"summary": "Tagebuch"},)
     assert "create_journal_entry" not in offered_names(begins(iterations=said))
 

@@ -100,7 +100,7 @@ def loop_input(plan: PlanInput) -> LoopInput:
             modules_of_policy(plan.policy),
             can_find=len(others) < len(allowed),
         )
-        specs = offer.first(modules_of(plan.mission, plan.inputs))
+        specs = offer.first(modules_of(plan.mission, plan.inputs, box.tools))
     with_reason = frozenset(tool.name for tool in allowed if takes_rationale(tool))
     return LoopInput(
         system=system_prompt(
@@ -123,14 +123,21 @@ def loop_input(plan: PlanInput) -> LoopInput:
     )
 
 
-def modules_of(mission: Mission, inputs: Sequence[ResolvedInput]) -> tuple[str, ...]:
+def modules_of(
+    mission: Mission, inputs: Sequence[ResolvedInput], tools: Mapping[str, Tool]
+) -> tuple[str, ...]:
     """The modules that a mission is about: those of its inputs, then those that its words name.
 
-    Concept and feedback count after title and objective; what inputs say does not, being data.
+    After title and objective count the steps of its last iterations, which are likely to be needed
+    again, then concept and feedback. What inputs say does not count, being data.
     """
     given = (each.module for each in (*mission.inputs, *inputs))
-    feedback = (as_text(each.get("userFeedback")) for each in latest_iterations(mission))
+    latest = latest_iterations(mission)
+    steps = (step for each in latest for step in objects_in(each.get("plan")))
+    called = (as_text((as_object(step.get("intent")) or {}).get("toolName")) for step in steps)
+    feedback = (as_text(each.get("userFeedback")) for each in latest)
     named = modules_named(f"{mission.title} {mission.objective}")
+    named += [tools[name].module for name in called if name in tools]
     named += modules_named(" ".join((mission.concept_markdown, *feedback)))
     return tuple(dict.fromkeys((*(INPUT_MODULES.get(of, of) for of in given), *named)))
 
