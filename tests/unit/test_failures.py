@@ -409,7 +409,8 @@ def test_a_body_without_sense_is_read_to_no_harm(body: bytes):
 
 @pytest.mark.parametrize("filling", ["a" * 4_000_000, "exceed " * 500_000, "0," * 2_000_000])
 def test_however_much_a_service_says_little_of_it_is_looked_at(filling: str):
-    told = told_in(json.dumps({"error": [{"message": filling[:5000]}] * 1000}).encode())
+    many = [{"message": f"{number} {filling[:5000]}"} for number in range(1000)]
+    told = told_in(json.dumps({"error": many}).encode())
     assert len(told.words) <= 4000
     assert len(told_in(json.dumps(openai(filling)).encode()).words) <= 4000
     assert len(told_in(filling.encode()).words) <= 4000
@@ -542,6 +543,13 @@ def test_half_a_sentence_that_ended_in_an_error_is_no_answer(choice: Any):
         answered(**choice)
     assert (caught.value.cause, caught.value.may_have_spent) == ("failed_answer", True)
     assert caught.value.meaning.closes == "nobody"
+
+
+@pytest.mark.parametrize("code", [401, 429, 503])
+def test_whatever_an_answer_says_it_failed_of_it_may_have_spent(code: int):
+    with pytest.raises(ProviderError) as caught:
+        answered(error={"code": code, "message": "upstream"})
+    assert (caught.value.status, caught.value.may_have_spent) == (code, True)
 
 
 def test_an_empty_error_beside_an_answer_is_none():

@@ -57,6 +57,13 @@ def test_a_line_ends_in_any_of_three_ways(end: bytes):
     assert whole(raw) == [text("ä"), STOP]
     for cut in range(len(raw)):
         assert read(raw, [cut]) == ([text("ä"), STOP], None)
+    lines = json.dumps(STOP, indent=1).encode().replace(b"\n", end + b"data: ")
+    split = b"event: message" + end + b"data: " + lines + end + end
+    failed = split.replace(b"message", b"error", 1)
+    for cut in range(len(split)):  # a line end in two pieces is one, and ends no event
+        assert read(split, [cut]) == ([STOP], None)
+        assert read(failed, [cut]) == read(failed)
+    assert read(failed)[1] is not None
 
 
 @pytest.mark.parametrize(
