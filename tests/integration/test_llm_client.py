@@ -15,6 +15,7 @@ from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
 from mana_actors.http.sockets import CannotListen
 from mana_actors.llm.client import HttpProvider, completions_url, retry_after_s
+from mana_actors.llm.provider import AliasFacts
 from mana_actors.llm.rehearsal.server import RehearsalServer
 from tests.fake_provider import Entry, FakeProvider
 
@@ -177,6 +178,19 @@ async def test_nobody_listening_is_a_network_error():
     client = HttpProvider("http://127.0.0.1:9/v1")
     error = await failing(client)
     assert (error.kind, error.code) == ("network", "connect_error")
+    await client.aclose()
+
+
+async def test_a_proxy_that_is_none_is_named_and_its_address_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("ALL_PROXY", "socks://user:geheim@127.0.0.1:9")
+    client = HttpProvider("http://provider.invalid")
+    error = await failing(client)
+    assert (error.kind, error.cause, error.code) == ("network", "settings", "all_proxy")
+    assert not error.may_have_spent
+    assert "geheim" not in repr(error)
+    assert await client.facts("mana/x") == AliasFacts()
     await client.aclose()
 
 

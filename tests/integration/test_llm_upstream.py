@@ -482,6 +482,17 @@ async def test_a_failed_answer_may_have_spent_and_closes_nobody_off(
     assert router.health()["one"].status == "healthy"
 
 
+async def test_a_page_before_the_service_closes_it_off_and_spends_nothing(
+    fake: FakeProvider, second: FakeProvider, router: Router
+):
+    fake.script = [{"garbage": b"<html>", "headers": {"content-type": "text/html"}}] * 3
+    for _ in range(3):
+        answer = await router.complete(BODY, exposure="any", deadline_s=20)
+        assert (answer.target.name, answer.wasted.unreported) == ("two/b", 0)
+    assert len(fake.requests) == 2
+    assert router.health()["one"].models["a"].status == "unhealthy"
+
+
 async def test_what_a_failed_answer_reported_is_owed_beside_the_good_one(
     fake: FakeProvider, second: FakeProvider, router: Router
 ):

@@ -345,6 +345,7 @@ WORDINGS: tuple[Wording, ...] = (
             "responsibleaipolicyviolation",
             "invalid_prompt",
             "data_inspection_failed",
+            "datainspectionfailed",
             "moderation_blocked",
             "prohibited_content",
         ),

@@ -174,6 +174,12 @@ class HttpUpstream:
             raise failure(
                 response.status_code, body, retry_after_s=wait_s, provider=self._entry.name
             )
+        if response.headers.get("content-type", "").lower().startswith("text/html"):
+            # A page of something that stands before the service: nobody worked on the request, and
+            # it does not depend on what was asked, so it may close the entry off.
+            page = self._busy("invalid_answer", response.status_code, "html_page")
+            page.cause, page.may_have_spent = "broken", False
+            raise page
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise self._busy("invalid_answer", response.status_code, "content_encoding")
 
