@@ -189,6 +189,14 @@ def test_the_first_worker_starts_as_ray_would_and_later_ones_are_forks(raylet: R
     assert later["ppid"] == server
 
 
+def test_a_server_outlives_the_worker_that_started_it(raylet: Raylet):
+    server = raylet.serve()
+    assert raylet.first["group"] != server
+    os.killpg(raylet.first["group"], signal.SIGKILL)  # as Ray ends a worker
+    wait_for(lambda: _is_gone(raylet.first["pid"]), "the worker's end", PATIENT_S)
+    assert raylet.start()["ppid"] == server
+
+
 def test_a_fork_is_as_the_worker_that_ray_started(raylet: Raylet):
     first = raylet.start(RAY_JOB_ID="ffffffff")
     wait_for((raylet.forks / "socket").exists, "a server that answers", PATIENT_S)
@@ -273,8 +281,10 @@ def test_a_server_that_was_killed_is_started_again(raylet: Raylet):
 def test_a_stopped_server_delays_a_worker_and_makes_no_second_one(raylet: Raylet):
     server = raylet.serve()
     os.kill(server, signal.SIGSTOP)
+    raylet.forget_launch()
     name = raylet.spawn()
     assert not raylet.facts(name)["is_fork"]
+    assert raylet.servers() == [server]  # it lives, so there is no second one
     os.kill(server, signal.SIGCONT)
     assert raylet.start()["is_fork"]  # asked after the other, and they are served in order
     wait_for(lambda: len(_children(server)) == 1, "the end of the fork that came late", PATIENT_S)
