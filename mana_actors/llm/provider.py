@@ -1,5 +1,6 @@
 """The interface behind which a model is called: any chat-completions service, or the LlmRouter."""
 
+from math import ceil
 from typing import Protocol
 
 import msgspec
@@ -7,13 +8,17 @@ import msgspec
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest
 from state.rules.exposure import Exposure
 
+LEAST_OUTPUT = 1024
+"""A model whose context leaves less than this for an answer that may be longer is no help."""
+
 
 class AliasFacts(msgspec.Struct, frozen=True):
     """What a model or alias costs at most, over every entry of its chain that may serve.
 
     Prices are micro-units of the alias file's currency per token; `context_tokens` is the smallest
-    context of the chain, `largest_context_tokens` the largest (0 = as the smallest), `unpriced`
-    are the entries without a price. Without `bytes_per_token` the deployment's setting holds.
+    context of the chain. `longest_prompt_bytes` (0 = unknown) is what the roomiest entry takes
+    beside the least answer, `largest_context_tokens` that entry's context; `unpriced` are the
+    entries without a price. Without `bytes_per_token` the deployment's setting holds.
     """
 
     bytes_per_token: float | None = None
@@ -21,7 +26,13 @@ class AliasFacts(msgspec.Struct, frozen=True):
     micros_per_prompt_token: float = 0.0
     micros_per_completion_token: float = 0.0
     largest_context_tokens: int = 0
+    longest_prompt_bytes: int = 0
     unpriced: tuple[str, ...] = ()
+
+    def tokens_of(self, prompt_bytes: int) -> int:
+        """What a prompt of so many bytes needs of the roomiest entry's context."""
+        room = max(1, self.largest_context_tokens - LEAST_OUTPUT)
+        return LEAST_OUTPUT + ceil(prompt_bytes * room / max(1, self.longest_prompt_bytes))
 
 
 class ModelProvider(Protocol):

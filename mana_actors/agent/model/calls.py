@@ -14,7 +14,8 @@ from mana_actors.agent.model.charges import charge_of_answer, charge_of_failure
 from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.model.receipt import Receipt
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
-from mana_actors.errors import BudgetExhausted, ProviderError
+from mana_actors.errors import BudgetExhausted, ProviderError, ProviderRefused
+from mana_actors.llm.failures.cause import Lack
 from mana_actors.llm.provider import AliasFacts
 from mana_actors.messages import Count
 from state.errors import StateError
@@ -50,11 +51,13 @@ class ModelCalls:
     async def ask(self, request: ModelRequest, number: int) -> ModelAnswer:
         """The answer; one to the same request that is in the journal is free.
 
-        Raises BudgetExhausted where the call has no room, and ProviderError.
+        Raises BudgetExhausted where the call has no room, and ProviderError; a prompt that is too
+        long for every model is known before anything is spent.
         """
         await self.settle()
         means, job = self._means, self._job
         facts = await means.provider.facts(request.model, self.exposure)
+        require_context(request, facts)
         hold, digest = self._hold_for(request, facts), self.journal.digest(request)
         start = await self._begun(number, digest, hold)
         if start.outcome == "journaled" and start.answer is not None:
@@ -188,3 +191,18 @@ class ModelCalls:
         self.short = hold, no
         left = max(0, (start.cap or 0) - (start.used or 0) - (start.held or 0))
         return BudgetExhausted(self._means.agent_id, no.asked, left)
+
+
+def require_context(request: ModelRequest, facts: AliasFacts) -> None:
+    """Raises ProviderRefused where no entry has room for the prompt: nothing is held or sent."""
+    size = len(request_bytes(request))
+    if facts.longest_prompt_bytes and size > facts.longest_prompt_bytes:
+        limit = facts.largest_context_tokens
+        raise ProviderRefused(
+            "capability",
+            400,
+            None,
+            "context_length_exceeded",
+            cause="too_long",
+            lack=Lack("context", limit=limit, asked=facts.tokens_of(size)),
+        )

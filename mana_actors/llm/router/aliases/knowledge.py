@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from mana_actors.llm.provider import AliasFacts, Exposure
+from mana_actors.llm.provider import LEAST_OUTPUT, AliasFacts, Exposure
 from mana_actors.llm.router.aliases.needs import Lacking
 from mana_actors.llm.router.aliases.registry import Registry, Target, is_within
 from mana_actors.llm.router.entries.abilities import NOTHING, Abilities, Profile, profile_of
@@ -94,11 +94,16 @@ class Knowledge:
         prices = [price for each in targets if (price := registry.price(each)) is not None]
         per_token = [registry.model(each).bytes_per_token for each in targets]
         contexts = [self.of(each).abilities.context for each in targets]
+        pairs = zip(contexts, per_token, strict=True)
+        longest, roomiest = max(
+            (int(max(0, context - LEAST_OUTPUT) * per), context) for context, per in pairs
+        )
         return AliasFacts(
             bytes_per_token=min(per_token),
             context_tokens=min(contexts),
             micros_per_prompt_token=max((each.prompt for each in prices), default=0.0),
             micros_per_completion_token=max((each.completion for each in prices), default=0.0),
-            largest_context_tokens=max(contexts),
+            largest_context_tokens=roomiest,
+            longest_prompt_bytes=longest,
             unpriced=tuple(each.name for each in targets if registry.price(each) is None),
         )

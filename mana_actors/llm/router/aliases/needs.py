@@ -6,11 +6,9 @@ from typing import Literal
 import msgspec
 
 from mana_actors.json_values import JsonObject, as_list, objects_in
+from mana_actors.llm.provider import LEAST_OUTPUT
 from mana_actors.llm.router.entries.abilities import Abilities
 from mana_actors.llm.router.entries.fitting import asked_output
-
-LEAST_OUTPUT = 1024
-"""A model whose context leaves less than this for an answer that may be longer is no help."""
 
 _encoder = msgspec.json.Encoder()
 
