@@ -16,6 +16,7 @@ from state.log.deltas import AgentColumns, MissionColumns, RecordDelta
 from state.rules.exposure import Exposure
 from state.runs.decision import Decision
 from state.runs.outcome import Outcome, Ran, after, word
+from state.runs.reasons import Language
 from state.runs.versions import Versions
 from state.slots import Slots
 
@@ -48,6 +49,7 @@ class AgentSettings(msgspec.Struct, frozen=True):
     tool_deadline_s: float = 20.0
     tool_memory_mb: int = 512
     exposure: Exposure = "any"
+    language: Language = "en"  # in which owners read reasons
     key_socket: str | None = None  # of the key holder on this machine
     key_address: TlsAddress | None = None  # of one on another machine; comes before the socket
     slots: Slots | None = None  # for connections that stay open between runs; None: none does

@@ -36,6 +36,7 @@ from mana_actors.keys.protocol import (
 from mana_actors.keys.tls import TlsAddress, client_context, why
 from state.errors import TerminalError, TransientError
 from state.rules.exposure import Exposure
+from state.runs.reasons import told
 from state.sealing.values import DataKey
 
 log = logging.getLogger("mana.keys")
@@ -51,7 +52,7 @@ class KeyHolderUnreachable(TransientError):
         self.why = why
 
     def __str__(self) -> str:
-        return f"the key holder did not answer: {self.why}"
+        return told("key-holder-silent", trouble=self.why)
 
 
 class KeyWithheld(TerminalError):

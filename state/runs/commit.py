@@ -19,6 +19,7 @@ from state.log.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME
 from state.log.records import mission_from_record
 from state.log.stamps import MIN_INSTANT, parse_instant, text_of, winning_stamp
 from state.runs.occurrence import Closed, Occurrence
+from state.runs.reasons import told
 from state.runs.withdrawal import is_served_by_browser, why_unwanted
 
 Iteration = dict[str, Any]
@@ -78,7 +79,7 @@ def commit_of(
     if not (ours.requested or is_our_slot) and is_served_by_browser(
         mission.iterations, ours.due_at, at.seen
     ):
-        return Withdrawal("a browser served this occurrence")
+        return Withdrawal(told("browser-served"))
     data: Iteration = {"iterations": append_iteration(mission.iterations, iteration)}
     following = mission.next_run_at
     # We say when it runs next, but not where its owner moved that, or a due slot waits its turn.

@@ -10,6 +10,7 @@ import msgspec
 from state.log.principals import DEFAULT_AGENT_ID
 from state.runs.decision import Decision
 from state.runs.occurrence import RunState
+from state.runs.reasons import told
 
 CONCURRENCY_FALLBACK = timedelta(seconds=60)
 """A freed place wakes the next mission at once; this is for a wake-up that got lost."""
@@ -99,26 +100,25 @@ def _refusal(at: GateFacts) -> tuple[Decision, str, datetime | None] | None:
     """The first reason against a run that is due, and when it may be over; None: it may run."""
     refused: tuple[Decision, str, datetime | None] | None = None
     if not at.readable:
-        reason = "title, objective or concept is encrypted and cannot be read here"
-        refused = "skipped-unreadable", reason, None
+        refused = "skipped-unreadable", told("unreadable"), None
     elif not at.agent_known and at.agent_id != DEFAULT_AGENT_ID:
-        refused = "skipped-missing-agent", "the mission's agent is deleted or unknown", None
+        refused = "skipped-missing-agent", told("missing-agent"), None
     elif at.agent_known and at.agent_state == "archived":
-        refused = "skipped-archived", "the agent is archived", None
+        refused = "skipped-archived", told("agent-archived"), None
     elif at.agent_known and at.agent_state != "active":
-        refused = "skipped-paused", "the agent is paused", None
+        refused = "skipped-paused", told("agent-paused"), None
     elif at.running >= at.places:
-        reason = f"{at.running} of {at.places} missions of this agent are running"
+        reason = told("agent-busy", running=at.running, places=at.places)
         refused = "skipped-concurrency", reason, at.now + CONCURRENCY_FALLBACK
     elif at.cap == 0:
-        refused = "skipped-budget", "the agent's daily token budget is 0", None
+        refused = "skipped-budget", told("budget-zero"), None
     elif at.cap is not None and at.used >= at.cap:
-        reason = f"{at.used} of {at.cap} tokens of the last 24 hours are used"
+        reason = told("budget-used", used=at.used, most=at.cap)
         refused = "skipped-budget", reason, at.back_at
     elif at.full is not None:
-        reason = f"the {at.full.scope}'s limit in {at.full.unit} is used up for these 24 hours"
+        reason = told("limit-used", scope=at.full.scope, unit=at.full.unit)
         refused = "skipped-budget", reason, at.full.back_at
     elif at.browser_since is not None and at.browser_since + BROWSER_RUN_GRACE > at.now:
         again = at.browser_since + BROWSER_RUN_GRACE
-        refused = "deferred-browser-run", "a browser is running this mission", again
+        refused = "deferred-browser-run", told("browser-runs"), again
     return refused

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from state.log.stamps import datetime_of, instant_of, parse_instant
+from state.runs.reasons import told
 
 
 def why_unwanted(
@@ -26,15 +27,15 @@ def why_unwanted(
     way whose mission has another agent now; a run that only waits goes over to that agent.
     """
     if hidden:
-        return "the mission was deleted"
+        return told("mission-deleted")
     if state != "active":
-        return f"the mission is {state}"
+        return told("mission-state", state=state)
     if not is_ours:
-        return "the mission belongs to another agent now"
+        return told("mission-moved-agent")
     if agent_state is not None and agent_hidden:
-        return "the agent is deleted"
+        return told("agent-deleted")
     if agent_state not in (None, "active"):
-        return f"the agent is {agent_state}"
+        return told("agent-state", state=agent_state)
     return None
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from state.runs.reasons import in_words, label
+
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]
 
@@ -49,6 +51,16 @@ def field(name: str) -> Callable[[Row], str]:
     return lambda row: shown(row.get(name))
 
 
+def why(row: Row) -> str:
+    """A cell that says what happened, what happens next and what can be done."""
+    return shown(in_words(row.get("reason")) or None)
+
+
+def decided(name: str) -> Callable[[Row], str]:
+    """A cell that shows a decision, or a run's state, in words."""
+    return lambda row: shown(label(row.get(name)) or None)
+
+
 def when(name: str) -> Callable[[Row], str]:
     """A cell that shows an instant as local time."""
     return lambda row: local_time(row.get(name))
@@ -86,8 +98,8 @@ MISSIONS: tuple[Column, ...] = (
     ("mission", field("mission_id")),
     ("agent", field("agent_id")),
     ("state", field("state")),
-    ("decision", field("decision")),
-    ("why", field("reason")),
+    ("decision", decided("decision")),
+    ("why", why),
     ("next run", when("next_run_at")),
     ("next look", when("wake_at")),
 )
@@ -111,12 +123,12 @@ RUNS: tuple[Column, ...] = (
     ("attempt", field("attempt")),
     ("steps", field("steps")),
     ("tokens", field("tokens")),
-    ("why", field("reason")),
+    ("why", why),
 )
 PROBLEMS: tuple[Column, ...] = (
     ("user", field("user_id")),
     ("record", lambda row: f"{row['table_name']}/{shown(row['record_id'])}"),
-    ("why", field("reason")),
+    ("why", why),
 )
 ALIASES: tuple[Column, ...] = (
     ("alias", field("name")),

@@ -20,6 +20,7 @@ from mana_actors.keys.tls import TlsAddress, TlsFiles
 from mana_actors.llm.router.aliases.registry import PerToken
 from mana_actors.messages import AgentSettings
 from state.rules.exposure import Exposure
+from state.runs.reasons import Language
 from state.store.embedded import data_root
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -253,6 +254,7 @@ readers of their own."""
 
 AGENT_VARIABLES: dict[str, tuple[str, Any]] = {
     "exposure": ("MANA_LLM_EXPOSURE", Exposure),
+    "language": ("MANA_LANGUAGE", Language),
     "model": ("MANA_LLM_MODEL", str),
     "lease_ms": ("MANA_LEASE_MS", Annotated[int, Meta(ge=MIN_LEASE_MS, le=3_600_000)]),
     "time_zone": ("MANA_TIME_ZONE", str),

@@ -22,6 +22,7 @@ from state.log.records import mission_from_record
 from state.log.stamps import instant_of, text_of, winning_stamp
 from state.runs.decision import Decision
 from state.runs.gate import Full, GateFacts, gate
+from state.runs.reasons import told
 from state.store.supervisor.schedule import Decided, DueMission, Look
 
 Pair = tuple[str, str]
@@ -157,7 +158,7 @@ def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps
             turned_away[mission.user_id] += 1
             wait_s = min(60.0, 1 + turned_away[mission.user_id] * 0.05)
             result.look(mission, mission.now + timedelta(seconds=wait_s))
-            reason = "as many runs of this user are under way as one user may have"
+            reason = told("user-busy")
             result.decide(mission, answer.due_at, "skipped-concurrency", reason)
         else:
             places.take(pair)

@@ -18,6 +18,7 @@ from mana_actors.processes import ProcessGone
 from state.errors import StateError
 from state.log.tables import scope_of
 from state.runs.outcome import Interrupted, Later, Outcome, Skipped
+from state.runs.reasons import told
 from state.store.connect import CapabilityTooLong
 from state.store.supervisor.schedule import Decided, DueMission, Look, ScheduleStore
 from state.store.supervisor.snapshots import Lease
@@ -159,7 +160,7 @@ class Ordering:
 
     async def _refuse(self, pair: Pair, orders: Sequence[Order], due: Sequence[DueMission]) -> None:
         """Say where owner and operator look that this agent's missions list too much."""
-        reason = "the active missions of this agent list more inputs than one agent may read"
+        reason = told("inputs-too-many")
         refused = Skipped("skipped-inputs", reason, None, None)
         await self._take_back(pair, orders, refused, wait_s=TOO_MUCH_WAIT_S)
         runs = {order.mission_id for order in orders if order.kind == "run"}

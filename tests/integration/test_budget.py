@@ -11,6 +11,7 @@ import pytest
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import AliasFacts, Exposure
 from mana_actors.messages import Order, Report
+from state.runs.reasons import told
 from state.store.agent import AgentStore, Unsettled
 from state.store.connect import Database as Connections
 from state.store.connect import Unavailable
@@ -148,7 +149,7 @@ async def test_a_plan_that_runs_out_of_room_keeps_what_it_has(world: World):
     world.provider.script = [DONE, {**PLAN, "usage": [hold, 1]}]
     report = await world.run()
     assert (report.outcome, report.steps) == ("ran", 1)
-    assert report.reason == "plan cut short: budget"
+    assert report.reason == told("cut-budget")
     assert len(world.provider.requests) == 1 + 1
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mana_actors.agent.inputs.reader import OF_THE_GRANT
 from mana_actors.messages import Report
 from state.runs.outcome import Skipped, after
+from state.runs.reasons import told
 from state.store.agent import Closing
 from state.store.gateway.fleet import Filter
 from supervisor.supervision.counts import count_report
@@ -94,7 +96,7 @@ async def test_the_metric_has_the_reason_of_the_key_holder(scene: Scene, age_s: 
     await scene.world.driver.fold_all()
     report = await scene.world.run()
     assert counted(report) == {'["skipped-grant"]': 1, f'["{reason}"]': 1}
-    assert await decisions(scene) == [("skipped-grant", f"its grant cannot be used: {reason}")]
+    assert await decisions(scene) == [("skipped-grant", told(OF_THE_GRANT[reason]))]
 
 
 async def test_a_skipped_mission_runs_as_soon_as_it_is_granted(scene: Scene):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from state.runs.reasons import told
 from state.store.gateway.limits import LimitChange
 from tests.gateway_parts import fleet_of
 from tests.integration.granted_scene import Records, granted, hand_over, push_sealed
@@ -168,7 +169,7 @@ async def test_a_run_that_has_answers_still_gets_its_key_when_the_room_is_gone(s
     await world.driver.fold_all()
     report = await world.run()
     assert (report.outcome, report.steps) == ("ran", 1), report
-    assert report.reason == "plan cut short: budget"
+    assert report.reason == told("cut-budget")
     assert len(world.provider.requests) == 1
 
 

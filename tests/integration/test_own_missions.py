@@ -92,6 +92,20 @@ async def test_an_owner_sees_why_a_mission_was_skipped_and_that_a_grant_made_it_
     assert ran["grant"] == {"state": "active", "expiresAt": given["expiresAt"], "recordCount": 1}
 
 
+async def test_reasons_are_told_in_the_language_that_is_accepted_with_their_codes(house: House):
+    await house.mission(decision="skipped-paused", reason="the agent is paused")
+    told: dict[str, Json] = {}
+    for language in ("de-DE,en;q=0.5", "fr"):
+        headers = {"Accept-Language": language}
+        answered = await house.desk().ask("GET", PATH, headers=headers)
+        (told[language],) = answered.json()["missions"]
+    german, other = told.values()
+    assert (german["reason"], other["reason"]) == ("der Agent pausiert", "the agent is paused")
+    assert german["decisionText"] == "wartet: Agent pausiert"
+    assert german["reasonCodes"] == other["reasonCodes"] == ["agent-paused"]
+    assert "Setze den Agenten fort" in german["reasonText"]
+
+
 async def test_the_whole_of_a_mission_is_told_without_its_texts(house: House):
     record = {"id": "m-1", "title": "Geheim", "objective": "Geheim", "grant": None}
     await house.mission(record=json.dumps(record), agent_id="a-1", state="paused")
@@ -100,7 +114,8 @@ async def test_the_whole_of_a_mission_is_told_without_its_texts(house: House):
         "missions": [
             {
                 "missionId": "m-1", "agentId": "a-1", "state": "paused", "nextRunAt": None,
-                "decision": None, "reason": None, "decidedAt": None, "lookAgainAt": None,
+                "decision": None, "decisionText": None, "reason": None, "reasonText": None,
+                "reasonCodes": [], "decidedAt": None, "lookAgainAt": None,
                 "lastRun": None, "grant": NO_GRANT_SHOWN,
             }
         ],

@@ -9,6 +9,8 @@ import pytest
 from mana_actors.agent.planner.prompt import ResolvedInput
 from mana_actors.messages import Order, Report
 from state.log.records import InputRef
+from state.runs.reasons import in_words
+from state.runs.reasons import told as told_reason
 from state.store.connect import Database as Reached
 from state.store.gateway.fleet import Filter, FleetStore, RunRow
 from tests.fake_provider import Entry
@@ -132,9 +134,9 @@ async def test_a_plan_that_a_limit_ended_is_marked_and_kept(world: World):
     assert written["overallStatus"] == "awaiting-review"
     assert written["errorDetails"] == {
         "name": "plan-cut-short",
-        "message": "plan cut short: max-rounds",
+        "message": in_words(told_reason("cut-rounds")),
     }
-    assert report.reason == "plan cut short: max-rounds"
+    assert report.reason == told_reason("cut-rounds")
     assert (await shown(world)).stop_reason == "max-rounds"
 
 
@@ -169,6 +171,21 @@ async def test_an_owner_reads_that_the_model_declined_and_its_words(
     row = await shown(world)
     assert (row.state, row.stop_reason) == ("failed", "refused")
     assert words not in f"{row} {report} {caplog.text}", "its words are its owner's"
+
+
+async def test_a_failed_iteration_is_in_words_of_the_deployments_language(world: World):
+    await world.driver.close()
+    world.driver = world.new_driver(language="de", run_attempts=1)
+    await world.driver.start()
+    await run(world, {"status": 429, "kind": "rate_limit"})
+    written = await iteration(world)
+    assert written["summary"].startswith(
+        "Der Modelldienst nimmt gerade keine weiteren Anfragen an."
+    )
+    assert written["errorDetails"]["name"] == "rate_limit"
+    assert "rate_limit" not in written["summary"]
+    row = await shown(world)
+    assert row.reason == told_reason("model-rate-limit")
 
 
 async def test_words_of_a_refusal_that_no_row_takes_leave_a_reason(world: World):
@@ -292,7 +309,7 @@ async def test_a_sub_agent_does_not_spend_what_is_not_there(world: World):
     expensive = turn(TASK, PLAN["calls"][0], usage=[59_000, 0])
     report = await run(world, expensive, agent=agent)
     assert len(world.provider.requests) == 1
-    assert (report.outcome, report.reason) == ("ran", "plan cut short: budget")
+    assert (report.outcome, report.reason) == ("ran", told_reason("cut-budget"))
     assert [step["summary"] for step in (await iteration(world))["plan"]] == ["create_task"]
 
 

@@ -33,6 +33,7 @@ from mana_actors.agent.tools.executor import Executor
 from mana_actors.agent.tools.validation import check_against
 from mana_actors.errors import BudgetExhausted, ProviderBusy
 from state.rules.policy import AiPolicy
+from state.runs.reasons import told
 
 SPEC = function_spec(catalogue()["create_task"])
 
@@ -145,7 +146,7 @@ async def test_the_round_limit_ends_the_run_without_a_summary():
     script = [asks(call(title=str(n)), content="halb") for n in range(5)]
     outcome = await plan(*script)
     assert (outcome.rounds, outcome.stop_reason, outcome.summary) == (5, "max-rounds", None)
-    assert outcome.cut_short == "plan cut short: max-rounds"
+    assert outcome.cut_short == told("cut-rounds")
 
 
 async def test_no_round_allowed_means_no_model_call():

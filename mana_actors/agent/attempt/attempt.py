@@ -26,7 +26,9 @@ from mana_actors.agent.attempt.endings import (
     NoRoom,
     Planned,
     Stopped,
+    failure_in_words,
     iteration_of,
+    why_empty,
 )
 from mana_actors.agent.attempt.job import FinalFailure, Job, Pinned, Tally
 from mana_actors.agent.attempt.means import Means
@@ -68,6 +70,7 @@ from state.runs.outcome import (
     WaitsForRoom,
     Withdrawn,
 )
+from state.runs.reasons import told
 from state.runs.versions import Versions
 from state.sealing.derived_text import Place, sealed_iteration, tells_derived_text
 from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
@@ -82,7 +85,6 @@ _DECISIONS = 5
 """How often a claim is asked for that finds something else than was decided by."""
 _COMMITS = 10
 """How often a commit is; its plan waits in the journal then."""
-_ALWAYS_CHANGING = "the mission was changed again and again while its plan was written"
 
 
 class Attempt:
@@ -177,7 +179,7 @@ class Attempt:
                 if exc.kind in ("invalid_answer", "truncated"):
                     # The model made no sense; one that was out of reach is no parse failure.
                     self.tally.counts.append(Count("parse_failures_total"))
-                ending = GaveUp(exc.kind, f"the model service failed: {exc.kind}")
+                ending = GaveUp(exc.kind, failure_in_words(exc))
                 if exc.retryable and job.failures + 1 < means.settings.run_attempts:
                     ending = ComesAgain(
                         job.failures,
@@ -255,7 +257,7 @@ class Attempt:
             raise asyncio.CancelledError
         means, job, calls, tally = self._means, self._job, self._calls, self.tally
         if job.lost >= means.settings.run_attempts:
-            raise FinalFailure("process-died", f"its process died {job.lost} times in this run")
+            raise FinalFailure("process-died", told("process-died", count=job.lost))
         read = await InputReader(means, job, calls).read()
         calls.exposure = read.exposure
         tally.counts.extend(read.counts)
@@ -275,17 +277,10 @@ class Attempt:
         is_derived = read.is_secret or tells_derived_text(latest_iterations(job.mission))
         if plan.stop_reason == "refused" and not plan.steps:
             words = plan.summary or ""
-            return GaveUp("refused", "the model declined", words=words, is_derived=is_derived)
+            return GaveUp("refused", told("refused"), words=words, is_derived=is_derived)
         if not plan.steps and not (plan.summary or "").strip():
-            why = "the model answered with neither a plan nor a summary"
-            if plan.stop_reason == "max-rounds":
-                why = "the model made no call that could be accepted before its rounds were used up"
-            elif plan.stop_reason in ("length", "content-filter"):
-                why = f"the model was cut off ({plan.stop_reason}) before it planned anything"
-            elif plan.unread_calls:
-                why = "the model wrote its calls in a form that could not be read"
             tally.counts.append(Count("parse_failures_total"))
-            raise FinalFailure("empty-plan", why)
+            raise FinalFailure("empty-plan", told(why_empty(plan)))
         judged = after_plan(plan.steps)
         if judged.blocked is not None:
             raise FinalFailure(judged.blocked.name, judged.blocked.reason)
@@ -345,7 +340,7 @@ class Attempt:
         ours, found = job.occurrence, job.found
         for _ in range(_COMMITS):
             now, basis = self._clock.now(), found.basis
-            iteration, state = iteration_of(ending, job, now)
+            iteration, state = iteration_of(ending, job, now, means.settings.language)
             if ending.is_derived:
                 owner = await store.owner_key()
                 iteration = {**iteration, "usedEncryptedInputs": True}
@@ -378,7 +373,7 @@ class Attempt:
             ended = await store.commit(closing, decided, basis)
             if ended.outcome == "refused" and (isinstance(ending, Planned) or ending.words):
                 self._calls.settled(ended.charged)
-                ending = GaveUp("not-storable", "the plan has something that cannot be stored")
+                ending = GaveUp("not-storable", told("not-storable"))
                 continue
             self._heard(ended)
             if ended.newer is None and isinstance(ending, GaveUp):
@@ -386,7 +381,7 @@ class Attempt:
             if ended.newer is None:
                 return Ran(ours.due_at, ours.iteration_id, ending.steps, ending.reason)
             found = ended.newer
-        return await self._end(ComesAgain(job.failures, _ALWAYS_CHANGING, is_failure=False))
+        return await self._end(ComesAgain(job.failures, told("always-changing"), is_failure=False))
 
     def _closing(self) -> Closing:
         """What every ending carries: what the run row keeps of its thinking, its last answer."""
@@ -416,9 +411,8 @@ def _unclaimed(claim: Claim) -> Outcome:
     soon = claim.look_at or claim.now + _LOOK_SOON
     match claim.outcome:
         case "concurrency":
-            reason = "another mission of this agent is running"
             in_a_minute = claim.now + CONCURRENCY_FALLBACK
-            return Skipped("skipped-concurrency", reason, claim.due_at, in_a_minute)
+            return Skipped("skipped-concurrency", told("agent-taken"), claim.due_at, in_a_minute)
         case "held":
             return Held(soon)
         case "waiting":

@@ -12,11 +12,15 @@ import msgspec
 from mana_actors.agent.attempt.job import Job
 from mana_actors.agent.inputs.sealed_inputs import Unreadable
 from mana_actors.agent.planner.loop import PlanOutcome
+from mana_actors.errors import ProviderError
+from mana_actors.llm.failures.cause import Cause, LackKind
 from state.log.iterations import PlannedStep, failed_iteration, iteration_from_plan
 from state.log.stamps import text_of
 from state.rules.budgets import Hold, Shortfall
 from state.runs.commit import Iteration
 from state.runs.occurrence import Closed
+from state.runs.reason_words import ReasonCode
+from state.runs.reasons import Language, in_words, told
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -85,15 +89,79 @@ class Stopped(msgspec.Struct, frozen=True):
 Ending = Planned | GaveUp | ComesAgain | NoRoom | Blind | Stopped
 
 
-def iteration_of(ending: Planned | GaveUp, job: Job, now: datetime) -> tuple[Iteration, Closed]:
-    """What the owner sees of it, not sealed, and what the run is then."""
+_FAILURES: dict[Cause, ReasonCode] = {
+    "unconfigured": "model-unconfigured",
+    "settings": "model-settings",
+    "unreachable": "model-unreachable",
+    "network": "model-network",
+    "timeout": "model-timeout",
+    "broken": "model-broken",
+    "overloaded": "model-overloaded",
+    "rate_limit": "model-rate-limit",
+    "auth": "model-auth",
+    "quota": "model-quota",
+    "missing_model": "model-missing-model",
+    "capability": "model-capability",
+    "too_long": "model-too-long",
+    "too_large": "model-too-large",
+    "refused": "model-refused",
+    "malformed": "model-malformed",
+    "blocked": "model-blocked",
+    "invalid_answer": "model-invalid-answer",
+    "failed_answer": "model-failed-answer",
+    "truncated": "model-truncated",
+    "exposure": "model-exposure",
+    "no_healthy_provider": "model-no-healthy-provider",
+}
+_LACKS: dict[LackKind, ReasonCode] = {
+    "tools": "model-lacks-tools",
+    "images": "model-lacks-images",
+    "parameter": "model-lacks-parameter",
+    "token_limit_name": "model-lacks-token-limit-name",
+    "output_limit": "model-lacks-output-limit",
+    "system_first": "model-lacks-system-first",
+    "schema": "model-lacks-schema",
+    "context": "model-lacks-context",
+}
+
+
+def failure_in_words(exc: ProviderError) -> str:
+    """What became of a model call, as rows keep it."""
+    lack = exc.lack
+    if lack is None:
+        return told(_FAILURES[exc.cause])
+    if lack.kind == "context" and lack.asked and lack.limit:
+        return told("model-too-long-by", size=lack.asked, most=lack.limit)
+    return told(_LACKS[lack.kind])
+
+
+def why_empty(plan: PlanOutcome) -> ReasonCode:
+    """Why there are neither steps nor words."""
+    match plan.stop_reason:
+        case "max-rounds":
+            return "empty-rounds"
+        case "length":
+            return "empty-cut"
+        case "content-filter":
+            return "empty-filtered"
+        case _:
+            return "empty-unread" if plan.unread_calls else "empty"
+
+
+def iteration_of(
+    ending: Planned | GaveUp, job: Job, now: datetime, language: Language
+) -> tuple[Iteration, Closed]:
+    """What the owner sees of it, in words and not sealed, and what the run is then."""
     id_, at = job.occurrence.iteration_id, text_of(now)
     if isinstance(ending, GaveUp):
-        said = f"{ending.reason}: {ending.words}" if ending.words else ending.reason
-        return failed_iteration(id_, at, ending.name, said), "failed"
+        said = in_words(ending.reason, language)
+        return failed_iteration(
+            id_, at, ending.name, f"{said}\n\n{ending.words}" if ending.words else said
+        ), "failed"
     plan = ending.plan
     steps = [
         PlannedStep(call.name, dict(call.arguments), rationale=call.rationale)
         for call in plan.steps
     ]
-    return iteration_from_plan(steps, plan.summary or "", id_, at, plan.cut_short), "committed"
+    lacks = in_words(plan.cut_short, language)
+    return iteration_from_plan(steps, plan.summary or "", id_, at, lacks), "committed"

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from state.log.merge import Snapshot
+from state.runs.reason_words import ReasonCode
+from state.runs.reasons import told
 from state.sealing.copies import KeptCopy, filled_in, is_current
 
 RecordKey = tuple[str, str]
@@ -16,10 +18,10 @@ RecordKey = tuple[str, str]
 Lack = Literal["no-sealed-copy", "stale-copy", "not-opened"]
 """Why copies cannot be used; handing them over again mends each of these."""
 
-_TOLD: dict[Lack, str] = {
-    "no-sealed-copy": "were not handed over yet",
-    "stale-copy": "changed since they were handed over",
-    "not-opened": "could not be opened",
+_TOLD: dict[Lack, ReasonCode] = {
+    "no-sealed-copy": "copies-absent",
+    "stale-copy": "copies-stale",
+    "not-opened": "copies-not-opened",
 }
 _ADVICE = {
     "zero-knowledge": "in zero-knowledge mode only your own device can: open the app once",
@@ -41,7 +43,7 @@ class CopiesLacking(msgspec.Struct, frozen=True):
         """For the owner; `answer` is what came of the last request for copies, None: no answer."""
         usual = "grant them anew" if self.why == "not-opened" else "open the app once"
         advice = _ADVICE.get(answer or "", usual)
-        return f"{self.count} of its encrypted inputs {_TOLD[self.why]}: {advice}"
+        return told(_TOLD[self.why], count=self.count, advice=advice)
 
 
 def with_copies(

@@ -27,6 +27,8 @@ from mana_actors.messages import Count
 from state.log.merge import Change
 from state.log.records import InputRef
 from state.rules.exposure import Exposure, lower_of
+from state.runs.reason_words import ReasonCode
+from state.runs.reasons import told
 from state.sealing.copies import KeptCopy
 from state.store.agent import (
     ReadRecord,
@@ -38,7 +40,13 @@ from state.store.agent import (
 
 log = logging.getLogger("mana.run")
 
-OF_THE_GRANT = frozenset({"expired", "malformed", "no-grant", "not-configured", "wrap-rejected"})
+OF_THE_GRANT: dict[str, ReasonCode] = {
+    "expired": "grant-expired",
+    "malformed": "grant-malformed",
+    "no-grant": "grant-gone",
+    "not-configured": "grant-not-configured",
+    "wrap-rejected": "grant-rejected",
+}
 """Refusals that only a new grant or an operator ends; all others pass by themselves."""
 
 
@@ -77,12 +85,10 @@ class InputReader:
             raise CopiesWanted(exc.lacking, answer, exc.counts) from None
         except KeyWithheld as exc:
             if exc.reason == "too-many":  # no attempt of this run will ever get one
-                raise FinalFailure(
-                    exc.reason, "it asked for the key of its grant too often"
-                ) from None
+                raise FinalFailure(exc.reason, told("key-too-often")) from None
             if exc.reason not in OF_THE_GRANT:
                 raise KeyHolderUnreachable(exc.reason) from None
-            raise Unreadable(exc.reason, f"its grant cannot be used: {exc.reason}") from None
+            raise Unreadable(exc.reason, told(OF_THE_GRANT[exc.reason])) from None
         resolved = await resolve_inputs(resolvers, self._changes, own, self._failed)
         found = resolved | sources.plain | opened.inputs
         return Inputs(

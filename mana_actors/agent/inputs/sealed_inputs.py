@@ -21,6 +21,7 @@ from mana_actors.keys.client import HeldKey
 from mana_actors.messages import Count
 from state.log.records import InputRef
 from state.rules.exposure import Exposure
+from state.runs.reasons import told
 from state.sealing.copies import SEALED_FIELDS, KeptCopy
 from state.sealing.values import DataKey, SealingError, opened_record
 from state.store.agent import ReadRecord
@@ -145,14 +146,12 @@ def read_record(ref: InputRef, fields: Mapping[str, Any], key: DataKey) -> Recor
 def _require_listed(refs: Sequence[InputRef], grant: Mapping[str, Any] | None) -> None:
     """An input that is newer than the grant is no violation: its owner has to consent to it."""
     if grant is None:
-        raise Unreadable("no-grant", "its encrypted inputs need a grant, and it has none")
+        raise Unreadable("no-grant", told("no-grant"))
     derivation = as_object(grant.get("derivation")) or {}
     listed = [each for each in as_list(derivation.get("recordIds")) if isinstance(each, str)]
     newer = sum(not is_granted(ref, listed) for ref in refs)
     if newer:
-        raise Unreadable(
-            "input-newer-than-grant", f"its grant does not cover {newer} of its encrypted inputs"
-        )
+        raise Unreadable("input-newer-than-grant", told("grant-older-than-input", count=newer))
 
 
 def _counted(readings: Sequence[tuple[InputRef, RecordReading]]) -> tuple[Count, ...]:
@@ -170,11 +169,9 @@ def _counted(readings: Sequence[tuple[InputRef, RecordReading]]) -> tuple[Count,
             counts.append(Count("grant_scope_violations_total", table))
     counted, found = tuple(counts), [reading for _, reading in readings]
     if NOT_GRANTED in found:
-        told = "its signed grant does not cover all that it lists"
-        raise Unreadable("scope-violation", told, counts=counted)
+        raise Unreadable("scope-violation", told("grant-narrower"), counts=counted)
     if EXPIRED in found:
-        told = "its grant ended while its encrypted inputs were being read"
-        raise Unreadable("expired", told, counts=counted)
+        raise Unreadable("expired", told("grant-ended-amid"), counts=counted)
     failed = sum(reading.input is None for reading in found)
     if failed:
         raise CopiesWanted(CopiesLacking("not-opened", failed), counts=counted)

@@ -8,6 +8,7 @@ import msgspec
 from mana_actors.agent.planner.exchange import ToolCall
 from mana_actors.agent.tools.validation import NEVER_EMPTY
 from mana_actors.json_values import as_text
+from state.runs.reasons import told
 
 MAX_INPUT_CHARS = 100_000
 MAX_STEPS = 25
@@ -37,22 +38,23 @@ def before_plan(contents: Iterable[str]) -> PlanCheck:
     size = sum(len(content) for content in contents)
     if size <= MAX_INPUT_CHARS:
         return PlanCheck()
-    reason = f"inputs hold {size} characters, {MAX_INPUT_CHARS} are allowed"
+    reason = told("inputs-too-long", size=size, most=MAX_INPUT_CHARS)
     return PlanCheck((Objection("input-size-limit", "block", reason),))
 
 
 def after_plan(steps: Sequence[ToolCall]) -> PlanCheck:
     """Blocks over 25 steps or an empty required field; warns of a doubled `undo_drink`."""
     if len(steps) > MAX_STEPS:
-        reason = f"plan has {len(steps)} steps, {MAX_STEPS} are allowed"
+        reason = told("too-many-steps", count=len(steps), most=MAX_STEPS)
         return PlanCheck((Objection("plan-step-limit", "block", reason),))
     found: list[Objection] = []
     if sum(step.name == "undo_drink" for step in steps) > 1:
-        reason = "undo_drink is in the plan twice"
+        reason = told("undone-twice")
         found.append(Objection("duplicate-destructive-tool", "warn", reason))
     for tool, field in sorted(NEVER_EMPTY):
         calls = (step for step in steps if step.name == tool)
         if any(not as_text(call.arguments.get(field)).strip() for call in calls):
-            found.append(Objection("empty-required-params", "block", f"{tool} without {field}"))
+            reason = told("field-missing", tool=tool, field=field)
+            found.append(Objection("empty-required-params", "block", reason))
             break
     return PlanCheck(tuple(found))

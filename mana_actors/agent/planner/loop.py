@@ -38,6 +38,8 @@ from mana_actors.agent.tools.offer import Offer
 from mana_actors.agent.tools.validation import CheckCall
 from mana_actors.errors import BudgetExhausted, ProviderError
 from mana_actors.json_values import JsonObject, canonical_json
+from state.runs.reason_words import ReasonCode
+from state.runs.reasons import told
 
 DEFAULT_MAX_ROUNDS = 5
 MAX_CALLS_PER_TURN = 50
@@ -56,6 +58,18 @@ StopReason = Literal[
     "empty",
     "refused",
 ]
+
+CUT_SHORT: dict[StopReason, ReasonCode | None] = {
+    "assistant-stop": None,
+    "no-tool-calls": None,
+    "max-rounds": "cut-rounds",
+    "length": "cut-length",
+    "content-filter": "cut-filtered",
+    "budget": "cut-budget",
+    "empty": "cut-empty",
+    "refused": "cut-refused",
+}
+"""What a plan lacks that ended so."""
 
 _CUT_OFF = ("length", "content_filter")
 
@@ -189,13 +203,14 @@ class PlanOutcome(msgspec.Struct, frozen=True):
     @property
     def cut_short(self) -> str:
         """Which limit cut the plan short, "" where the model itself ended it."""
-        if self.stop_reason not in ("assistant-stop", "no-tool-calls"):
-            return f"plan cut short: {self.stop_reason}"
+        limit = CUT_SHORT[self.stop_reason]
+        if limit is not None:
+            return told(limit)
         if self.cut_turns:
-            return "plan cut short: an answer broke off amid its calls"
+            return told("cut-torn")
         if self.unread_calls:
-            return f"plan cut short: {self.unread_calls} calls could not be read"
-        return f"plan cut short: {self.dropped_calls} calls too many" if self.dropped_calls else ""
+            return told("cut-unread", count=self.unread_calls)
+        return told("cut-dropped", count=self.dropped_calls) if self.dropped_calls else ""
 
 
 class Begin(msgspec.Struct, frozen=True):

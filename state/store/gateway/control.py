@@ -16,6 +16,7 @@ from state.log import merge
 from state.log.principals import SYSTEM_MISSION_RUNNER, system_actor
 from state.log.records import agent_from_record, mission_from_record
 from state.log.stamps import instant_of, winning_stamp
+from state.runs.reasons import told
 from state.store.connect import Database
 from state.store.rows import stored_snapshot, unfolded_changes
 from state.store.sql import statements_of
@@ -24,7 +25,7 @@ SQL = statements_of("gateway.sql")
 
 Table = Literal["agents", "aiMissions"]
 Wish = Literal["active", "paused"]
-CANCELLED = "cancelled by an operator"
+CANCELLED = told("cancelled")
 
 
 class Switched(msgspec.Struct, frozen=True):

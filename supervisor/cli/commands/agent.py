@@ -8,15 +8,15 @@ from urllib.parse import quote
 from supervisor.cli import output
 from supervisor.cli.commands.control import pair_of
 from supervisor.cli.gateway_client import Gateway
-from supervisor.cli.output import Column, field, when
+from supervisor.cli.output import Column, decided, field, when, why
 
 Facts = dict[str, Any]
 
 MISSIONS: tuple[Column, ...] = (
     ("mission", field("mission_id")),
     ("state", field("state")),
-    ("decision", field("decision")),
-    ("why", field("reason")),
+    ("decision", decided("decision")),
+    ("why", why),
     ("next run", when("next_run_at")),
     ("next look", when("wake_at")),
 )
@@ -33,8 +33,8 @@ LIVE: tuple[Column, ...] = (
 DECISIONS: tuple[Column, ...] = (
     ("at", when("at")),
     ("mission", field("mission_id")),
-    ("decision", field("decision")),
-    ("why", field("reason")),
+    ("decision", decided("decision")),
+    ("why", why),
 )
 
 

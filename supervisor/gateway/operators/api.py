@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
+from state.runs.reasons import codes_of, in_words
 from state.store.gateway.fleet import Filter, KeyTaken
 from supervisor.custody.service_keys import public_keys
 from supervisor.gateway.answers import (
@@ -143,4 +145,15 @@ def _wanted(request: Request, names: tuple[str, ...], key: type[T]) -> tuple[Fil
 def _page(rows: Sequence[Any], wanted: Filter, last: Sequence[Any]) -> Response:
     """A page, with a cursor when there may be more."""
     is_full = len(rows) == wanted.limit
-    return answer({"items": rows, "before": cursor(last[0]) if is_full else None})
+    items = [_with_words(msgspec.to_builtins(row, builtin_types=(datetime, UUID))) for row in rows]
+    return answer({"items": items, "before": cursor(last[0]) if is_full else None})
+
+
+def _with_words(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose reason is there for people, whole, and for programs, by code."""
+    if "reason" not in row:
+        return row
+    return row | {
+        "reason_text": in_words(row["reason"]) or None,
+        "reason_codes": codes_of(row["reason"]),
+    }

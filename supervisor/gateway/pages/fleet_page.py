@@ -12,11 +12,13 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from state.errors import StateError
+from state.runs.reasons import label, reasons_of
 from state.store.gateway.control import NotPossible
 from state.store.gateway.fleet import Filter
 from supervisor.gateway.answers import path_part, query
@@ -201,6 +203,8 @@ def _templates() -> Environment:
         "number": number,
         "money": money,
         "part": part,
+        "label": label,
+        "why": why,
     }
     environment.filters.update(filters)
     return environment
@@ -225,6 +229,16 @@ def tone(word: str | None) -> str:
         if word in words:
             return name
     return "quiet"
+
+
+def why(reason: str | None) -> Markup:
+    """What happened, and under it what happens next and what can be done."""
+    told = reasons_of(reason)
+    what = Markup("; ").join(each.what for each in told)
+    rest = dict.fromkeys(part for each in told for part in (each.then, each.can) if part)
+    if not rest:
+        return what
+    return what + Markup('<br><span class="quiet">{}</span>').format(" ".join(rest))
 
 
 def money(micros: int | None) -> str:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from mana_actors.http.bodies import answer
 from state.grants.grant import grant_status
 from state.log.stamps import format_instant, instant_of
+from state.runs.reasons import Language, codes_of, in_short, in_words, label, language_of
 from state.store.owner import OwnMission
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import instant_text, query, whole_number
@@ -17,23 +18,27 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 200
 
 
 async def get_missions(request: Request, caller: Caller, owners: Owners) -> Response:
-    """Own missions by id, without their texts; `after`, given back, continues the list."""
+    """Own missions by id, without their texts; `after`, given back, continues the list.
+
+    Reasons are in the language that the request accepts, else in the deployment's.
+    """
     given = query(request, ("missionId", "after", "limit"))
     limit = whole_number("limit", given.get("limit", str(DEFAULT_LIMIT)), 1, MAX_LIMIT)
     wanted = given.get("after"), given.get("missionId")
     found = await owners.view.missions(caller.user, limit, *wanted)
     more = found[-1].mission_id if len(found) == limit else None
-    return answer({"missions": [_mission(one) for one in found], "after": more})
+    language = language_of(request.headers.get("accept-language"), owners.language)
+    return answer({"missions": [_mission(one, language) for one in found], "after": more})
 
 
-def _mission(of: OwnMission) -> dict[str, Any]:
+def _mission(of: OwnMission, language: Language) -> dict[str, Any]:
     grant, end = grant_status(of.grant, of.mission_id, instant_of(of.now))
     last_run = {
         "runId": of.run_id,
         "state": of.run_state,
         "dueAt": instant_text(of.run_due_at),
         "endedAt": instant_text(of.run_ended_at),
-        "reason": of.run_reason,
+        **_told(of.run_reason, language),
         "iterationId": of.iteration_id,
     }
     return {
@@ -42,7 +47,8 @@ def _mission(of: OwnMission) -> dict[str, Any]:
         "state": of.state,
         "nextRunAt": instant_text(of.next_run_at),
         "decision": of.decision,
-        "reason": of.reason,
+        "decisionText": label(of.decision, language) or None,
+        **_told(of.reason, language),
         "decidedAt": instant_text(of.decided_at),
         "lookAgainAt": instant_text(of.wake_at),
         "lastRun": None if of.run_id is None else last_run,
@@ -51,4 +57,13 @@ def _mission(of: OwnMission) -> dict[str, Any]:
             "expiresAt": None if end is None else format_instant(end),
             "recordCount": of.records,
         },
+    }
+
+
+def _told(reason: str | None, language: Language) -> dict[str, Any]:
+    """What happened, with what happens next and what to do, and by code for programs."""
+    return {
+        "reason": in_short(reason, language) or None,
+        "reasonText": in_words(reason, language) or None,
+        "reasonCodes": codes_of(reason),
     }

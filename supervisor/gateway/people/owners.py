@@ -6,6 +6,7 @@ import msgspec
 
 from state.grants.mint import Issuer
 from state.rules.exposure import Exposure
+from state.runs.reasons import Language
 from state.store.connect import Access, Database
 from state.store.gateway.copy_requests import CopyRequests
 from state.store.issuer import VaultStore
@@ -30,6 +31,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     custody: Custody | None = None
     issuer: Issuer | None = None
     exposure: Exposure = "any"  # the most that any prompt here may use
+    language: Language = "en"  # where a request accepts none that there are words in
 
     async def close(self) -> None:
         """Close the connections."""
@@ -56,6 +58,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners | None:
         else Custody(VaultStore(_database(settings, dsn, ISSUER_ROLE, 4)), kek),
         issuer=issuer,
         exposure=settings.agent.exposure,
+        language=settings.agent.language,
     )
 
 
