@@ -1,7 +1,7 @@
 """What an answer holds for nobody but its own model: members that the next round brings back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -40,6 +40,29 @@ def carried_by_call(call: JsonObject) -> JsonObject:
     """The members of a tool call that we do not read, those of its function under that name."""
     function = _unread(as_object(call.get("function")) or {}, _READ_OF_FUNCTION)
     return _unread(call, _READ_OF_CALL) | ({"function": function} if function else {})
+
+
+def carried_names(message: JsonObject) -> frozenset[str]:
+    """The names of what a message and its calls carry."""
+    calls = [carried_by_call(call) for call in objects_in(message.get("tool_calls"))]
+    names = (name for each in (carried_by_message(message), *calls) for name in each)
+    return frozenset(names) - {"content", "function"}
+
+
+def without_carried(message: JsonObject, names: Collection[str]) -> JsonObject:
+    """`message` without what it and its calls carry by these names; itself where that is nothing.
+
+    Some services send what they do not take.
+    """
+    found = carried_names(message).intersection(names)
+    if not found:
+        return message
+    left = {name: message[name] for name in message if name not in found}
+    if calls := objects_in(message.get("tool_calls")):
+        left["tool_calls"] = [
+            {name: call[name] for name in call if name not in found} for call in calls
+        ]
+    return left
 
 
 def is_too_large(carried: list[JsonObject]) -> bool:

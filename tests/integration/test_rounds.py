@@ -336,6 +336,24 @@ async def test_each_model_of_a_conversation_gets_its_own_turns_back(
     assert "reasoning" not in second
 
 
+async def test_what_a_model_sends_and_then_refuses_is_left_out(
+    near: FakeProvider, far: FakeProvider, router: RunningRouter
+):
+    words = "'messages.1' : for 'role:assistant' the following must be satisfied"
+    words += "[('messages.1' : property 'reasoning_content' is unsupported)]"
+    refusal: Entry = {"status": 400, "answer": {"error": {"message": words}}}
+    near.script = [THINKING, refusal, DONE, DONE]
+    history = turn_of(await ask(router))
+    assert (await ask(router, *history)).resolved_model == "near/small"
+    assert (await ask(router, *history)).resolved_model == "near/small"
+    full, *later = (each.body["messages"][1] for each in near.requests[1:])
+    sent = THINKING["answer"]["choices"][0]["message"]
+    assert full == sent
+    less = {name: sent[name] for name in sent if name != "reasoning_content"}
+    assert later == [less, less], "asked once, and then known"
+    assert far.requests == []
+
+
 async def test_what_another_caller_sends_along_is_left_as_it_is(
     near: FakeProvider, router: RunningRouter
 ):

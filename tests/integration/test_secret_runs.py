@@ -304,6 +304,11 @@ async def test_where_room_goes_after_the_look_for_it_the_keys_are_wiped_too(
 
 # --- nothing of it anywhere else ------------------------------------------------------------------
 
+THOUGHTS = {
+    "content": None,
+    "reasoning_content": CANARY,
+    "tool_calls": [{"id": CANARY, "function": {"name": "x", "arguments": "{}"}, "sig": CANARY}],
+}
 ECHOES: dict[str, Entry] = {
     "an error that echoes": {"status": 400, "kind": "blocked", "message": CANARY},
     "a passing error that echoes": {"status": 503, "text": f"cannot serve: {CANARY}"},
@@ -314,6 +319,7 @@ ECHOES: dict[str, Entry] = {
     "an empty plan": {"content": " ", "usage": [1, 1]},
     "a name of a model": {"content": "gut", "usage": [1, 1], "resolved": f"x/{CANARY} und mehr"},
     "an answer too long": {"content": CANARY, "finish": "length", "usage": [1, 1]},
+    "thoughts": {"answer": {"choices": [{"message": THOUGHTS}], "usage": {"total_tokens": 9}}},
 }
 
 

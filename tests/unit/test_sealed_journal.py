@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from mana_actors.agent.inputs.sealed_inputs import Unreadable, open_sealed
 from mana_actors.agent.inputs.sources import Sources
 from mana_actors.agent.model.journal import Journal
-from mana_actors.agent.planner.exchange import ChatMessage, ModelAnswer, ModelRequest, request_hash
+from mana_actors.agent.planner.exchange import (
+    ChatMessage,
+    ModelAnswer,
+    ModelRequest,
+    ToolCall,
+    request_hash,
+)
 from mana_actors.keys.client import HeldKey
 from state.log.merge import Snapshot
 from state.log.records import InputRef
@@ -48,6 +54,14 @@ def hkdf(info: bytes) -> bytes:
     """RFC 5869 by hand: one block of SHA-256."""
     extracted = hmac.digest(RUN.bytes, MATERIAL, "sha256")
     return hmac.digest(extracted, info + b"\x01", "sha256")
+
+
+def test_what_an_answer_carries_is_sealed_with_it():
+    call = ToolCall("1", "n", carried={"extra_content": "Himbeeren"})
+    thinking = ModelAnswer(None, (call,), carried={"reasoning_content": "Erdbeeren"})
+    text = journal().written("d", thinking)
+    assert "beeren" not in text
+    assert journal().read("d", text) == thinking
 
 
 @given(TEXT, TEXT)

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any, get_args
 
 from mana_actors.json_values import JsonObject, as_list, as_object, as_text, objects_in
+from mana_actors.llm.carried import carried_names, without_carried
 from mana_actors.llm.router.entries.abilities import Abilities, TokenLimit
 
 TOKEN_LIMITS: tuple[TokenLimit, ...] = get_args(TokenLimit)
@@ -27,6 +28,11 @@ def fitted(body: JsonObject, abilities: Abilities, most_output: int | None = Non
         body = body | {"reasoning_effort": abilities.reasoning_effort}
     if any(name in body for name in unsupported):
         body = {name: value for name, value in body.items() if name not in unsupported}
+    if unsupported and any(
+        not carried_names(each).isdisjoint(unsupported) for each in _messages(body)
+    ):
+        kept = [without_carried(each, unsupported) for each in _messages(body)]
+        body = body | {"messages": kept}
     if abilities.system in ("first", "none"):
         messages = as_list(body.get("messages"))
         placed = _with_system_first(messages, has_system_role=abilities.system == "first")
@@ -35,6 +41,10 @@ def fitted(body: JsonObject, abilities: Abilities, most_output: int | None = Non
     if abilities.schema_without:
         body = _with_short_schemas(body, frozenset(abilities.schema_without))
     return body
+
+
+def _messages(body: JsonObject) -> list[JsonObject]:
+    return objects_in(body.get("messages"))
 
 
 def asked_output(body: JsonObject) -> int | None:

@@ -9,6 +9,7 @@ import re
 import msgspec
 
 from mana_actors.json_values import JsonObject, as_list, objects_in
+from mana_actors.llm.carried import carried_names
 from mana_actors.llm.failures.cause import Lack
 from mana_actors.llm.router.entries.abilities import LISTS, Abilities, TokenLimit
 from mana_actors.llm.router.entries.fitting import TOKEN_LIMITS, VITAL, asked_output
@@ -37,7 +38,9 @@ def lesson_of(  # noqa: PLR0911 - a table: one row per kind
         case "parameter" if lack.name in TOKEN_LIMITS:
             return _other_limit(lack.instead, sent, holds)
         case "parameter":
-            is_sent = lack.name in sent and lack.name not in VITAL
+            messages = objects_in(sent.get("messages"))
+            is_carried = any(lack.name in carried_names(message) for message in messages)
+            is_sent = is_carried or (lack.name in sent and lack.name not in VITAL)
             is_name = _PARAMETER.fullmatch(lack.name) is not None
             return Abilities(unsupported=(lack.name,)) if is_sent and is_name else None
         case "output_limit":
