@@ -354,6 +354,24 @@ async def test_what_a_model_sends_and_then_refuses_is_left_out(
     assert far.requests == []
 
 
+async def test_a_service_that_takes_other_ids_than_it_gives_gets_them(
+    near: FakeProvider, far: FakeProvider, router: RunningRouter
+):
+    words = "Tool call id was call_49c89af0 but must be a-z, A-Z, 0-9, with a length of 9."
+    refusal: Entry = {"status": 400, "answer": {"object": "error", "message": words}}
+    near.script = [said({"tool_calls": [call("call_49c89af0")]}), refusal, DONE, DONE]
+    history = turn_of(await ask(router))
+    assert (await ask(router, *history)).resolved_model == "near/small"
+    assert (await ask(router, *history)).resolved_model == "near/small"
+    for request in near.requests[2:]:
+        _, turn, result = request.body["messages"]
+        (made,) = turn["tool_calls"]
+        assert made["id"] == result["tool_call_id"]
+        assert re.fullmatch(r"[A-Za-z0-9]{9}", made["id"])
+    assert len(near.requests) == 4, "asked once, and then known"
+    assert far.requests == []
+
+
 async def test_what_another_caller_sends_along_is_left_as_it_is(
     near: FakeProvider, router: RunningRouter
 ):

@@ -120,6 +120,7 @@ def provider(fields: str) -> str:
         (CHAIN + "models: {groq/a: {unsupported: [tools]}}", "models.groq/a.unsupported"),
         (CHAIN + "models: {groq/a: {system: last}}", "models.groq/a.system"),
         (CHAIN + "models: {groq/a: {schema_without: 1}}", "models.groq/a.schema_without"),
+        (CHAIN + "models: {groq/a: {call_ids: long}}", "models.groq/a.call_ids"),
         (CHAIN + "models: {groq/a: {reasoning_effort: much}}", "models.groq/a.reasoning_effort"),
         (provider("{url: 'https://g', exposure: any, context: 0}"), "providers.groq.context"),
         (provider("{url: 'https://g', exposure: any, price: 1}"), "providers.groq.price"),

@@ -160,6 +160,7 @@ SENT: JsonObject = {
         (Lack("context", limit=20_000), "the request cannot be that long"),
         (Lack("context", limit=8192), "smaller is known"),
         (Lack("schema", "no word"), "it is no word of a schema"),
+        (Lack("call_ids"), "the request had none"),
     ],
 )
 def test_what_cannot_be_true_teaches_nothing(lack: Lack, why: str):

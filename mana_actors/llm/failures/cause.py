@@ -36,6 +36,7 @@ LackKind = Literal[
     "token_limit_name",
     "output_limit",
     "system_first",
+    "call_ids",
     "schema",
     "context",
 ]

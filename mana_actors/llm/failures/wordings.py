@@ -234,6 +234,16 @@ WORDINGS: tuple[Wording, ...] = (
     ),
     Wording(
         "capability",
+        "Mistral error 3280; OpenAI, ids of at most 40 characters; Anthropic, pattern of an id",
+        words=_says(
+            r"tool call id was .{0,200}? but must be",
+            r"tool_calls\[\d+\]\.id['\"`]?: string too long",
+            r"tool_use(?:_id|\.id): string should match pattern",
+        ),
+        lack="call_ids",
+    ),
+    Wording(
+        "capability",
         "OpenAI: unsupported parameter or value, unrecognized argument",
         words=_says(
             r"unsupported (?:parameter|value)s?:? <NAME>",

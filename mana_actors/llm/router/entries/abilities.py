@@ -11,6 +11,7 @@ Teller = Literal["learnt", "file", "asked", "assumed"]
 
 TokenLimit = Literal["max_tokens", "max_completion_tokens", "max_output_tokens"]
 SystemPlace = Literal["anywhere", "first", "none"]
+CallIds = Literal["any", "short"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Parameter = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,39}$")]
 Keyword = Annotated[str, Meta(pattern=r"^[$A-Za-z][A-Za-z0-9_-]{0,39}$")]
@@ -29,7 +30,8 @@ class Manners(
     """How an entry wants to be asked; None = nothing is said.
 
     `limit_name` is its word for the most output; `unsupported` are keys of a request that it
-    refuses; `system` is where it takes system messages; `schema_without` are words of JSON schema
+    refuses; `system` is where it takes system messages; `call_ids` are the ids of tool calls that
+    it takes, all or those of nine letters and digits; `schema_without` are words of JSON schema
     that it refuses in tools and formats; `reasoning_effort` is asked for where a caller does not.
     """
 
@@ -38,6 +40,7 @@ class Manners(
     limit_name: TokenLimit | None = None
     unsupported: tuple[Parameter, ...] | None = None
     system: SystemPlace | None = None
+    call_ids: CallIds | None = None
     schema_without: tuple[Keyword, ...] | None = None
     reasoning_effort: Effort | None = None
 

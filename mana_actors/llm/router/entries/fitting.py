@@ -6,6 +6,7 @@ from typing import Any, get_args
 from mana_actors.json_values import JsonObject, as_list, as_object, as_text, objects_in
 from mana_actors.llm.carried import carried_names, without_carried
 from mana_actors.llm.router.entries.abilities import Abilities, TokenLimit
+from mana_actors.llm.router.wire.own_turns import with_portable_ids
 
 TOKEN_LIMITS: tuple[TokenLimit, ...] = get_args(TokenLimit)
 VITAL = frozenset({"model", "messages", "stream", "tools"})
@@ -38,6 +39,8 @@ def fitted(body: JsonObject, abilities: Abilities, most_output: int | None = Non
         placed = _with_system_first(messages, has_system_role=abilities.system == "first")
         if placed is not messages:
             body = body | {"messages": placed}
+    if abilities.call_ids == "short":
+        body = with_portable_ids(body)
     if abilities.schema_without:
         body = _with_short_schemas(body, frozenset(abilities.schema_without))
     return body

@@ -53,6 +53,9 @@ def lesson_of(  # noqa: PLR0911 - a table: one row per kind
                 return None
             is_first = roles[0] == "system" and "system" not in roles[1:]
             return Abilities(system="none" if is_first else "first")
+        case "call_ids":
+            calls = [objects_in(each.get("tool_calls")) for each in objects_in(sent["messages"])]
+            return Abilities(call_ids="short") if any(calls) and not holds.call_ids else None
         case "schema":
             is_name = _KEYWORD.fullmatch(lack.name) is not None
             return Abilities(schema_without=(lack.name,)) if is_name else None

@@ -1,7 +1,7 @@
 """A conversation for one entry: it has back what its own turns carried, and nobody else's."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -31,25 +31,36 @@ def own_turns(body: JsonObject, said_by: Mapping[int, str], target: str) -> OwnT
     theirs = {place for place, model in said_by.items() if model != target}
     if not theirs:
         return OwnTurns(body)
-    lost, ids = 0, dict[str, str]()
+    lost = 0
     told = list[object]()
     for place, given in enumerate(messages):
         message = as_object(given)
-        if message is None:
-            told.append(given)
-        elif message.get("role") == "assistant":
-            ids = {}  # results answer the turn before them
-            if place in theirs:
-                plain, has_lost = _plain(message)
-                lost += has_lost
-                ids = {as_text(each.get("id")): "" for each in objects_in(plain.get("tool_calls"))}
-                ids = {id_: portable_id(id_) for id_ in ids}
-                message = plain | _with_ids(plain, ids)
-            told.append(message)
+        if message is not None and place in theirs and message.get("role") == "assistant":
+            plain, has_lost = _plain(message)
+            lost += has_lost
+            told.append(plain)
         else:
-            id_ = as_text(message.get("tool_call_id"))
-            told.append(message | {"tool_call_id": ids[id_]} if id_ in ids else message)
-    return OwnTurns(body | {"messages": told}, lost)
+            told.append(given)
+    return OwnTurns(with_portable_ids(body | {"messages": told}, theirs), lost)
+
+
+def with_portable_ids(body: JsonObject, places: Collection[int] | None = None) -> JsonObject:
+    """`body` with ids that every service takes, in the turns at `places` (None = in all)."""
+    told, ids = list[object](), dict[str, str]()
+    for place, given in enumerate(as_list(body.get("messages"))):
+        message = as_object(given) or {}
+        if message.get("role") == "assistant":
+            calls = objects_in(message.get("tool_calls"))
+            is_meant = places is None or place in places
+            given_ids = [as_text(call.get("id")) for call in calls if is_meant]
+            ids = {id_: portable_id(id_) for id_ in given_ids}  # results answer the turn before
+            if ids:
+                pairs = zip(calls, given_ids, strict=True)
+                message = message | {"tool_calls": [call | {"id": ids[id_]} for call, id_ in pairs]}
+        elif message.get("role") == "tool" and (id_ := as_text(message.get("tool_call_id"))) in ids:
+            message = message | {"tool_call_id": ids[id_]}
+        told.append(message or given)
+    return body | {"messages": told} if told else body
 
 
 def portable_id(id_: str) -> str:
@@ -84,10 +95,3 @@ def _plain(message: JsonObject) -> tuple[JsonObject, bool]:
             for call in calls
         ]
     return plain, True
-
-
-def _with_ids(message: JsonObject, ids: Mapping[str, str]) -> JsonObject:
-    calls = objects_in(message.get("tool_calls"))
-    if not calls:
-        return {}
-    return {"tool_calls": [call | {"id": ids[as_text(call.get("id"))]} for call in calls]}
