@@ -855,6 +855,52 @@ ODD = (
         habits=Habits(in_text=True, usage="missing", thoughts="think"),
     ),
     Personality(
+        name="cerebras",
+        source="Kilo-Org/kilocode#10375: it thinks aloud and refuses to hear it again",
+        rules=(
+            KnownMembers(
+                message=frozenset({"role", "content", "tool_calls", "tool_call_id", "name"}),
+                call=frozenset({"id", "type", "function"}),
+                function=frozenset({"name", "arguments"}),
+                no=Refusal(
+                    400,
+                    {
+                        "message": "messages.<index>.assistant.<member>: property"
+                        " 'messages.<index>.assistant.<member>' is unsupported",
+                        "type": "invalid_request_error",
+                        "param": "validation_error",
+                        "code": "wrong_api_format",
+                    },
+                ),
+            ),
+        ),
+        habits=Habits(thoughts="reasoning"),
+    ),
+    Personality(
+        name="thinking-parts",
+        source="docs.mistral.ai: reasoning, thinking chunks in the content",
+        rules=OPENAI_RULES,
+        habits=Habits(thoughts="chunks", content="parts", usage="strings"),
+    ),
+    Personality(
+        name="default-api",
+        source="Gemini's names for functions, through relays",
+        rules=OPENAI_RULES,
+        habits=Habits(prefix="default_api.", arguments="doubled"),
+    ),
+    Personality(
+        name="channel-names",
+        source="gpt-oss without a parser of its channels",
+        rules=OPENAI_RULES,
+        habits=Habits(suffix="<|channel|>commentary"),
+    ),
+    Personality(
+        name="trailing",
+        source="templates that leave their mark after the arguments",
+        rules=(*OPENAI_RULES, ObjectArguments(_flat("Can only get item pairs from a mapping."))),
+        habits=Habits(arguments="trailing"),
+    ),
+    Personality(
         name="small",
         source="a local model whose context nobody raised",
         rules=(

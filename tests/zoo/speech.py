@@ -10,7 +10,9 @@ import msgspec
 from tests.zoo.rules import Json
 
 Piece = Json | bytes
-Thoughts = Literal["none", "reasoning_content", "reasoning", "details", "think", "signature"]
+Thoughts = Literal[
+    "none", "reasoning_content", "reasoning", "details", "think", "chunks", "signature"
+]
 Usage = Literal[
     "plain",
     "details",
@@ -24,6 +26,7 @@ Usage = Literal[
     "anthropic",
     "gemini",
     "ollama",
+    "strings",
 ]
 EXACT: frozenset[Usage] = frozenset(
     (
@@ -78,8 +81,9 @@ class Habits(msgspec.Struct, frozen=True, kw_only=True):
 
     ids: Literal["openai", "nine", "anthropic", "kimi", "long", "same", "none", "again"] = "openai"
     thoughts: Thoughts = "none"
-    arguments: Literal["text", "object", "spaced"] = "text"
+    arguments: Literal["text", "object", "spaced", "doubled", "trailing"] = "text"
     prefix: str = ""
+    suffix: str = ""
     content: Literal["null", "empty", "absent", "parts"] = "null"
     whole: str = "stop"
     called: str = "tool_calls"
@@ -103,6 +107,9 @@ def message_of(habits: Habits, turn: Turn, number: int) -> Json:
         text = ""
     if habits.content == "parts":
         text = [{"type": "text", "text": text}] if text else []
+        if habits.thoughts == "chunks" and turn.thoughts:
+            thinking = [{"type": "text", "text": turn.thoughts}]
+            text = [{"type": "thinking", "thinking": thinking}, *text]
     if text is not None or habits.content != "absent":
         message["content"] = text
     if turn.thoughts and habits.thoughts in ("reasoning_content", "reasoning", "details"):
@@ -165,6 +172,7 @@ def usage_of(habits: Habits, spent: Spent) -> Json:
         "anthropic": {"usage": {"input_tokens": spent.prompt, "output_tokens": output}},
         "gemini": {"usageMetadata": google},
         "ollama": {"prompt_eval_count": spent.prompt, "eval_count": output},
+        "strings": {"usage": {name: str(tokens) for name, tokens in plain.items()}},
     }
     return reports[habits.usage]
 
@@ -174,7 +182,7 @@ def stream_of(habits: Habits, turn: Turn, number: int, spent: Spent, model: str)
     message = message_of(habits, turn, number)
     calls: list[Json] = message.pop("tool_calls", [])
     said: Any = message.pop("content", None) or ""
-    text: str = said if isinstance(said, str) else "".join(part["text"] for part in said)
+    text: str = said if isinstance(said, str) else "".join(part.get("text", "") for part in said)
     named = {"object": "chat.completion.chunk", "model": model, "id": f"chatcmpl-{number}"}
     deltas: list[Json] = [message | {"content": ""}] if habits.stream != "gemini" else [message]
     deltas += [{"content": each} for each in _cut(text)]
@@ -237,6 +245,10 @@ def _call(habits: Habits, call: Call, number: int, place: int) -> Json:
         arguments = call.arguments
     elif habits.arguments == "spaced":
         arguments = f"\n {json.dumps(call.arguments, indent=1)}\n"
+    elif habits.arguments == "doubled":
+        arguments = json.dumps(arguments)
+    elif habits.arguments == "trailing":
+        arguments += "</tool_call>"
     wire: Json = {
         "id": {
             "openai": f"call_{count:024d}",
@@ -249,7 +261,10 @@ def _call(habits: Habits, call: Call, number: int, place: int) -> Json:
             "again": f"call_{place}",
         }[habits.ids],
         "type": "function",
-        "function": {"name": f"{habits.prefix}{call.name}", "arguments": arguments},
+        "function": {
+            "name": f"{habits.prefix}{call.name}{habits.suffix}",
+            "arguments": arguments,
+        },
     }
     if habits.ids == "none":
         del wire["id"]

@@ -489,7 +489,6 @@ async def test_a_lone_surrogate_is_text_and_closes_nothing(
     assert len(lone.requests) == 3
 
 
-@LATER
 async def test_a_proxy_setting_that_is_none_fails_only_its_entry(
     zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

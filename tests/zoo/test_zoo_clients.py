@@ -26,7 +26,10 @@ TOOL: Any = {
 OF_ITS_SHAPE = [
     one
     for one in ALL
-    if one.habits.arguments != "object" and one.habits.content != "parts" and not one.habits.prefix
+    if one.habits.arguments in ("text", "spaced")
+    and one.habits.content != "parts"
+    and not (one.habits.prefix or one.habits.suffix)
+    and one.name != "cerebras"
 ]
 WITH_INDEX = [one for one in OF_ITS_SHAPE if one.habits.stream != "gemini"]
 """Without the index of a call the client cannot put its pieces together."""
