@@ -111,6 +111,28 @@ async def test_with_a_key_nothing_of_the_plan_is_readable_but_for_its_owner(
     assert (step["rationale"], step["id"]) == (REASON, f"{iteration['id']}-0")
 
 
+async def test_the_words_of_a_refusal_are_sealed_as_a_plan_would_be(
+    home: Home, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    private = await home.registered()
+    await prepared(home, minted())
+    message = {"role": "assistant", "content": None, "refusal": f"Über {SUMMARY} rede ich nicht."}
+    answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    home.world.provider.script.append({"answer": answer})
+    report = await home.world.run()
+    await home.world.driver.fold_all()
+    assert report.outcome == "failed"
+    assert await tables_that_hold(home.world, SUMMARY) == []
+    assert SUMMARY not in f"{report} {caplog.text}"
+    iteration = (await home.world.written())[-1]["data"]["iterations"][-1]
+    assert (iteration["usedEncryptedInputs"], iteration["errorDetails"]["name"]) == (
+        True,
+        "refused",
+    )
+    assert SUMMARY in home.owner().open_iteration("m1", iteration, private)["summary"]
+
+
 async def test_without_a_key_the_plan_is_plain_and_marked(home: Home):
     await home.registered("u2")  # somebody else's
     await prepared(home, minted())
