@@ -244,6 +244,22 @@ LACKS: list[tuple[int, Any, Lack]] = [
         openai("'messages.2' : property 'reasoning_content' is unsupported"),
         Lack("parameter", "reasoning_content"),
     ),
+    (400, openai("`temperature` may only be 1 here"), Lack("parameter", "temperature")),
+    (
+        400,
+        openai("Model does not support parallel tool calls"),
+        Lack("parameter", "parallel_tool_calls"),
+    ),
+    (400, openai("json mode is not supported"), Lack("parameter", "response_format")),
+    (
+        400,
+        {
+            "message": "messages.1.assistant.reasoning: property 'messages.1.assistant.reasoning'"
+            " is unsupported",
+            "code": "wrong_api_format",
+        },
+        Lack("parameter", "reasoning"),
+    ),
     (400, openai("deepseek-x does not support this tool_choice"), Lack("parameter", "tool_choice")),
     (
         422,

@@ -16,7 +16,8 @@ from mana_actors.llm.failures.cause import Cause, Lack, LackKind
 class Wording(msgspec.Struct, frozen=True):
     """One way to say a cause: by one of `codes` (types count as such), by `words`, or by either.
 
-    Groups of `words` named `limit`, `asked`, `name` and `instead` fill in what is lacking.
+    Groups of `words` named `limit`, `asked`, `name` and `instead` fill in what is lacking; `name`
+    is for words that name no parameter but mean one.
     `statuses` are the HTTP statuses under which it counts, none = under each. `source` says whose
     wording it is, and where it is written down.
     """
@@ -26,6 +27,7 @@ class Wording(msgspec.Struct, frozen=True):
     codes: tuple[str, ...] = ()
     words: tuple[re.Pattern[str], ...] = ()
     lack: LackKind | None = None
+    name: str = ""
     statuses: frozenset[int] = frozenset()
 
 
@@ -297,6 +299,28 @@ WORDINGS: tuple[Wording, ...] = (
         words=_says(r"extra inputs are not permitted"),
         lack="parameter",
     ),
+    Wording(
+        "capability",
+        "Kimi and OpenAI's reasoning models: a temperature that may only be 1",
+        words=_says(
+            r"['\"`]?\b(?P<name>temperature|top_p)['\"`]? (?:may|must|can|should) (?:only )?be",
+        ),
+        lack="parameter",
+    ),
+    Wording(
+        "capability",
+        "Azure and xAI: no parallel calls of tools, which is not to say no tools",
+        words=_says(r"not support (?:\w+ ){0,2}?parallel[ _-](?:tool|function)"),
+        lack="parameter",
+        name="parallel_tool_calls",
+    ),
+    Wording(
+        "capability",
+        "Groq and others: no JSON mode",
+        words=_says(r"json mode (?:is )?not", r"not support (?:\w+ ){0,2}?json (?:mode|output)"),
+        lack="parameter",
+        name="response_format",
+    ),
     # --- tools, images, system messages -----------------------------------------------------------
     Wording(
         "capability",
@@ -513,7 +537,7 @@ def _lack(row: Wording, told: Told, found: re.Match[str] | None) -> Lack | None:
     if row.lack is None:
         return None
     groups = {} if found is None else found.groupdict()
-    name = (groups.get("name") or told.param).rpartition(".")[2]
+    name = (groups.get("name") or row.name or told.param).rpartition(".")[2]
     name = name if re.fullmatch(r"\$?[A-Za-z_]{1,60}", name) else ""
     instead, kind = groups.get("instead") or "", row.lack
     if kind == "parameter" and name in _ESSENTIAL:
