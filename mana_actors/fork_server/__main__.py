@@ -15,6 +15,8 @@ if __name__ == "__main__":
     try:
         import_all()
         server = ForkServer(os.environ[FOLDER_VARIABLE])
-    except (ImportError, OSError):
-        os._exit(1)  # workers start as Ray would
+    except (ImportError, OSError) as exc:
+        sys.stderr.write(f"no fork server, Ray starts each worker: {type(exc).__name__}: {exc}\n")
+        sys.stderr.flush()
+        os._exit(1)
     go_on_as(server.next_fork(), first)

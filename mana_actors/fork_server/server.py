@@ -55,7 +55,7 @@ def import_all() -> None:
             importlib.import_module(name)
     version = getattr(sys.modules["ray"], "__version__", None)
     if version != TRIED:
-        raise ImportError(version)
+        raise ImportError(f"Ray {version} was not tried, {TRIED} was")
     if len(os.listdir("/proc/self/task")) != 1:
         raise ImportError("a thread was started")  # a fork would have its locks, but not it
     gc.collect()

@@ -422,6 +422,7 @@ def test_another_ray_is_never_forked(tmp_path: Path, copied: Path):
         wait_for(lambda: not raylet.servers(), "the server's end", PATIENT_S)
         assert not raylet.start()["is_fork"]
         assert not (raylet.forks / "socket").exists()
+        assert "Ray 2.60.0 was not tried, 2.59.0 was" in (raylet.out / "w1.log").read_text()
     finally:
         raylet.close()
 
