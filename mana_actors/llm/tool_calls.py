@@ -11,8 +11,6 @@ from mana_actors.llm.carried import carried_by_call
 _MOST_ID_CHARS = 70_000
 """An id may hold a signature."""
 _UNREADABLE = "they are not a JSON object"
-_MARKS = ("</tool_call>", "</function>", "```", "<|tool_call_end|>", "<|call|>", "<|im_end|>")
-"""What templates leave behind the arguments of a call."""
 
 
 def tool_calls_of(message: JsonObject) -> tuple[ToolCall, ...]:
@@ -51,19 +49,10 @@ def _arguments(given: object) -> JsonObject | None:
         if not isinstance(value, str):
             break
         try:
-            value = msgspec.json.decode(_without_marks(value))
+            value = msgspec.json.decode(value)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return None
     return {} if value is None else as_object(value)
-
-
-def _without_marks(text: str) -> str:
-    """`text` without what a template left behind it, at most two marks."""
-    for _ in range(2):
-        text = text.rstrip()
-        mark = next((each for each in _MARKS if text.endswith(each)), "")
-        text = text.removesuffix(mark)
-    return text
 
 
 def _printable(text: str) -> str:

@@ -895,12 +895,6 @@ ODD = (
         habits=Habits(suffix="<|channel|>commentary"),
     ),
     Personality(
-        name="trailing",
-        source="templates that leave their mark after the arguments",
-        rules=(*OPENAI_RULES, ObjectArguments(_flat("Can only get item pairs from a mapping."))),
-        habits=Habits(arguments="trailing"),
-    ),
-    Personality(
         name="small",
         source="a local model whose context nobody raised",
         rules=(

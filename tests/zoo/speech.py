@@ -81,7 +81,7 @@ class Habits(msgspec.Struct, frozen=True, kw_only=True):
 
     ids: Literal["openai", "nine", "anthropic", "kimi", "long", "same", "none", "again"] = "openai"
     thoughts: Thoughts = "none"
-    arguments: Literal["text", "object", "spaced", "doubled", "trailing"] = "text"
+    arguments: Literal["text", "object", "spaced", "doubled"] = "text"
     prefix: str = ""
     suffix: str = ""
     content: Literal["null", "empty", "absent", "parts"] = "null"
@@ -247,8 +247,6 @@ def _call(habits: Habits, call: Call, number: int, place: int) -> Json:
         arguments = f"\n {json.dumps(call.arguments, indent=1)}\n"
     elif habits.arguments == "doubled":
         arguments = json.dumps(arguments)
-    elif habits.arguments == "trailing":
-        arguments += "</tool_call>"
     wire: Json = {
         "id": {
             "openai": f"call_{count:024d}",

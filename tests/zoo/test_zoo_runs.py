@@ -134,10 +134,7 @@ def check_plan(report: Report, written: Json, why: object) -> None:
     assert THOUGHT not in json.dumps(written, ensure_ascii=False)
 
 
-@pytest.mark.parametrize(
-    "personality",
-    [pytest.param(one, id=one.name, marks=[LATER] * (one.name == "cerebras")) for one in ALL],
-)
+@pytest.mark.parametrize("personality", ALL, ids=lambda one: one.name)
 async def test_a_plan_is_made_paid_and_whole(
     personality: Personality, zoo: Zoo, router: RunningRouter, world: World
 ):
