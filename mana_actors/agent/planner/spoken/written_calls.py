@@ -55,7 +55,8 @@ def json_at(text: str, at: int) -> tuple[Any, int] | None:
     begin = _SPACE.match(text, at)
     try:
         value, end = _decoder.raw_decode(text, at if begin is None else begin.end())
-        # Half a surrogate pair, which no store and no service takes, becomes a question mark.
+        # Half a surrogate pair, which no store and no service takes, becomes a question mark, and
+        # what is no JSON though Python reads it (NaN) is refused.
         clean = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return msgspec.json.decode(clean), end
     except (ValueError, RecursionError):
@@ -214,8 +215,4 @@ def numbered(calls: list[ToolCall]) -> Iterator[ToolCall]:
         yield msgspec.structs.replace(call, id=f"said_{place}")
 
 
-def _refuse(word: str) -> float:
-    raise ValueError(word)  # NaN and Infinity are no JSON
-
-
-_decoder = json.JSONDecoder(strict=False, parse_constant=_refuse)
+_decoder = json.JSONDecoder(strict=False)
