@@ -99,7 +99,8 @@ ReasonCode = Literal[
     "model-invalid-answer", "model-failed-answer", "model-truncated", "model-exposure",
     "model-no-healthy-provider", "model-lacks-tools", "model-lacks-images",
     "model-lacks-parameter", "model-lacks-token-limit-name", "model-lacks-output-limit",
-    "model-lacks-system-first", "model-lacks-schema", "model-lacks-context",
+    "model-lacks-system-first", "model-lacks-call-ids", "model-lacks-schema",
+    "model-lacks-context",
 ]  # fmt: skip
 
 WORDS: dict[ReasonCode, Entry] = {
@@ -647,6 +648,12 @@ WORDS: dict[ReasonCode, Entry] = {
     "model-lacks-system-first": (
         "the model service takes instructions only at the beginning",
         "der Modelldienst nimmt Anweisungen nur am Anfang an",
+        "next-run",
+        SETTING,
+    ),
+    "model-lacks-call-ids": (
+        "the model service does not take the ids of earlier calls",
+        "der Modelldienst nimmt die Kennungen früherer Aufrufe nicht an",
         "next-run",
         SETTING,
     ),

@@ -120,6 +120,7 @@ _LACKS: dict[LackKind, ReasonCode] = {
     "token_limit_name": "model-lacks-token-limit-name",
     "output_limit": "model-lacks-output-limit",
     "system_first": "model-lacks-system-first",
+    "call_ids": "model-lacks-call-ids",
     "schema": "model-lacks-schema",
     "context": "model-lacks-context",
 }
