@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mana_actors.agent.attempt.endings import failure_in_words, why_empty
+from mana_actors.agent.attempt.endings import FAILURES, LACKS, failure_in_words, why_empty
 from mana_actors.agent.inputs.copies import CopiesLacking
 from mana_actors.agent.inputs.copies import Lack as CopyLack
 from mana_actors.agent.inputs.reader import OF_THE_GRANT
@@ -140,6 +140,7 @@ def test_every_decision_and_state_of_a_run_has_a_label():
 
 @pytest.mark.parametrize("cause", get_args(Cause))
 def test_every_failure_of_a_model_call_is_in_words(cause: Cause):
+    assert cause in FAILURES
     is_in_words(failure_in_words(ProviderRefused("unknown", 500, cause=cause)))
 
 
@@ -150,6 +151,7 @@ def test_every_kind_of_failure_is_in_words(kind: ProviderErrorKind):
 
 @pytest.mark.parametrize("kind", get_args(LackKind))
 def test_everything_an_entry_can_lack_is_in_words(kind: LackKind):
+    assert kind in LACKS
     lack = Lack(kind, "max_tokens")
     is_in_words(failure_in_words(ProviderRefused("capability", 400, lack=lack)))
 

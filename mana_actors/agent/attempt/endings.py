@@ -89,7 +89,7 @@ class Stopped(msgspec.Struct, frozen=True):
 Ending = Planned | GaveUp | ComesAgain | NoRoom | Blind | Stopped
 
 
-_FAILURES: dict[Cause, ReasonCode] = {
+FAILURES: dict[Cause, ReasonCode] = {
     "unconfigured": "model-unconfigured",
     "settings": "model-settings",
     "unreachable": "model-unreachable",
@@ -113,7 +113,7 @@ _FAILURES: dict[Cause, ReasonCode] = {
     "exposure": "model-exposure",
     "no_healthy_provider": "model-no-healthy-provider",
 }
-_LACKS: dict[LackKind, ReasonCode] = {
+LACKS: dict[LackKind, ReasonCode] = {
     "tools": "model-lacks-tools",
     "images": "model-lacks-images",
     "parameter": "model-lacks-parameter",
@@ -127,13 +127,16 @@ _LACKS: dict[LackKind, ReasonCode] = {
 
 
 def failure_in_words(exc: ProviderError) -> str:
-    """What became of a model call, as rows keep it."""
+    """What became of a model call, as rows keep it.
+
+    One that the lists lack (a test says so) still has a reason: an ending must not be an error.
+    """
     lack = exc.lack
     if lack is None:
-        return told(_FAILURES[exc.cause])
+        return told(FAILURES.get(exc.cause, "model-refused"))
     if lack.kind == "context" and lack.asked and lack.limit:
         return told("model-too-long-by", size=lack.asked, most=lack.limit)
-    return told(_LACKS[lack.kind])
+    return told(LACKS.get(lack.kind, "model-capability"))
 
 
 def why_empty(plan: PlanOutcome) -> ReasonCode:
