@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -115,11 +116,14 @@ async def _rebuilt(settings: Settings) -> tuple[int, list[RecordKey]]:
 
 def examine(data_dir: str | None, database_url: str | None, *, as_json: bool) -> int:
     """Every check of the doctor."""
-    from supervisor.node.doctor import examined  # noqa: PLC0415 - only this command needs it
+    from supervisor.cli.gateway_client import gateway  # noqa: PLC0415 - only this command needs it
+    from supervisor.node.doctor import examined, models_finding  # noqa: PLC0415 - likewise
 
     settings = _settings(data_dir, database_url)
     dsn, password = _owner(settings)
     findings = asyncio.run(examined(dsn, password, settings))
+    with suppress(Failure):  # where no node runs, nobody knows its models
+        findings.append(models_finding(gateway(None, data_dir).get("/internal/llm")))
     rows = msgspec.to_builtins(findings)
     is_ok = all(finding.ok for finding in findings)
     if as_json:

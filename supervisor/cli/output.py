@@ -143,6 +143,32 @@ PROVIDERS: tuple[Column, ...] = (
 )
 
 
+def _ability(row: Row, name: str) -> str:
+    """A value, and who told it."""
+    told = row["abilities"].get(name)
+    return "not told" if told is None else f"{shown(told)} ({row['told_by'][name]})"
+
+
+def _manners(row: Row) -> str:
+    names = [n for n in row["abilities"] if n not in ("context", "tools", "vision")]
+    return "; ".join(f"{name} {_ability(row, name)}" for name in names) or "—"
+
+
+def _price(price: Row | None) -> str:
+    if price is None:
+        return "none"
+    return f"{price['prompt']:g} + {price['completion']:g}"
+
+
+MODELS: tuple[Column, ...] = (
+    ("model", field("name")),
+    ("context", lambda row: _ability(row, "context")),
+    ("tools", lambda row: _ability(row, "tools")),
+    ("price", lambda row: _price(row.get("price"))),
+    ("asked differently", _manners),
+)
+
+
 def _verdict(row: Row) -> str:
     if not row["ok"]:
         return "PROBLEM"

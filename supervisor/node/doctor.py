@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -327,6 +328,16 @@ async def other_runner(patient: Patient) -> Finding:
     detail = f"another runner wrote {_counted(count)} plans in the last hour"
     remedy = "stop the original service: two runners plan every mission twice"
     return Finding("other runner", ok=True, detail=detail, remedy=remedy, warning=True)
+
+
+def models_finding(told: dict[str, Any]) -> Finding:
+    """What the running node says is wrong with its models."""
+    wrong = [*told.get("warnings", []), *filter(None, [told.get("problem")])]
+    providers: dict[str, dict[str, Any]] = told.get("providers", {})
+    down = [name for name, each in providers.items() if each.get("status") != "healthy"]
+    wrong += [f"the provider {name} is down" for name in down]
+    detail, remedy = "; ".join(wrong) or "as they should be", "mana llm status" if wrong else ""
+    return Finding("models", ok=True, detail=detail, remedy=remedy, warning=bool(wrong))
 
 
 CHECKS: Sequence[Check] = (

@@ -50,7 +50,7 @@ from supervisor.node.credentials import read_secret, read_service_key
 from supervisor.node.key_holder import KeyHolderProcess
 from supervisor.node.settings import Settings, SettingsError, read_settings
 from supervisor.node.tools_file import tools_of_file, tools_path
-from supervisor.node.trial import RouterSilent, tried
+from supervisor.node.trial import RouterSilent, ask_router, decoded, model_warnings, tried
 from supervisor.supervision.actor import SupervisorActor
 
 log = logging.getLogger("mana.node")
@@ -151,6 +151,10 @@ class Node:
         await self._start_router()
         if service is not None and service.model and settings.llm_try:
             await self._try_model(service.model, found)
+        with contextlib.suppress(RouterSilent):
+            told = decoded(await ask_router(settings, "GET", "/v1/aliases", 3.0))
+            for each in model_warnings(told, settings, has_money_limit=False):
+                _step(f"warning: {each}")
         agent_settings = msgspec.structs.replace(
             settings.agent,
             dsn=dsn,

@@ -6,11 +6,20 @@ from typing import Any
 import httpx
 import msgspec
 
-from mana_actors.agent.planner.exchange import DEFAULT_TEMPERATURE
+from mana_actors.agent.planner.exchange import (
+    DEFAULT_TEMPERATURE,
+    ChatMessage,
+    ModelRequest,
+    request_bytes,
+)
+from mana_actors.agent.planner.prompt import PlanInput, loop_input
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
 from mana_actors.llm.client import DEADLINE_HEADER
+from mana_actors.llm.provider import AliasFacts
 from mana_actors.trust import trust_for
-from supervisor.node.models import router_url, token_file
+from state.log.records import Mission
+from state.rules.policy import DEFAULT_POLICY
+from supervisor.node.models import model_asked_for, router_url, token_file
 from supervisor.node.settings import Settings
 
 TRIAL_S = 60.0
@@ -98,6 +107,48 @@ async def tried(settings: Settings, model: str, seconds: float = TRIAL_S) -> Tri
         completion_tokens=completion if isinstance(completion, int) else None,
         cost_micros=None if cost is None else int(cost),
     )
+
+
+def first_prompt_bytes(settings: Settings) -> int:
+    """How long the first request of a mission is of which nothing is written yet."""
+    agent = settings.agent
+    given = loop_input(
+        PlanInput(
+            mission=Mission("m", "u"),
+            agent=None,
+            inputs=(),
+            policy=DEFAULT_POLICY,
+            boundary="0" * 16,
+            model=model_asked_for(settings),
+            max_output=agent.max_output_tokens,
+            offered=agent.tools_offered,
+        )
+    )
+    messages = ChatMessage("system", given.system), ChatMessage("user", given.user)
+    return len(request_bytes(ModelRequest(given.model, messages, given.tools)))
+
+
+def model_warnings(told: JsonObject, settings: Settings, *, has_money_limit: bool) -> list[str]:
+    """What is wrong with the models that the router told of, in words; nothing if all is well."""
+    name = model_asked_for(settings)
+    named = [*objects_in(told.get("aliases")), *objects_in(told.get("models"))]
+    raw = next((each.get("facts") for each in named if each.get("name") == name), None)
+    if raw is None:
+        return []
+    facts, size = msgspec.convert(raw, AliasFacts), first_prompt_bytes(settings)
+    found: list[str] = []
+    if 0 < facts.longest_prompt_bytes < size:
+        found.append(
+            f"a mission's first prompt needs about {facts.tokens_of(size):,} tokens, and no model"
+            f" of {name} takes more than {facts.largest_context_tokens:,}: use one with a larger"
+            " context, or state its context in the alias file"
+        )
+    if has_money_limit and facts.unpriced:
+        found.append(
+            f"limits in money do not bound {', '.join(facts.unpriced)}: there is no price; give one"
+            " in the alias file, or with MANA_LLM_PRICE_PROMPT and MANA_LLM_PRICE_COMPLETION"
+        )
+    return found
 
 
 async def ask_router(

@@ -16,7 +16,7 @@ from supervisor.node.models import (
     model_asked_for,
 )
 from supervisor.node.settings import AGENT, Settings, SettingsError, read_settings
-from supervisor.node.trial import tried
+from supervisor.node.trial import first_prompt_bytes, model_warnings, tried
 from tests.fake_provider import FakeProvider
 from tests.router_parts import RunningRouter
 
@@ -137,6 +137,48 @@ async def test_a_trial_is_shaped_like_a_real_call_and_says_whether_tools_are_cal
     sent = own.requests[0].body
     assert {"temperature", "max_tokens", "tools", "tool_choice"} <= sent.keys()
     assert [each["role"] for each in sent["messages"]] == ["system", "user", "system"]
+
+
+async def test_too_small_a_context_and_a_missing_price_are_said_in_words(
+    own: FakeProvider, tmp_path: Path
+):
+    settings = settings_of(tmp_path, own.url)
+    size = first_prompt_bytes(settings)
+    service, _ = await found_service(settings)
+    with RunningRouter(tmp_path, service) as router:
+        told = router.http("GET", "/v1/aliases").json()
+        assert model_warnings(told, settings, has_money_limit=False) == []
+        (money,) = model_warnings(told, settings, has_money_limit=True)
+        assert "do not bound service/gemma3:4b" in money
+        assert "MANA_LLM_PRICE_PROMPT" in money
+        alias = next(each for each in told["aliases"] if each["name"] == "mana/reasoning")
+        small: dict[str, Any] = {
+            "largest_context_tokens": 2048,
+            "longest_prompt_bytes": 2048,
+            "unpriced": [],
+        }
+        alias["facts"] |= small
+        (context,) = model_warnings(told, settings, has_money_limit=True)
+        assert f"about {1024 + size // 2 + size % 2:,} tokens" in context
+        assert "takes more than 2,048" in context
+
+
+async def test_what_a_refusal_taught_is_shown(own: FakeProvider, tmp_path: Path):
+    service, _ = await found_service(settings_of(tmp_path, own.url))
+    error = {
+        "message": "Unsupported parameter: 'max_tokens' is not supported with this model."
+        " Use 'max_completion_tokens' instead.",
+        "type": "invalid_request_error",
+        "param": "max_tokens",
+        "code": "unsupported_parameter",
+    }
+    own.script = [{"status": 400, "answer": {"error": error}}]
+    with RunningRouter(tmp_path, service) as router:
+        assert (await asyncio.to_thread(router.chat, "mana/x", max_tokens=50)).status_code == 200
+        (model,) = router.http("GET", "/v1/aliases").json()["models"]
+    assert own.requests[1].body["max_completion_tokens"] == 50
+    assert model["abilities"]["limit_name"] == "max_completion_tokens"
+    assert model["told_by"]["limit_name"] == "learnt"
 
 
 async def until(condition: Any, seconds: float = 20.0) -> None:

@@ -90,3 +90,42 @@ def test_a_router_that_is_away_is_one_line(
     gateway.answers["GET /internal/llm"] = 503, {"error": "the model router does not answer"}
     assert run(["llm", "status"]) in (FAILED, UNREACHABLE)
     assert "the model router does not answer" in capsys.readouterr().err
+
+
+WARNED = "limits in money do not bound near/small: there is no price"
+MODEL: dict[str, Any] = {
+    "name": "near/small",
+    "abilities": {"context": 8192, "tools": False, "limit_name": "max_completion_tokens"},
+    "told_by": {"context": "asked", "tools": "learnt", "limit_name": "learnt"},
+    "price": None,
+}
+
+
+def test_status_shows_what_is_known_of_models_and_who_told_it(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    more: dict[str, Any] = {"models": [MODEL], "warnings": [WARNED]}
+    gateway.answers["GET /internal/llm"] = 200, STATE | more
+    assert run(["llm", "status"]) == 0
+    said = capsys.readouterr().out
+    for words in ("8,192 (asked)", "no (learnt)", "max_completion_tokens (learnt)", WARNED):
+        assert words in said
+
+
+@pytest.mark.parametrize("calls", [True, False])
+def test_a_try_says_whether_tools_are_called(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str], *, calls: bool
+):
+    told = ANSWERED | {"calls_tools": calls, "warnings": [WARNED]}
+    gateway.answers["POST /internal/llm/test"] = 200, told
+    assert run(["llm", "test", "mana/fast-text"]) == 0
+    said = capsys.readouterr().out
+    assert ("it calls tools" in said, WARNED in said) == (calls, True)
+
+
+def test_a_limit_in_money_that_bounds_nothing_is_said_at_once(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    gateway.answers["PUT /internal/limits"] = 200, {"items": [], "warnings": [WARNED]}
+    assert run(["limits", "set", "--installation", "--money", "5"]) == 0
+    assert WARNED in capsys.readouterr().err

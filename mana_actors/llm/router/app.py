@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from math import ceil
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,6 +19,7 @@ from mana_actors.llm.carried import SAID_BY_HEADER, said_by_in
 from mana_actors.llm.provider import Exposure
 from mana_actors.llm.router.aliases.registry import UnknownAlias
 from mana_actors.llm.router.calls import CallFailed, Calls
+from mana_actors.llm.router.entries.abilities import Abilities, Profile
 from mana_actors.llm.router.metrics import CONTENT_TYPE, RouterMetrics
 from mana_actors.llm.router.registry_source import RegistrySource
 from mana_actors.llm.router.routing import Router
@@ -160,6 +162,8 @@ class _Api:
                         "name": target.name,
                         "exposure": registry.exposure(target),
                         "facts": self._router.facts(target.name, exposure),
+                        "price": registry.price(target),
+                        **_profile(self._router.profile(target)),
                     }
                     for target in registry.targets
                 ],
@@ -225,6 +229,19 @@ def _failure(problem: Problem) -> Response:
 def _refused(status: int, words: str, code: str = "") -> Response:
     """An error of HTTP itself: unknown path, wrong method, missing token."""
     return _failure(Problem(status, "auth" if status == 401 else "invalid_request", words, code))
+
+
+def _profile(profile: Profile) -> JsonObject:
+    """What holds of an entry by the keys of the alias file, and who told each of it."""
+    told: JsonObject = {}
+    for field in msgspec.structs.fields(Abilities):
+        if field.name in profile.told_by:
+            told[field.encode_name] = getattr(profile.abilities, field.name)
+    names = {each.name: each.encode_name for each in msgspec.structs.fields(Abilities)}
+    return {
+        "abilities": told,
+        "told_by": {names[field]: teller for field, teller in profile.told_by.items()},
+    }
 
 
 def _model(name: str) -> JsonObject:

@@ -30,7 +30,9 @@ def limits(
 @app.command()
 def show(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False) -> None:
     """Every limit that is set."""
-    _out(gateway_of(url, data_dir).get(PATH)["items"], as_json=as_json)
+    told = gateway_of(url, data_dir).get(PATH)
+    _warn(told)
+    _out(told["items"], as_json=as_json)
 
 
 @app.command("set")
@@ -74,6 +76,7 @@ def set_limit(
     if money is not None:
         change["micros"] = _number("--money", money, MICROS)
     told = gateway_of(url, data_dir).call("PUT", PATH, content=change)
+    _warn(told)
     _out(told["items"], as_json=as_json)
 
 
@@ -91,6 +94,11 @@ def _number(option: str, text: str, per_unit: int) -> int | None:
     if whole != amount * per_unit:
         raise Failure(f"{option}: {text[:40]} is finer than can be counted", USAGE)
     return whole
+
+
+def _warn(told: dict[str, Any]) -> None:
+    for each in told.get("warnings", []):
+        typer.echo(f"warning: {each}", err=True)
 
 
 def _out(rows: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -27,6 +27,11 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
         if told["problem"]:
             output.line_out(f"  not reloaded, the old state stays: {told['problem']}")
         output.table_out(output.ALIASES, told["aliases"], "no aliases")
+        models = [each for each in told.get("models", []) if each.get("abilities") is not None]
+        if models:
+            output.table_out(output.MODELS, models, "no models")
+        for each in told.get("warnings", []):
+            output.line_out(f"warning: {each}")
         rows: list[dict[str, Any]] = []
         for name, health in told["providers"].items():
             ends = health["unhealthy_until_unix"]
@@ -52,6 +57,13 @@ def ask(alias: str, *, data_dir: DataDir = None, url: Url = None, as_json: AsJso
         tokens = f"{told['prompt_tokens'] or 0}+{told['completion_tokens'] or 0} tokens"
         took = f"{told['latency_ms']:.0f} ms"
         output.line_out(f"{alias}: {told['resolved']} ({told['exposure']}), {tokens}, {took}")
+        if "calls_tools" in told:
+            called = (
+                "calls tools" if told["calls_tools"] else "did not call the tool it was told to"
+            )
+            output.line_out(f"  it {called}; its context and price: mana llm status")
+        for each in told.get("warnings", []):
+            output.line_out(f"  warning: {each}")
     else:
         output.line_out(f"{alias}: {told['kind']}: {told['error']}")
     raise typer.Exit(0 if told["ok"] else FAILED)

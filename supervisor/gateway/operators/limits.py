@@ -1,5 +1,6 @@
 """What operators allow, and what an agent has left."""
 
+from contextlib import suppress
 from typing import Any, get_args
 
 import msgspec
@@ -10,17 +11,19 @@ from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.store.gateway.limits import LimitChange, LimitKind
 from supervisor.gateway.answers import checked_id, failure, path_part, query
 from supervisor.gateway.deps import Deps
+from supervisor.node.trial import RouterSilent, ask_router, decoded, model_warnings
 
 KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
 FIELDS = frozenset({"kind", "user", "agent", "tokens", "micros"})
 MOST = 2**53 - 1
 """The largest number JSON readers keep exactly."""
+_ASK_S = 3.0
 
 
 async def get_limits(request: Request, deps: Deps) -> Response:
     """Every limit over 24 hours, the widest first; `micros` is money in millionths."""
     query(request, ())
-    return answer({"items": await deps.fleet.limits()})
+    return answer(await _told(deps))
 
 
 async def put_limit(request: Request, deps: Deps) -> Response:
@@ -43,7 +46,18 @@ async def put_limit(request: Request, deps: Deps) -> Response:
         micros=_amount(given, "micros"),
     )
     await deps.fleet.set_limit(change)
-    return answer({"items": await deps.fleet.limits()})
+    return answer(await _told(deps))
+
+
+async def _told(deps: Deps) -> dict[str, Any]:
+    """Every limit, and in words which models a limit in money does not bound."""
+    items, warnings = await deps.fleet.limits(), list[str]()
+    if any(each.micros is not None for each in items):
+        with suppress(RouterSilent):
+            told = decoded(await ask_router(deps.settings, "GET", "/v1/aliases", _ASK_S))
+            found = model_warnings(told, deps.settings, has_money_limit=True)
+            warnings = [each for each in found if each.startswith("limits in money")]
+    return {"items": items} | ({"warnings": warnings} if warnings else {})
 
 
 async def get_budget(request: Request, deps: Deps) -> Response:

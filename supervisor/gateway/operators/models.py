@@ -13,7 +13,7 @@ from mana_actors.http.bodies import BadRequest, answer, json_object
 from supervisor.gateway.answers import failure, query
 from supervisor.gateway.deps import Deps
 from supervisor.node.models import router_url
-from supervisor.node.trial import RouterSilent, ask_router, decoded, tried
+from supervisor.node.trial import RouterSilent, ask_router, decoded, model_warnings, tried
 
 log = logging.getLogger("mana.gateway")
 
@@ -31,7 +31,9 @@ async def get_llm(request: Request, deps: Deps) -> Response:
         told = decoded(aliases) | decoded(health)
     except RouterSilent as exc:
         return _silent(exc)
-    return answer(told | {"url": router_url(deps.settings)})
+    has_money = any(each.micros is not None for each in await deps.fleet.limits())
+    warnings = model_warnings(told, deps.settings, has_money_limit=has_money)
+    return answer(told | {"url": router_url(deps.settings), "warnings": warnings})
 
 
 async def post_llm_test(request: Request, deps: Deps) -> Response:
@@ -42,9 +44,11 @@ async def post_llm_test(request: Request, deps: Deps) -> Response:
         raise BadRequest("model", f"must be text of 1 to {MAX_MODEL_CHARS} characters")
     try:
         trial = await tried(deps.settings, model)
+        told = decoded(await ask_router(deps.settings, "GET", "/v1/aliases", ASK_S))
     except RouterSilent as exc:
         return _silent(exc)
-    return answer({"asked": model} | msgspec.structs.asdict(trial))
+    warnings = model_warnings(told, deps.settings, has_money_limit=False)
+    return answer({"asked": model, "warnings": warnings} | msgspec.structs.asdict(trial))
 
 
 async def router_metrics(deps: Deps) -> bytes:
