@@ -37,6 +37,7 @@ LackKind = Literal[
     "output_limit",
     "system_first",
     "call_ids",
+    "reasoning",
     "schema",
     "context",
 ]

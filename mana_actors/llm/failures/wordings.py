@@ -246,6 +246,17 @@ WORDINGS: tuple[Wording, ...] = (
     ),
     Wording(
         "capability",
+        "DeepSeek and Kimi in their thinking modes: reasoning on each turn that calls a tool",
+        words=_says(
+            r"missing [`'\"]?(?P<name>reasoning(?:_content)?)[`'\"]? field",
+            r"(?P<name>reasoning(?:_content)?)[`'\"]? (?:in the thinking mode )?must be passed",
+            r"(?P<name>reasoning(?:_content)?) is missing in",
+            r"must include [`'\"]?(?P<name>reasoning(?:_content)?)\b",
+        ),
+        lack="reasoning",
+    ),
+    Wording(
+        "capability",
         "OpenAI: unsupported parameter or value, unrecognized argument",
         words=_says(
             r"unsupported (?:parameter|value)s?:? <NAME>",
@@ -548,7 +559,7 @@ def _lack(row: Wording, told: Told, found: re.Match[str] | None) -> Lack | None:
         kind, instead = "token_limit_name", next(each for each in _TOKEN_LIMITS if each != name)
     return Lack(
         kind,
-        name=name if kind in ("parameter", "token_limit_name", "schema") else "",
+        name=name if kind in ("parameter", "token_limit_name", "schema", "reasoning") else "",
         instead=instead,
         limit=_tokens(groups.get("limit")) or (told.limit if kind == "context" else 0),
         asked=_tokens(groups.get("asked")) or (told.asked if kind == "context" else 0),

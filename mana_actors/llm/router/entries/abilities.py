@@ -12,6 +12,7 @@ Teller = Literal["learnt", "file", "asked", "assumed"]
 TokenLimit = Literal["max_tokens", "max_completion_tokens", "max_output_tokens"]
 SystemPlace = Literal["anywhere", "first", "none"]
 CallIds = Literal["any", "short"]
+ReasoningKey = Literal["reasoning", "reasoning_content"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Parameter = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,39}$")]
 Keyword = Annotated[str, Meta(pattern=r"^[$A-Za-z][A-Za-z0-9_-]{0,39}$")]
@@ -30,9 +31,11 @@ class Manners(
     """How an entry wants to be asked; None = nothing is said.
 
     `limit_name` is its word for the most output; `unsupported` are keys of a request that it
-    refuses; `system` is where it takes system messages; `call_ids` are the ids of tool calls that
-    it takes, all or those of nine letters and digits; `schema_without` are words of JSON schema
-    that it refuses in tools and formats; `reasoning_effort` is asked for where a caller does not.
+    refuses; `reasoning_in` is the key in which each turn with calls must say something, also one
+    that another model said; `system` is where it takes system messages; `call_ids` are the ids of
+    tool calls that it takes, all or those of nine letters and digits; `schema_without` are words of
+    JSON schema that it refuses in tools and formats; `reasoning_effort` is asked for where a caller
+    does not.
     """
 
     context_tokens: Tokens | None = None
@@ -41,6 +44,7 @@ class Manners(
     unsupported: tuple[Parameter, ...] | None = None
     system: SystemPlace | None = None
     call_ids: CallIds | None = None
+    reasoning_in: ReasoningKey | None = None
     schema_without: tuple[Keyword, ...] | None = None
     reasoning_effort: Effort | None = None
 

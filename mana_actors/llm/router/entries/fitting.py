@@ -12,6 +12,9 @@ TOKEN_LIMITS: tuple[TokenLimit, ...] = get_args(TokenLimit)
 VITAL = frozenset({"model", "messages", "stream", "tools"})
 """What cannot be left out: it would be another request."""
 
+NO_REASONING = " "
+"""What stands for the thoughts of another: Kimi takes no empty text."""
+
 _SCHEMAS_BY_NAME = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 _BARE_VALUES = frozenset({"enum", "const", "default", "example", "examples", "required"})
 _CHOICES = ("anyOf", "oneOf", "allOf")
@@ -39,6 +42,12 @@ def fitted(body: JsonObject, abilities: Abilities, most_output: int | None = Non
         placed = _with_system_first(messages, has_system_role=abilities.system == "first")
         if placed is not messages:
             body = body | {"messages": placed}
+    if (key := abilities.reasoning_in) is not None:
+        turns = [
+            {key: NO_REASONING} | each if each.get("tool_calls") else each
+            for each in _messages(body)
+        ]
+        body = body | {"messages": turns}
     if abilities.call_ids == "short":
         body = with_portable_ids(body)
     if abilities.schema_without:

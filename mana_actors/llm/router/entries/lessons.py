@@ -56,6 +56,12 @@ def lesson_of(  # noqa: PLR0911 - a table: one row per kind
         case "call_ids":
             calls = [objects_in(each.get("tool_calls")) for each in objects_in(sent["messages"])]
             return Abilities(call_ids="short") if any(calls) and not holds.call_ids else None
+        case "reasoning" if lack.name in ("reasoning", "reasoning_content"):
+            turns = [each for each in objects_in(sent.get("messages")) if each.get("tool_calls")]
+            is_lacking = any(lack.name not in turn for turn in turns)
+            return Abilities(reasoning_in=lack.name) if is_lacking else None
+        case "reasoning":
+            return None
         case "schema":
             is_name = _KEYWORD.fullmatch(lack.name) is not None
             return Abilities(schema_without=(lack.name,)) if is_name else None
