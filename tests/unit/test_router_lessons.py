@@ -195,3 +195,8 @@ def test_lists_of_lessons_stay_short(names: list[str]):
     for name in names:
         learnt = with_lesson(learnt, Abilities(unsupported=(name,)))
     assert len(learnt.unsupported or ()) == min(16, len(set(names)))
+
+
+def test_a_context_that_the_request_cannot_exceed_is_no_lesson():
+    assert lesson_of(Lack("context", limit=20_000), SENT, Abilities()) is None
+    assert lesson_of(Lack("context", limit=9000), SENT, Abilities()) is not None
