@@ -6,7 +6,7 @@ from mana_actors.agent.attempt.plan import make_plan
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, ToolCall
 from mana_actors.agent.planner.loop import PlanOutcome
 from mana_actors.agent.planner.prompt import PlanInput, loop_input
-from mana_actors.agent.planner.rationale import MAX_CHARS
+from mana_actors.agent.planner.rationale import MAX_CHARS, bounded
 from mana_actors.agent.planner.subagents import with_sub_agents
 from mana_actors.agent.tools.catalogue import catalogue, proposing_tools
 from mana_actors.agent.tools.executor import Executor
@@ -65,3 +65,7 @@ async def test_a_reason_is_short_text_or_none():
     assert odd.rationale == ""
     (sealed,) = (await planned(task("c1", rationale="enc:1:AAA.BBB"))).steps
     assert sealed.rationale == "[encrypted]"
+
+
+def test_a_reason_tells_nothing_of_the_thinking():
+    assert bounded("<think>geheim</think>Montag ist frei") == "Montag ist frei"
