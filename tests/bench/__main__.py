@@ -40,6 +40,7 @@ BENCHES = {
     "crowd": "crowd",
     "router": "router",
     "prompt": "prompt",
+    "growth": "growth",
 }
 """Name to module, which is imported when it is asked for: so the folder also measures a release
 in which another bench's parts are missing."""

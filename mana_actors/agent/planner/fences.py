@@ -5,10 +5,11 @@ import re
 from mana_actors.json_values import as_text
 
 CIPHERTEXT_PREFIX = "enc:1:"
-_INVISIBLE = r"[\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u2064\ufeff]*"
+_INVISIBLE = r"[\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u2064\ufeff]*+"
 _TAG_NAMES = ("data", "agent_persona", "agent_memory", "reminder", "compact-summary", "system")
+# What is invisible is taken whole and never given back: else its every place is tried again.
 _FORGED = re.compile(
-    rf"[<\uff1c\ufe64]({_INVISIBLE}[/\uff0f]?{_INVISIBLE}(?:{'|'.join(_TAG_NAMES)}))(?![a-z0-9])",
+    rf"[<\uff1c\ufe64]({_INVISIBLE}(?:[/\uff0f]{_INVISIBLE})?(?:{'|'.join(_TAG_NAMES)}))(?![a-z0-9])",
     re.IGNORECASE,
 )
 _CIPHERTEXT = re.compile(r"enc:1:[^\s\"'<>,;)\]}]*")

@@ -190,7 +190,7 @@ WORDINGS: tuple[Wording, ...] = (
             "string_above_max_length",
         ),
         words=_says(
-            r"(?:exceed\w*|longer than|larger than|greater than|beyond|over) .{0,60}?"
+            r"(?:exceed\w{0,10}+|longer than|larger than|greater than|beyond|over) .{0,60}?"
             r"context[ _](?:length|window|size|limit)",
             r"context[ _](?:length|window|size|limit).{0,40}?(?:exceed|overflow|too small)",
             r"(?:prompt|input|messages?|request|conversation) (?:is|are|was) too long",
@@ -396,7 +396,7 @@ WORDINGS: tuple[Wording, ...] = (
         ),
         words=_says(
             r"content management policy",
-            r"(?:flagged|violat\w+).{0,80}?(?:polic(?:y|ies)|guidelines|moderation|terms of)",
+            r"(?:flagged|violat\w{1,10}+).{0,80}?(?:polic(?:y|ies)|guidelines|moderation|terms of)",
             r"blocked by (?:our |the )?(?:content|safety|moderation)",
             r"input was flagged",
             r"rejected because it was considered high risk",

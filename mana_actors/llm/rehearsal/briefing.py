@@ -1,15 +1,16 @@
 """A prompt as the planner writes it, read back: mission, inputs, feedback."""
 
 import re
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
 
 from mana_actors.json_values import JsonObject, as_text
 
-_BLOCK = re.compile(
-    r'<data id="\d+" source="([^"]*)" boundary="([^"]*)">\n(.*?)\n</data boundary="\2">', re.DOTALL
-)
+_OPENING = re.compile(r'<data id="\d+" source="([^"]*)" boundary="([^"]*)">\n')
+_CLOSING = re.compile(r'\n</data boundary="([^"]*)">')
 _HISTORY = "earlier-iteration"
 _SECTION = r"^## {}\n(.*?)(?=^## |\Z)"
 
@@ -40,12 +41,12 @@ def read_briefing(messages: Sequence[JsonObject]) -> Briefing:
     """What the last user turn of a conversation says; other shapes are one objective."""
     system = "".join(_texts(messages, "system")[:1])
     text = "".join(_texts(messages, "user")[-1:])
-    plain = _BLOCK.sub("", text)
+    plain, blocks = _read_fences(text)
     title = re.search(r"^# Mission: (.*)$", plain, re.MULTILINE)
     now = re.search(r"^Present time: (\S+)", plain, re.MULTILINE)
     sources: list[ShownInput] = []
     feedback = ""
-    for where, _, body in _BLOCK.findall(text):
+    for where, body in blocks:
         if where == _HISTORY:
             newest = re.search(r"^Feedback: (.*)", body, re.MULTILINE | re.DOTALL)
             feedback = newest[1].strip() if newest else feedback
@@ -64,6 +65,25 @@ def read_briefing(messages: Sequence[JsonObject]) -> Briefing:
         feedback=feedback,
         is_compaction="## Current Progress" in system,
     )
+
+
+def _read_fences(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """The text outside of fences, and source and body of each; a fence closes by its boundary."""
+    closings: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for closing in _CLOSING.finditer(text):
+        closings[closing[1]].append(closing.span())
+    plain: list[str] = []
+    blocks: list[tuple[str, str]] = []
+    read_to = at = 0
+    while opening := _OPENING.search(text, at):
+        own = closings.get(opening[2], [])
+        place = bisect_left(own, (opening.end(), 0))
+        at = opening.end() if place == len(own) else own[place][1]
+        if place < len(own):
+            plain.append(text[read_to : opening.start()])
+            blocks.append((opening[1], text[opening.end() : own[place][0]]))
+            read_to = at
+    return "".join([*plain, text[read_to:]]), blocks
 
 
 def _texts(messages: Sequence[JsonObject], role: str) -> list[str]:

@@ -31,9 +31,9 @@ MOST_STEPS = 6
 FEW_STEPS = 1
 
 _URL = re.compile(r"https?://[^\s<>\"')\]]+")
-_GOAL = re.compile(r"(\d+(?:[.,]\d+)?)\s*/\s*(\d+(?:[.,]\d+)?)")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
-_CHOICES = re.compile(r"(\w+) is not one of: (.+)")
+_GOAL = re.compile(r"(?<!\d)(\d++(?:[.,]\d++)?)\s*+/\s*+(\d+(?:[.,]\d+)?)")
+_NUMBER = re.compile(r"\d{1,15}(?:[.,]\d{1,15})?")
+_CHOICES = re.compile(r"\b(\w++) is not one of: (.+)")
 _MISSING = re.compile(r"Missing parameter: (\w+)")
 
 _FEWER = re.compile(r"\b(fewer|less|shorter|weniger|kürzer|knapper)\b", re.IGNORECASE)

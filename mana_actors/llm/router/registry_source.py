@@ -18,7 +18,7 @@ log = logging.getLogger("mana.llm")
 
 SHIPPED_FILE = Path(__file__).parent / "aliases" / "aliases.yaml"
 WATCH_EVERY_S = 1.0
-_VERSION = re.compile(r"v[0-9]+[a-z0-9]*")  # /v1, /v1beta/openai, /api/paas/v4
+_VERSION = re.compile(r"v[0-9][a-z0-9]*")  # /v1, /v1beta/openai, /api/paas/v4
 Fingerprint = tuple[int, int, int]
 
 

@@ -1,0 +1,1 @@
+"""Whether what reads texts of strangers takes time in proportion to them."""
