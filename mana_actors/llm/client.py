@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import msgspec
 
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes, said_by
+from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
 from mana_actors.errors import (
     ProviderBusy,
     ProviderError,
@@ -161,18 +162,19 @@ class HttpProvider:
         known = self._facts.get(exposure)
         if known is not None and known.until >= self._clock():
             return known.facts.get(model, AliasFacts())
-        _leave_out_cli()
-        import httpx  # noqa: PLC0415
-
         try:
-            headers = self._headers() | {EXPOSURE_HEADER: exposure}
-            async with asyncio.timeout(FACTS_DEADLINE_S):
-                answer = await self._http().get(f"{self._base}/aliases", headers=headers)
-            answer.raise_for_status()
+            answer = await bounded_answer(
+                self._http(),
+                "GET",
+                f"{self._base}/aliases",
+                within_s=FACTS_DEADLINE_S,
+                headers=self._headers() | {EXPOSURE_HEADER: exposure},
+            )
+            if not answer.is_success:
+                raise AnswerUnreadable("status")  # noqa: TRY301 - as good as none
             told = msgspec.json.decode(answer.content, type=_Names)
         except (
-            httpx.HTTPError,
-            httpx.InvalidURL,
+            AnswerUnreadable,
             OSError,
             ProviderError,
             msgspec.MsgspecError,

@@ -26,6 +26,7 @@ import msgspec
 import ray
 
 from mana_actors import fork_server
+from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
 from mana_actors.crash import leave_no_core_file
 from mana_actors.http.sockets import CannotListen, bound_socket
 from mana_actors.llm.rehearsal.server import RehearsalServer
@@ -317,11 +318,10 @@ class Node:
         assert self._router_settings is not None
         try:
             url, within_s = self._router_settings.url, _WATCH_EVERY_S
-            async with httpx.AsyncClient(
-                verify=trust_for(url), timeout=within_s, trust_env=False
-            ) as http:
-                answers = (await http.get(f"{url}/health")).is_success
-        except httpx.HTTPError:
+            async with httpx.AsyncClient(verify=trust_for(url), trust_env=False) as http:
+                told = await bounded_answer(http, "GET", f"{url}/health", within_s=within_s)
+                answers = told.is_success
+        except AnswerUnreadable:
             answers = False
         if answers != self._router_answers:
             _step(f"the model router {'answers again' if answers else 'does not answer'}")

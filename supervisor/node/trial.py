@@ -13,6 +13,7 @@ from mana_actors.agent.planner.exchange import (
     request_bytes,
 )
 from mana_actors.agent.planner.prompt import PlanInput, loop_input
+from mana_actors.clients.answers import AnswerUnreadable, BoundedAnswer, bounded_answer
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
 from mana_actors.llm.client import DEADLINE_HEADER
 from mana_actors.llm.provider import AliasFacts
@@ -158,26 +159,28 @@ async def ask_router(
     seconds: float,
     content: object = None,
     headers: dict[str, str] | None = None,
-) -> httpx.Response:
+) -> BoundedAnswer:
     """The router's answer, good or bad; raises RouterSilent."""
     try:
         token = token_file(settings).read_text().strip()
         shown = {"authorization": f"Bearer {token}"} | (headers or {})
         raw = None if content is None else msgspec.json.encode(content)
         url = router_url(settings) + path
-        async with httpx.AsyncClient(
-            verify=trust_for(url), timeout=seconds, trust_env=False
-        ) as http:
-            return await http.request(verb, url, headers=shown, content=raw)
-    except (httpx.HTTPError, OSError, ValueError) as exc:
+        async with httpx.AsyncClient(verify=trust_for(url), trust_env=False) as http:
+            return await bounded_answer(
+                http, verb, url, within_s=seconds, headers=shown, content=raw
+            )
+    except AnswerUnreadable as exc:
+        raise RouterSilent(exc.reason) from exc
+    except (OSError, ValueError) as exc:
         raise RouterSilent(type(exc).__name__) from exc
 
 
-def decoded(told: httpx.Response) -> dict[str, Any]:
+def decoded(told: BoundedAnswer) -> dict[str, Any]:
     """The JSON object of an answer; raises RouterSilent where it is none."""
     try:
         return msgspec.json.decode(told.content, type=dict[str, Any])
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise RouterSilent("no JSON") from exc
 
 

@@ -20,6 +20,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from starlette.datastructures import Headers
 
+from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
+
 ALGORITHM = "EdDSA"
 LEEWAY_S = 5
 MAX_TOKEN_CHARS = 8192
@@ -179,8 +181,8 @@ class KeySet:
                 return
             try:
                 self._keys = read_key_set(await self._fetched())
-            except (httpx.HTTPError, KeySetUnreadable) as exc:
-                log.warning("jwks_not_fetched error=%s", type(exc).__name__)
+            except (AnswerUnreadable, KeySetUnreadable) as exc:
+                log.warning("jwks_not_fetched error=%s", str(exc) or type(exc).__name__)
                 self._quiet_until = self._clock() + RETRY_S
                 return
             self._fetched_at = self._clock()
@@ -188,19 +190,14 @@ class KeySet:
             log.info("jwks_fetched keys=%d", len(self._keys))
 
     async def _fetched(self) -> bytes:
-        """The answer's body, of at most 64 KiB; raises httpx.HTTPError or KeySetUnreadable."""
-        body = bytearray()
-        async with (
-            httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, follow_redirects=False) as client,
-            client.stream("GET", self._url) as answer,
-        ):
-            if answer.status_code != 200:
-                raise KeySetUnreadable
-            async for chunk in answer.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise KeySetUnreadable
-        return bytes(body)
+        """The answer's body, of at most 64 KiB; raises AnswerUnreadable or KeySetUnreadable."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await bounded_answer(
+                client, "GET", self._url, within_s=TIMEOUT_S, max_bytes=MAX_BYTES
+            )
+        if answer.status_code != 200:
+            raise KeySetUnreadable
+        return answer.content
 
 
 def read_key_set(raw: bytes) -> dict[str, Ed25519PublicKey]:

@@ -1,0 +1,1 @@
+"""What all who ask other services share."""
