@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -29,8 +29,11 @@ MADE_LATER = {
 }
 """Patterns that are made from values while the code runs: the reader that tries each."""
 
-HELD = {"mana_actors/llm/failures/wordings.py": "WORDINGS"}
-"""Files whose patterns are made by a function, and the name that then holds all of them."""
+HELD = {
+    "mana_actors/llm/failures/wordings.py": ("WORDINGS", "search"),
+    "state/runs/reasons.py": ("_compiled", "fullmatch"),
+}
+"""Files whose patterns a function makes, what then holds all of them, and how they are used."""
 
 
 class Used(NamedTuple):
@@ -64,8 +67,10 @@ def used_patterns() -> Iterator[Used | Unlisted]:
 def _of_module(place: str, tree: ast.Module) -> Iterator[Used | Unlisted]:
     module = import_module(place.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
     short = place.removeprefix("mana_actors/")
-    for pattern in _patterns_in(getattr(module, HELD.get(place, ""), None)):
-        yield Used(f"{short} {HELD[place]}", pattern, "search")
+    if place in HELD:
+        held, how = HELD[place]
+        for pattern in _patterns_in(getattr(module, held)):
+            yield Used(f"{short} {held}", pattern, how)
     targets = _targets(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "re":
@@ -136,11 +141,13 @@ def _constant(node: ast.Call, method: str, module: Any) -> re.Pattern[Any] | Non
 
 
 def _patterns_in(value: Any) -> Iterator[re.Pattern[Any]]:
-    """Patterns inside tuples and structs."""
+    """Patterns inside tuples, lists and structs, or in what a function answers."""
     if isinstance(value, re.Pattern):
         yield value
-    elif isinstance(value, tuple):
-        for each in cast("tuple[Any, ...]", value):
+    elif callable(value):
+        yield from _patterns_in(value())
+    elif isinstance(value, tuple | list):
+        for each in cast("Iterable[Any]", value):
             yield from _patterns_in(each)
     else:
         for name in getattr(value, "__struct_fields__", ()):
