@@ -131,25 +131,34 @@ def first_prompt_bytes(settings: Settings) -> int:
 
 def model_warnings(told: JsonObject, settings: Settings, *, has_money_limit: bool) -> list[str]:
     """What is wrong with the models that the router told of, in words; nothing if all is well."""
+    facts, size = _facts_of(told, settings), first_prompt_bytes(settings)
+    found: list[str] = []
+    if facts is not None and 0 < facts.longest_prompt_bytes < size:
+        found.append(
+            f"a mission's first prompt needs about {facts.tokens_of(size):,} tokens, and no model"
+            f" of {model_asked_for(settings)} takes more than {facts.largest_context_tokens:,}: use"
+            " one with a larger context, or state its context in the alias file"
+        )
+    return found + (money_warnings(told, settings) if has_money_limit else [])
+
+
+def money_warnings(told: JsonObject, settings: Settings) -> list[str]:
+    """Which models a limit in money does not bound, in words; nothing where all have a price."""
+    facts = _facts_of(told, settings)
+    if facts is None or not facts.unpriced:
+        return []
+    remedy = (
+        "give one in the alias file, or with MANA_LLM_PRICE_PROMPT and MANA_LLM_PRICE_COMPLETION"
+    )
+    unpriced = ", ".join(facts.unpriced)
+    return [f"limits in money do not bound {unpriced}: there is no price; {remedy}"]
+
+
+def _facts_of(told: JsonObject, settings: Settings) -> AliasFacts | None:
     name = model_asked_for(settings)
     named = [*objects_in(told.get("aliases")), *objects_in(told.get("models"))]
     raw = next((each.get("facts") for each in named if each.get("name") == name), None)
-    if raw is None:
-        return []
-    facts, size = msgspec.convert(raw, AliasFacts), first_prompt_bytes(settings)
-    found: list[str] = []
-    if 0 < facts.longest_prompt_bytes < size:
-        found.append(
-            f"a mission's first prompt needs about {facts.tokens_of(size):,} tokens, and no model"
-            f" of {name} takes more than {facts.largest_context_tokens:,}: use one with a larger"
-            " context, or state its context in the alias file"
-        )
-    if has_money_limit and facts.unpriced:
-        found.append(
-            f"limits in money do not bound {', '.join(facts.unpriced)}: there is no price; give one"
-            " in the alias file, or with MANA_LLM_PRICE_PROMPT and MANA_LLM_PRICE_COMPLETION"
-        )
-    return found
+    return None if raw is None else msgspec.convert(raw, AliasFacts)
 
 
 async def ask_router(

@@ -385,6 +385,31 @@ async def test_the_routers_state_and_metrics_are_shown_and_its_absence_is_one_li
     assert (await gateway.stranger.get("/internal/llm")).status_code == 401
 
 
+async def test_a_limit_in_money_without_a_price_is_warned_of_where_limits_are_shown(
+    gateway: Gateway, tmp_path: Path
+):
+    (tmp_path / "secrets").mkdir()
+    await gateway.add_shard()
+    await gateway.add_mission("u1", "m1", agent_id="a1")
+    with (
+        FakeProvider() as model,
+        RunningRouter(tmp_path / "secrets", OneService("service", model.url, "eu")) as router,
+    ):
+        port = router.settings.port
+        app = app_of(gateway.fleet, gateway.supervisor, tmp_path, llm_port=port)
+        async with client_of(app) as client:
+            token = (await client.post("/internal/login")).json()["token"]
+            await client.get("/login", params={"token": token})
+            for micros, warns in ((None, False), (500_000, True)):
+                change = {"kind": "each-user", "micros": micros}
+                told = (await client.put("/internal/limits", json=change)).json()
+                assert ("warnings" in told) is warns
+                for path in ("/", "/agents/u1/a1"):
+                    page = await client.get(path)
+                    assert page.status_code == 200
+                    assert ("limits in money do not bound" in page.text) is warns
+
+
 async def test_the_dashboard_opens_once_per_token_and_stays_open_by_cookie(gateway: Gateway):
     await gateway.add_shard()
     await gateway.add_mission("u1", HOSTILE, reason=HOSTILE, problems=[HOSTILE])

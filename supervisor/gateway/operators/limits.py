@@ -1,6 +1,6 @@
 """What operators allow, and what an agent has left."""
 
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import msgspec
@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
-from state.store.gateway.limits import LimitChange, LimitKind
+from state.store.gateway.limits import Limit, LimitChange, LimitKind
 from supervisor.gateway.answers import checked_id, failure, path_part, query
 from supervisor.gateway.deps import Deps
-from supervisor.node.trial import RouterSilent, ask_router, decoded, model_warnings
+from supervisor.node.trial import RouterSilent, ask_router, decoded, money_warnings
 
 KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
 FIELDS = frozenset({"kind", "user", "agent", "tokens", "micros"})
@@ -51,13 +51,20 @@ async def put_limit(request: Request, deps: Deps) -> Response:
 
 async def _told(deps: Deps) -> dict[str, Any]:
     """Every limit, and in words which models a limit in money does not bound."""
-    items, warnings = await deps.fleet.limits(), list[str]()
-    if any(each.micros is not None for each in items):
-        with suppress(RouterSilent):
-            told = decoded(await ask_router(deps.settings, "GET", "/v1/aliases", _ASK_S))
-            found = model_warnings(told, deps.settings, has_money_limit=True)
-            warnings = [each for each in found if each.startswith("limits in money")]
+    items = await deps.fleet.limits()
+    warnings = await warnings_of(deps, items)
     return {"items": items} | ({"warnings": warnings} if warnings else {})
+
+
+async def warnings_of(deps: Deps, limits: Sequence[Limit]) -> list[str]:
+    """In words, which models these limits do not bound; nothing while the router is silent."""
+    if all(each.micros is None for each in limits):
+        return []
+    try:
+        told = decoded(await ask_router(deps.settings, "GET", "/v1/aliases", _ASK_S))
+    except RouterSilent:
+        return []
+    return money_warnings(told, deps.settings)
 
 
 async def get_budget(request: Request, deps: Deps) -> Response:

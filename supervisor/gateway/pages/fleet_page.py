@@ -25,6 +25,7 @@ from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.auth import SESSION_S, Sessions
 from supervisor.gateway.deps import Deps, facts
 from supervisor.gateway.operators.control import Missing, cancel_run, run_id_of, switch, verb_of
+from supervisor.gateway.operators.limits import warnings_of
 from supervisor.gateway.pages.agent_page import agent_facts
 from supervisor.node.health import health
 from supervisor.node.models import model_in_words
@@ -41,7 +42,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 NOTHING: dict[str, Any] = {"counts": None} | dict.fromkeys(
-    ("agents", "missions", "runs", "quarantined"), ()
+    ("agents", "missions", "runs", "quarantined", "warnings"), ()
 )
 GOOD = frozenset({"ran", "committed", "active", "ok"})
 BAD = frozenset(
@@ -133,7 +134,8 @@ async def _agent_page(deps: Deps, request: Request, said: str = "", status: int 
     facts = await agent_facts(deps, path_part(request, "user"), path_part(request, "agent"))
     if facts is None:
         return _page("locked.html", 404, problem="There is no such agent.")
-    return _page("agent.html", status, **facts, said=said, now=datetime.now(UTC))
+    warnings = await warnings_of(deps, await deps.fleet.limits())
+    return _page("agent.html", status, **facts, said=said, warnings=warnings, now=datetime.now(UTC))
 
 
 async def _done(deps: Deps, request: Request) -> None:
@@ -161,6 +163,7 @@ async def _fleet(deps: Deps) -> dict[str, Any]:
                 "missions": await deps.fleet.missions(wanted),
                 "runs": await deps.fleet.runs(wanted),
                 "quarantined": await deps.fleet.quarantined(wanted),
+                "warnings": await warnings_of(deps, await deps.fleet.limits()),
             }
     awake = None if found.supervisor is None else found.supervisor.get("awake", ())
     return {
