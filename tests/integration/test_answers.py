@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -111,6 +112,16 @@ async def test_what_is_packed_is_not_unpacked(encoding: str, reason: str):
     with pytest.raises(AnswerUnreadable) as refused:
         await read(saying(PACKED, f"Content-Encoding: {encoding}"), max_bytes=1_000_000)
     assert refused.value.reason == reason
+
+
+async def test_a_bomb_is_never_unpacked_beyond_the_bound():
+    tracemalloc.start()
+    try:
+        with pytest.raises(AnswerUnreadable):
+            await read(saying(PACKED, "Content-Encoding: gzip"), max_bytes=1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_what_is_packed_once_is_read_up_to_the_bound():
