@@ -99,8 +99,8 @@ ReasonCode = Literal[
     "model-invalid-answer", "model-failed-answer", "model-truncated", "model-exposure",
     "model-no-healthy-provider", "model-lacks-tools", "model-lacks-images",
     "model-lacks-parameter", "model-lacks-token-limit-name", "model-lacks-output-limit",
-    "model-lacks-system-first", "model-lacks-call-ids", "model-lacks-schema",
-    "model-lacks-context",
+    "model-lacks-system-first", "model-lacks-call-ids", "model-lacks-reasoning",
+    "model-lacks-schema", "model-lacks-context",
 ]  # fmt: skip
 
 WORDS: dict[ReasonCode, Entry] = {
@@ -654,6 +654,12 @@ WORDS: dict[ReasonCode, Entry] = {
     "model-lacks-call-ids": (
         "the model service does not take the ids of earlier calls",
         "der Modelldienst nimmt die Kennungen früherer Aufrufe nicht an",
+        "next-run",
+        SETTING,
+    ),
+    "model-lacks-reasoning": (
+        "the model service wants the thinking behind earlier answers, which are not its own",
+        "der Modelldienst verlangt die Überlegungen zu früheren Antworten, die nicht von ihm sind",
         "next-run",
         SETTING,
     ),

@@ -121,6 +121,7 @@ LACKS: dict[LackKind, ReasonCode] = {
     "output_limit": "model-lacks-output-limit",
     "system_first": "model-lacks-system-first",
     "call_ids": "model-lacks-call-ids",
+    "reasoning": "model-lacks-reasoning",
     "schema": "model-lacks-schema",
     "context": "model-lacks-context",
 }
