@@ -133,7 +133,9 @@ async def test_what_is_packed_once_is_read_up_to_the_bound():
 
 
 @pytest.mark.parametrize(
-    "body", [b"{}", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") * 2, b""], ids=str
+    "body",
+    [b"{}", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") * 2, b""],
+    ids=["not packed", "cut off", "two", "nothing"],
 )
 async def test_what_is_packed_badly_is_refused(body: bytes):
     with pytest.raises(AnswerUnreadable) as refused:
