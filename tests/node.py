@@ -97,6 +97,7 @@ class NodeProcess:
             "MANA_SERVICE_KEY_FILE": self._secret("service_key", self.service_key),
             "MANA_LLM_API_KEY_FILE": self._secret("llm_key", LLM_KEY),
             "MANA_DATA_DIR": str(self.folder / "data"),
+            "MANA_LLM_TRY": "false",  # tests count what the model is asked for
             "MANA_CRASH_AT": ",".join(f"{point}:{self._crash_file(point)}" for point in POINTS),
             "RAY_TMPDIR": str(self.folder),
             "PORT": "0",

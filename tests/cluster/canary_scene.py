@@ -49,12 +49,13 @@ class Provider(HeldProvider, ScriptedProvider):
     _hold_at = 0
 
     def hold_at(self, count: int) -> None:
-        """Hold answers from this request on."""
+        """Hold answers from this model call on."""
         self._hold_at = count
 
     def _record(self, request: Recorded) -> Entry:
         entry = super()._record(request)
-        if len(self.requests) == self._hold_at:
+        calls = sum(each.body is not None for each in self.requests)  # not looks at its models
+        if request.body is not None and calls == self._hold_at:
             self._gate.clear()
         return entry
 

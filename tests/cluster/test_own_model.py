@@ -23,7 +23,7 @@ def strict() -> Iterator[ScriptedProvider]:
 def test_the_only_model_of_a_service_plans_without_being_named(
     database: Database, strict: ScriptedProvider
 ) -> None:
-    with NodeProcess(database, strict.url, **FAST) as node:
+    with NodeProcess(database, strict.url, **FAST, MANA_LLM_TRY="true") as node:
         scene = Scene(database, strict, node)
         mission = scene.push("own", PLAN)
         assert scene.wait_served(mission)["state"] == "committed"

@@ -104,7 +104,7 @@ def test_a_grant_that_asks_for_less_is_kept_in_every_call(patient: Scene) -> Non
     run = patient.wait_served(mission)
     assert patient.calls(mission) == 0
     assert run["state"] == "failed"
-    assert "exposure" in run["reason"]
+    assert "no model here may see" in run["reason"]
 
 
 def test_a_node_does_not_start_with_a_wrong_alias_file(

@@ -146,7 +146,7 @@ async def test_an_expired_grant_is_refused_and_seen(scene: Scene):
         " now(), now() + interval '1 day')",
         json.dumps(copy_for(minted())["fields"]),
     )
-    await assert_skipped(scene, await scene.world.run(), "expired")
+    await assert_skipped(scene, await scene.world.run(), "its grant has ended")
     assert await scene.outcomes() == [("refused", "expired")]
 
 
@@ -188,7 +188,7 @@ async def test_a_revoked_grant_takes_copies_along_and_the_next_run_is_refused(sc
 async def test_a_grant_revoked_after_the_look_is_refused_by_the_key_holder(scene: Scene):
     await prepared(scene, minted())
     await (await scene.world.client("u1")).edit("m1", grant=None)  # in the log, not folded
-    await assert_skipped(scene, await scene.world.run(), "no-grant")
+    await assert_skipped(scene, await scene.world.run(), "its grant is gone")
     assert await scene.outcomes() == [("refused", "no-grant")]
 
 
