@@ -51,7 +51,14 @@ from supervisor.node.credentials import read_secret, read_service_key
 from supervisor.node.key_holder import KeyHolderProcess
 from supervisor.node.settings import Settings, SettingsError, read_settings
 from supervisor.node.tools_file import tools_of_file, tools_path
-from supervisor.node.trial import RouterSilent, ask_router, decoded, model_warnings, tried
+from supervisor.node.trial import (
+    RouterSilent,
+    ask_router,
+    context_in_words,
+    decoded,
+    model_warnings,
+    tried,
+)
 from supervisor.supervision.actor import SupervisorActor
 
 log = logging.getLogger("mana.node")
@@ -154,6 +161,8 @@ class Node:
             await self._try_model(service.model, found)
         with contextlib.suppress(RouterSilent):
             told = decoded(await ask_router(settings, "GET", "/v1/aliases", 3.0))
+            if service is not None and service.model:
+                _step(context_in_words(told, f"{service.name}/{service.model}"))
             for each in model_warnings(told, settings, has_money_limit=False):
                 _step(f"warning: {each}")
         agent_settings = msgspec.structs.replace(

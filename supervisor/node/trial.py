@@ -17,6 +17,7 @@ from mana_actors.clients.answers import AnswerUnreadable, BoundedAnswer, bounded
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
 from mana_actors.llm.client import DEADLINE_HEADER
 from mana_actors.llm.provider import AliasFacts
+from mana_actors.llm.router.entries.abilities import ASSUMED_CONTEXT
 from mana_actors.trust import trust_for
 from state.log.records import Mission
 from state.rules.policy import DEFAULT_POLICY
@@ -140,6 +141,18 @@ def model_warnings(told: JsonObject, settings: Settings, *, has_money_limit: boo
             " one with a larger context, or state its context in the alias file"
         )
     return found + (money_warnings(told, settings) if has_money_limit else [])
+
+
+def context_in_words(told: JsonObject, model: str) -> str:
+    """How long a model's context is, and who says so, by what the router told of it."""
+    known: JsonObject = {}
+    for each in objects_in(told.get("models")):
+        known = each if each.get("name") == model else known
+    tokens = (as_object(known.get("abilities")) or {}).get("context")
+    if not isinstance(tokens, int):
+        return f"nobody says how long its context is: {ASSUMED_CONTEXT:,} tokens are assumed"
+    teller = as_text((as_object(known.get("told_by")) or {}).get("context"))
+    return f"its context is {tokens:,} tokens ({teller or 'assumed'})"
 
 
 def money_warnings(told: JsonObject, settings: Settings) -> list[str]:

@@ -16,7 +16,7 @@ from supervisor.node.models import (
     model_asked_for,
 )
 from supervisor.node.settings import AGENT, Settings, SettingsError, read_settings
-from supervisor.node.trial import first_prompt_bytes, model_warnings, tried
+from supervisor.node.trial import context_in_words, first_prompt_bytes, model_warnings, tried
 from tests.fake_provider import FakeProvider
 from tests.router_parts import RunningRouter
 
@@ -151,6 +151,11 @@ async def test_too_small_a_context_and_a_missing_price_are_said_in_words(
         (money,) = model_warnings(told, settings, has_money_limit=True)
         assert "do not bound service/gemma3:4b" in money
         assert "MANA_LLM_PRICE_PROMPT" in money
+        name = "service/gemma3:4b"
+        assert "200,000 tokens are assumed" in context_in_words(told, name)
+        model = next(each for each in told["models"] if each["name"] == name)
+        model["abilities"], model["told_by"] = {"context": 8192}, {"context": "asked"}
+        assert context_in_words(told, name) == "its context is 8,192 tokens (asked)"
         alias = next(each for each in told["aliases"] if each["name"] == "mana/reasoning")
         small: dict[str, Any] = {
             "largest_context_tokens": 2048,
