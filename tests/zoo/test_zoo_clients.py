@@ -36,14 +36,10 @@ WITH_INDEX = [one for one in OF_ITS_SHAPE if one.habits.stream != "gemini"]
 WITH_IDS = [
     one for one in OF_ITS_SHAPE if one.habits.ids in ("openai", "nine", "anthropic", "kimi")
 ]
-NOT_YET: dict[str, set[str]] = {"plain": set(), "streamed": set()}
 
 
-def cases(people: list[Personality], way: str) -> list[Any]:
-    marks = [pytest.mark.xfail(reason="its ways are not known yet")]
-    return [
-        pytest.param(one, id=one.name, marks=marks * (one.name in NOT_YET[way])) for one in people
-    ]
+def cases(people: list[Personality]) -> list[Any]:
+    return [pytest.param(one, id=one.name) for one in people]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +84,7 @@ def said(message: Json) -> tuple[str, list[Json]]:
     return text, [json.loads(each) if isinstance(each, str) else each for each in arguments]
 
 
-@pytest.mark.parametrize("personality", cases(WITH_IDS, "plain"))
+@pytest.mark.parametrize("personality", cases(WITH_IDS))
 def test_a_conversation_that_echoes_its_answers_comes_to_its_end(
     personality: Personality, zoo: Zoo, client: openai.OpenAI
 ):
@@ -107,7 +103,7 @@ def test_a_conversation_that_echoes_its_answers_comes_to_its_end(
     assert len(resident.issued) == len(PLAN)
 
 
-@pytest.mark.parametrize("personality", cases(WITH_INDEX, "streamed"))
+@pytest.mark.parametrize("personality", cases(WITH_INDEX))
 def test_a_streamed_answer_is_the_plain_one(
     personality: Personality, zoo: Zoo, client: openai.OpenAI
 ):
