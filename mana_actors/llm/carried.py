@@ -7,11 +7,8 @@ from typing import Any
 import msgspec
 
 from mana_actors.json_values import JsonObject, as_object, objects_in
+from mana_actors.llm.headers import SAID_BY_HEADER
 
-SAID_BY_HEADER = "x-mana-llm-said-by"
-"""Of a request: whose turns its messages are, as JSON: place of the message → `provider/model`."""
-CARRIED_LOST_HEADER = "x-mana-llm-carried-lost"
-"""Of an answer: how many turns did not bring their model what they carry, for another served."""
 MAX_CARRIED_BYTES = 256 * 1024
 """Of one answer, about what 64,000 tokens of reasoning take; beyond it nothing of it is kept."""
 

@@ -19,19 +19,25 @@ from mana_actors.errors import (
     ProviderErrorKind,
     ProviderRefused,
 )
-from mana_actors.llm.carried import CARRIED_LOST_HEADER, SAID_BY_HEADER, said_by_text
-from mana_actors.llm.completions import RESOLVED_HEADER, failure, read_answer
+from mana_actors.llm.carried import said_by_text
+from mana_actors.llm.completions import failure, read_answer
 from mana_actors.llm.failures.wasted import Wasted
+from mana_actors.llm.headers import (
+    CARRIED_LOST_HEADER,
+    CONTEXT_HEADER,
+    COST_HEADER,
+    DEADLINE_HEADER,
+    EXPOSURE_HEADER,
+    RESOLVED_HEADER,
+    SAID_BY_HEADER,
+    count_in,
+)
 from mana_actors.llm.provider import AliasFacts, Exposure, provider_label
 from mana_actors.llm.transport import connections, transport_error
 
 if TYPE_CHECKING:
     import httpx
 
-EXPOSURE_HEADER = "x-mana-llm-exposure"
-CONTEXT_HEADER = "x-mana-llm-context"
-COST_HEADER = "x-mana-llm-cost-micros"
-DEADLINE_HEADER = "x-mana-llm-deadline"
 _CALLED_NOBODY = frozenset({"unconfigured", "cache-unhealthy", "exposure", "busy"})
 _KIND_OF_REASON: dict[str, ProviderErrorKind] = {
     "timeout": "timeout",
@@ -253,16 +259,11 @@ def with_headers(answer: ModelAnswer, headers: Mapping[str, str]) -> ModelAnswer
     return msgspec.structs.replace(
         answer,
         exposure=exposure if exposure in get_args(Exposure) else "",
-        context_tokens=_count(headers.get(CONTEXT_HEADER)) or 0,
-        cost_micros=_count(headers.get(COST_HEADER)),
+        context_tokens=count_in(headers.get(CONTEXT_HEADER)) or 0,
+        cost_micros=count_in(headers.get(COST_HEADER)),
         wasted=Wasted.of(headers),
-        carried_lost=answer.carried_lost + (_count(headers.get(CARRIED_LOST_HEADER)) or 0),
+        carried_lost=answer.carried_lost + (count_in(headers.get(CARRIED_LOST_HEADER)) or 0),
     )
-
-
-def _count(header: str | None) -> int | None:
-    text = header or ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
 
 
 def completions_url(base: str) -> str:

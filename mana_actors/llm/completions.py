@@ -17,7 +17,6 @@ from mana_actors.llm.failures.wordings import reading_of
 from mana_actors.llm.tool_calls import tool_calls_of
 from mana_actors.llm.usage import usage_of
 
-RESOLVED_HEADER = "x-mana-llm-resolved"
 MOST_TOKENS = 2**31
 MOST_REFUSAL_CHARS = 4000
 SERVICE_KINDS: frozenset[str] = frozenset(

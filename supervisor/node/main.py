@@ -160,7 +160,7 @@ class Node:
         if service is not None and service.model and settings.llm_try:
             await self._try_model(service.model, found)
         with contextlib.suppress(RouterSilent):
-            told = decoded(await ask_router(settings, "GET", "/v1/aliases", 3.0))
+            told = decoded(await ask_router(settings, "GET", "/v1/aliases"))
             if service is not None and service.model:
                 _step(context_in_words(told, f"{service.name}/{service.model}"))
             for each in model_warnings(told, settings, has_money_limit=False):

@@ -15,7 +15,13 @@ from mana_actors.agent.planner.exchange import (
 from mana_actors.agent.planner.prompt import PlanInput, loop_input
 from mana_actors.clients.answers import AnswerUnreadable, BoundedAnswer, bounded_answer
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
-from mana_actors.llm.client import DEADLINE_HEADER
+from mana_actors.llm.headers import (
+    COST_HEADER,
+    DEADLINE_HEADER,
+    EXPOSURE_HEADER,
+    RESOLVED_HEADER,
+    count_in,
+)
 from mana_actors.llm.provider import AliasFacts
 from mana_actors.llm.router.entries.abilities import ASSUMED_CONTEXT
 from mana_actors.trust import trust_for
@@ -25,6 +31,7 @@ from supervisor.node.models import model_asked_for, router_url, token_file
 from supervisor.node.settings import Settings
 
 TRIAL_S = 60.0
+ASK_S = 3.0
 UNTOLD = "no reason given"
 TOOL: JsonObject = {
     "type": "function",
@@ -97,17 +104,17 @@ async def tried(settings: Settings, model: str, seconds: float = TRIAL_S) -> Tri
     choices = objects_in(body.get("choices"))
     message = as_object(choices[0].get("message")) if choices else None
     calls = objects_in((message or {}).get("tool_calls"))
-    usage, cost = as_object(body.get("usage")) or {}, told.headers.get("x-mana-llm-cost-micros")
+    usage = as_object(body.get("usage")) or {}
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     return Trial(
         ok=True,
         latency_ms=took_ms,
-        resolved=told.headers.get("x-mana-llm-resolved", ""),
-        exposure=told.headers.get("x-mana-llm-exposure", ""),
+        resolved=told.headers.get(RESOLVED_HEADER, ""),
+        exposure=told.headers.get(EXPOSURE_HEADER, ""),
         calls_tools=any(_is_called(call) for call in calls),
         prompt_tokens=prompt if isinstance(prompt, int) else None,
         completion_tokens=completion if isinstance(completion, int) else None,
-        cost_micros=None if cost is None else int(cost),
+        cost_micros=count_in(told.headers.get(COST_HEADER)),
     )
 
 
@@ -145,9 +152,7 @@ def model_warnings(told: JsonObject, settings: Settings, *, has_money_limit: boo
 
 def context_in_words(told: JsonObject, model: str) -> str:
     """How long a model's context is, and who says so, by what the router told of it."""
-    known: JsonObject = {}
-    for each in objects_in(told.get("models")):
-        known = each if each.get("name") == model else known
+    known = _told_of(told, model)
     tokens = (as_object(known.get("abilities")) or {}).get("context")
     if not isinstance(tokens, int):
         return f"nobody says how long its context is: {ASSUMED_CONTEXT:,} tokens are assumed"
@@ -168,17 +173,23 @@ def money_warnings(told: JsonObject, settings: Settings) -> list[str]:
 
 
 def _facts_of(told: JsonObject, settings: Settings) -> AliasFacts | None:
-    name = model_asked_for(settings)
-    named = [*objects_in(told.get("aliases")), *objects_in(told.get("models"))]
-    raw = next((each.get("facts") for each in named if each.get("name") == name), None)
+    raw = _told_of(told, model_asked_for(settings)).get("facts")
     return None if raw is None else msgspec.convert(raw, AliasFacts)
+
+
+def _told_of(told: JsonObject, name: str) -> JsonObject:
+    """What the router says of an alias or a model, {} where that is nothing."""
+    for each in (*objects_in(told.get("aliases")), *objects_in(told.get("models"))):
+        if each.get("name") == name:
+            return each
+    return {}
 
 
 async def ask_router(
     settings: Settings,
     verb: str,
     path: str,
-    seconds: float,
+    seconds: float = ASK_S,
     content: object = None,
     headers: dict[str, str] | None = None,
 ) -> BoundedAnswer:

@@ -5,10 +5,12 @@ from typing import Self
 
 import msgspec
 
-TOKENS_HEADER = "x-mana-llm-spent-tokens"
-MICROS_HEADER = "x-mana-llm-spent-micros"
-UNREPORTED_HEADER = "x-mana-llm-unreported"
-_MOST_DIGITS = 15
+from mana_actors.llm.headers import (
+    SPENT_MICROS_HEADER,
+    SPENT_TOKENS_HEADER,
+    UNREPORTED_HEADER,
+    count_in,
+)
 
 
 class Wasted(msgspec.Struct, frozen=True):
@@ -30,8 +32,8 @@ class Wasted(msgspec.Struct, frozen=True):
     def headers(self) -> dict[str, str]:
         """As headers of an answer or an error; none where nothing was wasted."""
         told = (
-            (TOKENS_HEADER, self.tokens),
-            (MICROS_HEADER, self.micros if self.tokens else 0),
+            (SPENT_TOKENS_HEADER, self.tokens),
+            (SPENT_MICROS_HEADER, self.micros if self.tokens else 0),
             (UNREPORTED_HEADER, self.unreported),
         )
         return {name: str(count) for name, count in told if count}
@@ -39,10 +41,5 @@ class Wasted(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Self:
         """What the headers of a router say (names in lower case); nonsense counts as nothing."""
-        names = (TOKENS_HEADER, MICROS_HEADER, UNREPORTED_HEADER)
-        return cls(*(_count(headers.get(name, "")) for name in names))
-
-
-def _count(text: str) -> int:
-    is_count = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-    return int(text) if is_count else 0
+        names = (SPENT_TOKENS_HEADER, SPENT_MICROS_HEADER, UNREPORTED_HEADER)
+        return cls(*(count_in(headers.get(name)) or 0 for name in names))

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer, json_object
 from mana_actors.http.edge import Edge, has_bearer
 from mana_actors.json_values import JsonObject
-from mana_actors.llm.carried import SAID_BY_HEADER, said_by_in
+from mana_actors.llm.carried import said_by_in
+from mana_actors.llm.headers import DEADLINE_HEADER, EXPOSURE_HEADER, SAID_BY_HEADER
 from mana_actors.llm.provider import Exposure
 from mana_actors.llm.router.aliases.registry import UnknownAlias
 from mana_actors.llm.router.calls import CallFailed, Calls
@@ -31,8 +32,6 @@ from state.rules.exposure import ORDER, lower_of
 
 log = logging.getLogger("mana.llm")
 
-EXPOSURE_HEADER = "x-mana-llm-exposure"
-DEADLINE_HEADER = "x-mana-llm-deadline"
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 SERVICE = "mana-llm"
 Handler = Callable[[Request], Awaitable[ASGIApp]]

@@ -10,7 +10,13 @@ from typing import Any
 
 from mana_actors.errors import ProviderError
 from mana_actors.json_values import JsonObject, as_object, as_text, objects_in
-from mana_actors.llm.carried import CARRIED_LOST_HEADER
+from mana_actors.llm.headers import (
+    CARRIED_LOST_HEADER,
+    CONTEXT_HEADER,
+    COST_HEADER,
+    EXPOSURE_HEADER,
+    RESOLVED_HEADER,
+)
 from mana_actors.llm.provider import Exposure
 from mana_actors.llm.router.aliases.registry import Price, UnknownAlias
 from mana_actors.llm.router.metrics import RouterMetrics
@@ -65,7 +71,7 @@ class Calls:
         if usage is not None and usage.is_possible:  # else nobody knows what it cost
             price = self._router.registry.price(done.target) or Price()
             cost = price.micros(usage.prompt, usage.completion, usage.total, usage.cached)
-            headers["x-mana-llm-cost-micros"] = str(cost)
+            headers[COST_HEADER] = str(cost)
         choices = [shown_choice(choice) for choice in objects_in(done.answer.get("choices"))]
         return done.answer | {"model": done.target.name, "choices": choices}, headers
 
@@ -174,9 +180,9 @@ class Calls:
 
     def _headers(self, routed: Routed[Any]) -> dict[str, str]:
         return {
-            "x-mana-llm-resolved": routed.target.name,
-            "x-mana-llm-exposure": routed.exposure,
-            "x-mana-llm-context": str(self._router.profile(routed.target).abilities.context),
+            RESOLVED_HEADER: routed.target.name,
+            EXPOSURE_HEADER: routed.exposure,
+            CONTEXT_HEADER: str(self._router.profile(routed.target).abilities.context),
             **routed.wasted.headers,
             **({CARRIED_LOST_HEADER: str(routed.carried_lost)} if routed.carried_lost else {}),
         }

@@ -17,7 +17,6 @@ KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
 FIELDS = frozenset({"kind", "user", "agent", "tokens", "micros"})
 MOST = 2**53 - 1
 """The largest number JSON readers keep exactly."""
-_ASK_S = 3.0
 
 
 async def get_limits(request: Request, deps: Deps) -> Response:
@@ -61,7 +60,7 @@ async def warnings_of(deps: Deps, limits: Sequence[Limit]) -> list[str]:
     if all(each.micros is None for each in limits):
         return []
     try:
-        told = decoded(await ask_router(deps.settings, "GET", "/v1/aliases", _ASK_S))
+        told = decoded(await ask_router(deps.settings, "GET", "/v1/aliases"))
     except RouterSilent:
         return []
     return money_warnings(told, deps.settings)

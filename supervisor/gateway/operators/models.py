@@ -17,7 +17,6 @@ from supervisor.node.trial import RouterSilent, ask_router, decoded, model_warni
 
 log = logging.getLogger("mana.gateway")
 
-ASK_S = 3.0
 SILENT = "the model router does not answer"
 MAX_MODEL_CHARS = 200
 
@@ -26,8 +25,8 @@ async def get_llm(request: Request, deps: Deps) -> Response:
     """Where the registry came from, its aliases and chains, and how its providers are."""
     query(request, ())
     try:
-        aliases = await ask_router(deps.settings, "GET", "/v1/aliases", ASK_S)
-        health = await ask_router(deps.settings, "GET", "/v1/health", ASK_S)
+        aliases = await ask_router(deps.settings, "GET", "/v1/aliases")
+        health = await ask_router(deps.settings, "GET", "/v1/health")
         told = decoded(aliases) | decoded(health)
     except RouterSilent as exc:
         return _silent(exc)
@@ -44,7 +43,7 @@ async def post_llm_test(request: Request, deps: Deps) -> Response:
         raise BadRequest("model", f"must be text of 1 to {MAX_MODEL_CHARS} characters")
     try:
         trial = await tried(deps.settings, model)
-        told = decoded(await ask_router(deps.settings, "GET", "/v1/aliases", ASK_S))
+        told = decoded(await ask_router(deps.settings, "GET", "/v1/aliases"))
     except RouterSilent as exc:
         return _silent(exc)
     warnings = model_warnings(told, deps.settings, has_money_limit=False)
@@ -54,7 +53,7 @@ async def post_llm_test(request: Request, deps: Deps) -> Response:
 async def router_metrics(deps: Deps) -> bytes:
     """What the router counts, as Prometheus text; nothing while it is silent."""
     try:
-        return (await ask_router(deps.settings, "GET", "/metrics", ASK_S)).content
+        return (await ask_router(deps.settings, "GET", "/metrics")).content
     except RouterSilent:
         return b""
 
