@@ -240,7 +240,7 @@ class Router:
             if target.provider in registry.providers:
                 share_s = min(share_s, registry.providers[target.provider].deadline_s)
             try:
-                answer = await self._called(way, target, share_s, left_s, call)
+                answer, lost = await self._called(way, target, share_s, left_s, call)
             except _NextEntry as failed:
                 way.trail.passed_by(target, failed.reason)
                 continue
@@ -249,7 +249,6 @@ class Router:
             if alias := registry.alias(body.get("model")):
                 self._observer.resolved(alias, target)
             reach, trail = way.table.reach(target), way.trail
-            lost = own_turns(body, said_by, target.name).lost
             return Routed(target, reach, answer, trail.attempts, trail.wasted, lost)
         error = way.trail.ended(self._circuits.wait_s(way.trail.callable_later, self._clock()))
         error.wasted = way.trail.wasted
@@ -283,8 +282,11 @@ class Router:
         share_s: float,
         left_s: float,
         call: Callable[[_Call], Awaitable[_T]],
-    ) -> _T:
-        """Wait for a turn at `target`'s provider, then call it; raises _NextEntry."""
+    ) -> tuple[_T, int]:
+        """Wait for a turn at `target`'s provider, then call it; raises _NextEntry.
+
+        With the answer comes how many turns lost what they carry.
+        """
         began, line = _now(), way.table.lines[target.provider]
         async with contextlib.AsyncExitStack() as held:
             try:
@@ -299,15 +301,17 @@ class Router:
                 raise _NextEntry("cache-unhealthy")
             try:
                 way.trail.called(target)
+                own = own_turns(way.body, way.said_by, target.name)
+                holds = way.table.knowledge.of(target).abilities
                 one = _Call(
                     upstream=line.upstream,
-                    body=self._fitted(way, target, way.table.knowledge.of(target).abilities),
+                    body=self._fitted(way, own.body, target, holds),
                     model=target.model,
                     share_s=rest_s,
                     left_s=max(left_s - waited_s, 0.0),
                     held=held,
                 )
-                answer = await self._answered(way, target, one, call)
+                answer = await self._answered(way, own.body, target, one, call)
             except ProviderError as error:
                 failure = consequence_of(error)
                 trouble = failure.trouble
@@ -324,12 +328,17 @@ class Router:
                 raise _NextEntry(failure.reason) from None
             else:
                 self._circuits.succeeded(target, self._clock())
-                return answer
+                return answer, own.lost
             finally:
                 self._circuits.release(admission)
 
     async def _answered(
-        self, way: _Way, target: Target, one: _Call, call: Callable[[_Call], Awaitable[_T]]
+        self,
+        way: _Way,
+        own: JsonObject,
+        target: Target,
+        one: _Call,
+        call: Callable[[_Call], Awaitable[_T]],
     ) -> _T:
         """What `call` brings; where a refusal says what the entry lacks, asked anew without that.
 
@@ -349,7 +358,7 @@ class Router:
                     knowledge.learn(target, lesson)
                 learnt = with_lesson(learnt, lesson)
                 holds = knowledge.with_lesson(target, learnt).abilities
-                body = self._fitted(way, target, holds)
+                body = self._fitted(way, own, target, holds)
                 is_lost = self._lacking(way, target, holds) is not None or body == one.body
                 if is_lost or not left or error.may_have_spent or error.usage is not None:
                     raise
@@ -367,13 +376,15 @@ class Router:
                     _log.info("entry_learnt provider=%s", target.provider)
                 return answer
 
-    def _fitted(self, way: _Way, target: Target, holds: Abilities) -> JsonObject:
-        """The request as an entry takes it of which this `holds`; no chat stays as it is."""
-        if "messages" not in way.body:
-            return way.body
+    def _fitted(self, way: _Way, own: JsonObject, target: Target, holds: Abilities) -> JsonObject:
+        """A request with an entry's own turns as it takes it of which this `holds`.
+
+        What is no chat stays as it is.
+        """
+        if "messages" not in own:
+            return own
         per_token = way.table.registry.model(target).bytes_per_token
-        own = own_turns(way.body, way.said_by, target.name)
-        return fitted(own.body, holds, way.needs.output_room(holds, per_token))
+        return fitted(own, holds, way.needs.output_room(holds, per_token))
 
     # --- what is known of providers, and kept up --------------------------------------------------
 

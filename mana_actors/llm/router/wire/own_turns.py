@@ -27,13 +27,12 @@ def own_turns(body: JsonObject, said_by: Mapping[int, str], target: str) -> OwnT
     `said_by` names the entry that said the message at a place. What another one's turn carries is
     left out, and its calls get ids that every service takes: some take only the form of their own.
     """
-    messages = as_list(body.get("messages"))
     theirs = {place for place, model in said_by.items() if model != target}
     if not theirs:
         return OwnTurns(body)
     lost = 0
     told = list[object]()
-    for place, given in enumerate(messages):
+    for place, given in enumerate(as_list(body.get("messages"))):
         message = as_object(given)
         if message is not None and place in theirs and message.get("role") == "assistant":
             plain, has_lost = _plain(message)
