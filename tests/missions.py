@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import msgspec
 
-from mana_actors.agent.planner.exchange import request_bytes
 from mana_actors.agent.planner.loop import LoopInput, opening
 from mana_actors.agent.planner.prompt import PlanInput, loop_input
 from mana_actors.agent.planner.subagents import with_sub_agents
@@ -280,7 +279,7 @@ def offered_names(given: LoopInput) -> list[str]:
 
 def first_bytes(given: LoopInput) -> int:
     """How long the first call is on the wire."""
-    return len(request_bytes(opening(given)))
+    return len(opening(given).raw)
 
 
 def missing(wanted: Wanted, given: LoopInput) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import msgspec
 
-from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes, said_by
+from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, said_by
 from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
 from mana_actors.errors import (
     ProviderBusy,
@@ -137,7 +137,7 @@ class HttpProvider:
         headers = self._headers() | {EXPOSURE_HEADER: exposure} | patience
         if speakers := said_by(request):
             headers[SAID_BY_HEADER] = said_by_text(speakers)
-        content = request_bytes(request)
+        content = request.raw
         client = self._http()  # made first: loading certificates must not eat into the deadline
         try:
             async with (

@@ -10,7 +10,6 @@ from mana_actors.agent.planner.exchange import (
     DEFAULT_TEMPERATURE,
     ChatMessage,
     ModelRequest,
-    request_bytes,
 )
 from mana_actors.agent.planner.prompt import PlanInput, loop_input
 from mana_actors.clients.answers import AnswerUnreadable, BoundedAnswer, bounded_answer
@@ -134,7 +133,7 @@ def first_prompt_bytes(settings: Settings) -> int:
         )
     )
     messages = ChatMessage("system", given.system), ChatMessage("user", given.user)
-    return len(request_bytes(ModelRequest(given.model, messages, given.tools)))
+    return len(ModelRequest(given.model, messages, given.tools).raw)
 
 
 def model_warnings(told: JsonObject, settings: Settings, *, has_money_limit: bool) -> list[str]:

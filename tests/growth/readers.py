@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mana_actors.agent.inputs.record_texts import cut, record_text
 from mana_actors.agent.planner.compaction import CompactSummary, render_summary, told_summary
-from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest, ToolCall, request_bytes
+from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest, ToolCall
 from mana_actors.agent.planner.fences import fence, is_ciphertext, without_tags
 from mana_actors.agent.planner.names import meant_name
 from mana_actors.agent.planner.rationale import bounded
@@ -120,7 +120,7 @@ def _answered(text: str) -> None:
 def _sent(text: str) -> bytes:
     call = ToolCall(text, text, {"a": text})
     said = ChatMessage("assistant", text, (call, call))
-    return request_bytes(ModelRequest("m", (said, ChatMessage("tool", text, (), text))))
+    return ModelRequest("m", (said, ChatMessage("tool", text, (), text))).raw
 
 
 def _rehearsed(text: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mana_actors.agent.model.calls import require_context
-from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest, request_bytes
+from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest
 from mana_actors.errors import ProviderRefused
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import LEAST_OUTPUT, AliasFacts
@@ -30,7 +30,7 @@ async def facts(tmp_path: Path) -> AsyncGenerator[AliasFacts]:
 
 def request_of(size: int) -> ModelRequest:
     empty = ModelRequest("mana/fast-text", (ChatMessage("user", ""),))
-    text = "x" * (size - len(request_bytes(empty)))
+    text = "x" * (size - len(empty.raw))
     return ModelRequest("mana/fast-text", (ChatMessage("user", text),))
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from mana_actors.agent.model.journal import Journal
-from mana_actors.agent.planner.exchange import request_bytes
 from mana_actors.keys.client import HeldKey, KeyHolder, KeyHolderUnreachable
 from mana_actors.keys.protocol import AskForKey
 from mana_actors.keys.releases import NotedReply, Releases
@@ -155,7 +154,7 @@ async def test_with_a_plain_hash_a_sealed_journal_confirms_a_guess(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ):
     def digest(_self: Journal, request: Any) -> str:
-        return hashlib.sha256(request_bytes(request)).hexdigest()
+        return hashlib.sha256(request.raw).hexdigest()
 
     monkeypatch.setattr(Journal, "digest", digest)
     assert await kept(scene) == (False, True)

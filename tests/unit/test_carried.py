@@ -15,7 +15,6 @@ from mana_actors.agent.planner.exchange import (
     ToolCall,
     decode_answer,
     encode_answer,
-    request_bytes,
     request_hash,
     said_by,
 )
@@ -59,7 +58,7 @@ class Conversation:
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
-        return [msgspec.json.decode(request_bytes(request)) for request in self.requests]
+        return [msgspec.json.decode(request.raw) for request in self.requests]
 
 
 async def talk(*script: dict[str, Any]) -> tuple[list[dict[str, Any]], PlanOutcome]:
@@ -144,7 +143,7 @@ def test_what_is_carried_survives_the_journal_and_counts_as_request():
         for each, carried in ((answer, answer.carried), (kept, kept.carried), (answer, {}))
     )
     assert request_hash(with_it) == request_hash(again) != request_hash(without)
-    assert len(request_bytes(with_it)) > len(request_bytes(without))
+    assert len(with_it.raw) > len(without.raw)
 
 
 def test_a_journal_of_an_older_release_is_read():
@@ -325,4 +324,4 @@ async def test_no_turn_on_the_wire_is_empty():
 
 
 def _sent(*messages: ChatMessage) -> list[dict[str, Any]]:
-    return msgspec.json.decode(request_bytes(ModelRequest("m", messages, (SPEC,))))["messages"]
+    return msgspec.json.decode(ModelRequest("m", messages, (SPEC,)).raw)["messages"]

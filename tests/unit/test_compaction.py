@@ -18,7 +18,6 @@ from mana_actors.agent.planner.exchange import (
     ModelAnswer,
     ModelRequest,
     ToolCall,
-    request_bytes,
 )
 from mana_actors.agent.planner.loop import COMPACTION_ROUND, LoopInput, run_loop
 from mana_actors.agent.tools.executor import Executor
@@ -85,7 +84,7 @@ def test_the_compaction_call_offers_no_tools():
     at = cut((SYSTEM, USER, *round_of("a"), *round_of("b"), *round_of("c")), 4)
     assert at is not None
     request = compaction_request(CompactionSettings(), at, "m")
-    assert b"tool_choice" not in request_bytes(request)
+    assert b"tool_choice" not in request.raw
     assert (request.temperature, request.model) == (0.2, "m")
     assert "list_tasks" in (request.messages[1].content or "")
 

@@ -14,7 +14,6 @@ from mana_actors.agent.planner.exchange import (
     ModelRequest,
     ToolCall,
     ToolResult,
-    request_bytes,
 )
 from mana_actors.agent.planner.loop import LoopInput, PlanOutcome, opening, run_loop
 from mana_actors.agent.planner.prompt import PlanInput, loop_input
@@ -184,7 +183,7 @@ def test_missions_of_one_agent_share_their_prefix_byte_for_byte(policy: AiPolicy
 
     (first_tools, system), others = parts("x"), [parts("Quiz und Ziele"), parts("Ausgaben")]
     assert all(other == (first_tools, system) for other in others)
-    assert request_bytes(opening(begins("Ausgaben"))) == request_bytes(opening(begins("Ausgaben")))
+    assert opening(begins("Ausgaben")).raw == opening(begins("Ausgaben")).raw
 
 
 async def test_what_is_brought_in_comes_after_all_that_was_there():
@@ -477,7 +476,7 @@ def test_the_rehearsal_model_is_offered_what_its_words_call_for():
 @pytest.mark.parametrize("wanted", MISSIONS)
 async def test_the_rehearsal_model_plans_the_demo_as_it_did_with_every_tool(wanted: Wanted):
     async def rehearsed(request: ModelRequest, _number: int) -> ModelAnswer:
-        body = rehearsal.complete(msgspec.json.decode(request_bytes(request)))
+        body = rehearsal.complete(msgspec.json.decode(request.raw))
         answer = msgspec.json.encode(body)
         return read_answer(answer, resolved="", asked_model=request.model, provider="mana")
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
+from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest
 from mana_actors.agent.planner.loop import PlanOutcome, run_loop
 from mana_actors.agent.planner.prompt import PlanInput, ResolvedInput, loop_input
 from mana_actors.agent.tools.catalogue import catalogue, function_spec, proposing_tools
@@ -19,7 +19,7 @@ GOAL = ResolvedInput("g", "goals", "companionGoals", "Laufen", "7 / 21 (week)")
 
 
 async def rehearse(request: ModelRequest, _round: int) -> ModelAnswer:
-    body = msgspec.json.encode(complete(msgspec.json.decode(request_bytes(request))))
+    body = msgspec.json.encode(complete(msgspec.json.decode(request.raw)))
     return read_answer(body, resolved="", asked_model=request.model, provider="mana")
 
 

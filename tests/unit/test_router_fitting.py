@@ -13,7 +13,6 @@ from mana_actors.agent.planner.exchange import (
     ChatMessage,
     ModelRequest,
     ToolCall,
-    request_bytes,
 )
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.router.aliases.needs import LEAST_OUTPUT, needs_of
@@ -23,19 +22,17 @@ from mana_actors.llm.router.entries.services import assumed
 
 CALL = ToolCall("call_1", "create_task", {"title": "Brot"})
 ROUND_2: JsonObject = msgspec.json.decode(
-    request_bytes(
-        ModelRequest(
-            "mana/reasoning",
-            (
-                ChatMessage("system", "Du planst."),
-                ChatMessage("user", "Plane."),
-                ChatMessage("assistant", tool_calls=(CALL,)),
-                ChatMessage("tool", '{"success":true,"message":"ok"}', tool_call_id="call_1"),
-                ChatMessage("system", "Sparsam sein."),
-            ),
-            ({"type": "function", "function": {"name": "create_task", "parameters": {}}},),
-        )
-    )
+    ModelRequest(
+        "mana/reasoning",
+        (
+            ChatMessage("system", "Du planst."),
+            ChatMessage("user", "Plane."),
+            ChatMessage("assistant", tool_calls=(CALL,)),
+            ChatMessage("tool", '{"success":true,"message":"ok"}', tool_call_id="call_1"),
+            ChatMessage("system", "Sparsam sein."),
+        ),
+        ({"type": "function", "function": {"name": "create_task", "parameters": {}}},),
+    ).raw
 )
 
 

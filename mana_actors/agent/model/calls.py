@@ -13,7 +13,7 @@ from mana_actors.agent.attempt.means import Means
 from mana_actors.agent.model.charges import charge_of_answer, charge_of_failure
 from mana_actors.agent.model.journal import Journal
 from mana_actors.agent.model.receipt import Receipt
-from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, request_bytes
+from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest
 from mana_actors.errors import BudgetExhausted, ProviderError, ProviderRefused
 from mana_actors.llm.failures.cause import Lack
 from mana_actors.llm.provider import AliasFacts
@@ -143,7 +143,7 @@ class ModelCalls:
     def _hold_for(self, request: ModelRequest, facts: AliasFacts) -> Hold:
         """The most this call may cost."""
         per_token = facts.bytes_per_token or self._means.settings.bytes_per_token
-        tokens = hold_size(len(request_bytes(request)), request.max_output, per_token)
+        tokens = hold_size(len(request.raw), request.max_output, per_token)
         micros = cost_micros(
             tokens - request.max_output,
             request.max_output,
@@ -195,7 +195,7 @@ class ModelCalls:
 
 def require_context(request: ModelRequest, facts: AliasFacts) -> None:
     """Raises ProviderRefused where no entry has room for the prompt: nothing is held or sent."""
-    size = len(request_bytes(request))
+    size = len(request.raw)
     if facts.longest_prompt_bytes and size > facts.longest_prompt_bytes:
         limit = facts.largest_context_tokens
         raise ProviderRefused(

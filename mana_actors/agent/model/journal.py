@@ -16,7 +16,6 @@ from mana_actors.agent.planner.exchange import (
     ModelRequest,
     decode_answer,
     encode_answer,
-    request_bytes,
     request_hash,
 )
 from state.sealing.journal import JournalKeys
@@ -38,7 +37,7 @@ class Journal:
         """What names "the same question" in the journal."""
         if self._keys is None:
             return request_hash(request)
-        return self._keys.digest(request_bytes(request))
+        return self._keys.digest(request.raw)
 
     def written(self, digest: str, answer: ModelAnswer) -> str:
         """The answer to the request with this digest, as the journal keeps it."""

@@ -9,7 +9,7 @@ import re
 
 import msgspec
 
-from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest, request_bytes
+from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest
 from mana_actors.agent.planner.fences import without_tags
 from mana_actors.json_values import canonical_json
 
@@ -81,7 +81,7 @@ def should_compact(
 
 def context_tokens(request: ModelRequest, bytes_per_token: float | None) -> int:
     """Tokens of `request` as it will be sent; `bytes_per_token` as measured on the last answer."""
-    return math.ceil(len(request_bytes(request)) / (bytes_per_token or BYTES_PER_TOKEN))
+    return math.ceil(len(request.raw) / (bytes_per_token or BYTES_PER_TOKEN))
 
 
 def cut(messages: tuple[ChatMessage, ...], keep_recent: int) -> Cut | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import cached_property
 from typing import Any, Literal
 
 import msgspec
@@ -60,7 +61,7 @@ class ChatMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     said_by: str = ""
 
 
-class ModelRequest(msgspec.Struct, frozen=True):
+class ModelRequest(msgspec.Struct, frozen=True, dict=True):
     """One model call; `max_output` bounds the answer in tokens, `tools` are function specs."""
 
     model: str
@@ -68,6 +69,26 @@ class ModelRequest(msgspec.Struct, frozen=True):
     tools: tuple[JsonObject, ...] = ()
     temperature: float = DEFAULT_TEMPERATURE
     max_output: int = DEFAULT_MAX_OUTPUT
+
+    @cached_property
+    def raw(self) -> bytes:
+        """The exact JSON body of a chat-completions call, made once for all who measure or send it.
+
+        Messages come last, so that tools and system prompt are a byte-stable prefix; `tool_choice`
+        is only there with tools, since providers refuse it alone; `max_tokens` bounds what a call
+        can cost, and so the tokens held for it. What turns carry is there as their model sent it:
+        who may not have it, the router keeps it from (`said_by`).
+        """
+        body: JsonObject = {
+            "model": self.model,
+            "temperature": self.temperature,
+            "max_tokens": self.max_output,
+            "stream": False,
+        }
+        if self.tools:
+            body |= {"tools": list(self.tools), "tool_choice": "auto"}
+        body["messages"] = _wire_messages(self)
+        return _encoder.encode(body)
 
 
 class ModelAnswer(msgspec.Struct, frozen=True):
@@ -135,26 +156,6 @@ def encode_answer(answer: ModelAnswer) -> bytes:
 def decode_answer(raw: bytes) -> ModelAnswer:
     """The answer that `encode_answer` wrote; raises msgspec.ValidationError on anything else."""
     return _answer_decoder.decode(raw)
-
-
-def request_bytes(request: ModelRequest) -> bytes:
-    """The exact JSON body of a chat-completions call.
-
-    Messages come last, so that tools and system prompt are a byte-stable prefix; `tool_choice` is
-    only there with tools, since providers refuse it alone; `max_tokens` bounds what a call can
-    cost, and so the tokens held for it. What turns carry is there as their model sent it: who may
-    not have it, the router keeps it from (`said_by`).
-    """
-    body: JsonObject = {
-        "model": request.model,
-        "temperature": request.temperature,
-        "max_tokens": request.max_output,
-        "stream": False,
-    }
-    if request.tools:
-        body |= {"tools": list(request.tools), "tool_choice": "auto"}
-    body["messages"] = _wire_messages(request)
-    return _encoder.encode(body)
 
 
 def said_by(request: ModelRequest) -> dict[int, str]:
@@ -233,7 +234,7 @@ def _wire_name(name: str, offered: set[str]) -> str:
 
 def request_hash(request: ModelRequest) -> str:
     """SHA-256 (hex) of the bytes of `request`: the journal's key for "the same question"."""
-    return hashlib.sha256(request_bytes(request)).hexdigest()
+    return hashlib.sha256(request.raw).hexdigest()
 
 
 def result_content(result: ToolResult) -> str:

@@ -26,7 +26,6 @@ from mana_actors.agent.planner.exchange import (
     TokenUsage,
     ToolCall,
     ToolResult,
-    request_bytes,
     result_content,
 )
 from mana_actors.agent.planner.guardrails import MAX_STEPS
@@ -371,9 +370,9 @@ def _next(given: LoopInput, state: LoopState) -> tuple[LoopState, Command]:
                 unread_calls=state.unread_calls,
             )
         )
-    settings = given.compaction
+    request, settings = _request(given, state), given.compaction
     if settings is not None and not state.compaction_tried:
-        tokens = context_tokens(_request(given, state), state.bytes_per_token)
+        tokens = context_tokens(request, state.bytes_per_token)
         if should_compact(tokens, settings.ceiling(state.resolved_context), settings.threshold):
             at = cut(state.messages, settings.keep_recent)
             if at is not None:
@@ -389,10 +388,9 @@ def _next(given: LoopInput, state: LoopState) -> tuple[LoopState, Command]:
             compactions_done=1 if state.folded_turns else 0,
         )
         hints = given.remind(view)
-    request = _request(given, state, hints)
-    asked = replace(
-        state, reminders=(*state.reminders, *hints), asked_bytes=len(request_bytes(request))
-    )
+    if hints:
+        request = _request(given, state, hints)
+    asked = replace(state, reminders=(*state.reminders, *hints), asked_bytes=len(request.raw))
     return asked, AskModel(request, state.rounds + 1)
 
 
