@@ -1,1 +1,30 @@
 """Integration tests use real Postgres servers; tests/conftest.py says which."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fake_provider import FakeProvider
+from tests.router_parts import RunningRouter, alias_file
+
+
+@pytest.fixture
+def near() -> Iterator[FakeProvider]:
+    """The first service of the chains of `router`."""
+    with FakeProvider() as server:
+        yield server
+
+
+@pytest.fixture
+def far() -> Iterator[FakeProvider]:
+    """The one that is asked when the first does not serve."""
+    with FakeProvider() as server:
+        yield server
+
+
+@pytest.fixture
+def router(tmp_path: Path, near: FakeProvider, far: FakeProvider) -> Iterator[RunningRouter]:
+    """A router with the alias file of tests/router_parts.py."""
+    with RunningRouter(tmp_path, alias_file(tmp_path, near.url, far.url)) as running:
+        yield running

@@ -246,24 +246,6 @@ async def test_cached_tokens_are_on_the_receipt(world: World):
 # --- through the router --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def near() -> Iterator[FakeProvider]:
-    with FakeProvider() as server:
-        yield server
-
-
-@pytest.fixture
-def far() -> Iterator[FakeProvider]:
-    with FakeProvider() as server:
-        yield server
-
-
-@pytest.fixture
-def router(tmp_path: Path, near: FakeProvider, far: FakeProvider) -> Iterator[RunningRouter]:
-    with RunningRouter(tmp_path, alias_file(tmp_path, near.url, far.url)) as running:
-        yield running
-
-
 async def ask(router: RunningRouter, *messages: ChatMessage) -> ModelAnswer:
     provider = HttpProvider(router.url, key_file=router.token_file)
     request = ModelRequest("mana/fast-text", (ChatMessage("user", "Hallo"), *messages))

@@ -1,6 +1,5 @@
 """The router's HTTP API over real sockets, in front of providers that do what they like."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +29,6 @@ USED: dict[str, Any] = PIECE | {
     "choices": [],
     "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
 }
-
-
-@pytest.fixture
-def near() -> Iterator[FakeProvider]:
-    with FakeProvider() as server:
-        yield server
-
-
-@pytest.fixture
-def far() -> Iterator[FakeProvider]:
-    with FakeProvider() as server:
-        yield server
-
-
-@pytest.fixture
-def router(tmp_path: Path, near: FakeProvider, far: FakeProvider) -> Iterator[RunningRouter]:
-    with RunningRouter(tmp_path, alias_file(tmp_path, near.url, far.url)) as running:
-        yield running
 
 
 def sample(router: RunningRouter, name: str) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import msgspec
 
+from mana_actors.llm.router.settings import AliasFile
 from tests.fake_provider import Entry, FakeProvider, Recorded
 from tests.zoo.rules import Json, KnownMembers, Refusal, Rule, prompt_tokens, refusal_of
 from tests.zoo.speech import Call, Habits, Spent, Turn, answer_of, stream_of
@@ -142,12 +143,20 @@ class Zoo(FakeProvider):
         return self.residents[request.path.split("/")[1]].hear(request)
 
 
-def alias_text(zoo: Zoo, chains: dict[str, list[str]], said: dict[str, Any] | None = None) -> str:
+def alias_file(
+    zoo: Zoo,
+    folder: Path,
+    chains: dict[str, list[str]],
+    *,
+    urls: dict[str, str] | None = None,
+) -> AliasFile:
     """An alias file (JSON is YAML) with an alias for each chain; it says nothing but addresses.
 
-    `said` adds what is known of models.
+    `urls` are addresses of services outside of the zoo.
     """
-    return json.dumps(
+    file = folder / "aliases.yaml"
+    addresses = {name: zoo.url_of(name) for name in zoo.residents} | (urls or {})
+    text = json.dumps(
         {
             "aliases": {
                 f"mana/{alias}": {
@@ -156,9 +165,10 @@ def alias_text(zoo: Zoo, chains: dict[str, list[str]], said: dict[str, Any] | No
                 for alias, names in chains.items()
             },
             "providers": {
-                name: {"url": zoo.url_of(name), "exposure": "any", "probe_path": None}
-                for name in zoo.residents
+                name: {"url": url, "exposure": "any", "probe_path": None}
+                for name, url in addresses.items()
             },
-            "models": said or {},
         }
     )
+    file.write_text(text)
+    return AliasFile(str(file))

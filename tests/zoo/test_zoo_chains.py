@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +12,9 @@ import pytest
 from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest
 from mana_actors.errors import ProviderError
 from mana_actors.llm.client import HttpProvider
-from mana_actors.llm.router.settings import AliasFile
 from tests.fake_provider import Entry
 from tests.router_parts import RunningRouter
-from tests.zoo.keeper import Personality, Zoo, alias_text
+from tests.zoo.keeper import Personality, Zoo, alias_file
 from tests.zoo.rules import Json
 from tests.zoo.species import OPENAI_RULES
 
@@ -408,17 +407,8 @@ def zoo() -> Generator[Zoo]:
 def router(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningRouter]:
     folder: Path = tmp_path_factory.mktemp("chains")
     chains = {name: [name, "far"] for name in zoo.residents if name != "far"}
-    file = folder / "aliases.yaml"
-    file.write_text(alias_text(zoo, chains | {"far": ["far"]}))
-    with RunningRouter(folder, AliasFile(str(file))) as running:
+    with RunningRouter(folder, alias_file(zoo, folder, chains | {"far": ["far"]})) as running:
         yield running
-
-
-@pytest.fixture
-async def provider(router: RunningRouter) -> AsyncGenerator[HttpProvider]:
-    client = HttpProvider(router.url, key_file=router.token_file)
-    yield client
-    await client.aclose()
 
 
 def asked(alias: str) -> ModelRequest:
@@ -486,10 +476,9 @@ async def test_a_proxy_setting_that_is_none_fails_only_its_entry(
     zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:9")
-    text = alias_text(zoo, {"outside": ["lone", "far"]})
-    file = tmp_path / "aliases.yaml"
-    file.write_text(text.replace(zoo.url_of("lone"), "http://192.0.2.1/v1"))
-    with RunningRouter(tmp_path, AliasFile(str(file))) as router:
+    elsewhere = {"lone": "http://192.0.2.1/v1"}
+    source = alias_file(zoo, tmp_path, {"outside": ["lone", "far"]}, urls=elsewhere)
+    with RunningRouter(tmp_path, source) as router:
         client = HttpProvider(router.url, key_file=router.token_file)
         served = await client.complete(asked("outside"), deadline_s=10)
         await client.aclose()

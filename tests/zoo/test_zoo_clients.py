@@ -10,9 +10,8 @@ from typing import Any
 import openai
 import pytest
 
-from mana_actors.llm.router.settings import AliasFile
 from tests.router_parts import TOKEN, RunningRouter
-from tests.zoo.keeper import PLAN, Personality, Zoo, alias_text
+from tests.zoo.keeper import PLAN, Personality, Zoo, alias_file
 from tests.zoo.rules import Json
 from tests.zoo.species import ALL
 
@@ -51,9 +50,9 @@ def zoo() -> Generator[Zoo]:
 @pytest.fixture(scope="module")
 def router(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Generator[RunningRouter]:
     folder: Path = tmp_path_factory.mktemp("clients")
-    file = folder / "aliases.yaml"
-    file.write_text(alias_text(zoo, {name: [name] for name in zoo.residents}))
-    with RunningRouter(folder, AliasFile(str(file))) as running:
+    with RunningRouter(
+        folder, alias_file(zoo, folder, {name: [name] for name in zoo.residents})
+    ) as running:
         yield running
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from itertools import count
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -100,13 +100,6 @@ class Till:
         charged = self.held if call.tokens is None else call.tokens
         self.charged += charged
         return charged
-
-
-@pytest.fixture
-async def provider(router: RunningRouter) -> AsyncGenerator[HttpProvider]:
-    client = HttpProvider(router.url, key_file=router.token_file)
-    yield client
-    await client.aclose()
 
 
 async def asked(provider: HttpProvider, model: str) -> tuple[ModelAnswer | ProviderError, int]:

@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from mana_actors.llm.router.settings import AliasFile
 from mana_actors.messages import Report
 from tests.fake_provider import Entry
 from tests.integration.support import Json, World, open_world
 from tests.postgres import Database
 from tests.router_parts import RunningRouter
-from tests.zoo.keeper import THOUGHT, TITLES, Personality, Zoo, alias_text
+from tests.zoo.keeper import THOUGHT, TITLES, Personality, Zoo, alias_file
 from tests.zoo.rules import NAME
 from tests.zoo.species import ALL
 from tests.zoo.speech import EXACT
@@ -94,9 +93,7 @@ def router(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Generator[Runn
     chains = {name: [name] for name in zoo.residents}
     chains |= {f"{near}-{far}": [near, far] for near, far in TAKEOVERS}
     chains |= {f"wastes-{name}": [f"wastes-{name}", "openai"] for name, *_ in WASTED}
-    file = folder / "aliases.yaml"
-    file.write_text(alias_text(zoo, chains))
-    with RunningRouter(folder, AliasFile(str(file)), unhealthy_backoff_s=0.0) as running:
+    with RunningRouter(folder, alias_file(zoo, folder, chains), unhealthy_backoff_s=0.0) as running:
         yield running
 
 
