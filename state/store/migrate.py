@@ -145,7 +145,7 @@ def sql_script() -> str:
         + _sql("adopt_earlier")
         + "".join(
             f"\nSELECT NOT EXISTS (SELECT FROM mana_ai.migrations WHERE name = '{step.name}')"
-            f" AS lacking \\gset\n\\if :lacking\n{_step_script(step)}\\endif\n"
+            f" AS lacking \\gset\n\\if :lacking\n{_step_script(step, needed_by(step.sql))}\\endif\n"
             for step in migrations()
         )
         + _put_script(list(function_texts()))
@@ -158,10 +158,10 @@ def sql_script() -> str:
     )
 
 
-def _step_script(step: Migration) -> str:
-    """A step after the functions that it calls, noted as done."""
+def _step_script(step: Migration, lacking: Sequence[str]) -> str:
+    """A step after those of the functions it calls that are lacking, noted as done."""
     note = f"INSERT INTO mana_ai.migrations (name) VALUES ('{step.name}');\n"
-    return f"{_put_script(needed_by(step.sql))}\n-- {step.name}\n{step.sql}\n{note}"
+    return f"{_put_script(lacking)}\n-- {step.name}\n{step.sql}\n{note}"
 
 
 def _put_script(names: Sequence[str]) -> str:
@@ -246,7 +246,6 @@ async def migrate(
         for step in migrations():
             applied += await in_turn(connection, step.name, partial(_apply, connection, step))
         applied += await in_turn(connection, "functions", partial(_put_functions, connection))
-        applied = list(dict.fromkeys(applied))  # several steps may need one function
         for name in applied:
             progress(f"migration {name} applied")
         await in_turn(
@@ -338,20 +337,25 @@ async def _apply(connection: asyncpg.Connection, step: Migration) -> list[str]:
     done = "SELECT EXISTS (SELECT FROM mana_ai.migrations WHERE name = $1)"
     if await connection.fetchval(done, step.name):
         return []
-    await connection.execute(_step_script(step))
-    return [step.name, *(f"function {name}" for name in needed_by(step.sql))]
+    lacking = await _lacking(connection, needed_by(step.sql))
+    await connection.execute(_step_script(step, lacking))
+    return [step.name, *(f"function {name}" for name in lacking)]
 
 
 async def _put_functions(connection: asyncpg.Connection) -> list[str]:
     """Bring every function to its text that was changed here, or there by hand."""
     await connection.execute(LOCK_LEDGER)
+    lacking = await _lacking(connection, list(function_texts()))
+    await connection.execute(_put_script(lacking) + _drop_script())
+    return [f"function {name}" for name in lacking]
+
+
+async def _lacking(connection: asyncpg.Connection, names: Sequence[str]) -> list[str]:
+    """Those of these functions that the database has not, or with another text."""
     put = _sql("functions_put").format(functions_made=_sql("functions_made"))
     there = {row["name"]: row["text_digest"] for row in await connection.fetch(put)}
-    names = [
-        name for name, text in function_texts().items() if there.get(name) != text_digest(text)
-    ]
-    await connection.execute(_put_script(names) + _drop_script())
-    return [f"function {name}" for name in names]
+    texts = function_texts()
+    return [name for name in names if there.get(name) != text_digest(texts[name])]
 
 
 @asynccontextmanager
