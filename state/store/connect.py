@@ -83,8 +83,11 @@ class Access(msgspec.Struct, frozen=True):
     statement_timeout_ms: int = 30_000
 
     def password(self) -> str:
-        """What the file says now."""
-        return Path(self.password_file).read_text("utf-8").strip()
+        """What the file says now; raises Unavailable where it cannot be read."""
+        try:
+            return Path(self.password_file).read_text("utf-8").strip()
+        except OSError as exc:
+            raise Unavailable("PasswordFileUnreadable") from exc
 
 
 _OUTAGES = (
@@ -112,6 +115,7 @@ def translated(exc: Exception) -> Exception:
             return CapabilityTooLong()
         if state.startswith(("08", "57P", "53", "40", "55P03")) or state in (
             "57014",
+            "25006",  # read-only: a standby that takes over later, or a primary without room
             "25P03",
             "28000",
         ):
