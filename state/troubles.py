@@ -75,7 +75,7 @@ _NOT_MIGRATED = Trouble("it has not the schema of this release", "run mana migra
 _NOT_GRANTED = Trouble("a role lacks a privilege", "run mana doctor, then mana migrate")
 _BUG = Trouble("it refused a statement", "run mana doctor; if that is well, report the code")
 
-_BY_NAME = {
+BY_NAME = {
     "ConnectionRefusedError": _REFUSED,
     "FileNotFoundError": _REFUSED,
     "ConnectionResetError": _BROKEN_OFF,
@@ -133,7 +133,7 @@ def trouble_of(error: StateError | OSError) -> Trouble:
     """What an error of the database means; of an unknown one, its code and where to look."""
     code = str(error.args[0]) if isinstance(error, StateError) and error.args else ""
     name = code or type(error).__name__
-    known = _BY_NAME.get(name) or _BY_STATE.get(name)
+    known = BY_NAME.get(name) or _BY_STATE.get(name)
     if known is not None:
         return known
     if len(name) == 5 and name.isalnum():  # an SQLSTATE

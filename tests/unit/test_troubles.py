@@ -7,14 +7,14 @@ import pytest
 
 from state.errors import StateError
 from state.store.connect import Refused, Superseded, Unavailable
-from state.troubles import _BY_NAME, UNKNOWN, trouble_of
+from state.troubles import BY_NAME, UNKNOWN, trouble_of
 
 OURS = {"PasswordFileUnreadable"}
 
 
 def test_every_error_that_is_known_by_name_exists():
     homes = (asyncpg.exceptions, asyncpg, builtins, ssl, socket)
-    lost = [n for n in _BY_NAME if n not in OURS and not any(hasattr(h, n) for h in homes)]
+    lost = [n for n in BY_NAME if n not in OURS and not any(hasattr(h, n) for h in homes)]
     assert lost == []
 
 
