@@ -20,6 +20,7 @@ class Retention(msgspec.Struct, frozen=True):
     runs_s: float = 90 * 86400
     requests_s: float = 30 * 86400
     audit_s: float = 90 * 86400
+    answers_s: float = 24 * 3600  # as long as an idempotency key is known
 
 
 class JanitorStore:
@@ -39,6 +40,7 @@ class JanitorStore:
             "key_releases": await self._all(SQL["prune_releases"], keep.audit_s),
             "owner_key_changes": await self._all(SQL["prune_key_changes"], keep.audit_s),
             "copy_requests": await self._all(SQL["prune_copy_requests"], keep.requests_s),
+            "own_answers": await self._all(SQL["prune_answers"], keep.answers_s),
             "sealed_copies": await self._all(SQL["prune_copies"], 0.0),
         }
 

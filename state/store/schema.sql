@@ -1467,6 +1467,71 @@ ALTER FUNCTION mana_ai.only_state(p_fields jsonb) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.only_state(p_fields jsonb) IS 'An object reduced to state and deletedAt; null for anything else.';
 
+CREATE FUNCTION mana_ai.own_lock(p_name text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  INSERT INTO mana_ai.own_locks (name) VALUES (p_name) ON CONFLICT DO NOTHING;
+  PERFORM FROM mana_ai.own_locks WHERE name = p_name FOR UPDATE;
+END $$;
+
+ALTER FUNCTION mana_ai.own_lock(p_name text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.own_lock(p_name text) IS 'Waits until nobody else writes as this person, or into this shared space. A row, since any login could hold an advisory
+lock. It is a statement of its own, so that the next one reads what the previous holder wrote.';
+
+CREATE FUNCTION mana_ai.own_record(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_hold text, OUT owner text, OUT space text, OUT is_member boolean, OUT snapshot jsonb, OUT changes jsonb, OUT now timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  IF p_hold <> 'nothing' THEN
+    PERFORM mana_ai.own_lock('user:' || p_user);
+  END IF;
+  PERFORM set_config('app.current_user_id', p_user, true), set_config('app.current_user_space_ids', array_to_string(p_spaces, ','), true);
+  SELECT c.user_id, c.space_id INTO owner, space FROM mana_ai.log_rows AS c
+   WHERE c.app_id = p_app AND c.table_name = p_table AND c.record_id = p_record AND c.op = 'insert'
+     AND (c.user_id = p_user OR mana_ai.is_shared(c.space_id) AND c.space_id = ANY (p_spaces))
+   ORDER BY (c.user_id = p_user) DESC, c.created_at, c.id LIMIT 1;
+  IF p_hold <> 'nothing' AND mana_ai.is_shared(space) THEN
+    PERFORM mana_ai.own_lock('space:' || space);
+  END IF;
+  IF p_app = 'ai' AND p_table IN ('agents', 'aiMissions') AND owner IS NOT NULL THEN
+    PERFORM set_config('app.current_user_id', owner, true);
+    IF p_hold = 'plan' AND p_table = 'aiMissions' THEN
+      PERFORM FROM mana_ai.mission_snapshots AS s WHERE s.user_id = owner AND s.mission_id = p_record FOR UPDATE;
+    END IF;
+    SELECT to_jsonb(k) INTO snapshot FROM (
+      SELECT s.record, s.present, s.complete FROM mana_ai.mission_snapshots AS s
+       WHERE p_table = 'aiMissions' AND s.user_id = owner AND s.mission_id = p_record
+      UNION ALL SELECT s.record, s.present, s.complete FROM mana_ai.agent_snapshots AS s
+       WHERE p_table = 'agents' AND s.user_id = owner AND s.agent_id = p_record) AS k;
+    changes := mana_ai.unfolded(owner, p_table, p_record);
+    PERFORM set_config('app.current_user_id', p_user, true);
+  ELSIF owner IS NOT NULL THEN
+    IF (SELECT sum(length(c.data::text)) FROM mana_ai.log_rows AS c
+         WHERE c.app_id = p_app AND c.table_name = p_table AND c.record_id = p_record) > 16777216 THEN
+      RAISE EXCEPTION 'own_record: over 16 MB of rows' USING ERRCODE = 'program_limit_exceeded';
+    END IF;
+    SELECT jsonb_agg(jsonb_build_object('id', c.id, 'op', c.op, 'data', c.data::text, 'field_meta', c.field_meta::text,
+                                        'created_at', (extract(epoch FROM c.created_at) * 1000000)::bigint) ORDER BY c.created_at, c.id)
+      INTO changes FROM mana_ai.log_rows AS c
+     WHERE c.app_id = p_app AND c.table_name = p_table AND c.record_id = p_record
+       AND (c.user_id = owner OR mana_ai.is_shared(space) AND c.space_id = space AND c.op <> 'insert');
+  END IF;
+  is_member := NOT mana_ai.is_shared(space) OR space = ANY (p_spaces);
+  now := clock_timestamp();
+END $$;
+
+ALTER FUNCTION mana_ai.own_record(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_hold text, OUT owner text, OUT space text, OUT is_member boolean, OUT snapshot jsonb, OUT changes jsonb, OUT now timestamp with time zone) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.own_record(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_hold text, OUT owner text, OUT space text, OUT is_member boolean, OUT snapshot jsonb, OUT changes jsonb, OUT now timestamp with time zone) IS 'One record as a person may read it, for the gateway: whose it is, its space, its snapshot and the rows to fold into that,
+or all its rows where it has none. It is the person''s own record of that id, else the first that a member inserted in a
+shared space of theirs; without any insert there is no record. is_member: it is personal, or they belong to its space. p_hold: ''nothing'', ''writers'' (nobody else writes as
+this person or into that space until the transaction ends) or ''plan'' (no run ends meanwhile either, since it writes the
+same iterations). A pause must reach an agent out of control, so it never asks for the last.';
+
 CREATE FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) RETURNS mana_ai.runs
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1488,6 +1553,38 @@ ALTER FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer)
 
 COMMENT ON FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) IS 'The caller''s run, locked, if this attempt is still the current one; raises MA002 otherwise. It locks the ledger row
 first, as everyone does.';
+
+CREATE FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_op text, p_data text, p_meta text, p_client text, p_actor text, p_origin text, p_space text, OUT id uuid, OUT created_us bigint) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  actor jsonb := p_actor::jsonb;
+  meta jsonb := p_meta::jsonb;
+BEGIN
+  IF (p_user <> '' AND p_app <> '' AND p_table <> '' AND p_record <> '' AND octet_length(p_record) <= 512
+      AND octet_length(p_data) <= 4194304
+      AND (p_origin = 'user' AND actor ->> 'kind' = 'user' AND actor ->> 'principalId' = p_user
+           OR p_origin = 'agent' AND actor ->> 'kind' = 'ai' AND actor ->> 'principalId' <> '')
+      AND NOT EXISTS (SELECT FROM jsonb_each(meta) AS stamp WHERE jsonb_typeof(stamp.value) <> 'string')
+      AND (p_op = 'update' OR meta = '{}' OR p_op = 'insert' AND p_origin = 'agent')
+      AND (p_space IS NULL OR p_space = '_personal:' || p_user OR NOT mana_ai.is_shared(p_space) AND p_op <> 'insert'
+           OR p_space = ANY (p_spaces))) IS NOT TRUE THEN
+    RAISE EXCEPTION 'own_write: not a change of this person' USING ERRCODE = 'check_violation';
+  END IF;
+  PERFORM set_config('app.current_user_id', p_user, true);
+  -- Not the start of the transaction: what it writes twice is folded in the order of writing.
+  INSERT INTO mana_ai.log_rows AS c (app_id, table_name, record_id, user_id, op, data, field_meta, client_id, schema_version,
+                                     actor, origin, space_id, created_at)
+  VALUES (p_app, p_table, p_record, p_user, p_op, p_data::jsonb, meta, p_client, 1, actor, p_origin, p_space, clock_timestamp())
+  RETURNING c.id, (extract(epoch FROM c.created_at) * 1000000)::bigint INTO own_write.id, own_write.created_us;
+END $$;
+
+ALTER FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_op text, p_data text, p_meta text, p_client text, p_actor text, p_origin text, p_space text, OUT id uuid, OUT created_us bigint) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_op text, p_data text, p_meta text, p_client text, p_actor text, p_origin text, p_space text, OUT id uuid, OUT created_us bigint) IS 'Writes one row of a person''s into the log, as the sync service would; for the gateway. It is signed by that person, or by
+an agent that carries out what they approved. Stamps are plain strings: one object among them makes every pull of the app
+fail. A shared space has to be one of theirs.';
 
 CREATE FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3151,6 +3248,25 @@ ALTER TABLE ONLY mana_ai.mission_research_jobs FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.mission_research_jobs OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.own_answers (
+    user_id text NOT NULL,
+    key text NOT NULL,
+    request text NOT NULL,
+    status integer,
+    answer text,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.own_answers FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.own_answers OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.own_locks (
+    name text NOT NULL
+);
+
+ALTER TABLE mana_ai.own_locks OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.owner_key_changes (
     change_id uuid DEFAULT gen_random_uuid() NOT NULL,
     user_id text NOT NULL,
@@ -3288,6 +3404,12 @@ ALTER TABLE ONLY mana_ai.mission_research_jobs
 ALTER TABLE ONLY mana_ai.mission_snapshots
     ADD CONSTRAINT mission_snapshots_pkey PRIMARY KEY (user_id, mission_id);
 
+ALTER TABLE ONLY mana_ai.own_answers
+    ADD CONSTRAINT own_answers_pkey PRIMARY KEY (user_id, key);
+
+ALTER TABLE ONLY mana_ai.own_locks
+    ADD CONSTRAINT own_locks_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY mana_ai.owner_key_changes
     ADD CONSTRAINT owner_key_changes_pkey PRIMARY KEY (change_id);
 
@@ -3373,6 +3495,8 @@ CREATE INDEX mission_snapshots_agent ON mana_ai.mission_snapshots USING btree (u
 CREATE INDEX mission_snapshots_orphans ON mana_ai.mission_snapshots USING btree (mission_id) WHERE (NOT complete);
 
 CREATE INDEX mission_snapshots_wake ON mana_ai.mission_snapshots USING btree (wake_at) WHERE (wake_at IS NOT NULL);
+
+CREATE INDEX own_answers_age ON mana_ai.own_answers USING btree (at);
 
 CREATE INDEX owner_key_changes_age ON mana_ai.owner_key_changes USING btree (at);
 
@@ -3519,6 +3643,8 @@ CREATE POLICY fleet_reads ON mana_ai.token_holds FOR SELECT TO mana_fleet USING 
 
 CREATE POLICY fleet_reads ON mana_ai.token_usage FOR SELECT TO mana_fleet USING (true);
 
+CREATE POLICY gateway_acts_for_user ON mana_ai.own_answers TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
 CREATE POLICY gateway_reads_as_user ON mana_ai.agent_snapshots TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.change_feed TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
@@ -3565,6 +3691,8 @@ CREATE POLICY janitor_prunes ON mana_ai.decrypt_audit TO mana_janitor USING (tru
 
 CREATE POLICY janitor_prunes ON mana_ai.key_releases TO mana_janitor USING (true);
 
+CREATE POLICY janitor_prunes ON mana_ai.own_answers TO mana_janitor USING (true);
+
 CREATE POLICY janitor_prunes ON mana_ai.owner_key_changes TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.quarantine TO mana_janitor USING (true);
@@ -3588,6 +3716,8 @@ ALTER TABLE mana_ai.limits ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mana_ai.mission_research_jobs ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.mission_snapshots ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.own_answers ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY owner_acts_for_user ON mana_ai.agent_snapshots TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
@@ -3985,7 +4115,15 @@ REVOKE ALL ON FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) FROM P
 
 REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.own_lock(p_name text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.own_record(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_hold text, OUT owner text, OUT space text, OUT is_member boolean, OUT snapshot jsonb, OUT changes jsonb, OUT now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.own_record(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_hold text, OUT owner text, OUT space text, OUT is_member boolean, OUT snapshot jsonb, OUT changes jsonb, OUT now timestamp with time zone) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_op text, p_data text, p_meta text, p_client text, p_actor text, p_origin text, p_space text, OUT id uuid, OUT created_us bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_op text, p_data text, p_meta text, p_client text, p_actor text, p_origin text, p_space text, OUT id uuid, OUT created_us bigint) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) TO mana_gateway;
@@ -4155,6 +4293,11 @@ GRANT SELECT ON TABLE mana_ai.migrations TO mana_gateway;
 
 GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_agent;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.own_answers TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.own_answers TO mana_janitor;
+
+GRANT SELECT(at) ON TABLE mana_ai.own_answers TO mana_janitor;
 
 GRANT SELECT ON TABLE mana_ai.owner_key_changes TO mana_gateway;
 GRANT DELETE ON TABLE mana_ai.owner_key_changes TO mana_janitor;

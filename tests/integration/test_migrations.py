@@ -42,6 +42,7 @@ STEPS = [
     "0002_baseline_access",
     "0003_one_statement_runs",
     "0004_shared_progress",
+    "0006_own_changes",
 ]
 EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
@@ -338,8 +339,9 @@ async def _rows(database: Database) -> Rows:
 
 
 def _with_new_columns(before: Rows, after: Rows) -> Rows:
-    """The rows of before with what is in the columns that steps since then have added."""
-    return {
+    """The rows of before with the tables, empty, and columns that steps since then have added."""
+    new_tables: Rows = {name: [] for name in after if name not in before}
+    return new_tables | {
         name: [{**row, **dict.fromkeys(after[name][0].keys() - row.keys())} for row in rows]
         for name, rows in before.items()
     }

@@ -42,6 +42,7 @@ INSERT INTO auth.encryption_vault_audit (id, user_id, action, status)
   VALUES ('a', 'u2', 'fetch', 200);
 INSERT INTO mana_ai.copy_requests (user_id, mission_id, asked_at, due_at, for_grant)
   VALUES ('u2', 'm2', now(), now(), '');
+INSERT INTO mana_ai.own_answers (user_id, key, request) VALUES ('u2', 'k2', 'r2');
 INSERT INTO mana_ai.vault_key_checks (user_id, written_for, key_check)
   VALUES ('u2', now(), 'check');
 INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES ('user', 'u2', 1000000);
@@ -64,7 +65,8 @@ SELECT c.oid::regclass::text AS name FROM pg_class AS c
 """
 OF_NOBODY = {
     "mana_ai.budget_wakes", "mana_ai.capability_secrets", "mana_ai.function_texts",
-    "mana_ai.install", "mana_ai.migrations", "mana_ai.shards",
+    "mana_ai.install", "mana_ai.migrations", "mana_ai.own_locks",
+    "mana_ai.shards",
 }  # fmt: skip
 """Tables without a `user_id`; a new one belongs here, or its rows have an owner."""
 RELATIONS = """

@@ -126,3 +126,19 @@ SELECT mana_ai.put_sealed_copies($1, $2, $3::jsonb)
 
 -- answer_copies --
 SELECT mana_ai.answer_copies($1, $2, $3, $4)
+
+-- own_record --
+SELECT owner, space, is_member, snapshot, changes, now FROM mana_ai.own_record($1, $2, $3, $4, $5, $6)
+
+-- own_write --
+SELECT id, created_us FROM mana_ai.own_write(:user, :spaces, :app, :table, :record, :op, :data, :meta, :client, :actor, :origin, :space)
+
+-- open_answer --
+-- A request under the same key that is under way is waited for: its row is there, but not ours to see yet.
+INSERT INTO mana_ai.own_answers (user_id, key, request) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING true
+
+-- kept_answer --
+SELECT request, status, answer FROM mana_ai.own_answers WHERE user_id = $1 AND key = $2
+
+-- keep_answer --
+UPDATE mana_ai.own_answers SET status = $3, answer = $4 WHERE user_id = $1 AND key = $2

@@ -37,3 +37,7 @@ DELETE FROM mana_ai.runs WHERE closed_at < clock_timestamp() - $1 * interval '1 
 -- prune_requests --
 DELETE FROM mana_ai.run_requests WHERE closed_at < clock_timestamp() - $1 * interval '1 second'
    AND closed_at <= coalesce((SELECT closed_at FROM mana_ai.run_requests WHERE closed_at IS NOT NULL ORDER BY closed_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_answers --
+DELETE FROM mana_ai.own_answers WHERE at < clock_timestamp() - $1 * interval '1 second'
+   AND at <= coalesce((SELECT at FROM mana_ai.own_answers ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
