@@ -11,11 +11,12 @@ from pathlib import Path
 CrashPoint = Callable[[str], None]
 
 
-def leave_no_core_file() -> None:
-    """From now on this process and its children leave none, however they end.
+def keep_to_ourselves() -> None:
+    """From now on files of this process and its children are for our OS user alone.
 
-    A core file would hold the keys, prompts and decrypted texts of the process.
+    And there is no core file, however they end: it would hold keys, prompts and decrypted texts.
     """
+    os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -21,7 +21,7 @@ import msgspec
 from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
 from mana_actors.agent.inputs.resolvers import Resolver, default_resolvers
-from mana_actors.crash import CrashPoint, crash_points, leave_no_core_file
+from mana_actors.crash import CrashPoint, crash_points, keep_to_ourselves
 from mana_actors.footprint import Footprint
 from mana_actors.fork_server.fork import is_fork
 from mana_actors.llm.client import HttpProvider
@@ -131,7 +131,7 @@ class AgentActor:
         host: Host,
         new_runner: Callable[[Bind, str, Capability], Runner] = new_runner,
     ) -> None:
-        leave_no_core_file()
+        keep_to_ourselves()
         self._name, self._release = name, release
         self._host, self._new_runner = host, new_runner
         self._footprint = Footprint()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from mana_actors.crash import leave_no_core_file
+from mana_actors.crash import keep_to_ourselves
 from mana_actors.keys.key_files import read_trust
 from mana_actors.keys.releases import Releases
 from mana_actors.keys.server import KeyServer
@@ -32,6 +32,7 @@ CONNECTIONS = 8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal ends it."""
+    keep_to_ourselves()
     parser = argparse.ArgumentParser(prog="mana-keys", description=__doc__)
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--dsn", required=True, help="without a password")
@@ -46,7 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (given.listen is None) != (given.tls is None):
         parser.error("--listen and --tls go together")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
-    leave_no_core_file()  # it would hold the private key
     try:
         trust = read_trust(given.private_key, given.issuer_key, accept_v1=given.accept_v1)
         asyncio.run(_serve(given, trust))

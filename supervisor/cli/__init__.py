@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from mana_actors.crash import keep_to_ourselves
 from supervisor import __version__
 from supervisor.cli.failures import FAILED, INTERRUPTED, UNREACHABLE, USAGE, Failure
 
@@ -14,6 +15,7 @@ def main() -> None:
 
 def run(args: Sequence[str]) -> int:
     """The exit code of a command line; errors are one line on stderr."""
+    keep_to_ourselves()
     if list(args) == ["version"]:  # needs no parser, which takes longest to load
         sys.stdout.write(f"{__version__}\n")
         return 0

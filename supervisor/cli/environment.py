@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from state.private_files import own_root
 from state.store.embedded import data_root
 from supervisor.node.credentials import read_secret, secrets_into_files
 from supervisor.node.settings import Settings, read_settings
@@ -42,8 +43,8 @@ def service_key(data_dir: Path) -> str:
 
 
 def make_data_dir(path: Path) -> None:
-    """Make the data directory: ours alone, but enterable where Postgres runs as another account."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+    """Make the data directory, or see that it is ours; raises FolderNotOurs."""
+    own_root(path)
 
 
 def _with(options: Mapping[str, str | None]) -> dict[str, str]:

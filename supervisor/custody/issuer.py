@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-from mana_actors.crash import leave_no_core_file
+from mana_actors.crash import keep_to_ourselves
 from mana_actors.http.server import serve
 from mana_actors.http.sockets import CannotListen
 from mana_actors.logs import configure_logging
@@ -27,8 +27,8 @@ log = logging.getLogger("mana.issuer")
 
 def main() -> int:
     """Serve until a signal; 0: in order, 2: a wrong setting, 1: anything else."""
+    keep_to_ourselves()
     configure_logging()
-    leave_no_core_file()
     try:
         settings = read_settings(os.environ, serves=False)
         asyncio.run(_run(settings))

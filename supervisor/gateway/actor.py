@@ -7,7 +7,7 @@ import logging
 import threading
 from pathlib import Path
 
-from mana_actors.crash import leave_no_core_file
+from mana_actors.crash import keep_to_ourselves
 from mana_actors.http.server import serve
 from mana_actors.logs import configure_logging, keep_texts_out
 from mana_actors.remote import SupervisorHandle
@@ -28,7 +28,7 @@ class GatewayActor:
     """Starts listening in the background; `address` waits for that."""
 
     def __init__(self, settings: bytes, dsn: str, supervisor: str, version: str) -> None:
-        leave_no_core_file()
+        keep_to_ourselves()
         self._settings = Settings.from_wire(settings)
         self._dsn, self._supervisor, self._version = dsn, supervisor, version
         self._listening = threading.Event()

@@ -1,12 +1,19 @@
-"""The secrets a deployment brings along: read from files, or moved there from the environment."""
+"""The secrets a deployment brings along: read from files, or moved there from the environment.
 
+And what Ray would leave open to everybody on the machine: its token, its folder.
+"""
+
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from state.private_files import private_folder, socket_folder
 from state.secret_files import new_secret, replace_secret, write_new_secret
 from supervisor.node.settings import Settings, SettingsError, without_password
 
 MIN_KEY_CHARS = 16
+_RAY_SESSION = "session_2026-11-27_22-52-35_126422_4194304"
+_RAY_SESSIONS_KEPT = 3
 KNOWN_KEYS = frozenset({"dev-service-key"})  # the original's default, known to everybody
 
 
@@ -37,6 +44,27 @@ def read_secret(variable: str, path: Path) -> str:
     if not text:
         raise SettingsError(variable, f"{path} is empty")
     return text
+
+
+def ray_token_file(settings: Settings) -> Path:
+    """The file with what Ray's own processes show each other, made when absent."""
+    path = Path(settings.secrets_dir, "ray_token")
+    write_new_secret(path, new_secret())
+    read_secret("MANA_SECRETS_DIR", path)
+    return path
+
+
+def ray_folder(data_dir: Path) -> Path:
+    """A folder for Ray's sockets and logs; the last few sessions stay. Raises FolderNotOurs.
+
+    Ray lets everybody write into it, so it lies in one that nobody else may enter.
+    """
+    ours = socket_folder(data_dir, "ray", len(f"/t/{_RAY_SESSION}/sockets/plasma_store"))
+    private_folder(ours)
+    sessions = sorted(path for path in ours.glob("t/session_*") if not path.is_symlink())
+    for old in sessions[:-_RAY_SESSIONS_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)  # of a session that ended: nobody needs its logs
+    return ours / "t"
 
 
 def secrets_into_files(env: Mapping[str, str], folder: Path) -> dict[str, str]:

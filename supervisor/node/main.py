@@ -27,7 +27,7 @@ import ray
 
 from mana_actors import fork_server
 from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
-from mana_actors.crash import leave_no_core_file
+from mana_actors.crash import keep_to_ourselves
 from mana_actors.http.sockets import CannotListen, bound_socket
 from mana_actors.llm.rehearsal.server import RehearsalServer
 from mana_actors.llm.router.actor import LlmRouterActor
@@ -39,6 +39,7 @@ from mana_actors.release import release
 from mana_actors.remote import NAMESPACE, SupervisorHandle
 from mana_actors.trust import trust_for
 from state.errors import StateError
+from state.private_files import own_root
 from state.secret_files import new_secret, write_new_secret
 from state.slots import Slots
 from state.store import embedded
@@ -47,7 +48,12 @@ from supervisor import __version__
 from supervisor.gateway.actor import GatewayActor
 from supervisor.node import models
 from supervisor.node.address import STEP, remove_node, write_node
-from supervisor.node.credentials import read_secret, read_service_key
+from supervisor.node.credentials import (
+    ray_folder,
+    ray_token_file,
+    read_secret,
+    read_service_key,
+)
 from supervisor.node.key_holder import KeyHolderProcess
 from supervisor.node.settings import Settings, SettingsError, read_settings
 from supervisor.node.tools_file import tools_of_file, tools_path
@@ -83,8 +89,8 @@ class StartFailed(Exception):
 
 def main() -> int:
     """Run a node until a signal ends it; 0: in order, 2: a wrong setting, 1: anything else."""
+    keep_to_ourselves()
     configure_logging()
-    leave_no_core_file()
     try:
         settings = read_settings(os.environ)
         return asyncio.run(Node(settings).run())
@@ -137,6 +143,7 @@ class Node:
 
     async def _start(self) -> None:
         settings = self._settings
+        own_root(Path(settings.data_dir))
         read_service_key(settings)
         models.make_token(settings)
         settings = self._settings = _with_ports(settings)
@@ -252,8 +259,13 @@ class Node:
             if settings.fork_server and ray.__version__ == fork_server.TRIED:
                 folder = Path(settings.data_dir, "forks")
                 os.environ |= fork_server.variables(folder, os.environ.get("PYTHONPATH"))
+            # Read in our own process and in all that Ray starts, whatever else was meant for Ray.
+            for variable in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+                os.environ.pop(variable, None)
+            os.environ["RAY_AUTH_TOKEN_PATH"] = str(ray_token_file(settings))
             ray.init(
                 address="local",  # never somebody else's that happens to run here
+                _temp_dir=str(ray_folder(Path(settings.data_dir))),
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 num_cpus=max(1, os.cpu_count() or 1),

@@ -19,6 +19,7 @@ from mana_actors.keys.key_files import is_open_to_others
 from mana_actors.keys.tls import TlsAddress, TlsFiles
 from mana_actors.llm.router.aliases.registry import PerToken
 from mana_actors.messages import AgentSettings
+from state.private_files import socket_folder
 from state.rules.exposure import Exposure
 from state.runs.reasons import Language
 from state.store.embedded import data_root
@@ -147,7 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key_socket(self) -> Path:
         """Where the key holder answers."""
-        return Path(self.data_dir, "keyholder", "socket")
+        return socket_folder(Path(self.data_dir), "keyholder", len("/socket")) / "socket"
 
     @property
     def key_server_files(self) -> TlsFiles:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mana_actors.agent.actor import AgentActor
-from mana_actors.crash import leave_no_core_file
+from mana_actors.crash import keep_to_ourselves
 from mana_actors.logs import configure_logging, keep_texts_out, without_text
 from mana_actors.messages import AgentSettings, decode_report
 from mana_actors.remote import RayProcesses
@@ -35,7 +35,7 @@ class SupervisorActor:
     """One shard's supervisor; methods answer from memory or hand work to the loop."""
 
     def __init__(self, name: str, release: str, settings: bytes, agent_settings: bytes) -> None:
-        leave_no_core_file()
+        keep_to_ourselves()
         self._name, self._release = name, release
         self._settings = Settings.from_wire(settings)
         self._agent_settings = msgspec.json.decode(agent_settings, type=AgentSettings)

@@ -18,10 +18,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from state.private_files import SOCKET_PATH_MAX_BYTES
 from state.store import embedded
 from state.store.embedded.accounts import Account, account_for, run_as
 from state.store.embedded.binaries import Binaries, reachable, wheel_binaries
-from state.store.embedded.places import LONGEST_SOCKET_NAME, SOCKET_PATH_MAX_BYTES, Places
+from state.store.embedded.places import LONGEST_SOCKET_NAME, Places
 from state.store.embedded.postmaster import is_alive, recorded
 from state.store.embedded.waits import held
 from tests.postgres import new_folder, remove_folder

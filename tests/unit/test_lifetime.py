@@ -55,7 +55,7 @@ class Process:
         self.reports: asyncio.Queue[Report] = asyncio.Queue()
         self.ended = asyncio.Event()
         self._held_a_key = False
-        patch.setattr(actor, "leave_no_core_file", lambda: None)
+        patch.setattr(actor, "keep_to_ourselves", lambda: None)
         patch.setattr(Runner, "run", self._run)
         patch.setattr(Runner, "held_a_key", property(lambda _: self._held_a_key))
         self.work = Background()

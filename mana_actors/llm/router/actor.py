@@ -15,7 +15,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp
 
-from mana_actors.crash import leave_no_core_file
+from mana_actors.crash import keep_to_ourselves
 from mana_actors.http.server import server_of
 from mana_actors.http.sockets import CannotListen, bound_socket
 from mana_actors.llm.router.service import LlmRouter
@@ -34,7 +34,7 @@ class LlmRouterActor:
     """Starts listening in the background; `address` waits for the first try."""
 
     def __init__(self, settings: bytes) -> None:
-        leave_no_core_file()
+        keep_to_ourselves()
         self._settings = RouterSettings.from_wire(settings)
         self._loop = asyncio.new_event_loop()
         self._tried = threading.Event()

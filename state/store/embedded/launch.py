@@ -1,5 +1,6 @@
 """Launching Postgres on data that no live server holds: its port, its settings, its first steps."""
 
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -88,7 +89,7 @@ def launch(
             record = Record(_free_port(wanted), str(places.sockets), runnable.version)
             if wanted not in (0, record.port):
                 progress(f"port {wanted} is taken; Postgres moves to {record.port}")
-            _write_settings(places, record.port, settings)
+            _write_settings(places, account, record.port, settings)
             unfinished = places.record.with_suffix(".unfinished")
             unfinished.write_bytes(msgspec.json.encode(record))
             unfinished.replace(places.record)
@@ -153,7 +154,7 @@ def _free_port(wanted: int) -> int:
     return wanted  # no loopback at all: Postgres will say so
 
 
-def _write_settings(places: Places, port: int, extra: Mapping[str, str]) -> None:
+def _write_settings(places: Places, account: Account, port: int, extra: Mapping[str, str]) -> None:
     """Write the file of our settings anew; what an operator sets with ALTER SYSTEM still wins."""
     chosen = {
         **SETTINGS,
@@ -168,5 +169,7 @@ def _write_settings(places: Places, port: int, extra: Mapping[str, str]) -> None
         text += f"{name} = '{escaped}'\n"
     unfinished = places.settings.with_name(f"{places.settings.name}.unfinished")
     unfinished.write_text(text, encoding="utf-8")
-    unfinished.chmod(0o644)  # the account that runs Postgres reads it and cannot change it
+    if not account.is_us:  # it reads this and cannot change it
+        os.chown(unfinished, -1, account.gid)
+        unfinished.chmod(0o640)
     unfinished.replace(places.settings)

@@ -1,13 +1,12 @@
 """Where the embedded Postgres keeps its files, below one root folder."""
 
-import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 
-SOCKET_PATH_MAX_BYTES = 107  # sockaddr_un holds 108 with the closing NUL
+from state.private_files import short_folder, socket_folder
+
 LONGEST_SOCKET_NAME = "/.s.PGSQL.65535"
 
 
@@ -67,10 +66,7 @@ class Places(msgspec.Struct, frozen=True):
 
     @property
     def sockets(self) -> Path:
-        """The socket folder: in `home`, or a short one where that path is too long for a socket."""
-        folder = self.home / "run"
-        fits = len(os.fsencode(folder)) + len(LONGEST_SOCKET_NAME) <= SOCKET_PATH_MAX_BYTES
-        if fits and not set(str(folder)) & set(",\"'\\\n"):
-            return folder
-        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"mana-{digest}"
+        """The socket folder: in `home`, or a short one where Postgres could not use that path."""
+        if set(str(self.root)) & set(",\"'\\\n"):
+            return short_folder(self.root, "postgres")
+        return socket_folder(self.root, "postgres/run", len(LONGEST_SOCKET_NAME))

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from state.private_files import FolderNotOurs, own_root
 from state.store.embedded.accounts import Account, account_for, own_folder, require_entry
 from state.store.embedded.binaries import binaries_for, binaries_in, wheel_binaries
 from state.store.embedded.database import DATABASE, SUPERUSER, ensure_log_owner
@@ -119,9 +120,9 @@ def _make_our_folders(places: Places, account: Account) -> None:
     above = next(folder for folder in places.root.parents if folder.is_dir())
     require_entry(above, account)  # asked first, so that a refusal leaves nothing behind
     try:
-        places.root.mkdir(parents=True, mode=passable, exist_ok=True)
-    except OSError as exc:
-        remedy = f"{exc.strerror}; choose another data directory"
+        own_root(places.root)
+    except FolderNotOurs as exc:
+        remedy = f"it {exc.problem}; {exc.remedy}"
         raise FolderUnreachableError(places.root, account.name, remedy) from exc
     require_entry(places.root, account)
     own_folder(places.secrets, ours, 0o700)

@@ -1,0 +1,89 @@
+"""Folders that are ours alone on a machine that others use, and what of our files is open to them.
+
+Others are all OS users but us and root, who may do anything anyway.
+"""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from state.errors import StateError, TerminalError
+
+SOCKET_PATH_MAX_BYTES = 107  # sockaddr_un holds 108 with the closing NUL
+SHORT_BASE = "/tmp"  # noqa: S108 - what is made there is refused unless it is ours
+
+
+class FolderNotOurs(StateError, TerminalError):
+    """A folder in which only we may write cannot be had; the text names it and the remedy."""
+
+    def __init__(self, folder: str, problem: str, remedy: str) -> None:
+        super().__init__(folder, problem, remedy)
+        self.folder, self.problem, self.remedy = folder, problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.folder} {self.problem}: {self.remedy}"
+
+
+def own_root(root: Path) -> None:
+    """Make a data directory with what lacks above it, or see that nobody else may write into it.
+
+    Ours alone; where we are root others may pass through, since Postgres then has an account of
+    its own. One that is empty is taken over whole. Raises FolderNotOurs.
+    """
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    remedy = "choose another data directory with --data-dir"
+    try:
+        for folder in (*reversed(root.parents), root):
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
+                folder.chmod(mode)
+        found, is_empty = root.stat(), not any(root.iterdir())
+        owners = {root.lstat().st_uid, found.st_uid}  # who owns a link has it lead elsewhere
+    except OSError as exc:
+        raise FolderNotOurs(str(root), f"cannot be used ({exc.strerror})", remedy) from exc
+    if not owners <= {0, os.geteuid()}:
+        raise FolderNotOurs(str(root), "belongs to another user", remedy)
+    # Root may have put a volume there for a group of ours, as Kubernetes does.
+    is_for_group = found.st_uid == 0 and os.geteuid() != 0 and found.st_gid in os.getgroups()
+    if found.st_mode & (stat.S_IWOTH if is_for_group else stat.S_IWOTH | stat.S_IWGRP):
+        raise FolderNotOurs(str(root), "can be written by others", f"chmod go-w, or {remedy}")
+    if is_empty and found.st_uid == os.geteuid():
+        root.chmod(mode)
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder of mode 0700, or see that it is one and ours; raises FolderNotOurs."""
+    remedy = "it is not used; look at what is in there, and remove it"
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise FolderNotOurs(str(folder), "is no folder", remedy) from None
+        if found.st_uid != os.geteuid():
+            raise FolderNotOurs(str(folder), "belongs to another user", remedy) from None
+        if found.st_mode & 0o077:
+            raise FolderNotOurs(str(folder), "is open to others", remedy) from None
+    except OSError as exc:
+        remedy = "choose another data directory with --data-dir"
+        raise FolderNotOurs(str(folder), f"cannot be made ({exc.strerror})", remedy) from exc
+    else:
+        folder.chmod(0o700)  # whatever our umask is
+
+
+def socket_folder(root: Path, name: str, longest_below: int) -> Path:
+    """Where sockets of a data directory are: `root/name`, or a short folder where that is too long.
+
+    `longest_below`: bytes of the longest path below it, with its slash.
+    """
+    folder = root / name
+    if len(os.fsencode(folder)) + longest_below <= SOCKET_PATH_MAX_BYTES:
+        return folder
+    return short_folder(root, name)
+
+
+def short_folder(root: Path, name: str) -> Path:
+    """A folder with a short path for one data directory; others may have made it before us."""
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+    return Path(SHORT_BASE, f"mana-{digest}-{name.partition('/')[0]}")
