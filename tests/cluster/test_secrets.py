@@ -30,7 +30,7 @@ def test_ray_keeps_neither_secrets_nor_texts_in_its_files(scene: Scene) -> None:
     assert asked.headers["authorization"] == f"Bearer {LLM_KEY}"
     assert OBJECTIVE.encode() in asked.raw
     forbidden = _secrets(scene) | {"objective": OBJECTIVE.encode(), "answer": ANSWER.encode()}
-    files = [path for path in scene.node.folder.glob("ray/**/*") if path.is_file()]
+    files = [path for path in scene.node.folder.glob("data/ray/**/*") if path.is_file()]
     assert any("supervisor" in path.read_text(errors="replace") for path in files)
     found = [
         (str(path), name)
