@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, time, timedelta
+from itertools import islice
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
+from cronsim import CronSim, CronSimError
 
 from state.log.stamps import whole_ms
 
@@ -37,8 +39,18 @@ class Weekly(msgspec.Struct, frozen=True):
     at_hour: int
 
 
-Cadence = Manual | Interval | Daily | Weekly
+class Cron(msgspec.Struct, frozen=True):
+    """Runs at every local minute that five cron fields match."""
 
+    expression: str
+
+
+Cadence = Manual | Interval | Daily | Weekly | Cron
+
+MAX_CRON_CHARS = 200
+_CRON_FIELDS = 5
+_ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001 - a local time, as cron fields are
+_DAY = timedelta(days=1)
 _MAX_DAYS_AHEAD = 3  # a zone that skips a whole day still has its next one by then
 
 
@@ -59,7 +71,7 @@ def parse_cadence(raw: object) -> Cadence | str:
             numbers = _whole(fields, dayOfWeek=6, atHour=23)
             return numbers if isinstance(numbers, str) else Weekly(*numbers)
         case "cron":
-            return "cadence.kind: cron is not supported, the mission is never scheduled"
+            return _cron(fields.get("expression"))
         case _:
             return "cadence.kind: unknown, the mission is never scheduled"
 
@@ -77,8 +89,22 @@ def next_run(cadence: Cadence, from_: datetime, zone: ZoneInfo) -> datetime | No
             case Weekly(day_of_week=day, at_hour=hour):
                 ahead = (day - from_.astimezone(zone).isoweekday()) % 7
                 return _next_local(time(hour), (ahead, ahead + 7, ahead + 14), from_, zone)
+            case Cron(expression=expression):
+                return _next_match(expression, from_, zone)
     except OverflowError:  # beyond the year 9999
         return None
+
+
+def next_runs(cadence: Cadence, from_: datetime, zone: ZoneInfo, most: int) -> list[datetime]:
+    """The first due times after `from_`, as if each run ended the moment it fell due."""
+    return list(islice(_following(cadence, from_, zone), most))
+
+
+def _following(cadence: Cadence, from_: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    following = next_run(cadence, from_, zone)
+    while following is not None:
+        yield following
+        following = next_run(cadence, following, zone)
 
 
 def _next_local(
@@ -92,6 +118,43 @@ def _next_local(
         if moment > from_:
             return moment
     return None
+
+
+def _next_match(expression: str, from_: datetime, zone: ZoneInfo) -> datetime | None:
+    """The earliest moment after `from_` of the local minutes that match, as `_next_local` says.
+
+    The library knows which local times match; what a clock change makes of them is said here. A
+    time that a gap skips comes later than some that follow it on the clock, so those are looked at
+    too, and after a gap the clock times before it that it moved behind us.
+    """
+    local = from_.astimezone(zone)
+    now, before = local.utcoffset(), (from_ - _DAY).astimezone(zone).utcoffset()
+    gained = max(timedelta(0), (now or timedelta(0)) - (before or timedelta(0)))
+    found: datetime | None = None
+    for wanted in CronSim(expression, local.replace(tzinfo=None, fold=0) - gained):
+        if found is not None and wanted >= found.astimezone(zone).replace(tzinfo=None):
+            return found
+        moment = wanted.replace(tzinfo=zone).astimezone(UTC)
+        if moment > from_:
+            found = moment if found is None else min(found, moment)
+            if moment.astimezone(zone).replace(tzinfo=None) == wanted:
+                return found
+    return found  # the library gives up after fifty years
+
+
+def _cron(raw: object) -> Cadence | str:
+    if not isinstance(raw, str) or not raw.strip():
+        return "cadence.expression: missing, the mission is never scheduled"
+    if len(raw) > MAX_CRON_CHARS:
+        return f"cadence.expression: over {MAX_CRON_CHARS} characters"
+    if len(raw.split()) != _CRON_FIELDS:
+        return "cadence.expression: must have five fields: minute hour day month weekday"
+    try:
+        CronSim(raw, _ANY_DAY)
+    except CronSimError as exc:  # which field, and nothing of what it says
+        field = str(exc).removeprefix("Bad ")
+        return f"cadence.expression: the {field} field is wrong, or matches no day"
+    return Cron(raw)
 
 
 def _interval(raw: object) -> Cadence | str:

@@ -185,6 +185,7 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("due", "deleted-nonnull"): due(row("insert", READY | {"deletedAt": 0})),
     ("cadence", "cadence-range"): cadence(kind="daily", atHour=24, atMinute=0),
     ("cadence", "gap-shift"): cadence(kind="daily", atHour=2, atMinute=30),
+    ("cadence", "cron"): cadence(kind="cron", expression="30 9 * * 1"),
     ("policy", "policy-malformed"): policy(),
     ("llm_alias", "whole-file"): {
         "fn": "registry",

@@ -78,6 +78,12 @@ CADENCE = (
         _gap_matters,
         _cadence_value,
     ),
+    Override(
+        "cron",
+        "an expression that can be read is scheduled in the owner's zone",
+        lambda given: reference.next_match(given) is not None,
+        lambda given: {"nextRunAt": reference.next_match(given)},
+    ),
 )
 
 # --- policy -------------------------------------------------------------------------------------

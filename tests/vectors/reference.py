@@ -13,6 +13,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+from croniter import croniter
+
 Row = dict[str, Any]
 Rules = frozenset[str]
 
@@ -372,6 +374,16 @@ def next_run(given: Row, *, shifted: bool) -> str | None:
         if moment > start:
             return _ms_text(moment)
     return None
+
+
+def next_match(given: Row) -> str | None:
+    """When a readable cron expression of a case runs next, away from changes of the clock."""
+    cadence, zone = given["cadence"], ZoneInfo(given["tz"])
+    if cadence["kind"] != "cron" or not croniter.is_valid(cadence.get("expression") or ""):
+        return None
+    wall = datetime.fromisoformat(given["from"]).astimezone(zone).replace(tzinfo=None)
+    found: datetime = croniter(cadence["expression"], wall).get_next(datetime)
+    return _ms_text(_wall(found.date(), found.time(), zone))
 
 
 def _wall(day: date, at: time, zone: ZoneInfo) -> datetime:
