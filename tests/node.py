@@ -1,4 +1,4 @@
-"""A whole node as its own process tree: `python -m supervisor.node.main` and what it starts."""
+"""A whole node as its own process tree: `python -m supervisor.node.keeper` and what it starts."""
 
 import contextlib
 import os
@@ -17,6 +17,7 @@ from typing import Any, Self
 import httpx
 import msgspec
 
+from supervisor.node.keeper.state import read_state
 from tests.postgres import LOG_OWNER, Database
 
 START_S = 120.0
@@ -141,7 +142,7 @@ class NodeProcess:
         (self.folder / "data").mkdir(exist_ok=True)
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "supervisor.node.main"],
+                [sys.executable, "-m", "supervisor.node.keeper"],
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -191,7 +192,7 @@ class NodeProcess:
 
     @property
     def pid(self) -> int:
-        """The node process itself."""
+        """The node process itself, its keeper."""
         assert self._process is not None
         return self._process.pid
 
@@ -216,6 +217,11 @@ class NodeProcess:
     def supervisor(self) -> int:
         """The supervisor's process, waited for while it restarts."""
         return wait_for(lambda: next(iter(self.pids_of("SupervisorActor")), None), "a supervisor")
+
+    def restarts(self) -> int:
+        """How often its keeper started it again."""
+        state = read_state(self.folder / "data")
+        return 0 if state is None else state.restarts
 
     # --- crash points -----------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import msgspec
 from mana_actors.trust import trust_for
 from supervisor.cli.environment import folder, service_key
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
-from supervisor.node.address import is_running, read_node
+from supervisor.node.address import running_node
 
 TIMEOUT_S = 15.0
 PAGE = 500
@@ -102,7 +102,7 @@ def gateway(url: str | None, data_dir: str | None) -> Gateway:
     named = url or os.environ.get("MANA_URL")
     if named:
         return Gateway(named, service_key(place))
-    node = read_node(place)
-    if node is None or not is_running(node):
+    node = running_node(place)
+    if node is None:
         raise Failure(f"nothing runs on {place}: start it with mana up", UNREACHABLE)
     return Gateway(node.url, service_key(place))

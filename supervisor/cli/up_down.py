@@ -14,20 +14,29 @@ from state.store import embedded
 from supervisor.cli.environment import make_data_dir
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
 from supervisor.cli.gateway_client import Gateway
-from supervisor.node.address import STEP, NodeRecord, is_running, log_file, node_file, read_node
+from supervisor.node.address import (
+    STEP,
+    NodeRecord,
+    log_file,
+    node_file,
+    read_node,
+    running_node,
+)
 from supervisor.node.credentials import read_service_key
+from supervisor.node.keeper import COMMAND
+from supervisor.node.keeper.processes import end_all, mark_of, marked
+from supervisor.node.keeper.sole import holder, sole_node
 from supervisor.node.settings import Settings
 
 POLL_S = 0.1
 TELL_EVERY_S = 5.0
 UNWELL_S = 60.0
-DRAIN_S = 60.0
+DOWN_S = 100.0
+"""Longer than a keeper takes at most, its Postgres included."""
+KILL_S = 10.0
 LAST_LINES = 12
 ERROR = "error: "
 """What a node that cannot start says last."""
-
-# -P: no folder of the caller's shadows our packages, whose names are common words.
-COMMAND = (sys.executable, "-P", "-m", "supervisor.node.main")
 
 
 def say(line: str) -> None:
@@ -69,37 +78,38 @@ def foreground(env: Mapping[str, str], settings: Settings) -> None:
     os.execve(sys.executable, COMMAND, dict(env))  # noqa: S606 - no shell is meant
 
 
-def running_node(data_dir: Path) -> NodeRecord | None:
-    """The node that lives on a data directory."""
-    node = read_node(data_dir)
-    return node if node is not None and is_running(node) else None
-
-
 def stop(data_dir: Path) -> bool:
-    """End the node of a data directory and its Postgres in order; False when nothing ran."""
-    node = running_node(data_dir)
-    if node is not None:
+    """End the node of a data directory and all that it started; False when nothing ran."""
+    if not data_dir.is_dir():
+        return False
+    keeper, node = holder(data_dir), running_node(data_dir)
+    if keeper is not None:
         log = log_file(data_dir)
         steps = Steps(log, log.stat().st_size if log.exists() else 0)
-        say(f"stopping {node.url}")
-        _signal(node, signal.SIGTERM)
+        say(f"stopping {node.url if node else f'process {keeper}'}")
+        _signal(keeper, signal.SIGTERM)
         began = time.monotonic()
-        while is_running(node):
+        while holder(data_dir) == keeper:
             steps.show()
             steps.tell("waiting for runs under way", began)
-            if time.monotonic() - began > DRAIN_S:
-                late = f"did not end within {DRAIN_S:.0f} s"
+            if time.monotonic() - began > DOWN_S:
+                late = f"did not end within {DOWN_S:.0f} s"
                 say(f"  it {late} and is killed; its runs resume next time")
-                _signal(node, signal.SIGKILL)
+                _signal(keeper, signal.SIGKILL)
                 began = time.monotonic()
             time.sleep(POLL_S)
         steps.show()
+    with sole_node(data_dir):  # nobody starts one meanwhile
+        mark = mark_of(data_dir)
+        left = end_all(lambda: marked(mark), KILL_S)
+        if left:
+            say(f"  ended what a killed node left running: processes {', '.join(map(str, left))}")
         node_file(data_dir).unlink(missing_ok=True)
-    if embedded.status(data_dir) is None:
-        return node is not None
-    say("  stopping Postgres")  # it outlived its node
-    stopped = embedded.stop(data_dir, progress=lambda line: say(f"  {line}"))
-    return node is not None or stopped
+        if embedded.process(data_dir) is None:
+            return keeper is not None or bool(left)
+        say("  stopping Postgres")  # it outlived its node
+        embedded.stop(data_dir, progress=lambda line: say(f"  {line}"))
+        return True
 
 
 def dashboard_address(settings: Settings, node: NodeRecord) -> str:
@@ -171,13 +181,13 @@ def _wait_until_well(
         time.sleep(POLL_S)
 
 
-def _signal(node: NodeRecord, number: signal.Signals) -> None:
+def _signal(pid: int, number: signal.Signals) -> None:
     try:
-        os.kill(node.pid, number)
+        os.kill(pid, number)
     except ProcessLookupError:
         pass
     except PermissionError as exc:
-        raise Failure(f"process {node.pid} belongs to another user", UNREACHABLE) from exc
+        raise Failure(f"process {pid} belongs to another user", UNREACHABLE) from exc
 
 
 @contextmanager

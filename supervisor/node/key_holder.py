@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from supervisor.custody.key_folder import key_folder
+from supervisor.node.keeper.processes import MARK
 from supervisor.node.settings import Settings
 
 log = logging.getLogger("mana.node")
@@ -21,7 +22,7 @@ log = logging.getLogger("mana.node")
 LOGIN = "mana_keys"
 RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
 STOP_S = 5.0
-_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", MARK)
 
 
 class KeyHolderProcess:

@@ -1,12 +1,12 @@
-"""The node process: Postgres, Ray, supervisor and gateway, started in order and ended in reverse.
+"""A node's work: Postgres, Ray, supervisor and gateway, started in order and ended in reverse.
 
-`mana up` starts this detached; run it in the foreground under a service manager. SIGTERM drains:
-nothing new starts, what runs may finish, everyone sleeps. Killed outright, everything it started of
-Ray ends with it, and the next start goes on from Postgres.
+Its keeper (`supervisor/node/keeper/`) starts this, and again when this or its Ray ends: it goes on
+from Postgres. SIGTERM drains: nothing new starts, what runs may finish, everyone sleeps.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import hashlib
@@ -28,7 +28,7 @@ import ray
 from mana_actors import fork_server
 from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
 from mana_actors.crash import keep_to_ourselves
-from mana_actors.http.sockets import CannotListen, bound_socket
+from mana_actors.http.sockets import CannotListen
 from mana_actors.llm.rehearsal.server import RehearsalServer
 from mana_actors.llm.router.actor import LlmRouterActor
 from mana_actors.llm.router.settings import RouterSettings
@@ -39,7 +39,6 @@ from mana_actors.release import release
 from mana_actors.remote import NAMESPACE, SupervisorHandle
 from mana_actors.trust import trust_for
 from state.errors import StateError
-from state.private_files import own_root
 from state.secret_files import new_secret, write_new_secret
 from state.slots import Slots
 from state.store import embedded
@@ -47,13 +46,16 @@ from state.store.migrate import migrate
 from supervisor import __version__
 from supervisor.gateway.actor import GatewayActor
 from supervisor.node import models
-from supervisor.node.address import STEP, remove_node, write_node
+from supervisor.node.address import STEP, write_node
 from supervisor.node.credentials import (
     ray_folder,
     ray_token_file,
     read_secret,
     read_service_key,
 )
+from supervisor.node.keeper import COMMAND
+from supervisor.node.keeper.life import READY
+from supervisor.node.keeper.processes import end_with_parent, ray_parts
 from supervisor.node.key_holder import KeyHolderProcess
 from supervisor.node.settings import Settings, SettingsError, read_settings
 from supervisor.node.tools_file import tools_of_file, tools_path
@@ -72,7 +74,6 @@ log = logging.getLogger("mana.node")
 DRAIN_S = 30.0
 _WATCH_EVERY_S = 2.0
 _TRY_S = 20.0
-_LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Ray carries ids and versions only
 
 
@@ -88,12 +89,19 @@ class StartFailed(Exception):
 
 
 def main() -> int:
-    """Run a node until a signal ends it; 0: in order, 2: a wrong setting, 1: anything else."""
+    """Work until a signal ends it; 0: in order, 2: a wrong setting, 1: anything else."""
+    parser = argparse.ArgumentParser(prog="mana-node", description=__doc__)
+    parser.add_argument("--tell", type=int, help="where the keeper listens")
+    tell = parser.parse_args().tell
+    if tell is None:  # started by hand
+        os.execv(COMMAND[0], COMMAND)  # noqa: S606 - no shell is meant
+    keeper = os.getppid()
+    end_with_parent(keeper)
     keep_to_ourselves()
     configure_logging()
     try:
         settings = read_settings(os.environ)
-        return asyncio.run(Node(settings).run())
+        return asyncio.run(Node(settings, keeper, tell).run())
     except SettingsError as exc:
         return _fail(exc, 2)
     except (StateError, CannotListen, StartFailed, ConnectionError) as exc:
@@ -111,10 +119,11 @@ def _step(text: str) -> None:
 
 
 class Node:
-    """Everything one node process started, and how to end it."""
+    """Everything that the work of a node started, and how to end it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, keeper: int, tell: int) -> None:
         self._settings = settings
+        self._keeper, self._tell = keeper, tell
         self._stop = asyncio.Event()
         self._cleanup = ExitStack()
         self._gateway: Any = None
@@ -134,19 +143,15 @@ class Node:
             await self._watch()
             await self._drain()
         finally:
-            remove_node(self._settings.data_dir)
             if self._keys is not None:
                 await self._keys.stop()
             self._cleanup.close()
-            _step("stopped")
         return 0
 
     async def _start(self) -> None:
         settings = self._settings
-        own_root(Path(settings.data_dir))
         read_service_key(settings)
         models.make_token(settings)
-        settings = self._settings = _with_ports(settings)
         tools = await tools_of_file(settings)
         dsn = await self._database()
         self._keys = KeyHolderProcess(settings, dsn)
@@ -163,6 +168,9 @@ class Node:
         except Exception as exc:  # Ray raises bare ones, over many lines
             first = str(exc).strip().partition("\n")[0]
             raise StartFailed("Ray", first or type(exc).__name__) from exc
+        node_id = cast("Any", ray).get_runtime_context().get_node_id()
+        for name, pid in ray_parts(node_id).items():
+            self._say(f"{name} {pid}")
         await self._start_router()
         if service is not None and service.model and settings.llm_try:
             await self._try_model(service.model, found)
@@ -187,8 +195,13 @@ class Node:
         )
         name = await self._start_supervisor(agent_settings)
         url = await self._start_gateway(dsn, name)
-        write_node(settings.data_dir, url, __version__)
+        write_node(settings.data_dir, self._keeper, url, __version__)
+        self._say(READY)
         _step(f"ready at {url}")
+
+    def _say(self, line: str) -> None:
+        """Tell the keeper."""
+        os.write(self._tell, f"{line}\n".encode())
 
     async def _database(self) -> str:
         """Start and migrate the database; its address, without a login."""
@@ -208,7 +221,6 @@ class Node:
         _step("starting Postgres")
         root = Path(settings.data_dir)
         server = await asyncio.to_thread(embedded.start, root, progress=_step)
-        self._cleanup.callback(lambda: embedded.stop(root))
         _step("migrating the database")
         await migrate(
             server.dsn("mana_sync"),
@@ -413,22 +425,6 @@ def _service(actor_class: type, name: str, **more: Any) -> Any:
         num_cpus=0,
         **more,
     )
-
-
-def _with_ports(settings: Settings) -> Settings:
-    """Settings with the ports to listen on; taken ones fail here, before anything was started."""
-    with contextlib.closing(bound_socket(settings.host, settings.port)) as gateway:
-        try:
-            router = bound_socket(_LOOPBACK, settings.llm_port)
-        except CannotListen as exc:
-            reason = f"port {exc.port}: {exc.reason}; choose another with MANA_LLM_PORT"
-            raise StartFailed("the model router", reason) from exc
-        with contextlib.closing(router):
-            return msgspec.structs.replace(
-                settings,
-                port=int(gateway.getsockname()[1]),
-                llm_port=int(router.getsockname()[1]),
-            )
 
 
 def _without_login(url: str) -> str:

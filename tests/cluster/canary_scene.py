@@ -38,6 +38,7 @@ KINDS = {
     "ray::LlmRouterActor": "router",
     "ray::AgentActor": "warm",
     "mana_actors.keys": "key holder",
+    "supervisor.node.keeper": "node keeper",
     "supervisor.node.main": "node",
 }
 """Our processes by a part of their title; all others are Ray's own."""

@@ -14,8 +14,8 @@ import pytest
 from supervisor import __version__
 from supervisor.cli import run
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE
-from supervisor.cli.up_down import running_node
 from supervisor.node import address
+from supervisor.node.address import running_node
 
 MISSION: dict[str, Any] = {
     "user_id": "anna",
@@ -280,7 +280,7 @@ def test_an_address_without_a_gateway_is_one_line(
 
 
 def test_a_process_id_that_went_to_another_program_is_no_node(tmp_path: Path):
-    written = address.write_node(tmp_path, "http://127.0.0.1:1", "1")
+    written = address.write_node(tmp_path, os.getpid(), "http://127.0.0.1:1", "1")
     assert written.pid == os.getpid()
     assert address.node_file(tmp_path).stat().st_mode & 0o777 == 0o600
     assert address.read_node(tmp_path) == written

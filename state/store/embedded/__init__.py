@@ -16,7 +16,7 @@ from state.store.embedded.errors import (
     WrongMajorVersionError,
 )
 from state.store.embedded.places import data_root
-from state.store.embedded.server import Server, start, status, stop
+from state.store.embedded.server import Server, process, start, status, stop
 from state.store.embedded.waits import Progress
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "StartFailedError",
     "WrongMajorVersionError",
     "data_root",
+    "process",
     "read_password",
     "start",
     "status",

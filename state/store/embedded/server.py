@@ -88,29 +88,51 @@ def start(
 def status(root: Path) -> Server | None:
     """The server of `root` when it accepts connections, else None."""
     places = Places(root.absolute())
-    record = read_record(places)
-    found = live_server(places.data) if record else None
-    if record is None or found is None or not found.is_ready or not _is_ours(found, record):
-        return None
-    return _server(places, record)
+    record, found = read_record(places), _found(places)
+    return _server(places, record) if record and found and found.is_ready else None
 
 
-def stop(root: Path, *, mode: str = "fast", progress: Progress | None = None) -> bool:
-    """Stop the server of `root` and wait until it is gone; False when none ran.
+def process(root: Path) -> int | None:
+    """The process of the server of `root`, whether it is starting, ready or stopping."""
+    found = _found(Places(root.absolute()))
+    return found.pid if found else None
 
-    `mode` is that of pg_ctl: smart, fast or immediate.
+
+def stop(
+    root: Path,
+    *,
+    mode: str = "fast",
+    progress: Progress | None = None,
+    within_s: float | None = None,
+) -> bool:
+    """Stop the server of `root` and wait until it is gone; False when none of ours ran.
+
+    `mode` is that of pg_ctl: smart, fast or immediate. What takes longer than `within_s` is stopped
+    immediately, and recovers at the next start.
     """
     places = Places(root.absolute())
-    found = live_server(places.data)
+    found = _found(places)
     if found is None:
         return False
     tell = teller(progress or (lambda _: None), "waiting for Postgres to stop")
     began = time.monotonic()
     os.kill(found.pid, STOP_SIGNALS[mode])
     while is_alive(found.pid):
-        tell(time.monotonic() - began)
+        elapsed_s = time.monotonic() - began
+        if within_s is not None and elapsed_s > within_s:
+            within_s = None
+            os.kill(found.pid, STOP_SIGNALS["immediate"])
+        tell(elapsed_s)
         time.sleep(POLL_S)
     return True
+
+
+def _found(places: Places) -> Postmaster | None:
+    """The live server of this data that we started; it may not have written its address yet."""
+    record, found = read_record(places), live_server(places.data)
+    if record is None or found is None or (found.port and not _is_ours(found, record)):
+        return None
+    return found
 
 
 def _make_our_folders(places: Places, account: Account) -> None:

@@ -1,0 +1,199 @@
+"""`python -m supervisor.node.keeper`: a node that stays up, until a signal ends it.
+
+`mana up` starts this detached; run it in the foreground under a service manager. SIGTERM drains:
+nothing new starts, what runs may finish, everyone sleeps. A second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from mana_actors.crash import keep_to_ourselves
+from mana_actors.http.sockets import CannotListen, bound_socket
+from mana_actors.logs import configure_logging
+from state.errors import StateError
+from state.private_files import own_root
+from state.store import embedded
+from supervisor.node.address import STEP, node_file
+from supervisor.node.keeper.life import Life, LifeEnd
+from supervisor.node.keeper.processes import (
+    MARK,
+    adopt_orphans,
+    descendants,
+    end_all,
+    mark_of,
+    marked,
+)
+from supervisor.node.keeper.sole import AlreadyRuns, sole_node
+from supervisor.node.keeper.state import STATE_FILE, NodeState, write_state
+from supervisor.node.settings import Settings, SettingsError, read_settings
+
+STOP_S = 50.0
+"""For the work to drain and end; what is left then is killed, and its runs resume next time."""
+KILL_S = 10.0
+POSTGRES_S = 20.0
+WAIT_MIN_S, WAIT_MAX_S = 0.25, 60.0
+_LOOPBACK = "127.0.0.1"
+
+
+class PortTaken(Exception):
+    """A port that was asked for cannot be had; `str` is one line that names its variable."""
+
+
+def main() -> int:
+    """Keep a node until a signal ends it; 0: in order, 2: a wrong setting, 1: anything else."""
+    keep_to_ourselves()
+    configure_logging()
+    try:
+        settings = read_settings(os.environ)
+        own_root(Path(settings.data_dir))
+        with sole_node(settings.data_dir):
+            return asyncio.run(Keeper(settings, os.environ).run())
+    except SettingsError as exc:
+        return _fail(exc, 2)
+    except (StateError, CannotListen, PortTaken, AlreadyRuns, OSError) as exc:
+        return _fail(exc, 1)
+
+
+def _fail(exc: Exception, code: int) -> int:
+    sys.stderr.write(f"error: {exc}\n")
+    return code
+
+
+def _step(text: str) -> None:
+    sys.stdout.write(f"{STEP}{text}\n")
+    sys.stdout.flush()
+
+
+class Keeper:
+    """Starts the node's work, and again whenever that or its Ray ends."""
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._data_dir = Path(settings.data_dir)
+        self._environment = dict(environment)
+        self._state = NodeState.of(os.getpid())
+        self._life: Life | None = None
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Start, start again, and end; the exit code."""
+        mark = mark_of(self._data_dir)
+        left = end_all(lambda: marked(mark), KILL_S)
+        if left:
+            shown = ", ".join(map(str, sorted(left)))
+            _step(f"ended what an earlier node left running: processes {shown}")
+        node_file(self._data_dir).unlink(missing_ok=True)
+        self._environment |= {MARK: mark, **ports_of(self._settings)}
+        adopt_orphans()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop)
+        try:
+            return await self._keep()
+        finally:
+            end_all(self._of_the_work, KILL_S)
+            if self._settings.is_embedded:
+                embedded.stop(self._data_dir, progress=_step, within_s=POSTGRES_S)
+            for told in (node_file(self._data_dir), self._data_dir / STATE_FILE):
+                told.unlink(missing_ok=True)
+            _step("stopped")
+
+    async def _keep(self) -> int:
+        was_ready, wait_s = False, WAIT_MIN_S
+        self._tell(self._state)
+        while True:
+            began = time.monotonic()
+            self._life = Life(self._environment, on_ready=self._is_up)
+            ended = await self._life.over
+            was_ready = was_ready or self._life.is_ready
+            self._life = None
+            end_all(self._of_the_work, KILL_S)
+            if self._stop.is_set():
+                return 0
+            if not was_ready:
+                return ended.code or 1
+            _step(f"{ended.why}: the node starts again")
+            self._tell(self._state.now("restarting", ended.why))
+            has_run_well = time.monotonic() - began > WAIT_MAX_S
+            wait_s = WAIT_MIN_S if has_run_well else min(2 * wait_s, WAIT_MAX_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), wait_s)
+                return 0
+
+    def _tell(self, state: NodeState) -> None:
+        self._state = state
+        write_state(self._data_dir, state)
+
+    def _is_up(self) -> None:
+        self._tell(self._state.now("up"))
+
+    def _reload(self) -> None:
+        if self._life is not None and self._life.is_ready:
+            os.kill(self._life.child, signal.SIGHUP)
+
+    def _asked_to_stop(self) -> None:
+        life = self._life
+        if life is None:
+            pass  # nothing runs that could be stopped
+        elif self._stop.is_set():
+            life.end(LifeEnd("asked twice to stop"))
+        else:
+            self._tell(self._state.now("stopping"))
+            life.ask_to_end()
+            late = LifeEnd(f"not ended within {STOP_S:.0f} s")
+            asyncio.get_running_loop().call_later(STOP_S, life.end, late)
+        self._stop.set()
+
+    def _reap(self) -> None:
+        """Take leave of every child that ended; orphans became ours. Ray asks `kill(pid, 0)`."""
+        with contextlib.suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+                pid, status = found
+                if self._life is not None and pid == self._life.child:
+                    self._life.end(LifeEnd.of(status))
+
+    def _of_the_work(self) -> set[int]:
+        """What lives of the work; Postgres is to outlive it."""
+        self._reap()
+        found = descendants(os.getpid())
+        postgres = embedded.process(self._data_dir) if self._settings.is_embedded else None
+        return found if postgres is None else found - {postgres} - descendants(postgres)
+
+
+def ports_of(settings: Settings) -> dict[str, str]:
+    """The ports to listen on, the same after each restart; a taken one fails here.
+
+    In a Ray that we join, what listens there may be ours: it is ended once Ray can be asked.
+    """
+    gateway, router = settings.port, settings.llm_port
+    if settings.ray_address is None or not gateway:
+        with contextlib.closing(bound_socket(settings.host, gateway)) as listening:
+            gateway = int(listening.getsockname()[1])
+            if settings.ray_address is None or not router:
+                router = _router_port(router)
+    elif not router:
+        router = _router_port(router)
+    return {"PORT": str(gateway), "MANA_LLM_PORT": str(router)}
+
+
+def _router_port(wanted: int) -> int:
+    try:
+        with contextlib.closing(bound_socket(_LOOPBACK, wanted)) as listening:
+            return int(listening.getsockname()[1])
+    except CannotListen as exc:
+        problem = f"the model router did not start: port {exc.port}: {exc.reason}"
+        raise PortTaken(f"{problem}; choose another with MANA_LLM_PORT") from exc
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""What a node's keeper rests on: one node per folder, and processes that are found and ended."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.node.address import running_node, write_node
+from supervisor.node.keeper.processes import MARK, descendants, end_all, mark_of, marked
+from supervisor.node.keeper.sole import LOCK, AlreadyRuns, holder, sole_node
+from supervisor.node.keeper.state import NodeState, read_state, write_state
+from tests.node import wait_for
+
+HOLDS = """
+import sys, time
+from supervisor.node.keeper.sole import sole_node
+with sole_node(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+TREE = """
+import subprocess, sys, time
+sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
+below = subprocess.Popen(sleeps, start_new_session=True)
+print(below.pid, flush=True)
+if len(sys.argv) == 1:
+    time.sleep(600)
+"""
+ASKS = """
+import sys
+from supervisor.node.keeper.sole import holder
+print("asks", flush=True)
+while True:
+    holder(sys.argv[1])
+"""
+BOUND = """
+import os, sys, time
+from supervisor.node.keeper.processes import end_with_parent
+if os.fork() == 0:
+    end_with_parent(os.getppid())
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+time.sleep(600)
+"""
+ADOPTS = """
+import os, subprocess, sys
+from supervisor.node.keeper.processes import adopt_orphans, descendants, end_all
+adopt_orphans()
+between = subprocess.Popen([sys.executable, "-c", sys.argv[1], "leaves"], stdout=subprocess.PIPE)
+orphan = int(between.stdout.readline())
+between.wait()
+def left():
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]: pass
+    except ChildProcessError: pass
+    return descendants(os.getpid())
+assert end_all(left, 10) == {orphan}, orphan
+assert not os.path.exists(f"/proc/{orphan}")
+"""
+
+
+class Scripts:
+    """Python programs of a test, ended with it."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, program: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """One that runs."""
+        started = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self._started.append(started)
+        return started
+
+    def close(self) -> None:
+        for one in self._started:
+            one.kill()
+            one.communicate()
+
+
+@pytest.fixture
+def scripts() -> Iterator[Scripts]:
+    """Where a test starts its programs."""
+    made = Scripts()
+    yield made
+    made.close()
+
+
+def line(process: "subprocess.Popen[str]") -> str:
+    """What it prints next."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def is_gone(pid: int) -> bool:
+    """Whether it ended; somebody may not have reaped it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_folder_has_one_node_and_says_which(tmp_path: Path, scripts: Scripts):
+    first = scripts.start(HOLDS, str(tmp_path))
+    assert line(first) == "held"
+    assert holder(tmp_path) == first.pid
+    with pytest.raises(AlreadyRuns, match=f"process {first.pid}"), sole_node(tmp_path):
+        pass
+    assert holder(tmp_path) == first.pid, "the second took nothing from the first"
+    first.kill()
+    first.wait()
+    assert holder(tmp_path) is None
+    with sole_node(tmp_path):
+        assert (tmp_path / LOCK).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_number_that_went_to_another_process_is_no_node(tmp_path: Path):
+    (tmp_path / LOCK).write_text(str(os.getpid()))
+    write_node(tmp_path, os.getpid(), "http://127.0.0.1:1", "1")
+    assert holder(tmp_path) is None
+    assert running_node(tmp_path) is None
+
+
+def test_who_only_asks_is_not_in_the_way_of_a_node(tmp_path: Path, scripts: Scripts):
+    asking = (
+        "import sys\nfrom supervisor.node.keeper.sole import holder\nprint('asks', flush=True)\n"
+    )
+    asks = scripts.start(f"{asking}while True: holder(sys.argv[1])", str(tmp_path))
+    assert line(asks) == "asks"
+    for _ in range(20):
+        with sole_node(tmp_path):
+            pass
+
+
+def test_what_a_killed_node_left_is_found_by_its_mark_and_ended(tmp_path: Path, scripts: Scripts):
+    other = tmp_path / "other"
+    other.mkdir()
+    mine = scripts.start(TREE, **{MARK: mark_of(tmp_path)})
+    theirs = scripts.start(TREE, **{MARK: mark_of(other)})
+    below, spared = int(line(mine)), int(line(theirs))
+    mine.kill()  # its child has a session of its own, and lives on
+    mine.wait()
+    assert end_all(lambda: marked(mark_of(tmp_path)), 10) == {below}
+    assert is_gone(below)
+    assert not is_gone(spared)
+    assert end_all(lambda: marked(mark_of(other)), 10) == {theirs.pid, spared}
+
+
+def test_a_process_does_not_end_its_own_ancestors(tmp_path: Path, scripts: Scripts):
+    looks = (
+        "import subprocess, sys\n"
+        "look = 'import sys; from supervisor.node.keeper.processes import marked;"
+        " print(marked(sys.argv[1]))'\n"
+        "subprocess.run([sys.executable, '-c', look, sys.argv[1]], check=True)\n"
+    )
+    mark = mark_of(tmp_path)
+    assert line(scripts.start(looks, mark, **{MARK: mark})) == "set()"
+
+
+def test_orphans_of_the_work_are_its_keepers_to_end(scripts: Scripts):
+    assert scripts.start(ADOPTS, TREE).wait(30) == 0
+
+
+def test_a_process_bound_to_its_parent_ends_with_it(scripts: Scripts):
+    parent = scripts.start(BOUND)
+    bound = int(line(parent))
+    assert bound in descendants(parent.pid)
+    parent.send_signal(signal.SIGKILL)
+    wait_for(lambda: is_gone(bound), "the end of the bound process")
+
+
+def test_the_state_of_a_node_is_told_while_it_lives(tmp_path: Path, scripts: Scripts):
+    keeper = scripts.start(HOLDS, str(tmp_path))
+    assert line(keeper) == "held"
+    first = NodeState.of(keeper.pid)
+    write_state(tmp_path, first.now("restarting", "Ray's raylet (process 7) ended"))
+    told = read_state(tmp_path)
+    assert told is not None
+    assert (told.phase, told.restarts, told.why[:12]) == ("restarting", 1, "Ray's raylet")
+    assert told.now("up").restarts == 1
+    keeper.kill()
+    keeper.wait()
+    assert read_state(tmp_path) is None
