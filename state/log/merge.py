@@ -85,6 +85,25 @@ def fold(snapshot: Snapshot | None, changes: Sequence[Change]) -> Snapshot:
     return after
 
 
+def authors(changes: Sequence[Change]) -> dict[str, Change]:
+    """By field of the record that these rows make, the row that wrote its value; in row order."""
+    record, wrote = Snapshot(), dict[str, Change]()
+    for change in changes:
+        if defect(change) is None:
+            wrote |= dict.fromkeys(_merge(record, change), change)
+    return {name: wrote[name] for name in record.fields}
+
+
+def fallback_stamp(change: Change) -> Stamp:
+    """The time of a row's fields that have none: an insert is as old as it says."""
+    if change.op == "insert" and change.data:
+        for field in ("updatedAt", "createdAt"):  # what clients use
+            stamp = read_stamp(change.data.get(field))
+            if stamp is not None:
+                return stamp
+    return _row_stamp(change)
+
+
 def defect(change: Change) -> str | None:
     """Why this row cannot be merged, naming the field and never its value, or None."""
     if change.problem:
@@ -124,21 +143,22 @@ def too_long(text: str) -> bool:
 # --- merging one row ------------------------------------------------------------------------------
 
 
-def _merge(snapshot: Snapshot, change: Change) -> None:
-    """One sound row into the record, in place."""
+def _merge(snapshot: Snapshot, change: Change) -> list[str]:
+    """One sound row into the record, in place; the fields whose values are this row's now."""
     data, meta = change.data or {}, change.field_meta or {}
     if change.op == "delete":
         at = data.get("deletedAt")
         if at is None or at == "":
             snapshot.fields, snapshot.stamps, snapshot.exists = {}, {}, False
-        else:
-            snapshot.exists = True
-            _write(snapshot, "deletedAt", at, read_stamp(at) or _row_stamp(change))
-        return
+            return []
+        snapshot.exists = True
+        is_newer = _write(snapshot, "deletedAt", at, read_stamp(at) or _row_stamp(change))
+        return ["deletedAt"] if is_newer else []
     snapshot.complete = snapshot.complete or change.op == "insert"
     if not snapshot.exists:
         snapshot.exists = True
-        snapshot.fields |= {name: data[name] for name in data if name not in INTERNAL_FIELDS}
+        whole = {name: data[name] for name in data if name not in INTERNAL_FIELDS}
+        snapshot.fields |= whole
         # A field without a slot gets no stamp, so that any edit wins over it. A slot without a
         # field is kept: it guards the field later.
         snapshot.stamps |= {
@@ -146,32 +166,27 @@ def _merge(snapshot: Snapshot, change: Change) -> None:
             for name, raw in meta.items()
             if name not in INTERNAL_FIELDS
         }
-        return
+        return list(whole)
+    written: list[str] = []
     fallback: Stamp | None = None
     for name in data:
         if name not in INTERNAL_FIELDS:
             stamp = read_stamp(meta.get(name))
             if stamp is None:
-                stamp = fallback = fallback or _fallback(change)
-            _write(snapshot, name, data[name], stamp)
+                stamp = fallback = fallback or fallback_stamp(change)
+            if _write(snapshot, name, data[name], stamp):
+                written.append(name)
+    return written
 
 
-def _write(snapshot: Snapshot, field: str, value: object, stamp: Stamp) -> None:
+def _write(snapshot: Snapshot, field: str, value: object, stamp: Stamp) -> bool:
     """Set one field unless the record has a newer stamp; a tie goes to the later row."""
     current = snapshot.stamps.get(field)
-    if current is None or stamp.instant >= (parse_instant(current) or 0):
-        snapshot.fields[field] = value
-        snapshot.stamps[field] = stamp.text
-
-
-def _fallback(change: Change) -> Stamp:
-    """The stamp of a field without one: an insert into an existing record is as old as it says."""
-    if change.op == "insert" and change.data:
-        for field in ("updatedAt", "createdAt"):  # what clients use
-            stamp = read_stamp(change.data.get(field))
-            if stamp is not None:
-                return stamp
-    return _row_stamp(change)
+    if current is not None and stamp.instant < (parse_instant(current) or 0):
+        return False
+    snapshot.fields[field] = value
+    snapshot.stamps[field] = stamp.text
+    return True
 
 
 def _row_stamp(change: Change) -> Stamp:

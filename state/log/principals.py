@@ -5,7 +5,7 @@ Clients call the column `actor`. It holds the JSON object that these functions b
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 USER = "user"
 AI = "ai"
@@ -33,6 +33,10 @@ DEFAULT_AGENT_ID = "legacy:ai-default"
 DEFAULT_AGENT_NAME = "Mana"
 """The agent of every mission that names none; each person has one of their own."""
 
+LEGACY_USER = "legacy:user"
+LEGACY_SYSTEM = "legacy:system"
+"""Who wrote a row that names nobody."""
+
 
 def user_actor(user_id: str, display_name: str = USER_NAME) -> Actor:
     """The person with this id."""
@@ -58,3 +62,31 @@ def system_actor(principal_id: str, display_name: str | None = None) -> Actor:
     known = SYSTEM_NAMES.get(principal_id, UNKNOWN_NAME)
     name = known if display_name is None else display_name
     return {"kind": SYSTEM, "principalId": principal_id, "displayName": name}
+
+
+def normalize_actor(raw: object) -> Actor:
+    """A whole actor from an old or damaged one; one that has both names is returned as it is."""
+    actor = cast("Actor", raw) if isinstance(raw, dict) else {}
+    kind = actor.get("kind")
+    if kind not in (USER, AI, SYSTEM):
+        return user_actor(LEGACY_USER, UNKNOWN_NAME)
+    if isinstance(actor.get("principalId"), str) and isinstance(actor.get("displayName"), str):
+        return actor
+    if kind == SYSTEM:
+        source = actor.get("source")
+        return system_actor(f"system:{source}" if isinstance(source, str) else LEGACY_SYSTEM)
+    if kind == USER:
+        principal = _text(actor, "principalId", LEGACY_USER)
+        return user_actor(principal, _text(actor, "displayName", USER_NAME))
+    return agent_actor(
+        _text(actor, "principalId", DEFAULT_AGENT_ID),
+        _text(actor, "displayName", UNKNOWN_NAME),
+        mission_id=_text(actor, "missionId", ""),
+        iteration_id=_text(actor, "iterationId", ""),
+        rationale=_text(actor, "rationale", ""),
+    )
+
+
+def _text(actor: Actor, key: str, default: str) -> str:
+    value = actor.get(key)
+    return value if isinstance(value, str) else default

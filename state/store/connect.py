@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar, cast
@@ -23,6 +23,7 @@ KEPT_S = 30.0
 """How long a connection outlives its last use where its process holds a slot."""
 
 ACT_AS = "SELECT set_config('app.current_user_id', $1, true)"
+ACT_IN = "SELECT set_config('app.current_user_space_ids', $1, true)"
 
 
 _TRIES = 8
@@ -228,10 +229,18 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def acting_for(self, user: str) -> AsyncGenerator[asyncpg.Connection]:
-        """A transaction that row security takes for this user's, for logins that serve people."""
+    async def acting_for(
+        self, user: str, spaces: Sequence[str] = ()
+    ) -> AsyncGenerator[asyncpg.Connection]:
+        """A transaction that row security takes for this user's, for logins that serve people.
+
+        `spaces` are those whose other members' rows may be read, too.
+        """
         async with self.transaction() as connection:
             await connection.execute(ACT_AS, user)
+            if spaces:  # the log's policy takes a comma list
+                listed = ",".join(space for space in spaces if "," not in space)
+                await connection.execute(ACT_IN, listed)
             yield connection
 
     async def close(self) -> None:

@@ -1420,7 +1420,10 @@ BEGIN
                     'tokens', (a.value ->> 'tokens')::bigint, 'cost_micros', (a.value ->> 'cost_micros')::bigint,
                     'cached_tokens', coalesce((a.value ->> 'cached_tokens')::bigint, 0),
                     'carried_lost', coalesce((a.value ->> 'carried_lost')::bigint, 0),
-                    'wasted_tokens', coalesce((a.value ->> 'wasted_tokens')::bigint, 0)))
+                    'wasted_tokens', coalesce((a.value ->> 'wasted_tokens')::bigint, 0),
+                    'tools', (SELECT coalesce(jsonb_agg(mana_ai.model_word(t.name)), '[]') FROM (
+                       SELECT * FROM jsonb_array_elements_text(CASE jsonb_typeof(a.value -> 'tools') WHEN 'array' THEN a.value -> 'tools'
+                         ELSE '[]' END) AS e (name) LIMIT 50) AS t)))
              FROM jsonb_each(p_note -> 'answers') AS a WHERE a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'), '{}') || answers
    WHERE run_id = p_run;
 END $_$;
@@ -3267,6 +3270,25 @@ CREATE TABLE mana_ai.own_locks (
 
 ALTER TABLE mana_ai.own_locks OWNER TO mana_owner;
 
+CREATE VIEW mana_ai.own_log AS
+ SELECT id,
+    app_id,
+    table_name,
+    record_id,
+    user_id,
+    op,
+    data,
+    field_meta,
+    client_id,
+    created_at,
+    actor,
+    origin,
+    space_id
+   FROM mana_ai.log_rows
+  WHERE ((user_id = current_setting('app.current_user_id'::text, true)) OR (space_id = ANY (string_to_array(current_setting('app.current_user_space_ids'::text, true), ','::text))));
+
+ALTER VIEW mana_ai.own_log OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.owner_key_changes (
     change_id uuid DEFAULT gen_random_uuid() NOT NULL,
     user_id text NOT NULL,
@@ -4298,6 +4320,8 @@ GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.own_answers TO mana_gateway;
 GRANT DELETE ON TABLE mana_ai.own_answers TO mana_janitor;
 
 GRANT SELECT(at) ON TABLE mana_ai.own_answers TO mana_janitor;
+
+GRANT SELECT ON TABLE mana_ai.own_log TO mana_gateway;
 
 GRANT SELECT ON TABLE mana_ai.owner_key_changes TO mana_gateway;
 GRANT DELETE ON TABLE mana_ai.owner_key_changes TO mana_janitor;

@@ -1,6 +1,7 @@
 """How a request is read, part by part, and how an error is told."""
 
 from datetime import datetime
+from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from starlette.requests import Request
@@ -8,6 +9,7 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer
 from state.log.stamps import format_instant, instant_of
+from state.runs.reasons import Language, codes_of, in_short, in_words
 
 MAX_ID_BYTES = 512
 
@@ -73,3 +75,12 @@ def yes_or_no(field: str, text: str) -> bool:
 def instant_text(at: datetime | None) -> str | None:
     """An instant as every component writes it, None for none."""
     return None if at is None else format_instant(instant_of(at))
+
+
+def why(reason: str | None, language: Language) -> dict[str, Any]:
+    """What happened, with what happens next and what to do, and by code for programs."""
+    return {
+        "reason": in_short(reason, language) or None,
+        "reasonText": in_words(reason, language) or None,
+        "reasonCodes": codes_of(reason),
+    }

@@ -43,6 +43,7 @@ STEPS = [
     "0003_one_statement_runs",
     "0004_shared_progress",
     "0006_own_changes",
+    "0010_own_log",
 ]
 EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"

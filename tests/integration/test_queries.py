@@ -20,6 +20,7 @@ ROLES = {
     "issuer.sql": "mana_issuer",
     "janitor.sql": "mana_janitor",
     "keys.sql": "mana_keys",
+    "own.sql": "mana_gateway",
     "owner.sql": "mana_gateway",
     "supervisor.sql": "mana_supervisor",
     "sync_log.sql": LOG_OWNER,

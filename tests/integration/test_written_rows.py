@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from state.log.iterations import Author, append_iteration, row_actor
-from state.log.principals import SYSTEM_MISSION_RUNNER, system_actor
+from state.log.principals import SYSTEM_MISSION_RUNNER, normalize_actor, system_actor
 from state.store.connect import ACT_AS
 from tests.postgres import Database
 from tests.vectors.__main__ import load
-from tests.vectors.actors import is_from_mission_runner, normalize_actor, origin_from_actor
+from tests.vectors.actors import is_from_mission_runner, origin_from_actor
 from tests.vectors.overrides import OVERRIDES
 from tests.vectors.suites import ROW
 

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.log.principals import system_actor, user_actor
+from state.log.principals import normalize_actor, system_actor, user_actor
 from tests.vectors.actors import (
     is_ai_actor,
     is_from_mission_runner,
-    normalize_actor,
     origin_from_actor,
 )
 

@@ -1,52 +1,14 @@
-"""How clients read the `actor` of a row: what our rows are held against.
+"""What clients conclude from the `actor` of a row: what our rows are held against.
 
-None of it runs in the product, which only writes actors (`state.log.principals`). The golden cases
-of suite `actor` prove these readers, and tests use them to read rows that were really written.
+None of it runs in the product. The golden cases of suite `actor` prove these readers, and tests use
+them to read rows that were really written.
 """
 
 from __future__ import annotations
 
 from typing import Any, cast
 
-from state.log.principals import (
-    AI,
-    DEFAULT_AGENT_ID,
-    SYSTEM,
-    SYSTEM_MISSION_RUNNER,
-    UNKNOWN_NAME,
-    USER,
-    USER_NAME,
-    Actor,
-    agent_actor,
-    system_actor,
-    user_actor,
-)
-
-LEGACY_USER = "legacy:user"
-LEGACY_SYSTEM = "legacy:system"
-
-
-def normalize_actor(raw: object) -> Actor:
-    """A whole actor from an old or damaged one; one that has both names is returned as it is."""
-    actor = cast("Actor", raw) if isinstance(raw, dict) else {}
-    kind = actor.get("kind")
-    if kind not in (USER, AI, SYSTEM):
-        return user_actor(LEGACY_USER, UNKNOWN_NAME)
-    if isinstance(actor.get("principalId"), str) and isinstance(actor.get("displayName"), str):
-        return actor
-    if kind == SYSTEM:
-        source = actor.get("source")
-        return system_actor(f"system:{source}" if isinstance(source, str) else LEGACY_SYSTEM)
-    if kind == USER:
-        principal = _text(actor, "principalId", LEGACY_USER)
-        return user_actor(principal, _text(actor, "displayName", USER_NAME))
-    return agent_actor(
-        _text(actor, "principalId", DEFAULT_AGENT_ID),
-        _text(actor, "displayName", UNKNOWN_NAME),
-        mission_id=_text(actor, "missionId", ""),
-        iteration_id=_text(actor, "iterationId", ""),
-        rationale=_text(actor, "rationale", ""),
-    )
+from state.log.principals import AI, SYSTEM, SYSTEM_MISSION_RUNNER, USER, Actor
 
 
 def is_user_actor(actor: Actor | None) -> bool:
@@ -86,8 +48,3 @@ def field_meta(at: str, actor: Actor, origin: str) -> dict[str, Any]:
 def is_user_originated_field(meta: object) -> bool:
     """Whether a client's stamp says that its owner typed the value."""
     return isinstance(meta, dict) and cast("dict[str, Any]", meta).get("origin") == "user"
-
-
-def _text(actor: Actor, key: str, default: str) -> str:
-    value = actor.get(key)
-    return value if isinstance(value, str) else default

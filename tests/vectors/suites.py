@@ -206,7 +206,7 @@ ACTOR_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "make_user_actor": _user,
     "make_agent_actor": _agent,
     "make_system_actor": principals.system_actor,
-    "normalize_actor": actors.normalize_actor,
+    "normalize_actor": principals.normalize_actor,
     "is_user_actor": actors.is_user_actor,
     "is_ai_actor": actors.is_ai_actor,
     "is_system_actor": actors.is_system_actor,

@@ -63,7 +63,8 @@ class ModelCalls:
         if start.outcome == "journaled" and start.answer is not None:
             kept = self.journal.read(digest, start.answer)
             if kept is not None:
-                self.receipt.answered(number, kept, charge_of_answer(kept, hold, facts).of(hold))
+                charge = charge_of_answer(kept, hold, facts)
+                self.receipt.answered(number, request, kept, charge.of(hold))
                 return kept
             # What was kept is damaged. It is asked again, within the caps and never in silence;
             # the new answer takes its place under the digest of the request.
@@ -107,7 +108,7 @@ class ModelCalls:
             tokens=charge.tokens,
             micros=charge.micros,
         )
-        self.receipt.answered(number, answer, charge.of(hold))
+        self.receipt.answered(number, request, answer, charge.of(hold))
         if job.lost > 0:
             await self.settle()  # one that ends its reader is paid for once, and kept
         return answer

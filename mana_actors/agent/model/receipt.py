@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mana_actors.agent.planner.exchange import ModelAnswer
+from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest
 from mana_actors.llm.provider import provider_label
 
 
@@ -13,7 +13,8 @@ class CallReceipt(msgspec.Struct, frozen=True):
 
     `cached_tokens` of its prompt came from the provider's cache; `carried_lost` turns did not bring
     the model what they carry, because another one had said them or it was too large to keep.
-    `wasted_tokens` are charged, too: entries spent them that failed before it.
+    `wasted_tokens` are charged, too: entries spent them that failed before it. `tools` are those
+    offered ones that the answer called.
     """
 
     provider: str
@@ -24,6 +25,7 @@ class CallReceipt(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
     carried_lost: int = 0
     wasted_tokens: int = 0
+    tools: tuple[str, ...] = ()
 
 
 class Receipt:
@@ -32,10 +34,15 @@ class Receipt:
     def __init__(self) -> None:
         self._calls: dict[str, CallReceipt] = {}
 
-    def answered(self, number: int, answer: ModelAnswer, tokens: int) -> None:
+    def answered(
+        self, number: int, request: ModelRequest, answer: ModelAnswer, tokens: int
+    ) -> None:
         """Call `number` of the run was answered, now or in an earlier attempt."""
         provider, _, model = answer.resolved_model.partition("/")
         named = (provider_label(answer.resolved_model), model) if model else ("unknown", provider)
+        called = {call.name for call in answer.tool_calls}
+        # Offered names only: one that a model made up may hold anything that it has read.
+        offered = (str(tool["function"]["name"]) for tool in request.tools)
         self._calls[str(number)] = CallReceipt(
             *named,
             answer.exposure,
@@ -44,6 +51,7 @@ class Receipt:
             cached_tokens=answer.cached_tokens,
             carried_lost=answer.carried_lost,
             wasted_tokens=answer.wasted.tokens,
+            tools=tuple(name for name in offered if name in called),
         )
 
     def failed(self, number: int, attempt: int, provider: str, tokens: int) -> None:

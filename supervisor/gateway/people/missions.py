@@ -8,10 +8,10 @@ from starlette.responses import Response
 from mana_actors.http.bodies import answer
 from state.grants.grant import grant_status
 from state.log.stamps import format_instant, instant_of
-from state.runs.reasons import Language, codes_of, in_short, in_words, label, language_of
+from state.runs.reasons import Language, label, language_of
 from state.store.owner import OwnMission
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.answers import instant_text, query, whole_number
+from supervisor.gateway.answers import instant_text, query, whole_number, why
 from supervisor.gateway.people.owners import Owners
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 200
@@ -38,7 +38,7 @@ def _mission(of: OwnMission, language: Language) -> dict[str, Any]:
         "state": of.run_state,
         "dueAt": instant_text(of.run_due_at),
         "endedAt": instant_text(of.run_ended_at),
-        **_told(of.run_reason, language),
+        **why(of.run_reason, language),
         "iterationId": of.iteration_id,
     }
     return {
@@ -48,7 +48,7 @@ def _mission(of: OwnMission, language: Language) -> dict[str, Any]:
         "nextRunAt": instant_text(of.next_run_at),
         "decision": of.decision,
         "decisionText": label(of.decision, language) or None,
-        **_told(of.reason, language),
+        **why(of.reason, language),
         "decidedAt": instant_text(of.decided_at),
         "lookAgainAt": instant_text(of.wake_at),
         "lastRun": None if of.run_id is None else last_run,
@@ -57,13 +57,4 @@ def _mission(of: OwnMission, language: Language) -> dict[str, Any]:
             "expiresAt": None if end is None else format_instant(end),
             "recordCount": of.records,
         },
-    }
-
-
-def _told(reason: str | None, language: Language) -> dict[str, Any]:
-    """What happened, with what happens next and what to do, and by code for programs."""
-    return {
-        "reason": in_short(reason, language) or None,
-        "reasonText": in_words(reason, language) or None,
-        "reasonCodes": codes_of(reason),
     }

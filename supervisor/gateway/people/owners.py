@@ -10,10 +10,13 @@ from state.runs.reasons import Language
 from state.store.connect import Access, Database
 from state.store.gateway.copy_requests import CopyRequests
 from state.store.issuer import VaultStore
+from state.store.own.records import OwnRecords
+from state.store.own.runs import OwnRuns
 from state.store.owner import OwnerView
 from supervisor.custody.copier import Copier
 from supervisor.custody.service_keys import known_issuers, read_issuer, read_kek
 from supervisor.custody.vaults import Custody
+from supervisor.gateway.people.open_streams import OpenStreams
 from supervisor.gateway.people.rate import Pacing
 from supervisor.gateway.people.tokens import Expected, KeySet, Verifier
 from supervisor.node.settings import Settings
@@ -27,7 +30,10 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
 
     verifier: Verifier
     view: OwnerView
+    runs: OwnRuns
+    records: OwnRecords
     pacing: Pacing
+    streams: OpenStreams
     custody: Custody | None = None
     issuer: Issuer | None = None
     exposure: Exposure = "any"  # the most that any prompt here may use
@@ -49,10 +55,14 @@ def opened_owners(settings: Settings, dsn: str) -> Owners | None:
     if settings.auth_url is None:
         return None
     issuers = (*settings.jwt_issuers, settings.auth_url.rstrip("/"))
+    own = _database(settings, dsn, GATEWAY_ROLE, 4)
     return Owners(
         verifier=Verifier(KeySet(settings.auth_url), Expected(issuers, settings.jwt_audience)),
-        view=OwnerView(_database(settings, dsn, GATEWAY_ROLE, 4)),
+        view=OwnerView(own),
+        runs=OwnRuns(own),
+        records=OwnRecords(own),
         pacing=Pacing(),
+        streams=OpenStreams(),
         custody=None
         if kek is None
         else Custody(VaultStore(_database(settings, dsn, ISSUER_ROLE, 4)), kek),

@@ -21,6 +21,7 @@ from supervisor.custody.vaults import Caller, status_of
 from supervisor.gateway.people import audit, budgets, derived_key, grants, missions, vault
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import TooOften
+from supervisor.gateway.people.reading import data, plans, stream
 from supervisor.gateway.people.requests import caller_of
 from supervisor.gateway.people.tokens import TokenRefused
 
@@ -31,6 +32,8 @@ log = logging.getLogger("mana.gateway")
 NO_AUTH = "MANA_AUTH_URL is not set: this server cannot tell who you are"
 DERIVED_KEY = "/api/v1/me/ai-derived-key"
 VAULT = "/api/v1/me/encryption-vault"
+MISSION = "/api/v1/me/missions/{mission}"
+DATA = "/api/v1/me/data"
 ALLOWED_METHODS = "GET, POST, PUT, DELETE"
 ALLOWED_HEADERS = "Authorization, Content-Type"
 PREFLIGHT_S = 600
@@ -55,6 +58,14 @@ ROUTES: tuple[tuple[str, str, Handler, Teller], ...] = (
     ("GET", DERIVED_KEY, derived_key.get_key, _told_as_json),
     ("PUT", DERIVED_KEY, derived_key.put_key, _told_as_json),
     ("DELETE", DERIVED_KEY, derived_key.delete_key, _told_as_json),
+    ("GET", f"{MISSION}/iterations", plans.get_iterations, _told_as_json),
+    ("GET", f"{MISSION}/runs", plans.get_runs, _told_as_json),
+    ("GET", f"{MISSION}/stream", stream.get_mission_stream, _told_as_json),
+    ("GET", "/api/v1/me/runs/{run}", plans.get_run, _told_as_json),
+    ("GET", "/api/v1/me/runs/{run}/stream", stream.get_run_stream, _told_as_json),
+    ("GET", DATA, data.get_modules, _told_as_json),
+    ("GET", f"{DATA}/{{module}}", data.get_records, _told_as_json),
+    ("GET", f"{DATA}/{{module}}/{{table}}/{{record}}", data.get_record, _told_as_json),
     ("PUT", "/api/v1/me/ai-sealed-copies", grants.put_copies, _told_as_json),
     ("GET", f"{VAULT}/status", vault.get_status, _told_as_json),
     ("POST", f"{VAULT}/init", vault.post_init, _told_as_json),

@@ -10,7 +10,10 @@ BEGIN
                     'tokens', (a.value ->> 'tokens')::bigint, 'cost_micros', (a.value ->> 'cost_micros')::bigint,
                     'cached_tokens', coalesce((a.value ->> 'cached_tokens')::bigint, 0),
                     'carried_lost', coalesce((a.value ->> 'carried_lost')::bigint, 0),
-                    'wasted_tokens', coalesce((a.value ->> 'wasted_tokens')::bigint, 0)))
+                    'wasted_tokens', coalesce((a.value ->> 'wasted_tokens')::bigint, 0),
+                    'tools', (SELECT coalesce(jsonb_agg(mana_ai.model_word(t.name)), '[]') FROM (
+                       SELECT * FROM jsonb_array_elements_text(CASE jsonb_typeof(a.value -> 'tools') WHEN 'array' THEN a.value -> 'tools'
+                         ELSE '[]' END) AS e (name) LIMIT 50) AS t)))
              FROM jsonb_each(p_note -> 'answers') AS a WHERE a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'), '{}') || answers
    WHERE run_id = p_run;
 END $$;

@@ -1,0 +1,203 @@
+"""What became of a person's missions, read as the role `mana_gateway` in that person's place."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+
+from state.log.iterations import Iteration
+from state.store.connect import Database
+from state.store.sql import statements_of
+
+SQL = statements_of("own.sql")
+
+
+class OwnRun(msgspec.Struct, frozen=True):
+    """One occurrence of a mission: state, attempts, times, cost; why it is not what was wanted."""
+
+    run_id: UUID
+    mission_id: str
+    agent_id: str
+    due_at: datetime
+    requested: bool
+    state: str
+    attempt: int
+    failures: int
+    lost: int
+    waiting_for: str | None
+    not_before: datetime | None
+    reason: str | None
+    stop_reason: str | None
+    iteration_id: str | None
+    steps: int | None
+    tokens: int
+    opened_at: datetime
+    claimed_at: datetime
+    closed_at: datetime | None
+
+
+class OwnCall(msgspec.Struct, frozen=True):
+    """One call to a model; `ended_at` None while it is under way, `tokens` then what it holds.
+
+    Who answered and which tools the answer called are known once its run ends or waits.
+    """
+
+    number: int
+    began_at: datetime | None
+    ended_at: datetime | None
+    tokens: int
+    cost_micros: int | None
+    provider: str | None = None
+    model: str | None = None
+    exposure: str | None = None
+    cached_tokens: int = 0
+    wasted_tokens: int = 0
+    tools: tuple[str, ...] = ()
+
+
+class OwnDecision(msgspec.Struct, frozen=True):
+    """What was decided about an occurrence, and why."""
+
+    decision: str
+    reason: str | None
+    at: datetime
+
+
+class OwnReading(msgspec.Struct, frozen=True):
+    """A granted record that the run looked at, or why it could not."""
+
+    table_name: str
+    record_id: str
+    status: str
+    reason: str | None
+    ts: datetime
+
+
+class OwnRunDetail(msgspec.Struct, frozen=True):
+    """A run with all that is known of it, each list in the order of time."""
+
+    run: OwnRun
+    calls: list[OwnCall]
+    decisions: list[OwnDecision]
+    readings: list[OwnReading]
+
+
+class OwnEvent(msgspec.Struct, frozen=True):
+    """Something that happened to a mission or a run; `key` tells apart what happened at once."""
+
+    at: datetime
+    kind: str
+    key: str
+    run_id: UUID | None
+    told: dict[str, Any]
+
+
+class OlderPlace(msgspec.Struct, frozen=True, array_like=True):
+    """Where a list of iterations goes on: the oldest told, and since when the log had it."""
+
+    started_at: str
+    id: str
+    logged_at: datetime | None = None
+
+
+class OwnIteration(msgspec.Struct, frozen=True):
+    """An iteration as it is stored, and its run where there is one of ours."""
+
+    iteration: Iteration
+    run_id: UUID | None
+
+
+class OwnRuns:
+    """Reads for one person at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def runs(
+        self, user: str, mission: str, limit: int, before: datetime | None = None
+    ) -> list[OwnRun]:
+        """Runs of a mission, the latest occurrence first, those due before a time."""
+        async with self._db.acting_for(user) as connection:
+            rows = await connection.fetch(SQL["runs"], user, mission, before, limit)
+        return [msgspec.convert(dict(row.items()), OwnRun) for row in rows]
+
+    async def run(self, user: str, run: UUID) -> OwnRunDetail | None:
+        """A run and all that is known of it, None where there is none."""
+        async with self._db.acting_for(user) as connection:
+            row = await connection.fetchrow(SQL["run"], user, run)
+            if row is None:
+                return None
+            found = msgspec.convert(dict(row.items()), OwnRun)
+            calls = await connection.fetch(SQL["calls"], user, run)
+            decisions = await connection.fetch(
+                SQL["decisions"], user, found.mission_id, found.due_at
+            )
+            readings = await connection.fetch(SQL["readings"], user, run)
+        return OwnRunDetail(
+            found,
+            [msgspec.convert(dict(call.items()), OwnCall) for call in calls],
+            [OwnDecision(**dict(each.items())) for each in decisions],
+            [OwnReading(**dict(each.items())) for each in readings],
+        )
+
+    async def events(
+        self, user: str, mission: str, since: datetime, run: UUID | None = None, limit: int = 500
+    ) -> list[OwnEvent]:
+        """What happened to a mission, or to one of its runs, from a time on; the earliest first."""
+        async with self._db.acting_for(user) as connection:
+            rows = await connection.fetch(SQL["events"], user, mission, since, run, limit)
+        return [
+            OwnEvent(
+                row["at"], row["kind"], row["key"], row["run_id"], msgspec.json.decode(row["told"])
+            )
+            for row in rows
+        ]
+
+    async def live_since(self, user: str, mission: str) -> datetime:
+        """When the mission's live run began, else now."""
+        async with self._db.acting_for(user) as connection:
+            return await connection.fetchval(SQL["live_since"], user, mission)
+
+    async def iterations(
+        self, user: str, mission: str, limit: int, before: OlderPlace | None = None
+    ) -> tuple[list[OwnIteration], OlderPlace | None] | None:
+        """Iterations, the newest first, and where older ones go on; None: no such mission.
+
+        The record keeps the newest; older ones are where the log last had them.
+        """
+        async with self._db.acting_for(user) as connection:
+            row = await connection.fetchrow(SQL["kept_iterations"], user, mission)
+            if row is None:
+                return None
+            found = _older(row["iterations"], before)
+            logged_at = None
+            if not found:
+                place = before or OlderPlace("\U0010ffff", "")
+                row = await connection.fetchrow(
+                    SQL["logged_iterations"], mission, place.started_at, place.logged_at
+                )
+                if row is not None:
+                    found, logged_at = _older(row["iterations"], before), row["created_at"]
+            page = found[:limit]
+            ids = [str(each.get("id")) for each in page]
+            runs = await connection.fetch(SQL["runs_of_iterations"], user, mission, ids)
+        of = {each["iteration_id"]: each["run_id"] for each in runs}
+        told = [OwnIteration(each, of.get(str(each.get("id")))) for each in page]
+        return told, OlderPlace(*_key(page[-1]), logged_at) if page else None
+
+
+def _older(stored: str | None, before: OlderPlace | None) -> list[Iteration]:
+    """The iterations of an array, the newest first, those older than a place."""
+    decoded = msgspec.json.decode(stored or "null")
+    listed = cast("list[Any]", decoded) if isinstance(decoded, list) else []
+    found: list[Iteration] = [each for each in listed if isinstance(each, dict)]
+    if before is not None:
+        found = [each for each in found if _key(each) < (before.started_at, before.id)]
+    return sorted(found, key=_key, reverse=True)
+
+
+def _key(iteration: Iteration) -> tuple[str, str]:
+    return str(iteration.get("startedAt") or ""), str(iteration.get("id") or "")

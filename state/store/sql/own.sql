@@ -1,0 +1,116 @@
+-- What a person reads of their own, as the role mana_gateway in that person's place. Row security and the statement's own filter
+-- hold to the one named with act_as; own_log does, too, and to the spaces named beside.
+
+-- runs --
+SELECT run_id, mission_id, agent_id, due_at, requested, state, attempt, failures, lost, waiting_for, not_before, reason, stop_reason,
+       iteration_id, steps, tokens, opened_at, claimed_at, closed_at
+  FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND ($3::timestamptz IS NULL OR due_at < $3) ORDER BY due_at DESC LIMIT $4
+
+-- run --
+SELECT run_id, mission_id, agent_id, due_at, requested, state, attempt, failures, lost, waiting_for, not_before, reason, stop_reason,
+       iteration_id, steps, tokens, opened_at, claimed_at, closed_at
+  FROM mana_ai.runs WHERE user_id = $1 AND run_id = $2
+
+-- calls --
+-- Settled calls by what they cost, those under way by what they hold, each with what the run has noted of it by number.
+WITH run AS (SELECT * FROM mana_ai.runs WHERE user_id = $1 AND run_id = $2),
+made AS (
+  SELECT t.round AS number, NULL::timestamptz AS began_at, t.ts AS ended_at, t.tokens_used AS tokens, t.cost_micros
+    FROM mana_ai.token_usage AS t JOIN run AS r ON t.user_id = r.user_id AND t.agent_id = r.agent_id AND t.ts >= r.opened_at
+     AND t.run_id = r.run_id
+  UNION ALL
+  SELECT h.round, h.opened_at, NULL, h.tokens, NULL
+    FROM mana_ai.token_holds AS h JOIN run AS r ON h.user_id = r.user_id AND h.agent_id = r.agent_id AND h.run_id = r.run_id)
+SELECT m.*, n.note ->> 'provider' AS provider, n.note ->> 'model' AS model, n.note ->> 'exposure' AS exposure,
+       coalesce((n.note ->> 'cached_tokens')::bigint, 0) AS cached_tokens, coalesce((n.note ->> 'wasted_tokens')::bigint, 0) AS wasted_tokens,
+       ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(n.note -> 'tools') WHEN 'array' THEN n.note -> 'tools' ELSE '[]' END)) AS tools
+  FROM made AS m CROSS JOIN run AS r CROSS JOIN LATERAL (SELECT r.answers -> m.number::text AS note) AS n
+ ORDER BY coalesce(m.ended_at, m.began_at), m.number
+
+-- decisions --
+SELECT decision, reason, at FROM mana_ai.decisions WHERE user_id = $1 AND mission_id = $2 AND due_at = $3 ORDER BY id LIMIT 200
+
+-- readings --
+SELECT d.table_name, d.record_id, d.status, d.reason, d.ts
+  FROM mana_ai.decrypt_audit AS d JOIN mana_ai.runs AS r ON r.user_id = d.user_id AND r.mission_id = d.mission_id AND r.run_id = d.run_id
+ WHERE d.user_id = $1 AND d.run_id = $2 ORDER BY d.ts, d.id LIMIT 1000
+
+-- events --
+-- Everything here is durable before anybody hears of it, so whoever asks again from an earlier time hears the same.
+WITH runs AS (
+  SELECT * FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND ($4::uuid IS NULL OR run_id = $4)
+     AND (closed_at IS NULL OR closed_at >= $3)),
+told AS (
+  SELECT at, 'decision' AS kind, id::text AS key, NULL::uuid AS run_id, jsonb_build_object('decision', decision, 'reason', reason) AS told
+    FROM mana_ai.decisions WHERE user_id = $1 AND mission_id = $2 AND at >= $3
+     AND ($4::uuid IS NULL OR due_at IN (SELECT due_at FROM runs))
+  UNION ALL
+  SELECT opened_at, 'run-opened', run_id::text, run_id, jsonb_build_object('dueAt', due_at, 'requested', requested) FROM runs
+  UNION ALL
+  SELECT claimed_at, 'run-taken-over', run_id::text || '.' || attempt, run_id, jsonb_build_object('attempt', attempt) FROM runs
+   WHERE attempt > 1
+  UNION ALL
+  SELECT h.opened_at, 'call-began', h.call_id::text, h.run_id, jsonb_build_object('number', h.round, 'tokensHeld', h.tokens)
+    FROM mana_ai.token_holds AS h JOIN runs AS r ON h.user_id = r.user_id AND h.agent_id = r.agent_id AND h.run_id = r.run_id
+  UNION ALL
+  SELECT t.ts, 'call-ended', coalesce(t.call_id::text, t.id::text), t.run_id,
+         jsonb_build_object('number', t.round, 'tokens', t.tokens_used, 'costMicros', t.cost_micros)
+    FROM mana_ai.token_usage AS t JOIN runs AS r ON t.user_id = r.user_id AND t.agent_id = r.agent_id AND t.ts >= r.opened_at
+     AND t.run_id = r.run_id
+  UNION ALL
+  SELECT d.ts, 'read', d.id::text, d.run_id, jsonb_build_object('table', d.table_name, 'record', d.record_id, 'status', d.status)
+    FROM mana_ai.decrypt_audit AS d JOIN runs AS r ON d.user_id = r.user_id AND d.mission_id = r.mission_id AND d.run_id = r.run_id
+   WHERE d.ts >= $3
+  UNION ALL
+  SELECT closed_at, 'run-closed', run_id::text || '.' || attempt, run_id,
+         jsonb_build_object('state', state, 'reason', reason, 'iterationId', iteration_id, 'steps', steps, 'tokens', tokens)
+    FROM runs WHERE closed_at IS NOT NULL)
+SELECT at, kind, key, run_id, told::text AS told FROM told WHERE at >= $3 ORDER BY at, kind, key LIMIT $5
+
+-- live_since --
+SELECT coalesce((SELECT opened_at FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND state IN ('open', 'waiting')), clock_timestamp())
+
+-- kept_iterations --
+SELECT record ->> 'iterations' AS iterations FROM mana_ai.mission_snapshots WHERE user_id = $1 AND mission_id = $2 AND complete AND NOT hidden
+
+-- logged_iterations --
+-- The newest version of the array that has one older than a time. The next page begins at the row that this one came from, so
+-- that each row is looked at for one page or two.
+SELECT data ->> 'iterations' AS iterations, created_at FROM mana_ai.own_log
+ WHERE app_id = 'ai' AND table_name = 'aiMissions' AND record_id = $1 AND jsonb_typeof(data -> 'iterations') = 'array'
+   AND ($3::timestamptz IS NULL OR created_at <= $3)
+   AND EXISTS (SELECT FROM jsonb_array_elements(data -> 'iterations') AS i WHERE (i ->> 'startedAt') COLLATE "C" < $2)
+ ORDER BY created_at DESC, id DESC LIMIT 1
+
+-- runs_of_iterations --
+SELECT iteration_id, run_id FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND iteration_id = ANY ($3::text[])
+
+-- tables --
+SELECT app_id AS app, table_name AS "table", count(DISTINCT record_id) AS records, count(*) AS rows FROM mana_ai.own_log GROUP BY 1, 2 ORDER BY 1, 2
+
+-- records --
+-- Whole records or none: half a record's rows merge into what never was. A record too large for a page has one row without id.
+WITH sized AS MATERIALIZED (
+  SELECT table_name, record_id, coalesce(sum(length(data::text) + 200), 0) AS size FROM mana_ai.own_log
+   WHERE app_id = :app AND (:table::text IS NULL OR table_name = :table)
+     AND (:after_table::text IS NULL OR (table_name, record_id) > (:after_table, :after_record::text)) AND length(record_id) <= 512
+   GROUP BY 1, 2 ORDER BY 1, 2 LIMIT :limit),
+page AS MATERIALIZED (
+  SELECT table_name, record_id, size <= :bytes AS fits,
+         sum(CASE WHEN size <= :bytes THEN size ELSE 0 END) OVER (ORDER BY table_name, record_id) AS so_far FROM sized)
+SELECT p.table_name, p.record_id, c.id, c.user_id, c.op, c.data, c.field_meta, c.actor::text AS actor, c.origin, c.client_id,
+       (extract(epoch FROM c.created_at) * 1000000)::bigint AS created_us
+  FROM page AS p
+  LEFT JOIN mana_ai.own_log AS c ON p.fits AND c.app_id = :app AND c.table_name = p.table_name AND c.record_id = p.record_id
+ WHERE p.so_far <= :bytes
+ ORDER BY p.table_name, p.record_id, c.created_at, c.id
+
+-- record --
+WITH sized AS (
+  SELECT coalesce(sum(length(data::text) + 200), 0) <= $4 AS fits, count(*) AS rows FROM mana_ai.own_log
+   WHERE app_id = $1 AND table_name = $2 AND record_id = $3)
+SELECT c.id, c.user_id, c.op, c.data, c.field_meta, c.actor::text AS actor, c.origin, c.client_id,
+       (extract(epoch FROM c.created_at) * 1000000)::bigint AS created_us
+  FROM sized LEFT JOIN mana_ai.own_log AS c ON sized.fits AND c.app_id = $1 AND c.table_name = $2 AND c.record_id = $3
+ WHERE sized.rows > 0
+ ORDER BY c.created_at, c.id

@@ -1,0 +1,1 @@
+"""What people read of their own: plans and runs, what happens just now, and their data."""
