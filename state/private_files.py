@@ -3,14 +3,17 @@
 Others are all OS users but us and root, who may do anything anyway.
 """
 
+import contextlib
 import hashlib
 import os
 import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from state.errors import StateError, TerminalError
 
 SOCKET_PATH_MAX_BYTES = 107  # sockaddr_un holds 108 with the closing NUL
+LOOK_AT_MOST = 100_000
 SHORT_BASE = "/tmp"  # noqa: S108 - what is made there is refused unless it is ours
 
 
@@ -87,3 +90,50 @@ def short_folder(root: Path, name: str) -> Path:
     """A folder with a short path for one data directory; others may have made it before us."""
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
     return Path(SHORT_BASE, f"mana-{digest}-{name.partition('/')[0]}")
+
+
+def open_to_others(
+    root: Path, *, unseen: Sequence[Path] = (), public: Sequence[Path] = ()
+) -> Iterator[str]:
+    """What of a folder of ours others reach: each a line that begins with its path.
+
+    Whose it is, its owner says; the account of an embedded Postgres may have its part of it. Of
+    `unseen` nothing is told: other rules hold there. What is `public` everybody may read.
+    """
+    trusted = {0, root.stat().st_uid}
+    with contextlib.suppress(OSError):  # there is none
+        trusted.add((root / "postgres" / "data").stat().st_uid)
+    for above in root.resolve().parents:
+        found = above.stat()
+        is_written = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX
+        if found.st_uid not in trusted or is_written:
+            yield f"{above} lets others put another folder in the place of what is in it"
+    if fault := _fault(root.stat(), trusted):
+        yield f"{root} {fault}"
+    looked_at = 0
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if Path(folder, name) not in unseen]
+        looked_at += len(folders) + len(files)
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            is_public = any(path.is_relative_to(one) for one in public)
+            with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                if fault := _fault(path.lstat(), trusted, is_public=is_public):
+                    yield f"{path} {fault}"
+        if looked_at > LOOK_AT_MOST:
+            yield f"{root} holds over {LOOK_AT_MOST} files: the others were not looked at"
+            return
+
+
+def _fault(found: os.stat_result, trusted: set[int], *, is_public: bool = False) -> str:
+    """What is wrong with one file or folder ("" nothing)."""
+    if found.st_uid not in trusted:
+        return f"belongs to another user ({found.st_uid})"
+    if stat.S_ISLNK(found.st_mode):
+        return ""
+    if found.st_mode & 0o022:
+        return "can be written by others: chmod go-w"
+    # Root has a group read what is for it: the settings of Postgres, a mounted secret.
+    is_for_group = found.st_uid == 0 and not found.st_mode & 0o007
+    if found.st_mode & 0o044 and not is_public and not is_for_group:
+        return "can be read by others: chmod go-r"
+    return ""

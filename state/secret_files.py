@@ -8,7 +8,20 @@ import os
 import secrets
 from pathlib import Path
 
+from state.errors import StateError, TerminalError
+
 SECRET_BYTES = 32
+
+
+class SecretEmpty(StateError, TerminalError):
+    """A file of a secret holds none: whoever believed it would let everybody in."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} is empty: remove it, and a new secret is made"
 
 
 def new_secret() -> str:
@@ -32,6 +45,15 @@ def write_new_secret(path: Path, text: str) -> bool:
         unfinished.unlink()
     _sync_folder(path)
     return True
+
+
+def kept_secret(path: Path) -> str:
+    """The secret in a file, made when there is none; raises SecretEmpty and OSError."""
+    write_new_secret(path, new_secret())
+    text = path.read_text("utf-8").strip()
+    if not text:
+        raise SecretEmpty(str(path))
+    return text
 
 
 def replace_secret(path: Path, text: str) -> None:

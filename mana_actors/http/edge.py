@@ -87,6 +87,6 @@ class Edge:
 
 
 def has_bearer(scope: Scope, token: str) -> bool:
-    """Whether a request brings this token, compared in constant time."""
+    """Whether a request brings this token, which is not empty, in constant time."""
     given = next((text for name, text in scope["headers"] if name == b"authorization"), b"")
-    return secrets.compare_digest(given, f"Bearer {token}".encode())
+    return bool(token) and secrets.compare_digest(given, f"Bearer {token}".encode())

@@ -18,7 +18,7 @@ import msgspec
 
 from state.sealing import key_pairs
 from state.sealing.key_pairs import KeyUnusable
-from state.secret_files import write_new_secret
+from state.secret_files import replace_secret, write_new_secret
 
 Kind = Literal["runner", "issuer"]
 KINDS: tuple[Kind, ...] = ("runner", "issuer")
@@ -61,7 +61,7 @@ def add_key(folder: Path, kind: Kind, now: datetime) -> Path:
     name = f"{kind}-{now.astimezone(UTC):%Y%m%dT%H%M%S%f}-{hashlib.sha256(public).hexdigest()[:8]}"
     write_new_secret(folder / f"{name}.pem", private.decode())
     path = folder / f"{name}.pub.pem"
-    path.write_bytes(public)
+    replace_secret(path, public.decode())
     return path
 
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from state.private_files import private_folder, socket_folder
-from state.secret_files import new_secret, replace_secret, write_new_secret
+from state.secret_files import kept_secret, new_secret, replace_secret, write_new_secret
 from supervisor.node.settings import Settings, SettingsError, without_password
 
 MIN_KEY_CHARS = 16
+RAY_TEMP = "t"  # short, for its sockets' sake
 _RAY_SESSION = "session_2026-11-27_22-52-35_126422_4194304"
 _RAY_SESSIONS_KEPT = 3
 KNOWN_KEYS = frozenset({"dev-service-key"})  # the original's default, known to everybody
@@ -49,8 +50,7 @@ def read_secret(variable: str, path: Path) -> str:
 def ray_token_file(settings: Settings) -> Path:
     """The file with what Ray's own processes show each other, made when absent."""
     path = Path(settings.secrets_dir, "ray_token")
-    write_new_secret(path, new_secret())
-    read_secret("MANA_SECRETS_DIR", path)
+    kept_secret(path)
     return path
 
 
@@ -59,12 +59,19 @@ def ray_folder(data_dir: Path) -> Path:
 
     Ray lets everybody write into it, so it lies in one that nobody else may enter.
     """
-    ours = socket_folder(data_dir, "ray", len(f"/t/{_RAY_SESSION}/sockets/plasma_store"))
+    ours = ray_place(data_dir)
     private_folder(ours)
-    sessions = sorted(path for path in ours.glob("t/session_*") if not path.is_symlink())
+    theirs = ours / RAY_TEMP
+    sessions = sorted(path for path in theirs.glob("session_*") if not path.is_symlink())
     for old in sessions[:-_RAY_SESSIONS_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)  # of a session that ended: nobody needs its logs
-    return ours / "t"
+        shutil.rmtree(old, ignore_errors=True)  # it ended, and nobody needs its logs
+    return theirs
+
+
+def ray_place(data_dir: Path) -> Path:
+    """The folder of mode 0700 that has Ray's folder `RAY_TEMP` in it."""
+    longest = f"/{RAY_TEMP}/{_RAY_SESSION}/sockets/plasma_store"
+    return socket_folder(data_dir, "ray", len(longest))
 
 
 def secrets_into_files(env: Mapping[str, str], folder: Path) -> dict[str, str]:

@@ -1,12 +1,16 @@
 """`mana doctor`: each check looks at the running database and names the remedy."""
 
+import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from mana_actors.keys.key_files import is_open_to_others
 from state.errors import StateError
+from state.private_files import open_to_others
 from state.rules.reach import foreign_extension_functions, function_faults, relation_faults
 from state.store.catalogue import (
     LOOK_AT_MOST,
@@ -17,8 +21,10 @@ from state.store.catalogue import (
     open_transaction,
 )
 from state.store.connect import Access, Database
+from state.store.embedded.places import Places
 from state.store.gateway.fleet import FleetStore
 from state.store.migrate import GROUP_ROLES, LOGINS, OLDEST_POSTGRES, pending
+from supervisor.node.credentials import RAY_TEMP, ray_place
 from supervisor.node.health import Facts, health
 from supervisor.node.settings import Settings
 
@@ -29,6 +35,7 @@ ISSUER = "mana_issuer"
 MIGRATE = "run mana migrate"
 LOOK_AGAIN = "mana up, or look at the address and the password files; then run doctor again"
 TAMPERED = "somebody changed it: restore the schema from a backup, or as in state/store/schema.sql"
+_FAULTS_SHOWN = 8
 LATE_MISSIONS = 100
 """More missions than this, due for over two minutes, are no passing crowd."""
 
@@ -128,6 +135,57 @@ async def password_files(patient: Patient) -> Finding:
     folder = Path(patient.settings.secrets_dir)
     faults = [fault for login in LOGINS if (fault := _file_fault(folder / login.name)) is not None]
     return _finding("password files", faults, "run mana migrate; chmod 600 the files")
+
+
+async def files_of_ours(patient: Patient) -> Finding:
+    """Nobody but us reads or writes what a node wrote, Ray's part of it included."""
+    faults = await asyncio.to_thread(_reachable, patient.settings)
+    more = [f"and {len(faults) - _FAULTS_SHOWN} more"] if len(faults) > _FAULTS_SHOWN else []
+    remedy = "chmod what is named, chown it, or remove it where it is not ours"
+    return _finding("files of ours", [*faults[:_FAULTS_SHOWN], *more], remedy)
+
+
+def _reachable(settings: Settings) -> list[str]:
+    """What others reach of this node's folders: those in its data directory and those beside it."""
+    places, ray = Places(Path(settings.data_dir)), ray_place(Path(settings.data_dir))
+    folders = [places.root, Path(settings.secrets_dir), settings.keys_path]
+    folders += [ray, settings.key_socket.parent, places.sockets]
+    top = [one for one in dict.fromkeys(folders) if not set(one.parents) & set(folders)]
+    unseen = (ray / RAY_TEMP, places.data)  # each lies in a folder that is ours alone
+    programs = tuple(places.root.glob("pg-*"))
+    return [
+        fault
+        for folder in top
+        if folder.exists()
+        for fault in open_to_others(folder, unseen=unseen, public=programs)
+    ]
+
+
+async def ray_joined(patient: Patient) -> Finding:
+    """Where we join a Ray that others started: its token and its folder are not open to others."""
+    if patient.settings.ray_address is None:
+        return Finding("ray joined", ok=True, detail="none: it is our own", remedy="")
+    found = _finding("ray joined", await asyncio.to_thread(_open_in_ray), _RAY_REMEDY)
+    return msgspec.structs.replace(found, ok=True, warning=not found.ok)
+
+
+_RAY_REMEDY = (
+    "start it with umask 077, RAY_AUTH_MODE=token, RAY_AUTH_TOKEN_PATH naming a file of mode 0600,"
+    " and --temp-dir in a folder of mode 0700"
+)
+
+
+def _open_in_ray() -> list[str]:
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    folder = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray")  # noqa: S108 - where Ray is
+    faults: list[str] = []
+    if not token.is_file():
+        faults.append(f"no token in {token}: who reaches its ports runs code in it")
+    elif is_open_to_others(token):
+        faults.append(f"{token} can be read by others, who may then run code in it")
+    if folder.is_dir() and all(one.stat().st_mode & 0o001 for one in (folder, *folder.parents)):
+        faults.append(f"{folder} is open to others, who may take its sockets away")
+    return faults
 
 
 async def feed_trigger(patient: Patient) -> Finding:
@@ -346,6 +404,8 @@ CHECKS: Sequence[Check] = (
     roles,
     role_settings,
     password_files,
+    files_of_ours,
+    ray_joined,
     pending_migrations,
     capability_secrets,
     values_in_logs,

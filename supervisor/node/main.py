@@ -39,7 +39,7 @@ from mana_actors.release import release
 from mana_actors.remote import NAMESPACE, SupervisorHandle
 from mana_actors.trust import trust_for
 from state.errors import StateError
-from state.secret_files import new_secret, write_new_secret
+from state.secret_files import kept_secret
 from state.slots import Slots
 from state.store import embedded
 from state.store.migrate import migrate
@@ -236,10 +236,8 @@ class Node:
         if not models.wants_rehearsal(settings):
             return None
         key_file = Path(settings.secrets_dir, "rehearsal_key")
-        write_new_secret(key_file, new_secret())
-        server = RehearsalServer(
-            key_file.read_text().strip(), latency_s=settings.rehearsal_latency_ms / 1000
-        )
+        latency_s = settings.rehearsal_latency_ms / 1000
+        server = RehearsalServer(kept_secret(key_file), latency_s=latency_s)
         server.start()
         self._cleanup.callback(server.stop)
         _step("no MANA_LLM_URL or MANA_LLM_ALIASES is set: the built-in rehearsal model plans")

@@ -11,7 +11,7 @@ from mana_actors.llm.router.aliases.registry import Price, ProviderEntry, is_ali
 from mana_actors.llm.router.registry_source import api_of, read_source
 from mana_actors.llm.router.settings import SHIPPED, AliasFile, OneService, RouterSettings, Source
 from mana_actors.llm.router.upstream import HttpUpstream
-from state.secret_files import new_secret, write_new_secret
+from state.secret_files import kept_secret
 from supervisor.node.settings import AGENT, Settings, SettingsError
 
 TOKEN_FILE = "llm_token"  # noqa: S105 - a file's name
@@ -48,8 +48,8 @@ def token_file(settings: Settings) -> Path:
 
 
 def make_token(settings: Settings) -> None:
-    """Make the token where there is none."""
-    write_new_secret(token_file(settings), new_secret())
+    """Make the token where there is none; raises SecretEmpty."""
+    kept_secret(token_file(settings))
 
 
 async def found_service(settings: Settings) -> tuple[OneService, str]:

@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 
+from state.private_files import own_root
+from state.secret_files import replace_secret
 from state.store.catalogue import FIRST_WITH_PARAMETERS, Catalogue, ServiceView
 from state.store.migrate import LOGINS
 from state.store.sql import statements_of
+from supervisor.node.credentials import ray_folder
 from supervisor.node.doctor import (
     CHECKS,
     Finding,
@@ -358,8 +362,52 @@ async def test_an_unreachable_database_fails_each_check_and_none_raises(
 ):
     findings = await examined("postgresql://x@127.0.0.1:1/x", None, _settings(database, tmp_path))
     assert len(findings) == len(CHECKS)
-    assert [finding.check for finding in findings if finding.ok] == []
-    assert all(finding.remedy for finding in findings)
+    # Files can be looked at nevertheless.
+    assert [one.check for one in findings if one.ok] == ["files of ours", "ray joined"]
+    assert all(finding.remedy for finding in findings if not finding.ok)
+
+
+async def test_what_others_reach_of_a_nodes_files_is_named(database: Database, tmp_path: Path):
+    settings = _settings(database, tmp_path / "secrets")
+    settings = msgspec.structs.replace(settings, data_dir=str(tmp_path / "data"))
+    own_root(tmp_path / "data")
+    replace_secret(tmp_path / "data" / "node.json", "{}")
+    replace_secret(tmp_path / "secrets" / "llm_token", "token")
+    ray = ray_folder(tmp_path / "data")
+    ray.mkdir()
+    ray.chmod(0o777)  # Ray's doing; others are kept out by the folder that it is in
+    assert (await _looked(settings))["files of ours"].ok
+    ray.parent.chmod(0o755)
+    (tmp_path / "secrets" / "llm_token").chmod(0o644)
+    (tmp_path / "data" / "node.json").chmod(0o666)
+    finding = (await _looked(settings))["files of ours"]
+    assert not finding.ok
+    for told in ("llm_token can be read", "node.json can be written", f"{ray.parent} can be read"):
+        assert told in finding.detail
+    assert "chmod" in finding.remedy
+
+
+async def test_a_ray_of_others_that_is_open_is_a_warning(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = msgspec.structs.replace(_settings(database, tmp_path), ray_address="127.0.0.1:1")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "temporary"))
+    finding = (await _looked(settings))["ray joined"]
+    assert (finding.ok, finding.warning) == (True, True)
+    assert "no token" in finding.detail
+    (tmp_path / "token").write_text("t")
+    (tmp_path / "token").chmod(0o644)
+    assert "token can be read by others" in (await _looked(settings))["ray joined"].detail
+    (tmp_path / "token").chmod(0o600)
+    finding = (await _looked(settings))["ray joined"]
+    assert (finding.ok, finding.warning, finding.remedy) == (True, False, "")
+
+
+async def _looked(settings: Settings) -> dict[str, Finding]:
+    """What is found without a database."""
+    findings = await examined("postgresql://x@127.0.0.1:1/x", None, settings)
+    return {finding.check: finding for finding in findings}
 
 
 async def test_rows_set_aside_are_a_warning(database: Database):

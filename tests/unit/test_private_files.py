@@ -14,6 +14,7 @@ from mana_actors.crash import keep_to_ourselves
 from state import private_files
 from state.private_files import (
     FolderNotOurs,
+    open_to_others,
     own_root,
     private_folder,
     socket_folder,
@@ -136,6 +137,85 @@ def test_sockets_fit_wherever_the_data_directory_is(short: Path, characters: int
 def test_two_data_directories_never_share_a_short_folder(tmp_path: Path):
     names = {socket_folder(tmp_path / (letter * 120), "ray", 10) for letter in "ab"}
     assert len(names | {socket_folder(tmp_path / ("a" * 120), "keyholder", 10)}) == 3
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data directory with what a node writes, each with its right mode."""
+    root = tmp_path / "data"
+    own_root(root)
+    for folder in ("secrets", "logs", "ray"):
+        private_folder(root / folder)
+    (root / "ray" / "t").mkdir()
+    (root / "ray" / "t").chmod(0o777)  # as Ray does
+    (root / "pg-18").mkdir()
+    (root / "pg-18").chmod(0o755)
+    for name in ("node.json", "secrets/key", "logs/node.log", "pg-18/postgres"):
+        (root / name).touch()
+        (root / name).chmod(0o755 if name.startswith("pg-") else 0o600)
+    (root / "link").symlink_to("node.json")
+    return root
+
+
+def told(data: Path) -> list[str]:
+    return list(open_to_others(data, unseen=[data / "ray" / "t"], public=[data / "pg-18"]))
+
+
+def test_nothing_is_said_of_what_is_as_a_node_wrote_it(data: Path):
+    assert told(data) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "open_mode", "problem"),
+    [
+        ("secrets/key", 0o604, "can be read by others: chmod go-r"),
+        ("secrets/key", 0o602, "can be written by others: chmod go-w"),
+        ("node.json", 0o660, "can be written by others: chmod go-w"),
+        ("logs", 0o755, "can be read by others: chmod go-r"),
+        ("logs", 0o733, "can be written by others: chmod go-w"),
+        ("ray", 0o755, "can be read by others: chmod go-r"),
+        ("pg-18/postgres", 0o775, "can be written by others: chmod go-w"),
+        (".", 0o777, "can be written by others: chmod go-w"),
+    ],
+)
+def test_what_others_reach_is_named(data: Path, name: str, open_mode: int, problem: str):
+    (data / name).chmod(open_mode)
+    assert told(data) == [f"{data / name} {problem}"]
+
+
+@pytest.mark.parametrize("name", ["secrets", "secrets/key", "ray", "link"])
+@as_root
+def test_what_is_somebody_elses_is_named(data: Path, name: str):
+    os.lchown(data / name, SOMEBODY, SOMEBODY)
+    assert told(data) == [f"{data / name} belongs to another user ({SOMEBODY})"]
+
+
+@as_root
+def test_the_account_of_postgres_may_have_its_part(data: Path):
+    for folder in ("postgres", "postgres/data"):
+        (data / folder).mkdir(mode=0o700)
+        (data / folder).chmod(0o700)
+    os.chown(data / "postgres" / "data", SOMEBODY, SOMEBODY)
+    (data / "postgres" / "mana.conf").touch(mode=0o600)
+    (data / "postgres" / "mana.conf").chmod(0o640)
+    os.chown(data / "postgres" / "mana.conf", 0, SOMEBODY)
+    assert told(data) == []
+
+
+def test_a_folder_above_that_others_write_is_named(data: Path):
+    data.parent.chmod(0o777)
+    (line,) = told(data)
+    assert line.startswith(f"{data.parent} lets others")
+    data.parent.chmod(0o1777)
+    assert told(data) == []
+
+
+def test_of_very_many_files_the_rest_is_said_not_to_be_looked_at(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(private_files, "LOOK_AT_MOST", 1)
+    (line,) = told(data)
+    assert "not looked at" in line
 
 
 def test_what_a_process_of_ours_writes_is_for_us_alone(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from state.secret_files import new_secret, replace_secret, write_new_secret
+from state.secret_files import (
+    SecretEmpty,
+    kept_secret,
+    new_secret,
+    replace_secret,
+    write_new_secret,
+)
 
 Write = Callable[[Path, str], object]
 WRITERS: tuple[Write, ...] = (write_new_secret, replace_secret)
@@ -39,6 +46,61 @@ def test_a_secret_that_is_there_is_overwritten_only_on_purpose(tmp_path: Path):
     assert path.read_text() == "first\n"
     replace_secret(path, "third")
     assert path.read_text() == "third\n"
+
+
+def test_a_kept_secret_is_made_once(tmp_path: Path):
+    secret = kept_secret(tmp_path / "secret")
+    assert len(secret) >= 43
+    assert kept_secret(tmp_path / "secret") == secret
+
+
+@pytest.mark.parametrize("nothing", ["", "\n", "  \n"])
+def test_a_file_without_a_secret_is_never_believed(tmp_path: Path, nothing: str):
+    (tmp_path / "secret").write_text(nothing)
+    with pytest.raises(SecretEmpty, match="secret is empty: remove it"):
+        kept_secret(tmp_path / "secret")
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_writer_killed_at_any_step_leaves_a_whole_secret_or_none(tmp_path: Path, write: Write):
+    names = ("open", "fdopen", "fsync", "link", "rename", "replace", "unlink", "close")
+    path, reached = tmp_path / "secret", 0
+    while True:  # kills the writer at its first step, at its second, and so on
+        path.unlink(missing_ok=True)
+        child = os.fork()
+        if child == 0:
+            _write_until_step(write, path, names, reached)
+        status = os.waitpid(child, 0)[1]
+        assert not path.exists() or path.read_text() == "the whole text\n"
+        if not os.WIFSIGNALED(status):
+            break
+        reached += 1
+    assert os.WEXITSTATUS(status) == 0
+    assert reached >= 4
+    assert path.read_text() == "the whole text\n"
+
+
+def _write_until_step(write: Write, path: Path, names: tuple[str, ...], last: int) -> None:
+    """In a child: write, and be killed at the call of the system with this number."""
+    calls = iter(range(1_000))
+
+    def killing(name: str) -> Callable[..., object]:
+        real = getattr(os, name)
+
+        def call(*args: object, **named: object) -> object:
+            if next(calls) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **named)
+
+        return call
+
+    for name in names:
+        setattr(os, name, killing(name))
+    try:
+        write(path, "the whole text")
+        os._exit(0)
+    except BaseException:  # noqa: BLE001 - nothing of a test may go on in the child
+        os._exit(1)
 
 
 def test_of_many_that_write_at_once_one_is_told_that_it_did(
