@@ -51,7 +51,9 @@ MAX_CRON_CHARS = 200
 _CRON_FIELDS = 5
 _ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001 - a local time, as cron fields are
 _DAY = timedelta(days=1)
-_MAX_DAYS_AHEAD = 3  # a zone that skips a whole day still has its next one by then
+_DAYS = (-1, 0, 1, 2)
+"""Counted from today: a gap at midnight moves yesterday's time to today (Nuuk, 2024-03-30 23:30),
+and a zone that skips a whole day has its next one by the last."""
 
 
 def parse_cadence(raw: object) -> Cadence | str:
@@ -85,10 +87,11 @@ def next_run(cadence: Cadence, from_: datetime, zone: ZoneInfo) -> datetime | No
             case Interval(every_minutes=minutes):
                 return whole_ms(from_.astimezone(UTC) + timedelta(minutes=minutes))
             case Daily(at_hour=hour, at_minute=minute):
-                return _next_local(time(hour, minute), range(_MAX_DAYS_AHEAD), from_, zone)
+                return _next_local(time(hour, minute), _DAYS, from_, zone)
             case Weekly(day_of_week=day, at_hour=hour):
                 ahead = (day - from_.astimezone(zone).isoweekday()) % 7
-                return _next_local(time(hour), (ahead, ahead + 7, ahead + 14), from_, zone)
+                days = (ahead - 7, ahead, ahead + 7, ahead + 14)
+                return _next_local(time(hour), days, from_, zone)
             case Cron(expression=expression):
                 return _next_match(expression, from_, zone)
     except OverflowError:  # beyond the year 9999
@@ -108,7 +111,7 @@ def _following(cadence: Cadence, from_: datetime, zone: ZoneInfo) -> Iterator[da
 
 
 def _next_local(
-    at: time, days: range | tuple[int, ...], from_: datetime, zone: ZoneInfo
+    at: time, days: tuple[int, ...], from_: datetime, zone: ZoneInfo
 ) -> datetime | None:
     """The first moment after `from_` that is `at` on one of `days`, counted from its local day."""
     today = from_.astimezone(zone).date()

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -24,6 +23,7 @@ from mana_actors.messages import AgentSettings, Ask, Changed, Remembered, Report
 from mana_actors.processes import AgentProcesses, ProcessGone
 from state.errors import StateError
 from state.log.stamps import format_instant, instant_of
+from state.log.zones import zone_of
 from state.runs.outcome import FollowUp, Interrupted, LookAt, after
 from state.runs.withdrawal import why_unwanted
 from state.store.connect import Database
@@ -256,7 +256,7 @@ class Supervision:
         found = await self.schedule.mission_record(mission.user_id, mission.mission_id)
         if found is None or mission.next_run_at is None:
             return
-        zone = ZoneInfo(found[1] or self.settings.agent.time_zone)
+        zone = zone_of(found[1], self.settings.agent.time_zone)
         following, stamp, actor = next_slot(
             mission.user_id, mission.mission_id, found[0], zone, mission.now
         )

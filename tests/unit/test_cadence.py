@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from state.log.cadence import Cadence, Daily, Interval, Manual, Weekly, next_run, parse_cadence
+from state.log.zones import is_time_zone, zone_of
 from tests.vectors import reference
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -113,6 +114,73 @@ def test_a_skipped_day_does_not_stop_a_mission():
     found = next_run(Daily(0, 0), start, apia)
     assert found is not None
     assert start < found < start + timedelta(days=2)
+
+
+GAPS = [
+    ("America/Nuuk", "2024-03-30"),  # 23:00 on Saturday became 00:00 on Sunday
+    ("Pacific/Apia", "2011-12-30"),  # a day that never was
+    ("Pacific/Kwajalein", "1993-08-21"),  # likewise
+    ("Asia/Beirut", "2024-03-31"),  # 00:00 became 01:00
+    ("America/Santiago", "2024-09-08"),
+    ("America/Havana", "2024-03-10"),
+    ("Africa/Cairo", "2024-04-26"),
+    ("America/Havana", "2024-11-03"),  # 00:00 to 00:59 twice
+    ("America/Santiago", "2024-04-07"),  # 23:00 to 23:59 twice
+    ("Australia/Lord_Howe", "2024-10-06"),  # half an hour
+    ("Australia/Lord_Howe", "2024-04-07"),
+    ("Antarctica/Troll", "2024-03-31"),  # two hours
+]
+
+
+@pytest.mark.parametrize(("name", "day"), GAPS)
+def test_no_day_loses_its_time_where_clocks_jump(name: str, day: str):
+    zone, middle = ZoneInfo(name), datetime.fromisoformat(day)
+    days = [middle + timedelta(days=ahead) for ahead in range(-9, 17)]
+    for minute in range(0, 24 * 60, 15):
+        hour, rest = divmod(minute, 60)
+        local = [each.replace(hour=hour, minute=rest, tzinfo=zone) for each in days]
+        daily = sorted({each.astimezone(UTC) for each in local})
+        assert _chain(Daily(hour, rest), daily, zone) == daily
+        if rest == 0:
+            sundays = sorted({x.astimezone(UTC) for x in local if x.weekday() == middle.weekday()})
+            cadence = Weekly(middle.isoweekday() % 7, hour)
+            assert _chain(cadence, sundays, zone) == sundays
+
+
+def _chain(cadence: Cadence, expected: list[datetime], zone: ZoneInfo) -> list[datetime]:
+    """What follows when each time is worked out a moment before it, then from the last one."""
+    found: list[datetime] = []
+    for before, each in zip([expected[0], *expected], expected, strict=False):
+        start = before if before < each else each - timedelta(minutes=1)
+        at_once = next_run(cadence, start, zone)
+        late = next_run(cadence, each - timedelta(minutes=1), zone)
+        assert at_once is not None
+        assert at_once == late
+        found.append(at_once)
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["localtime", "posixrules", "right/Europe/Berlin", "posix/Europe/Berlin", "Factory", "",
+     "europe/berlin", "EUROPE/BERLIN", "../UTC", "Europe/../UTC", "/etc/localtime", "Europe",
+     "Europe/Berlin ", "Mars/Olympus", "a\0b", "tzdata.zi", "zone.tab", "\ud800", "CEST"],
+)  # fmt: skip
+def test_what_only_looks_like_a_zone_is_none(name: str):
+    assert not is_time_zone(name)
+    assert zone_of(name, "Asia/Kolkata").key == "Asia/Kolkata"
+
+
+@pytest.mark.parametrize(
+    "name", ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "EST5EDT", "Etc/GMT+5"]
+)
+def test_zones_are_known_as_the_list_spells_them(name: str):
+    assert is_time_zone(name)
+    assert zone_of(name, "UTC").key == name
+
+
+def test_every_zone_that_is_listed_can_be_read():
+    assert len([name for name in available_timezones() if is_time_zone(name)]) > 500
 
 
 @given(moments, st.sampled_from(ZONES), st.integers(0, 23), st.integers(0, 59))

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, assert_never
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -47,6 +46,7 @@ from mana_actors.messages import Count, Order
 from state.log import merge
 from state.log.records import agent_from_record, default_agent, mission_from_record
 from state.log.stamps import text_of
+from state.log.zones import zone_of
 from state.rules.budgets import shortfall_reason
 from state.rules.exposure import exposure_allowed
 from state.runs.backoff import backoff_s
@@ -236,7 +236,7 @@ class Attempt:
             found=MissionNow(snapshot, state, zone, claim.now, basis),
             mission=mission,
             agent=agent,
-            zone=ZoneInfo(zone or means.settings.time_zone),
+            zone=zone_of(zone, means.settings.time_zone),
             exposure=exposure_allowed(snapshot.fields, means.settings.exposure),
             inputs={
                 name: rows
@@ -355,7 +355,7 @@ class Attempt:
                     snapshot=found.snapshot,
                     agent=found.agent,
                     agent_name=job.agent.name,
-                    zone=ZoneInfo(found.time_zone or means.settings.time_zone),
+                    zone=zone_of(found.time_zone, means.settings.time_zone),
                     now=now,
                     seen=job.seen,
                 ),

@@ -25,6 +25,7 @@ class Account(msgspec.Struct, frozen=True):
     name: str
     uid: int
     gid: int
+    is_known: bool = True  # False: the system has no entry for the id
 
     @property
     def is_us(self) -> bool:
@@ -127,7 +128,8 @@ def _named_by_id(uid: int) -> Account:
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:  # containers run under ids that have no entry
-        return Account(str(uid), uid, os.getegid() if uid == os.geteuid() else uid)
+        gid = os.getegid() if uid == os.geteuid() else uid
+        return Account(str(uid), uid, gid, is_known=False)
     return Account(entry.pw_name, uid, entry.pw_gid)
 
 

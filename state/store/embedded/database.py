@@ -48,8 +48,12 @@ def create_data(places: Places, binaries: Binaries, account: Account, progress: 
         run_as(account, initdb)
         run_as(account, [*append, places.unfinished_data / "postgresql.conf"])
     except subprocess.CalledProcessError as exc:
-        reason = str(exc.stderr).strip().replace("\n", "; ")
-        raise StartFailedError(places.data, f"initdb: {reason}") from exc
+        reason = "initdb: " + str(exc.stderr).strip().replace("\n", "; ")
+        if not account.is_known:
+            remedy = "give it one (in a container: a line in /etc/passwd), run as another user, or"
+            remedy += " use a Postgres of your own with --database-url"
+            reason = f"user id {account.uid} has no entry here, which initdb needs: {remedy}"
+        raise StartFailedError(places.data, reason) from exc
     finally:
         handed_over.unlink(missing_ok=True)
     places.unfinished_data.rename(places.data)

@@ -7,6 +7,7 @@ TerminalError
     ├── HeldByAnotherError       a live process we did not start has the data
     ├── FolderUnreachableError   the account that runs it may not go there
     ├── SecretMissingError       a password file is gone
+    ├── NoHomeError              no folder was named, and there is no home to put one in
     └── StartFailedError         Postgres ended while starting
 """
 
@@ -80,6 +81,13 @@ class SecretMissingError(EmbeddedPostgresError):
 
     def __str__(self) -> str:
         return f"no valid password in {self.path}: {self.remedy}"
+
+
+class NoHomeError(EmbeddedPostgresError):
+    """No data directory was named, and the user has no home to put one in."""
+
+    def __str__(self) -> str:
+        return "there is no home folder here: name a folder with --data-dir or MANA_DATA_DIR"
 
 
 class StartFailedError(EmbeddedPostgresError):

@@ -53,7 +53,7 @@ def read_record(places: Places) -> Record | None:
     """What the last start chose; None before the first one."""
     try:
         return msgspec.json.decode(places.record.read_bytes(), type=Record)
-    except (FileNotFoundError, msgspec.DecodeError):  # half a file is no record
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):  # half a file is no record
         return None
 
 

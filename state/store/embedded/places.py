@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from state.private_files import short_folder, socket_folder
+from state.store.embedded.errors import NoHomeError
 
 LONGEST_SOCKET_NAME = "/.s.PGSQL.65535"
 
@@ -16,8 +17,12 @@ def data_root() -> Path:
         return Path("/var/lib/mana")
     base = os.environ.get("XDG_DATA_HOME", "")
     # The XDG rule: a relative path is invalid and ignored.
-    folder = Path(base) if base.startswith("/") else Path.home() / ".local" / "share"
-    return folder / "mana"
+    if base.startswith("/"):
+        return Path(base) / "mana"
+    try:
+        return Path.home() / ".local" / "share" / "mana"
+    except RuntimeError as exc:  # neither HOME nor an entry for our user id
+        raise NoHomeError from exc
 
 
 class Places(msgspec.Struct, frozen=True):

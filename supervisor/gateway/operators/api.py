@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
+from state.log.zones import is_time_zone
 from state.runs.reasons import codes_of, in_words
 from state.store.gateway.fleet import Filter, KeyTaken
 from supervisor.custody.service_keys import public_keys
@@ -29,7 +30,6 @@ from supervisor.gateway.cursors import cursor, read_cursor
 from supervisor.gateway.deps import Deps, facts
 from supervisor.node.health import health
 from supervisor.node.models import model_in_words
-from supervisor.node.settings import is_time_zone
 
 T = TypeVar("T")
 NameKey = tuple[str, str]
@@ -115,7 +115,7 @@ async def put_user_settings(request: Request, deps: Deps) -> Response:
         field = checked_id("body", unknown[0])[:64] if unknown and unknown[0] else "time_zone"
         raise BadRequest(field, "is not known here" if unknown else "is missing")
     zone = given["time_zone"]
-    if zone is not None and not (isinstance(zone, str) and "\0" not in zone and is_time_zone(zone)):
+    if zone is not None and not (isinstance(zone, str) and is_time_zone(zone)):
         raise BadRequest("time_zone", "must be the name of an IANA time zone, or null")
     await deps.fleet.save_time_zone(user, zone)
     return answer({"user": user, "time_zone": zone})
