@@ -20,9 +20,9 @@ import msgspec
 
 from mana_actors.agent.attempt.lease import Capability, LeaseKeeper
 from mana_actors.agent.attempt.run import Runner
+from mana_actors.agent.footprint import Footprint
 from mana_actors.agent.inputs.resolvers import Resolver, default_resolvers
 from mana_actors.crash import CrashPoint, crash_points, keep_to_ourselves
-from mana_actors.footprint import Footprint
 from mana_actors.fork_server.fork import is_fork
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import ModelProvider

@@ -1,5 +1,6 @@
 """The command `mana`. Modules load when a command needs them, so that answers come at once."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,23 +11,39 @@ from supervisor.cli.failures import FAILED, INTERRUPTED, UNREACHABLE, USAGE, Fai
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it was started with this one closed
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 - as long as we live
+        else:
+            stream.reconfigure(errors="replace")  # ids hold what not every terminal can show
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError):
+        _reader_is_gone()
+    except OSError as exc:
+        sys.stderr.write(f"mana: cannot write the output: {exc.strerror}\n")
+        _reader_is_gone()
+        code = code or FAILED
+    sys.exit(code)
 
 
 def run(args: Sequence[str]) -> int:
     """The exit code of a command line; errors are one line on stderr."""
     keep_to_ourselves()
-    if list(args) == ["version"]:  # needs no parser, which takes longest to load
-        sys.stdout.write(f"{__version__}\n")
-        return 0
-    from supervisor.cli.commands.app import app  # noqa: PLC0415 - slow to load
-
     try:
+        if list(args) == ["version"]:  # needs no parser, which takes longest to load
+            sys.stdout.write(f"{__version__}\n")
+            return 0
+        from supervisor.cli.commands.app import app  # noqa: PLC0415 - slow to load
+
         code = app(list(args) or ["--help"], prog_name="mana", standalone_mode=False)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
+    except (BrokenPipeError, SystemExit):  # the reader has seen enough; typer says it so
+        _reader_is_gone()
         return 0
     except Exception as exc:
         code, line = _explained(exc)
@@ -34,6 +51,11 @@ def run(args: Sequence[str]) -> int:
             raise
         print(f"mana: {line}", file=sys.stderr)  # noqa: T201 - this is the terminal
     return code if isinstance(code, int) else 0
+
+
+def _reader_is_gone() -> None:
+    """Let nothing more be written, also not at the end of the interpreter."""
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as long as we live
 
 
 def _explained(exc: Exception) -> tuple[int, str | None]:
@@ -54,5 +76,10 @@ def _explained(exc: Exception) -> tuple[int, str | None]:
             return USAGE, exc.format_message().replace("\n", " ") or "try mana --help"
         case StateError():
             return UNREACHABLE if isinstance(exc, TransientError) else FAILED, str(exc)
+        case UnicodeEncodeError():
+            return USAGE, f"{exc.object[:60]!r} is not UTF-8"
+        case OSError():
+            where = f"{exc.filename}: " if exc.filename is not None else ""
+            return FAILED, f"{where}{exc.strerror or type(exc).__name__}"
         case _:
             return FAILED, None

@@ -57,7 +57,7 @@ from supervisor.node.keeper import COMMAND
 from supervisor.node.keeper.life import READY
 from supervisor.node.keeper.processes import end_with_parent, ray_parts
 from supervisor.node.key_holder import KeyHolderProcess
-from supervisor.node.settings import Settings, SettingsError, read_settings
+from supervisor.node.settings import Settings, SettingsError, read_settings, unused_variables
 from supervisor.node.tools_file import tools_of_file, tools_path
 from supervisor.node.trial import (
     RouterSilent,
@@ -150,6 +150,8 @@ class Node:
 
     async def _start(self) -> None:
         settings = self._settings
+        for each in unused_variables(os.environ):
+            _step(f"warning: {each}")
         read_service_key(settings)
         models.make_token(settings)
         tools = await tools_of_file(settings)

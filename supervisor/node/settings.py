@@ -3,14 +3,14 @@
 No secret is ever a setting: keys and passwords are named by the files that hold them.
 """
 
+import difflib
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,7 @@ from mana_actors.keys.key_files import is_open_to_others
 from mana_actors.keys.tls import TlsAddress, TlsFiles
 from mana_actors.llm.router.aliases.registry import PerToken
 from mana_actors.messages import AgentSettings
+from state.log.zones import is_time_zone
 from state.private_files import socket_folder
 from state.rules.exposure import Exposure
 from state.runs.reasons import Language
@@ -42,14 +43,14 @@ CA, SERVER, CLIENT = "tls-ca", "tls-server", "tls-client"
 
 
 class SettingsError(Exception):
-    """A variable has a value that cannot be; `str` is one line that names it."""
+    """Variables have values that cannot be; `str` is one line that names each of them."""
 
-    def __init__(self, variable: str, problem: str) -> None:
-        super().__init__(variable, problem)  # same args, so it survives pickling between actors
-        self.variable, self.problem = variable, problem
+    def __init__(self, variable: str, problem: str, *others: str) -> None:
+        super().__init__(variable, problem, *others)  # so it survives pickling between actors
+        self.variable, self.problem, self.others = variable, problem, others
 
     def __str__(self) -> str:
-        return f"{self.variable}: {self.problem}"
+        return "; ".join((f"{self.variable}: {self.problem}", *self.others))
 
 
 AGENT = AgentSettings(
@@ -250,8 +251,7 @@ VARIABLES = {
     "keys_client_cert_file": "MANA_KEYS_CLIENT_CERT_FILE",
     "keys_client_key_file": "MANA_KEYS_CLIENT_KEY_FILE",
 }
-"""Field to variable; TICK_ENABLED, MANA_BUCKETS, POLICY_MODE, JWT_ISSUER and CORS_ORIGINS have
-readers of their own."""
+"""Field to variable."""
 
 AGENT_VARIABLES: dict[str, tuple[str, Any]] = {
     "exposure": ("MANA_LLM_EXPOSURE", Exposure),
@@ -294,49 +294,93 @@ SECRET_VARIABLES = {
 """Variables that would hold a secret, and those that name its file instead."""
 
 
+OTHER_VARIABLES = (
+    *("MANA_BUCKETS", "POLICY_MODE", "TICK_ENABLED", "JWT_ISSUER", "CORS_ORIGINS"),
+    *("MANA_URL", "MANA_FORK_DIR"),  # of commands, and of workers
+)
+"""Variables that neither table has: they have readers of their own."""
+
+NOT_THERE_YET = {
+    "MANA_API_URL": "research",
+    "MANA_RESEARCH_URL": "deep research",
+    "MANA_AI_DEEP_RESEARCH_ENABLED": "deep research",
+}
+"""Variables of deployments that had more than we have, and what they are about."""
+
+_ALIKE = 0.8  # of 1: closer is a slip of the hand
+
+TESTS_OWN = ("MANA_TEST_", "MANA_FUZZ_")
+
+
 def read_settings(env: Mapping[str, str], *, serves: bool = True) -> Settings:
-    """The settings an environment gives; raises SettingsError for the first that is wrong.
+    """The settings an environment gives; raises SettingsError for all that are wrong at once.
 
     `serves` is false for commands that only look at the database and need no service key.
     """
+    wrong: dict[str, str] = {}
     for variable, instead in SECRET_VARIABLES.items():
         if variable in env:
-            raise SettingsError(variable, f"put the secret into a file and name it in {instead}")
+            wrong[variable] = f"put the secret into a file and name it in {instead}"
     types = typing.get_type_hints(Settings, include_extras=True)
-    given: dict[str, Any] = {
-        field: _converted(variable, env[variable], types[field])
-        for field, variable in VARIABLES.items()
-        if variable in env
-    }
+    given = _given(env, {f: (v, types[f]) for f, v in VARIABLES.items()}, wrong)
+    agent = _given(env, AGENT_VARIABLES, wrong)
     data_dir = Path(given.get("data_dir") or data_root()).absolute()
     given["data_dir"] = str(data_dir)
     given["secrets_dir"] = str(Path(given.get("secrets_dir") or data_dir / "secrets").absolute())
     given["tick_enabled"] = env.get("TICK_ENABLED") != "false"
-    agent = {
-        field: _converted(variable, env[variable], kind)
-        for field, (variable, kind) in AGENT_VARIABLES.items()
-        if variable in env
-    }
-    mode = env.get("POLICY_MODE", AGENT.policy_mode)
-    if mode.lower() not in ("off", "log-only", "enforce"):
-        problem = f"expected off, log-only or enforce, got {mode[:60]!r}"
-        raise SettingsError("POLICY_MODE", problem)
-    given["agent"] = msgspec.structs.replace(AGENT, **agent, policy_mode=mode.lower())
-    given["bucket_lo"], given["bucket_hi"] = _buckets(env.get("MANA_BUCKETS", "0-255"))
-    given["jwt_issuers"] = _listed("JWT_ISSUER", env)
-    given["cors_origins"] = _listed("CORS_ORIGINS", env)
+    mode = env.get("POLICY_MODE", AGENT.policy_mode).lower()
+    if mode not in ("off", "log-only", "enforce"):
+        wrong["POLICY_MODE"] = f"expected off, log-only or enforce, got {mode[:60]!r}"
+        mode = AGENT.policy_mode
+    given["agent"] = msgspec.structs.replace(AGENT, **agent, policy_mode=mode)
+    try:
+        given["bucket_lo"], given["bucket_hi"] = _buckets(env.get("MANA_BUCKETS", "0-255"))
+    except SettingsError as exc:
+        wrong[exc.variable] = exc.problem
+    for field, variable in (("jwt_issuers", "JWT_ISSUER"), ("cors_origins", "CORS_ORIGINS")):
+        try:
+            given[field] = _listed(variable, env)
+        except SettingsError as exc:
+            wrong[exc.variable] = exc.problem
     settings = Settings(**given)
-    _check(settings)
-    if not serves:
-        return settings
-    if not settings.is_embedded and not settings.service_key_path.is_file():
-        problem = "name a file with the service key; only the embedded mode makes one"
-        raise SettingsError("MANA_SERVICE_KEY_FILE", problem)
-    if settings.keys_listen is not None:
-        _check_tls("MANA_KEYS_LISTEN", settings.key_server_files)
-    if settings.keys_address is not None:
-        _check_tls("MANA_KEYS_ADDRESS", settings.key_client_files)
+    for exc in _contradictions(settings):
+        wrong.setdefault(exc.variable, exc.problem)  # what cannot be read is not compared
+    if serves and not wrong:
+        for exc in _missing(settings):
+            wrong.setdefault(exc.variable, exc.problem)
+    if wrong:
+        (variable, problem), *others = wrong.items()
+        raise SettingsError(variable, problem, *(f"{name}: {what}" for name, what in others))
     return settings
+
+
+def unused_variables(env: Mapping[str, str]) -> list[str]:
+    """In words, each variable of an environment that looks like ours and is not used."""
+    known = {*VARIABLES.values(), *(name for name, _ in AGENT_VARIABLES.values())}
+    known |= {*SECRET_VARIABLES, *SECRET_VARIABLES.values(), *OTHER_VARIABLES}
+    told: list[str] = []
+    for name in sorted(env):
+        if name in NOT_THERE_YET:
+            told.append(f"{name} is not used: {NOT_THERE_YET[name]} is not there yet")
+        elif name.startswith("MANA_") and name not in known and not name.startswith(TESTS_OWN):
+            near = difflib.get_close_matches(name, known, 1, _ALIKE)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            told.append(f"{name[:80]} is not used: no setting has this name{hint}")
+    return told
+
+
+def _given(
+    env: Mapping[str, str], variables: Mapping[str, tuple[str, Any]], wrong: dict[str, str]
+) -> dict[str, Any]:
+    """The values of fields that an environment names; those that cannot be go into `wrong`."""
+    found: dict[str, Any] = {}
+    for field, (variable, kind) in variables.items():
+        if variable in env:
+            try:
+                found[field] = _converted(variable, env[variable], kind)
+            except SettingsError as exc:
+                wrong[exc.variable] = exc.problem
+    return found
 
 
 def without_password(url: str) -> tuple[str, str | None]:
@@ -354,6 +398,8 @@ def _converted(variable: str, text: str, kind: object) -> object:
         raise SettingsError(variable, "is empty; give it a value or leave it out")
     if "\0" in text:
         raise SettingsError(variable, "holds a NUL character")
+    if any("\ud800" <= c <= "\udfff" for c in text):  # bytes that were no UTF-8
+        raise SettingsError(variable, "is not UTF-8")
     try:
         value = msgspec.convert(text, kind, strict=False)
     except msgspec.ValidationError as exc:
@@ -389,74 +435,86 @@ def _buckets(text: str) -> tuple[int, int]:
     return lo, hi
 
 
-def _check(settings: Settings) -> None:
+def _contradictions(settings: Settings) -> Iterator[SettingsError]:
     """What one field alone cannot say."""
     agent = settings.agent
-    if settings.database_url is not None:
-        parts = _check_url("SYNC_DATABASE_URL", settings.database_url, ("postgresql", "postgres"))
-        if parts.password is not None or "password=" in parts.query:
-            problem = "holds a password; put that into a file named by MANA_DATABASE_PASSWORD_FILE"
-            raise SettingsError("SYNC_DATABASE_URL", problem)
+    for variable, url, schemes in (
+        ("SYNC_DATABASE_URL", settings.database_url, ("postgresql", "postgres")),
+        ("MANA_LLM_URL", settings.llm_url, ("http", "https")),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint, ("http", "https")),
+        ("MANA_AUTH_URL", settings.auth_url, ("http", "https")),
+    ):
+        if url is not None and _parts(url, schemes) is None:
+            # Without its text: it may hold a password.
+            expected = f"expected an address that begins with {schemes[0]}://"
+            yield SettingsError(variable, expected)
+    database = settings.database_url and _parts(settings.database_url, ("postgresql", "postgres"))
+    if database and (database.password is not None or "password=" in database.query):
+        problem = "holds a password; put that into a file named by MANA_DATABASE_PASSWORD_FILE"
+        yield SettingsError("SYNC_DATABASE_URL", problem)
     if settings.llm_price_completion is None and settings.llm_price_prompt is not None:
-        raise SettingsError("MANA_LLM_PRICE_COMPLETION", "is missing beside MANA_LLM_PRICE_PROMPT")
+        yield SettingsError("MANA_LLM_PRICE_COMPLETION", "is missing beside MANA_LLM_PRICE_PROMPT")
     if settings.llm_price_prompt is None and (
         settings.llm_price_completion is not None or settings.llm_price_cached is not None
     ):
-        raise SettingsError("MANA_LLM_PRICE_PROMPT", "is missing beside the other prices")
-    for variable, url in (
-        ("MANA_LLM_URL", settings.llm_url),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint),
-    ):
-        if url is not None:
-            _check_url(variable, url, ("http", "https"))
+        yield SettingsError("MANA_LLM_PRICE_PROMPT", "is missing beside the other prices")
     if settings.llm_aliases not in (None, "shipped") and not Path(settings.llm_aliases).is_file():
-        raise SettingsError("MANA_LLM_ALIASES", f"there is no file {settings.llm_aliases}")
+        yield SettingsError("MANA_LLM_ALIASES", f"there is no file {settings.llm_aliases}")
     if agent.backoff_max_s < agent.backoff_min_s:
-        raise SettingsError("MANA_BACKOFF_MAX_S", "is less than MANA_BACKOFF_MIN_S")
+        yield SettingsError("MANA_BACKOFF_MAX_S", "is less than MANA_BACKOFF_MIN_S")
     if agent.crash_at is not None and not all(agent.crash_at.partition(":")):
-        raise SettingsError("MANA_CRASH_AT", f"expected POINT:FILE, got {agent.crash_at!r}")
+        yield SettingsError("MANA_CRASH_AT", f"expected POINT:FILE, got {agent.crash_at!r}")
     if len(settings.shard) > 64 or not settings.shard.replace("-", "").isalnum():
-        raise SettingsError("MANA_SHARD", "expected up to 64 letters, digits or dashes")
+        yield SettingsError("MANA_SHARD", "expected up to 64 letters, digits or dashes")
     if not is_time_zone(agent.time_zone):
-        raise SettingsError("MANA_TIME_ZONE", f"{agent.time_zone[:60]!r} is not an IANA zone")
-    _check_files(settings)
-    _check_auth(settings)
-    _check_place("MANA_KEYS_LISTEN", settings.keys_listen, "")
-    _check_place("MANA_KEYS_ADDRESS", settings.keys_address, KEYS_SCHEME)
-
-
-def _check_files(settings: Settings) -> None:
-    named = {VARIABLES[field]: getattr(settings, field) for field in FILES}
-    for variable, path in (named | {"MANA_TOOLS_FILE": settings.agent.tools_file}).items():
+        yield SettingsError("MANA_TIME_ZONE", f"{agent.time_zone[:60]!r} is not an IANA zone")
+    files = {VARIABLES[field]: getattr(settings, field) for field in FILES}
+    for variable, path in (files | {"MANA_TOOLS_FILE": agent.tools_file}).items():
         if path is not None and not Path(path).is_file():
-            raise SettingsError(variable, f"there is no file {path}")
-
-
-def _check_auth(settings: Settings) -> None:
-    if settings.auth_url is not None:
-        parts = _check_url("MANA_AUTH_URL", settings.auth_url, ("http", "https"))
-        if "@" in parts.netloc or parts.query:
-            raise SettingsError("MANA_AUTH_URL", "holds more than an address")
-    elif settings.kek_file or settings.grant_signing_key_file:
+            yield SettingsError(variable, f"there is no file {path}")
+    auth = settings.auth_url and _parts(settings.auth_url, ("http", "https"))
+    if auth and ("@" in auth.netloc or auth.query):
+        yield SettingsError("MANA_AUTH_URL", "holds more than an address")
+    if settings.auth_url is None and (settings.kek_file or settings.grant_signing_key_file):
         problem = "is not set: vault and grants need to know who asks"
-        raise SettingsError("MANA_AUTH_URL", problem)
+        yield SettingsError("MANA_AUTH_URL", problem)
     for origin in settings.cors_origins:
         if not is_origin(origin):
             problem = f"expected scheme://host[:port] in lower case, got {origin[:60]!r}"
-            raise SettingsError("CORS_ORIGINS", problem)
+            yield SettingsError("CORS_ORIGINS", problem)
+    for variable, place, scheme in (
+        ("MANA_KEYS_LISTEN", settings.keys_listen, ""),
+        ("MANA_KEYS_ADDRESS", settings.keys_address, KEYS_SCHEME),
+    ):
+        if place is not None and not _is_place(place, scheme):
+            yield SettingsError(variable, f"expected {scheme}HOST:PORT, got {place[:60]!r}")
 
 
-def _check_place(variable: str, text: str | None, scheme: str) -> None:
-    if text is None:
-        return
+def _missing(settings: Settings) -> Iterator[SettingsError]:
+    """Files that a process which serves needs."""
+    if not settings.is_embedded and not settings.service_key_path.is_file():
+        problem = "name a file with the service key; only the embedded mode makes one"
+        yield SettingsError("MANA_SERVICE_KEY_FILE", problem)
+    for variable, is_meant, files in (
+        ("MANA_KEYS_LISTEN", settings.keys_listen is not None, settings.key_server_files),
+        ("MANA_KEYS_ADDRESS", settings.keys_address is not None, settings.key_client_files),
+    ):
+        named = (files.cert_file, files.key_file, files.ca_file)
+        missing = [path for path in named if is_meant and not Path(path).is_file()]
+        if missing:
+            problem = f"there is no file {missing[0]}: mana keys new tls --host NAME"
+            yield SettingsError(variable, problem)
+        elif is_meant and is_open_to_others(files.key_file):
+            problem = f"{files.key_file} can be read by others: chmod 600"
+            yield SettingsError(variable, problem)
+
+
+def _is_place(text: str, scheme: str) -> bool:
     try:
         host_and_port(text.removeprefix(scheme))
     except ValueError:
-        usable = False
-    else:
-        usable = text.startswith(scheme)
-    if not usable:
-        raise SettingsError(variable, f"expected {scheme}HOST:PORT, got {text[:60]!r}")
+        return False
+    return text.startswith(scheme)
 
 
 def host_and_port(text: str) -> tuple[str, int]:
@@ -478,14 +536,6 @@ def is_host(text: str) -> bool:
     return True
 
 
-def _check_tls(variable: str, files: TlsFiles) -> None:
-    for path in (files.cert_file, files.key_file, files.ca_file):
-        if not Path(path).is_file():
-            raise SettingsError(variable, f"there is no file {path}: mana keys new tls --host NAME")
-    if is_open_to_others(files.key_file):
-        raise SettingsError(variable, f"{files.key_file} can be read by others: chmod 600")
-
-
 def is_origin(text: str) -> bool:
     """Whether this is `scheme://host[:port]` as browsers send it, and nothing more."""
     try:
@@ -498,23 +548,12 @@ def is_origin(text: str) -> bool:
     return text == f"{parts.scheme}://{parts.netloc}" and not set("*@ ") & set(text)
 
 
-def is_time_zone(name: str) -> bool:
-    """Whether this is the name of an IANA time zone."""
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder
-        return False
-    return True
-
-
-def _check_url(variable: str, url: str, schemes: tuple[str, ...]) -> SplitResult:
-    """The parts of a URL; the error never shows it, since it may hold a password."""
+def _parts(url: str, schemes: tuple[str, ...]) -> SplitResult | None:
+    """The parts of an address with one of these schemes; None for what is none."""
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in schemes and bool(parts.hostname or "host=" in parts.query)
         _ = parts.port  # raises for a port that is none
     except ValueError:
-        usable, parts = False, SplitResult("", "", "", "", "")
-    if not usable:
-        raise SettingsError(variable, f"expected an address that begins with {schemes[0]}://")
-    return parts
+        return None
+    usable = parts.scheme in schemes and bool(parts.hostname or "host=" in parts.query)
+    return parts if usable else None

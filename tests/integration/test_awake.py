@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mana_actors.footprint import Footprint
+from mana_actors.agent.footprint import Footprint
 from mana_actors.messages import Identity
 from mana_actors.processes import AgentProcess
 from supervisor.node.idle_time import CROWDED_S, UNMEASURED_S, IdleCosts

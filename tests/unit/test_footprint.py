@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mana_actors import footprint
-from mana_actors.footprint import READ_EVERY_S, Footprint
+from mana_actors.agent.footprint import READ_EVERY_S, Footprint
 
 
 def test_shared_pages_count_in_parts():

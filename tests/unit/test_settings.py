@@ -7,7 +7,15 @@ import pytest
 
 from supervisor.custody.certificates import make_certificates
 from supervisor.node.credentials import read_service_key, secrets_into_files
-from supervisor.node.settings import Settings, SettingsError, read_settings
+from supervisor.node.settings import (
+    NOT_THERE_YET,
+    Settings,
+    SettingsError,
+    read_settings,
+    unused_variables,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_defaults_are_those_of_the_original_deployment():
@@ -118,6 +126,69 @@ def test_a_wrong_setting_is_one_line_that_names_its_variable(variable: str, text
         read_settings({variable: text})
     assert "\n" not in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+
+
+def test_all_wrong_settings_are_named_at_once():
+    wrong = {
+        "PORT": "abc",
+        "MANA_LEASE_MS": "10",
+        "POLICY_MODE": "strict",
+        "MANA_BUCKETS": "5-4",
+        "JWT_ISSUER": "a,,b",
+        "MANA_LLM_URL": "localhost:3020",
+        "MANA_AUTH_KEK_FILE": "/nowhere/kek",
+        "MANA_SERVICE_KEY": "a-secret",
+    }
+    with pytest.raises(SettingsError) as caught:
+        read_settings(wrong | {"MANA_TIME_ZONE": "Factory"})
+    said = str(caught.value)
+    for variable in (*wrong, "MANA_TIME_ZONE"):
+        assert said.count(f"{variable}: ") == 1
+    assert "a-secret" not in said
+    assert "\n" not in said
+    assert str(pickle.loads(pickle.dumps(caught.value))) == said  # noqa: S301
+
+
+def test_a_value_that_cannot_be_read_is_not_compared_with_others():
+    with pytest.raises(SettingsError) as caught:
+        read_settings({"MANA_LLM_PRICE_PROMPT": "x", "MANA_LLM_PRICE_COMPLETION": "1"})
+    assert str(caught.value).count("MANA_LLM_PRICE_PROMPT") == 1
+    assert "expected" in str(caught.value)
+
+
+def test_a_path_that_is_no_text_is_refused():
+    with pytest.raises(SettingsError, match=r"^MANA_DATA_DIR: is not UTF-8"):
+        read_settings({"MANA_DATA_DIR": "/tmp/\udcff"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("MANA_LLM_ULR", "did you mean MANA_LLM_URL?"),
+        ("MANA_RUN_MAX", "did you mean MANA_RUNS_MAX?"),
+        ("MANA_RESEARCH_URL", "deep research is not there yet"),
+        ("MANA_AI_DEEP_RESEARCH_ENABLED", "deep research is not there yet"),
+        ("MANA_API_URL", "research is not there yet"),
+        ("MANA_QQQ", "no setting has this name"),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_told(variable: str, said: str):
+    (line,) = unused_variables({variable: "secret", "PATH": "/bin", "MANA_LLM_URL": "http://x"})
+    assert line.startswith(f"{variable} is not used: ")
+    assert line.endswith(said)
+    assert "secret" not in line
+
+
+def test_every_variable_that_our_code_names_is_known():
+    packages = ("state", "mana_actors", "supervisor")
+    sources = [path for package in packages for path in (ROOT / package).rglob("*.py")]
+    named = {
+        name
+        for path in sources
+        for name in re.findall(r"\bMANA_[A-Z0-9_]*[A-Z0-9]\b", path.read_text("utf-8"))
+    }
+    not_used = NOT_THERE_YET | {"MANA_TEST": "", "MANA_FUZZ": ""}
+    assert unused_variables(dict.fromkeys(named - set(not_used), "")) == []
 
 
 def test_a_back_off_that_shrinks_is_refused():

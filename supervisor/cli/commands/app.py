@@ -40,8 +40,16 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start Postgres, the cluster and the gateway; print the dashboard's address."""
+    from mana_actors.command import OTHERS_USE, owners_of
     from supervisor.cli import environment, output, up_down
 
+    # Files of both may lie in one folder: whose are read is then a matter of who came last.
+    for package in OTHERS_USE:
+        for other in owners_of(package):
+            raise Failure(
+                f"{other} has files in the package {package} too: give mana-actors an"
+                " environment of its own"
+            )
     env, settings = environment.node_environment(
         {
             "PORT": None if port is None else str(port),
