@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mana_actors import footprint
+from mana_actors.agent import footprint
 from mana_actors.agent.footprint import READ_EVERY_S, Footprint
 
 
