@@ -126,8 +126,7 @@ def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch):
     def interrupted(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("supervisor.cli.options.gateway_of", interrupted)
-    monkeypatch.setattr("supervisor.cli.commands.fleet.gateway_of", interrupted)
+    monkeypatch.setattr("supervisor.cli.gateway_client.gateway", interrupted)
     assert run(["status"]) == 130
 
 
