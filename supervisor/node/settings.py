@@ -296,7 +296,7 @@ SECRET_VARIABLES = {
 
 OTHER_VARIABLES = (
     *("MANA_BUCKETS", "POLICY_MODE", "TICK_ENABLED", "JWT_ISSUER", "CORS_ORIGINS"),
-    *("MANA_URL", "MANA_FORK_DIR"),  # of commands, and of workers
+    *("MANA_URL", "MANA_FORK_DIR", "MANA_NODE_MARK"),  # of commands, and of what a node starts
 )
 """Variables that neither table has: they have readers of their own."""
 
