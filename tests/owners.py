@@ -22,7 +22,7 @@ from mana_actors.http.server import serve
 from state.store.gateway.control import ControlStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.deps import Deps
-from supervisor.gateway.people.owners import opened_owners
+from supervisor.gateway.people.owners import Owners, opened_owners
 from supervisor.node.settings import VARIABLES, Settings
 from supervisor.supervision.metrics import Metrics
 from tests.fake_auth import FakeAuth
@@ -66,8 +66,22 @@ class Desk:
 class House:
     """A gateway with everything behind `/api/v1/me`."""
 
-    def __init__(self, database: Database, auth: FakeAuth, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        database: Database,
+        auth: FakeAuth,
+        client: httpx.AsyncClient,
+        settings: Settings,
+        owners: Owners,
+    ) -> None:
         self.database, self.auth, self.client = database, auth, client
+        self.settings, self.owners = settings, owners
+
+    async def operator(self, verb: str, path: str, body: Any = None) -> httpx.Response:
+        """One request with the service key."""
+        headers = {"X-Service-Key": KEY}
+        more = {} if body is None else {"json": body}
+        return await self.client.request(verb, f"/internal{path}", headers=headers, **more)
 
     def desk(self, user: str = "u1") -> Desk:
         """Another browser."""
@@ -135,8 +149,7 @@ async def open_house(database: Database, folder: Path, **changed: Any) -> AsyncG
         }
         settings = Settings(data_dir=str(folder), secrets_dir=str(database.secrets_dir), **wanted)
         owners = opened_owners(settings, database.dsn("mana_gateway"))
-        if owners is not None:
-            stack.push_async_callback(owners.close)
+        stack.push_async_callback(owners.close)
         fleet = fleet_of(database)
         stack.push_async_callback(fleet.close)
         deps = Deps(
@@ -152,4 +165,5 @@ async def open_house(database: Database, folder: Path, **changed: Any) -> AsyncG
         serving = await serve(create_app(deps), "127.0.0.1", 0)
         stack.push_async_callback(serving.stop)
         client = httpx.AsyncClient(base_url=serving.url, trust_env=False)
-        yield House(database, auth, await stack.enter_async_context(client))
+        client = await stack.enter_async_context(client)
+        yield House(database, auth, client, settings, owners)

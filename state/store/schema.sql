@@ -3304,6 +3304,73 @@ ALTER TABLE ONLY mana_ai.owner_key_changes FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.owner_key_changes OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.people (
+    user_id text NOT NULL,
+    display_name text NOT NULL,
+    added_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    removed_at timestamp with time zone,
+    CONSTRAINT people_have_names CHECK (((user_id ~ '^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$'::text) AND ((length(display_name) >= 1) AND (length(display_name) <= 100))))
+);
+
+ALTER TABLE ONLY mana_ai.people FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.people OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.people_trail (
+    id bigint NOT NULL,
+    user_id text NOT NULL,
+    action text NOT NULL,
+    detail text,
+    done_by text NOT NULL,
+    address text,
+    user_agent text,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.people_trail FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.people_trail OWNER TO mana_owner;
+
+ALTER TABLE mana_ai.people_trail ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME mana_ai.people_trail_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE mana_ai.personal_tokens (
+    token_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text NOT NULL,
+    name text NOT NULL,
+    token_hash bytea NOT NULL,
+    scopes text[] NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    used_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT personal_tokens_are_hashed CHECK ((length(token_hash) = 32)),
+    CONSTRAINT personal_tokens_have_names CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+    CONSTRAINT personal_tokens_have_scopes CHECK ((scopes <> '{}'::text[]))
+);
+
+ALTER TABLE ONLY mana_ai.personal_tokens FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.personal_tokens OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.refresh_tokens (
+    token_hash bytea NOT NULL,
+    sign_in_id uuid NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    replaced_at timestamp with time zone,
+    CONSTRAINT refresh_tokens_are_hashed CHECK ((length(token_hash) = 32))
+);
+
+ALTER TABLE ONLY mana_ai.refresh_tokens FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.refresh_tokens OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.sealed_copies (
     user_id text NOT NULL,
     mission_id text NOT NULL,
@@ -3338,6 +3405,38 @@ CREATE TABLE mana_ai.shards (
 
 ALTER TABLE mana_ai.shards OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.sign_in_links (
+    link_hash bytea NOT NULL,
+    user_id text NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT links_are_hashed CHECK ((length(link_hash) = 32))
+);
+
+ALTER TABLE ONLY mana_ai.sign_in_links FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sign_in_links OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.sign_ins (
+    sign_in_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text NOT NULL,
+    cookie_hash bytea,
+    chain_secret bytea,
+    address text,
+    user_agent text,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    used_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    ended_by text,
+    CONSTRAINT cookies_are_hashed CHECK ((length(cookie_hash) = 32)),
+    CONSTRAINT sign_ins_have_one_way CHECK (((cookie_hash IS NULL) <> (chain_secret IS NULL)))
+);
+
+ALTER TABLE ONLY mana_ai.sign_ins FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sign_ins OWNER TO mana_owner;
+
 CREATE SEQUENCE mana_ai.snapshot_version
     START WITH 1
     INCREMENT BY 1
@@ -3346,6 +3445,28 @@ CREATE SEQUENCE mana_ai.snapshot_version
     CACHE 1;
 
 ALTER SEQUENCE mana_ai.snapshot_version OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.space_members (
+    space_id text NOT NULL,
+    user_id text NOT NULL,
+    added_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.space_members FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.space_members OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.spaces (
+    space_id text NOT NULL,
+    name text NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT spaces_are_shared CHECK (((space_id <> ''::text) AND (NOT starts_with(space_id, '_personal:'::text)) AND (space_id !~~ '%,%'::text))),
+    CONSTRAINT spaces_have_names CHECK (((length(name) >= 1) AND (length(name) <= 100)))
+);
+
+ALTER TABLE ONLY mana_ai.spaces FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.spaces OWNER TO mana_owner;
 
 CREATE SEQUENCE mana_ai.token_usage_id_seq
     START WITH 1
@@ -3438,8 +3559,23 @@ ALTER TABLE ONLY mana_ai.owner_key_changes
 ALTER TABLE ONLY mana_ai.owner_keys
     ADD CONSTRAINT owner_keys_pkey PRIMARY KEY (user_id);
 
+ALTER TABLE ONLY mana_ai.people
+    ADD CONSTRAINT people_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY mana_ai.people_trail
+    ADD CONSTRAINT people_trail_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY mana_ai.personal_tokens
+    ADD CONSTRAINT personal_tokens_pkey PRIMARY KEY (token_id);
+
+ALTER TABLE ONLY mana_ai.personal_tokens
+    ADD CONSTRAINT personal_tokens_token_hash_key UNIQUE (token_hash);
+
 ALTER TABLE ONLY mana_ai.quarantine
     ADD CONSTRAINT quarantine_pkey PRIMARY KEY (change_id);
+
+ALTER TABLE ONLY mana_ai.refresh_tokens
+    ADD CONSTRAINT refresh_tokens_pkey PRIMARY KEY (token_hash);
 
 ALTER TABLE ONLY mana_ai.run_requests
     ADD CONSTRAINT run_requests_pkey PRIMARY KEY (user_id, request_key);
@@ -3458,6 +3594,21 @@ ALTER TABLE ONLY mana_ai.shards
 
 ALTER TABLE ONLY mana_ai.shards
     ADD CONSTRAINT shards_pkey PRIMARY KEY (shard);
+
+ALTER TABLE ONLY mana_ai.sign_in_links
+    ADD CONSTRAINT sign_in_links_pkey PRIMARY KEY (link_hash);
+
+ALTER TABLE ONLY mana_ai.sign_ins
+    ADD CONSTRAINT sign_ins_cookie_hash_key UNIQUE (cookie_hash);
+
+ALTER TABLE ONLY mana_ai.sign_ins
+    ADD CONSTRAINT sign_ins_pkey PRIMARY KEY (sign_in_id);
+
+ALTER TABLE ONLY mana_ai.space_members
+    ADD CONSTRAINT space_members_pkey PRIMARY KEY (space_id, user_id);
+
+ALTER TABLE ONLY mana_ai.spaces
+    ADD CONSTRAINT spaces_pkey PRIMARY KEY (space_id);
 
 ALTER TABLE mana_ai.token_holds
     ADD CONSTRAINT token_holds_believable CHECK (((tokens <= '8589934592'::bigint) AND (cost_micros <= '1000000000000'::bigint) AND (deadline <= (opened_at + '02:00:00'::interval)))) NOT VALID;
@@ -3524,7 +3675,17 @@ CREATE INDEX owner_key_changes_age ON mana_ai.owner_key_changes USING btree (at)
 
 CREATE INDEX owner_key_changes_user ON mana_ai.owner_key_changes USING btree (user_id, at DESC);
 
+CREATE INDEX people_trail_by_age ON mana_ai.people_trail USING btree (at);
+
+CREATE INDEX people_trail_of_person ON mana_ai.people_trail USING btree (user_id, at DESC, id DESC);
+
+CREATE INDEX personal_tokens_by_end ON mana_ai.personal_tokens USING btree (expires_at);
+
+CREATE UNIQUE INDEX personal_tokens_by_name ON mana_ai.personal_tokens USING btree (user_id, name) WHERE (revoked_at IS NULL);
+
 CREATE INDEX quarantine_user ON mana_ai.quarantine USING btree (user_id, seen_at DESC);
+
+CREATE INDEX refresh_tokens_of_sign_in ON mana_ai.refresh_tokens USING btree (sign_in_id);
 
 CREATE INDEX run_requests_closed ON mana_ai.run_requests USING btree (closed_at) WHERE (closed_at IS NOT NULL);
 
@@ -3539,6 +3700,16 @@ CREATE INDEX runs_live_of_agent ON mana_ai.runs USING btree (user_id, agent_id) 
 CREATE UNIQUE INDEX runs_one_live_per_mission ON mana_ai.runs USING btree (user_id, mission_id) WHERE (state = ANY (ARRAY['open'::text, 'waiting'::text]));
 
 CREATE INDEX sealed_copies_age ON mana_ai.sealed_copies USING btree (expires_at);
+
+CREATE INDEX sign_in_links_by_end ON mana_ai.sign_in_links USING btree (expires_at);
+
+CREATE INDEX sign_in_links_of_person ON mana_ai.sign_in_links USING btree (user_id);
+
+CREATE INDEX sign_ins_by_end ON mana_ai.sign_ins USING btree (expires_at);
+
+CREATE INDEX sign_ins_of_person ON mana_ai.sign_ins USING btree (user_id) WHERE (ended_at IS NULL);
+
+CREATE INDEX space_members_by_person ON mana_ai.space_members USING btree (user_id);
 
 CREATE INDEX token_holds_agent ON mana_ai.token_holds USING btree (user_id, agent_id);
 
@@ -3564,6 +3735,24 @@ CREATE TRIGGER mana_ai_feed AFTER INSERT ON public.sync_changes REFERENCING NEW 
 
 ALTER TABLE ONLY mana_ai.journal
     ADD CONSTRAINT journal_run_id_fkey FOREIGN KEY (run_id) REFERENCES mana_ai.runs(run_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY mana_ai.personal_tokens
+    ADD CONSTRAINT personal_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES mana_ai.people(user_id);
+
+ALTER TABLE ONLY mana_ai.refresh_tokens
+    ADD CONSTRAINT refresh_tokens_sign_in_id_fkey FOREIGN KEY (sign_in_id) REFERENCES mana_ai.sign_ins(sign_in_id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY mana_ai.sign_in_links
+    ADD CONSTRAINT sign_in_links_user_id_fkey FOREIGN KEY (user_id) REFERENCES mana_ai.people(user_id);
+
+ALTER TABLE ONLY mana_ai.sign_ins
+    ADD CONSTRAINT sign_ins_user_id_fkey FOREIGN KEY (user_id) REFERENCES mana_ai.people(user_id);
+
+ALTER TABLE ONLY mana_ai.space_members
+    ADD CONSTRAINT space_members_space_id_fkey FOREIGN KEY (space_id) REFERENCES mana_ai.spaces(space_id);
+
+ALTER TABLE ONLY mana_ai.space_members
+    ADD CONSTRAINT space_members_user_id_fkey FOREIGN KEY (user_id) REFERENCES mana_ai.people(user_id);
 
 ALTER TABLE auth.encryption_vault_audit ENABLE ROW LEVEL SECURITY;
 
@@ -3667,6 +3856,22 @@ CREATE POLICY fleet_reads ON mana_ai.token_usage FOR SELECT TO mana_fleet USING 
 
 CREATE POLICY gateway_acts_for_user ON mana_ai.own_answers TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
 
+CREATE POLICY gateway_keeps ON mana_ai.people TO mana_gateway USING (true) WITH CHECK (true);
+
+CREATE POLICY gateway_keeps ON mana_ai.people_trail TO mana_gateway USING (true) WITH CHECK (true);
+
+CREATE POLICY gateway_keeps ON mana_ai.personal_tokens TO mana_gateway USING (true) WITH CHECK (true);
+
+CREATE POLICY gateway_keeps ON mana_ai.refresh_tokens TO mana_gateway USING (true) WITH CHECK (true);
+
+CREATE POLICY gateway_keeps ON mana_ai.sign_in_links TO mana_gateway USING (true) WITH CHECK (true);
+
+CREATE POLICY gateway_keeps ON mana_ai.sign_ins TO mana_gateway USING (true) WITH CHECK (true);
+
+CREATE POLICY gateway_keeps ON mana_ai.space_members TO mana_gateway USING (true) WITH CHECK (true);
+
+CREATE POLICY gateway_keeps ON mana_ai.spaces TO mana_gateway USING (true) WITH CHECK (true);
+
 CREATE POLICY gateway_reads_as_user ON mana_ai.agent_snapshots TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.change_feed TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
@@ -3717,13 +3922,23 @@ CREATE POLICY janitor_prunes ON mana_ai.own_answers TO mana_janitor USING (true)
 
 CREATE POLICY janitor_prunes ON mana_ai.owner_key_changes TO mana_janitor USING (true);
 
+CREATE POLICY janitor_prunes ON mana_ai.people_trail TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.personal_tokens TO mana_janitor USING (true);
+
 CREATE POLICY janitor_prunes ON mana_ai.quarantine TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.refresh_tokens TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.run_requests TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.runs TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.sealed_copies TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.sign_in_links TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.sign_ins TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.token_usage TO mana_janitor USING (true);
 
@@ -3781,11 +3996,23 @@ CREATE POLICY owner_acts_for_user ON mana_ai.token_usage TO mana_owner USING ((u
 
 CREATE POLICY owner_acts_for_user ON mana_ai.user_settings TO mana_owner USING ((user_id = ( SELECT mana_ai.acting_user() AS acting_user))) WITH CHECK ((user_id = ( SELECT mana_ai.acting_user() AS acting_user)));
 
+CREATE POLICY owner_compares ON mana_ai.space_members FOR SELECT TO mana_owner USING (true);
+
+CREATE POLICY owner_compares ON mana_ai.spaces FOR SELECT TO mana_owner USING (true);
+
 ALTER TABLE mana_ai.owner_key_changes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.owner_keys ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE mana_ai.people ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.people_trail ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.personal_tokens ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE mana_ai.quarantine ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.refresh_tokens ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY router_compares ON mana_ai.agent_snapshots FOR SELECT TO mana_router USING (true);
 
@@ -3800,6 +4027,14 @@ ALTER TABLE mana_ai.run_requests ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mana_ai.runs ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.sealed_copies ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sign_in_links ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sign_ins ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.space_members ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.spaces ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY supervisor_schedules ON mana_ai.agent_snapshots TO mana_supervisor USING (true) WITH CHECK (true);
 
@@ -4328,6 +4563,32 @@ GRANT DELETE ON TABLE mana_ai.owner_key_changes TO mana_janitor;
 
 GRANT SELECT(at) ON TABLE mana_ai.owner_key_changes TO mana_janitor;
 
+GRANT SELECT,INSERT ON TABLE mana_ai.people TO mana_gateway;
+
+GRANT UPDATE(display_name) ON TABLE mana_ai.people TO mana_gateway;
+
+GRANT UPDATE(added_at) ON TABLE mana_ai.people TO mana_gateway;
+
+GRANT UPDATE(removed_at) ON TABLE mana_ai.people TO mana_gateway;
+
+GRANT SELECT,INSERT ON TABLE mana_ai.people_trail TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.people_trail TO mana_janitor;
+
+GRANT SELECT(at) ON TABLE mana_ai.people_trail TO mana_janitor;
+
+GRANT SELECT,INSERT ON TABLE mana_ai.personal_tokens TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.personal_tokens TO mana_janitor;
+
+GRANT SELECT(expires_at) ON TABLE mana_ai.personal_tokens TO mana_janitor;
+
+GRANT UPDATE(used_at) ON TABLE mana_ai.personal_tokens TO mana_gateway;
+
+GRANT UPDATE(revoked_at) ON TABLE mana_ai.personal_tokens TO mana_gateway;
+
+GRANT SELECT,INSERT ON TABLE mana_ai.refresh_tokens TO mana_gateway;
+
+GRANT UPDATE(replaced_at) ON TABLE mana_ai.refresh_tokens TO mana_gateway;
+
 GRANT SELECT ON TABLE mana_ai.sealed_copies TO mana_agent;
 GRANT DELETE ON TABLE mana_ai.sealed_copies TO mana_janitor;
 
@@ -4348,7 +4609,28 @@ GRANT SELECT(source) ON TABLE mana_ai.sealed_copies TO mana_gateway;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.shards TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.shards TO mana_gateway;
 
+GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.sign_in_links TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.sign_in_links TO mana_janitor;
+
+GRANT SELECT(expires_at) ON TABLE mana_ai.sign_in_links TO mana_janitor;
+
+GRANT SELECT,INSERT ON TABLE mana_ai.sign_ins TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.sign_ins TO mana_janitor;
+
+GRANT UPDATE(used_at) ON TABLE mana_ai.sign_ins TO mana_gateway;
+
+GRANT UPDATE(expires_at) ON TABLE mana_ai.sign_ins TO mana_gateway;
+GRANT SELECT(expires_at) ON TABLE mana_ai.sign_ins TO mana_janitor;
+
+GRANT UPDATE(ended_at) ON TABLE mana_ai.sign_ins TO mana_gateway;
+
+GRANT UPDATE(ended_by) ON TABLE mana_ai.sign_ins TO mana_gateway;
+
 GRANT USAGE ON SEQUENCE mana_ai.snapshot_version TO mana_supervisor;
+
+GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.space_members TO mana_gateway;
+
+GRANT SELECT,INSERT ON TABLE mana_ai.spaces TO mana_gateway;
 
 GRANT USAGE ON SEQUENCE mana_ai.token_usage_id_seq TO mana_supervisor;
 

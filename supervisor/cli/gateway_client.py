@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -21,9 +21,12 @@ BAD_INPUT = (400, 413)
 class Gateway:
     """The gateway of a node; every method raises Failure with one line for a person."""
 
-    def __init__(self, url: str, key: str | None) -> None:
+    def __init__(self, url: str, key: str | None, token: str | None = None) -> None:
+        """With the service key an operator's, with a token a person's."""
         self.url = url.rstrip("/")
         headers = {"X-Service-Key": key} if key else {}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         try:
             # Nothing of the environment: a proxy has no business between us and a local gateway.
             self._http = httpx.Client(
@@ -65,12 +68,10 @@ class Gateway:
         is_failed_tick = answer.status_code == SILENT and b'"scannedAt"' in answer.content
         if not answer.is_error or is_failed_tick:
             return answer.json()
-        try:
-            error = str(answer.json()["error"])
-        except (ValueError, KeyError, TypeError):
-            error = f"it is no mana gateway, or broken (HTTP {answer.status_code})"
+        error = _error_in(answer)
         if answer.status_code == UNAUTHORIZED:
-            raise Failure(f"the gateway refused the service key: {error}", UNREACHABLE)
+            shown = "token" if "authorization" in self._http.headers else "service key"
+            raise Failure(f"the gateway refused the {shown}: {error}", UNREACHABLE)
         raise Failure(error, USAGE if answer.status_code in BAD_INPUT else FAILED)
 
     def items(self, path: str, query: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
@@ -98,11 +99,36 @@ class Gateway:
 
 def gateway(url: str | None, data_dir: str | None) -> Gateway:
     """The gateway at `url` or MANA_URL, else the one of the node of a data directory."""
+    return Gateway(address(url, data_dir), service_key(folder(data_dir)))
+
+
+def address(url: str | None, data_dir: str | None) -> str:
+    """Where that gateway is; raises Failure where none runs."""
     place = folder(data_dir)
     named = url or os.environ.get("MANA_URL")
     if named:
-        return Gateway(named, service_key(place))
+        return named
     node = running_node(place)
     if node is None:
         raise Failure(f"nothing runs on {place}: start it with mana up", UNREACHABLE)
-    return Gateway(node.url, service_key(place))
+    return node.url
+
+
+def _error_in(answer: httpx.Response) -> str:
+    """What an answer says went wrong, in whichever of the shapes our routes have."""
+    try:
+        told = answer.json()
+    except ValueError:
+        told = None
+    if isinstance(told, dict):
+        fields = cast("dict[str, Any]", told)
+        problems = [
+            f"{one['field']}: {one['message']}"
+            for one in fields.get("errors") or ()
+            if isinstance(one, dict) and {"field", "message"} <= one.keys()
+        ]
+        names = ("error", "detail", "message", "title")
+        said = [str(fields[name]) for name in names if fields.get(name)][:1]
+        if problems or said:
+            return "; ".join(problems or said)
+    return f"it is no mana gateway, or broken (HTTP {answer.status_code})"

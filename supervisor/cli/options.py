@@ -14,6 +14,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")]
 User = Annotated[str | None, typer.Option(help="Of one user.")]
 AgentOf = Annotated[str | None, typer.Option(help="Of one agent: USER/AGENT or AGENT.")]
+As = Annotated[str | None, typer.Option("--as", help="As which person.", metavar="NAME")]
+TokenFile = Annotated[
+    str | None, typer.Option(help="A file with a person's token.", metavar="FILE")
+]
 
 
 def gateway_of(url: str | None, data_dir: str | None) -> "Gateway":

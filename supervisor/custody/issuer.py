@@ -48,9 +48,9 @@ async def _run(settings: Settings) -> None:
             raise SettingsError(
                 "SYNC_DATABASE_URL", "is not set: an issuer has no database of its own"
             )
-        owners = opened_owners(settings, settings.database_url)
-        if owners is None:
+        if settings.auth_url is None:
             raise SettingsError("MANA_AUTH_URL", "is not set: an issuer must know who asks")
+        owners = opened_owners(settings, settings.database_url)
         stack.push_async_callback(owners.close)
         if (copier := opened_copier(settings, settings.database_url, owners)) is not None:
             stack.push_async_callback(copier.close)

@@ -1,8 +1,9 @@
-"""The folder with the keys of grants: `runner-<date>-<id>.pem` and `issuer-<date>-<id>.pem`.
+"""The folder of keys: `<kind>-<date>-<id>.pem`, where a kind is runner, issuer or sign-in.
 
-Beside each private key lies its public half, `….pub.pem`. The newest wraps and signs; all that are
-there open and verify, so that what was granted before a rotation lives on. Where another service
-mints, only its `issuer-….pub.pem` is here.
+The first two are for grants, the third signs tokens of people who sign in here. Beside each private
+key lies its public half, `….pub.pem`. The newest wraps and signs; all that are there open and
+verify, so that what was given out before a rotation lives on. Where another service mints, only its
+`issuer-….pub.pem` is here.
 """
 # ruff: noqa: PLC0415 - `mana` answers at once where no key is made
 
@@ -20,8 +21,8 @@ from state.sealing import key_pairs
 from state.sealing.key_pairs import KeyUnusable
 from state.secret_files import replace_secret, write_new_secret
 
-Kind = Literal["runner", "issuer"]
-KINDS: tuple[Kind, ...] = ("runner", "issuer")
+Kind = Literal["runner", "issuer", "sign-in"]
+KINDS: tuple[Kind, ...] = ("runner", "issuer", "sign-in")
 RUNNER_BITS = 2048  # the original's size: a wrapped key is 344 characters of base64
 
 
@@ -32,6 +33,8 @@ class KeyFolder(msgspec.Struct, frozen=True):
     runner_public: tuple[Path, ...] = ()
     issuer_private: tuple[Path, ...] = ()
     issuer_public: tuple[Path, ...] = ()
+    sign_in_private: tuple[Path, ...] = ()
+    sign_in_public: tuple[Path, ...] = ()
 
 
 def key_folder(folder: Path) -> KeyFolder:
@@ -41,6 +44,8 @@ def key_folder(folder: Path) -> KeyFolder:
         runner_public=_newest(folder.glob("runner-*.pub.pem")),
         issuer_private=_private(folder, "issuer"),
         issuer_public=_newest(folder.glob("issuer-*.pub.pem")),
+        sign_in_private=_private(folder, "sign-in"),
+        sign_in_public=_newest(folder.glob("sign-in-*.pub.pem")),
     )
 
 
@@ -50,9 +55,9 @@ def add_key(folder: Path, kind: Kind, now: datetime) -> Path:
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
     key = (
-        ed25519.Ed25519PrivateKey.generate()
-        if kind == "issuer"
-        else rsa.generate_private_key(public_exponent=65537, key_size=RUNNER_BITS)
+        rsa.generate_private_key(public_exponent=65537, key_size=RUNNER_BITS)
+        if kind == "runner"
+        else ed25519.Ed25519PrivateKey.generate()
     )
     private = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
     public = key.public_key().public_bytes(
@@ -76,9 +81,9 @@ def faults(found: KeyFolder) -> list[str]:
         said += _faults_of(path, key_pairs.runner_private_key, is_secret=True)
     for path in found.runner_public:
         said += _faults_of(path, key_pairs.runner_public_key, is_secret=False)
-    for path in found.issuer_private:
+    for path in found.issuer_private + found.sign_in_private:
         said += _faults_of(path, key_pairs.issuer_private_key, is_secret=True)
-    for path in found.issuer_public:
+    for path in found.issuer_public + found.sign_in_public:
         said += _faults_of(path, key_pairs.issuer_public_key, is_secret=False)
     return said
 

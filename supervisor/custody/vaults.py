@@ -36,6 +36,7 @@ from state.grants.vault import (
     wrapped,
 )
 from state.log.stamps import format_instant, instant_of
+from state.rules.scopes import Scope, Way
 from state.sealing.forgiving_base64 import encoded
 from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
 from state.store.issuer import Action, Entry, Opened, VaultStore
@@ -60,9 +61,18 @@ def status_of(code: RefusalCode) -> int:
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks, and from where as far as they say."""
+    """Who asks, by which way in, what that lets them do, and from where as far as they say.
+
+    `spaces` are the shared spaces they are a member of now. `way` says how they signed in and
+    `way_id` which sign-in or token that was.
+    """
 
     user: str
+    display_name: str | None = None
+    scopes: frozenset[Scope] = frozenset()
+    spaces: tuple[str, ...] = ()
+    way: Way = "auth-service"
+    way_id: str | None = None
     ip_address: str | None = None
     user_agent: str | None = None
 

@@ -13,11 +13,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer
 from mana_actors.http.edge import Edge
 from state.store.connect import Unavailable
+from state.store.people.store import PeopleRefused
 from supervisor.gateway.answers import failure, query
 from supervisor.gateway.auth import Sessions, is_service
 from supervisor.gateway.deps import Deps, facts
 from supervisor.gateway.metrics import CONTENT_TYPE, render
-from supervisor.gateway.operators import api, control, limits, models, ticks
+from supervisor.gateway.operators import api, control, limits, models, people, ticks
+from supervisor.gateway.operators.people import NotOurs
 from supervisor.gateway.pages import agent_page, fleet_page
 from supervisor.gateway.people.routes import people_routes
 from supervisor.gateway.supervisor import SupervisorSilent, asked
@@ -50,6 +52,18 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/internal/agents/{user}/{agent}/resume", control.post_agent),
     ("PUT", "/internal/users/{user}/settings", api.put_user_settings),
     ("GET", "/internal/ai-runner-pubkey", api.get_public_keys),
+    ("GET", "/internal/people", people.get_people),
+    ("POST", "/internal/people", people.post_person),
+    ("DELETE", "/internal/people/{user}", people.delete_person),
+    ("POST", "/internal/people/{user}/link", people.post_link),
+    ("POST", "/internal/people/{user}/token", people.post_operators_token),
+    ("GET", "/internal/people/{user}/tokens", people.get_tokens),
+    ("POST", "/internal/people/{user}/tokens", people.post_token),
+    ("DELETE", "/internal/people/{user}/tokens/{token}", people.delete_token),
+    ("GET", "/internal/spaces", people.get_spaces),
+    ("POST", "/internal/spaces", people.post_space),
+    ("PUT", "/internal/spaces/{space}/members/{user}", people.put_member),
+    ("DELETE", "/internal/spaces/{space}/members/{user}", people.delete_member),
 )
 
 
@@ -121,6 +135,10 @@ def _known(exc: Exception) -> Response | None:
     match exc:
         case BadRequest():
             return failure(exc.status, str(exc), exc.field)
+        case PeopleRefused():
+            return people.refused(exc)
+        case NotOurs():
+            return failure(404, people.NOT_OURS)
         case SupervisorSilent():
             return failure(503, "the supervisor does not answer")
         case Unavailable():

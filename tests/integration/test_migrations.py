@@ -42,6 +42,7 @@ STEPS = [
     "0002_baseline_access",
     "0003_one_statement_runs",
     "0004_shared_progress",
+    "0005_people",
     "0006_own_changes",
     "0010_own_log",
 ]

@@ -22,6 +22,7 @@ ROLES = {
     "keys.sql": "mana_keys",
     "own.sql": "mana_gateway",
     "owner.sql": "mana_gateway",
+    "people.sql": "mana_gateway",
     "supervisor.sql": "mana_supervisor",
     "sync_log.sql": LOG_OWNER,
 }

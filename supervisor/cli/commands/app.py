@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli.commands import control, fleet, keys, limits, llm
+from supervisor.cli.commands import control, fleet, keys, limits, llm, people
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -27,6 +27,7 @@ app.add_typer(limits.app, name="limits")
 app.add_typer(snapshots_app, name="snapshots")
 app.add_typer(users_app, name="users")
 app.add_typer(llm.app, name="llm")
+app.add_typer(people.app, name="people")
 
 
 @app.command()

@@ -13,12 +13,16 @@ from state.store.issuer import VaultStore
 from state.store.own.records import OwnRecords
 from state.store.own.runs import OwnRuns
 from state.store.owner import OwnerView
+from state.store.people.store import PeopleStore
 from supervisor.custody.copier import Copier
 from supervisor.custody.service_keys import known_issuers, read_issuer, read_kek
+from supervisor.custody.sign_in_keys import SignInKeys
 from supervisor.custody.vaults import Custody
 from supervisor.gateway.people.open_streams import OpenStreams
 from supervisor.gateway.people.rate import Pacing
 from supervisor.gateway.people.tokens import Expected, KeySet, Verifier
+from supervisor.gateway.sign_in.door import AuthServiceDoor, Door, OwnDoor
+from supervisor.gateway.sign_in.office import SignInOffice
 from supervisor.node.settings import Settings
 
 ISSUER_ROLE = "mana_issuer"
@@ -28,7 +32,7 @@ GATEWAY_ROLE = "mana_gateway"
 class Owners(msgspec.Struct, frozen=True, kw_only=True):
     """Everything people's requests need; no custody means no vaults, no issuer no grants."""
 
-    verifier: Verifier
+    door: Door
     view: OwnerView
     runs: OwnRuns
     records: OwnRecords
@@ -38,26 +42,38 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     issuer: Issuer | None = None
     exposure: Exposure = "any"  # the most that any prompt here may use
     language: Language = "en"  # where a request accepts none that there are words in
+    office: SignInOffice | None = None  # None: the auth service of the deployment signs people in
 
     async def close(self) -> None:
         """Close the connections."""
         await self.view.close()
         if self.custody is not None:
             await self.custody.close()
+        if self.office is not None:
+            await self.office.people.close()
 
 
-def opened_owners(settings: Settings, dsn: str) -> Owners | None:
-    """Keys from their files, stores with logins of their own; None without an auth service.
+def opened_owners(settings: Settings, dsn: str) -> Owners:
+    """Keys from their files, stores with logins of their own.
 
-    Raises SettingsError for a wrong key file, also where nothing would use it.
+    People sign in at the deployment's auth service, and here where there is none. Raises
+    SettingsError for a wrong key file, also where nothing would use it.
     """
     kek, issuer = read_kek(settings), read_issuer(settings)
+    office = None
     if settings.auth_url is None:
-        return None
-    issuers = (*settings.jwt_issuers, settings.auth_url.rstrip("/"))
+        people = PeopleStore(_database(settings, dsn, GATEWAY_ROLE, 4))
+        keys = SignInKeys(settings.keys_path)
+        office = SignInOffice(people, keys, settings.jwt_audience)
+        door: Door = OwnDoor(people, keys, settings.jwt_audience)
+    else:
+        issuers = (*settings.jwt_issuers, settings.auth_url.rstrip("/"))
+        expected = Expected(issuers, settings.jwt_audience)
+        door = AuthServiceDoor(Verifier(KeySet(settings.auth_url), expected))
     own = _database(settings, dsn, GATEWAY_ROLE, 4)
     return Owners(
-        verifier=Verifier(KeySet(settings.auth_url), Expected(issuers, settings.jwt_audience)),
+        door=door,
+        office=office,
         view=OwnerView(own),
         runs=OwnRuns(own),
         records=OwnRecords(own),
@@ -72,9 +88,9 @@ def opened_owners(settings: Settings, dsn: str) -> Owners | None:
     )
 
 
-def opened_copier(settings: Settings, dsn: str, owners: Owners | None) -> Copier | None:
+def opened_copier(settings: Settings, dsn: str, owners: Owners) -> Copier | None:
     """What makes copies for runs, None without vaults or issuers; raises SettingsError."""
-    if owners is None or owners.custody is None:
+    if owners.custody is None:
         return None
     issuers = known_issuers(settings, owners.issuer)
     requests = CopyRequests(_database(settings, dsn, GATEWAY_ROLE, 2))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from msgspec import structs
 from starlette.requests import Request
 
 from mana_actors.http import bodies
@@ -18,11 +19,20 @@ FOLDED_WITHIN_S = 2.0
 LOOK_AGAIN_S = 0.1
 
 
-def caller_of(request: Request, user: str) -> Caller:
-    """The person and, for the trail, where they say they are."""
+def from_where(request: Request, caller: Caller) -> Caller:
+    """The person with, for the trail, where they say they are."""
     forwarded = request.headers.get("x-forwarded-for", "").partition(",")[0]
-    address = forwarded or request.headers.get("x-real-ip", "")
-    return Caller(user, _short(address, 64), _short(request.headers.get("user-agent", ""), 256))
+    address = forwarded or request.headers.get("x-real-ip", "") or peer_of(request)
+    return structs.replace(
+        caller,
+        ip_address=_short(address, 64),
+        user_agent=_short(request.headers.get("user-agent", ""), 256),
+    )
+
+
+def peer_of(request: Request) -> str:
+    """The address at the other end of the connection; "" for a test without one."""
+    return request.client.host if request.client else ""
 
 
 def _short(text: str, limit: int) -> str | None:

@@ -1,12 +1,13 @@
-"""`/api/v1/me/*`: what people's own browsers ask for, by the auth service's tokens.
+"""`/api/v1/me/*`: what people's own clients and browsers ask for.
 
-Around each handler: the origin, the token, and one place that turns errors into answers. Nothing of
-a token, a body or a key reaches a log.
+Around each handler: the origin, who asks, the scope it takes, and one place that turns errors into
+answers. Nothing of a token, a body or a key reaches a log.
 """
 
 import logging
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -16,20 +17,22 @@ from mana_actors.http.bodies import NO_STORE, BadRequest, answer
 from mana_actors.logs import without_text
 from state.grants.mint import MintRefused
 from state.grants.vault import VaultRefused
+from state.rules.scopes import Scope
 from state.store.connect import Unavailable
 from supervisor.custody.vaults import Caller, status_of
 from supervisor.gateway.people import audit, budgets, derived_key, grants, missions, vault
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import TooOften
 from supervisor.gateway.people.reading import data, plans, stream
-from supervisor.gateway.people.requests import caller_of
 from supervisor.gateway.people.tokens import TokenRefused
+from supervisor.gateway.sign_in import account
+from supervisor.gateway.sign_in.door import ScopeLacking, must_have
 
 Handler = Callable[[Request, Caller, Owners], Awaitable[Response]]
 Teller = Callable[[int, str], Response]
 log = logging.getLogger("mana.gateway")
 
-NO_AUTH = "MANA_AUTH_URL is not set: this server cannot tell who you are"
+NO_OWNERS = "this server serves no people"
 DERIVED_KEY = "/api/v1/me/ai-derived-key"
 VAULT = "/api/v1/me/encryption-vault"
 MISSION = "/api/v1/me/missions/{mission}"
@@ -49,39 +52,50 @@ def _told_as_json(status: int, message: str) -> Response:
     return answer({"statusCode": status, "message": message}, status)
 
 
-ROUTES: tuple[tuple[str, str, Handler, Teller], ...] = (
-    ("GET", "/api/v1/me/ai-audit", audit.get_audit, _told_as_text),
-    ("GET", "/api/v1/me/ai-budget", budgets.get_budget, _told_as_json),
-    ("POST", "/api/v1/me/ai-mission-grant", grants.post_grant, _told_as_json),
-    ("POST", "/api/v1/me/ai-mission-grant/consent", grants.post_consent, _told_as_json),
-    ("GET", "/api/v1/me/ai-missions", missions.get_missions, _told_as_json),
-    ("GET", DERIVED_KEY, derived_key.get_key, _told_as_json),
-    ("PUT", DERIVED_KEY, derived_key.put_key, _told_as_json),
-    ("DELETE", DERIVED_KEY, derived_key.delete_key, _told_as_json),
-    ("GET", f"{MISSION}/iterations", plans.get_iterations, _told_as_json),
-    ("GET", f"{MISSION}/runs", plans.get_runs, _told_as_json),
-    ("GET", f"{MISSION}/stream", stream.get_mission_stream, _told_as_json),
-    ("GET", "/api/v1/me/runs/{run}", plans.get_run, _told_as_json),
-    ("GET", "/api/v1/me/runs/{run}/stream", stream.get_run_stream, _told_as_json),
-    ("GET", DATA, data.get_modules, _told_as_json),
-    ("GET", f"{DATA}/{{module}}", data.get_records, _told_as_json),
-    ("GET", f"{DATA}/{{module}}/{{table}}/{{record}}", data.get_record, _told_as_json),
-    ("PUT", "/api/v1/me/ai-sealed-copies", grants.put_copies, _told_as_json),
-    ("GET", f"{VAULT}/status", vault.get_status, _told_as_json),
-    ("POST", f"{VAULT}/init", vault.post_init, _told_as_json),
-    ("GET", f"{VAULT}/key", vault.get_key, _told_as_json),
-    ("POST", f"{VAULT}/rotate", vault.post_rotate, _told_as_json),
-    ("POST", f"{VAULT}/recovery-wrap", vault.post_recovery_wrap, _told_as_json),
-    ("DELETE", f"{VAULT}/recovery-wrap", vault.delete_recovery_wrap, _told_as_json),
-    ("POST", f"{VAULT}/zero-knowledge", vault.post_zero_knowledge, _told_as_json),
+class PersonRoute(msgspec.Struct, frozen=True):
+    """One thing that people ask for, the scope that it takes, and how its errors are told."""
+
+    verb: str
+    path: str
+    scope: Scope
+    handler: Handler
+    tell: Teller = _told_as_json
+
+
+ROUTES: tuple[PersonRoute, ...] = (
+    PersonRoute("GET", "/api/v1/me", "read", account.get_me),
+    PersonRoute("GET", "/api/v1/me/ai-audit", "read", audit.get_audit, _told_as_text),
+    PersonRoute("GET", "/api/v1/me/ai-budget", "read", budgets.get_budget),
+    PersonRoute("POST", "/api/v1/me/ai-mission-grant", "keys", grants.post_grant),
+    PersonRoute("POST", "/api/v1/me/ai-mission-grant/consent", "keys", grants.post_consent),
+    PersonRoute("GET", "/api/v1/me/ai-missions", "read", missions.get_missions),
+    PersonRoute("GET", DERIVED_KEY, "keys", derived_key.get_key),
+    PersonRoute("PUT", DERIVED_KEY, "keys", derived_key.put_key),
+    PersonRoute("DELETE", DERIVED_KEY, "keys", derived_key.delete_key),
+    PersonRoute("GET", f"{MISSION}/iterations", "read", plans.get_iterations),
+    PersonRoute("GET", f"{MISSION}/runs", "read", plans.get_runs),
+    PersonRoute("GET", f"{MISSION}/stream", "read", stream.get_mission_stream),
+    PersonRoute("GET", "/api/v1/me/runs/{run}", "read", plans.get_run),
+    PersonRoute("GET", "/api/v1/me/runs/{run}/stream", "read", stream.get_run_stream),
+    PersonRoute("GET", DATA, "read", data.get_modules),
+    PersonRoute("GET", f"{DATA}/{{module}}", "read", data.get_records),
+    PersonRoute("GET", f"{DATA}/{{module}}/{{table}}/{{record}}", "read", data.get_record),
+    PersonRoute("PUT", "/api/v1/me/ai-sealed-copies", "keys", grants.put_copies),
+    PersonRoute("GET", f"{VAULT}/status", "keys", vault.get_status),
+    PersonRoute("POST", f"{VAULT}/init", "keys", vault.post_init),
+    PersonRoute("GET", f"{VAULT}/key", "keys", vault.get_key),
+    PersonRoute("POST", f"{VAULT}/rotate", "keys", vault.post_rotate),
+    PersonRoute("POST", f"{VAULT}/recovery-wrap", "keys", vault.post_recovery_wrap),
+    PersonRoute("DELETE", f"{VAULT}/recovery-wrap", "keys", vault.delete_recovery_wrap),
+    PersonRoute("POST", f"{VAULT}/zero-knowledge", "keys", vault.post_zero_knowledge),
 )
 
 
 def people_routes(owners: Owners | None, origins: tuple[str, ...]) -> list[Route]:
     """All of it; without owners every request but a preflight is answered 503."""
     return [
-        Route(path, _endpoint(handler, owners, origins, tell), methods=[verb, "OPTIONS"])
-        for verb, path, handler, tell in ROUTES
+        Route(each.path, _endpoint(each, owners, origins), methods=[each.verb, "OPTIONS"])
+        for each in ROUTES
     ]
 
 
@@ -96,21 +110,22 @@ def app_of(owners: Owners, origins: tuple[str, ...]) -> Router:
 
 
 def _endpoint(
-    handler: Handler, owners: Owners | None, origins: tuple[str, ...], tell: Teller
+    of: PersonRoute, owners: Owners | None, origins: tuple[str, ...]
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         if request.method == "OPTIONS":  # a preflight, which browsers send without any token
             return Response(status_code=204, headers=_allowed(request.headers, origins, asks=True))
         if owners is None:
-            response = tell(503, NO_AUTH)
+            response = of.tell(503, NO_OWNERS)
         else:
             try:
-                user = await owners.verifier.user(request.headers)
-                response = await handler(request, caller_of(request, user), owners)
+                caller = await owners.door.caller(request)
+                must_have(caller, of.scope)
+                response = await of.handler(request, caller, owners)
             except ClientDisconnect:
                 raise
             except Exception as exc:  # noqa: BLE001 - here, so that a page may read the error too
-                response = _failed(exc, tell)
+                response = _failed(exc, of.tell)
         response.headers.update(_allowed(request.headers, origins))
         return response
 
@@ -139,6 +154,9 @@ def _failed(exc: Exception, tell: Teller) -> Response:
             refused = tell(401, exc.reason)
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
+        case ScopeLacking():
+            told = {"error": str(exc), "code": "SCOPE_LACKING", "scope": exc.scope}
+            return answer(told, 403)
         case MintRefused() | VaultRefused():
             return answer({"error": exc.message, "code": exc.code}, status_of(exc.code))
         case TooOften():

@@ -1,0 +1,174 @@
+"""`mana people` and `mana spaces`: who may sign in here, by what, and what they share."""
+# ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
+
+import re
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from supervisor.cli.failures import USAGE, Failure
+from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
+
+PATH = "/internal/people"
+DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
+
+app = typer.Typer(help="Who may sign in here, and by what.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@app.command()
+def add(
+    name: Name,
+    *,
+    display_name: Annotated[str | None, typer.Option(help="How others see them.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="The same person who was removed: with their records.")
+    ] = False,
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Let somebody sign in, and print a link that does it once."""
+    from supervisor.cli import output
+
+    gateway = gateway_of(url, data_dir)
+    body = {"user": name, "displayName": display_name or name, "again": again}
+    gateway.call("POST", PATH, content=body)
+    output.line_out(f"{name} may sign in; the link works once, within half an hour:")
+    output.line_out(_link(gateway, name))
+
+
+@app.command("list")
+def list_people(
+    *,
+    removed: Annotated[bool, typer.Option("--removed", help="Also who was removed.")] = False,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Everybody who may sign in."""
+    from supervisor.cli import output
+
+    gateway, rows, after = gateway_of(url, data_dir), list[dict[str, Any]](), None
+    while True:
+        asked = {"limit": "500", "removed": "true" if removed else "false"}
+        page = gateway.get(PATH, asked | ({} if after is None else {"after": after}))
+        rows += page["items"]
+        if (after := page["after"]) is None:
+            break
+    if as_json:
+        output.json_out(rows)
+        return
+    columns = (
+        ("name", output.field("user")),
+        ("shown as", output.field("displayName")),
+        ("added", output.when("addedAt")),
+        ("removed", output.when("removedAt")),
+        ("sign-ins", output.field("signIns")),
+        ("tokens", output.field("tokens")),
+    )
+    output.table_out(columns, rows, "nobody may sign in yet: mana people add NAME")
+
+
+@app.command()
+def remove(
+    name: Name,
+    *,
+    is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """End at once whatever lets somebody in, and what they share with others.
+
+    Their records stay in the log, and their missions go on until they are paused or deleted.
+    """
+    from supervisor.cli import output
+
+    if not is_sure:
+        ends = "Links, sign-ins, tokens and memberships end at once; records and missions stay."
+        typer.confirm(f"{ends} Remove {name}?", abort=True, err=True)
+    gateway_of(url, data_dir).call("DELETE", _path(name))
+    output.line_out(f"{name} may sign in no more; nothing of theirs in the log was deleted")
+
+
+@app.command()
+def link(name: Name, *, data_dir: DataDir = None, url: Url = None) -> None:
+    """Print a link that lets somebody in once, within half an hour."""
+    from supervisor.cli import output
+
+    output.line_out(_link(gateway_of(url, data_dir), name))
+
+
+@app.command()
+def token(
+    name: Name,
+    *,
+    scopes: Annotated[str, typer.Option(help="Of read, write, approve, keys; with commas.")],
+    label: Annotated[str, typer.Option("--name", help="What it is for.", metavar="LABEL")],
+    expires: Annotated[str, typer.Option(help="In how long: 30d, 2w, 6m or 1y.")] = "30d",
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Make a personal token and print it, this once."""
+    from supervisor.cli import output
+
+    body = {
+        "name": label,
+        "scopes": [one.strip() for one in scopes.split(",")],
+        "days": _days(expires),
+    }
+    told = gateway_of(url, data_dir).call("POST", f"{_path(name)}/tokens", content=body)
+    typer.echo(f"good until {output.local_time(told['expiresAt'])}; not shown again", err=True)
+    output.line_out(told["token"])
+
+
+@app.command()
+def tokens(
+    name: Name, *, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
+) -> None:
+    """A person's tokens, by name; not what lets anybody in."""
+    from supervisor.cli import output
+
+    rows = gateway_of(url, data_dir).get(f"{_path(name)}/tokens")["items"]
+    if as_json:
+        output.json_out(rows)
+        return
+    columns = (
+        ("token", output.field("name")),
+        ("may", output.field("scopes")),
+        ("made", output.when("made_at")),
+        ("ends", output.when("expires_at")),
+        ("last used", output.when("used_at")),
+    )
+    output.table_out(columns, rows, "no tokens")
+
+
+@app.command()
+def revoke(
+    name: Name,
+    label: Annotated[str, typer.Argument(metavar="TOKEN", help="Its name, or its id.")],
+    *,
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """End a personal token at once."""
+    from supervisor.cli import output
+
+    path = f"{_path(name)}/tokens/{quote(label, safe='')}"
+    gateway_of(url, data_dir).call("DELETE", path)
+    output.line_out(f"{name}: the token {label} is good for nothing now")
+
+
+def _path(name: str) -> str:
+    return f"{PATH}/{quote(name, safe='')}"
+
+
+def _link(gateway: Any, name: str) -> str:
+    return gateway.url + gateway.call("POST", f"{_path(name)}/link")["path"]
+
+
+def _days(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,4})([dwmy])", text)
+    if match is None:
+        raise Failure(f"--expires: expected 30d, 2w, 6m or 1y, got {text[:20]!r}", USAGE)
+    return int(match[1]) * DAYS[match[2]]

@@ -1,0 +1,69 @@
+"""What this installation lets people in by: for a link, for a refresh token, or for an operator."""
+
+import secrets
+from datetime import UTC, datetime
+
+import msgspec
+
+from state.rules import sign_ins
+from state.store.people.store import Doer, PeopleRefused, PeopleStore
+from supervisor.custody.sign_in_keys import SignInKeys
+
+
+class Tokens(msgspec.Struct, frozen=True, rename="camel"):
+    """What a client goes on with: an access token for a while, and what gets the next one."""
+
+    user: str
+    access_token: str
+    expires_in: int  # seconds
+    refresh_token: str | None = None  # None: an operator's, who asks again
+
+
+class SignInOffice(msgspec.Struct, frozen=True):
+    """Gives out tokens and cookies; each is told once and kept as its hash."""
+
+    people: PeopleStore
+    keys: SignInKeys
+    audience: str
+
+    async def operators_token(self, user: str, by: Doer) -> Tokens:
+        """A token in a person's place, without what opens encrypted records.
+
+        Raises PeopleRefused (no-such-person).
+        """
+        await self.people.note(user, "operator-acts", None, by)
+        now = datetime.now(UTC)
+        token = self.keys.signed(user, self.audience, way="operator", way_id=None, now=now)
+        return Tokens(user, token, int(sign_ins.ACCESS.total_seconds()))
+
+    async def client_in(self, link: str, by: Doer) -> Tokens | None:
+        """Tokens for whoever brings a link, which is used up; None for no link that is good."""
+        refresh = sign_ins.REFRESH + secrets.token_urlsafe(32)
+        hashed = sign_ins.hash_of(link), sign_ins.hash_of(refresh)
+        try:
+            found = await self.people.client_in(*hashed, secrets.token_bytes(32), by)
+        except PeopleRefused:  # removed while they clicked
+            return None
+        return None if found is None else self._tokens(found.user_id, found.way_id, refresh)
+
+    async def browser_in(self, link: str, by: Doer) -> tuple[str, str] | None:
+        """The user id and a cookie's value for whoever brings a link; None for no good link."""
+        cookie = secrets.token_urlsafe(32)
+        hashed = sign_ins.hash_of(link), sign_ins.hash_of(cookie)
+        try:
+            found = await self.people.browser_in(*hashed, by)
+        except PeopleRefused:
+            return None
+        return None if found is None else (found.user_id, cookie)
+
+    async def refreshed(self, token: str, by: Doer) -> Tokens | None:
+        """The next tokens for a refresh token; None where it lets nobody in any more."""
+        found = await self.people.refreshed(token, by)
+        if found is None:
+            return None
+        return self._tokens(found.user_id, str(found.sign_in_id), found.refresh_token)
+
+    def _tokens(self, user: str, sign_in: str | None, refresh: str) -> Tokens:
+        now = datetime.now(UTC)
+        token = self.keys.signed(user, self.audience, way="sign-in", way_id=sign_in, now=now)
+        return Tokens(user, token, int(sign_ins.ACCESS.total_seconds()), refresh)
