@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -23,6 +23,9 @@ log = logging.getLogger("mana.remote")
 T = TypeVar("T")
 
 NAMESPACE = "mana"
+OFFERED = {"mana": 1.0}
+"""The resource of nodes where a model router answers: what agents ask for there is there."""
+ASKED = {"mana": 0.0001}  # the least that Ray knows
 PIECE_BYTES = 64 * 1024
 _REPORT_TRIES = 6
 
@@ -60,10 +63,15 @@ class RayProcess:
 
 
 class RayProcesses:
-    """Agent processes on this Ray cluster: detached, never restarted, so that dying is final."""
+    """Agent processes on this Ray cluster: detached, never restarted, so that dying is final.
 
-    def __init__(self, actor_class: type, release: str) -> None:
-        self._release = release
+    They land on nodes that have the resources `asked`, in turn; without, on any.
+    """
+
+    def __init__(
+        self, actor_class: type, release: str, asked: Mapping[str, float] | None = None
+    ) -> None:
+        self._release, self._asked = release, dict(asked or {})
         self._remote = cast("Any", ray.remote(actor_class))
 
     def create(self, name: str) -> AgentProcess:
@@ -74,6 +82,9 @@ class RayProcesses:
             max_restarts=0,
             max_task_retries=0,
             num_cpus=0,
+            resources=self._asked,
+            # For what asks for anything, Ray would fill the supervisor's own node first.
+            scheduling_strategy="SPREAD",
             max_concurrency=1000,
         )
         return RayProcess(name, options.remote(name, self._release, OwnProcess()))

@@ -6,7 +6,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import Any, Self
 import httpx
 import msgspec
 
+from supervisor.node.keeper import COMMAND, JOIN_COMMAND
 from supervisor.node.keeper.state import read_state
 from tests.postgres import LOG_OWNER, Database
 
@@ -73,6 +73,9 @@ class NodeProcess:
 
     `settings` are variables of the node. Every crash point has a file in `folder`; `arm` makes it.
     """
+
+    command = COMMAND
+    ready = "step: ready at "
 
     def __init__(self, database: Database, model_url: str | None = None, **settings: str) -> None:
         # Short, since Ray keeps Unix sockets in it, and those have paths of at most 107 bytes.
@@ -142,7 +145,7 @@ class NodeProcess:
         (self.folder / "data").mkdir(exist_ok=True)
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "supervisor.node.keeper"],
+                self.command,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -155,13 +158,13 @@ class NodeProcess:
         """Return once it serves; raises NodeFailed."""
         assert self._process is not None
         began = time.monotonic()
-        while "step: ready at " not in self.printed():
+        while self.ready not in self.printed():
             if self._process.poll() is not None:
                 raise NodeFailed(f"the node ended with {self._process.returncode}", self.printed())
             if time.monotonic() - began > within_s:
                 raise NodeFailed(f"the node was not ready within {within_s} s", self.printed())
             time.sleep(0.05)
-        self.url = self.printed().partition("step: ready at ")[2].split()[0]
+        self.url = self.printed().partition(self.ready)[2].split()[0]
 
     def stop(self) -> int:
         """End it orderly with SIGTERM; returns its exit code, and raises NodeFailed if it hangs."""
@@ -255,6 +258,21 @@ class NodeProcess:
         told: dict[str, Any] | None = self.status()["supervisor"]
         awake: list[dict[str, Any]] = told["awake"] if told else []
         return {(one["user"], one["agent"]): Awake(one["process"], one["pid"]) for one in awake}
+
+
+class JoinedProcess(NodeProcess):
+    """A machine that serves agents of another node's Ray: `url` is that Ray's address."""
+
+    command = JOIN_COMMAND
+    ready = "step: ready for agents of the Ray at "
+
+    def raylet(self) -> int:
+        """Its part of Ray, waited for while it starts again."""
+        return wait_for(
+            lambda: next((p for p, t in self.processes().items() if "/raylet/raylet" in t), None),
+            "a raylet",
+            START_S,
+        )
 
 
 def wait_for(look: Callable[[], Any], what: str, within_s: float = 30.0) -> Any:

@@ -1,7 +1,7 @@
 """A process that has imported what workers import, and forks one for each that asks.
 
 No thread, no connection, no secret: what it has was read from files of code. It ends with its
-raylet, and as soon as the code on disk is another.
+raylet, and so do its forks, and as soon as the code on disk is another.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from mana_actors.fork_server import TRIED
 from mana_actors.fork_server.place import SOCKET, address_in, is_ours, open_folder
@@ -91,6 +92,8 @@ class ForkServer:
                 # The lock is held until we are gone, so the socket is nobody else's.
                 with contextlib.suppress(OSError):
                     os.unlink(SOCKET, dir_fd=self._folder)
+                if RAYLET_FD in descriptors:
+                    _end_forks()
                 os._exit(0)
             try:
                 connection, _ = self._listener.accept()
@@ -108,6 +111,14 @@ class ForkServer:
         for descriptor in (self._folder, LOCK_FD, RAYLET_FD):
             os.close(descriptor)
         return connection
+
+
+def _end_forks() -> None:
+    """Workers of a raylet that is gone: they ask `kill(pid, 0)`, and it may wait to be reaped."""
+    own = os.getpid()
+    for pid in Path(f"/proc/{own}/task/{own}/children").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def _loaded() -> list[str]:

@@ -15,14 +15,16 @@ def folder(data_dir: str | None) -> Path:
     return Path(data_dir or os.environ.get("MANA_DATA_DIR") or data_root()).absolute()
 
 
-def node_environment(options: Mapping[str, str | None]) -> tuple[dict[str, str], Settings]:
+def node_environment(
+    options: Mapping[str, str | None], *, serves: bool = True
+) -> tuple[dict[str, str], Settings]:
     """The environment to start a node with, and its settings; options win over variables."""
     env = _with(options)
     secrets_dir = Path(env.get("MANA_SECRETS_DIR") or folder(env.get("MANA_DATA_DIR")) / "secrets")
     if not secrets_dir.parent.exists():
         make_data_dir(secrets_dir.parent)
     env = secrets_into_files(env, secrets_dir)
-    return env, read_settings(env)
+    return env, read_settings(env, serves=serves)
 
 
 def settings_of(options: Mapping[str, str | None]) -> Settings:

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from state.store import embedded
 from supervisor.cli.environment import make_data_dir
@@ -23,9 +24,10 @@ from supervisor.node.address import (
     running_node,
 )
 from supervisor.node.credentials import read_service_key
-from supervisor.node.keeper import COMMAND
+from supervisor.node.keeper import COMMAND, JOIN_COMMAND
 from supervisor.node.keeper.processes import end_all, mark_of, marked
 from supervisor.node.keeper.sole import holder, sole_node
+from supervisor.node.keeper.state import read_state
 from supervisor.node.settings import Settings
 
 POLL_S = 0.1
@@ -53,29 +55,66 @@ def start(env: Mapping[str, str], settings: Settings) -> tuple[NodeRecord, bool]
         if running is not None:
             return running, False
         node_file(data_dir).unlink(missing_ok=True)
-        log = log_file(data_dir)
-        log.parent.mkdir(exist_ok=True, mode=0o700)
-        with log.open("ab") as output:
-            shown = Steps(log, output.tell())
-            process = subprocess.Popen(
-                COMMAND,
-                env=dict(env),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        process, shown = _detached(COMMAND, env, data_dir)
         return _wait_until_well(process, settings, shown), True
 
 
-def foreground(env: Mapping[str, str], settings: Settings) -> None:
-    """Become the node process; raises Failure where one runs already."""
+def join(env: Mapping[str, str], settings: Settings) -> bool:
+    """Have this machine serve agents of another node's Ray; False where it does already."""
+    data_dir = Path(settings.data_dir)
+    make_data_dir(data_dir)
+    with _one_at_a_time(data_dir):
+        if holder(data_dir) is not None:
+            return False
+        process, steps = _detached(JOIN_COMMAND, env, data_dir)
+        began = time.monotonic()
+        while (state := read_state(data_dir)) is None or state.phase != "up":
+            ended = process.poll()
+            steps.show()
+            if ended is not None:
+                _raise_as_it_said(steps, ended, data_dir)
+            steps.tell("still starting", began)
+            time.sleep(POLL_S)
+        steps.show()
+        return True
+
+
+def _detached(
+    command: Sequence[str], env: Mapping[str, str], data_dir: Path
+) -> "tuple[subprocess.Popen[bytes], Steps]":
+    """A keeper in a session of its own, and what it logs."""
+    log = log_file(data_dir)
+    log.parent.mkdir(exist_ok=True, mode=0o700)
+    with log.open("ab") as output:
+        steps = Steps(log, output.tell())
+        process = subprocess.Popen(
+            command,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return process, steps
+
+
+def _raise_as_it_said(steps: "Steps", code: int, data_dir: Path) -> NoReturn:
+    said = [line for line in steps.lines if line.startswith(ERROR)]
+    if said:  # the node's own last word
+        raise Failure(said[-1].removeprefix(ERROR))
+    for line in steps.lines:
+        say(f"  | {line}")
+    raise Failure(f"the node ended with {code}; its log is {log_file(data_dir)}")
+
+
+def foreground(env: Mapping[str, str], settings: Settings, command: tuple[str, ...]) -> None:
+    """Become the node's keeper; raises Failure where one runs already."""
     make_data_dir(Path(settings.data_dir))
     running = running_node(Path(settings.data_dir))
     if running is not None:
         raise Failure(f"mana is already up at {running.url} (process {running.pid})")
     sys.stdout.flush()
-    os.execve(sys.executable, COMMAND, dict(env))  # noqa: S606 - no shell is meant
+    os.execve(sys.executable, command, dict(env))  # noqa: S606 - no shell is meant
 
 
 def stop(data_dir: Path) -> bool:
@@ -162,12 +201,7 @@ def _wait_until_well(
         ended = process.poll()
         steps.show()
         if ended is not None:
-            said = [line for line in steps.lines if line.startswith(ERROR)]
-            if said:  # the node's own last word
-                raise Failure(said[-1].removeprefix(ERROR))
-            for line in steps.lines:
-                say(f"  | {line}")
-            raise Failure(f"the node ended with {ended}; its log is {log_file(settings.data_dir)}")
+            _raise_as_it_said(steps, ended, Path(settings.data_dir))
         node = read_node(settings.data_dir)
         health = Gateway(node.url, None).health() if node and node.pid == process.pid else None
         if node is not None and health is not None:

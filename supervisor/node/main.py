@@ -28,7 +28,7 @@ import ray
 from mana_actors import fork_server
 from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
 from mana_actors.crash import keep_to_ourselves
-from mana_actors.http.sockets import CannotListen
+from mana_actors.http.sockets import CannotListen, bound_socket
 from mana_actors.llm.rehearsal.server import RehearsalServer
 from mana_actors.llm.router.actor import LlmRouterActor
 from mana_actors.llm.router.settings import RouterSettings
@@ -36,7 +36,7 @@ from mana_actors.logs import configure_logging
 from mana_actors.messages import AgentSettings
 from mana_actors.processes import ProcessGone
 from mana_actors.release import release
-from mana_actors.remote import NAMESPACE, SupervisorHandle
+from mana_actors.remote import ASKED, NAMESPACE, OFFERED, SupervisorHandle
 from mana_actors.trust import trust_for
 from state.errors import StateError
 from state.secret_files import kept_secret
@@ -74,6 +74,8 @@ log = logging.getLogger("mana.node")
 DRAIN_S = 30.0
 _WATCH_EVERY_S = 2.0
 _TRY_S = 20.0
+_GONE_S, _GONE_POLL_S = 10.0, 0.1
+_LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Ray carries ids and versions only
 
 
@@ -170,8 +172,7 @@ class Node:
         except Exception as exc:  # Ray raises bare ones, over many lines
             first = str(exc).strip().partition("\n")[0]
             raise StartFailed("Ray", first or type(exc).__name__) from exc
-        node_id = cast("Any", ray).get_runtime_context().get_node_id()
-        for name, pid in ray_parts(node_id).items():
+        for name, pid in ray_parts(self._here).items():
             self._say(f"{name} {pid}")
         await self._start_router()
         if service is not None and service.model and settings.llm_try:
@@ -281,17 +282,36 @@ class Node:
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 num_cpus=max(1, os.cpu_count() or 1),
+                resources=OFFERED,
                 **common,
             )
         else:
             ray.init(address=settings.ray_address, **common)
+            nodes: list[dict[str, Any]] = cast("Any", ray).nodes()
+            (here,) = [one["Resources"] for one in nodes if one["NodeID"] == self._here]
+            if not here.keys() >= OFFERED.keys():
+                offer = "ray start --resources='{\"mana\": 1}'"
+                reason = f"this machine's does not offer the resource mana to agents: {offer}"
+                raise StartFailed("Ray", reason)
         self._cleanup.callback(cast("Any", ray).shutdown)
+
+    @property
+    def _here(self) -> str:
+        """The Ray node that we are on."""
+        return cast("Any", ray).get_runtime_context().get_node_id()
+
+    def _on_here(self) -> dict[str, Any]:
+        """Holds an actor on the machine that we are on, also when it restarts."""
+        strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+        held = strategies.NodeAffinitySchedulingStrategy(node_id=self._here, soft=False)
+        return {"scheduling_strategy": held}
 
     async def _start_supervisor(self, agent_settings: AgentSettings) -> str:
         settings = self._settings
         _step("starting the supervisor")
         name = f"supervisor-{release()}-{settings.shard}"
-        self._supervisor = _service(SupervisorActor, name, max_concurrency=1000).remote(
+        supervisor = _service(SupervisorActor, name, max_concurrency=1000, resources=ASKED)
+        self._supervisor = supervisor.remote(
             name, release(), settings.to_wire(), msgspec.json.encode(agent_settings)
         )
         await self._supervisor.pid.remote()
@@ -307,16 +327,9 @@ class Node:
         # A router that was left by a node with the same settings serves as well; others do not.
         prefix = f"llm-{socket.gethostname()}-{self._router_settings.port}-"
         digest = hashlib.sha256(wire + release().encode()).hexdigest()[:12]
-        # Held on the machine we are on, also when it restarts.
-        strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
-        here = cast("Any", ray).get_runtime_context().get_node_id()
-        router = _service(
-            LlmRouterActor,
-            prefix + digest,
-            max_concurrency=8,
-            scheduling_strategy=strategies.NodeAffinitySchedulingStrategy(node_id=here, soft=False),
-        )
-        _retire(prefix, keep=prefix + digest)
+        router = _service(LlmRouterActor, prefix + digest, max_concurrency=8, **self._on_here())
+        left = _retire(prefix, keep=prefix + digest)
+        await _until_gone(left, _LOOPBACK, self._router_settings.port)
         self._router = router.remote(wire)
         _, problem = await self._router.address.remote()
         if problem:
@@ -367,7 +380,9 @@ class Node:
         settings = self._settings
         _step("starting the gateway")
         name = f"gateway-{socket.gethostname()}-{settings.port}"
-        gateway = _service(GatewayActor, name, max_concurrency=8)
+        left = _retire(name)  # of a node that was killed, in a Ray that outlived it
+        await _until_gone(left, settings.host, settings.port)
+        gateway = _service(GatewayActor, name, max_concurrency=8, **self._on_here())
         self._gateway = gateway.remote(settings.to_wire(), dsn, supervisor, __version__)
         url, problem = await self._gateway.address.remote()
         if problem:
@@ -405,13 +420,31 @@ class Node:
                 ray.kill(actor)
 
 
-def _retire(prefix: str, suffix: str = "", *, keep: str) -> None:
-    """End the named actors of ours that are called so, but for one."""
+def _retire(prefix: str, suffix: str = "", *, keep: str = "") -> list[str]:
+    """End the named actors of ours that are called so, but for one; their names."""
+    ended: list[str] = []
     entries = cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))
     for name in (entry["name"] for entry in entries if entry["namespace"] == NAMESPACE):
         if name.startswith(prefix) and name.endswith(suffix) and name != keep:
             with contextlib.suppress(ValueError):  # ended since it was listed
                 ray.kill(cast("Any", ray.get_actor(name, namespace=NAMESPACE)))
+                ended.append(name)
+    return ended
+
+
+async def _until_gone(names: list[str], host: str, port: int) -> None:
+    """Return once Ray forgot these actors and nobody has their port, or it is somebody else's."""
+    if names:
+        _step(f"ended what an earlier node left in Ray: {', '.join(names)}")
+    give_up = asyncio.get_running_loop().time() + _GONE_S
+    while names and asyncio.get_running_loop().time() < give_up:
+        entries = cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))
+        known = {entry["name"] for entry in entries}
+        with contextlib.suppress(CannotListen):
+            bound_socket(host, port).close()
+            if known.isdisjoint(names):
+                return
+        await asyncio.sleep(_GONE_POLL_S)
 
 
 def _service(actor_class: type, name: str, **more: Any) -> Any:

@@ -21,7 +21,7 @@ from mana_actors.agent.actor import AgentActor
 from mana_actors.crash import keep_to_ourselves
 from mana_actors.logs import configure_logging, keep_texts_out, without_text
 from mana_actors.messages import AgentSettings, decode_report
-from mana_actors.remote import RayProcesses
+from mana_actors.remote import ASKED, RayProcesses
 from state.store.connect import Access, Database
 from state.store.janitor import JanitorStore
 from supervisor.node.settings import Settings
@@ -65,7 +65,7 @@ class SupervisorActor:
             settings,
             self._agent_settings,
             database,
-            RayProcesses(AgentActor, self._release),
+            RayProcesses(AgentActor, self._release, ASKED),
             name=self._name,
             release=self._release,
             janitor=janitor,

@@ -379,6 +379,14 @@ def test_the_server_ends_with_its_raylet(raylet: Raylet):
     assert not (raylet.forks / "socket").exists()
 
 
+def test_forks_end_with_their_raylet_also_where_nobody_reaps_it(raylet: Raylet):
+    raylet.serve()
+    fork = raylet.start()["pid"]
+    os.kill(raylet.pid, signal.SIGKILL)  # its parent, this test, lets it lie
+    wait_for(lambda: fork not in _live(), "the end of the fork", PATIENT_S)
+    assert _state(raylet.pid) == "Z"
+
+
 def test_the_server_holds_no_connection_and_one_thread(raylet: Raylet):
     server = raylet.serve()
     assert len(list(Path(f"/proc/{server}/task").iterdir())) == 1

@@ -43,6 +43,7 @@ def up(
     """Start Postgres, the cluster and the gateway; print the dashboard's address."""
     from mana_actors.command import OTHERS_USE, owners_of
     from supervisor.cli import environment, output, up_down
+    from supervisor.node.keeper import COMMAND
 
     # Files of both may lie in one folder: whose are read is then a matter of who came last.
     for package in OTHERS_USE:
@@ -60,7 +61,7 @@ def up(
         }
     )
     if is_foreground:
-        up_down.foreground(env, settings)
+        up_down.foreground(env, settings, COMMAND)
     node, is_new = up_down.start(env, settings)
     address = up_down.dashboard_address(settings, node)
     if as_json:
@@ -68,6 +69,25 @@ def up(
         return
     up_down.say("mana is up" if is_new else "mana is already up")
     output.line_out(address)
+
+
+@app.command()
+def join(
+    *,
+    ray_address: Annotated[str, typer.Option(help="The first node's Ray, HOST:PORT.")],
+    is_foreground: Annotated[bool, typer.Option("--foreground", help="Stay attached.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Have this machine serve agents of another node: a model router, then room in its Ray."""
+    from supervisor.cli import environment, up_down
+    from supervisor.node.keeper import JOIN_COMMAND
+
+    options = {"MANA_DATA_DIR": data_dir, "MANA_RAY_ADDRESS": ray_address}
+    env, settings = environment.node_environment(options, serves=False)
+    if is_foreground:
+        up_down.foreground(env, settings, JOIN_COMMAND)
+    is_new = up_down.join(env, settings)
+    up_down.say("this machine serves agents" if is_new else "a node runs here already")
 
 
 @app.command()

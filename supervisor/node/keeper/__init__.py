@@ -9,3 +9,5 @@ import sys
 # -P: no folder of the caller's shadows our packages, whose names are common words.
 COMMAND = (sys.executable, "-P", "-m", "supervisor.node.keeper")
 WORK = (sys.executable, "-P", "-m", "supervisor.node.main")
+JOIN_COMMAND = (*COMMAND, "--join")
+JOIN_WORK = (sys.executable, "-P", "-m", "supervisor.node.join")

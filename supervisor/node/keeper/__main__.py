@@ -6,13 +6,14 @@ nothing new starts, what runs may finish, everyone sleeps. A second one ends it 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mana_actors.crash import keep_to_ourselves
@@ -22,6 +23,7 @@ from state.errors import StateError
 from state.private_files import own_root
 from state.store import embedded
 from supervisor.node.address import STEP, node_file
+from supervisor.node.keeper import JOIN_WORK, WORK
 from supervisor.node.keeper.life import Life, LifeEnd
 from supervisor.node.keeper.processes import (
     MARK,
@@ -49,13 +51,16 @@ class PortTaken(Exception):
 
 def main() -> int:
     """Keep a node until a signal ends it; 0: in order, 2: a wrong setting, 1: anything else."""
+    parser = argparse.ArgumentParser(prog="mana-keeper", description=__doc__)
+    parser.add_argument("--join", action="store_true", help="serve agents of another node only")
+    work = JOIN_WORK if parser.parse_args().join else WORK
     keep_to_ourselves()
     configure_logging()
     try:
-        settings = read_settings(os.environ)
+        settings = read_settings(os.environ, serves=work is WORK)
         own_root(Path(settings.data_dir))
         with sole_node(settings.data_dir):
-            return asyncio.run(Keeper(settings, os.environ).run())
+            return asyncio.run(Keeper(settings, work, os.environ).run())
     except SettingsError as exc:
         return _fail(exc, 2)
     except (StateError, CannotListen, PortTaken, AlreadyRuns, OSError) as exc:
@@ -75,8 +80,10 @@ def _step(text: str) -> None:
 class Keeper:
     """Starts the node's work, and again whenever that or its Ray ends."""
 
-    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, work: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        self._settings, self._work = settings, work
         self._data_dir = Path(settings.data_dir)
         self._environment = dict(environment)
         self._state = NodeState.of(os.getpid())
@@ -91,7 +98,9 @@ class Keeper:
             shown = ", ".join(map(str, sorted(left)))
             _step(f"ended what an earlier node left running: processes {shown}")
         node_file(self._data_dir).unlink(missing_ok=True)
-        self._environment |= {MARK: mark, **ports_of(self._settings)}
+        self._environment[MARK] = mark
+        if self._work is WORK:
+            self._environment |= ports_of(self._settings)
         adopt_orphans()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
@@ -102,7 +111,7 @@ class Keeper:
             return await self._keep()
         finally:
             end_all(self._of_the_work, KILL_S)
-            if self._settings.is_embedded:
+            if self._has_postgres:
                 embedded.stop(self._data_dir, progress=_step, within_s=POSTGRES_S)
             for told in (node_file(self._data_dir), self._data_dir / STATE_FILE):
                 told.unlink(missing_ok=True)
@@ -113,7 +122,7 @@ class Keeper:
         self._tell(self._state)
         while True:
             began = time.monotonic()
-            self._life = Life(self._environment, on_ready=self._is_up)
+            self._life = Life(self._work, self._environment, on_ready=self._is_up)
             ended = await self._life.over
             was_ready = was_ready or self._life.is_ready
             self._life = None
@@ -129,6 +138,10 @@ class Keeper:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), wait_s)
                 return 0
+
+    @property
+    def _has_postgres(self) -> bool:
+        return self._work is WORK and self._settings.is_embedded
 
     def _tell(self, state: NodeState) -> None:
         self._state = state
@@ -166,7 +179,7 @@ class Keeper:
         """What lives of the work; Postgres is to outlive it."""
         self._reap()
         found = descendants(os.getpid())
-        postgres = embedded.process(self._data_dir) if self._settings.is_embedded else None
+        postgres = embedded.process(self._data_dir) if self._has_postgres else None
         return found if postgres is None else found - {postgres} - descendants(postgres)
 
 

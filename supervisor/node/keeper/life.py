@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
-
-from supervisor.node.keeper import WORK
 
 READY = "ready"
 
@@ -37,7 +35,13 @@ class Life:
     parent, without which it is nothing.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        work: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        on_ready: Callable[[], None],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self.over: asyncio.Future[LifeEnd] = self._loop.create_future()
         self.is_ready = self._is_ending = False
@@ -46,7 +50,7 @@ class Life:
         self._told, tell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_inheritable(tell, True)
         # A group of its own: Ctrl-C in a terminal is the keeper's, who passes it on in order.
-        command = [*WORK, "--tell", str(tell)]
+        command = [*work, "--tell", str(tell)]
         self.child = os.posix_spawn(command[0], command, environment, setpgroup=0)
         os.close(tell)
         self._loop.add_reader(self._told, self._hear)

@@ -85,6 +85,11 @@ def ray_parts(node_id: str) -> dict[str, int]:
     return found
 
 
+def name_of(pid: int) -> str:
+    """What the program of a process is called, "" where it is gone."""
+    return Path((_words(pid) or [""])[0]).name
+
+
 def end_all(find: Callable[[], set[int]], within_s: float) -> set[int]:
     """Kill what `find` finds until it finds none, for so long at most; the ones that it found."""
     ended: set[int] = set()
