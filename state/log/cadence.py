@@ -75,7 +75,7 @@ def parse_cadence(raw: object) -> Cadence | str:
         case "cron":
             return _cron(fields.get("expression"))
         case _:
-            return "cadence.kind: unknown, the mission is never scheduled"
+            return "cadence.kind: unknown, so it runs only when asked"
 
 
 def next_run(cadence: Cadence, from_: datetime, zone: ZoneInfo) -> datetime | None:
@@ -147,7 +147,7 @@ def _next_match(expression: str, from_: datetime, zone: ZoneInfo) -> datetime | 
 
 def _cron(raw: object) -> Cadence | str:
     if not isinstance(raw, str) or not raw.strip():
-        return "cadence.expression: missing, the mission is never scheduled"
+        return "cadence.expression: missing, so it runs only when asked"
     if len(raw) > MAX_CRON_CHARS:
         return f"cadence.expression: over {MAX_CRON_CHARS} characters"
     if len(raw.split()) != _CRON_FIELDS:

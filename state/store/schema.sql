@@ -3077,8 +3077,34 @@ CREATE VIEW mana_ai.fleet_agents AS
           WHERE ((h.user_id = a.user_id) AND (h.agent_id = a.agent_id))), (0)::numeric))::bigint AS held,
     ( SELECT count(*) AS count
            FROM mana_ai.runs r
-          WHERE ((r.user_id = a.user_id) AND (r.agent_id = a.agent_id) AND (r.state = 'open'::text))) AS running
-   FROM mana_ai.agent_snapshots a;
+          WHERE ((r.user_id = a.user_id) AND (r.agent_id = a.agent_id) AND (r.state = 'open'::text))) AS running,
+    recorded
+   FROM ( SELECT s.user_id,
+            s.agent_id,
+            s.state,
+            s.max_tokens_per_day,
+            s.max_concurrent,
+            s.complete,
+            s.hidden,
+            s.problems,
+            s.version,
+            true AS recorded
+           FROM mana_ai.agent_snapshots s
+        UNION ALL
+         SELECT DISTINCT m.user_id,
+            'legacy:ai-default'::text,
+            'active'::text,
+            NULL::bigint AS int8,
+            1,
+            true,
+            false,
+            '{}'::text[] AS text,
+            (0)::bigint AS int8,
+            false
+           FROM mana_ai.mission_snapshots m
+          WHERE ((m.agent_id = 'legacy:ai-default'::text) AND (NOT m.hidden) AND (NOT (EXISTS ( SELECT
+                   FROM mana_ai.agent_snapshots s
+                  WHERE ((s.user_id = m.user_id) AND (s.agent_id = m.agent_id))))))) a;
 
 ALTER VIEW mana_ai.fleet_agents OWNER TO mana_fleet;
 

@@ -50,6 +50,10 @@ class Gateway:
         """The JSON at a path."""
         return self.call("GET", path, query=query)
 
+    def has(self, path: str) -> bool:
+        """Whether there is something at a path."""
+        return self._asked("GET", path).is_success
+
     def call(
         self,
         verb: str,

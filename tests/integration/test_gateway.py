@@ -182,6 +182,95 @@ async def test_lists_show_every_user_and_no_text_of_theirs(gateway: Gateway):
     assert row["decision"] == "ran"
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("missions?user=nobody", "user"),
+        ("agents?user=nobody", "user"),
+        ("runs?user=nobody", "user"),
+        ("decisions?user=nobody", "user"),
+        ("problems?user=nobody", "user"),
+        ("missions?user=u1&agent=other", "agent"),
+        ("missions?agent=other", "agent"),
+        ("runs?user=u1&mission=other", "mission"),
+    ],
+)
+async def test_a_list_of_somebody_unknown_says_so(gateway: Gateway, path: str, field: str):
+    await gateway.add_mission("u1", "m1", agent_id="a")
+    answer = await gateway.client.get(f"/internal/{path}")
+    assert (answer.status_code, answer.json()["field"]) == (404, field)
+
+
+@pytest.mark.parametrize("path", ["runs?user=u1", "runs?user=u1&agent=a", "decisions?user=u1",
+                                  "agents?user=u1", "problems?user=u1", "runs?state=failed",
+                                  "missions?user=u1&agent=legacy:ai-default"])  # fmt: skip
+async def test_an_empty_list_of_somebody_known_is_empty(gateway: Gateway, path: str):
+    await gateway.add_mission("u1", "m1", agent_id="a")
+    answer = await gateway.client.get(f"/internal/{path}")
+    assert answer.json() == {"items": [], "before": None}
+
+
+async def test_settings_and_limits_of_nobody_are_refused(gateway: Gateway):
+    await gateway.add_mission("u1", "m1")
+    for path, content, field in (
+        ("users/nobody/settings", {"time_zone": "UTC"}, "user"),
+        ("limits", {"kind": "user", "user": "nobody", "tokens": 4}, "user"),
+        ("limits", {"kind": "agent", "user": "u1", "agent": "b", "tokens": 4}, "agent"),
+    ):
+        answer = await gateway.client.put(f"/internal/{path}", json=content)
+        assert (answer.status_code, answer.json()["field"]) == (404, field)
+    assert await gateway.sql("SELECT FROM mana_ai.limits") == []
+    assert await gateway.sql("SELECT FROM mana_ai.user_settings") == []
+    lifted = {"kind": "user", "user": "nobody", "tokens": None}
+    assert (await gateway.client.put("/internal/limits", json=lifted)).status_code == 200
+
+
+async def test_default_agents_are_listed_though_nobody_wrote_a_record(gateway: Gateway):
+    mana = "legacy:ai-default"
+    await gateway.add_mission("u1", "m1", agent_id=mana)
+    await gateway.add_mission("u1", "m2", agent_id=mana)
+    await gateway.add_mission("u2", "m1", agent_id="a")
+    await gateway.add_mission("u3", "m1", agent_id=mana, hidden=True)
+    await gateway.sql(
+        "INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state)"
+        " VALUES ('u1', $1, 'm1', now(), 'open')",
+        mana,
+    )
+    (row,) = await items(gateway, "/internal/agents")
+    assert (row["user_id"], row["agent_id"], row["recorded"]) == ("u1", mana, False)
+    assert (row["state"], row["running"], row["max_concurrent"]) == ("active", 1, 1)
+    told = (await gateway.client.get("/internal/agents/u1/legacy:ai-default")).json()
+    assert told["record"] is None
+    await gateway.sql(
+        "INSERT INTO mana_ai.agent_snapshots (user_id, agent_id, record, state, complete)"
+        " VALUES ('u1', $1, '{}', 'paused', true)",
+        mana,
+    )
+    (row,) = await items(gateway, "/internal/agents")
+    assert (row["state"], row["recorded"]) == ("paused", True)
+
+
+async def test_a_run_that_waits_is_the_news_of_its_mission(gateway: Gateway):
+    await gateway.add_mission("u1", "m1", decision="ran", reason=None)
+    await gateway.add_mission("u1", "m2", decision="skipped-budget", reason="no room")
+    for mission, reason, waits_for in (
+        ("m1", "the model did not answer", "backoff"),
+        ("m2", "no room", "budget"),
+    ):
+        await gateway.sql(
+            "INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, reason,"
+            " waiting_for) VALUES ('u1', 'legacy:ai-default', $1, now(), 'waiting', $2, $3)",
+            mission,
+            reason,
+            waits_for,
+        )
+    rows = await items(gateway, "/internal/missions")
+    said = [(row["decision"], row["reason"]) for row in rows]
+    assert said == [("waiting", "the model did not answer"), ("skipped-budget", "no room")]
+    told = (await gateway.client.get("/internal/agents/u1/legacy:ai-default")).json()
+    assert [row["decision"] for row in told["missions"]] == ["waiting", "skipped-budget"]
+
+
 async def test_pages_follow_each_other_without_gap_or_repeat(gateway: Gateway):
     for number in range(5):
         await gateway.add_mission("u/1", f"m{number}")
@@ -260,13 +349,14 @@ async def test_run_now_needs_a_mission_and_a_key_of_its_own(gateway: Gateway):
 
 
 async def test_a_users_time_zone_is_checked_and_kept(gateway: Gateway):
+    await gateway.add_mission("u1", "m1")
     path = "/internal/users/u1/settings"
     for zone in ("America/New_York", "Asia/Tokyo", None):
         answer = await gateway.client.put(path, json={"time_zone": zone})
         assert answer.status_code == 200, answer.text
         (row,) = await gateway.sql("SELECT user_id, time_zone FROM mana_ai.user_settings")
         assert tuple(row) == ("u1", zone)
-    for zone in ("Mars/Olympus", "", 7, "../etc/passwd", "Europe", "a\0b", ["UTC"]):
+    for zone in ("Mars/Olympus", "", 7, "../etc/passwd", "Europe", "a\0b", ["UTC"], "localtime"):
         answer = await gateway.client.put(path, json={"time_zone": zone})
         assert (answer.status_code, answer.json()["field"]) == (400, "time_zone")
 
@@ -285,6 +375,9 @@ async def test_a_users_time_zone_is_checked_and_kept(gateway: Gateway):
         ("GET", "/internal/missions?limit=99999999999999999999", "limit", b""),
         ("GET", "/internal/missions?problems=maybe", "problems", b""),
         ("GET", "/internal/missions?before=%25", "before", b""),
+        ("GET", "/internal/missions?state=banana", "state", b""),
+        ("GET", "/internal/agents?state=open", "state", b""),
+        ("GET", "/internal/runs?state=banana", "state", b""),
         ("GET", "/internal/runs?before=WzEsMl0=", "before", b""),
         ("GET", "/internal/missions?user=" + "a" * 513, "user", b""),
         ("POST", "/internal/tick?wait=9", "wait", b""),

@@ -192,7 +192,7 @@ def test_a_limit_is_sent_as_the_api_wants_it(
     row = {"kind": "agent", "user_id": "u", "agent_id": "a", "tokens": None, "micros": 1_500_000}
     gateway.answers["PUT /internal/limits"] = (200, {"items": [row]})
     assert run(["limits", "set", *args]) == 0
-    assert json.loads(gateway.asked[0][3]) == sent
+    assert json.loads(gateway.asked[-1][3]) == sent
     out = capsys.readouterr().out
     assert "u/a" in out
     assert "1.5" in out
@@ -322,6 +322,38 @@ def test_ids_of_agents_and_missions_may_hold_slashes_and_colons(
     assert run(["resume", "anna", "--mission", "m/1"]) == 0
     said = capsys.readouterr().out
     assert said == "anna/legacy:ai-default/1 is paused\nanna: m/1 is active already\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "there", "meant"),
+    [
+        ("org/u1/ag1", ["org%2Fu1/ag1"], "org%2Fu1/ag1"),
+        ("org/u1/ag/1", ["org%2Fu1/ag%2F1"], "org%2Fu1/ag%2F1"),
+        ("org%2Fu1/ag1", ["org%2Fu1/ag1"], "org%2Fu1/ag1"),
+        ("50%2F/a b?#", ["50%252F/a%20b%3F%23"], "50%252F/a%20b%3F%23"),
+        ("żółw/-x/y", [], "%C5%BC%C3%B3%C5%82w/-x%2Fy"),
+        ("a?b/c#d", [], "a%3Fb/c%23d"),
+    ],
+)
+def test_the_agent_that_is_there_is_meant(
+    gateway: FakeGateway, typed: str, there: list[str], meant: str
+):
+    for pair in there:
+        gateway.answers[f"GET /internal/agents/{pair}/budget"] = (200, {})
+    gateway.answers[f"POST /internal/agents/{meant}/pause"] = (
+        200,
+        {"state": "paused", "changed": True},
+    )
+    assert run(["pause", "--", typed]) == 0
+
+
+def test_a_name_of_two_agents_is_asked_back(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    for pair in ("a%2Fb/c", "a/b%2Fc"):
+        gateway.answers[f"GET /internal/agents/{pair}/budget"] = (200, {})
+    assert run(["pause", "a/b/c"]) == USAGE
+    assert "write a/b/c or a%2Fb/c" in capsys.readouterr().err
 
 
 def test_what_cannot_be_cancelled_is_said_in_one_line(

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from state.log.principals import DEFAULT_AGENT_ID
 from state.rules.budgets import room
 from state.store.connect import Database
 from state.store.gateway.limits import Budget, Limit, LimitChange, LimitState
@@ -48,7 +49,10 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class MissionRow(msgspec.Struct, frozen=True):
-    """A mission without its texts; `wake_at` is when it is looked at next."""
+    """A mission without its texts; `wake_at` is when it is looked at next.
+
+    `decision` is `waiting` where its run waits for what nobody decided, with the run's reason.
+    """
 
     user_id: str
     mission_id: str
@@ -86,6 +90,7 @@ class AgentRow(msgspec.Struct, frozen=True):
     running: int
     cap: int | None = None
     cap_source: str = "none"
+    recorded: bool = True  # False: the default agent, whose owner never wrote a record of it
 
 
 class ReceiptLine(msgspec.Struct, frozen=True):
@@ -256,6 +261,12 @@ class FleetStore:
         """Rows set aside, the newest first, those before a key (seen_at, change_id)."""
         key = before or (None, None)
         return await self._rows(QuarantinedRow, SQL["quarantined"], wanted.user, *key, wanted.limit)
+
+    async def unknown(self, wanted: Filter) -> str | None:
+        """Which of the names asked for nobody has: "user", "agent" or "mission"; None for none."""
+        names = (wanted.user, wanted.agent, wanted.mission, DEFAULT_AGENT_ID)
+        async with self._db.connection() as connection:
+            return await connection.fetchval(SQL["unknown"], *names)
 
     async def request_run(self, user: str, mission: str, key: str) -> RunRequest | None:
         """Ask for a run now, once per key; None without such a mission. Raises KeyTaken."""

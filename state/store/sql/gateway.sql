@@ -18,17 +18,21 @@ SELECT (SELECT count(*) FROM mana_ai.fleet_missions WHERE NOT hidden) AS mission
 SELECT count(*) FROM (SELECT FROM mana_ai.fleet_missions WHERE wake_at < clock_timestamp() - $1 * interval '1 second' LIMIT 1000) AS late
 
 -- missions --
-SELECT user_id, mission_id, agent_id, state, next_run_at, wake_at, complete, hidden, readable, problems, version, decision, reason, decided_at
-  FROM mana_ai.fleet_missions
- WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR agent_id = $2) AND ($3::text IS NULL OR mission_id = $3)
-   AND ($4::text IS NULL OR state = $4) AND (NOT $5 OR problems <> '{}' OR NOT complete OR NOT readable) AND (NOT hidden OR $5)
-   AND ($6::text IS NULL OR (user_id, mission_id) > ($6, $7::text))
- ORDER BY user_id, mission_id LIMIT $8
+-- A run that waits is the news of its mission: what was decided before is older. Where it waits for room, that was decided too.
+SELECT m.user_id, m.mission_id, m.agent_id, m.state, m.next_run_at, m.wake_at, m.complete, m.hidden, m.readable, m.problems, m.version,
+       CASE WHEN r.is_news THEN 'waiting' ELSE m.decision END AS decision, CASE WHEN r.is_news THEN r.reason ELSE m.reason END AS reason, m.decided_at
+  FROM mana_ai.fleet_missions AS m
+  LEFT JOIN LATERAL (SELECT n.reason, n.reason IS DISTINCT FROM m.reason AS is_news FROM mana_ai.fleet_runs AS n
+                      WHERE n.user_id = m.user_id AND n.mission_id = m.mission_id AND n.state = 'waiting') AS r ON true
+ WHERE ($1::text IS NULL OR m.user_id = $1) AND ($2::text IS NULL OR m.agent_id = $2) AND ($3::text IS NULL OR m.mission_id = $3)
+   AND ($4::text IS NULL OR m.state = $4) AND (NOT $5 OR m.problems <> '{}' OR NOT m.complete OR NOT m.readable) AND (NOT m.hidden OR $5)
+   AND ($6::text IS NULL OR (m.user_id, m.mission_id) > ($6, $7::text))
+ ORDER BY m.user_id, m.mission_id LIMIT $8
 
 -- agents --
 -- `cap` is the one in force, by the rule of caps_of: that function sees one person's agents only.
 SELECT a.user_id, a.agent_id, a.state, a.max_tokens_per_day, a.max_concurrent, a.complete, a.hidden, a.problems, a.version,
-       a.used_24h, a.held, a.running,
+       a.used_24h, a.held, a.running, a.recorded,
        CASE WHEN a.max_tokens_per_day IS NULL THEN coalesce(l.named, l.of_each) ELSE least(a.max_tokens_per_day, l.named) END AS cap,
        CASE WHEN a.max_tokens_per_day <= coalesce(l.named, a.max_tokens_per_day) THEN 'owner' WHEN l.named IS NOT NULL THEN 'operator'
             WHEN l.of_each IS NOT NULL THEN 'default' ELSE 'none' END AS cap_source
@@ -60,6 +64,19 @@ SELECT change_id, user_id, table_name, record_id, reason, seen_at
   FROM mana_ai.fleet_quarantine
  WHERE ($1::text IS NULL OR user_id = $1) AND ($2::timestamptz IS NULL OR (seen_at, change_id) < ($2, $3::uuid))
  ORDER BY seen_at DESC, change_id DESC LIMIT $4
+
+-- unknown --
+-- The first of these names that nobody has; null where each is somebody's. The default agent is everybody's.
+SELECT CASE
+  WHEN $1::text IS NOT NULL AND NOT EXISTS (SELECT FROM mana_ai.fleet_missions WHERE user_id = $1)
+       AND NOT EXISTS (SELECT FROM mana_ai.fleet_agents WHERE user_id = $1) AND NOT EXISTS (SELECT FROM mana_ai.fleet_runs WHERE user_id = $1)
+       AND NOT EXISTS (SELECT FROM mana_ai.fleet_quarantine WHERE user_id = $1) AND NOT EXISTS (SELECT FROM mana_ai.people WHERE user_id = $1) THEN 'user'
+  WHEN $2::text <> $4::text AND NOT EXISTS (SELECT FROM mana_ai.fleet_agents WHERE agent_id = $2 AND user_id = coalesce($1, user_id))
+       AND NOT EXISTS (SELECT FROM mana_ai.fleet_missions WHERE agent_id = $2 AND user_id = coalesce($1, user_id))
+       AND NOT EXISTS (SELECT FROM mana_ai.fleet_runs WHERE agent_id = $2 AND user_id = coalesce($1, user_id)) THEN 'agent'
+  WHEN $3::text IS NOT NULL AND NOT EXISTS (SELECT FROM mana_ai.fleet_missions WHERE mission_id = $3 AND user_id = coalesce($1, user_id))
+       AND NOT EXISTS (SELECT FROM mana_ai.fleet_runs WHERE mission_id = $3 AND user_id = coalesce($1, user_id)) THEN 'mission'
+  END
 
 -- request_run --
 SELECT due_at, created FROM mana_ai.request_run($1, $2, $3)

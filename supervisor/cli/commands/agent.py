@@ -40,7 +40,7 @@ DECISIONS: tuple[Column, ...] = (
 
 def show_agent(gateway: Gateway, target: str, *, as_json: bool) -> None:
     """Everything about one agent, as JSON or as a page of text."""
-    user, agent = pair_of(target)
+    user, agent = pair_of(gateway, target)
     told: Facts = gateway.get(f"/internal/agents/{quote(user, safe='')}/{quote(agent, safe='')}")
     if as_json:
         output.json_out(told)

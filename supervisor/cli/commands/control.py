@@ -1,13 +1,16 @@
 """Commands that pause, resume and cancel, over HTTP."""
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
+
+if TYPE_CHECKING:
+    from supervisor.cli.gateway_client import Gateway
 
 app = typer.Typer()
 
@@ -74,8 +77,14 @@ def _switch(
 ) -> None:
     from supervisor.cli import output
 
-    parts = ("agents", *pair_of(target)) if mission is None else ("missions", target, mission)
-    told: dict[str, Any] = gateway_of(url, data_dir).call("POST", _path(*parts, verb))
+    if mission is None:
+        _check_pair(target)  # before anybody is asked
+    gateway = gateway_of(url, data_dir)
+    if mission is None:
+        parts = ("agents", *pair_of(gateway, target))
+    else:
+        parts = ("missions", target, mission)
+    told: dict[str, Any] = gateway.call("POST", _path(*parts, verb))
     if as_json:
         output.json_out(told)
         return
@@ -83,12 +92,30 @@ def _switch(
     output.line_out(f"{name} is {told['state']}{'' if told['changed'] else ' already'}")
 
 
-def pair_of(target: str) -> tuple[str, str]:
-    """User and agent of USER/AGENT, cut at the first slash; raises Failure."""
-    user, slash, agent = target.partition("/")
-    if not (user and slash and agent):
+def pair_of(gateway: "Gateway", target: str) -> tuple[str, str]:
+    """User and agent of USER/AGENT; where ids hold slashes too, the pair that is there.
+
+    Raises Failure where it is no pair, or could be several: then USER%2FMORE/AGENT says which.
+    """
+    _check_pair(target)
+    user, _, agent = target.partition("/")
+    parts = target.split("/")
+    pairs = [("/".join(parts[:n]), "/".join(parts[n:])) for n in range(1, len(parts))]
+    if "%2f" in user.lower():
+        pairs.append((user.replace("%2F", "/").replace("%2f", "/"), agent))
+    if len(pairs) == 1:
+        return pairs[0]
+    known = [pair for pair in pairs if gateway.has(_path("agents", *pair, "budget"))]
+    if len(known) > 1:
+        said = " or ".join(f"{name.replace('/', '%2F')}/{rest}" for name, rest in known)
+        raise Failure(f"{target} may be several agents: write {said}", USAGE)
+    return known[0] if known else pairs[0]
+
+
+def _check_pair(target: str) -> None:
+    user, _, agent = target.partition("/")
+    if not (user and agent):
         raise Failure(f"{target}: must be USER/AGENT (for a mission: USER --mission ID)", USAGE)
-    return user, agent
 
 
 def _path(*parts: str) -> str:

@@ -1,12 +1,16 @@
 """Commands that show the fleet and start work in it, all over HTTP."""
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from supervisor.cli.commands.control import pair_of
 from supervisor.cli.failures import FAILED, Failure
 from supervisor.cli.options import AgentOf, AsJson, DataDir, Limit, Url, User, gateway_of
+
+if TYPE_CHECKING:
+    from supervisor.cli.gateway_client import Gateway
 
 TICK_WITHIN_S = 300.0
 
@@ -55,7 +59,8 @@ def agents(
         return
     from supervisor.cli import output
 
-    rows = gateway_of(url, data_dir).items("/internal/agents", _filter(user), limit)
+    gateway = gateway_of(url, data_dir)
+    rows = gateway.items("/internal/agents", _filter(gateway, user), limit)
     _out(rows, output.AGENTS, "no agents yet", as_json)
 
 
@@ -91,12 +96,12 @@ def missions(
     from supervisor.cli import output
 
     gateway = gateway_of(url, data_dir)
-    asked = _filter(user, agent) | ({"problems": "true"} if has_problems else {})
+    asked = _filter(gateway, user, agent) | ({"problems": "true"} if has_problems else {})
     rows = gateway.items("/internal/missions", asked, limit)
     if not has_problems:
         _out(rows, output.MISSIONS, "no missions yet", as_json)
         return
-    set_aside = gateway.items("/internal/problems", _filter(user), limit)
+    set_aside = gateway.items("/internal/problems", _filter(gateway, user), limit)
     if as_json:
         output.json_out({"missions": rows, "set_aside": set_aside})
         return
@@ -148,8 +153,9 @@ def runs(
     """Runs, the newest first: what each did, took and cost."""
     from supervisor.cli import output
 
-    asked = _filter(user, agent) | ({"state": state} if state else {})
-    rows = gateway_of(url, data_dir).items("/internal/runs", asked, limit)
+    gateway = gateway_of(url, data_dir)
+    asked = _filter(gateway, user, agent) | ({} if state is None else {"state": state})
+    rows = gateway.items("/internal/runs", asked, limit)
     _out(rows, output.RUNS, "nothing has run yet", as_json)
 
 
@@ -190,9 +196,9 @@ def tick(
     raise typer.Exit(FAILED if is_over and told["errors"] else 0)
 
 
-def _filter(user: str | None, agent: str | None = None) -> dict[str, str]:
+def _filter(gateway: "Gateway", user: str | None, agent: str | None = None) -> dict[str, str]:
     if agent is not None and "/" in agent and user is None:
-        user, _, agent = agent.partition("/")
+        user, agent = pair_of(gateway, agent)
     return {name: text for name, text in (("user", user), ("agent", agent)) if text is not None}
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from supervisor.cli.commands.control import pair_of
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
 
@@ -61,10 +62,7 @@ def set_limit(
     if user is not None:
         meant.append({"kind": "user", "user": user})
     if agent is not None:
-        owner, slash, name = agent.partition("/")
-        if not (owner and slash and name):
-            raise Failure("--agent: write it as USER/AGENT", USAGE)
-        meant.append({"kind": "agent", "user": owner, "agent": name})
+        meant.append({"kind": "agent"})
     if len(meant) != 1:
         whose = "--installation, --each-user, --each-agent, --user or --agent"
         raise Failure(f"say whose limit: exactly one of {whose}", USAGE)
@@ -75,7 +73,10 @@ def set_limit(
         change["tokens"] = _number("--tokens", tokens, 1)
     if money is not None:
         change["micros"] = _number("--money", money, MICROS)
-    told = gateway_of(url, data_dir).call("PUT", PATH, content=change)
+    gateway = gateway_of(url, data_dir)
+    if agent is not None:
+        change["user"], change["agent"] = pair_of(gateway, agent)
+    told = gateway.call("PUT", PATH, content=change)
     _warn(told)
     _out(told["items"], as_json=as_json)
 

@@ -3,7 +3,7 @@
 Lists answer `{"items": [...], "before": cursor}`; the cursor, given back, continues the list.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
+from state.log.records import AGENT_STATES, MISSION_STATES
 from state.log.zones import is_time_zone
 from state.runs.reasons import codes_of, in_words
 from state.store.gateway.fleet import Filter, KeyTaken
@@ -37,6 +38,7 @@ TimeKey = tuple[datetime, UUID]
 MAX_LIMIT = 1000
 MAX_KEY_CHARS = 255
 PAGING = ("limit", "before")
+RUN_STATES = ("open", "waiting", "committed", "failed", "withdrawn")
 
 
 async def get_status(request: Request, deps: Deps) -> Response:
@@ -58,36 +60,39 @@ async def get_status(request: Request, deps: Deps) -> Response:
 async def get_missions(request: Request, deps: Deps) -> Response:
     """Missions with decision, reason and next look; `problems=true` lists those with problems."""
     wanted, before = _wanted(request, ("user", "agent", "mission", "state", "problems"), NameKey)
+    _check_state(wanted, MISSION_STATES)
     rows = await deps.fleet.missions(wanted, before)
-    return _page(rows, wanted, [(row.user_id, row.mission_id) for row in rows[-1:]])
+    return await _page(deps, rows, wanted, [(row.user_id, row.mission_id) for row in rows[-1:]])
 
 
 async def get_agents(request: Request, deps: Deps) -> Response:
     """Agents with state, caps and tokens of the last 24 h."""
     wanted, before = _wanted(request, ("user", "agent", "state", "problems"), NameKey)
+    _check_state(wanted, AGENT_STATES)
     rows = await deps.fleet.agents(wanted, before)
-    return _page(rows, wanted, [(row.user_id, row.agent_id) for row in rows[-1:]])
+    return await _page(deps, rows, wanted, [(row.user_id, row.agent_id) for row in rows[-1:]])
 
 
 async def get_runs(request: Request, deps: Deps) -> Response:
     """Runs, the newest first."""
     wanted, before = _wanted(request, ("user", "agent", "mission", "state"), TimeKey)
+    _check_state(wanted, RUN_STATES)
     rows = await deps.fleet.runs(wanted, before)
-    return _page(rows, wanted, [(row.opened_at, row.run_id) for row in rows[-1:]])
+    return await _page(deps, rows, wanted, [(row.opened_at, row.run_id) for row in rows[-1:]])
 
 
 async def get_decisions(request: Request, deps: Deps) -> Response:
     """What the gate said, the newest first."""
     wanted, before = _wanted(request, ("user", "agent", "mission"), int)
     rows = await deps.fleet.decisions(wanted, before)
-    return _page(rows, wanted, [row.id for row in rows[-1:]])
+    return await _page(deps, rows, wanted, [row.id for row in rows[-1:]])
 
 
 async def get_problems(request: Request, deps: Deps) -> Response:
     """Rows of the log that were set aside, the newest first."""
     wanted, before = _wanted(request, ("user",), TimeKey)
     rows = await deps.fleet.quarantined(wanted, before)
-    return _page(rows, wanted, [(row.seen_at, row.change_id) for row in rows[-1:]])
+    return await _page(deps, rows, wanted, [(row.seen_at, row.change_id) for row in rows[-1:]])
 
 
 async def post_run(request: Request, deps: Deps) -> Response:
@@ -117,6 +122,8 @@ async def put_user_settings(request: Request, deps: Deps) -> Response:
     zone = given["time_zone"]
     if zone is not None and not (isinstance(zone, str) and is_time_zone(zone)):
         raise BadRequest("time_zone", "must be the name of an IANA time zone, or null")
+    if await deps.fleet.unknown(Filter(user=user)) is not None:
+        return failure(404, "no such user", "user")
     await deps.fleet.save_time_zone(user, zone)
     return answer({"user": user, "time_zone": zone})
 
@@ -142,8 +149,15 @@ def _wanted(request: Request, names: tuple[str, ...], key: type[T]) -> tuple[Fil
     return Filter(**given, problems=problems, limit=limit), before
 
 
-def _page(rows: Sequence[Any], wanted: Filter, last: Sequence[Any]) -> Response:
-    """A page, with a cursor when there may be more."""
+def _check_state(wanted: Filter, states: Collection[str]) -> None:
+    if wanted.state is not None and wanted.state not in states:
+        raise BadRequest("state", f"must be one of {', '.join(sorted(states))}")
+
+
+async def _page(deps: Deps, rows: Sequence[Any], wanted: Filter, last: Sequence[Any]) -> Response:
+    """A page, with a cursor when there may be more; 404 where it is of somebody unknown."""
+    if not rows and (missing := await deps.fleet.unknown(wanted)) is not None:
+        return failure(404, f"no such {missing}", missing)
     is_full = len(rows) == wanted.limit
     items = [_with_words(msgspec.to_builtins(row, builtin_types=(datetime, UUID))) for row in rows]
     return answer({"items": items, "before": cursor(last[0]) if is_full else None})

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
+from state.store.gateway.fleet import Filter
 from state.store.gateway.limits import Limit, LimitChange, LimitKind
 from supervisor.gateway.answers import checked_id, failure, path_part, query
 from supervisor.gateway.deps import Deps
@@ -44,6 +45,11 @@ async def put_limit(request: Request, deps: Deps) -> Response:
         tokens=_amount(given, "tokens"),
         micros=_amount(given, "micros"),
     )
+    named = Filter(user=change.user_id or None, agent=change.agent_id or None)
+    lifts = {change.tokens, change.micros} <= {None, msgspec.UNSET}  # of who is gone, too
+    missing = None if lifts else await deps.fleet.unknown(named)
+    if missing is not None:
+        return failure(404, f"no such {missing}", missing)
     await deps.fleet.set_limit(change)
     return answer(await _told(deps))
 

@@ -64,7 +64,7 @@ async def _record(deps: Deps, user: str, agent: str) -> AgentRow | None:
     found = await deps.fleet.agents(wanted)
     if not found:  # deleted: the list shows those only where problems are asked for
         found = await deps.fleet.agents(msgspec.structs.replace(wanted, problems=True))
-    return found[0] if found else None
+    return found[0] if found and found[0].recorded else None
 
 
 async def _memory(deps: Deps, user: str, agent: str) -> dict[str, Any]:
