@@ -19,11 +19,11 @@ from mana_actors.keys.key_files import is_open_to_others
 from mana_actors.keys.tls import TlsAddress, TlsFiles
 from mana_actors.llm.router.aliases.registry import PerToken
 from mana_actors.messages import AgentSettings
-from state.log.zones import is_time_zone
 from state.private_files import socket_folder
 from state.rules.exposure import Exposure
 from state.runs.reasons import Language
 from state.store.embedded import data_root
+from state.zones import is_time_zone
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]

@@ -23,13 +23,13 @@ from mana_actors.messages import AgentSettings, Ask, Changed, Remembered, Report
 from mana_actors.processes import AgentProcesses, ProcessGone
 from state.errors import StateError
 from state.log.stamps import format_instant, instant_of
-from state.log.zones import zone_of
 from state.runs.outcome import FollowUp, Interrupted, LookAt, after
 from state.runs.withdrawal import why_unwanted
 from state.store.connect import Database
 from state.store.janitor import JanitorStore
 from state.store.supervisor.schedule import Decided, DueMission, Look, MissionKey, ScheduleStore
 from state.store.supervisor.snapshots import Folded, SnapshotStore, StoodDown
+from state.zones import zone_of
 from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions, count_report, count_withdrawn
 from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, Pass, dispatch, next_slot

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state.log.cadence import Cadence, Daily, Interval, Manual, Weekly, next_run, parse_cadence
-from state.log.zones import is_time_zone, zone_of
+from state.zones import is_time_zone, zone_of
 from tests.vectors import reference
 
 BERLIN = ZoneInfo("Europe/Berlin")

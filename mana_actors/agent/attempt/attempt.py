@@ -46,7 +46,6 @@ from mana_actors.messages import Count, Order
 from state.log import merge
 from state.log.records import agent_from_record, default_agent, mission_from_record
 from state.log.stamps import text_of
-from state.log.zones import zone_of
 from state.rules.budgets import shortfall_reason
 from state.rules.exposure import exposure_allowed
 from state.runs.backoff import backoff_s
@@ -76,6 +75,7 @@ from state.sealing.derived_text import Place, sealed_iteration, tells_derived_te
 from state.sealing.values import IV_BYTES, KEY_BYTES, DataKey
 from state.store.agent import Claim, Closing, Ended, MissionNow, PlanNote, RecordName
 from state.store.connect import Refused, Superseded
+from state.zones import zone_of
 
 log = logging.getLogger("mana.run")
 

@@ -14,9 +14,9 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.log.records import AGENT_STATES, MISSION_STATES
-from state.log.zones import is_time_zone
 from state.runs.reasons import codes_of, in_words
 from state.store.gateway.fleet import Filter, KeyTaken
+from state.zones import is_time_zone
 from supervisor.custody.service_keys import public_keys
 from supervisor.gateway.answers import (
     checked_id,
