@@ -21,6 +21,7 @@ from state.rules.policy import DEFAULT_POLICY, AiPolicy, parse_policy
 ENCRYPTED_PREFIX = "enc:1:"
 MISSION_STATES = frozenset({"active", "paused", "done", "archived"})
 AGENT_STATES = frozenset({"active", "paused", "archived"})
+MISSED_RUNS = frozenset({"one", "none"})
 UNNAMED = "Unnamed"
 _MAX_INT = 2**63 - 1
 
@@ -47,6 +48,7 @@ class Mission(msgspec.Struct, frozen=True):
     cadence: Cadence | None = None
     state: str = "paused"
     next_run_at: datetime | None = None
+    missed_runs: str = "one"  # what becomes of due times that nobody looked at: one run, or "none"
     iterations: tuple[dict[str, Any], ...] = ()
     agent_id: str | None = None
     grant: dict[str, Any] | None = None
@@ -148,6 +150,7 @@ def mission_from_record(user_id: str, mission_id: str, record: Record) -> Missio
         cadence=None if isinstance(cadence, str) else cadence,
         state=_state(record.get("state"), MISSION_STATES, problems),
         next_run_at=_next_run_at(record.get("nextRunAt"), problems),
+        missed_runs=_missed_runs(record.get("missedRuns"), problems),
         iterations=_objects(record.get("iterations"), "iterations", problems),
         agent_id=_text_or_none(record, "agentId", problems),
         grant=_grant(record.get("grant"), problems),
@@ -272,6 +275,15 @@ def _next_run_at(raw: object, problems: list[str]) -> datetime | None:
         problems.append("nextRunAt: not an instant, never due")
         return None
     return datetime_of(instant)
+
+
+def _missed_runs(raw: object, problems: list[str]) -> str:
+    if raw is None:
+        return "one"
+    if isinstance(raw, str) and raw in MISSED_RUNS:
+        return raw
+    problems.append("missedRuns: unknown, taken as one")
+    return "one"
 
 
 def _grant(raw: object, problems: list[str]) -> dict[str, Any] | None:

@@ -20,6 +20,18 @@ INPUT_APPS = {
     "profile": "profile",
 }
 
+INPUT_TABLES = {
+    "goals": "companionGoals",
+    "notes": "notes",
+    "tasks": "tasks",
+    "todo": "tasks",
+    "calendar": "events",
+    "journal": "journalEntries",
+    "kontext": "kontextDoc",
+    "profile": "userContext",
+}
+"""The table that a module's records are in, where an input does not say."""
+
 
 class ReadTable(msgspec.Struct, frozen=True):
     """The table that a reading tool of `module` reads."""

@@ -1470,6 +1470,21 @@ ALTER FUNCTION mana_ai.only_state(p_fields jsonb) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.only_state(p_fields jsonb) IS 'An object reduced to state and deletedAt; null for anything else.';
 
+CREATE FUNCTION mana_ai.own_ids(p_user text, p_app text, p_table text, p_limit integer) RETURNS TABLE(record_id text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  RETURN QUERY SELECT c.record_id FROM mana_ai.log_rows AS c
+    WHERE c.user_id = p_user AND c.app_id = p_app AND c.table_name = p_table AND c.op = 'insert'
+    GROUP BY c.record_id ORDER BY min(c.created_at) DESC, c.record_id LIMIT p_limit;
+END $$;
+
+ALTER FUNCTION mana_ai.own_ids(p_user text, p_app text, p_table text, p_limit integer) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.own_ids(p_user text, p_app text, p_table text, p_limit integer) IS 'Ids of the records that a person made in a table, the newest first, deleted ones among them; for the gateway.';
+
 CREATE FUNCTION mana_ai.own_lock(p_name text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1534,6 +1549,35 @@ or all its rows where it has none. It is the person''s own record of that id, el
 shared space of theirs; without any insert there is no record. is_member: it is personal, or they belong to its space. p_hold: ''nothing'', ''writers'' (nobody else writes as
 this person or into that space until the transaction ends) or ''plan'' (no run ends meanwhile either, since it writes the
 same iterations). A pause must reach an agent out of control, so it never asks for the last.';
+
+CREATE FUNCTION mana_ai.own_records(p_user text, p_table text, p_after text, p_limit integer) RETURNS TABLE(id text, space text, snapshot jsonb, changes jsonb)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  RETURN QUERY
+  WITH page AS (
+    SELECT named.id FROM (
+      SELECT s.mission_id AS id FROM mana_ai.mission_snapshots AS s WHERE p_table = 'aiMissions' AND s.user_id = p_user AND NOT s.hidden
+      UNION SELECT s.agent_id FROM mana_ai.agent_snapshots AS s WHERE p_table = 'agents' AND s.user_id = p_user AND NOT s.hidden
+      UNION SELECT f.record_id FROM mana_ai.change_feed AS f WHERE f.user_id = p_user AND f.table_name = p_table) AS named
+     WHERE p_after IS NULL OR named.id > p_after ORDER BY named.id LIMIT p_limit)
+  SELECT p.id, coalesce(m.space_id, a.space_id, (m.record ->> 'spaceId'), (a.record ->> 'spaceId')),
+         CASE WHEN m.mission_id IS NOT NULL
+              THEN jsonb_build_object('present', m.present, 'complete', m.complete, 'record', m.record - 'iterations')
+              WHEN a.agent_id IS NOT NULL THEN jsonb_build_object('present', a.present, 'complete', a.complete, 'record', a.record) END,
+         mana_ai.unfolded(p_user, p_table, p.id)
+    FROM page AS p
+    LEFT JOIN mana_ai.mission_snapshots AS m ON p_table = 'aiMissions' AND m.user_id = p_user AND m.mission_id = p.id
+    LEFT JOIN mana_ai.agent_snapshots AS a ON p_table = 'agents' AND a.user_id = p_user AND a.agent_id = p.id
+   ORDER BY p.id;
+END $$;
+
+ALTER FUNCTION mana_ai.own_records(p_user text, p_table text, p_after text, p_limit integer) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.own_records(p_user text, p_table text, p_after text, p_limit integer) IS 'A page of a person''s own agents or missions by id, each with the rows that wait to be folded, those without a snapshot
+yet among them; for the gateway. Iterations, which may be large, are left out.';
 
 CREATE FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) RETURNS mana_ai.runs
     LANGUAGE plpgsql
@@ -4398,10 +4442,16 @@ REVOKE ALL ON FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) FROM P
 
 REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.own_ids(p_user text, p_app text, p_table text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.own_ids(p_user text, p_app text, p_table text, p_limit integer) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.own_lock(p_name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.own_record(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_hold text, OUT owner text, OUT space text, OUT is_member boolean, OUT snapshot jsonb, OUT changes jsonb, OUT now timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.own_record(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_hold text, OUT owner text, OUT space text, OUT is_member boolean, OUT snapshot jsonb, OUT changes jsonb, OUT now timestamp with time zone) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.own_records(p_user text, p_table text, p_after text, p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.own_records(p_user text, p_table text, p_after text, p_limit integer) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) FROM PUBLIC;
 

@@ -16,14 +16,14 @@ def cursor(key: Any) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(key)).decode()
 
 
-def read_cursor(text: str, kind: type[T]) -> T:
-    """The key in a cursor of ours; raises BadRequest."""
+def read_cursor(text: str, kind: type[T], field: str = "before") -> T:
+    """The key in a cursor of ours; raises BadRequest for the parameter `field`."""
     try:
         return msgspec.json.decode(base64.b64decode(text, b"-_", validate=True), type=kind)
     except (msgspec.MsgspecError, binascii.Error, ValueError) as exc:
-        raise not_a_cursor() from exc
+        raise not_a_cursor(field) from exc
 
 
-def not_a_cursor() -> BadRequest:
-    """For a `before` that this list did not give."""
-    return BadRequest("before", "is not a cursor of this list")
+def not_a_cursor(field: str = "before") -> BadRequest:
+    """For a cursor that this list did not give."""
+    return BadRequest(field, "is not a cursor of this list")

@@ -67,6 +67,7 @@ CALLABLE_BY = {
         "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit",
         "state_now", "write_state", "put_sealed_copies", "put_owner_key", "remove_owner_key",
         "answer_copies", "copy_source", "take_copy_requests", "own_record", "own_write",
+        "own_records", "own_ids",
         *BUDGET_READS,
     },
     "mana_keys": {"granted_mission", "note_release"},
@@ -191,7 +192,8 @@ async def test_the_janitor_only_prunes(database: Database):
     prunable = {what.split()[0].removeprefix("mana_ai.") for what in writable}
     assert prunable <= {"token_usage", "decisions", "runs", "run_requests", "decrypt_audit",
                         "key_releases", "quarantine", "sealed_copies",
-                        "owner_key_changes", "copy_requests", "own_answers"}  # fmt: skip
+                        "owner_key_changes", "copy_requests", "own_answers", "sign_in_links",
+                        "people_trail", "sign_ins", "personal_tokens"}  # fmt: skip
 
 
 async def test_the_janitor_prunes_by_age_without_seeing_whose_rows_they_are(database: Database):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from state.log.cadence import Cron, next_run, next_runs, parse_cadence
-from state.log.cadence_words import cadence_record, cadence_words
+from supervisor.gateway.people.made.cadence_words import cadence_record, cadence_words
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)

@@ -38,6 +38,7 @@ from state.store.sql import statements_of
 SQL = statements_of("gateway.sql")
 
 Hold = Literal["nothing", "writers", "plan"]
+Table = Literal["agents", "aiMissions"]
 MAX_KEY_BYTES = 255
 
 
@@ -137,6 +138,38 @@ class OwnWrites:
             is_member=row["is_member"],
             now=row["now"],
         )
+
+    async def records(self, table: Table, limit: int, after: str | None = None) -> list[OwnRecord]:
+        """The person's own agents or missions by id, deleted ones too, without iterations."""
+        rows = await self.connection.fetch(SQL["own_records"], self.user, table, after, limit)
+        return [
+            OwnRecord(
+                at=RecordAt("ai", table, row["id"]),
+                snapshot=merge.fold(
+                    stored_snapshot(msgspec.json.decode(row["snapshot"] or "null")),
+                    unfolded_changes(msgspec.json.decode(row["changes"] or "[]"), self.user),
+                ),
+                owner=self.user,
+                space=row["space"],
+                is_member=True,
+                now=row["now"],
+            )
+            for row in rows
+        ]
+
+    async def newest_ids(self, app: str, table: str, limit: int) -> list[str]:
+        """Ids of the person's own records in a table, those made last first, deleted ones too."""
+        rows = await self.connection.fetch(SQL["own_ids"], self.user, app, table, limit)
+        return [row["record_id"] for row in rows]
+
+    async def time_zone(self) -> str | None:
+        """The zone that the person's cadences are meant in; None: the deployment's."""
+        return await self.connection.fetchval(SQL["time_zone"], self.user)
+
+    async def request_run(self, mission: str, key: str) -> datetime | None:
+        """Ask for a run now, once per key: when it is due; None while the mission is not known."""
+        row = await self.connection.fetchrow(SQL["request_run"], self.user, mission, key)
+        return None if row is None else row["due_at"]
 
     async def insert(
         self, at: RecordAt, fields: Mapping[str, Any], by: Writer, *, space: str | None = None

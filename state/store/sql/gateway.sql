@@ -159,3 +159,12 @@ SELECT request, status, answer FROM mana_ai.own_answers WHERE user_id = $1 AND k
 
 -- keep_answer --
 UPDATE mana_ai.own_answers SET status = $3, answer = $4 WHERE user_id = $1 AND key = $2
+
+-- own_records --
+SELECT id, space, snapshot, changes, clock_timestamp() AS now FROM mana_ai.own_records($1, $2, $3, $4)
+
+-- own_ids --
+SELECT record_id FROM mana_ai.own_ids($1, $2, $3, $4)
+
+-- time_zone --
+SELECT time_zone FROM mana_ai.user_settings WHERE user_id = $1

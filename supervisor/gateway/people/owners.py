@@ -9,6 +9,7 @@ from state.rules.exposure import Exposure
 from state.runs.reasons import Language
 from state.store.connect import Access, Database
 from state.store.gateway.copy_requests import CopyRequests
+from state.store.gateway.own_log import OwnLog
 from state.store.issuer import VaultStore
 from state.store.own.records import OwnRecords
 from state.store.own.runs import OwnRuns
@@ -36,17 +37,20 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     view: OwnerView
     runs: OwnRuns
     records: OwnRecords
+    own_log: OwnLog
     pacing: Pacing
     streams: OpenStreams
     custody: Custody | None = None
     issuer: Issuer | None = None
     exposure: Exposure = "any"  # the most that any prompt here may use
+    time_zone: str = "UTC"  # of people who set none
     language: Language = "en"  # where a request accepts none that there are words in
     office: SignInOffice | None = None  # None: the auth service of the deployment signs people in
 
     async def close(self) -> None:
         """Close the connections."""
         await self.view.close()
+        await self.own_log.close()
         if self.custody is not None:
             await self.custody.close()
         if self.office is not None:
@@ -77,6 +81,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         view=OwnerView(own),
         runs=OwnRuns(own),
         records=OwnRecords(own),
+        own_log=OwnLog(own),
         pacing=Pacing(),
         streams=OpenStreams(),
         custody=None
@@ -84,6 +89,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         else Custody(VaultStore(_database(settings, dsn, ISSUER_ROLE, 4)), kek),
         issuer=issuer,
         exposure=settings.agent.exposure,
+        time_zone=settings.agent.time_zone,
         language=settings.agent.language,
     )
 

@@ -19,8 +19,12 @@ from state.grants.mint import MintRefused
 from state.grants.vault import VaultRefused
 from state.rules.scopes import Scope
 from state.store.connect import Unavailable
+from supervisor import __version__
 from supervisor.custody.vaults import Caller, status_of
+from supervisor.gateway.api.openapi import description
+from supervisor.gateway.api.problems import problem_of, told_as_problem
 from supervisor.gateway.people import audit, budgets, derived_key, grants, missions, vault
+from supervisor.gateway.people.made.operations import OPERATIONS
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import TooOften
 from supervisor.gateway.people.reading import data, plans, stream
@@ -37,8 +41,9 @@ DERIVED_KEY = "/api/v1/me/ai-derived-key"
 VAULT = "/api/v1/me/encryption-vault"
 MISSION = "/api/v1/me/missions/{mission}"
 DATA = "/api/v1/me/data"
-ALLOWED_METHODS = "GET, POST, PUT, DELETE"
-ALLOWED_HEADERS = "Authorization, Content-Type"
+ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
+ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match"
+READ_HEADERS = "ETag, Idempotency-Replayed"
 PREFLIGHT_S = 600
 
 
@@ -88,12 +93,21 @@ ROUTES: tuple[PersonRoute, ...] = (
     PersonRoute("POST", f"{VAULT}/recovery-wrap", "keys", vault.post_recovery_wrap),
     PersonRoute("DELETE", f"{VAULT}/recovery-wrap", "keys", vault.delete_recovery_wrap),
     PersonRoute("POST", f"{VAULT}/zero-knowledge", "keys", vault.post_zero_knowledge),
+    *(
+        PersonRoute(one.verb, one.path, one.scope, one.handler, told_as_problem)
+        for one in OPERATIONS
+    ),
 )
 
 
 def people_routes(owners: Owners | None, origins: tuple[str, ...]) -> list[Route]:
     """All of it; without owners every request but a preflight is answered 503."""
-    return [
+    described = answer(description(OPERATIONS, __version__))
+
+    async def get_description(_: Request) -> Response:
+        return described
+
+    return [Route("/api/v1/openapi.json", get_description)] + [
         Route(each.path, _endpoint(each, owners, origins), methods=[each.verb, "OPTIONS"])
         for each in ROUTES
     ]
@@ -141,6 +155,7 @@ def _allowed(headers: Headers, origins: tuple[str, ...], *, asks: bool = False) 
     if not origin or origin not in origins:
         return told
     told["Access-Control-Allow-Origin"] = origin
+    told["Access-Control-Expose-Headers"] = READ_HEADERS
     if asks:
         told["Access-Control-Allow-Methods"] = ALLOWED_METHODS
         told["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
@@ -149,6 +164,8 @@ def _allowed(headers: Headers, origins: tuple[str, ...], *, asks: bool = False) 
 
 
 def _failed(exc: Exception, tell: Teller) -> Response:
+    if tell is told_as_problem and (known := problem_of(exc)) is not None:
+        return known
     match exc:
         case TokenRefused():
             refused = tell(401, exc.reason)

@@ -1,0 +1,1 @@
+"""What people make: agents and missions, over HTTP."""

@@ -1,0 +1,259 @@
+"""`/api/v1/me/missions`: what a person's missions are, and making, changing and running them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mana_actors.http.bodies import answer
+from state.log.cadence import next_run, next_runs, parse_cadence
+from state.log.own_changes import RecordAt, owner_writes
+from state.log.principals import DEFAULT_AGENT_ID
+from state.log.records import agent_from_record, mission_from_record
+from state.log.stamps import text_of
+from state.store.gateway.own_log import NoSuchRecord, OwnRecord, OwnWrites
+from supervisor.custody.vaults import Caller
+from supervisor.gateway.answers import instant_text, path_part
+from supervisor.gateway.api import requests
+from supervisor.gateway.api.problems import ApiProblem, invalid
+from supervisor.gateway.api.requests import Done, body_of, carried_out, expected_version
+from supervisor.gateway.people.made.cadence_words import cadence_record
+from supervisor.gateway.people.made.inputs import inputs_of
+from supervisor.gateway.people.made.wire import (
+    MissionFields,
+    MissionPage,
+    MissionWanted,
+    NothingWanted,
+    given,
+    mission_shown,
+)
+from supervisor.gateway.people.owners import Owners
+from supervisor.gateway.people.requests import once_folded
+
+NEXT_RUNS = 5
+FIELDS = ("title", "objective", "conceptMarkdown", "agentId", "missedRuns")
+
+
+async def get_missions(request: Request, caller: Caller, owners: Owners) -> Response:
+    """Own missions by id."""
+    limit, after, _ = requests.page_of(request)
+    async with owners.own_log.acting(caller.user) as own:
+        found = await own.records("aiMissions", limit, after)
+        zone = await zone_of(own, owners)
+    items = [_shown(one, zone) for one in found if one.exists and one.snapshot.complete]
+    more = requests.next_page(found[-1].at.id if len(found) == limit else None)
+    return answer(msgspec.to_builtins(MissionPage(items, more)))
+
+
+async def get_mission(request: Request, caller: Caller, owners: Owners) -> Response:
+    """One mission, with its next runs."""
+    async with owners.own_log.acting(caller.user, caller.spaces) as own:
+        record = await mission_of(own, path_part(request, "mission"), hold=False)
+        zone = await zone_of(own, owners)
+    return requests.shown(msgspec.to_builtins(_shown(record, zone)))
+
+
+async def post_mission(request: Request, caller: Caller, owners: Owners) -> Response:
+    """A new mission; without a cadence it runs when asked."""
+    asked = await body_of(request, MissionWanted)
+    if not isinstance(asked.title, str):
+        raise invalid(("title", "is missing"))
+    raw = _cadence_of(asked) or {"kind": "manual"}
+    space = asked.space_id if isinstance(asked.space_id, str) else None
+
+    async def made(own: OwnWrites) -> Done:
+        said, notes = await _said(own, asked)
+        record = await own.record(RecordAt("ai", "aiMissions", str(uuid4())))
+        zone = await zone_of(own, owners)
+        everything: dict[str, Any] = {
+            "objective": asked.title,
+            "conceptMarkdown": "",
+            "inputs": [],
+            "agentId": DEFAULT_AGENT_ID,
+            "cadence": raw,
+            "state": "active",
+            "nextRunAt": _next_text(raw, record.now, zone),
+            "iterations": [],
+            **said,
+        }
+        if everything["nextRunAt"] is None:
+            del everything["nextRunAt"]
+        writer = owner_writes(caller.user)
+        record = await own.insert(record.at, everything, writer, space=space)
+        return Done(201, msgspec.to_builtins(_shown(record, zone, notes)))
+
+    return await carried_out(request, caller, owners.own_log, asked, made)
+
+
+async def patch_mission(request: Request, caller: Caller, owners: Owners) -> Response:
+    """The fields that are given, anew; a new cadence says anew when it runs next."""
+    asked, id_ = await body_of(request, MissionFields), path_part(request, "mission")
+    raw = _cadence_of(asked)
+
+    async def changed(own: OwnWrites) -> Done:
+        record = await mission_of(own, id_)
+        said, notes = await _said(own, asked)
+        zone = await zone_of(own, owners)
+        if raw is not None:
+            said["cadence"] = raw
+            is_active = mission_from_record(record.owner, id_, record.fields).state == "active"
+            said["nextRunAt"] = _next_text(raw, record.now, zone) if is_active else None
+        if said:
+            writer = owner_writes(caller.user)
+            record = await own.update(record, said, writer, expected_version(request))
+        return Done(200, msgspec.to_builtins(_shown(record, zone, notes)))
+
+    return await carried_out(request, caller, owners.own_log, asked, changed)
+
+
+async def post_pause(request: Request, caller: Caller, owners: Owners) -> Response:
+    """Nothing runs any more until it is resumed; a run under way is withdrawn."""
+    asked, id_ = await body_of(request, NothingWanted), path_part(request, "mission")
+
+    async def paused(own: OwnWrites) -> Done:
+        record, zone = await mission_of(own, id_), await zone_of(own, owners)
+        state = mission_from_record(record.owner, id_, record.fields).state
+        if state not in ("active", "paused"):
+            raise ApiProblem(409, f"the mission is {state}")
+        if state == "active":
+            writer, version = owner_writes(caller.user), expected_version(request)
+            record = await own.update(record, {"state": "paused"}, writer, version)
+        return Done(200, msgspec.to_builtins(_shown(record, zone)))
+
+    return await carried_out(request, caller, owners.own_log, asked, paused)
+
+
+async def post_resume(request: Request, caller: Caller, owners: Owners) -> Response:
+    """It runs again, next when its cadence says from now on; also one that was done or archived."""
+    asked, id_ = await body_of(request, NothingWanted), path_part(request, "mission")
+
+    async def resumed(own: OwnWrites) -> Done:
+        record, zone = await mission_of(own, id_), await zone_of(own, owners)
+        if mission_from_record(record.owner, id_, record.fields).state != "active":
+            following = _next_text(record.fields.get("cadence"), record.now, zone)
+            said = {"state": "active", "nextRunAt": following}
+            writer, version = owner_writes(caller.user), expected_version(request)
+            record = await own.update(record, said, writer, version)
+        return Done(200, msgspec.to_builtins(_shown(record, zone)))
+
+    return await carried_out(request, caller, owners.own_log, asked, resumed)
+
+
+async def delete_mission(request: Request, caller: Caller, owners: Owners) -> Response:
+    """It is hidden on every device, and a run under way is withdrawn."""
+    id_ = path_part(request, "mission")
+
+    async def deleted(own: OwnWrites) -> Done:
+        record = await mission_of(own, id_)
+        await own.delete(record, owner_writes(caller.user), expected_version(request))
+        return Done(200, {"id": id_, "deleted": True})
+
+    return await carried_out(request, caller, owners.own_log, None, deleted)
+
+
+async def post_run(request: Request, caller: Caller, owners: Owners) -> Response:
+    """A run now, once per Idempotency-Key; a mission made a moment ago is waited for."""
+    await body_of(request, NothingWanted)
+    id_ = path_part(request, "mission")
+    key = request.headers.get("idempotency-key") or str(uuid4())
+    if len(key) > requests.MAX_KEY_CHARS or not key.isprintable():
+        raise ApiProblem(400, "the Idempotency-Key is too long, or has letters that do not print")
+    due: list[datetime] = []
+
+    async def is_asked_for() -> bool:
+        async with owners.own_log.acting(caller.user, caller.spaces) as own:
+            record = await mission_of(own, id_, hold=False)
+            if record.owner != caller.user:
+                raise ApiProblem(403, "only the owner of a mission runs it")
+            state = mission_from_record(record.owner, id_, record.fields).state
+            if state != "active":
+                raise ApiProblem(409, f"the mission is {state}")
+            at = await own.request_run(id_, key)
+            due.extend([] if at is None else [at])
+            return bool(due)
+
+    if not await once_folded(is_asked_for):
+        raise ApiProblem(503, "the mission was made just now: ask again in a moment")
+    return answer({"missionId": id_, "dueAt": instant_text(due[0])}, 202)
+
+
+async def mission_of(own: OwnWrites, id_: str, *, hold: bool = True) -> OwnRecord:
+    """The mission; raises NoSuchRecord."""
+    record = await own.record(RecordAt("ai", "aiMissions", id_), "writers" if hold else "nothing")
+    if not record.exists:
+        raise NoSuchRecord
+    return record
+
+
+async def zone_of(own: OwnWrites, owners: Owners) -> ZoneInfo:
+    """The zone that this person's cadences are meant in."""
+    return ZoneInfo(await own.time_zone() or owners.time_zone)
+
+
+def _cadence_of(asked: MissionFields) -> dict[str, Any] | None:
+    """The cadence as records hold it, None where the request says nothing; raises ApiProblem."""
+    if isinstance(asked.every, str):
+        if isinstance(asked.cadence, dict):
+            raise invalid(("every", "or cadence can be given, not both"))
+        raw = cadence_record(asked.every)
+        if isinstance(raw, str):
+            raise invalid(("every", raw))
+        return raw
+    if not isinstance(asked.cadence, dict):
+        return None
+    problem = parse_cadence(asked.cadence)
+    if isinstance(problem, str):
+        field, _, what = problem.partition(": ")
+        raise invalid((field, what))
+    return asked.cadence
+
+
+async def _said(own: OwnWrites, asked: MissionFields) -> tuple[dict[str, Any], list[str]]:
+    """The fields that a request sets, checked, and notes on its words; raises ApiProblem."""
+    said, notes = given(asked, *FIELDS), list[str]()
+    blank = [(name, "is blank") for name in ("title",) if name in said and not said[name].strip()]
+    if blank:
+        raise invalid(*blank)
+    if isinstance(asked.agent_id, str) and asked.agent_id != DEFAULT_AGENT_ID:
+        agent = await own.record(RecordAt("ai", "agents", asked.agent_id), "nothing")
+        if not agent.exists:
+            raise invalid(("agentId", "you have no such agent"))
+        if agent_from_record(agent.owner, asked.agent_id, agent.fields).state == "archived":
+            raise invalid(("agentId", "the agent is archived"))
+    if isinstance(asked.read, list):
+        if isinstance(asked.inputs, list):
+            raise invalid(("read", "or inputs can be given, not both"))
+        refs, notes = await inputs_of(own, asked.read)
+        said["inputs"] = [msgspec.to_builtins(ref) for ref in refs]
+    elif isinstance(asked.inputs, list):
+        said["inputs"] = msgspec.to_builtins(asked.inputs)
+    return said, notes
+
+
+def _next_text(raw: object, now: datetime, zone: ZoneInfo) -> str | None:
+    cadence = parse_cadence(raw)
+    following = None if isinstance(cadence, str) else next_run(cadence, now, zone)
+    return None if following is None else text_of(following)
+
+
+def upcoming(record: OwnRecord, zone: ZoneInfo, most: int) -> list[dict[str, str]]:
+    """The next due times of an active mission, as instants and on its owner's clock."""
+    mission = mission_from_record(record.owner, record.at.id, record.fields)
+    if mission.state != "active" or mission.next_run_at is None:
+        return []
+    first = mission.next_run_at
+    following: list[datetime] = []
+    if mission.cadence is not None and most > 1:
+        following = next_runs(mission.cadence, max(first, record.now), zone, most - 1)
+    return [
+        {"at": text_of(at), "local": at.astimezone(zone).strftime("%a %Y-%m-%d %H:%M")}
+        for at in [first, *following]
+    ]
+
+
+def _shown(record: OwnRecord, zone: ZoneInfo, notes: list[str] | None = None) -> Any:
+    return mission_shown(record, zone.key, upcoming(record, zone, NEXT_RUNS), notes or [])
