@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mana_actors.llm.router.aliases.registry import Target
-from mana_actors.llm.router.chain.circuits import MOST_MODELS, Circuits, Trouble
+from mana_actors.llm.router.chain.circuits import MOST_MODELS, Circuits, ProviderTrouble
 
 A, B = Target("groq", "a"), Target("groq", "b")
-DOWN = Trouble("network")
-SLOW = Trouble("timeout", "model")
-MISSING = Trouble("missing_model", "only-model", at_once=True)
+DOWN = ProviderTrouble("network")
+SLOW = ProviderTrouble("timeout", "model")
+MISSING = ProviderTrouble("missing_model", "only-model", at_once=True)
 
 
 def down(now: float = 1000.0) -> Circuits:
@@ -119,8 +119,8 @@ def test_a_probe_takes_back_what_probes_found():
 
 def test_a_wait_that_was_asked_for_is_kept_at_once_and_not_cut_short():
     health = Circuits()
-    health.failed(A, Trouble("rate_limit", "model", at_once=True, wait_s=200), 1000)
-    health.failed(A, Trouble("rate_limit", "model", wait_s=15), 1001)
+    health.failed(A, ProviderTrouble("rate_limit", "model", at_once=True, wait_s=200), 1000)
+    health.failed(A, ProviderTrouble("rate_limit", "model", wait_s=15), 1001)
     assert health.admit(A, 1199) is None
     assert health.wait_s([A], 1100) == 100
     assert health.admit(A, 1200) is not None

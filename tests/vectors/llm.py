@@ -16,7 +16,7 @@ from mana_actors.llm.router.aliases.registry import (
     direct_target,
     is_alias,
 )
-from mana_actors.llm.router.chain.circuits import Circuits, ModelHealth, Trouble
+from mana_actors.llm.router.chain.circuits import Circuits, ModelHealth, ProviderTrouble
 from mana_actors.llm.router.chain.failures import consequence_of
 from mana_actors.llm.router.chain.trail import NoProviderLeft
 from mana_actors.llm.router.routing import Router
@@ -116,7 +116,7 @@ def _health(given: Given) -> Any:
         elif what == "ok":
             health.succeeded(Target(first, "m"), now)
         else:
-            health.failed(Target(first, "m"), Trouble(reason[0]), now)
+            health.failed(Target(first, "m"), ProviderTrouble(reason[0]), now)
     states = {name: _state(shown, texts=True) for name, shown in health.snapshot().items()}
     return {"checks": checks, "states": states, "notices": notices}
 
@@ -251,7 +251,7 @@ class _Stage:
         if well:
             health.succeeded(target, self.clock.now)
         else:
-            health.failed(target, Trouble("set"), self.clock.now)
+            health.failed(target, ProviderTrouble("set"), self.clock.now)
 
 
 def _entry(name: str, about: Given) -> ProviderEntry:

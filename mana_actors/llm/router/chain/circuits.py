@@ -20,7 +20,7 @@ Listener = Callable[[str, bool], None]
 Scope = Literal["provider", "model", "only-model"]
 
 
-class Trouble(msgspec.Struct, frozen=True):
+class ProviderTrouble(msgspec.Struct, frozen=True):
     """What a failed call says about a provider or a model.
 
     `provider`: it was not reached, or does not let us in. `model`: this model failed; when others
@@ -138,7 +138,7 @@ class Circuits:
             circuit.succeed(now)
         self._announce(target.provider, was_well=was_well)
 
-    def failed(self, target: Target, trouble: Trouble, now: float) -> None:
+    def failed(self, target: Target, trouble: ProviderTrouble, now: float) -> None:
         """A call failed."""
         was_well = self._is_well(target.provider)
         wait_s = self._backoff_s if trouble.wait_s is None else trouble.wait_s

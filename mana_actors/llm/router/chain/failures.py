@@ -4,7 +4,7 @@ import msgspec
 
 from mana_actors.errors import ProviderError
 from mana_actors.llm.failures.cause import Cause
-from mana_actors.llm.router.chain.circuits import Trouble
+from mana_actors.llm.router.chain.circuits import ProviderTrouble
 
 _SHOWN_BY_STATUS = frozenset({"broken", "overloaded", "refused", "too_large"})
 _SHOWN_AS_CAPABILITY = frozenset({"too_long", "too_large"})
@@ -17,7 +17,7 @@ class Consequence(msgspec.Struct, frozen=True):
 
     reason: str
     next_entry: bool
-    trouble: Trouble | None = None
+    trouble: ProviderTrouble | None = None
 
 
 def consequence_of(error: ProviderError) -> Consequence:
@@ -30,7 +30,7 @@ def consequence_of(error: ProviderError) -> Consequence:
     if meaning.closes == "nobody":
         return Consequence(reason, meaning.next_entry)
     asked_s = error.retry_after_s or None
-    trouble = Trouble(
+    trouble = ProviderTrouble(
         fault_shown(error) if error.cause in _NAMED else reason,
         meaning.closes,
         at_once=meaning.at_once or asked_s is not None,
