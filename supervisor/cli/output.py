@@ -114,6 +114,7 @@ AGENTS: tuple[Column, ...] = (
     ("problems", field("problems")),
 )
 RUNS: tuple[Column, ...] = (
+    ("run", field("run_id")),
     ("user", field("user_id")),
     ("mission", field("mission_id")),
     ("state", field("state")),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli.commands import control, fleet, keys, limits, llm, people
+from supervisor.cli.commands import control, fleet, keys, limits, llm, own_data, people
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -22,6 +22,8 @@ app.add_typer(fleet.app)
 app.add_typer(control.app)
 app.add_typer(fleet.agents_app, name="agents")
 app.add_typer(fleet.missions_app, name="missions")
+app.add_typer(fleet.runs_app, name="runs")
+app.add_typer(own_data.app, name="data")
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
 app.add_typer(snapshots_app, name="snapshots")

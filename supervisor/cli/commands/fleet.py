@@ -7,7 +7,17 @@ import typer
 
 from supervisor.cli.commands.control import pair_of
 from supervisor.cli.failures import FAILED, Failure
-from supervisor.cli.options import AgentOf, AsJson, DataDir, Limit, Url, User, gateway_of
+from supervisor.cli.options import (
+    AgentOf,
+    As,
+    AsJson,
+    DataDir,
+    Limit,
+    TokenFile,
+    Url,
+    User,
+    gateway_of,
+)
 
 if TYPE_CHECKING:
     from supervisor.cli.gateway_client import Gateway
@@ -17,6 +27,7 @@ TICK_WITHIN_S = 300.0
 app = typer.Typer()
 agents_app = typer.Typer(help="Agents of all users; `show` tells all about one.")
 missions_app = typer.Typer(help="Missions of all users; `run` starts one now.")
+runs_app = typer.Typer(help="Runs of all users; `show` tells a person all about one of theirs.")
 
 
 @app.command()
@@ -139,8 +150,9 @@ def run_mission(
         output.line_out(f"{user}: {mission} {word} (due {output.local_time(told['due_at'])})")
 
 
-@app.command()
+@runs_app.callback(invoke_without_command=True)
 def runs(
+    context: typer.Context,
     *,
     user: User = None,
     agent: AgentOf = None,
@@ -151,12 +163,32 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """Runs, the newest first: what each did, took and cost."""
+    if context.invoked_subcommand is not None:
+        return
     from supervisor.cli import output
 
     gateway = gateway_of(url, data_dir)
     asked = _filter(gateway, user, agent) | ({} if state is None else {"state": state})
     rows = gateway.items("/internal/runs", asked, limit)
     _out(rows, output.RUNS, "nothing has run yet", as_json)
+
+
+@runs_app.command("show")
+def show_run(
+    run: Annotated[str, typer.Argument(metavar="RUN")],
+    *,
+    person: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """One run of a person's: why it woke, what it decided, called, read and planned."""
+    from supervisor.cli.commands.own_runs import show_run
+    from supervisor.cli.own_client import person_client
+
+    client = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    show_run(client, run, as_json=as_json)
 
 
 @app.command()

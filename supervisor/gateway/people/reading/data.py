@@ -34,7 +34,7 @@ async def get_modules(request: Request, caller: Caller, owners: Owners) -> Respo
     """What there is: modules, their tables, and how many records each ever had."""
     query(request, ())
     modules: dict[str, list[dict[str, Any]]] = {}
-    for each in await owners.records.tables(caller.user):
+    for each in await owners.records.tables(caller.user, caller.spaces):
         told = {"table": each.table, "records": each.records, "rows": each.rows}
         modules.setdefault(each.app, []).append(told)
     return answer({"modules": [{"module": app, "tables": of} for app, of in modules.items()]})
@@ -54,6 +54,7 @@ async def get_records(request: Request, caller: Caller, owners: Owners) -> Respo
         table=given.get("table"),
         after=None if after is None else (after.table, after.record),
         limit=limit,
+        spaces=caller.spaces,
     )
     told = [_record(each, with_authors=False) for each in found]
     more = cursor(DataPlace(found[-1].table, found[-1].id)) if found else None
@@ -64,7 +65,7 @@ async def get_record(request: Request, caller: Caller, owners: Owners) -> Respon
     """One record: each field with who wrote it and when, and the rows it is made of."""
     query(request, ())
     place = path_part(request, "table"), path_part(request, "record")
-    found = await owners.records.record(caller.user, _app(request), *place)
+    found = await owners.records.record(caller.user, _app(request), *place, caller.spaces)
     told = None if found is None else _record(found, with_authors=True)
     if found is None or told is None:
         raise BadRequest("record", "is not there", 404)

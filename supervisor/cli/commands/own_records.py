@@ -1,0 +1,97 @@
+"""A person's records as tables."""
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from supervisor.cli import output
+from supervisor.cli.gateway_client import Gateway
+
+DATA = "/api/v1/me/data"
+MOST_CHARS = 80
+PAGE = 500
+NAMED_BY = ("title", "name", "content", "description")
+"""The fields that tell people which record it is, the first that is there."""
+
+
+def show_modules(client: Gateway, *, as_json: bool) -> None:
+    """Which modules hold something, and how much."""
+    modules: list[dict[str, Any]] = client.get(DATA)["modules"]
+    rows = [{"module": each["module"], **table} for each in modules for table in each["tables"]]
+    if as_json:
+        output.json_out(rows)
+    else:
+        output.table_out(MODULES, rows, "nothing is kept yet")
+
+
+def show_records(
+    client: Gateway, module: str, table: str | None, limit: int, *, as_json: bool
+) -> None:
+    """The records of a module, or of one of its tables."""
+    rows: list[dict[str, Any]] = []
+    query = {} if table is None else {"table": table}
+    while len(rows) < limit:
+        query["limit"] = str(min(PAGE, limit - len(rows)))
+        page = client.get(_path(module), query)
+        rows += page["records"]
+        if page["after"] is None:
+            break
+        query["after"] = page["after"]
+    if as_json:
+        output.json_out(rows)
+    else:
+        output.table_out(RECORDS, rows, f"nothing is kept in {module}")
+
+
+def show_record(client: Gateway, place: tuple[str, str, str], *, as_json: bool) -> None:
+    """Each field of a record by module, table and id, who wrote it and when."""
+    told = client.get(_path(*place))
+    if as_json:
+        output.json_out(told)
+        return
+    fields: dict[str, Any] = told.get("fields", {})
+    rows = [{"field": name, **field} for name, field in fields.items()]
+    output.table_out(FIELDS, rows, "it is too large to show")
+
+
+def _path(*parts: str) -> str:
+    return "/".join([DATA, *(quote(part, safe="") for part in parts)])
+
+
+def _named(row: output.Row) -> str:
+    if row.get("tooLarge"):
+        return "too large to show"
+    fields: dict[str, Any] = row["fields"]
+    return next((_short(fields[name]) for name in NAMED_BY if fields.get(name)), "—")
+
+
+def _author(row: output.Row) -> str:
+    return output.shown(row["updatedBy"]["actor"]["displayName"] if row.get("updatedBy") else None)
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = output.shown(text)
+    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]}…"
+
+
+MODULES: tuple[output.Column, ...] = (
+    ("module", output.field("module")),
+    ("table", output.field("table")),
+    ("records", output.field("records")),
+)
+RECORDS: tuple[output.Column, ...] = (
+    ("table", output.field("table")),
+    ("id", output.field("id")),
+    ("record", _named),
+    ("changed", output.when("updatedAt")),
+    ("by", _author),
+)
+FIELDS: tuple[output.Column, ...] = (
+    ("field", output.field("field")),
+    ("value", lambda row: _short(row["value"])),
+    ("since", output.when("at")),
+    ("by", lambda row: output.shown(row["actor"]["displayName"])),
+    ("as", output.field("origin")),
+)

@@ -1,0 +1,83 @@
+"""One run for the person whose mission it is, and the plans of a mission."""
+
+from typing import Any
+from urllib.parse import quote
+
+from supervisor.cli import output
+from supervisor.cli.gateway_client import Gateway
+
+Json = dict[str, Any]
+STEP_WORDS = {"planned": "waits", "staged": "waits for an answer"}
+
+CALLS: tuple[output.Column, ...] = (
+    ("call", output.field("number")),
+    ("model", lambda row: output.shown(row["model"] and f"{row['provider']}/{row['model']}")),
+    ("tools", output.field("tools")),
+    ("tokens", output.field("tokens")),
+    ("ended", output.when("endedAt")),
+)
+DECISIONS: tuple[output.Column, ...] = (
+    ("at", output.when("at")),
+    ("decision", output.field("decisionText")),
+    ("why", output.field("reasonText")),
+)
+READ: tuple[output.Column, ...] = (
+    ("at", output.when("at")),
+    ("record", lambda row: f"{row['table']}/{output.shown(row['record'])}"),
+    ("status", output.field("status")),
+)
+
+
+def show_run(client: Gateway, run: str, *, as_json: bool) -> None:
+    """Why it woke, what was decided, each call to a model, what it read, and its plan."""
+    told: Json = client.get(f"/api/v1/me/runs/{quote(run, safe='')}")
+    if as_json:
+        output.json_out(told)
+        return
+    woken = "was asked for" if told["wokenBy"] == "request" else "fell due"
+    output.line_out(f"{told['missionId']} {woken} {output.local_time(told['dueAt'])}")
+    output.line_out(f"  {told['stateText']}, attempt {told['attempt']}, {told['tokens']:,} tokens")
+    if told["reasonText"]:
+        output.line_out(f"  {told['reasonText']}")
+    output.table_out(DECISIONS, told["decisions"], "nothing was decided yet")
+    output.table_out(CALLS, told["calls"], "no model was asked")
+    if told["read"]:
+        output.table_out(READ, told["read"], "")
+    if told["iterationId"]:
+        for iteration in plans(client, told["missionId"], 100):
+            if iteration["id"] == told["iterationId"]:
+                show_plan(iteration)
+
+
+def plans(client: Gateway, mission: str, limit: int) -> list[Json]:
+    """A mission's newest iterations, the newest first."""
+    path = f"/api/v1/me/missions/{quote(mission, safe='')}/iterations"
+    return client.get(path, {"limit": str(min(limit, 100))})["iterations"]
+
+
+def show_plan(iteration: Json) -> None:
+    """One iteration: what the agent says, and each step with its reason and state."""
+    output.line_out(f"plan of {output.local_time(iteration.get('startedAt'))}:")
+    if iteration.get("summary"):
+        output.line_out(f"  {_readable(iteration['summary'])}")
+    steps: list[Json] = iteration.get("plan") or []
+    for number, step in enumerate(steps, 1):
+        status = str(step.get("status", ""))
+        output.line_out(f"  {number}. {_step(step)} [{STEP_WORDS.get(status, status)}]")
+        if step.get("rationale"):
+            output.line_out(f"     {_readable(step['rationale'])}")
+
+
+def _step(step: Json) -> str:
+    intent: Json = step.get("intent") or {}
+    if "toolName" not in intent:
+        return _readable(intent.get("body") or step.get("summary") or "")
+    params: Json = intent.get("params") or {}
+    given = ", ".join(f"{name}: {_readable(value)}" for name, value in params.items())
+    return f"{intent['toolName']}({given})"
+
+
+def _readable(value: object) -> str:
+    """Text as it is; what is sealed for the owner's client is said to be."""
+    text = str(value)
+    return "(sealed)" if text.startswith("enc:1:") else text
