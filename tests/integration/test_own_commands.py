@@ -16,6 +16,8 @@ from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
 
+MANA = "from mana_actors.command import main; main()"
+
 
 @pytest.fixture
 async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
@@ -44,7 +46,7 @@ async def mana(house: House, folder: Path, *arguments: str) -> tuple[int, str]:
     token = folder / "token"
     token.write_text(house.auth.token("u1"))
     at = ["--url", str(house.client.base_url), "--token-file", str(token)]
-    command = [sys.executable, "-m", "mana_actors.command", *arguments, *at]
+    command = [sys.executable, "-c", MANA, *arguments, *at]
     done = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
     said, _ = await done.communicate()
     assert done.returncode is not None

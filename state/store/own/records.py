@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from state.log.authorship import AuthoredRow
-from state.log.principals import normalize_actor
+from state.log.principals import AuthoredRow, normalize_actor
 from state.store.connect import Database
 from state.store.rows import logged_change
 from state.store.sql import statements_of

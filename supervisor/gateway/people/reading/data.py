@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer
 from mana_actors.json_values import JsonObject
-from state.log.authorship import AuthoredRow, WrittenField, written_record
+from state.log.principals import AuthoredRow, WrittenField, written_record
 from state.log.stamps import NS_PER_US, clamp, format_instant
 from state.log.tables import INPUT_APPS
 from state.sealing.values import is_sealed
