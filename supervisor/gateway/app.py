@@ -19,9 +19,11 @@ from supervisor.gateway.auth import Sessions, is_service
 from supervisor.gateway.deps import Deps, facts
 from supervisor.gateway.metrics import CONTENT_TYPE, render
 from supervisor.gateway.operators import api, control, limits, models, people, ticks
-from supervisor.gateway.operators.people import NotOurs
 from supervisor.gateway.pages import agent_page, fleet_page
+from supervisor.gateway.people.rate import TooOften
 from supervisor.gateway.people.routes import people_routes
+from supervisor.gateway.sign_in.office import NotOurs, refused
+from supervisor.gateway.sign_in.routes import sign_in_routes
 from supervisor.gateway.supervisor import SupervisorSilent, asked
 from supervisor.node.health import health
 
@@ -105,6 +107,7 @@ def create_app(deps: Deps) -> ASGIApp:
         Route("/internal/login", post_login, methods=["POST"]),
         *(Route(path, _bound(handler, deps), methods=[verb]) for verb, path, handler in INTERNAL),
         *people_routes(deps.owners, deps.settings.cors_origins),
+        *sign_in_routes(deps.owners, deps.service_key),
         *fleet_page.routes(deps, sessions),
     ]
     edge = Edge(
@@ -135,10 +138,11 @@ def _known(exc: Exception) -> Response | None:
     match exc:
         case BadRequest():
             return failure(exc.status, str(exc), exc.field)
-        case PeopleRefused():
-            return people.refused(exc)
-        case NotOurs():
-            return failure(404, people.NOT_OURS)
+        case PeopleRefused() | NotOurs():
+            return refused(exc)
+        case TooOften():
+            told = {"error": "too many requests just now"}
+            return answer(told, 429, {"Retry-After": str(exc.wait_s)})
         case SupervisorSilent():
             return failure(503, "the supervisor does not answer")
         case Unavailable():

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+from msgspec import structs
 
 from state.rules import sign_ins
 from state.rules.scopes import Scope
@@ -207,6 +208,11 @@ class PeopleStore:
             await connection.execute(SQL["add_refresh_token"], token, UUID(standing.way_id))
             return standing
 
+    async def sign_in_of(self, token: bytes) -> UUID | None:
+        """The sign-in that a refresh token of this hash is or was of."""
+        async with self._db.connection() as connection:
+            return await connection.fetchval(SQL["sign_in_of_token"], token)
+
     async def refreshed(self, token: str, by: Doer) -> Refreshed | None:
         """The next refresh token in this one's place; None where it lets nobody in any more.
 
@@ -383,6 +389,7 @@ async def _signed_in(
     chain: bytes | None = None,
 ) -> Standing:
     user = person["user_id"]
+    by = structs.replace(by, name=user)
     await _living(connection, user)
     sign_in: UUID = await connection.fetchval(
         *SQL.given(

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli.commands import control, fleet, keys, limits, llm, own_data, people
+from supervisor.cli.commands import (
+    control,
+    fleet,
+    keys,
+    limits,
+    llm,
+    own_data,
+    people,
+    sign_in,
+)
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -30,6 +39,8 @@ app.add_typer(snapshots_app, name="snapshots")
 app.add_typer(users_app, name="users")
 app.add_typer(llm.app, name="llm")
 app.add_typer(people.app, name="people")
+app.add_typer(people.spaces_app, name="spaces")
+app.add_typer(sign_in.app)
 
 
 @app.command()

@@ -60,7 +60,9 @@ def new(
 
 @app.command()
 def rotate(
-    kind: Annotated[str, typer.Argument(help="runner, issuer, tls or capability", metavar="KIND")],
+    kind: Annotated[
+        str, typer.Argument(help="runner, issuer, sign-in, tls or capability", metavar="KIND")
+    ],
     *,
     is_now: Annotated[
         bool, typer.Option("--now", help="tls, capability: refuse the old at once, as it leaked.")
@@ -89,6 +91,9 @@ def rotate(
             output.line_out(str(add_key(_settings(data_dir).keys_path, kind, now)))
             later = "remove the older key after 30 days, when no grant needs it"
             output.line_out(f"restart the node; {later}")
+        case "sign-in":
+            output.line_out(str(add_key(_settings(data_dir).keys_path, kind, now)))
+            output.line_out("signs within a minute; remove the older files after an hour")
         case "tls":
             folder = _settings(data_dir).keys_path
             issue = make_certificates if is_now else renew_certificates
@@ -105,7 +110,7 @@ def rotate(
             old = "refused from now on" if is_now else "accepted for 2 hours more"
             output.line_out(f"new secrets sign; what was signed before is {old}")
         case _:
-            raise Failure(f"expected runner, issuer, tls or capability, got {kind}", USAGE)
+            raise Failure(f"expected runner, issuer, sign-in, tls or capability, got {kind}", USAGE)
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""`mana people` and `mana spaces`: who may sign in here, by what, and what they share."""
+"""`mana people` and `mana spaces`: who may sign in here, by what, and what they share.
+
+For operators, by the service key.
+"""
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
 import re
@@ -13,8 +16,12 @@ from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
 PATH = "/internal/people"
 DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
 
+SPACES = "/internal/spaces"
+
 app = typer.Typer(help="Who may sign in here, and by what.", no_args_is_help=True)
+spaces_app = typer.Typer(help="What several people share.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME")]
+SpaceId = Annotated[str, typer.Argument(metavar="SPACE", help="Its id.")]
 
 
 @app.command()
@@ -103,7 +110,7 @@ def link(name: Name, *, data_dir: DataDir = None, url: Url = None) -> None:
 def token(
     name: Name,
     *,
-    scopes: Annotated[str, typer.Option(help="Of read, write, approve, keys; with commas.")],
+    scopes: Annotated[str, typer.Option(help="Of read, write and approve; with commas.")],
     label: Annotated[str, typer.Option("--name", help="What it is for.", metavar="LABEL")],
     expires: Annotated[str, typer.Option(help="In how long: 30d, 2w, 6m or 1y.")] = "30d",
     data_dir: DataDir = None,
@@ -157,6 +164,91 @@ def revoke(
     path = f"{_path(name)}/tokens/{quote(label, safe='')}"
     gateway_of(url, data_dir).call("DELETE", path)
     output.line_out(f"{name}: the token {label} is good for nothing now")
+
+
+# --- shared spaces --------------------------------------------------------------------------------
+
+
+@spaces_app.command("new")
+def new_space(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="How members see it.")],
+    *,
+    member: Annotated[str, typer.Option("--for", help="Its first member.", metavar="NAME")],
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Make a shared space, and print its id."""
+    from supervisor.cli import output
+
+    body = {"name": name, "member": member}
+    told = gateway_of(url, data_dir).call("POST", SPACES, content=body)
+    output.line_out(told["space_id"])
+
+
+@spaces_app.command("list")
+def list_spaces(
+    *,
+    member: Annotated[str | None, typer.Option(help="Those of one person.")] = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every shared space, with its members."""
+    from supervisor.cli import output
+
+    asked = {} if member is None else {"member": member}
+    rows = gateway_of(url, data_dir).get(SPACES, asked)["items"]
+    if as_json:
+        output.json_out(rows)
+        return
+    columns = (
+        ("space", output.field("space_id")),
+        ("name", output.field("name")),
+        ("members", output.field("members")),
+        ("made", output.when("made_at")),
+    )
+    output.table_out(columns, rows, "no shared spaces")
+
+
+@spaces_app.command("members")
+def list_members(space: SpaceId, *, data_dir: DataDir = None, url: Url = None) -> None:
+    """Who shares a space, one a line."""
+    from supervisor.cli import output
+
+    found = [
+        row
+        for row in gateway_of(url, data_dir).get(SPACES)["items"]
+        if space in (row["space_id"], row["name"])
+    ]
+    if len(found) != 1:
+        raise Failure(
+            "there is no such space" if not found else "several have this name: say its id"
+        )
+    for member in found[0]["members"]:
+        output.line_out(member)
+
+
+@spaces_app.command("add")
+def add_member(space: SpaceId, name: Name, *, data_dir: DataDir = None, url: Url = None) -> None:
+    """Let somebody share a space."""
+    from supervisor.cli import output
+
+    gateway = gateway_of(url, data_dir)
+    told = gateway.call("PUT", _member(space, name))
+    output.line_out(f"{name} {'shares' if told['added'] else 'already shared'} {space}")
+
+
+@spaces_app.command("remove")
+def remove_member(space: SpaceId, name: Name, *, data_dir: DataDir = None, url: Url = None) -> None:
+    """Let somebody share a space no longer; what they wrote in it stays."""
+    from supervisor.cli import output
+
+    gateway_of(url, data_dir).call("DELETE", _member(space, name))
+    output.line_out(f"{name} and their agents read nothing more of {space}")
+
+
+def _member(space: str, name: str) -> str:
+    return f"{SPACES}/{quote(space, safe='')}/members/{quote(name, safe='')}"
 
 
 def _path(name: str) -> str:

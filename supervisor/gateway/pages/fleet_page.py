@@ -63,17 +63,17 @@ def routes(deps: Deps, sessions: Sessions) -> list[Route]:
 
     async def fleet(request: Request) -> Response:
         if not sessions.is_open(request.headers):
-            return _page("locked.html", 401)
+            return page("locked.html", 401)
         query(request, ("still",))
-        return _page("fleet.html", **await _fleet(deps), is_still="still=" in str(request.url))
+        return page("fleet.html", **await _fleet(deps), is_still="still=" in str(request.url))
 
     async def login(request: Request) -> Response:
         token = query(request, ("token",)).get("token", "")
         session = sessions.redeem(token)
         if session is None:
-            return _page("locked.html", 401)
+            return page("locked.html", 401)
         # A page and not a redirect: a strict cookie is not sent on a redirect that began elsewhere.
-        response = _page("login.html")
+        response = page("login.html")
         response.set_cookie(
             sessions.cookie,
             session,
@@ -100,7 +100,7 @@ def agent_routes(deps: Deps, sessions: Sessions) -> list[Route]:
 
     async def agent(request: Request) -> Response:
         if not sessions.is_open(request.headers):
-            return _page("locked.html", 401)
+            return page("locked.html", 401)
         query(request, ())
         return await _agent_page(deps, request)
 
@@ -112,7 +112,7 @@ def agent_routes(deps: Deps, sessions: Sessions) -> list[Route]:
         origin = urlsplit(request.headers.get("origin", "")).netloc
         is_ours = origin != "" and origin == request.headers.get("host")
         if not is_ours or not sessions.is_open(request.headers):
-            return _page("locked.html", 401)
+            return page("locked.html", 401)
         query(request, ())
         try:
             await _done(deps, request)
@@ -122,20 +122,20 @@ def agent_routes(deps: Deps, sessions: Sessions) -> list[Route]:
         where = "/".join(request.url.path.split("/")[:4])
         return Response(status_code=303, headers=HEADERS | {"Location": where})
 
-    page = "/agents/{user}/{agent}"
+    place = "/agents/{user}/{agent}"
     forms = ("/{verb}", "/missions/{mission}/{verb}", "/runs/{run}/cancel")
     return [
-        Route(page, agent),
-        *(Route(page + path, form, methods=["POST"]) for path in forms),
+        Route(place, agent),
+        *(Route(place + path, form, methods=["POST"]) for path in forms),
     ]
 
 
 async def _agent_page(deps: Deps, request: Request, said: str = "", status: int = 200) -> Response:
     facts = await agent_facts(deps, path_part(request, "user"), path_part(request, "agent"))
     if facts is None:
-        return _page("locked.html", 404, problem="There is no such agent.")
+        return page("locked.html", 404, problem="There is no such agent.")
     warnings = await warnings_of(deps, await deps.fleet.limits())
-    return _page("agent.html", status, **facts, said=said, warnings=warnings, now=datetime.now(UTC))
+    return page("agent.html", status, **facts, said=said, warnings=warnings, now=datetime.now(UTC))
 
 
 async def _done(deps: Deps, request: Request) -> None:
@@ -177,7 +177,8 @@ async def _fleet(deps: Deps) -> dict[str, Any]:
     }
 
 
-def _page(name: str, status: int = 200, **values: Any) -> Response:
+def page(name: str, status: int = 200, **values: Any) -> Response:
+    """A page from its template."""
     html = _templates().get_template(name).render(**values)
     return Response(html, status, headers=HEADERS, media_type="text/html")
 

@@ -22,8 +22,9 @@ from supervisor.custody.vaults import Custody
 from supervisor.gateway.people.open_streams import OpenStreams
 from supervisor.gateway.people.rate import Pacing
 from supervisor.gateway.people.tokens import Expected, KeySet, Verifier
-from supervisor.gateway.sign_in.door import AuthServiceDoor, Door, OwnDoor
+from supervisor.gateway.sign_in.door import AuthServiceDoor, Door, OwnDoor, cookie_of
 from supervisor.gateway.sign_in.office import SignInOffice
+from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import Settings
 
 ISSUER_ROLE = "mana_issuer"
@@ -68,8 +69,14 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
     if settings.auth_url is None:
         people = PeopleStore(_database(settings, dsn, GATEWAY_ROLE, 4))
         keys = SignInKeys(settings.keys_path)
-        office = SignInOffice(people, keys, settings.jwt_audience)
-        door: Door = OwnDoor(people, keys, settings.jwt_audience)
+        office = SignInOffice(
+            people,
+            keys,
+            audience=settings.jwt_audience,
+            cookie=cookie_of(read_service_key(settings)),
+            pacing=Pacing(),
+        )
+        door: Door = OwnDoor(people, keys, audience=settings.jwt_audience, cookie=office.cookie)
     else:
         issuers = (*settings.jwt_issuers, settings.auth_url.rstrip("/"))
         expected = Expected(issuers, settings.jwt_audience)

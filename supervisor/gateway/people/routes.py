@@ -19,7 +19,11 @@ from state.grants.mint import MintRefused
 from state.grants.vault import VaultRefused
 from state.rules.scopes import Scope
 from state.store.connect import Unavailable
+<<<<<<< HEAD
 from supervisor import __version__
+=======
+from state.store.people.store import PeopleRefused
+>>>>>>> eaa7ad8 (Let a link sign a browser or a client in, once)
 from supervisor.custody.vaults import Caller, status_of
 from supervisor.gateway.api.openapi import description
 from supervisor.gateway.api.problems import problem_of, told_as_problem
@@ -31,6 +35,7 @@ from supervisor.gateway.people.reading import data, plans, stream
 from supervisor.gateway.people.tokens import TokenRefused
 from supervisor.gateway.sign_in import account
 from supervisor.gateway.sign_in.door import ScopeLacking, must_have
+from supervisor.gateway.sign_in.office import NotOurs, refused
 
 Handler = Callable[[Request, Caller, Owners], Awaitable[Response]]
 Teller = Callable[[int, str], Response]
@@ -41,9 +46,16 @@ DERIVED_KEY = "/api/v1/me/ai-derived-key"
 VAULT = "/api/v1/me/encryption-vault"
 MISSION = "/api/v1/me/missions/{mission}"
 DATA = "/api/v1/me/data"
+<<<<<<< HEAD
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match"
 READ_HEADERS = "ETag, Idempotency-Replayed"
+=======
+SIGN_INS = "/api/v1/me/sign-ins"
+TOKENS = "/api/v1/me/tokens"
+ALLOWED_METHODS = "GET, POST, PUT, DELETE"
+ALLOWED_HEADERS = "Authorization, Content-Type"
+>>>>>>> eaa7ad8 (Let a link sign a browser or a client in, once)
 PREFLIGHT_S = 600
 
 
@@ -69,6 +81,11 @@ class PersonRoute(msgspec.Struct, frozen=True):
 
 ROUTES: tuple[PersonRoute, ...] = (
     PersonRoute("GET", "/api/v1/me", "read", account.get_me),
+    PersonRoute("GET", SIGN_INS, "account", account.get_sign_ins),
+    PersonRoute("DELETE", f"{SIGN_INS}/{{sign_in}}", "account", account.delete_sign_in),
+    PersonRoute("GET", TOKENS, "account", account.get_tokens),
+    PersonRoute("POST", TOKENS, "account", account.post_token),
+    PersonRoute("DELETE", f"{TOKENS}/{{token}}", "account", account.delete_token),
     PersonRoute("GET", "/api/v1/me/ai-audit", "read", audit.get_audit, _told_as_text),
     PersonRoute("GET", "/api/v1/me/ai-budget", "read", budgets.get_budget),
     PersonRoute("POST", "/api/v1/me/ai-mission-grant", "keys", grants.post_grant),
@@ -168,12 +185,14 @@ def _failed(exc: Exception, tell: Teller) -> Response:
         return known
     match exc:
         case TokenRefused():
-            refused = tell(401, exc.reason)
-            refused.headers["WWW-Authenticate"] = "Bearer"
-            return refused
+            told_so = tell(401, exc.reason)
+            told_so.headers["WWW-Authenticate"] = "Bearer"
+            return told_so
         case ScopeLacking():
             told = {"error": str(exc), "code": "SCOPE_LACKING", "scope": exc.scope}
             return answer(told, 403)
+        case PeopleRefused() | NotOurs():
+            return refused(exc)
         case MintRefused() | VaultRefused():
             return answer({"error": exc.message, "code": exc.code}, status_of(exc.code))
         case TooOften():

@@ -5,6 +5,7 @@ tokens of a sign-in, personal tokens, a browser's cookie. Whatever was ended in 
 nobody in at their next request, since the person is looked up each time.
 """
 
+import hmac
 from typing import Any, Protocol, cast
 from uuid import UUID
 
@@ -20,7 +21,6 @@ from supervisor.gateway.people.requests import from_where, peer_of
 from supervisor.gateway.people.tokens import Expected, TokenRefused, Verifier, bearer, subject_of
 from supervisor.gateway.sign_in.origins import is_from_our_page
 
-COOKIE = "mana_person"
 MAX_SPACES = 1000
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
@@ -42,6 +42,11 @@ class Door(Protocol):
     async def caller(self, request: Request) -> Caller:
         """Whose request it is; raises TokenRefused."""
         ...
+
+
+def cookie_of(service_key: str) -> str:
+    """What a browser calls its sign-in: cookies know no ports, and a host may have two of us."""
+    return f"mana_person_{hmac.digest(service_key.encode(), b'person', 'sha256').hex()[:8]}"
 
 
 def must_have(caller: Caller, scope: Scope) -> None:
@@ -66,8 +71,10 @@ class AuthServiceDoor:
 class OwnDoor:
     """Lets in who signed in here."""
 
-    def __init__(self, people: PeopleStore, keys: SignInKeys, audience: str) -> None:
-        self._people = people
+    def __init__(
+        self, people: PeopleStore, keys: SignInKeys, *, audience: str, cookie: str
+    ) -> None:
+        self._people, self._cookie = people, cookie
         self._verifier = Verifier(_OwnKeys(keys), Expected((ISSUER,), audience))
         self._failed = Pacing(burst=60, per_minute=60)
 
@@ -81,7 +88,7 @@ class OwnDoor:
             raise
 
     async def _caller(self, request: Request) -> Caller:
-        cookie = request.cookies.get(COOKIE)
+        cookie = request.cookies.get(self._cookie)
         if "authorization" not in request.headers and cookie:
             if request.method not in SAFE_METHODS and not is_from_our_page(request):
                 raise TokenRefused("a cookie counts only for requests from a page of this server")

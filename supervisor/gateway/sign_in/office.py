@@ -2,12 +2,48 @@
 
 import secrets
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from state.rules import sign_ins
 from state.store.people.store import Doer, PeopleRefused, PeopleStore
 from supervisor.custody.sign_in_keys import SignInKeys
+from supervisor.custody.vaults import Caller
+from supervisor.gateway.answers import failure
+from supervisor.gateway.people.rate import Pacing, paced
+from supervisor.gateway.people.requests import from_where
+
+NOT_OURS = "people sign in at MANA_AUTH_URL here: this server adds none and makes no links"
+WAS_SOMEBODY = (
+    "somebody of this name was removed, and their records are still here:"
+    " choose another name, or say that it is the same person"
+)
+WHY: dict[str, tuple[int, str, str]] = {
+    "no-such-person": (404, "nobody of this name may sign in here", "user"),
+    "exists": (409, "somebody has this name already", "user"),
+    "removed": (409, WAS_SOMEBODY, "user"),
+    "taken": (409, "this person has a token of this name: revoke it, or choose another", "name"),
+    "too-many": (409, "this person has too many tokens: revoke some", "user"),
+    "no-such-space": (404, "there is no such space", "space"),
+}
+
+
+class NotOurs(Exception):
+    """People sign in elsewhere, so that nothing here is about them."""
+
+
+def refused(exc: PeopleRefused | NotOurs) -> Response:
+    """The answer to what cannot be done as somebody or something is."""
+    return failure(404, NOT_OURS) if isinstance(exc, NotOurs) else failure(*WHY[exc.why])
+
+
+def doer(request: Request, name: str = "unknown") -> Doer:
+    """Who does something, and where they say they are; before they are let in nobody knows who."""
+    at = from_where(request, Caller(name))
+    return Doer(name, at.ip_address, at.user_agent)
 
 
 class Tokens(msgspec.Struct, frozen=True, rename="camel"):
@@ -25,6 +61,8 @@ class SignInOffice(msgspec.Struct, frozen=True):
     people: PeopleStore
     keys: SignInKeys
     audience: str
+    cookie: str  # what a browser calls its own
+    pacing: Pacing
 
     async def operators_token(self, user: str, by: Doer) -> Tokens:
         """A token in a person's place, without what opens encrypted records.
@@ -57,7 +95,14 @@ class SignInOffice(msgspec.Struct, frozen=True):
         return None if found is None else (found.user_id, cookie)
 
     async def refreshed(self, token: str, by: Doer) -> Tokens | None:
-        """The next tokens for a refresh token; None where it lets nobody in any more."""
+        """The next tokens for a refresh token; None where it lets nobody in any more.
+
+        Raises TooOften for a sign-in that asks all the time.
+        """
+        sign_in = await self.people.sign_in_of(sign_ins.hash_of(token))
+        if sign_in is None:
+            return None
+        paced(self.pacing, str(sign_in))
         found = await self.people.refreshed(token, by)
         if found is None:
             return None
@@ -67,3 +112,15 @@ class SignInOffice(msgspec.Struct, frozen=True):
         now = datetime.now(UTC)
         token = self.keys.signed(user, self.audience, way="sign-in", way_id=sign_in, now=now)
         return Tokens(user, token, int(sign_ins.ACCESS.total_seconds()), refresh)
+
+
+class _HasOffice(Protocol):
+    @property
+    def office(self) -> SignInOffice | None: ...
+
+
+def office_of(owners: _HasOffice | None) -> SignInOffice:
+    """Where people are let in, if that is here; raises NotOurs."""
+    if owners is None or owners.office is None:
+        raise NotOurs
+    return owners.office

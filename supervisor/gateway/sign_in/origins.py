@@ -12,4 +12,10 @@ def is_from_our_page(request: Request) -> bool:
     if len(given) != 1 or len(hosts) != 1:
         return False
     origin = urlsplit(given[0])
-    return (origin.scheme, origin.netloc) == (request.url.scheme, hosts[0])
+    return (origin.scheme, origin.netloc) == (scheme_of(request), hosts[0])
+
+
+def scheme_of(request: Request) -> str:
+    """What the browser spoke: behind a proxy, what that says. No page elsewhere can set it."""
+    said = request.headers.get("x-forwarded-proto", "")
+    return said if said in ("http", "https") else request.url.scheme

@@ -1,0 +1,167 @@
+"""Signing in, going on and signing out, where no other auth service does that; else all is 404.
+
+A link is used up by a POST only: programs that look ahead at links in mails send GETs. Whatever is
+wrong about a link or a token, the answer is the same, and each wrong one costs its address a while.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mana_actors.http.bodies import BadRequest, answer
+from state.rules import sign_ins
+from supervisor.gateway.answers import failure, path_part, query
+from supervisor.gateway.auth import is_service
+from supervisor.gateway.pages.fleet_page import page
+from supervisor.gateway.people.owners import Owners
+from supervisor.gateway.people.rate import Pacing, paced
+from supervisor.gateway.people.requests import peer_of
+from supervisor.gateway.sign_in.account import body_of
+from supervisor.gateway.sign_in.office import SignInOffice, Tokens, doer, office_of
+from supervisor.gateway.sign_in.origins import is_from_our_page, scheme_of
+
+AUTH = "/api/v1/auth"
+MAX_SECRET_CHARS = 256
+MAX_FORM_BYTES = 4096
+NO_LINK = "this link is not good, or not any more: ask for another"
+SIGN_IN_AGAIN = "this token is not good, or not any more: sign in again"
+log = logging.getLogger("mana.gateway")
+
+
+class SignInRoutes:
+    """The routes of one gateway."""
+
+    def __init__(self, owners: Owners | None, service_key: str) -> None:
+        self._owners, self._service_key = owners, service_key
+        self._failed = Pacing(burst=20, per_minute=20)
+
+    async def get_key_set(self, request: Request) -> Response:
+        """The public keys that our access tokens are checked by."""
+        query(request, ())
+        return answer(self._office.keys.key_set())
+
+    async def get_page(self, request: Request) -> Response:
+        """A page with one button, which is what uses the link up."""
+        office = self._office
+        link = query(request, ("link",)).get("link", "")
+        if len(link) <= MAX_SECRET_CHARS and await office.people.is_link(sign_ins.hash_of(link)):
+            return page("sign_in.html", link=link)
+        self._note_failure(request)
+        return page("locked.html", 404, problem=NO_LINK)
+
+    async def post_page(self, request: Request) -> Response:
+        """Sign this browser in; only from our own page."""
+        office = self._office
+        if not is_from_our_page(request):
+            return page("locked.html", 403, problem="Open the link itself, in this browser.")
+        link = (await _form(request)).get("link", "")[: MAX_SECRET_CHARS + 1]
+        found = await office.browser_in(link, doer(request))
+        if found is None:
+            self._note_failure(request)
+            return page("locked.html", 404, problem=NO_LINK)
+        user, cookie = found
+        log.info("signed_in user=%s way=browser", user)
+        response = page("signed_in.html", user=user)
+        response.set_cookie(
+            office.cookie,
+            cookie,
+            max_age=int(sign_ins.AT_MOST.total_seconds()),
+            httponly=True,
+            samesite="strict",
+            secure=scheme_of(request) == "https",
+        )
+        return response
+
+    async def post_sign_in(self, request: Request) -> Response:
+        """Tokens for a link, for clients that are no browsers."""
+        office = self._office
+        query(request, ())
+        link = _secret(await body_of(request, ("link",)), "link")
+        return self._given(request, await office.client_in(link, doer(request)), NO_LINK)
+
+    async def post_refresh(self, request: Request) -> Response:
+        """The next tokens for a refresh token."""
+        office = self._office
+        query(request, ())
+        token = _secret(await body_of(request, ("refreshToken",)), "refreshToken")
+        return self._given(request, await office.refreshed(token, doer(request)), SIGN_IN_AGAIN)
+
+    async def post_sign_out(self, request: Request) -> Response:
+        """End the sign-in that a request comes by: a cookie's, or an access token's."""
+        office = self._office
+        query(request, ())
+        assert self._owners is not None  # or there were no office
+        caller = await self._owners.door.caller(request)
+        if caller.way not in ("sign-in", "browser") or caller.way_id is None:
+            return failure(409, "there is no sign-in to end: revoke a token, or let it end")
+        by = doer(request, caller.user)
+        await office.people.end_sign_in(caller.user, UUID(caller.way_id), by)
+        response = answer({"signedOut": True})
+        response.delete_cookie(office.cookie, httponly=True, samesite="strict")
+        return response
+
+    async def get_memberships(self, request: Request) -> Response:
+        """For a sync service: the shared spaces of somebody."""
+        if not is_service(request.headers, self._service_key):
+            return failure(401, "invalid or missing service key")
+        query(request, ())
+        user = path_part(request, "user")
+        spaces = await self._office.people.memberships(user)
+        told = [{"organizationId": space, "role": "member"} for space in spaces]
+        return answer({"userId": user, "memberships": told})
+
+    @property
+    def _office(self) -> SignInOffice:
+        return office_of(self._owners)
+
+    def _given(self, request: Request, tokens: Tokens | None, problem: str) -> Response:
+        if tokens is None:
+            self._note_failure(request)
+            return failure(401, problem)
+        log.info("token_given user=%s way=sign-in", tokens.user)
+        return answer(tokens)
+
+    def _note_failure(self, request: Request) -> None:
+        """Raises TooOften where an address brought many that were wrong."""
+        paced(self._failed, peer_of(request))
+
+
+def sign_in_routes(owners: Owners | None, service_key: str) -> list[Route]:
+    """All of them."""
+    at = SignInRoutes(owners, service_key)
+    listed: tuple[tuple[str, str, Callable[[Request], Awaitable[Response]]], ...] = (
+        ("GET", f"{AUTH}/jwks", at.get_key_set),
+        ("GET", "/api/auth/jwks", at.get_key_set),
+        ("GET", "/sign-in", at.get_page),
+        ("POST", "/sign-in", at.post_page),
+        ("POST", f"{AUTH}/sign-in", at.post_sign_in),
+        ("POST", f"{AUTH}/refresh", at.post_refresh),
+        ("POST", f"{AUTH}/sign-out", at.post_sign_out),
+        ("GET", "/api/v1/internal/users/{user}/memberships", at.get_memberships),
+    )
+    return [Route(path, handler, methods=[verb]) for verb, path, handler in listed]
+
+
+def _secret(body: dict[str, object], field: str) -> str:
+    given = body.get(field)
+    if not isinstance(given, str) or not 1 <= len(given) <= MAX_SECRET_CHARS:
+        raise BadRequest(field, f"must be a text of 1 to {MAX_SECRET_CHARS} characters")
+    return given
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a form of ours; raises BadRequest."""
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_FORM_BYTES:
+            raise BadRequest("body", f"is larger than {MAX_FORM_BYTES} bytes", 413)
+    try:
+        return dict(parse_qsl(raw.decode("ascii"), max_num_fields=4))
+    except ValueError as exc:
+        raise BadRequest("body", "is no form of ours") from exc
