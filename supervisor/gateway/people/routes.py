@@ -19,11 +19,8 @@ from state.grants.mint import MintRefused
 from state.grants.vault import VaultRefused
 from state.rules.scopes import Scope
 from state.store.connect import Unavailable
-<<<<<<< HEAD
-from supervisor import __version__
-=======
 from state.store.people.store import PeopleRefused
->>>>>>> eaa7ad8 (Let a link sign a browser or a client in, once)
+from supervisor import __version__
 from supervisor.custody.vaults import Caller, status_of
 from supervisor.gateway.api.openapi import description
 from supervisor.gateway.api.problems import problem_of, told_as_problem
@@ -46,16 +43,11 @@ DERIVED_KEY = "/api/v1/me/ai-derived-key"
 VAULT = "/api/v1/me/encryption-vault"
 MISSION = "/api/v1/me/missions/{mission}"
 DATA = "/api/v1/me/data"
-<<<<<<< HEAD
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match"
 READ_HEADERS = "ETag, Idempotency-Replayed"
-=======
 SIGN_INS = "/api/v1/me/sign-ins"
 TOKENS = "/api/v1/me/tokens"
-ALLOWED_METHODS = "GET, POST, PUT, DELETE"
-ALLOWED_HEADERS = "Authorization, Content-Type"
->>>>>>> eaa7ad8 (Let a link sign a browser or a client in, once)
 PREFLIGHT_S = 600
 
 
