@@ -103,7 +103,6 @@ class NodeProcess:
             "MANA_DATA_DIR": str(self.folder / "data"),
             "MANA_LLM_TRY": "false",  # tests count what the model is asked for
             "MANA_CRASH_AT": ",".join(f"{point}:{self._crash_file(point)}" for point in POINTS),
-            "RAY_TMPDIR": str(self.folder),
             "PORT": "0",
             **settings,
         }
