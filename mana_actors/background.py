@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 log = logging.getLogger("mana.background")
 
 
@@ -36,3 +39,17 @@ class Background:
         self._tasks.pop(task, None)
         if not task.cancelled() and (problem := task.exception()) is not None:
             log.error("background_work_broken error=%s", type(problem).__name__)
+
+
+def begun_apart(work: Callable[[], T]) -> Future[T]:
+    """A blocking call begun in a thread of its own, which holds up no end of this process."""
+    outcome: Future[T] = Future()
+
+    def worked() -> None:
+        try:
+            outcome.set_result(work())
+        except Exception as exc:  # noqa: BLE001 - whoever waits for the outcome gets it
+            outcome.set_exception(exc)
+
+    threading.Thread(target=worked, name="apart", daemon=True).start()
+    return outcome

@@ -6,16 +6,20 @@ Every call has a time limit: adopting an actor that is stopped would otherwise w
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
+import time
 from collections.abc import Awaitable, Mapping
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import msgspec
 import ray
 from ray.exceptions import RayError
 
-from mana_actors.background import Background
+from mana_actors.background import Background, begun_apart
 from mana_actors.messages import Identity, decode_identity, encode
 from mana_actors.processes import AgentProcess, ProcessGone
 
@@ -33,6 +37,28 @@ _REPORT_TRIES = 6
 def in_pieces(raw: bytes) -> list[bytes]:
     """A message as arguments that travel with the call: longer ones Ray keeps in shared memory."""
     return [raw[at : at + PIECE_BYTES] for at in range(0, max(1, len(raw)), PIECE_BYTES)]
+
+
+class RayPlaces(msgspec.Struct, frozen=True):
+    """Where the Ray of this process is: its folder, its sockets and its addresses (HOST:PORT)."""
+
+    folder: str
+    raylet_socket: str
+    store_socket: str
+    raylet_address: str
+    gcs_address: str
+
+
+def ray_places() -> RayPlaces:
+    """What Ray told this process when it joined; asks nobody, so it works while Ray hangs."""
+    node: Any = importlib.import_module("ray._private.worker").global_worker.node
+    return RayPlaces(
+        folder=node.get_session_dir_path(),
+        raylet_socket=node.raylet_socket_name,
+        store_socket=node.plasma_store_socket_name,
+        raylet_address=f"{node.node_ip_address}:{node.node_manager_port}",
+        gcs_address=node.gcs_address,
+    )
 
 
 class RayProcess:
@@ -142,14 +168,34 @@ class SupervisorHandle:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._handle: Any = None  # outlives restarts of the actor; another actor needs another
+        self._finding: Future[Any] | None = None
 
     async def call(self, method: str, *args: Any, timeout_s: float = 5.0) -> Any:
-        """One method's answer; raises ProcessGone."""
+        """One method's answer; raises ProcessGone, in time also while Ray's head is silent."""
+        began = time.monotonic()
         try:
-            handle = _named(self.name)
-        except ValueError as exc:
+            handle = self._handle or await asyncio.wait_for(self._found(), timeout_s)
+        except (RayError, ValueError, TimeoutError) as exc:
             raise ProcessGone(self.name) from exc
-        return await answered(self.name, getattr(handle, method).remote(*args), timeout_s)
+        left_s = max(0.0, timeout_s - (time.monotonic() - began))
+        try:
+            return await answered(self.name, getattr(handle, method).remote(*args), left_s)
+        except ProcessGone:
+            self._handle = None
+            raise
+
+    async def _found(self) -> Any:
+        """The actor of this name, asked for in a thread: the head may never answer."""
+        if self._finding is None:
+            self._finding = begun_apart(partial(_named, self.name))
+        finding = self._finding
+        try:
+            self._handle = await asyncio.shield(asyncio.wrap_future(finding))
+        finally:
+            if finding.done() and self._finding is finding:
+                self._finding = None
+        return self._handle
 
     async def tick(self) -> str:
         """Begin a scan now; its id."""

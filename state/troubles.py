@@ -10,70 +10,74 @@ import msgspec
 from state.errors import StateError
 
 
-class Trouble(msgspec.Struct, frozen=True):
+class DatabaseTrouble(msgspec.Struct, frozen=True):
     """What happened, and what an operator can do about it; neither ends with a full stop."""
 
     what: str
     remedy: str
 
 
-UNKNOWN = Trouble(
+UNKNOWN = DatabaseTrouble(
     "it does not answer", "look at its address, and at what Postgres says in its own log"
 )
-_REFUSED = Trouble(
+_REFUSED = DatabaseTrouble(
     "nothing listens at its address", "start it, or correct SYNC_DATABASE_URL; see mana logs"
 )
-_BROKEN_OFF = Trouble(
+_BROKEN_OFF = DatabaseTrouble(
     "the connection broke off", "it goes on by itself; if it lasts, look at Postgres' own log"
 )
-_STARTING = Trouble(
+_STARTING = DatabaseTrouble(
     "it is starting up or shutting down", "wait; recovery after a crash takes its time"
 )
-_FULL = Trouble(
+_FULL = DatabaseTrouble(
     "its disk is full", "make room on the disk that Postgres writes to; it goes on by itself"
 )
-_MEMORY = Trouble(
+_MEMORY = DatabaseTrouble(
     "it is out of memory", "give its machine more, or lower work_mem and max_connections"
 )
-_CROWDED = Trouble(
+_CROWDED = DatabaseTrouble(
     "it has no connection left",
     "raise max_connections or the role's connection limit, or lower MANA_AGENT_SLOTS",
 )
-_CANCELLED = Trouble(
+_CANCELLED = DatabaseTrouble(
     "a statement took too long and was cancelled",
     "ask again when it is less busy; run ANALYZE after a large import",
 )
-_PASSWORD = Trouble(
+_PASSWORD = DatabaseTrouble(
     "the password is wrong", "look at the role's password file; mana migrate makes new ones"
 )
-_NO_PASSWORD = Trouble(
+_NO_PASSWORD = DatabaseTrouble(
     "a role's password file is missing or not ours to read", "run mana migrate, as the same OS user"
 )
-_NOT_ALLOWED = Trouble(
+_NOT_ALLOWED = DatabaseTrouble(
     "it lets this login or this machine not in",
     "add a line to pg_hba.conf, and check that the role may log in",
 )
-_NO_DATABASE = Trouble("there is no such database", "correct the name in SYNC_DATABASE_URL")
-_READ_ONLY = Trouble(
+_NO_DATABASE = DatabaseTrouble("there is no such database", "correct the name in SYNC_DATABASE_URL")
+_READ_ONLY = DatabaseTrouble(
     "it is read-only", "name the primary in SYNC_DATABASE_URL, or promote this server"
 )
-_TLS = Trouble(
+_TLS = DatabaseTrouble(
     "TLS with it failed", "look at sslmode in SYNC_DATABASE_URL and at the server's certificate"
 )
-_NAME = Trouble("its host name is unknown", "correct the host in SYNC_DATABASE_URL, or the DNS")
-_ROUTE = Trouble(
+_NAME = DatabaseTrouble(
+    "its host name is unknown", "correct the host in SYNC_DATABASE_URL, or the DNS"
+)
+_ROUTE = DatabaseTrouble(
     "its address cannot be reached",
     "start it, or look at host and port in SYNC_DATABASE_URL, the network and the firewall",
 )
-_TIMEOUT = Trouble(
+_TIMEOUT = DatabaseTrouble(
     "it did not answer in time", "see whether it is overloaded, stopped or behind a firewall"
 )
-_LOCKED = Trouble(
+_LOCKED = DatabaseTrouble(
     "somebody holds what was asked for", "try again; mana status names who holds it for long"
 )
-_NOT_MIGRATED = Trouble("it has not the schema of this release", "run mana migrate")
-_NOT_GRANTED = Trouble("a role lacks a privilege", "run mana doctor, then mana migrate")
-_BUG = Trouble("it refused a statement", "run mana doctor; if that is well, report the code")
+_NOT_MIGRATED = DatabaseTrouble("it has not the schema of this release", "run mana migrate")
+_NOT_GRANTED = DatabaseTrouble("a role lacks a privilege", "run mana doctor, then mana migrate")
+_BUG = DatabaseTrouble(
+    "it refused a statement", "run mana doctor; if that is well, report the code"
+)
 
 BY_NAME = {
     "ConnectionRefusedError": _REFUSED,
@@ -129,7 +133,7 @@ _BY_STATE = {
 }
 
 
-def trouble_of(error: StateError | OSError) -> Trouble:
+def trouble_of(error: StateError | OSError) -> DatabaseTrouble:
     """What an error of the database means; of an unknown one, its code and where to look."""
     code = str(error.args[0]) if isinstance(error, StateError) and error.args else ""
     name = code or type(error).__name__
@@ -137,5 +141,5 @@ def trouble_of(error: StateError | OSError) -> Trouble:
     if known is not None:
         return known
     if len(name) == 5 and name.isalnum():  # an SQLSTATE
-        return Trouble(f"{_BUG.what} ({name})", _BUG.remedy)
+        return DatabaseTrouble(f"{_BUG.what} ({name})", _BUG.remedy)
     return UNKNOWN

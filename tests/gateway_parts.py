@@ -12,6 +12,9 @@ from state.store.gateway.control import ControlStore
 from state.store.gateway.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.deps import Deps
+from supervisor.health.judgement import Facts
+from supervisor.health.room import RoomWatch, reserves
+from supervisor.health.watch import Watch
 from supervisor.node.settings import Settings
 from supervisor.supervision.metrics import Metrics
 from tests.postgres import Database
@@ -36,6 +39,7 @@ class FakeSupervisor:
         self.metered = Metrics()
         self.report: dict[str, Any] = {"id": "t1", "state": "done", "stats": STATS}
         self.dead = False
+        self.more: dict[str, Any] = {}
         self.ticks = 0
         self.stopped: list[tuple[str, ...]] = []
         self.memories: dict[tuple[str, str], dict[str, Any]] = {}
@@ -51,7 +55,8 @@ class FakeSupervisor:
 
     async def status(self) -> dict[str, Any]:
         self._check()
-        return {"awake": [{"user": "u1"}] * 3, "warm": 1, "feed_waiting": 0, "idle": IDLE}
+        told = {"awake": [{"user": "u1"}] * 3, "warm": 1, "feed_waiting": 0, "idle": IDLE}
+        return told | self.more
 
     async def stop_run(
         self, user_id: str, agent_id: str, mission_id: str, run_id: str, reason: str
@@ -84,14 +89,31 @@ def settings_for(folder: Path, **more: Any) -> Settings:
     return Settings(data_dir=str(folder), secrets_dir=str(folder / "secrets"), **more)
 
 
+class FreshWatch(Watch):
+    """Looks anew whenever it is asked, on the test's own loop."""
+
+    async def facts(self) -> Facts:
+        await self.look()
+        return await super().facts()
+
+
 def app_of(fleet: FleetStore, supervisor: FakeSupervisor, folder: Path, **settings: Any) -> ASGIApp:
     """The gateway's app."""
+    given = settings_for(folder, **settings)
+    watch = FreshWatch(
+        fleet=fleet,
+        supervisor=supervisor,
+        settings=given,
+        version="1.2.3",
+        rooms=RoomWatch(reserves(given, None)),
+    )
     return create_app(
         Deps(
             fleet=fleet,
             control=ControlStore(fleet.database),
             supervisor=supervisor,
-            settings=settings_for(folder, **settings),
+            watch=watch,
+            settings=given,
             version="1.2.3",
             service_key=KEY,
             metrics=Metrics(),

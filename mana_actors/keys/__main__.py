@@ -65,10 +65,11 @@ async def _serve(given: argparse.Namespace, trust: Trust) -> None:
     if given.until_eof:
         loop.add_reader(sys.stdin, _stop_at_eof, stop)
     if not trust.private_keys:
-        log.error("key_holder_has_no_key: no grant can be used until there is one (mana keys new)")
+        # No fault where nobody grants anything; where somebody does, /health says so.
+        log.info("key_holder_has_no_key: no grant can be used until there is one (mana keys new)")
     access = Access(given.dsn, LOGIN, str(given.password_file), "mana-keys", 4000)
     store = KeyStore(Database(access, max_connections=CONNECTIONS))
-    server = KeyServer(Releases(store, trust), given.socket)
+    server = KeyServer(Releases(store, trust), given.socket, len(trust.private_keys))
     async with AsyncExitStack() as doors:
         await doors.enter_async_context(server.serving())
         if given.listen is not None:  # other machines may ask, too

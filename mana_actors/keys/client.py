@@ -144,10 +144,17 @@ class KeyHolder:
 
     async def counts(self) -> dict[str, int]:
         """Requests by outcome since it started; raises KeyHolderUnreachable."""
+        return (await self._counted()).by_outcome
+
+    async def keys(self) -> int | None:
+        """How many private keys it has, None where it cannot say; raises KeyHolderUnreachable."""
+        return (await self._counted()).keys
+
+    async def _counted(self) -> OutcomeCounts:
         reply = await self._asked(AskForCounts())
         if not isinstance(reply, OutcomeCounts):
             raise KeyHolderUnreachable("unexpected-reply")
-        return reply.by_outcome
+        return reply
 
     async def _asked(self, request: Request) -> Reply:
         """The reply on a connection of its own; every failure is a KeyHolderUnreachable."""

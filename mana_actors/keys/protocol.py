@@ -82,9 +82,13 @@ class KeyRefused(msgspec.Struct, frozen=True, tag="key_refused"):
 
 
 class OutcomeCounts(msgspec.Struct, frozen=True, tag="counts"):
-    """Requests by outcome: `released`, or the reason of the refusal."""
+    """Requests by outcome: `released`, or the reason of the refusal; how many private keys it has.
+
+    `keys` is None of a key holder that is older than the question.
+    """
 
     by_outcome: dict[str, int]
+    keys: int | None = None
 
 
 Request = AskForKey | AskForCounts

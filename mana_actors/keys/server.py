@@ -46,10 +46,10 @@ class SocketUnusable(TerminalError):
 
 
 class KeyServer:
-    """Answers on a Unix socket while its `serving` block runs."""
+    """Answers on a Unix socket while its `serving` block runs; `keys` is what it says it has."""
 
-    def __init__(self, releases: Releases, socket_path: Path) -> None:
-        self._releases = releases
+    def __init__(self, releases: Releases, socket_path: Path, keys: int | None = None) -> None:
+        self._releases, self._keys = releases, keys
         self._path = socket_path
         self._open = 0
         self._counts: Counter[str] = Counter()
@@ -107,7 +107,7 @@ class KeyServer:
                 reply = KeyRefused("bad-request")
             else:
                 if isinstance(request, AskForCounts):
-                    return OutcomeCounts(dict(self._counts))
+                    return OutcomeCounts(dict(self._counts), self._keys)
                 reply = await self._releases.answer(request)
         self.count(reply.reason if isinstance(reply, KeyRefused) else "released")
         return reply

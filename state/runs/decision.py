@@ -17,5 +17,6 @@ Decision = Literal[
     "skipped-grant",
     "skipped-inputs",
     "deferred-browser-run",
+    "deferred-disk-full",
 ]
 """Kept with the mission, in its history, and in the label of `agent_decisions_total`."""

@@ -15,6 +15,9 @@ from state.runs.reasons import told
 CONCURRENCY_FALLBACK = timedelta(seconds=60)
 """A freed place wakes the next mission at once; this is for a wake-up that got lost."""
 
+DISK_FALLBACK = timedelta(minutes=5)
+"""Room wakes what waits for it at once; this is for a wake-up that got lost."""
+
 BROWSER_RUN_GRACE = timedelta(minutes=15)
 """A browser iteration older than this is taken for abandoned."""
 
@@ -56,6 +59,7 @@ class GateFacts(msgspec.Struct, frozen=True):
     slot_served: bool = False
     slots_from: datetime | None = None
     browser_since: datetime | None = None
+    has_room: bool = True  # on the disks that a run writes to
 
     @property
     def places(self) -> int:
@@ -121,4 +125,6 @@ def _refusal(at: GateFacts) -> tuple[Decision, str, datetime | None] | None:
     elif at.browser_since is not None and at.browser_since + BROWSER_RUN_GRACE > at.now:
         again = at.browser_since + BROWSER_RUN_GRACE
         refused = "deferred-browser-run", told("browser-runs"), again
+    elif not at.has_room:
+        refused = "deferred-disk-full", told("disk-full"), at.now + DISK_FALLBACK
     return refused

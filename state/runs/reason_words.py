@@ -75,8 +75,8 @@ Entry = tuple[str, str, Next, tuple[str, str]]
 ReasonCode = Literal[
     # why a mission that is due does not run
     "unreadable", "missing-agent", "agent-archived", "agent-paused", "agent-busy", "agent-taken",
-    "user-busy", "budget-zero", "budget-used", "limit-used", "browser-runs", "inputs-too-many",
-    "room-above-cap", "room-left", "room-of-others",
+    "user-busy", "budget-zero", "budget-used", "limit-used", "browser-runs", "disk-full",
+    "inputs-too-many", "room-above-cap", "room-left", "room-of-others",
     # why a run is withdrawn
     "mission-deleted", "mission-state", "mission-moved-agent", "agent-deleted", "agent-state",
     "browser-served", "slot-moved", "cancelled",
@@ -173,6 +173,12 @@ WORDS: dict[ReasonCode, Entry] = {
         "ein Browser führt diese Mission gerade aus",
         "by-itself",
         NOTHING,
+    ),
+    "disk-full": (
+        "a disk of this server is nearly full, so nothing begins",
+        "eine Platte dieses Servers ist fast voll, deshalb beginnt nichts",
+        "by-itself",
+        OPERATOR,
     ),
     "inputs-too-many": (
         "the active missions of this agent list more inputs than one agent may read",
@@ -721,6 +727,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "skipped-grant": ("waits for a grant", "wartet auf eine Freigabe"),
     "skipped-inputs": ("waits: too many inputs", "wartet: zu viele Eingaben"),
     "deferred-browser-run": ("a browser runs it", "ein Browser führt sie aus"),
+    "deferred-disk-full": ("waits for room on the server", "wartet auf Platz auf dem Server"),
     "open": ("running", "läuft"),
     "waiting": ("waiting", "wartet"),
     "committed": ("planned", "geplant"),

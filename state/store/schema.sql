@@ -3735,6 +3735,8 @@ CREATE INDEX mission_research_jobs_user ON mana_ai.mission_research_jobs USING b
 
 CREATE INDEX mission_snapshots_agent ON mana_ai.mission_snapshots USING btree (user_id, agent_id);
 
+CREATE INDEX mission_snapshots_granted ON mana_ai.mission_snapshots USING btree (bucket) WHERE (((record -> 'grant'::text) <> 'null'::jsonb) AND (NOT hidden));
+
 CREATE INDEX mission_snapshots_orphans ON mana_ai.mission_snapshots USING btree (mission_id) WHERE (NOT complete);
 
 CREATE INDEX mission_snapshots_wake ON mana_ai.mission_snapshots USING btree (wake_at) WHERE (wake_at IS NOT NULL);

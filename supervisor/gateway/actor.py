@@ -7,16 +7,21 @@ import logging
 import threading
 from pathlib import Path
 
+import msgspec
+
 from mana_actors.crash import keep_to_ourselves
 from mana_actors.http.server import serve
 from mana_actors.logs import configure_logging, keep_texts_out
-from mana_actors.remote import SupervisorHandle
+from mana_actors.remote import SupervisorHandle, ray_places
 from state.store.connect import Access, Database
 from state.store.gateway.control import ControlStore
 from state.store.gateway.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.people.owners import opened_copier, opened_owners
+from supervisor.health.ray_life import RayLife
+from supervisor.health.room import RoomWatch, reserves
+from supervisor.health.watch import STATEMENT_MS, Watch
 from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import Settings
 from supervisor.supervision.metrics import Metrics
@@ -60,6 +65,7 @@ class GatewayActor:
             fleet=fleet,
             control=ControlStore(fleet.database),
             supervisor=SupervisorHandle(self._supervisor),
+            watch=self._watch(access),
             settings=settings,
             version=self._version,
             service_key=read_service_key(settings),
@@ -71,6 +77,21 @@ class GatewayActor:
         self._listening.set()
         log.info("gateway_listening url=%s", serving.url)
         await (asyncio.Event().wait() if copier is None else copier.run())
+
+    def _watch(self, access: Access) -> Watch:
+        """The watch at work, on a connection and with a handle of its own."""
+        own = msgspec.structs.replace(access, statement_timeout_ms=STATEMENT_MS)
+        places = ray_places()
+        watch = Watch(
+            fleet=FleetStore(Database(own, max_connections=1)),
+            supervisor=SupervisorHandle(self._supervisor),
+            settings=self._settings,
+            version=self._version,
+            rooms=RoomWatch(reserves(self._settings, places.folder)),
+            ray=RayLife(places),
+        )
+        watch.start()
+        return watch
 
     def address(self) -> tuple[str, str]:
         """Where it answers, or "" and one line on what kept it from listening."""

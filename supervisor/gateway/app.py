@@ -16,8 +16,8 @@ from state.store.connect import Unavailable
 from state.store.people.store import PeopleRefused
 from supervisor.gateway.answers import failure, query
 from supervisor.gateway.auth import Sessions, is_service
-from supervisor.gateway.deps import Deps, facts
-from supervisor.gateway.metrics import CONTENT_TYPE, render
+from supervisor.gateway.deps import Deps
+from supervisor.gateway.metrics import CONTENT_TYPE, gauge_health, render
 from supervisor.gateway.operators import api, control, limits, models, people, ticks
 from supervisor.gateway.pages import agent_page, fleet_page
 from supervisor.gateway.people.rate import TooOften
@@ -25,7 +25,6 @@ from supervisor.gateway.people.routes import people_routes
 from supervisor.gateway.sign_in.office import NotOurs, refused
 from supervisor.gateway.sign_in.routes import sign_in_routes
 from supervisor.gateway.supervisor import SupervisorSilent, asked
-from supervisor.node.health import health
 
 Handler = Callable[[Request, Deps], Awaitable[Response]]
 log = logging.getLogger("mana.gateway")
@@ -75,12 +74,24 @@ def create_app(deps: Deps) -> ASGIApp:
 
     async def get_health(request: Request) -> Response:
         query(request, ())
-        judged = health(await facts(deps), deps.settings, deps.version)
-        return answer(judged.content, 200 if judged.is_ok else 503)
+        judged = await deps.watch.health()
+        is_operator = is_service(request.headers, deps.service_key)
+        content = judged.content if is_operator else judged.public
+        return answer(content, 200 if judged.is_ok else 503)
+
+    async def get_live(request: Request) -> Response:
+        query(request, ())
+        return answer({"ok": True})
+
+    async def get_ready(request: Request) -> Response:
+        query(request, ())
+        serves = (await deps.watch.health()).serves
+        return answer({"ok": serves}, 200 if serves else 503)
 
     async def get_metrics(request: Request) -> Response:
         if not (deps.settings.metrics_open or is_service(request.headers, deps.service_key)):
             return _unauthorized()
+        gauge_health(deps.metrics, await deps.watch.facts(), await deps.watch.health())
         snapshots = [deps.metrics.snapshot()]
         with suppress(SupervisorSilent):  # ours are better than none
             snapshots.append(await asked(deps.supervisor.metrics()))
@@ -103,6 +114,8 @@ def create_app(deps: Deps) -> ASGIApp:
 
     routes = [
         Route("/health", get_health),
+        Route("/health/live", get_live),
+        Route("/health/ready", get_ready),
         Route("/metrics", get_metrics),
         Route("/internal/login", post_login, methods=["POST"]),
         *(Route(path, _bound(handler, deps), methods=[verb]) for verb, path, handler in INTERNAL),

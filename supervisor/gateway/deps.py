@@ -1,21 +1,17 @@
-"""What the gateway is made of, and the facts that its health is judged from."""
+"""What the gateway is made of."""
 
-import asyncio
-import logging
-from typing import Any
+from contextlib import suppress
 
 import msgspec
 
-from state.errors import StateError
 from state.store.gateway.control import ControlStore
 from state.store.gateway.fleet import FleetStore
 from supervisor.gateway.people.owners import Owners
-from supervisor.gateway.supervisor import ASK_S, Supervisor, SupervisorSilent, asked
-from supervisor.node.health import START_S, Facts
+from supervisor.gateway.supervisor import Supervisor, SupervisorSilent, asked
+from supervisor.health.judgement import Facts
+from supervisor.health.watch import Watch
 from supervisor.node.settings import Settings
 from supervisor.supervision.metrics import Metrics
-
-log = logging.getLogger("mana.gateway")
 
 
 class Deps(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +20,7 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
     fleet: FleetStore
     control: ControlStore
     supervisor: Supervisor
+    watch: Watch
     settings: Settings
     version: str
     service_key: str
@@ -32,22 +29,9 @@ class Deps(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def facts(deps: Deps) -> Facts:
-    """What health is judged from; never raises."""
-    supervisor, found = await asyncio.gather(_status(deps), _shards(deps))
-    return Facts(supervisor=supervisor, shards=found[0], overdue=found[1])
-
-
-async def _status(deps: Deps) -> dict[str, Any] | None:
-    try:
-        return await asked(deps.supervisor.status())
-    except SupervisorSilent:
-        return None
-
-
-async def _shards(deps: Deps) -> tuple[list[Any] | None, int]:
-    try:
-        async with asyncio.timeout(ASK_S):
-            return await deps.fleet.shards(), await deps.fleet.overdue(START_S)
-    except (StateError, TimeoutError) as exc:
-        log.warning("database_silent error=%s", type(exc).__name__)
-        return None, 0
+    """What is known, with the supervisor as it is now where it answers at once; never raises."""
+    found = await deps.watch.facts()
+    with suppress(SupervisorSilent):
+        told = await asked(deps.supervisor.status(), 1.0)
+        return msgspec.structs.replace(found, supervisor=told)
+    return found

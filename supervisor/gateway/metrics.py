@@ -13,13 +13,28 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
-from supervisor.supervision.metrics import INSTRUMENTS, Instrument, Snapshot
+from supervisor.health.judgement import PARTS, Facts, FleetHealth
+from supervisor.supervision.metrics import INSTRUMENTS, Instrument, Metrics, Snapshot
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "mana_ai_"
 SERVICE = {"service": "mana-ai"}
 _SERVICE_LABELS = ("service",)
 _SERVICE_VALUES = tuple(SERVICE.values())
+
+
+def gauge_health(metrics: Metrics, facts: Facts, judged: FleetHealth) -> None:
+    """Say each part's state and what it was judged from, as gauges."""
+    for part in PARTS:
+        signs = [sign for sign in judged.signs if sign.part == part]
+        metrics.set("health_failing", float(any(sign.is_failing for sign in signs)), (part,))
+        metrics.set("health_warning", float(any(not s.is_failing for s in signs)), (part,))
+    metrics.set("missions_overdue", facts.overdue)
+    metrics.set("runs_failed_last_hour", facts.failed)
+    for name, room in facts.rooms.items():
+        metrics.set("disk_free_bytes", room.free_bytes, (name,))
+        if room.free_inodes is not None:
+            metrics.set("disk_free_inodes", room.free_inodes, (name,))
 
 
 class _Spread(msgspec.Struct, frozen=True):

@@ -24,8 +24,9 @@ from state.store.connect import Access, Database
 from state.store.embedded.places import Places
 from state.store.gateway.fleet import FleetStore
 from state.store.migrate import GROUP_ROLES, LOGINS, OLDEST_POSTGRES, pending
+from state.troubles import trouble_of
+from supervisor.health.judgement import Facts, health
 from supervisor.node.credentials import RAY_TEMP, ray_place
-from supervisor.node.health import Facts, health
 from supervisor.node.settings import Settings
 
 AGENT = "mana_agent"
@@ -33,7 +34,6 @@ GATEWAY = "mana_gateway"
 SUPERVISOR = "mana_supervisor"
 ISSUER = "mana_issuer"
 MIGRATE = "run mana migrate"
-LOOK_AGAIN = "mana up, or look at the address and the password files; then run doctor again"
 TAMPERED = "somebody changed it: restore the schema from a backup, or as in state/store/schema.sql"
 _FAULTS_SHOWN = 8
 LATE_MISSIONS = 100
@@ -80,8 +80,9 @@ async def examined(dsn: str, password: str | None, settings: Settings) -> list[F
             try:
                 found.append(await check(patient))
             except (StateError, OSError) as exc:
-                name, fault = check.__name__.replace("_", " "), f"could not look: {exc}"
-                found.append(Finding(name, ok=False, detail=fault, remedy=LOOK_AGAIN))
+                name, trouble = check.__name__.replace("_", " "), trouble_of(exc)
+                fault = f"could not look: the database: {trouble.what}"
+                found.append(Finding(name, ok=False, detail=fault, remedy=trouble.remedy))
         return found
     finally:
         await service.close()
@@ -351,7 +352,7 @@ async def shards(patient: Patient) -> Finding:
     access = Access(patient.dsn, GATEWAY, str(password), "mana-doctor")
     database = Database(access, max_connections=1)
     try:
-        found = Facts(await FleetStore(database).shards(), supervisor={})
+        found = Facts(shards=await FleetStore(database).shards(), supervisor={})
     finally:
         await database.close()
     faults = [str(problem) for problem in health(found, settings, "").content["problems"]]

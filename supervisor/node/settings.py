@@ -105,6 +105,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runs_max: AtLeastOne = 64
     runs_per_user: AtLeastOne = 8
     ray_address: str | None = None  # None: a Ray of our own
+    disk_free_mb: Count = (
+        256  # below this on a disk of the node nothing begins; 0: whatever is free
+    )
+    disk_free_inodes: Count = 2000
+    shm_free_mb: Count = 16  # the same of shared memory, which is small in containers
     fold_poll_ms: Annotated[int, Meta(ge=1, le=60_000)] = 50
     keep_usage_h: Annotated[float, Meta(ge=25, le=8760)] = 48  # the budget's window is 24
     keep_decisions_days: KeepDays = 90
@@ -228,6 +233,9 @@ VARIABLES = {
     "runs_max": "MANA_RUNS_MAX",
     "runs_per_user": "MANA_RUNS_PER_USER",
     "ray_address": "MANA_RAY_ADDRESS",
+    "disk_free_mb": "MANA_DISK_FREE_MB",
+    "disk_free_inodes": "MANA_DISK_FREE_INODES",
+    "shm_free_mb": "MANA_SHM_FREE_MB",
     "fold_poll_ms": "MANA_FOLD_POLL_MS",
     "keep_usage_h": "MANA_KEEP_USAGE_H",
     "keep_decisions_days": "MANA_KEEP_DECISIONS_DAYS",

@@ -21,7 +21,7 @@ from mana_actors.agent.actor import AgentActor
 from mana_actors.crash import keep_to_ourselves
 from mana_actors.logs import configure_logging, keep_texts_out, without_text
 from mana_actors.messages import AgentSettings, decode_report
-from mana_actors.remote import ASKED, RayProcesses
+from mana_actors.remote import ASKED, RayProcesses, ray_places
 from state.store.connect import Access, Database
 from state.store.janitor import JanitorStore
 from supervisor.node.settings import Settings
@@ -69,6 +69,7 @@ class SupervisorActor:
             name=self._name,
             release=self._release,
             janitor=janitor,
+            ray_folder=ray_places().folder,
         )
         self._ready.set()
         await self._supervision.run()

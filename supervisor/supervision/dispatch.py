@@ -35,12 +35,14 @@ ORDER_PATIENCE = timedelta(seconds=30)
 class Caps(msgspec.Struct, frozen=True):
     """How many runs may be under way, over all and per user; per agent is the owner's setting.
 
-    `due_spread_s` spreads what falls due at one minute over that many seconds, by agent.
+    `due_spread_s` spreads what falls due at one minute over that many seconds, by agent. Without
+    `has_room` on the disks that runs write to, none begins.
     """
 
     runs: int = 64
     runs_per_user: int = 8
     due_spread_s: float = 0.0
+    has_room: bool = True
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -139,7 +141,8 @@ def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps
             result.order(mission, "heal")
             continue
         # Runs of the agent by database and memory: a claim may not be in yet.
-        answer = gate(_facts(mission, max(mission.running, places.agents[pair])))
+        running = max(mission.running, places.agents[pair])
+        answer = gate(_facts(mission, running, has_room=caps.has_room))
         if answer.action == "move":
             result.moves.append(Move(mission))
             continue
@@ -175,7 +178,7 @@ def spread_until(mission: DueMission, spread_s: float) -> datetime | None:
     return mission.next_run_at + timedelta(seconds=share * spread_s)
 
 
-def _facts(due: DueMission, running: int) -> GateFacts:
+def _facts(due: DueMission, running: int, *, has_room: bool) -> GateFacts:
     full = None
     if due.full_scope and due.full_unit:
         full = Full(due.full_scope, due.full_unit, due.full_back_at)
@@ -203,6 +206,7 @@ def _facts(due: DueMission, running: int) -> GateFacts:
         slot_served=due.slot_state is not None,
         slots_from=due.slots_from,
         browser_since=due.browser_since,
+        has_room=has_room,
     )
 
 

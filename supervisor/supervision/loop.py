@@ -27,9 +27,17 @@ from state.runs.outcome import FollowUp, Interrupted, LookAt, after
 from state.runs.withdrawal import why_unwanted
 from state.store.connect import Database
 from state.store.janitor import JanitorStore
-from state.store.supervisor.schedule import Decided, DueMission, Look, MissionKey, ScheduleStore
+from state.store.supervisor.schedule import (
+    Decided,
+    DueMission,
+    Look,
+    MissionKey,
+    RowHolder,
+    ScheduleStore,
+)
 from state.store.supervisor.snapshots import Folded, SnapshotStore, StoodDown
 from state.zones import zone_of
+from supervisor.health.room import RoomWatch, reserves
 from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions, count_report, count_withdrawn
 from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, Pass, dispatch, next_slot
@@ -66,6 +74,7 @@ class Supervision:
         name: str,
         release: str,
         janitor: JanitorStore,
+        ray_folder: str | None = None,
     ) -> None:
         self.settings, self._agent_settings = settings, agent_settings
         self._database, self._processes = database, processes
@@ -76,12 +85,16 @@ class Supervision:
         self.culprits = Culprits(self.schedule, self.metrics)
         self.tenure: Tenure | None = None
         self.background = Background()
+        self.rooms = RoomWatch(reserves(settings, ray_folder))
+        self._lacked_room = True  # what waits for room may have been left by another supervisor
         self._crash = crash_points(settings.agent.crash_at)
         self._nudged = asyncio.Event()
         self.is_draining = False
         self.has_stood_down = False
         self.problem: str | None = None
         self.feed_waiting = 0
+        self.held_by: Sequence[RowHolder] = ()
+        self.has_grants = False
         self._full_until = self._scan_at = 0.0
         self._resting: dict[MissionKey, float] = {}  # held by somebody: until when to pass it over
 
@@ -212,13 +225,21 @@ class Supervision:
         """Look once at what is due, and have done what was decided about it."""
         if self.is_draining or time.monotonic() < self._full_until:
             return Pass()
+        has_room = not await self.rooms.look()
+        if has_room and self._lacked_room:
+            woken = await self.schedule.wake_deferred(self._held.lease)
+            log.info("room_found missions=%s", woken)
+        elif not has_room and not self._lacked_room:
+            log.warning("room_lost folders=%s", ", ".join(self.rooms.short))
+        self._lacked_room = not has_room
         now_s = time.monotonic()
         self._resting = {key: until for key, until in self._resting.items() if until > now_s}
         due = await self.schedule.due(self._held.lease, DUE_LIMIT, list(self._resting))
         if not due:
             return Pass()
         self.ticks.saw(len(due))
-        caps = Caps(self.settings.runs_max, self.settings.runs_per_user, self.settings.due_spread_s)
+        settings = self.settings
+        caps = Caps(settings.runs_max, settings.runs_per_user, settings.due_spread_s, has_room)
         ordering = self._held.ordering
         # A run that waits and is wanted no longer ends here; one that is held, at a later look.
         held = {
@@ -453,6 +474,9 @@ class Supervision:
             "feed_waiting": self.feed_waiting,
             "held": len(tenure.folding.held) if tenure else 0,
             "held_s": round(tenure.folding.held_s, 1) if tenure else 0.0,
+            "held_by": [msgspec.to_builtins(one) for one in self.held_by],
+            "has_grants": self.has_grants,
+            "waits_for_room": list(self.rooms.short),
             "barred": [f"{user}/{agent}" for user, agent in self.culprits.barred],
             "stood_down": self.has_stood_down,
             "draining": self.is_draining,

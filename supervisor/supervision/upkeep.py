@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Protocol
 
@@ -14,7 +14,7 @@ import msgspec
 
 from mana_actors.logs import without_text
 from state.errors import StateError
-from state.store.supervisor.schedule import ScheduleStore
+from state.store.supervisor.schedule import RowHolder, ScheduleStore
 from state.store.supervisor.snapshots import Lease, SnapshotStore, StoodDown
 from supervisor.node.settings import Settings
 from supervisor.supervision.dispatch import Pair
@@ -35,6 +35,8 @@ log = logging.getLogger("mana.supervisor")
 EVERY_S = 2.0
 SWEEPING_S = 0.05  # between the steps of a sweep
 REMEMBERED_S = 3600.0  # a session that was ended counts so long
+HELD_S = 1.0  # a commit holds a record for a moment: whoever holds it longer is looked for
+HELD_NAMED = 20  # of the records that are held, so many are asked about
 BARRED_AFTER = 2  # of those, an agent gets no capability
 
 
@@ -109,6 +111,8 @@ class Supervised(Protocol):
     is_draining: bool
     has_stood_down: bool
     feed_waiting: int
+    held_by: Sequence[RowHolder]
+    has_grants: bool
 
     async def beat(self, *, ticked: bool = False) -> None: ...
 
@@ -178,6 +182,13 @@ async def one_round(it: Supervised) -> bool:
     if it.pruning.is_due():
         it.pruning.start()
     it.feed_waiting = await it.schedule.feed_backlog(tenure.lease)
+    it.has_grants = await it.schedule.has_grants(tenure.lease)
+    held = list(tenure.folding.held)[:HELD_NAMED]
+    it.held_by = (
+        await it.schedule.holders([(key[0], key[2]) for key in held])
+        if tenure.folding.held_s > HELD_S
+        else ()
+    )
     is_sweeping = await tenure.reconciler.step()
     it.metrics.set("records_held", len(tenure.folding.held))
     it.metrics.set("agents_awake", len(placement.awake))

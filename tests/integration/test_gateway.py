@@ -80,10 +80,26 @@ async def test_health_is_open_and_well_when_every_shard_works(gateway: Gateway):
     await gateway.add_shard()
     answer = await gateway.stranger.get("/health")
     assert answer.status_code == 200
-    told = answer.json()
-    assert (told["ok"], told["service"], told["version"]) == (True, "mana-ai", "1.2.3")
+    assert answer.json() == {
+        "ok": True,
+        "status": "well",
+        "service": "mana-ai",
+        "version": "1.2.3",
+        "failing": [],
+    }
+    told = (await gateway.client.get("/health")).json()
     assert told["tick"]["enabled"] is told["tick"]["running"] is True
     assert told["problems"] == []
+
+
+async def test_a_stranger_is_told_which_parts_fail_and_no_more(gateway: Gateway):
+    gateway.supervisor.dead = True
+    answer = await gateway.stranger.get("/health")
+    assert answer.status_code == 503
+    assert set(answer.json()) == {"ok", "status", "service", "version", "failing"}
+    assert answer.json()["failing"] == ["shards", "supervisor"]
+    for path in ("/health/live", "/health/ready"):
+        assert (await gateway.stranger.get(path)).json() == {"ok": True}
 
 
 async def test_health_says_that_fold_and_tick_are_stuck_even_if_the_supervisor_is_dead(
@@ -91,7 +107,7 @@ async def test_health_says_that_fold_and_tick_are_stuck_even_if_the_supervisor_i
 ):
     await gateway.add_shard(age_s=3600)
     gateway.supervisor.dead = True
-    answer = await gateway.stranger.get("/health")
+    answer = await gateway.client.get("/health")
     assert answer.status_code == 503
     told = answer.json()
     assert told["tick"]["stuck"] is told["fold"]["stuck"] is True
@@ -100,19 +116,25 @@ async def test_health_says_that_fold_and_tick_are_stuck_even_if_the_supervisor_i
 
 
 async def test_health_says_that_no_supervisor_ever_started(gateway: Gateway):
-    answer = await gateway.stranger.get("/health")
+    answer = await gateway.client.get("/health")
     assert answer.status_code == 503
     assert "shards: none" in answer.json()["problems"][0]
 
 
-async def test_health_says_that_the_database_does_not_answer(gateway: Gateway):
+async def test_health_says_what_is_wrong_with_the_database_and_readiness_follows_it(
+    gateway: Gateway,
+):
     await gateway.sql("ALTER ROLE mana_gateway NOLOGIN")
     try:
-        answer = await gateway.stranger.get("/health")
+        answer = await gateway.client.get("/health")
+        ready = await gateway.stranger.get("/health/ready")
+        live = await gateway.stranger.get("/health/live")
     finally:
         await gateway.sql("ALTER ROLE mana_gateway LOGIN")
-    assert answer.status_code == 503
-    assert answer.json()["problems"] == ["database: does not answer"]
+    assert (answer.status_code, ready.status_code, live.status_code) == (503, 503, 200)
+    (problem,) = answer.json()["problems"]
+    assert problem.startswith("database: it lets this login")
+    assert "pg_hba.conf" in problem
 
 
 @pytest.mark.parametrize("path", ["/internal/tick", "/internal/nothing", "/internal", "/internal/"])
@@ -545,7 +567,7 @@ async def test_the_dashboard_shows_while_the_database_is_away(gateway: Gateway):
     finally:
         await gateway.sql("ALTER ROLE mana_gateway LOGIN")
     assert page.status_code == 200
-    assert "database: does not answer" in page.text
+    assert "database: it lets this login" in page.text
 
 
 async def test_an_occupied_port_is_one_line_that_names_it(gateway: Gateway):

@@ -8,7 +8,7 @@ import pytest
 from state.errors import StateError
 from state.store.connect import Access
 from state.store.connect import Database as Connections
-from state.troubles import Trouble, trouble_of
+from state.troubles import DatabaseTrouble, trouble_of
 from tests.postgres import SUPERUSER, Database
 
 pytestmark = pytest.mark.one_postgres
@@ -31,7 +31,7 @@ async def trouble_with(
     dsn: str | None = None,
     password_file: Path | None = None,
     timeout_ms: int = 5000,
-) -> Trouble:
+) -> DatabaseTrouble:
     """What becomes of a statement of the gateway's that cannot succeed."""
     file = str(password_file or database.password_file(ROLE))
     access = Access(dsn or database.dsn(ROLE, tcp=True), ROLE, file, "test", timeout_ms)

@@ -48,6 +48,22 @@ class Counts(msgspec.Struct, frozen=True):
     quarantined: int
 
 
+class Signs(msgspec.Struct, frozen=True):
+    """What of the database and its runs is not as it should be."""
+
+    is_read_only: bool
+    overdue: int
+    failed: int
+
+
+class Blocking(msgspec.Struct, frozen=True):
+    """A session that a supervisor waits for, and for how long it has waited."""
+
+    pid: int
+    login: str
+    waited_s: float
+
+
 class MissionRow(msgspec.Struct, frozen=True):
     """A mission without its texts; `wake_at` is when it is looked at next.
 
@@ -218,10 +234,17 @@ class FleetStore:
         (row,) = await self._rows(Counts, SQL["counts"])
         return row
 
-    async def overdue(self, seconds: float) -> int:
-        """How many missions should have been looked at this long ago (1,000 means more)."""
-        async with self._db.connection() as connection:
-            return int(await connection.fetchval(SQL["backlog"], seconds))
+    async def signs(self, late_s: float) -> Signs:
+        """Whether it can be written, and what is late or failed; counting stops at 1,000.
+
+        Late is a mission that should have been looked at this long ago.
+        """
+        (row,) = await self._rows(Signs, SQL["signs"], late_s)
+        return row
+
+    async def blockers(self) -> list[Blocking]:
+        """Sessions that keep a supervisor waiting for a lock, the longest first; five at most."""
+        return await self._rows(Blocking, SQL["blockers"])
 
     async def missions(
         self, wanted: Filter, after: tuple[str, str] | None = None

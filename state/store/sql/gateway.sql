@@ -13,9 +13,22 @@ SELECT (SELECT count(*) FROM mana_ai.fleet_missions WHERE NOT hidden) AS mission
        (SELECT count(*) FROM mana_ai.fleet_runs WHERE state = 'waiting') AS runs_waiting,
        (SELECT count(*) FROM mana_ai.fleet_quarantine) AS quarantined
 
--- backlog --
--- Due missions nobody looked at for longer than the given seconds; counting stops at 1,000.
-SELECT count(*) FROM (SELECT FROM mana_ai.fleet_missions WHERE wake_at < clock_timestamp() - $1 * interval '1 second' LIMIT 1000) AS late
+-- signs --
+-- Due missions nobody looked at for longer than the given seconds, and what failed in the last hour; counting stops at 1,000.
+SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS is_read_only,
+       (SELECT count(*) FROM (SELECT FROM mana_ai.fleet_missions WHERE wake_at < clock_timestamp() - $1 * interval '1 second'
+                               LIMIT 1000) AS late) AS overdue,
+       (SELECT count(*) FROM (SELECT FROM mana_ai.fleet_runs WHERE state = 'failed' AND closed_at > clock_timestamp() - interval '1 hour'
+                               LIMIT 1000) AS lost) AS failed
+
+-- blockers --
+-- Who holds up a supervisor. Of sessions of others we see no more than whose they are; how long ours has waited, its lock says.
+SELECT b.pid, coalesce(s.usename, 'a prepared transaction') AS login,
+       max(extract(epoch FROM clock_timestamp() - l.waitstart))::float8 AS waited_s
+  FROM pg_locks AS l JOIN pg_stat_activity AS w ON w.pid = l.pid AND w.usename = 'mana_supervisor' AND w.datname = current_database()
+ CROSS JOIN LATERAL unnest(pg_blocking_pids(l.pid)) AS b (pid) LEFT JOIN pg_stat_activity AS s ON s.pid = b.pid
+ WHERE NOT l.granted AND l.waitstart IS NOT NULL
+ GROUP BY 1, 2 ORDER BY waited_s DESC LIMIT 5
 
 -- missions --
 -- A run that waits is the news of its mission: what was decided before is older. Where it waits for room, that was decided too.

@@ -196,6 +196,29 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
 SELECT count(DISTINCT (user_id, agent_id)) FROM mana_ai.mission_snapshots
  WHERE wake_at <= clock_timestamp() + $3 * interval '1 second' AND bucket >= $1 AND bucket < $2
 
+-- has_grants --
+-- The first entry of an index that has nothing else.
+SELECT EXISTS (SELECT FROM mana_ai.mission_snapshots
+                WHERE record -> 'grant' <> 'null'::jsonb AND NOT hidden AND bucket >= $1 AND bucket < $2)
+
+-- holders --
+-- Whoever locked a row last is its xmax, and pg_locks knows whose transaction that is; of several that share a lock, none.
+SELECT DISTINCT l.pid, coalesce(s.usename, 'a prepared transaction')::text AS login
+  FROM unnest($1::text[], $2::text[]) AS k (user_id, record_id)
+ CROSS JOIN LATERAL (SELECT m.xmax FROM mana_ai.mission_snapshots AS m WHERE m.user_id = k.user_id AND m.mission_id = k.record_id
+                     UNION ALL
+                     SELECT a.xmax FROM mana_ai.agent_snapshots AS a WHERE a.user_id = k.user_id AND a.agent_id = k.record_id) AS x
+  JOIN pg_locks AS l ON l.locktype = 'transactionid' AND l.transactionid = x.xmax AND l.granted
+  LEFT JOIN pg_stat_activity AS s ON s.pid = l.pid
+ WHERE l.pid IS NOT NULL ORDER BY l.pid LIMIT 5
+
+-- wake_deferred --
+-- There is room again. What somebody holds is under way, or looked at when its time comes.
+UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
+ WHERE (user_id, mission_id) IN (
+       SELECT user_id, mission_id FROM mana_ai.mission_snapshots
+        WHERE decision = 'deferred-disk-full' AND wake_at > clock_timestamp() AND bucket >= $1 AND bucket < $2 FOR UPDATE SKIP LOCKED)
+
 -- look_again --
 -- Only if nothing changed the row since it was looked at: a fold in between has the last word, and so has whoever woke it.
 -- Returns those that somebody holds: they stay as they are.

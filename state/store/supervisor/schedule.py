@@ -119,6 +119,13 @@ class EndedSession(msgspec.Struct, frozen=True):
     pairs: frozenset[tuple[str, str]]
 
 
+class RowHolder(msgspec.Struct, frozen=True):
+    """A session whose open transaction locks rows of ours."""
+
+    pid: int
+    login: str
+
+
 class Settled(msgspec.Struct, frozen=True):
     """Decisions that were news, and missions that are as they were.
 
@@ -177,6 +184,25 @@ class ScheduleStore:
             return int(
                 await connection.fetchval(SQL["agents_due_soon"], lease.lo, lease.hi, within_s)
             )
+
+    async def has_grants(self, lease: Lease) -> bool:
+        """Whether any mission has a grant, so that a key is needed."""
+        async with self._db.connection() as connection:
+            return bool(await connection.fetchval(SQL["has_grants"], lease.lo, lease.hi))
+
+    async def holders(self, keys: Sequence[tuple[str, str]]) -> list[RowHolder]:
+        """The sessions that lock the snapshots of these (user, record), as far as rows tell."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(
+                SQL["holders"], [key[0] for key in keys], [key[1] for key in keys]
+            )
+        return [RowHolder(**dict(row)) for row in rows]
+
+    async def wake_deferred(self, lease: Lease) -> int:
+        """Look now at what waited for room on a disk; returns how many."""
+        async with self._db.connection() as connection:
+            done = await connection.execute(SQL["wake_deferred"], lease.lo, lease.hi)
+        return int(done.rsplit(" ", 1)[-1])
 
     async def settle(self, looks: Sequence[Look], decided: Sequence[Decided]) -> Settled:
         """Look again and note decisions in one transaction: both for a mission, or neither.

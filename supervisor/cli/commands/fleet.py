@@ -42,6 +42,8 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
         output.line_out("well" if told["ok"] else "needs attention")
         for problem in told["problems"]:
             output.line_out(f"  {problem}")
+        for warning in told.get("warnings", []):
+            output.line_out(f"  warning: {warning}")
         counts: dict[str, int] = told["counts"] or {}
         for name, count in counts.items():
             output.line_out(f"  {name.replace('_', ' ')}: {output.shown(count)}")

@@ -29,7 +29,7 @@ from supervisor.gateway.answers import (
 from supervisor.gateway.auth import Sessions
 from supervisor.gateway.cursors import cursor, read_cursor
 from supervisor.gateway.deps import Deps, facts
-from supervisor.node.health import health
+from supervisor.health.judgement import health
 from supervisor.node.models import model_in_words
 
 T = TypeVar("T")

@@ -27,7 +27,7 @@ from supervisor.gateway.deps import Deps, facts
 from supervisor.gateway.operators.control import Missing, cancel_run, run_id_of, switch, verb_of
 from supervisor.gateway.operators.limits import warnings_of
 from supervisor.gateway.pages.agent_page import agent_facts
-from supervisor.node.health import health
+from supervisor.health.judgement import health
 from supervisor.node.models import model_in_words
 
 ROWS = 50
