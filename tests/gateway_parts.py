@@ -97,22 +97,26 @@ class FreshWatch(Watch):
         return await super().facts()
 
 
+def watch_of(fleet: FleetStore, supervisor: FakeSupervisor, settings: Settings) -> FreshWatch:
+    """A watch without a Ray."""
+    return FreshWatch(
+        fleet=fleet,
+        supervisor=supervisor,
+        settings=settings,
+        version="1.2.3",
+        rooms=RoomWatch(reserves(settings, None)),
+    )
+
+
 def app_of(fleet: FleetStore, supervisor: FakeSupervisor, folder: Path, **settings: Any) -> ASGIApp:
     """The gateway's app."""
     given = settings_for(folder, **settings)
-    watch = FreshWatch(
-        fleet=fleet,
-        supervisor=supervisor,
-        settings=given,
-        version="1.2.3",
-        rooms=RoomWatch(reserves(given, None)),
-    )
     return create_app(
         Deps(
             fleet=fleet,
             control=ControlStore(fleet.database),
             supervisor=supervisor,
-            watch=watch,
+            watch=watch_of(fleet, supervisor, given),
             settings=given,
             version="1.2.3",
             service_key=KEY,

@@ -26,7 +26,7 @@ from supervisor.gateway.people.owners import Owners, opened_owners
 from supervisor.node.settings import VARIABLES, Settings
 from supervisor.supervision.metrics import Metrics
 from tests.fake_auth import FakeAuth
-from tests.gateway_parts import KEY, FakeSupervisor, fleet_of
+from tests.gateway_parts import KEY, FakeSupervisor, fleet_of, watch_of
 from tests.postgres import SUPERUSER, Database
 
 KEK = bytes(range(32))
@@ -152,10 +152,12 @@ async def open_house(database: Database, folder: Path, **changed: Any) -> AsyncG
         stack.push_async_callback(owners.close)
         fleet = fleet_of(database)
         stack.push_async_callback(fleet.close)
+        supervisor = FakeSupervisor()
         deps = Deps(
             fleet=fleet,
             control=ControlStore(fleet.database),
-            supervisor=FakeSupervisor(),
+            supervisor=supervisor,
+            watch=watch_of(fleet, supervisor, settings),
             settings=settings,
             version="1.2.3",
             service_key=KEY,

@@ -55,8 +55,16 @@ def ordered(result: Pass) -> list[tuple[str, str]]:
     return [(pair[0], o.mission_id) for pair, orders in result.orders.items() for o in orders]
 
 
-def look(missions: Sequence[DueMission], **caps: int) -> Pass:
+def look(missions: Sequence[DueMission], **caps: Any) -> Pass:
     return dispatch(missions, {}, Caps(**caps))
+
+
+def test_without_room_nothing_is_ordered_and_owners_are_told_why():
+    result = look([due("u1"), due("u2", agent_known=True, agent_state="paused")], has_room=False)
+    assert result.orders == {}
+    told = {one.user_id: one.decision for one in result.decided}
+    assert told == {"u1": "deferred-disk-full", "u2": "skipped-paused"}
+    assert len(result.looks) == 2
 
 
 def test_agents_of_one_id_belong_to_their_users():
