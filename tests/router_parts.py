@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import httpx
 
+from mana_actors.http.door import Doorway
 from mana_actors.http.server import HttpServer, server_of
 from mana_actors.http.sockets import bound_socket
 from mana_actors.llm.router.service import LlmRouter
@@ -21,7 +22,9 @@ TOKEN = "router-token-for-tests"
 class RunningRouter:
     """Use as a context manager; `url` is the base address, `router` what serves there."""
 
-    def __init__(self, folder: Path, source: Source, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, source: Source, door: Doorway | None = None, **settings: Any
+    ) -> None:
         self._socket = bound_socket("127.0.0.1", 0)
         self.token_file = folder / "llm_token"
         self.token_file.write_text(TOKEN)
@@ -34,6 +37,7 @@ class RunningRouter:
         )
         self.url = self.settings.url
         self.router: LlmRouter
+        self._door = door
         self._loop = asyncio.new_event_loop()
         self._server: HttpServer
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -67,7 +71,7 @@ class RunningRouter:
     async def _serve(self) -> None:
         self.router = LlmRouter(self.settings, TOKEN)
         keeping = asyncio.create_task(self.router.keep())
-        self._server = server_of(self.router.app)
+        self._server = server_of(self.router.app, self._door)
         self._ready.set()
         await self._server.serve([self._socket])
         keeping.cancel()

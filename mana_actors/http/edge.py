@@ -5,12 +5,14 @@ import secrets
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mana_actors.http.paths import PathUnclear, checked_path
 from mana_actors.logs import without_text
 
 UNMATCHED = "unmatched"
@@ -27,7 +29,10 @@ Count = Callable[[str, str, int, float], None]
 
 
 class Edge:
-    """The guard in front of an app, the one net for its errors, and the count of its answers."""
+    """The guard in front of an app, the one net for its errors, and the count of its answers.
+
+    Guard and routes see the path as it was sent, so that no other spelling of it gets past either.
+    """
 
     def __init__(
         self,
@@ -56,6 +61,8 @@ class Edge:
             await send(message)
 
         try:
+            raw = scope.get("raw_path") or quote(scope["path"]).encode()
+            scope["path"] = checked_path(raw)
             await (self._guard(scope) or self._inner)(scope, receive, sending)
         except Exception as exc:  # the one place that turns errors into answers
             if status:
@@ -74,6 +81,8 @@ class Edge:
         if answer is not None:
             return answer
         match exc:
+            case PathUnclear():
+                return self._refusal(400, f"path: {exc}")
             case HTTPException():
                 return self._refusal(exc.status_code, HTTPStatus(exc.status_code).phrase.lower())
             case ClientDisconnect():

@@ -1,4 +1,4 @@
-"""Uvicorn as we run it: strict HTTP, no signal handlers, no log of its own."""
+"""Uvicorn as we run it: strict HTTP through a door, no signal handlers, no log of its own."""
 
 import asyncio
 import contextlib
@@ -6,15 +6,29 @@ import socket
 from collections.abc import Generator
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mana_actors.http.sockets import CannotListen, bound_socket
+from mana_actors.http.bodies import answer
+from mana_actors.http.door import LOOPBACK_PROXIES, Doorway, Limits
+from mana_actors.http.names import Names, header, local_url
+from mana_actors.http.protocol import DoorConfig, DoorProtocol
+from mana_actors.http.sockets import BACKLOG, CannotListen, bound_socket
 
 POLL_S = 0.01
+_LOOK_EVERY_TICKS = 5  # of a tenth of a second
 
 
 class HttpServer(uvicorn.Server):
     """A server inside a process: signals belong to the process's own main."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn, and end connections that keep us waiting."""
+        if counter % _LOOK_EVERY_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, DoorProtocol):
+                    connection.look(now)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -24,29 +38,54 @@ class HttpServer(uvicorn.Server):
 
 def server_of(
     app: ASGIApp,
+    door: Doorway | None = None,
     *,
+    names: Names | None = None,
+    proxies: tuple[str, ...] = LOOPBACK_PROXIES,
     drain_s: int = 2,
     keep_alive_s: int = 5,
-    most_at_once: int | None = None,
 ) -> HttpServer:
     """A server for an app, not started; the caller brings the socket.
 
-    `drain_s` is how long requests under way may take after a stop, `keep_alive_s` how long an idle
-    connection stays. Beyond `most_at_once` connections or requests, callers are answered 503.
+    Without `names` it answers to loopback's only. `proxies` may say from where, and by which
+    scheme, a request came. `drain_s` is how long requests under way may take after a stop,
+    `keep_alive_s` how long an idle connection stays.
     """
-    config = uvicorn.Config(
-        app,
-        http="h11",  # refuses what is not HTTP strictly
+    door = Doorway(Limits()) if door is None else door
+    config = DoorConfig(
+        OwnNamesOnly(app, names or Names()),
+        door,
         ws="none",
         log_config=None,
+        log_level="error",  # what strangers send is counted; a line for each would fill a disk
         access_log=False,
         lifespan="off",
         server_header=False,
+        forwarded_allow_ips=list(proxies),
+        backlog=BACKLOG,
         timeout_keep_alive=keep_alive_s,
         timeout_graceful_shutdown=drain_s,
-        limit_concurrency=most_at_once,
+        # Requests of callers who hung up go on for a while.
+        limit_concurrency=2 * door.limits.most,
     )
     return HttpServer(config)
+
+
+class OwnNamesOnly:
+    """An app for who asks it by one of its names; others get 421."""
+
+    def __init__(self, inner: ASGIApp, names: Names) -> None:
+        self._inner, self._names = inner, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, or say that this is somebody else's name."""
+        # Without any it is no browser: HTTP/1.0 knows none.
+        if all(self._names.has(host) for host in header(scope, b"host")):
+            await self._inner(scope, receive, send)
+            return
+        problem = "host: is not a name of this server; MANA_PUBLIC_URL names those that people use"
+        refused = answer({"error": problem, "field": "host"}, 421)
+        await refused(scope, receive, send)
 
 
 class RunningServer:
@@ -56,8 +95,7 @@ class RunningServer:
         self._server = server
         self._socket = listening
         self.port = int(listening.getsockname()[1])
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
-        self.url = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{self.port}"
+        self.url = local_url(host, self.port)
         self._task = asyncio.create_task(server.serve([listening]))
 
     async def ready(self) -> None:
@@ -75,12 +113,20 @@ class RunningServer:
         self._socket.close()
 
 
-async def serve(app: ASGIApp, host: str, port: int) -> RunningServer:
+async def serve(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    door: Doorway | None = None,
+    *,
+    names: Names | None = None,
+    proxies: tuple[str, ...] = LOOPBACK_PROXIES,
+) -> RunningServer:
     """The app on an address that people reach, answering; port 0 takes a free one.
 
     Raises CannotListen.
     """
-    server = server_of(app, drain_s=5, most_at_once=256)
+    server = server_of(app, door, names=names, proxies=proxies, drain_s=5)
     running = RunningServer(server, bound_socket(host, port), host)
     await running.ready()
     return running

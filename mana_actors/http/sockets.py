@@ -1,7 +1,31 @@
 """Listening sockets: bound before anything starts, so that a taken port is one clear line."""
 
 import errno
+import resource
 import socket
+
+BACKLOG = 128
+"""How many may wait to be accepted, and how many are accepted at a time."""
+
+_MOST_FILES = 65_536
+
+
+def raise_file_limit() -> int:
+    """Let this process have as many open files as it is allowed to; returns how many that are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):  # not here
+        return soft
+    return wanted
+
+
+def affordable(connections: int) -> int:
+    """So many connections, or as many as a quarter of the files that this process may open."""
+    return max(1, min(connections, raise_file_limit() // 4))
 
 
 class CannotListen(Exception):
@@ -32,7 +56,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(address)
-        listening.listen(128)
+        listening.listen(BACKLOG)
     except OSError as exc:
         listening.close()
         is_taken = exc.errno == errno.EADDRINUSE

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from mana_actors.crash import keep_to_ourselves
+from mana_actors.http.sockets import raise_file_limit
 from mana_actors.keys.key_files import read_trust
 from mana_actors.keys.releases import Releases
 from mana_actors.keys.server import KeyServer
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (given.listen is None) != (given.tls is None):
         parser.error("--listen and --tls go together")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    raise_file_limit()
     try:
         trust = read_trust(given.private_key, given.issuer_key, accept_v1=given.accept_v1)
         asyncio.run(_serve(given, trust))

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from mana_actors.http.door import Doorway, Guest, Limits
 from mana_actors.keys.protocol import (
     MAX_REQUEST_BYTES,
     AskForCounts,
@@ -51,7 +52,8 @@ class KeyServer:
     def __init__(self, releases: Releases, socket_path: Path, keys: int | None = None) -> None:
         self._releases, self._keys = releases, keys
         self._path = socket_path
-        self._open = 0
+        # Whoever has not sent a whole request yet makes room, the oldest first.
+        self._door = Doorway(Limits(most=MAX_CONNECTIONS), self.count)
         self._counts: Counter[str] = Counter()
 
     @asynccontextmanager
@@ -84,21 +86,24 @@ class KeyServer:
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection, from any door; no failure of it ends the process."""
-        self._open += 1
+        guest = Guest("", writer.transport.abort)
         try:
             async with asyncio.timeout(REQUEST_S):
-                writer.write(frame(await self._reply(reader)))
-                await writer.drain()
+                reply = await self._reply(reader, guest)
+                if not writer.is_closing():
+                    writer.write(frame(reply))
+                    writer.close()
+                await writer.wait_closed()  # all has been sent
         except (OSError, TimeoutError) as exc:
             log.info("key_request_abandoned error=%s", type(exc).__name__)
         except Exception as exc:  # noqa: BLE001 - a bug costs one request; its text may hold a key
             log.error("key_request_failed error=%s", type(exc).__name__)  # noqa: TRY400 - as above
         finally:
-            self._open -= 1
-            writer.close()
+            self._door.leave(guest)
+            writer.transport.abort()
 
-    async def _reply(self, reader: asyncio.StreamReader) -> Reply:
-        if self._open > MAX_CONNECTIONS:
+    async def _reply(self, reader: asyncio.StreamReader, guest: Guest) -> Reply:
+        if not self._door.admits(guest):
             reply: Reply = KeyRefused("busy")
         else:
             try:
@@ -106,6 +111,7 @@ class KeyServer:
             except MessageUnreadable:
                 reply = KeyRefused("bad-request")
             else:
+                guest.is_known = guest.is_busy = True
                 if isinstance(request, AskForCounts):
                     return OutcomeCounts(dict(self._counts), self._keys)
                 reply = await self._releases.answer(request)

@@ -21,9 +21,12 @@ BAD_INPUT = (400, 413)
 class Gateway:
     """The gateway of a node; every method raises Failure with one line for a person."""
 
-    def __init__(self, url: str, key: str | None, token: str | None = None) -> None:
+    def __init__(
+        self, url: str, key: str | None, token: str | None = None, *, pages_url: str | None = None
+    ) -> None:
         """With the service key an operator's, with a token a person's."""
         self.url = url.rstrip("/")
+        self.pages_url = pages_url or self.url  # where people look at it
         headers = {"X-Service-Key": key} if key else {}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
@@ -103,7 +106,10 @@ class Gateway:
 
 def gateway(url: str | None, data_dir: str | None) -> Gateway:
     """The gateway at `url` or MANA_URL, else the one of the node of a data directory."""
-    return Gateway(address(url, data_dir), service_key(folder(data_dir)))
+    at, place = address(url, data_dir), folder(data_dir)
+    node = running_node(place)
+    pages_url = node.url if node is not None and node.commands_url == at else None
+    return Gateway(at, service_key(place), pages_url=pages_url)
 
 
 def address(url: str | None, data_dir: str | None) -> str:
@@ -115,7 +121,7 @@ def address(url: str | None, data_dir: str | None) -> str:
     node = running_node(place)
     if node is None:
         raise Failure(f"nothing runs on {place}: start it with mana up", UNREACHABLE)
-    return node.url
+    return node.commands_url
 
 
 def _error_in(answer: httpx.Response) -> str:

@@ -153,7 +153,7 @@ def stop(data_dir: Path) -> bool:
 
 def dashboard_address(settings: Settings, node: NodeRecord) -> str:
     """The address of the dashboard with a token that opens it once."""
-    gateway = Gateway(node.url, read_service_key(settings))
+    gateway = Gateway(node.commands_url, read_service_key(settings))
     return node.url + gateway.call("POST", "/internal/login")["path"]
 
 
@@ -203,7 +203,8 @@ def _wait_until_well(
         if ended is not None:
             _raise_as_it_said(steps, ended, Path(settings.data_dir))
         node = read_node(settings.data_dir)
-        health = Gateway(node.url, None).health() if node and node.pid == process.pid else None
+        is_ours = node is not None and node.pid == process.pid
+        health = Gateway(node.commands_url, None).health() if node and is_ours else None
         if node is not None and health is not None:
             answered_at = answered_at or time.monotonic()
             if health.get("ok") is True:

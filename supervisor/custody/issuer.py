@@ -12,9 +12,12 @@ import os
 import signal
 import sys
 
+import msgspec
+
 from mana_actors.crash import keep_to_ourselves
+from mana_actors.http.door import Doorway
 from mana_actors.http.server import serve
-from mana_actors.http.sockets import CannotListen
+from mana_actors.http.sockets import CannotListen, affordable
 from mana_actors.logs import configure_logging
 from state.errors import StateError
 from supervisor import __version__
@@ -56,7 +59,15 @@ async def _run(settings: Settings) -> None:
             stack.push_async_callback(copier.close)
             stack.callback(asyncio.create_task(copier.run()).cancel)
         app = app_of(owners, settings.cors_origins)
-        serving = await serve(app, settings.host, settings.port)
+        limits = msgspec.structs.replace(settings.limits, most=affordable(settings.limits.most))
+        serving = await serve(
+            app,
+            settings.host,
+            settings.port,
+            Doorway(limits),
+            names=settings.names,
+            proxies=settings.proxies,
+        )
         stack.push_async_callback(serving.stop)
         log.info("issuer_listening url=%s version=%s", serving.url, __version__)
         sys.stdout.write(f"ready at {serving.url}\n")

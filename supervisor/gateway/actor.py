@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from starlette.types import ASGIApp
 
 from mana_actors.crash import keep_to_ourselves
-from mana_actors.http.server import serve
+from mana_actors.http.door import Doorway, Ending, Limits
+from mana_actors.http.server import RunningServer, serve
+from mana_actors.http.sockets import affordable
 from mana_actors.logs import configure_logging, keep_texts_out
 from mana_actors.remote import SupervisorHandle, ray_places
 from state.store.connect import Access, Database
@@ -27,6 +31,8 @@ from supervisor.node.settings import Settings
 from supervisor.supervision.metrics import Metrics
 
 log = logging.getLogger("mana.gateway")
+
+OPERATORS_MOST = 1024
 
 
 class GatewayActor:
@@ -72,10 +78,10 @@ class GatewayActor:
             metrics=Metrics(),
             owners=owners,
         )
-        serving = await serve(create_app(deps), settings.host, settings.port)
+        serving, operators = await open_doors(create_app(deps), settings, deps.metrics)
         self._url = serving.url
         self._listening.set()
-        log.info("gateway_listening url=%s", serving.url)
+        log.info("gateway_listening url=%s operators=%s", serving.url, operators.url)
         await (asyncio.Event().wait() if copier is None else copier.run())
 
     def _watch(self, access: Access) -> Watch:
@@ -97,3 +103,36 @@ class GatewayActor:
         """Where it answers, or "" and one line on what kept it from listening."""
         self._listening.wait()
         return self._url, self._problem
+
+
+async def open_doors(
+    app: ASGIApp, settings: Settings, metrics: Metrics
+) -> tuple[RunningServer, RunningServer]:
+    """The app behind the door for people and the operators' own; raises CannotListen.
+
+    Whoever holds all places of the one closes the other to nobody.
+    """
+
+    def counted(door: str) -> Callable[[Ending], None]:
+        return lambda ending: metrics.inc(
+            "http_connections_ended_total", {"door": door, "reason": ending}
+        )
+
+    operators = await serve(
+        app,
+        settings.operators_host,
+        settings.operators_port,
+        Doorway(Limits(most=affordable(OPERATORS_MOST)), counted("operators")),
+        names=settings.operators_names,
+        proxies=settings.proxies,
+    )
+    limits = msgspec.structs.replace(settings.limits, most=affordable(settings.limits.most))
+    people = await serve(
+        app,
+        settings.host,
+        settings.port,
+        Doorway(limits, counted("people")),
+        names=settings.names,
+        proxies=settings.proxies,
+    )
+    return people, operators

@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer
+from mana_actors.http.paths import PathUnclear, text_of
 from state.log.stamps import format_instant, instant_of
 from state.runs.reasons import Language, codes_of, in_short, in_words
 
@@ -22,9 +23,9 @@ def failure(status: int, error: str, field: str | None = None) -> Response:
 def path_part(request: Request, name: str) -> str:
     """An id from the path, which routing leaves percent-encoded, so that it may hold a slash."""
     try:
-        return checked_id(name, unquote_to_bytes(request.path_params[name]).decode("utf-8"))
-    except UnicodeDecodeError as exc:
-        raise BadRequest(name, "is not UTF-8") from exc
+        return checked_id(name, text_of(request.path_params[name]))
+    except PathUnclear as exc:
+        raise BadRequest(name, str(exc)) from exc
 
 
 def checked_id(field: str, text: str) -> str:

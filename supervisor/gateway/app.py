@@ -8,9 +8,10 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Scope
 
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer
+from mana_actors.http.door import vouch_for
 from mana_actors.http.edge import Edge
 from state.store.connect import Unavailable
 from state.store.people.store import PeopleRefused
@@ -104,8 +105,11 @@ def create_app(deps: Deps) -> ASGIApp:
     def guard(scope: Scope) -> Response | None:
         path = scope["path"]
         is_internal = path == "/internal" or path.startswith("/internal/")
-        is_open = not is_internal or is_service(Headers(scope=scope), deps.service_key)
-        return None if is_open else _unauthorized()
+        headers = Headers(scope=scope)
+        has_key = is_service(headers, deps.service_key)
+        if has_key or sessions.is_open(headers):
+            vouch_for(scope)
+        return _unauthorized() if is_internal and not has_key else None
 
     def count(method: str, path: str, status: int, seconds: float) -> None:
         labels = {"method": method, "path": path, "status": str(status)}
@@ -123,7 +127,7 @@ def create_app(deps: Deps) -> ASGIApp:
         *sign_in_routes(deps.owners, deps.service_key),
         *fleet_page.routes(deps, sessions),
     ]
-    edge = Edge(
+    return Edge(
         Router(routes=routes, redirect_slashes=False),
         guard=guard,
         known=_known,
@@ -131,13 +135,6 @@ def create_app(deps: Deps) -> ASGIApp:
         log=log,
         count=count,
     )
-
-    async def routed_as_sent(scope: Scope, receive: Receive, send: Send) -> None:
-        # An id in a path may hold "/", and no other spelling of a path gets past the guard.
-        raw = scope.get("raw_path") or scope.get("path", "").encode()
-        await edge(dict(scope) | {"path": raw.decode("latin-1")}, receive, send)
-
-    return routed_as_sent
 
 
 def _bound(handler: Handler, deps: Deps) -> Callable[[Request], Awaitable[Response]]:

@@ -13,12 +13,18 @@ STEP = "step: "
 
 
 class NodeRecord(msgspec.Struct, frozen=True):
-    """A node by the process of its keeper, and the address of its gateway."""
+    """A node by its keeper's process, the address for people, and the one for local commands."""
 
     pid: int
     url: str
     started_at: datetime
     version: str
+    operators_url: str = ""
+
+    @property
+    def commands_url(self) -> str:
+        """Where commands on this machine ask; a node of an older release has one door only."""
+        return self.operators_url or self.url
 
 
 def node_file(data_dir: str | Path) -> Path:
@@ -31,9 +37,11 @@ def log_file(data_dir: str | Path) -> Path:
     return Path(data_dir) / "logs" / "node.log"
 
 
-def write_node(data_dir: str | Path, keeper: int, url: str, version: str) -> NodeRecord:
+def write_node(
+    data_dir: str | Path, keeper: int, url: str, version: str, operators_url: str = ""
+) -> NodeRecord:
     """Record a keeper as the node of a data directory; whole or not at all, mode 0600."""
-    node = NodeRecord(keeper, url, datetime.now(UTC), version)
+    node = NodeRecord(keeper, url, datetime.now(UTC), version, operators_url)
     replace_secret(node_file(data_dir), msgspec.json.encode(node).decode())
     return node
 

@@ -198,7 +198,7 @@ class Node:
         )
         name = await self._start_supervisor(agent_settings)
         url = await self._start_gateway(dsn, name)
-        write_node(settings.data_dir, self._keeper, url, __version__)
+        write_node(settings.data_dir, self._keeper, url, __version__, settings.operators_url)
         self._say(READY)
         _step(f"ready at {url}")
 

@@ -7,7 +7,7 @@ import difflib
 import re
 import typing
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
@@ -15,6 +15,8 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 import msgspec
 from msgspec import Meta
 
+from mana_actors.http.door import LOOPBACK_PROXIES, Limits
+from mana_actors.http.names import Names, is_loopback, local_url
 from mana_actors.keys.key_files import is_open_to_others
 from mana_actors.keys.tls import TlsAddress, TlsFiles
 from mana_actors.llm.router.aliases.registry import PerToken
@@ -71,6 +73,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secrets_dir: str  # absolute; files of mode 0600
     port: Port = 3067  # 0 takes a free one
     host: str = "127.0.0.1"
+    operators_port: Port = 0  # of the operators' own door; 0 takes a free one
+    operators_host: str = "127.0.0.1"
+    public_urls: tuple[str, ...] = ()  # scheme://host[:port] that people use, beside loopback
+    proxies: tuple[str, ...] = LOOPBACK_PROXIES  # who may say where a request came from
+    connections_max: Annotated[int, Meta(ge=16, le=50_000)] = 1024
+    connections_per_address: Annotated[int, Meta(ge=1, le=50_000)] = 256  # proxies' not counted
     database_url: str | None = None  # None: the embedded Postgres; never holds a password
     database_password_file: str | None = None
     service_key_file: str | None = None  # None: <secrets_dir>/service_key, made in embedded mode
@@ -142,6 +150,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.database_url is None
 
     @property
+    def operators_url(self) -> str:
+        """Where the operators' door is reached on this machine; "" before it has a port."""
+        if not self.operators_port:
+            return ""
+        return local_url(self.operators_host, self.operators_port)
+
+    @property
+    def limits(self) -> Limits:
+        """What the door for people allows."""
+        return Limits(
+            most=self.connections_max,
+            per_address=self.connections_per_address,
+            proxies=self.proxies,
+        )
+
+    @property
+    def names(self) -> Names:
+        """What it is asked by."""
+        return Names(public=self.public_urls, any_address=not is_loopback(self.host))
+
+    @property
+    def operators_names(self) -> Names:
+        """What the operators' door is asked by."""
+        return Names(public=self.public_urls, any_address=not is_loopback(self.operators_host))
+
+    @property
     def service_key_path(self) -> Path:
         """The file that holds the service key."""
         return Path(self.service_key_file or Path(self.secrets_dir, "service_key"))
@@ -200,6 +234,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 VARIABLES = {
     "port": "PORT",
     "host": "MANA_HOST",
+    "operators_port": "MANA_OPERATORS_PORT",
+    "operators_host": "MANA_OPERATORS_HOST",
+    "connections_max": "MANA_CONNECTIONS_MAX",
+    "connections_per_address": "MANA_CONNECTIONS_PER_ADDRESS",
     "data_dir": "MANA_DATA_DIR",
     "secrets_dir": "MANA_SECRETS_DIR",
     "database_url": "SYNC_DATABASE_URL",
@@ -302,8 +340,16 @@ SECRET_VARIABLES = {
 """Variables that would hold a secret, and those that name its file instead."""
 
 
+LISTS = {
+    "jwt_issuers": "JWT_ISSUER",
+    "cors_origins": "CORS_ORIGINS",
+    "public_urls": "MANA_PUBLIC_URL",
+    "proxies": "MANA_PROXIES",
+}
+"""Fields whose variables hold several values, separated by commas."""
+
 OTHER_VARIABLES = (
-    *("MANA_BUCKETS", "POLICY_MODE", "TICK_ENABLED", "JWT_ISSUER", "CORS_ORIGINS"),
+    *("MANA_BUCKETS", "POLICY_MODE", "TICK_ENABLED", *LISTS.values()),
     *("MANA_URL", "MANA_FORK_DIR", "MANA_NODE_MARK"),  # of commands, and of what a node starts
 )
 """Variables that neither table has: they have readers of their own."""
@@ -345,9 +391,10 @@ def read_settings(env: Mapping[str, str], *, serves: bool = True) -> Settings:
         given["bucket_lo"], given["bucket_hi"] = _buckets(env.get("MANA_BUCKETS", "0-255"))
     except SettingsError as exc:
         wrong[exc.variable] = exc.problem
-    for field, variable in (("jwt_issuers", "JWT_ISSUER"), ("cors_origins", "CORS_ORIGINS")):
+    for field, variable in LISTS.items():
         try:
-            given[field] = _listed(variable, env)
+            if variable in env:
+                given[field] = _listed(variable, env)
         except SettingsError as exc:
             wrong[exc.variable] = exc.problem
     settings = Settings(**given)
@@ -486,10 +533,7 @@ def _contradictions(settings: Settings) -> Iterator[SettingsError]:
     if settings.auth_url is None and (settings.kek_file or settings.grant_signing_key_file):
         problem = "is not set: vault and grants need to know who asks"
         yield SettingsError("MANA_AUTH_URL", problem)
-    for origin in settings.cors_origins:
-        if not is_origin(origin):
-            problem = f"expected scheme://host[:port] in lower case, got {origin[:60]!r}"
-            yield SettingsError("CORS_ORIGINS", problem)
+    yield from _unusable_addresses(settings)
     for variable, place, scheme in (
         ("MANA_KEYS_LISTEN", settings.keys_listen, ""),
         ("MANA_KEYS_ADDRESS", settings.keys_address, KEYS_SCHEME),
@@ -525,6 +569,22 @@ def _is_place(text: str, scheme: str) -> bool:
     return text.startswith(scheme)
 
 
+def _unusable_addresses(settings: Settings) -> Iterator[SettingsError]:
+    """Which of the listed origins and networks are none."""
+    for origin in settings.cors_origins:
+        if not is_origin(origin):
+            problem = f"expected scheme://host[:port] in lower case, got {origin[:60]!r}"
+            yield SettingsError("CORS_ORIGINS", problem)
+    for url in settings.public_urls:
+        if not is_origin(url):
+            problem = f"expected scheme://host[:port] in lower case, got {url[:60]!r}"
+            yield SettingsError("MANA_PUBLIC_URL", problem)
+    for proxy in settings.proxies:
+        if not is_network(proxy):
+            problem = f"expected addresses or networks, as 10.0.0.0/8, got {proxy[:60]!r}"
+            yield SettingsError("MANA_PROXIES", problem)
+
+
 def host_and_port(text: str) -> tuple[str, int]:
     """What `HOST:PORT` or `[IPv6]:PORT` means; raises ValueError."""
     host, _, port = text.rpartition(":")
@@ -541,6 +601,15 @@ def is_host(text: str) -> bool:
         ip_address(text)
     except ValueError:
         return _HOST.fullmatch(text) is not None
+    return True
+
+
+def is_network(text: str) -> bool:
+    """Whether this is an IP address, or a network of them."""
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
     return True
 
 

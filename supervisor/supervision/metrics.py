@@ -29,6 +29,7 @@ NodeMetric = Literal[
     "disk_free_inodes",
     "health_failing",
     "health_warning",
+    "http_connections_ended_total",
     "http_request_duration_seconds",
     "http_requests_total",
     "mission_errors_total",
@@ -83,6 +84,12 @@ INSTRUMENTS: dict[str, Instrument] = {
         Instrument("http_requests_total", "counter", "HTTP requests answered", _REQUEST),
         Instrument(
             "http_request_duration_seconds", "histogram", "Time to answer", _REQUEST, _HTTP_SECONDS
+        ),
+        Instrument(
+            "http_connections_ended_total",
+            "counter",
+            "Connections ended or refused by us",
+            ("door", "reason"),
         ),
         Instrument("ticks_total", "counter", "Scans for due missions"),
         Instrument("tick_duration_seconds", "histogram", "Time of a scan", (), _TICK_SECONDS),

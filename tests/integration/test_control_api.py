@@ -217,7 +217,9 @@ async def test_a_form_cancels_a_run_and_says_when_it_is_over(site: Site):
     assert "the mission is done" in answer.text
 
 
-@pytest.mark.parametrize("origin", [None, "null", "http://elsewhere", "http://gateway:81"])
+@pytest.mark.parametrize(
+    "origin", [None, "null", "http://elsewhere", "http://gateway:81", "https://gateway"]
+)
 async def test_a_form_of_another_site_does_nothing(site: Site, origin: str | None):
     await site.login()
     assert (await site.press("/pause", origin)).status_code == 401

@@ -150,7 +150,7 @@ async def test_internal_paths_are_closed_without_the_key(gateway: Gateway, path:
 @pytest.mark.parametrize("path", ["/%69nternal/tick", "//internal/tick", "/internal%2Ftick"])
 async def test_no_other_spelling_of_a_path_passes_the_guard(gateway: Gateway, path: str):
     answer = await gateway.stranger.post(path)
-    assert answer.status_code in (401, 404)
+    assert answer.status_code in (400, 401, 404)
     assert gateway.supervisor.ticks == 0
 
 

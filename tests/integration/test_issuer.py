@@ -21,7 +21,8 @@ from tests.postgres import LOG_OWNER, Database
 pytestmark = pytest.mark.one_postgres
 
 
-def _environment(database: Database, folder: Path, auth_url: str) -> dict[str, str]:
+def issuer_environment(database: Database, folder: Path, auth_url: str) -> dict[str, str]:
+    """What an issuer of its own is told."""
     return {
         "PATH": os.defpath,
         "PORT": "0",
@@ -39,7 +40,8 @@ def _loaded(pid: int) -> str:
 
 
 @contextmanager
-def _started(env: dict[str, str]) -> Generator[subprocess.Popen[str]]:
+def started_issuer(env: dict[str, str]) -> Generator[subprocess.Popen[str]]:
+    """It, killed in the end; its first line says where it is."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(
         [sys.executable, "-m", "supervisor.custody.issuer"], env=env, **pipes
@@ -54,7 +56,7 @@ async def test_an_issuer_of_its_own_serves_people_and_knows_nothing_of_ray(
     database: Database, tmp_path: Path
 ):
     async with FakeAuth() as auth:
-        with _started(_environment(database, tmp_path, auth.url)) as process:
+        with started_issuer(issuer_environment(database, tmp_path, auth.url)) as process:
             assert process.stdout is not None
             url = process.stdout.readline().removeprefix("ready at ").strip()
             async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
@@ -71,12 +73,12 @@ async def test_an_issuer_of_its_own_serves_people_and_knows_nothing_of_ray(
 def test_an_issuer_with_a_wrong_setting_says_which(
     database: Database, tmp_path: Path, variable: str
 ):
-    env = _environment(database, tmp_path, "http://127.0.0.1:9")
+    env = issuer_environment(database, tmp_path, "http://127.0.0.1:9")
     if variable.endswith("_FILE"):
         Path(env[variable]).write_text("no key")
     else:
         del env[variable]
-    with _started(env) as process:
+    with started_issuer(env) as process:
         _, said = process.communicate(timeout=60)
         assert process.returncode == 2
     assert said.startswith(f"error: {variable}: ")

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
 from mana_actors.http.edge import Edge, has_bearer
+from mana_actors.http.paths import PathUnclear, checked_path, path_of, text_of
 from mana_actors.http.sockets import CannotListen, bound_socket
 
 SECRET = "what-a-caller-said"
@@ -168,6 +169,70 @@ def test_an_address_that_is_none_is_said_to_be_none():
 def test_listening_sockets_are_told_to_be_tcp():
     with bound_socket("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's algorithm on
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"echo",
+        b"*",
+        b"http://localhost/echo",
+        b"//echo",
+        b"/item//echo",
+        b"/item/../echo",
+        b"/item/./echo",
+        b"/item/%2e%2E/echo",
+        b"/item/.%2e",
+        b"/item/a%2f..%2fecho",
+        b"/item/..%5cecho",
+        b"/item/..\\echo",
+        b"/item/%",
+        b"/item/%4",
+        b"/item/%zz",
+        b"/item/% 4",
+    ],
+)
+async def test_a_path_that_two_readers_may_read_differently_reaches_no_handler(raw: bytes):
+    with pytest.raises(PathUnclear):
+        checked_path(raw)
+    desk = Desk()
+    heard: list[Any] = []
+
+    async def hear(message: Any) -> None:
+        heard.append(message)
+
+    await desk.app(scope_of("/echo") | {"raw_path": raw or b"x"}, never, hear)
+    assert heard[0]["status"] == 400
+    assert heard[1]["body"].startswith(b'{"error":"path: ')
+
+
+@pytest.mark.parametrize("raw", [b"/", b"/item/a%2Fb", b"/item/%F6", b"/item/...", b"/item/a.b/"])
+def test_a_path_that_can_be_read_in_one_way_only_stays_as_it_was_sent(raw: bytes):
+    assert checked_path(raw) == raw.decode()
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ("org/u1", "ag1"),
+        ("u 1", "50%"),
+        ("a?b#c", "-x"),
+        ("ä€😀", "legacy:ai-default"),
+        ("a%2Fb", "..."),
+        ("a\\b", "\x7f"),
+    ],
+)
+def test_ids_of_any_kind_come_back_from_the_path_that_holds_them(ids: tuple[str, ...]):
+    path = checked_path(path_of("/internal/agents", *ids).encode("ascii"))
+    assert tuple(map(text_of, path.split("/")[3:])) == ids
+
+
+async def test_another_spelling_of_a_path_is_another_path():
+    desk = Desk()
+    assert (await desk.ask("GET", "/%62roken")).status_code == 404
+    assert (await desk.ask("POST", "/item/a%2Fb", json={})).status_code == 200
+    assert (await desk.ask("POST", "/item/a/b", json={})).status_code == 404
 
 
 def scope_of(path: str) -> dict[str, Any]:

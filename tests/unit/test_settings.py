@@ -97,6 +97,14 @@ def test_the_tick_is_off_only_if_exactly_false(text: str, enabled: bool):
         ("JWT_ISSUER", "https://a,,https://b"),
         ("JWT_AUDIENCE", ""),
         ("CORS_ORIGINS", "*"),
+        ("MANA_PUBLIC_URL", "mana.example.org"),
+        ("MANA_PUBLIC_URL", "https://mana.example.org/path"),
+        ("MANA_PUBLIC_URL", "https://a.example,,https://b.example"),
+        ("MANA_PROXIES", "proxy.internal"),
+        ("MANA_PROXIES", "10.0.0.0/33"),
+        ("MANA_CONNECTIONS_MAX", "1"),
+        ("MANA_CONNECTIONS_PER_ADDRESS", "0"),
+        ("MANA_OPERATORS_PORT", "65536"),
         ("CORS_ORIGINS", "https://*.mana.how"),
         ("CORS_ORIGINS", "https://mana.how/"),
         ("CORS_ORIGINS", "https://Mana.how"),
@@ -291,3 +299,20 @@ def test_the_vault_needs_an_auth_service_and_lists_are_exact(tmp_path: Path):
     assert settings.cors_origins == ("https://mana.how", "http://localhost:5173")
     assert (settings.auth_url, settings.grant_issuer) == ("http://auth:3001/", False)
     assert read_settings({}).auth_url is None
+
+
+def test_doors_are_bounded_and_named_as_settings_say():
+    env = {
+        "MANA_HOST": "192.0.2.1",
+        "MANA_PUBLIC_URL": "https://mana.example.org, http://mana.internal:3067",
+        "MANA_PROXIES": "10.0.0.0/8,::1",
+        "MANA_CONNECTIONS_MAX": "64",
+        "MANA_CONNECTIONS_PER_ADDRESS": "8",
+    }
+    settings = Settings.from_wire(read_settings(env, serves=False).to_wire())
+    limits = settings.limits
+    assert (limits.most, limits.per_address, limits.proxies) == (64, 8, ("10.0.0.0/8", "::1"))
+    assert settings.names.public == ("https://mana.example.org", "http://mana.internal:3067")
+    assert settings.names.any_address  # it listens for others
+    assert not settings.operators_names.any_address
+    assert not read_settings({}, serves=False).names.any_address

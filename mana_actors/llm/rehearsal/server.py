@@ -14,6 +14,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Scope
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
+from mana_actors.http.door import vouch_for
 from mana_actors.http.edge import Edge, has_bearer
 from mana_actors.http.server import server_of
 from mana_actors.http.sockets import bound_socket
@@ -48,7 +49,10 @@ def rehearsal_app(token: str, *, latency_s: float = 0.0) -> ASGIApp:
         return answer({"status": "healthy", "service": "mana-rehearsal"})
 
     def guard(scope: Scope) -> Response | None:
-        if scope["path"] == "/health" or has_bearer(scope, token):
+        if has_bearer(scope, token):
+            vouch_for(scope)
+            return None
+        if scope["path"] == "/health":
             return None
         return _failure(401, "missing or wrong token")
 

@@ -13,17 +13,17 @@ import threading
 import time
 from pathlib import Path
 
-from starlette.types import ASGIApp
-
 from mana_actors.crash import keep_to_ourselves
+from mana_actors.http.door import Doorway, Limits
 from mana_actors.http.server import server_of
-from mana_actors.http.sockets import CannotListen, bound_socket
+from mana_actors.http.sockets import CannotListen, affordable, bound_socket
 from mana_actors.llm.router.service import LlmRouter
 from mana_actors.llm.router.settings import RouterSettings
 from mana_actors.logs import configure_logging, keep_texts_out
 
 log = logging.getLogger("mana.llm")
 
+MOST_CONNECTIONS = 1024
 KEEP_ALIVE_S = 60  # agents call again and again
 _BIND_AGAIN_S = 0.5
 _TOLD_WITHIN_S = 3.0
@@ -74,9 +74,9 @@ class LlmRouterActor:
     async def _run(self) -> None:
         token = (await asyncio.to_thread(Path(self._settings.token_file).read_text)).strip()
         self._router = router = LlmRouter(self._settings, token)
-        await asyncio.gather(self._listen(router.app), router.keep())
+        await asyncio.gather(self._listen(router), router.keep())
 
-    async def _listen(self, app: ASGIApp) -> None:
+    async def _listen(self, router: LlmRouter) -> None:
         """Serve. While the port is taken, perhaps by a router that is still ending, try again."""
         listening = None
         while listening is None:
@@ -89,4 +89,6 @@ class LlmRouterActor:
                 self._tried.set()
                 await asyncio.sleep(_BIND_AGAIN_S)
         self._tried.set()
-        await server_of(app, keep_alive_s=KEEP_ALIVE_S).serve([listening])
+        limits = Limits(most=affordable(MOST_CONNECTIONS))
+        door = Doorway(limits, router.metrics.connection_ended)
+        await server_of(router.app, door, keep_alive_s=KEEP_ALIVE_S).serve([listening])

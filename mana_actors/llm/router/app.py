@@ -13,7 +13,9 @@ from starlette.routing import Router as Routes
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer, json_object
+from mana_actors.http.door import vouch_for
 from mana_actors.http.edge import Edge, has_bearer
+from mana_actors.http.paths import text_of
 from mana_actors.json_values import JsonObject
 from mana_actors.llm.carried import said_by_in
 from mana_actors.llm.headers import DEADLINE_HEADER, EXPOSURE_HEADER, SAID_BY_HEADER
@@ -61,7 +63,10 @@ def create_app(
     open_paths = {"/health"} | ({"/metrics"} if settings.metrics_open else set[str]())
 
     def guard(scope: Scope) -> ASGIApp | None:
-        if scope["path"] in open_paths or has_bearer(scope, token):
+        if has_bearer(scope, token):
+            vouch_for(scope)
+            return None
+        if scope["path"] in open_paths:
             return None
         return _refused(401, "missing or wrong token", "invalid_api_key")
 
@@ -129,7 +134,7 @@ class _Api:
 
     async def model(self, request: Request) -> ASGIApp:
         """One of those models, or 404."""
-        wanted: str = request.path_params["id"]
+        wanted = text_of(request.path_params["id"])
         is_known = wanted in self._router.registry.names  # asks no provider
         if not is_known and wanted not in await self._model_names():
             return _refused(404, f"Model '{wanted[:200]}' not found", "model_not_found")

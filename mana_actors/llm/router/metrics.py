@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from mana_actors.http.door import Ending
 from mana_actors.json_values import as_object
 from mana_actors.llm.completions import token_count
 from mana_actors.llm.router.aliases.registry import Target
@@ -50,6 +51,10 @@ class RouterMetrics:
         )
         self._request_latency = self._histogram(
             "request_latency_seconds", "Of HTTP requests.", ("method", "endpoint"), _HTTP_BUCKETS
+        )
+
+        self._ended = self._counter(
+            "connections_ended", "Connections that the router ended or refused.", ("reason",)
         )
 
     def know(self, names: Iterable[str], providers: Iterable[str]) -> None:
@@ -102,6 +107,10 @@ class RouterMetrics:
         """One HTTP request; `method` and `endpoint` are as the edge tells them, fit for labels."""
         self._requests.labels(method, endpoint, str(status)).inc()
         self._request_latency.labels(method, endpoint).observe(seconds)
+
+    def connection_ended(self, reason: Ending) -> None:
+        """One connection that the door ended or refused."""
+        self._ended.labels(reason).inc()
 
     def render(self) -> bytes:
         """The text Prometheus reads."""

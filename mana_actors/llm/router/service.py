@@ -30,7 +30,7 @@ class LlmRouter:
         last_good = LastGood(Path(settings.last_good_file) if settings.last_good_file else None)
         registry, problem = last_good.first(settings.source)
         self._secrets_dir = Path(settings.secrets_dir)
-        self._metrics = metrics = RouterMetrics()
+        self.metrics = metrics = RouterMetrics()
         self._tracing = tracing(settings.otlp_endpoint)
         self._router = router = Router(
             registry,
@@ -87,4 +87,4 @@ class LlmRouter:
 
     def _put_in_force(self, registry: Registry) -> None:
         self._router.replace(registry, upstreams_of(registry, self._secrets_dir))
-        self._metrics.know(registry.names, self._router.health())
+        self.metrics.know(registry.names, self._router.health())

@@ -134,7 +134,7 @@ def open_dashboard(*, data_dir: DataDir = None, url: Url = None) -> None:
     from supervisor.cli import output
 
     gateway = gateway_of(url, data_dir)
-    address = gateway.url + gateway.call("POST", "/internal/login")["path"]
+    address = gateway.pages_url + gateway.call("POST", "/internal/login")["path"]
     output.line_out(address)
     has_desktop = sys.platform == "darwin" or "DISPLAY" in os.environ
     if sys.stdout.isatty() and has_desktop:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
@@ -17,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mana_actors.http.paths import segment
 from state.errors import StateError
 from state.runs.reasons import label, reasons_of
 from state.store.gateway.control import NotPossible
@@ -109,8 +109,7 @@ def agent_routes(deps: Deps, sessions: Sessions) -> list[Route]:
 
         Only for a session, and only from a page of ours: a strict cookie and the origin say so.
         """
-        origin = urlsplit(request.headers.get("origin", "")).netloc
-        is_ours = origin != "" and origin == request.headers.get("host")
+        is_ours = deps.settings.names.is_own_page(request.scope)
         if not is_ours or not sessions.is_open(request.headers):
             return page("locked.html", 401)
         query(request, ())
@@ -252,7 +251,7 @@ def money(micros: int | None) -> str:
 
 def part(text: str) -> str:
     """An id as one part of a path: it may hold a slash."""
-    return quote(text, safe="")
+    return segment(text)
 
 
 def number(count: int | None) -> str:

@@ -12,8 +12,11 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
+from starlette.types import ASGIApp
 
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer
+from mana_actors.http.door import vouch_for
+from mana_actors.http.edge import Edge
 from mana_actors.logs import without_text
 from state.grants.mint import MintRefused
 from state.grants.vault import VaultRefused
@@ -22,6 +25,7 @@ from state.store.connect import Unavailable
 from state.store.people.store import PeopleRefused
 from supervisor import __version__
 from supervisor.custody.vaults import Caller, status_of
+from supervisor.gateway.answers import failure
 from supervisor.gateway.api.openapi import description
 from supervisor.gateway.api.problems import problem_of, told_as_problem
 from supervisor.gateway.people import audit, budgets, derived_key, grants, missions, vault
@@ -122,14 +126,20 @@ def people_routes(owners: Owners | None, origins: tuple[str, ...]) -> list[Route
     ]
 
 
-def app_of(owners: Owners, origins: tuple[str, ...]) -> Router:
+def app_of(owners: Owners, origins: tuple[str, ...]) -> ASGIApp:
     """These routes alone, for a process outside Ray."""
 
     async def get_health(_: Request) -> Response:
         return answer({"ok": True, "service": "mana-issuer"})
 
     own = [Route("/health", get_health), *people_routes(owners, origins)]
-    return Router(routes=own, redirect_slashes=False)
+    return Edge(
+        Router(routes=own, redirect_slashes=False),
+        guard=lambda _: None,
+        known=lambda _: None,
+        refusal=failure,
+        log=log,
+    )
 
 
 def _endpoint(
@@ -143,6 +153,7 @@ def _endpoint(
         else:
             try:
                 caller = await owners.door.caller(request)
+                vouch_for(request.scope)
                 must_have(caller, of.scope)
                 response = await of.handler(request, caller, owners)
             except ClientDisconnect:

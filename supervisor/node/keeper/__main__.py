@@ -188,24 +188,26 @@ def ports_of(settings: Settings) -> dict[str, str]:
 
     In a Ray that we join, what listens there may be ours: it is ended once Ray can be asked.
     """
-    gateway, router = settings.port, settings.llm_port
-    if settings.ray_address is None or not gateway:
-        with contextlib.closing(bound_socket(settings.host, gateway)) as listening:
-            gateway = int(listening.getsockname()[1])
-            if settings.ray_address is None or not router:
-                router = _router_port(router)
-    elif not router:
-        router = _router_port(router)
-    return {"PORT": str(gateway), "MANA_LLM_PORT": str(router)}
-
-
-def _router_port(wanted: int) -> int:
-    try:
-        with contextlib.closing(bound_socket(_LOOPBACK, wanted)) as listening:
-            return int(listening.getsockname()[1])
-    except CannotListen as exc:
-        problem = f"the model router did not start: port {exc.port}: {exc.reason}"
-        raise PortTaken(f"{problem}; choose another with MANA_LLM_PORT") from exc
+    operators = settings.operators_host, settings.operators_port
+    wanted = (
+        ("PORT", "", settings.host, settings.port),
+        ("MANA_OPERATORS_PORT", "operators' door", *operators),
+        ("MANA_LLM_PORT", "model router", _LOOPBACK, settings.llm_port),
+    )
+    found: dict[str, str] = {}
+    with contextlib.ExitStack() as held:  # all at once, so that no two take the same
+        for variable, part, host, port in wanted:
+            found[variable] = str(port)
+            if settings.ray_address is None or not port:
+                try:
+                    listening = held.enter_context(contextlib.closing(bound_socket(host, port)))
+                except CannotListen as exc:
+                    if not part:
+                        raise
+                    problem = f"the {part} did not start: port {exc.port}: {exc.reason}"
+                    raise PortTaken(f"{problem}; choose another with {variable}") from exc
+                found[variable] = str(listening.getsockname()[1])
+    return found
 
 
 if __name__ == "__main__":

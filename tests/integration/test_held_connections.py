@@ -1,0 +1,160 @@
+"""Each listener while another process holds 2,000 connections to it: who behaves is answered."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mana_actors.http.door import Doorway, Limits
+from mana_actors.http.sockets import affordable
+from mana_actors.keys.client import KeyHolder
+from mana_actors.keys.server import KeyServer
+from mana_actors.keys.tls import ServerTls, TlsAddress
+from mana_actors.keys.tls_listener import TlsListener
+from mana_actors.llm.router.actor import MOST_CONNECTIONS
+from mana_actors.llm.router.settings import OneService
+from supervisor.custody.certificates import make_certificates
+from supervisor.gateway.actor import open_doors
+from supervisor.supervision.metrics import Metrics
+from tests.fake_auth import FakeAuth
+from tests.gateway_parts import KEY, FakeSupervisor, app_of, fleet_of, settings_for
+from tests.integration.test_issuer import issuer_environment, started_issuer
+from tests.owners import Desk
+from tests.postgres import Database
+from tests.router_parts import TOKEN, RunningRouter
+
+pytestmark = pytest.mark.one_postgres
+
+HELD = 2000
+ASKED = 5
+WITHIN_S = 60.0
+HTTP_WAYS = ["silent", "head", "body", "unread"]
+
+
+@contextmanager
+def held(how: str, where: str | int) -> Generator[None]:
+    """Two thousand connections of a process of its own, which come again when they are dropped."""
+    command = [sys.executable, "-m", "tests.crowd", how, str(where), str(HELD)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as crowd:
+        try:
+            assert crowd.stdout is not None
+            assert crowd.stdout.readline() == b"held\n"
+            yield
+        finally:
+            crowd.kill()
+
+
+@asynccontextmanager
+async def crowded(how: str, where: str | int) -> AsyncGenerator[None]:
+    """The same around a listener in this process's own loop."""
+    crowd = held(how, where)
+    await asyncio.to_thread(crowd.__enter__)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(crowd.__exit__, None, None, None)
+
+
+async def each_answered(ask: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    for _ in range(ASKED):
+        async with asyncio.timeout(WITHIN_S):
+            await ask()
+
+
+@pytest.mark.parametrize("how", HTTP_WAYS)
+async def test_the_gateway_answers_people_and_operators(
+    database: Database, tmp_path: Path, how: str
+):
+    fleet, metrics = fleet_of(database), Metrics()
+    settings = settings_for(tmp_path, port=0)
+    app = app_of(fleet, FakeSupervisor(), tmp_path)
+    people, operators = await open_doors(app, settings, metrics)
+    try:
+
+        async def ask() -> None:
+            headers = {"X-Service-Key": KEY}
+            for door in (people, operators):
+                async with httpx.AsyncClient(base_url=door.url, trust_env=False) as client:
+                    assert (await client.get("/health")).status_code == 503  # no supervisor yet
+                    status = await client.get("/internal/status", headers=headers)
+                    assert status.status_code == 200
+
+        async with crowded(how, people.port):
+            await each_answered(ask)
+            async with crowded(how, operators.port):
+                await each_answered(ask)
+    finally:
+        for door in (people, operators):
+            await door.stop()
+        await fleet.close()
+    ended = metrics.snapshot()["counters"]["http_connections_ended_total"]
+    assert '["people","evicted"]' in ended
+    assert '["operators","evicted"]' in ended
+
+
+@pytest.mark.parametrize("how", HTTP_WAYS)
+async def test_the_issuer_answers(database: Database, tmp_path: Path, how: str):
+    async with FakeAuth() as auth:
+        with started_issuer(issuer_environment(database, tmp_path, auth.url)) as process:
+            assert process.stdout is not None
+            line = await asyncio.to_thread(process.stdout.readline)
+            url = line.removeprefix("ready at ").strip()
+
+            async def ask() -> None:
+                async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+                    assert len(await Desk(client, auth, "u1").key()) == 32
+
+            async with crowded(how, httpx.URL(url).port or 0):
+                await each_answered(ask)
+
+
+@pytest.mark.parametrize("how", HTTP_WAYS)
+async def test_the_router_answers(tmp_path: Path, how: str):
+    ended: list[str] = []
+    door = Doorway(Limits(most=affordable(MOST_CONNECTIONS)), ended.append)
+    nobody = OneService("service", "http://127.0.0.1:9", "eu")
+    with RunningRouter(tmp_path, nobody, door) as router:
+
+        async def ask() -> None:
+            headers = {"authorization": f"Bearer {TOKEN}"}
+            async with httpx.AsyncClient(trust_env=False) as client:
+                told = await client.get(f"{router.url}/v1/aliases", headers=headers)
+                assert told.status_code == 200
+
+        async with crowded(how, router.settings.port):
+            await each_answered(ask)
+    assert "evicted" in ended
+
+
+@pytest.mark.parametrize("how", ["silent", "frame"])
+async def test_the_key_holder_answers_on_its_socket(tmp_path: Path, how: str):
+    path = tmp_path / "keys" / "socket"
+    server = KeyServer(Any, path)  # pyright: ignore[reportArgumentType] # never asked for a key
+    async with server.serving(), crowded(how, str(path)):
+
+        async def ask() -> None:
+            assert await KeyHolder(str(path)).counts() is not None
+
+        await each_answered(ask)
+
+
+@pytest.mark.parametrize("how", ["silent", "handshake"])
+async def test_the_key_holder_answers_other_machines(tmp_path: Path, how: str):
+    make_certificates(tmp_path, ["keys.internal"], datetime.now(UTC))
+    settings = settings_for(tmp_path, keys_dir=str(tmp_path))
+    server = KeyServer(Any, tmp_path / "socket")  # pyright: ignore[reportArgumentType] # as above
+    listener = TlsListener(server, ServerTls(settings.key_server_files), "127.0.0.1", 0)
+    async with listener.serving(), crowded(how, listener.port):
+        address = TlsAddress("localhost", listener.port, settings.key_client_files)
+
+        async def ask() -> None:
+            assert await KeyHolder(address).counts() is not None
+
+        await each_answered(ask)
