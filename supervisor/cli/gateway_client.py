@@ -15,7 +15,7 @@ from supervisor.node.address import running_node
 TIMEOUT_S = 15.0
 PAGE = 500
 UNAUTHORIZED, SILENT = 401, 503
-BAD_INPUT = (400, 413)
+BAD_INPUT = (400, 413, 422)
 
 
 class Gateway:

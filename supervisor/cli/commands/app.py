@@ -15,6 +15,7 @@ from supervisor.cli.commands import (
     people,
     sign_in,
 )
+from supervisor.cli.commands.own import agents, missions
 from supervisor.cli.failures import UNREACHABLE, Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -29,6 +30,8 @@ snapshots_app = typer.Typer(help="Compare snapshots with the log.", no_args_is_h
 users_app = typer.Typer(help="Settings of one user.", no_args_is_help=True)
 app.add_typer(fleet.app)
 app.add_typer(control.app)
+fleet.agents_app.add_typer(agents.app)
+fleet.missions_app.add_typer(missions.app)
 app.add_typer(fleet.agents_app, name="agents")
 app.add_typer(fleet.missions_app, name="missions")
 app.add_typer(fleet.runs_app, name="runs")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 TICK_WITHIN_S = 300.0
 
 app = typer.Typer()
-agents_app = typer.Typer(help="Agents of all users; `show` tells all about one.")
-missions_app = typer.Typer(help="Missions of all users; `run` starts one now.")
+agents_app = typer.Typer(help="Agents of all users, and one's own: new, edit, …")
+missions_app = typer.Typer(help="Missions of all users, and one's own: new, edit, …")
 runs_app = typer.Typer(help="Runs of all users; `show` tells a person all about one of theirs.")
 
 
@@ -128,10 +128,12 @@ def missions(
 
 @missions_app.command("run")
 def run_mission(
-    user: str,
-    mission: str,
+    user: Annotated[str, typer.Argument(metavar="[USER] MISSION", help="USER: as an operator.")],
+    mission: Annotated[str | None, typer.Argument(hidden=True)] = None,
     *,
     key: Annotated[str | None, typer.Option(help="Asking twice under one key runs once.")] = None,
+    as_user: As = None,
+    token_file: TokenFile = None,
     data_dir: DataDir = None,
     url: Url = None,
     as_json: AsJson = False,
@@ -142,8 +144,21 @@ def run_mission(
 
     from supervisor.cli import output
 
-    path = f"/internal/missions/{quote(user, safe='')}/{quote(mission, safe='')}/run"
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+    if mission is None:
+        from supervisor.cli.commands.own.agents import whose
+        from supervisor.cli.own_client import person_client
+
+        who, mission = whose(user, as_user)
+        me = person_client(who, url=url, data_dir=data_dir, token_file=token_file)
+        path = f"/api/v1/me/missions/{quote(mission, safe='')}/run"
+        told = me.call("POST", path, headers=headers)
+        if as_json:
+            output.json_out(told)
+        else:
+            output.line_out(f"{mission} runs now (due {output.local_time(told['dueAt'])})")
+        return
+    path = f"/internal/missions/{quote(user, safe='')}/{quote(mission, safe='')}/run"
     told = gateway_of(url, data_dir).call("POST", path, headers=headers)
     if as_json:
         output.json_out(told)

@@ -23,7 +23,7 @@ def list_data(
     as_json: AsJson = False,
 ) -> None:
     """Which modules hold something, or the records of one."""
-    from supervisor.cli.commands import own_records
+    from supervisor.cli.commands.own import records as own_records
     from supervisor.cli.own_client import person_client
 
     client = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
@@ -46,7 +46,7 @@ def show_data(
     as_json: AsJson = False,
 ) -> None:
     """One record: each field, who wrote it and when."""
-    from supervisor.cli.commands import own_records
+    from supervisor.cli.commands.own import records as own_records
     from supervisor.cli.own_client import person_client
 
     client = person_client(person, url=url, data_dir=data_dir, token_file=token_file)

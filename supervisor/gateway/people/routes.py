@@ -159,7 +159,8 @@ def _endpoint(
             except ClientDisconnect:
                 raise
             except Exception as exc:  # noqa: BLE001 - here, so that a page may read the error too
-                response = _failed(exc, of.tell)
+                known = problem_of(exc) if of.tell is told_as_problem else None
+                response = known or _failed(exc, of.tell)
         response.headers.update(_allowed(request.headers, origins))
         return response
 
@@ -184,8 +185,6 @@ def _allowed(headers: Headers, origins: tuple[str, ...], *, asks: bool = False) 
 
 
 def _failed(exc: Exception, tell: Teller) -> Response:
-    if tell is told_as_problem and (known := problem_of(exc)) is not None:
-        return known
     match exc:
         case TokenRefused():
             told_so = tell(401, exc.reason)

@@ -1,0 +1,252 @@
+"""`mana missions new|edit|pause|resume|show|delete|list`: a person's own missions."""
+# ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
+
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import typer
+
+from supervisor.cli.commands.own.agents import every_item, whose
+from supervisor.cli.failures import USAGE, Failure
+from supervisor.cli.options import As, AsJson, DataDir, TokenFile, Url
+
+PATH = "/api/v1/me/missions"
+app = typer.Typer()
+
+Mission = Annotated[str, typer.Argument(metavar="MISSION", help="Its id, or USER/ID.")]
+For = Annotated[str | None, typer.Option("--for", help="Which agent.", metavar="USER/AGENT")]
+Every = Annotated[
+    str | None,
+    typer.Option(help='manual, "30 minutes", "daily 07:00", "mon 07:00" or cron: "0 7 * * 1".'),
+]
+Read = Annotated[
+    str | None, typer.Option(help="What it reads: goals,notes:ID.", metavar="MODULE[:ID],…")
+]
+Objective = Annotated[str | None, typer.Option(help="What it is after; by default its title.")]
+Missed = Annotated[
+    Literal["one", "none"] | None,
+    typer.Option(help="What becomes of runs that were missed: one now, or none."),
+]
+
+
+@app.command("new")
+def new_mission(
+    title: str,
+    *,
+    agent: For = None,
+    every: Every = None,
+    read: Read = None,
+    objective: Objective = None,
+    missed: Missed = None,
+    as_user: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a mission, and print when it runs next."""
+    from uuid import uuid4
+
+    from supervisor.cli.own_client import person_client
+
+    user, agent_id = (as_user, None) if agent is None else whose(agent, as_user)
+    content = {"title": title} | _said(agent_id, every, read, objective, missed)
+    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
+    made = me.call("POST", PATH, content=content, headers={"Idempotency-Key": str(uuid4())})
+    _out(made, f"{made['title']} is made: {made['id']}", as_json=as_json)
+
+
+@app.command("edit")
+def edit_mission(
+    mission: Mission,
+    *,
+    title: Annotated[str | None, typer.Option(help="How it is called.")] = None,
+    agent: For = None,
+    every: Every = None,
+    read: Read = None,
+    objective: Objective = None,
+    missed: Missed = None,
+    as_user: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change what is given, and leave the rest."""
+    from supervisor.cli.own_client import person_client
+
+    user, id_ = whose(mission, as_user)
+    agent_id = None if agent is None else whose(agent, user)[1]
+    content = _said(agent_id, every, read, objective, missed)
+    if title is not None:
+        content["title"] = title
+    if not content:
+        raise Failure("nothing to change: give --title, --every, --read, …", USAGE)
+    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
+    told = me.call("PATCH", f"{PATH}/{quote(id_, safe='')}", content=content)
+    _out(told, f"{told['title']} is changed: {', '.join(content)}", as_json=as_json)
+
+
+@app.command("pause")
+def pause_mission(
+    mission: Mission,
+    *,
+    as_user: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Nothing runs until it is resumed; a run under way is withdrawn."""
+    told = _asked("POST", mission, "/pause", as_user, (url, data_dir, token_file))
+    _out(told, f"{told['title']} is paused", as_json=as_json)
+
+
+@app.command("resume")
+def resume_mission(
+    mission: Mission,
+    *,
+    as_user: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """It runs again, next when its cadence says from now on."""
+    told = _asked("POST", mission, "/resume", as_user, (url, data_dir, token_file))
+    _out(told, f"{told['title']} is active", as_json=as_json)
+
+
+@app.command("delete")
+def delete_mission(
+    mission: Mission,
+    *,
+    as_user: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hide it on every device; a run under way is withdrawn."""
+    from supervisor.cli import output
+
+    told = _asked("DELETE", mission, "", as_user, (url, data_dir, token_file))
+    if as_json:
+        output.json_out(told)
+    else:
+        output.line_out(f"{told['id']} is deleted")
+
+
+@app.command("show")
+def show_mission(
+    mission: Mission,
+    *,
+    has_plan: Annotated[bool, typer.Option("--plan", help="With its newest plan.")] = False,
+    as_user: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """One mission: what it is after, what it reads, when it runs."""
+    from supervisor.cli import output
+    from supervisor.cli.commands.own_runs import plans, show_plan
+    from supervisor.cli.own_client import person_client
+
+    user, id_ = whose(mission, as_user)
+    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
+    told = me.get(f"{PATH}/{quote(id_, safe='')}")
+    made = plans(me, id_, 1) if has_plan else []
+    if as_json:
+        output.json_out(told | ({"plan": next(iter(made), None)} if has_plan else {}))
+        return
+    head = f"{told['title'] or 'a sealed title'}: {told['state']}, {told['every'] or 'no cadence'}"
+    _out(told, head, as_json=False, whole=True)
+    for plan in made:
+        show_plan(plan)
+    if has_plan and not made:
+        output.line_out("no plan yet")
+
+
+@app.command("list")
+def list_missions(
+    *,
+    as_user: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """One person's missions, by their titles."""
+    from supervisor.cli import output
+    from supervisor.cli.own_client import person_client
+
+    me = person_client(as_user, url=url, data_dir=data_dir, token_file=token_file)
+    rows = every_item(me, PATH)
+    if as_json:
+        output.json_out(rows)
+        return
+    columns = (
+        ("title", output.field("title")),
+        ("state", output.field("state")),
+        ("every", output.field("every")),
+        ("next run", output.when("nextRunAt")),
+        ("agent", output.field("agentId")),
+        ("id", output.field("id")),
+    )
+    output.table_out(columns, rows, 'no missions yet: mana missions new "Plan my week"')
+
+
+def _asked(
+    verb: str,
+    mission: str,
+    word: str,
+    as_user: str | None,
+    at: tuple[str | None, str | None, str | None],
+) -> dict[str, Any]:
+    """What one person's mission answers; `at` is where the gateway and the token are."""
+    from supervisor.cli.own_client import person_client
+
+    url, data_dir, token_file = at
+    user, id_ = whose(mission, as_user)
+    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
+    return me.call(verb, f"{PATH}/{quote(id_, safe='')}{word}")
+
+
+def _said(
+    agent_id: str | None,
+    every: str | None,
+    read: str | None,
+    objective: str | None,
+    missed: str | None,
+) -> dict[str, Any]:
+    words = None if read is None else [word for word in read.split(",") if word.strip()]
+    said = {
+        "agentId": agent_id,
+        "every": every,
+        "read": words,
+        "objective": objective,
+        "missedRuns": missed,
+    }
+    return {field: value for field, value in said.items() if value is not None}
+
+
+def _out(told: dict[str, Any], head: str, *, as_json: bool, whole: bool = False) -> None:
+    from supervisor.cli import output
+
+    if as_json:
+        output.json_out(told)
+        return
+    output.line_out(output.shown(head))
+    if whole:
+        output.line_out(f"  for {told['agentId']}: {output.shown(told['objective'])}")
+        for ref in told["inputs"]:
+            output.line_out(f"  reads {output.shown(ref['module'])}:{output.shown(ref['id'])}")
+    for note in (*told["notes"], *told["problems"]):
+        output.line_out(f"  {output.shown(note)}")
+    if told["nextRuns"]:
+        output.line_out(f"next runs ({told['timeZone']}):")
+        for run in told["nextRuns"]:
+            output.line_out(f"  {run['local']}")
+    elif told["state"] == "active":
+        output.line_out(f"it runs when asked: mana missions run {told['id']}")

@@ -1,0 +1,92 @@
+"""People make agents and missions from a shell: the real commands against a real gateway."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.owners import House, open_house
+from tests.postgres import Database
+
+pytestmark = pytest.mark.one_postgres
+
+Mana = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
+    async with open_house(database, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def mana(house: House, tmp_path: Path) -> Mana:
+    """Runs a command as u1 and returns what it prints."""
+    token = tmp_path / "token"
+    token.write_text(house.auth.token("u1"))
+    token.chmod(0o600)
+    where = ["--url", str(house.client.base_url), "--token-file", str(token)]
+
+    async def asked(*words: str, code: int = 0) -> str:
+        command = (sys.executable, "-c", "from supervisor.cli import main; main()", *words, *where)
+        run = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+        said, complaint = await run.communicate()
+        assert run.returncode == code, complaint.decode()
+        return (complaint if code else said).decode()
+
+    return asked
+
+
+async def test_from_nothing_to_a_mission_with_its_next_runs(mana: Mana):
+    assert "planner" in await mana("agents", "templates")
+    agent = json.loads(await mana("agents", "new", "--template", "planner", "--json"))
+    said = await mana(
+        "missions", "new", "Plan my week", "--for", f"u1/{agent['id']}", "--every", "mon 07:00",
+        "--read", "goals",
+    )  # fmt: skip
+    assert "Plan my week is made" in said
+    assert "goals: 0 records" in said
+    assert "next runs (Europe/Berlin):" in said
+    assert said.count("  Mon ") == 5
+    (made,) = json.loads(await mana("missions", "list", "--json"))
+    assert made["agentId"] == agent["id"]
+    assert "Plan my week" in await mana("missions", "list")
+    id_ = made["id"]
+    said = await mana("missions", "edit", id_, "--every", "daily 06:30", "--missed", "none")
+    assert "every, missedRuns" in said
+    assert "paused" in await mana("missions", "pause", f"u1/{id_}")
+    assert "06:30" in await mana("missions", "resume", id_)
+    assert "daily 06:30" in await mana("missions", "show", id_)
+    assert "Planner" in await mana("agents", "list")
+    said = await mana("agents", "edit", f"u1/{agent['id']}", "--name", "Max", "--cap", "1000")
+    assert "Max is changed" in said
+    assert "Max is archived" in await mana("agents", "archive", f"u1/{agent['id']}")
+    assert "deleted" in await mana("missions", "delete", id_)
+    assert "no missions yet" in await mana("missions", "list")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["missions", "new", "a", "--every", "sometimes"], "every: must be manual"),
+        (["missions", "new", "a", "--read", "gaols"], "did you mean goals?"),
+        (["missions", "new", "a", "--for", "u1/nobody"], "agentId: you have no such agent"),
+        (["agents", "new"], "name: is missing"),
+        (["agents", "new", "--prompt-file", "/nowhere"], "/nowhere: cannot be read"),
+        (["missions", "edit", "m1"], "nothing to change"),
+    ],
+)
+async def test_what_is_wrong_is_one_line_that_names_the_field(
+    mana: Mana, words: list[str], says: str
+):
+    said = await mana(*words, code=2)
+    assert says in said
+    assert len(said.strip().splitlines()) == 1
+
+
+async def test_who_has_no_such_mission_is_told_so(mana: Mana):
+    assert "you have nothing of this id" in await mana("missions", "show", "m1", code=1)
