@@ -83,3 +83,8 @@ def scope_of(inputs: Iterable[InputRef], policy: AiPolicy = DENY_ALL) -> list[st
     }
     records = {table + record for table, record in listed if table not in tables}
     return sorted(records | {f"{table}*" for table in tables})
+
+
+def is_shared_space(space: str | None) -> bool:
+    """Whether a space has other members; rows there are never sealed."""
+    return bool(space) and not space.startswith("_personal:")

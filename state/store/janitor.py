@@ -20,6 +20,7 @@ class Retention(msgspec.Struct, frozen=True):
     runs_s: float = 90 * 86400
     requests_s: float = 30 * 86400
     audit_s: float = 90 * 86400
+    proposals_s: float = 180 * 86400  # long after a plan could be put to anybody again
     answers_s: float = 24 * 3600  # as long as an idempotency key is known
 
 
@@ -41,6 +42,7 @@ class JanitorStore:
             "owner_key_changes": await self._all(SQL["prune_key_changes"], keep.audit_s),
             "copy_requests": await self._all(SQL["prune_copy_requests"], keep.requests_s),
             "own_answers": await self._all(SQL["prune_answers"], keep.answers_s),
+            "proposals": await self._all(SQL["prune_proposals"], keep.proposals_s),
             "sealed_copies": await self._all(SQL["prune_copies"], 0.0),
         }
 

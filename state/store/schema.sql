@@ -851,7 +851,8 @@ CREATE TABLE mana_ai.mission_snapshots (
     decision text,
     reason text,
     decided_at timestamp with time zone,
-    browser_since timestamp with time zone
+    browser_since timestamp with time zone,
+    awaits_staging boolean GENERATED ALWAYS AS (jsonb_path_exists(record, '$."iterations"[*]?(@."source" == "server")."plan"[*]?((@."intent"."kind" == "toolCall" && @."status" == "planned") && ((!(exists (@."proposalId")) || @."proposalId" == "") || @."proposalId" == null))'::jsonpath)) STORED NOT NULL
 );
 
 ALTER TABLE ONLY mana_ai.mission_snapshots FORCE ROW LEVEL SECURITY;
@@ -1485,6 +1486,23 @@ ALTER FUNCTION mana_ai.own_ids(p_user text, p_app text, p_table text, p_limit in
 
 COMMENT ON FUNCTION mana_ai.own_ids(p_user text, p_app text, p_table text, p_limit integer) IS 'Ids of the records that a person made in a table, the newest first, deleted ones among them; for the gateway.';
 
+CREATE FUNCTION mana_ai.own_is_sealed(p_user text, p_app text, p_table text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  RETURN EXISTS (SELECT FROM mana_ai.owner_keys AS k WHERE k.user_id = p_user)
+      OR EXISTS (SELECT FROM (SELECT c.data FROM mana_ai.log_rows AS c WHERE c.user_id = p_user AND c.app_id = p_app AND c.table_name = p_table
+                                 AND c.op <> 'delete' ORDER BY c.created_at DESC LIMIT 500) AS latest
+                  WHERE jsonb_path_exists(latest.data, '$.* ? (@.type() == "string" && @ starts with "enc:1:")'));
+END $_$;
+
+ALTER FUNCTION mana_ai.own_is_sealed(p_user text, p_app text, p_table text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.own_is_sealed(p_user text, p_app text, p_table text) IS 'Whether a person''s clients seal what they write into a table: they registered a key, or one of its last 500 writes holds a
+sealed value. Then nothing of theirs is written there in plain.';
+
 CREATE FUNCTION mana_ai.own_lock(p_name text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1600,6 +1618,32 @@ ALTER FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer)
 
 COMMENT ON FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) IS 'The caller''s run, locked, if this attempt is still the current one; raises MA002 otherwise. It locks the ledger row
 first, as everyone does.';
+
+CREATE FUNCTION mana_ai.own_table(p_user text, p_app text, p_table text, p_most integer) RETURNS TABLE(record_id text, id uuid, op text, data text, field_meta text, created_us bigint, left_out bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  RETURN QUERY
+    WITH sized AS MATERIALIZED (
+      SELECT c.record_id, max(c.created_at) AS newest, sum(length(c.data::text) + 200) AS size FROM mana_ai.log_rows AS c
+       WHERE c.user_id = p_user AND c.app_id = p_app AND c.table_name = p_table AND length(c.record_id) <= 512 GROUP BY c.record_id),
+    ranked AS MATERIALIZED (
+      SELECT s.record_id, row_number() OVER w AS place, sum(s.size) OVER w AS so_far FROM sized AS s
+      WINDOW w AS (ORDER BY s.newest DESC, s.record_id)),
+    chosen AS MATERIALIZED (SELECT r.record_id FROM ranked AS r WHERE r.place <= p_most AND coalesce(r.so_far, 0) <= 16777216)
+    SELECT c.record_id, c.id, c.op, c.data::text, c.field_meta::text, (extract(epoch FROM c.created_at) * 1000000)::bigint,
+           (SELECT count(*) FROM sized) - (SELECT count(*) FROM chosen)
+      FROM mana_ai.log_rows AS c JOIN chosen USING (record_id)
+     WHERE c.user_id = p_user AND c.app_id = p_app AND c.table_name = p_table
+     ORDER BY c.record_id, c.created_at, c.id;
+END $$;
+
+ALTER FUNCTION mana_ai.own_table(p_user text, p_app text, p_table text, p_most integer) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.own_table(p_user text, p_app text, p_table text, p_most integer) IS 'The rows of a person''s own records of one table, for what carrying out a proposal has to look through; for the gateway. The
+newest records, whole ones only, up to 16 MB; left_out counts the others.';
 
 CREATE FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_op text, p_data text, p_meta text, p_client text, p_actor text, p_origin text, p_space text, OUT id uuid, OUT created_us bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3240,6 +3284,15 @@ CREATE VIEW mana_ai.fleet_runs AS
 
 ALTER VIEW mana_ai.fleet_runs OWNER TO mana_fleet;
 
+CREATE VIEW mana_ai.fleet_unstaged AS
+ SELECT user_id,
+    mission_id,
+    version
+   FROM mana_ai.mission_snapshots
+  WHERE (awaits_staging AND complete AND (NOT hidden));
+
+ALTER VIEW mana_ai.fleet_unstaged OWNER TO mana_fleet;
+
 CREATE TABLE mana_ai.function_texts (
     name text NOT NULL,
     text_digest text NOT NULL,
@@ -3429,6 +3482,42 @@ ALTER TABLE ONLY mana_ai.personal_tokens FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.personal_tokens OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.proposals (
+    user_id text NOT NULL,
+    proposal_id uuid NOT NULL,
+    mission_id text NOT NULL,
+    iteration_id text NOT NULL,
+    step_id text NOT NULL,
+    agent_id text NOT NULL,
+    agent_name text NOT NULL,
+    tool text NOT NULL,
+    params jsonb,
+    rationale text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
+    state text DEFAULT 'pending'::text NOT NULL,
+    not_before timestamp with time zone,
+    edited jsonb,
+    decided_by text,
+    decided_at timestamp with time zone,
+    decided_address text,
+    decided_client text,
+    approval_id uuid,
+    feedback text DEFAULT ''::text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    written jsonb DEFAULT '[]'::jsonb NOT NULL,
+    claimed_by text DEFAULT ''::text NOT NULL,
+    claimed_until timestamp with time zone,
+    CONSTRAINT decided_unless_pending CHECK (((state = 'pending'::text) OR (decided_by IS NOT NULL))),
+    CONSTRAINT decided_with_time CHECK (((decided_by IS NULL) = (decided_at IS NULL))),
+    CONSTRAINT proposal_decider_known CHECK ((decided_by = ANY (ARRAY['user'::text, 'standing-approval'::text, 'auto-expire'::text, 'device'::text]))),
+    CONSTRAINT proposal_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'waiting-for-device'::text, 'done'::text, 'rejected'::text, 'expired'::text, 'refused'::text, 'undone'::text])))
+);
+
+ALTER TABLE ONLY mana_ai.proposals FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.proposals OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.refresh_tokens (
     token_hash bytea NOT NULL,
     sign_in_id uuid NOT NULL,
@@ -3538,6 +3627,26 @@ ALTER TABLE ONLY mana_ai.spaces FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.spaces OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.standing_approvals (
+    user_id text NOT NULL,
+    approval_id uuid NOT NULL,
+    agent_id text NOT NULL,
+    tool text,
+    module text,
+    until timestamp with time zone,
+    per_day integer,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    created_address text,
+    created_client text,
+    revoked_at timestamp with time zone,
+    CONSTRAINT some_a_day CHECK ((per_day > 0)),
+    CONSTRAINT tool_or_module CHECK (((tool IS NULL) <> (module IS NULL)))
+);
+
+ALTER TABLE ONLY mana_ai.standing_approvals FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.standing_approvals OWNER TO mana_owner;
+
 CREATE SEQUENCE mana_ai.token_usage_id_seq
     START WITH 1
     INCREMENT BY 1
@@ -3617,6 +3726,9 @@ ALTER TABLE ONLY mana_ai.mission_research_jobs
 ALTER TABLE ONLY mana_ai.mission_snapshots
     ADD CONSTRAINT mission_snapshots_pkey PRIMARY KEY (user_id, mission_id);
 
+ALTER TABLE ONLY mana_ai.proposals
+    ADD CONSTRAINT one_proposal_per_step UNIQUE (user_id, mission_id, iteration_id, step_id);
+
 ALTER TABLE ONLY mana_ai.own_answers
     ADD CONSTRAINT own_answers_pkey PRIMARY KEY (user_id, key);
 
@@ -3640,6 +3752,9 @@ ALTER TABLE ONLY mana_ai.personal_tokens
 
 ALTER TABLE ONLY mana_ai.personal_tokens
     ADD CONSTRAINT personal_tokens_token_hash_key UNIQUE (token_hash);
+
+ALTER TABLE ONLY mana_ai.proposals
+    ADD CONSTRAINT proposals_pkey PRIMARY KEY (user_id, proposal_id);
 
 ALTER TABLE ONLY mana_ai.quarantine
     ADD CONSTRAINT quarantine_pkey PRIMARY KEY (change_id);
@@ -3679,6 +3794,9 @@ ALTER TABLE ONLY mana_ai.space_members
 
 ALTER TABLE ONLY mana_ai.spaces
     ADD CONSTRAINT spaces_pkey PRIMARY KEY (space_id);
+
+ALTER TABLE ONLY mana_ai.standing_approvals
+    ADD CONSTRAINT standing_approvals_pkey PRIMARY KEY (user_id, approval_id);
 
 ALTER TABLE mana_ai.token_holds
     ADD CONSTRAINT token_holds_believable CHECK (((tokens <= '8589934592'::bigint) AND (cost_micros <= '1000000000000'::bigint) AND (deadline <= (opened_at + '02:00:00'::interval)))) NOT VALID;
@@ -3741,6 +3859,8 @@ CREATE INDEX mission_snapshots_orphans ON mana_ai.mission_snapshots USING btree 
 
 CREATE INDEX mission_snapshots_wake ON mana_ai.mission_snapshots USING btree (wake_at) WHERE (wake_at IS NOT NULL);
 
+CREATE INDEX missions_awaiting_staging ON mana_ai.mission_snapshots USING btree (user_id, mission_id) WHERE awaits_staging;
+
 CREATE INDEX own_answers_age ON mana_ai.own_answers USING btree (at);
 
 CREATE INDEX owner_key_changes_age ON mana_ai.owner_key_changes USING btree (at);
@@ -3754,6 +3874,14 @@ CREATE INDEX people_trail_of_person ON mana_ai.people_trail USING btree (user_id
 CREATE INDEX personal_tokens_by_end ON mana_ai.personal_tokens USING btree (expires_at);
 
 CREATE UNIQUE INDEX personal_tokens_by_name ON mana_ai.personal_tokens USING btree (user_id, name) WHERE (revoked_at IS NULL);
+
+CREATE INDEX proposals_age ON mana_ai.proposals USING btree (decided_at) WHERE (decided_at IS NOT NULL);
+
+CREATE INDEX proposals_by_approval ON mana_ai.proposals USING btree (user_id, approval_id, decided_at) WHERE (approval_id IS NOT NULL);
+
+CREATE INDEX proposals_in_order ON mana_ai.proposals USING btree (user_id, created_at DESC, proposal_id);
+
+CREATE INDEX proposals_open ON mana_ai.proposals USING btree (user_id, expires_at) WHERE (state = ANY (ARRAY['pending'::text, 'refused'::text]));
 
 CREATE INDEX quarantine_user ON mana_ai.quarantine USING btree (user_id, seen_at DESC);
 
@@ -3928,6 +4056,10 @@ CREATE POLICY fleet_reads ON mana_ai.token_usage FOR SELECT TO mana_fleet USING 
 
 CREATE POLICY gateway_acts_for_user ON mana_ai.own_answers TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
 
+CREATE POLICY gateway_acts_for_user ON mana_ai.proposals TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_acts_for_user ON mana_ai.standing_approvals TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
 CREATE POLICY gateway_keeps ON mana_ai.people TO mana_gateway USING (true) WITH CHECK (true);
 
 CREATE POLICY gateway_keeps ON mana_ai.people_trail TO mana_gateway USING (true) WITH CHECK (true);
@@ -3997,6 +4129,8 @@ CREATE POLICY janitor_prunes ON mana_ai.owner_key_changes TO mana_janitor USING 
 CREATE POLICY janitor_prunes ON mana_ai.people_trail TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.personal_tokens TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.proposals TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.quarantine TO mana_janitor USING (true);
 
@@ -4082,6 +4216,8 @@ ALTER TABLE mana_ai.people_trail ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.personal_tokens ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE mana_ai.proposals ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE mana_ai.quarantine ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.refresh_tokens ENABLE ROW LEVEL SECURITY;
@@ -4107,6 +4243,8 @@ ALTER TABLE mana_ai.sign_ins ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mana_ai.space_members ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.spaces ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.standing_approvals ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY supervisor_schedules ON mana_ai.agent_snapshots TO mana_supervisor USING (true) WITH CHECK (true);
 
@@ -4348,6 +4486,8 @@ GRANT SELECT(reason) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
 
 GRANT SELECT(decided_at) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
 
+GRANT SELECT(awaits_staging) ON TABLE mana_ai.mission_snapshots TO mana_fleet;
+
 REVOKE ALL ON FUNCTION mana_ai.free_missions(p_users text[], p_missions text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.free_missions(p_users text[], p_missions text[]) TO mana_supervisor;
 
@@ -4447,6 +4587,9 @@ REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION mana_ai.own_ids(p_user text, p_app text, p_table text, p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.own_ids(p_user text, p_app text, p_table text, p_limit integer) TO mana_gateway;
 
+REVOKE ALL ON FUNCTION mana_ai.own_is_sealed(p_user text, p_app text, p_table text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.own_is_sealed(p_user text, p_app text, p_table text) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.own_lock(p_name text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.own_record(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_hold text, OUT owner text, OUT space text, OUT is_member boolean, OUT snapshot jsonb, OUT changes jsonb, OUT now timestamp with time zone) FROM PUBLIC;
@@ -4456,6 +4599,9 @@ REVOKE ALL ON FUNCTION mana_ai.own_records(p_user text, p_table text, p_after te
 GRANT ALL ON FUNCTION mana_ai.own_records(p_user text, p_table text, p_after text, p_limit integer) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.own_run(p_capability text, p_run uuid, p_attempt integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.own_table(p_user text, p_app text, p_table text, p_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.own_table(p_user text, p_app text, p_table text, p_most integer) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_op text, p_data text, p_meta text, p_client text, p_actor text, p_origin text, p_space text, OUT id uuid, OUT created_us bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_op text, p_data text, p_meta text, p_client text, p_actor text, p_origin text, p_space text, OUT id uuid, OUT created_us bigint) TO mana_gateway;
@@ -4609,6 +4755,8 @@ GRANT SELECT ON TABLE mana_ai.fleet_quarantine TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.fleet_runs TO mana_gateway;
 GRANT SELECT ON TABLE mana_ai.fleet_runs TO mana_supervisor;
 
+GRANT SELECT ON TABLE mana_ai.fleet_unstaged TO mana_gateway;
+
 GRANT SELECT ON TABLE mana_ai.function_texts TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.function_texts TO mana_gateway;
 
@@ -4663,6 +4811,11 @@ GRANT UPDATE(used_at) ON TABLE mana_ai.personal_tokens TO mana_gateway;
 
 GRANT UPDATE(revoked_at) ON TABLE mana_ai.personal_tokens TO mana_gateway;
 
+GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.proposals TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.proposals TO mana_janitor;
+
+GRANT SELECT(decided_at) ON TABLE mana_ai.proposals TO mana_janitor;
+
 GRANT SELECT,INSERT ON TABLE mana_ai.refresh_tokens TO mana_gateway;
 
 GRANT UPDATE(replaced_at) ON TABLE mana_ai.refresh_tokens TO mana_gateway;
@@ -4709,6 +4862,8 @@ GRANT USAGE ON SEQUENCE mana_ai.snapshot_version TO mana_supervisor;
 GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.space_members TO mana_gateway;
 
 GRANT SELECT,INSERT ON TABLE mana_ai.spaces TO mana_gateway;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.standing_approvals TO mana_gateway;
 
 GRANT USAGE ON SEQUENCE mana_ai.token_usage_id_seq TO mana_supervisor;
 

@@ -22,6 +22,7 @@ from state.store.gateway.control import ControlStore
 from state.store.gateway.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.deps import Deps
+from supervisor.gateway.people.inbox.stager import Stager
 from supervisor.gateway.people.owners import opened_copier, opened_owners
 from supervisor.health.ray_life import RayLife
 from supervisor.health.room import RoomWatch, reserves
@@ -82,7 +83,9 @@ class GatewayActor:
         self._url = serving.url
         self._listening.set()
         log.info("gateway_listening url=%s operators=%s", serving.url, operators.url)
-        await (asyncio.Event().wait() if copier is None else copier.run())
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(Stager(owners).run())
+            loops.create_task(asyncio.Event().wait() if copier is None else copier.run())
 
     def _watch(self, access: Access) -> Watch:
         """The watch at work, on a connection and with a handle of its own."""

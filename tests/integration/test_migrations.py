@@ -44,6 +44,7 @@ STEPS = [
     "0004_shared_progress",
     "0005_people",
     "0006_own_changes",
+    "0007_proposals",
     "0008_granted_missions",
     "0009_default_agents",
     "0010_own_log",

@@ -42,6 +42,12 @@ INSERT INTO mana_ai.copy_requests (user_id, mission_id, asked_at, for_grant)
 SELECT 'u1', 'm' || n, now() - n * interval '20 days', '' FROM generate_series(0, 3) AS n;
 INSERT INTO mana_ai.own_answers (user_id, key, request, at)
 SELECT 'u1', 'k' || n, 'r', now() - n * interval '20 hours' FROM generate_series(0, 3) AS n;
+INSERT INTO mana_ai.proposals (user_id, proposal_id, mission_id, iteration_id, step_id, agent_id,
+                               agent_name, tool, rationale, created_at, state, decided_by,
+                               decided_at)
+SELECT 'u1', gen_random_uuid(), 'm', 'i', 's' || n, 'a', 'A', 'create_task', '', now(),
+       CASE n WHEN 0 THEN 'pending' ELSE 'done' END, CASE WHEN n > 0 THEN 'user' END,
+       CASE WHEN n > 0 THEN now() - n * interval '80 days' END FROM generate_series(0, 3) AS n;
 """
 LEFT = """
 SELECT (SELECT count(*) FROM mana_ai.token_usage), (SELECT count(*) FROM mana_ai.decisions),
@@ -49,7 +55,7 @@ SELECT (SELECT count(*) FROM mana_ai.token_usage), (SELECT count(*) FROM mana_ai
        (SELECT count(*) FROM mana_ai.decrypt_audit), (SELECT count(*) FROM mana_ai.key_releases),
        (SELECT count(*) FROM mana_ai.owner_key_changes),
        (SELECT count(*) FROM mana_ai.sealed_copies), (SELECT count(*) FROM mana_ai.copy_requests),
-       (SELECT count(*) FROM mana_ai.own_answers)
+       (SELECT count(*) FROM mana_ai.own_answers), (SELECT count(*) FROM mana_ai.proposals)
 """
 
 
@@ -79,9 +85,9 @@ async def test_old_rows_go_and_live_ones_stay(
     assert deleted == {
         "token_usage": 53, "decisions": 3, "runs": 3, "run_requests": 1,
         "decrypt_audit": 1, "key_releases": 2, "owner_key_changes": 1, "sealed_copies": 4,
-        "copy_requests": 2, "own_answers": 2,
+        "copy_requests": 2, "own_answers": 2, "proposals": 1,
     }  # fmt: skip
-    assert await left(database) == (47, 3, 3, 1, 3, 3, 3, 2, 2, 2)
+    assert await left(database) == (47, 3, 3, 1, 3, 3, 3, 2, 2, 2, 3)
     assert set((await janitor.prune(Retention())).values()) == {0}
 
 
@@ -97,5 +103,5 @@ async def test_it_prunes_once_an_hour_and_counts(janitor: JanitorStore, tmp_path
         '["token_usage"]': 53, '["decisions"]': 3, '["runs"]': 3, '["run_requests"]': 1,
         '["decrypt_audit"]': 1, '["key_releases"]': 2, '["owner_key_changes"]': 1,
         '["sealed_copies"]': 4, '["copy_requests"]': 2,
-        '["own_answers"]': 2,
+        '["own_answers"]': 2, '["proposals"]': 1,
     }  # fmt: skip

@@ -43,6 +43,11 @@ INSERT INTO auth.encryption_vault_audit (id, user_id, action, status)
 INSERT INTO mana_ai.copy_requests (user_id, mission_id, asked_at, due_at, for_grant)
   VALUES ('u2', 'm2', now(), now(), '');
 INSERT INTO mana_ai.own_answers (user_id, key, request) VALUES ('u2', 'k2', 'r2');
+INSERT INTO mana_ai.proposals (user_id, proposal_id, mission_id, iteration_id, step_id, agent_id,
+                               agent_name, tool, rationale, created_at)
+  VALUES ('u2', gen_random_uuid(), 'm2', 'i', 's', 'a1', 'A', 'create_task', 'why', now());
+INSERT INTO mana_ai.standing_approvals (user_id, approval_id, agent_id, tool)
+  VALUES ('u2', gen_random_uuid(), 'a1', 'create_task');
 INSERT INTO mana_ai.vault_key_checks (user_id, written_for, key_check)
   VALUES ('u2', now(), 'check');
 INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES ('user', 'u2', 1000000);

@@ -181,3 +181,65 @@ SELECT record_id FROM mana_ai.own_ids($1, $2, $3, $4)
 
 -- time_zone --
 SELECT time_zone FROM mana_ai.user_settings WHERE user_id = $1
+
+-- unstaged --
+SELECT user_id, mission_id, version FROM mana_ai.fleet_unstaged
+ WHERE $1::text IS NULL OR (user_id, mission_id) > ($1, $2::text) ORDER BY user_id, mission_id LIMIT $3
+
+-- unstaged_of_user --
+SELECT mission_id FROM mana_ai.mission_snapshots WHERE user_id = $1 AND awaits_staging AND complete AND NOT hidden ORDER BY mission_id LIMIT 100
+
+-- proposals_of_mission --
+SELECT * FROM mana_ai.proposals WHERE user_id = $1 AND mission_id = $2
+
+-- add_proposal --
+INSERT INTO mana_ai.proposals (user_id, proposal_id, mission_id, iteration_id, step_id, agent_id, agent_name, tool, params, rationale,
+                               created_at, expires_at, state, decided_by, decided_at, reason)
+VALUES (:user, :id, :mission, :iteration, :step, :agent, :agent_name, :tool, :params::jsonb, :rationale, :created_at, :expires_at,
+        :state, :decided_by, :decided_at, :reason)
+    ON CONFLICT DO NOTHING
+
+-- save_proposal --
+UPDATE mana_ai.proposals
+   SET state = :state, not_before = :not_before, edited = :edited::jsonb, decided_by = :decided_by, decided_at = :decided_at,
+       decided_address = :decided_address, decided_client = :decided_client, approval_id = :approval, feedback = :feedback,
+       reason = :reason, written = :written::jsonb, claimed_by = :claimed_by, claimed_until = :claimed_until
+ WHERE user_id = :user AND proposal_id = :id
+
+-- find_proposal --
+SELECT * FROM mana_ai.proposals WHERE user_id = $1 AND proposal_id = $2
+
+-- proposals --
+SELECT * FROM mana_ai.proposals
+ WHERE user_id = :user AND (:state::text IS NULL OR state = :state) AND (:mission::text IS NULL OR mission_id = :mission)
+   AND (:agent::text IS NULL OR agent_id = :agent) AND (NOT :due OR not_before IS NULL OR not_before <= clock_timestamp())
+   AND (:before_at::timestamptz IS NULL OR (created_at, proposal_id) < (:before_at, :before_id::uuid))
+ ORDER BY created_at DESC, proposal_id DESC LIMIT :limit
+
+-- expired_proposals --
+SELECT DISTINCT mission_id FROM mana_ai.proposals
+ WHERE user_id = $1 AND state IN ('pending', 'refused') AND expires_at <= clock_timestamp() LIMIT 100
+
+-- proposals_of_iteration --
+SELECT * FROM mana_ai.proposals WHERE user_id = $1 AND iteration_id = $2 ORDER BY decided_at DESC, step_id DESC
+
+-- own_table --
+SELECT record_id, id, op, data, field_meta, created_us, left_out FROM mana_ai.own_table($1, $2, $3, $4)
+
+-- own_is_sealed --
+SELECT mana_ai.own_is_sealed($1, $2, $3)
+
+-- standing_approvals --
+SELECT a.*, (SELECT count(*) FROM mana_ai.proposals AS p WHERE p.user_id = a.user_id AND p.approval_id = a.approval_id
+                AND p.decided_at > clock_timestamp() - interval '24 hours') AS used_today
+  FROM mana_ai.standing_approvals AS a WHERE a.user_id = $1 AND ($2 OR a.revoked_at IS NULL) ORDER BY a.created_at DESC, a.approval_id LIMIT 500
+
+-- add_standing_approval --
+INSERT INTO mana_ai.standing_approvals (user_id, approval_id, agent_id, tool, module, until, per_day, created_address, created_client)
+VALUES (:user, :id, :agent, :tool, :module, :until, :per_day, :address, :client) ON CONFLICT DO NOTHING
+
+-- revoke_standing_approval --
+UPDATE mana_ai.standing_approvals SET revoked_at = clock_timestamp() WHERE user_id = $1 AND approval_id = $2 AND revoked_at IS NULL
+
+-- now --
+SELECT clock_timestamp()

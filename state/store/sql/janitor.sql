@@ -41,3 +41,8 @@ DELETE FROM mana_ai.run_requests WHERE closed_at < clock_timestamp() - $1 * inte
 -- prune_answers --
 DELETE FROM mana_ai.own_answers WHERE at < clock_timestamp() - $1 * interval '1 second'
    AND at <= coalesce((SELECT at FROM mana_ai.own_answers ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_proposals --
+-- What nobody answered has no time of decision, and expires first.
+DELETE FROM mana_ai.proposals WHERE decided_at < clock_timestamp() - $1 * interval '1 second'
+   AND decided_at <= coalesce((SELECT decided_at FROM mana_ai.proposals WHERE decided_at IS NOT NULL ORDER BY decided_at OFFSET $2 LIMIT 1), 'infinity')

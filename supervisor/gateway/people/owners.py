@@ -10,6 +10,7 @@ from state.runs.reasons import Language
 from state.store.connect import Access, Database
 from state.store.gateway.copy_requests import CopyRequests
 from state.store.gateway.own_log import OwnLog
+from state.store.gateway.proposals import ProposalStore
 from state.store.issuer import VaultStore
 from state.store.own.records import OwnRecords
 from state.store.own.runs import OwnRuns
@@ -19,6 +20,7 @@ from supervisor.custody.copier import Copier
 from supervisor.custody.service_keys import known_issuers, read_issuer, read_kek
 from supervisor.custody.sign_in_keys import SignInKeys
 from supervisor.custody.vaults import Custody
+from supervisor.gateway.people.inbox.shelf import CatalogueShelf
 from supervisor.gateway.people.open_streams import OpenStreams
 from supervisor.gateway.people.rate import Pacing
 from supervisor.gateway.people.tokens import Expected, KeySet, Verifier
@@ -41,6 +43,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     own_log: OwnLog
     pacing: Pacing
     streams: OpenStreams
+    proposals: ProposalStore
     custody: Custody | None = None
     issuer: Issuer | None = None
     exposure: Exposure = "any"  # the most that any prompt here may use
@@ -52,6 +55,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
         """Close the connections."""
         await self.view.close()
         await self.own_log.close()
+        await self.proposals.close()
         if self.custody is not None:
             await self.custody.close()
         if self.office is not None:
@@ -91,6 +95,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         own_log=OwnLog(own),
         pacing=Pacing(),
         streams=OpenStreams(),
+        proposals=ProposalStore(_database(settings, dsn, GATEWAY_ROLE, 4), CatalogueShelf()),
         custody=None
         if kek is None
         else Custody(VaultStore(_database(settings, dsn, ISSUER_ROLE, 4)), kek),

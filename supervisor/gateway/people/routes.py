@@ -29,6 +29,7 @@ from supervisor.gateway.answers import failure
 from supervisor.gateway.api.openapi import description
 from supervisor.gateway.api.problems import problem_of, told_as_problem
 from supervisor.gateway.people import audit, budgets, derived_key, grants, missions, vault
+from supervisor.gateway.people.inbox.requests import INBOX
 from supervisor.gateway.people.made.operations import OPERATIONS
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import TooOften
@@ -106,6 +107,7 @@ ROUTES: tuple[PersonRoute, ...] = (
     PersonRoute("POST", f"{VAULT}/recovery-wrap", "keys", vault.post_recovery_wrap),
     PersonRoute("DELETE", f"{VAULT}/recovery-wrap", "keys", vault.delete_recovery_wrap),
     PersonRoute("POST", f"{VAULT}/zero-knowledge", "keys", vault.post_zero_knowledge),
+    *(PersonRoute(*one, tell=told_as_problem) for one in INBOX),
     *(
         PersonRoute(one.verb, one.path, one.scope, one.handler, told_as_problem)
         for one in OPERATIONS

@@ -1,0 +1,38 @@
+"""Which fields clients keep sealed, by table: what is written there in plain would be read by all.
+
+Fields of people's own words and of their bodies; ids, times, states and numbers stay plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from state.log.records import ENCRYPTED_PREFIX
+
+SEALED_FIELDS: Mapping[str, frozenset[str]] = {
+    table: frozenset(fields.split())
+    for table, fields in {
+        "notes": "title content",
+        "tasks": "title description subtasks metadata",
+        "events": "title description location",
+        "timeBlocks": "title description",
+        "journalEntries": "title content",
+        "kontextDoc": "content",
+        "userContext": "about interests routine nutrition leisure goals social freeform",
+        "agents": "systemPrompt memory",
+        "aiMissions": "title conceptMarkdown objective",
+    }.items()
+}
+
+
+def writes_sealed(table: str, fields: Iterable[str]) -> bool:
+    """Whether one of these fields is kept sealed by people who have a vault."""
+    return not SEALED_FIELDS.get(table, frozenset()).isdisjoint(fields)
+
+
+def is_sealed_in(record: Mapping[str, Any]) -> bool:
+    """Whether any field of the record is sealed."""
+    return any(
+        isinstance(value, str) and value.startswith(ENCRYPTED_PREFIX) for value in record.values()
+    )
