@@ -1810,24 +1810,39 @@ COMMENT ON FUNCTION mana_ai.record_rows(p_user text, p_table text, p_record text
 CREATE FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) RETURNS TABLE(user_id text, table_name text, record_id text)
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET enable_sort TO 'off'
     BEGIN ATOMIC
  WITH RECURSIVE walk AS (
-          SELECT LEAST(( SELECT min(l.user_id) AS min
+          SELECT LEAST(( SELECT l.user_id
                     FROM mana_ai.router_log l
-                   WHERE (l.user_id > reconcile.p_after)), ( SELECT min(s.user_id) AS min
+                   WHERE (l.user_id > reconcile.p_after)
+                   ORDER BY l.user_id
+                  LIMIT 1), ( SELECT s.user_id
                     FROM mana_ai.mission_snapshots s
-                   WHERE (s.user_id > reconcile.p_after)), ( SELECT min(s.user_id) AS min
+                   WHERE (s.user_id > reconcile.p_after)
+                   ORDER BY s.user_id
+                  LIMIT 1), ( SELECT s.user_id
                     FROM mana_ai.agent_snapshots s
-                   WHERE (s.user_id > reconcile.p_after))) AS user_id,
+                   WHERE (s.user_id > reconcile.p_after)
+                   ORDER BY s.user_id
+                  LIMIT 1)) AS user_id,
              1 AS n
          UNION ALL
-          SELECT LEAST(( SELECT min(l.user_id) AS min
+          SELECT LEAST(( SELECT l.user_id
                     FROM mana_ai.router_log l
-                   WHERE (l.user_id > w.user_id)), ( SELECT min(s.user_id) AS min
+                   WHERE (l.user_id > w.user_id)
+                   ORDER BY l.user_id
+                  LIMIT 1), ( SELECT s.user_id
                     FROM mana_ai.mission_snapshots s
-                   WHERE (s.user_id > w.user_id)), ( SELECT min(s.user_id) AS min
+                   WHERE (s.user_id > w.user_id)
+                   ORDER BY s.user_id
+                  LIMIT 1), ( SELECT s.user_id
                     FROM mana_ai.agent_snapshots s
-                   WHERE (s.user_id > w.user_id))) AS "least",
+                   WHERE (s.user_id > w.user_id)
+                   ORDER BY s.user_id
+                  LIMIT 1)) AS "least",
              (w.n + 1)
             FROM walk w
            WHERE ((w.user_id IS NOT NULL) AND (w.n < reconcile.p_users))
@@ -1897,7 +1912,8 @@ END;
 ALTER FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) OWNER TO mana_router;
 
 COMMENT ON FUNCTION mana_ai.reconcile(p_after text, p_users integer, p_lo integer, p_hi integer) IS 'Compares the snapshots of the next p_users users after p_after, in buckets [p_lo, p_hi), with the log, by count and
-digest of change ids. Returns the records that differ, and one row without a table that names the last user looked at.';
+digest of change ids. The next user is the next entry of an index, whatever statistics say: those of tables just filled
+make a planner read all that is left for each of them. Returns the records that differ, and one row without a table that names the last user looked at.';
 
 CREATE FUNCTION mana_ai.refusal(p_user text, p_agent text, p_scopes text[], p_hold bigint, p_micros bigint) RETURNS TABLE(scope text, unit text, cap bigint, used bigint, held bigint, until text, back_at timestamp with time zone)
     LANGUAGE plpgsql STABLE

@@ -63,6 +63,8 @@ def _explained(exc: Exception) -> tuple[int, str | None]:
     import typer  # noqa: PLC0415
 
     from state.errors import StateError, TransientError  # noqa: PLC0415
+    from state.store.connect import Refused, Unavailable  # noqa: PLC0415
+    from state.troubles import trouble_of  # noqa: PLC0415
     from supervisor.node.settings import SettingsError  # noqa: PLC0415
 
     match exc:
@@ -75,7 +77,11 @@ def _explained(exc: Exception) -> tuple[int, str | None]:
         case typer.TyperException():
             return USAGE, exc.format_message().replace("\n", " ") or "try mana --help"
         case StateError():
-            return UNREACHABLE if isinstance(exc, TransientError) else FAILED, str(exc)
+            line = str(exc)
+            if isinstance(exc, Unavailable | Refused):
+                trouble = trouble_of(exc)
+                line = f"database: {trouble.what}: {trouble.remedy}"
+            return UNREACHABLE if isinstance(exc, TransientError) else FAILED, line
         case UnicodeEncodeError():
             return USAGE, f"{exc.object[:60]!r} is not UTF-8"
         case OSError():

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from state.store.gateway.fleet import FleetStore
 from state.store.migrate import migrate, sql_script
 from state.store.rotation import CapabilitySecret, capability_secrets, rotate_capability
 from state.store.supervisor.snapshots import Lease, RecordKey, SnapshotStore
+from state.troubles import trouble_of
 from supervisor.cli import output
 from supervisor.cli.environment import settings_of
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
@@ -25,6 +27,7 @@ LOG_OWNER = "mana_sync"
 SUPERVISOR = "mana_supervisor"
 USERS = 200
 RECORDS = 100
+SAY_EVERY_S, HELD_S, AGAIN_S = 2.0, 60.0, 1.0
 
 
 def print_sql() -> None:
@@ -45,7 +48,8 @@ def migrate_now(data_dir: str | None, database_url: str | None) -> None:
     try:
         applied = asyncio.run(work)
     except (OSError, TimeoutError) as exc:
-        raise Failure(f"the database does not answer: {type(exc).__name__}", UNREACHABLE) from exc
+        trouble = trouble_of(exc)
+        raise Failure(f"database: {trouble.what}: {trouble.remedy}", UNREACHABLE) from exc
     output.line_out(f"{len(applied)} migrations applied" if applied else "nothing to do")
 
 
@@ -72,11 +76,13 @@ async def _verified(settings: Settings) -> list[RecordKey]:
 async def _differences(store: SnapshotStore) -> list[RecordKey]:
     found: list[RecordKey] = []
     after: str | None = ""
+    said_at = time.monotonic()
     while after is not None:
         differ, after = await store.differences(after, USERS)
         found += differ
-        if after:
-            say(f"  compared as far as {output.shown(after)}")
+        if after and time.monotonic() - said_at >= SAY_EVERY_S:
+            said_at = time.monotonic()
+            say(f"  compared as far as {output.shown(after)}, {len(found):,} differ so far")
     return found
 
 
@@ -104,14 +110,26 @@ async def _rebuilt(settings: Settings) -> tuple[int, list[RecordKey]]:
             lease = Lease(shard.shard, shard.epoch, shard.bucket_lo, shard.bucket_hi)
             store = SnapshotStore(database, lease)
             differ = await _differences(store)
-            for first in range(0, len(differ), RECORDS):
-                folded = await store.rebuild(differ[first : first + RECORDS])
-                rebuilt -= len(folded.held)
-            rebuilt += len(differ)
+            held = await replayed(store, differ)
+            rebuilt += len(differ) - len(held)
             left += await _differences(store) if differ else []
     finally:
         await database.close()
     return rebuilt, left
+
+
+async def replayed(store: SnapshotStore, keys: list[RecordKey]) -> list[RecordKey]:
+    """Replay these; those are left that transactions hold for longer than we wait."""
+    give_up = time.monotonic() + HELD_S
+    while True:
+        held: list[RecordKey] = []
+        for first in range(0, len(keys), RECORDS):
+            held += (await store.rebuild(keys[first : first + RECORDS])).held
+        if not held or time.monotonic() >= give_up:
+            return held
+        say(f"  {len(held):,} records are held by transactions: trying again")
+        keys = held
+        await asyncio.sleep(AGAIN_S)
 
 
 def examine(data_dir: str | None, database_url: str | None, *, as_json: bool) -> int:

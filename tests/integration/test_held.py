@@ -13,6 +13,7 @@ import pytest
 from mana_actors.crash import crash_points
 from state.store.supervisor.schedule import Decided, Look
 from state.store.supervisor.snapshots import Folded, SnapshotStore
+from supervisor.cli import database as database_commands
 from supervisor.supervision import fold, loop, sweep
 from supervisor.supervision.fold import FoldLoop
 from supervisor.supervision.metrics import Metrics
@@ -283,6 +284,36 @@ async def test_a_rebuild_passes_over_what_is_held(world: World):
     await culprit.end()
     assert (await world.store.rebuild([M1])).replayed == 1
     assert await world.wrong_snapshots() == []
+
+
+async def test_the_command_tries_held_records_again(world: World, monkeypatch: pytest.MonkeyPatch):
+    await two_people(world)
+    await drift(world)
+    culprit = await culprit_of(world, "m1")
+    told: list[str] = []
+
+    def end_culprit_later(line: str) -> None:
+        told.append(line)
+        ending.append(asyncio.ensure_future(culprit.end()))
+
+    ending: list[asyncio.Future[None]] = []
+    monkeypatch.setattr(database_commands, "say", end_culprit_later)
+    monkeypatch.setattr(database_commands, "AGAIN_S", 0.05)
+    keys, _ = await world.store.differences("", 10)
+    assert await database_commands.replayed(world.store, keys) == []
+    assert told[0].strip() == "1 records are held by transactions: trying again"
+    await asyncio.gather(*ending)
+    assert await world.wrong_snapshots() == []
+
+
+async def test_the_command_leaves_what_stays_held(world: World, monkeypatch: pytest.MonkeyPatch):
+    await two_people(world)
+    await drift(world)
+    culprit = await culprit_of(world, "m1")
+    monkeypatch.setattr(database_commands, "HELD_S", 0.0)
+    keys, _ = await world.store.differences("", 10)
+    assert await database_commands.replayed(world.store, keys) == [M1]
+    await culprit.end()
 
 
 async def test_a_sweep_is_not_over_before_it_had_what_was_held(

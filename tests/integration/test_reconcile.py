@@ -13,7 +13,7 @@ from supervisor.supervision import sweep as sweeping
 from supervisor.supervision import upkeep
 from supervisor.supervision.sweep import Reconciler
 from tests.integration.support import World, fold_all, open_world, until
-from tests.postgres import Database
+from tests.postgres import SUPERUSER, Database
 
 
 @pytest.fixture
@@ -219,3 +219,33 @@ async def test_a_members_rows_are_compared_with_the_owners_record(world: World):
     assert await sweep(world) == [("u1", "aiMissions", "m1")]
     assert (await world.record())["title"] == "von u2"
     assert await world.wrong_snapshots() == []
+
+
+async def test_a_page_of_tables_just_filled_reads_only_its_own_people(world: World):
+    """Before anybody counted the rows a planner would read all that is left, for each of them."""
+    connection = await world.database.connect(SUPERUSER)
+    try:
+        for table in ("public.sync_changes", "mana_ai.mission_snapshots"):
+            await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
+        await connection.execute("SET session_replication_role = replica")
+        await connection.execute(
+            "INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, data,"
+            " client_id) SELECT 'ai', 'aiMissions', 'm' || n, 'user' || n, 'insert', '{}', 'c'"
+            "   FROM generate_series(1, 5000) AS n"
+        )
+        await connection.execute(
+            "INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, record, folded_count,"
+            " folded_digest) SELECT user_id, record_id, '{}', 1, mana_ai.change_digest(id)"
+            "   FROM public.sync_changes"
+        )
+        async with connection.transaction():
+            found = await connection.fetch("SELECT * FROM mana_ai.reconcile('', 50, 0, 256)")
+            read = await connection.fetchval(
+                "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint"
+                "  FROM pg_stat_xact_all_tables"
+                " WHERE relname IN ('sync_changes', 'mission_snapshots')"
+            )
+        assert [row["table_name"] for row in found] == [None]
+        assert 100 <= read <= 1000, "50 people have 100 rows"
+    finally:
+        await connection.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from state.store.connect import Refused, Unavailable
 from supervisor import __version__
 from supervisor.cli import run
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE
@@ -276,6 +277,32 @@ def test_an_address_without_a_gateway_is_one_line(
     assert run(["status", "--url", url]) in (USAGE, UNREACHABLE)
     error = capsys.readouterr().err
     assert url in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("exc", "code", "said"),
+    [
+        (Unavailable("QueryCanceledError"), UNREACHABLE, "a statement took too long"),
+        (Unavailable("DiskFullError"), UNREACHABLE, "its disk is full"),
+        (Unavailable("ConnectionRefusedError"), UNREACHABLE, "nothing listens"),
+        (Refused("42P01"), FAILED, "mana migrate"),
+    ],
+)
+def test_an_error_of_the_database_says_what_happened(
+    exc: Exception,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def broken(*_: object, **__: object) -> int:
+        raise exc
+
+    monkeypatch.setattr("supervisor.cli.database.verify_snapshots", broken)
+    assert run(["snapshots", "verify"]) == code
+    error = capsys.readouterr().err
+    assert said in error
     assert error.count("\n") == 1
 
 

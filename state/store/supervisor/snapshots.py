@@ -34,7 +34,7 @@ from state.log.merge import Change, Snapshot
 from state.log.principals import DEFAULT_AGENT_ID
 from state.log.records import Agent, Mission, agent_from_record, mission_from_record
 from state.runs.withdrawal import browser_since
-from state.store.connect import Database, Refused
+from state.store.connect import Database, Refused, Unavailable
 from state.store.sql import statements_of
 
 SQL = statements_of("supervisor.sql")
@@ -44,6 +44,7 @@ AGENTS = "agents"
 BATCH_BYTES = 32 * 1024 * 1024
 SET_ASIDE = "statement failed on this row"
 _MAX_INT4 = 2**31 - 1
+_TOOK_TOO_LONG = "QueryCanceledError"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 RecordKey = tuple[str, str, str]
@@ -394,10 +395,17 @@ class SnapshotStore:
 
     async def differences(self, after: str, users: int) -> tuple[list[RecordKey], str | None]:
         """Records of the next `users` users whose snapshot differs from the log; the last user."""
-        async with self._db.connection() as connection:
-            rows = await connection.fetch(
-                SQL["reconcile"], after, users, self.lease.lo, self.lease.hi
-            )
+        while True:
+            try:
+                async with self._db.connection() as connection:
+                    rows = await connection.fetch(
+                        SQL["reconcile"], after, users, self.lease.lo, self.lease.hi
+                    )
+                break
+            except Unavailable as exc:
+                if exc.kind != _TOOK_TOO_LONG or users == 1:
+                    raise
+                users = max(1, users // 8)  # people with more than we expected
         last = next((row["user_id"] for row in rows if row["table_name"] is None), None)
         found = [(row["user_id"], row["table_name"], row["record_id"]) for row in rows]
         return [key for key in found if key[1] is not None and _is_savable(key)], last

@@ -1,15 +1,16 @@
 CREATE OR REPLACE FUNCTION mana_ai.reconcile(p_after text, p_users int, p_lo int, p_hi int)
 RETURNS TABLE (user_id text, table_name text, record_id text)
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off
 BEGIN ATOMIC
   WITH RECURSIVE walk AS (
-    SELECT least((SELECT min(l.user_id) FROM mana_ai.router_log AS l WHERE l.user_id > p_after),
-                 (SELECT min(s.user_id) FROM mana_ai.mission_snapshots AS s WHERE s.user_id > p_after),
-                 (SELECT min(s.user_id) FROM mana_ai.agent_snapshots AS s WHERE s.user_id > p_after)) AS user_id, 1 AS n
+    SELECT least((SELECT l.user_id FROM mana_ai.router_log AS l WHERE l.user_id > p_after ORDER BY l.user_id LIMIT 1),
+                 (SELECT s.user_id FROM mana_ai.mission_snapshots AS s WHERE s.user_id > p_after ORDER BY s.user_id LIMIT 1),
+                 (SELECT s.user_id FROM mana_ai.agent_snapshots AS s WHERE s.user_id > p_after ORDER BY s.user_id LIMIT 1)) AS user_id, 1 AS n
     UNION ALL
-    SELECT least((SELECT min(l.user_id) FROM mana_ai.router_log AS l WHERE l.user_id > w.user_id),
-                 (SELECT min(s.user_id) FROM mana_ai.mission_snapshots AS s WHERE s.user_id > w.user_id),
-                 (SELECT min(s.user_id) FROM mana_ai.agent_snapshots AS s WHERE s.user_id > w.user_id)), w.n + 1
+    SELECT least((SELECT l.user_id FROM mana_ai.router_log AS l WHERE l.user_id > w.user_id ORDER BY l.user_id LIMIT 1),
+                 (SELECT s.user_id FROM mana_ai.mission_snapshots AS s WHERE s.user_id > w.user_id ORDER BY s.user_id LIMIT 1),
+                 (SELECT s.user_id FROM mana_ai.agent_snapshots AS s WHERE s.user_id > w.user_id ORDER BY s.user_id LIMIT 1)), w.n + 1
       FROM walk AS w WHERE w.user_id IS NOT NULL AND w.n < p_users),
   users AS (
     SELECT w.user_id FROM walk AS w WHERE w.user_id IS NOT NULL
@@ -42,6 +43,7 @@ END;
 
 COMMENT ON FUNCTION mana_ai.reconcile IS
 'Compares the snapshots of the next p_users users after p_after, in buckets [p_lo, p_hi), with the log, by count and
-digest of change ids. Returns the records that differ, and one row without a table that names the last user looked at.';
+digest of change ids. The next user is the next entry of an index, whatever statistics say: those of tables just filled
+make a planner read all that is left for each of them. Returns the records that differ, and one row without a table that names the last user looked at.';
 ALTER FUNCTION mana_ai.reconcile OWNER TO mana_router;
 GRANT EXECUTE ON FUNCTION mana_ai.reconcile TO mana_supervisor;
