@@ -11,6 +11,7 @@ from mana_actors.trust import trust_for
 from supervisor.cli.environment import folder, service_key
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
 from supervisor.node.address import running_node
+from supervisor.node.keeper.state import read_state
 
 TIMEOUT_S = 15.0
 PAGE = 500
@@ -118,7 +119,11 @@ def address(url: str | None, data_dir: str | None) -> str:
     named = url or os.environ.get("MANA_URL")
     if named:
         return named
-    node = running_node(place)
+    state, node = read_state(place), running_node(place)
+    if state is not None and state.phase != "up":
+        because = f", because {state.why}" if state.why else ""
+        since = f"the node on {place} is {state.phase}{because}"
+        raise Failure(f"{since}; try again in a moment", UNREACHABLE)
     if node is None:
         raise Failure(f"nothing runs on {place}: start it with mana up", UNREACHABLE)
     return node.commands_url

@@ -53,10 +53,21 @@ def start(env: Mapping[str, str], settings: Settings) -> tuple[NodeRecord, bool]
     with _one_at_a_time(data_dir):
         running = running_node(data_dir)
         if running is not None:
+            _wait_while_it_starts_again(data_dir)
             return running, False
         node_file(data_dir).unlink(missing_ok=True)
         process, shown = _detached(COMMAND, env, data_dir)
         return _wait_until_well(process, settings, shown), True
+
+
+def _wait_while_it_starts_again(data_dir: Path) -> None:
+    """Return once a node that lost a part is up again; it may also end meanwhile."""
+    log = log_file(data_dir)
+    steps, began = Steps(log, log.stat().st_size if log.exists() else 0), time.monotonic()
+    while (state := read_state(data_dir)) is not None and state.phase != "up":
+        steps.show()
+        steps.tell(f"it is {state.phase}, because {state.why or 'somebody asked for it'}", began)
+        time.sleep(POLL_S)
 
 
 def join(env: Mapping[str, str], settings: Settings) -> bool:

@@ -138,7 +138,11 @@ def _start_raylet(settings: Settings, keeper: int) -> set[int]:
 
 def _environment(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     """What Ray and its workers are to inherit."""
-    ours = {"RAY_worker_register_timeout_seconds": "120", **env}
+    patience = {
+        "RAY_worker_register_timeout_seconds": "120",
+        "RAY_agent_register_timeout_ms": "120000",
+    }
+    ours = {**patience, **env}
     if not settings.fork_server:
         return ours
     return ours | fork_server.variables(Path(settings.data_dir, "forks"), env.get("PYTHONPATH"))

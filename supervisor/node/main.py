@@ -255,6 +255,7 @@ class Node:
         )
         # Many cold starts at once on few cores take longer than Ray's usual patience.
         os.environ.setdefault("RAY_worker_register_timeout_seconds", "120")
+        os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # else the raylet ends
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         common: dict[str, Any] = {

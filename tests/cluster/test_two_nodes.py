@@ -118,8 +118,14 @@ def test_agents_land_where_a_router_answers(rays: Rays, postgres: TestServer) ->
     first = rays.start("--head", f"--port={rays.address.partition(':')[2]}", OFFER,
                        "--include-dashboard=false", f"--temp-dir={rays.folder}")  # fmt: skip
     settings = {**FAST, **rays.env, "MANA_RAY_ADDRESS": rays.address, "MANA_WARM_POOL": "0"}
+    settings |= {"PORT": str(free_port()), "MANA_LLM_PORT": str(free_port())}
     with ScriptedProvider() as provider, NodeProcess(database, provider.url, **settings) as node:
         scene = Scene(database, provider, node)
+        node.kill()  # its actors live on in a Ray that is not its own, and have its ports
+        assert node.processes() == {}
+        node.start()
+        assert "ended what an earlier node left in Ray: gateway-" in node.printed()
+        assert node.http("GET", "/internal/status").status_code == 200
         without = rays.start(f"--address={rays.address}")
         assert without != first
         assert _homes(scene, "with-one-router", 6) == {first}

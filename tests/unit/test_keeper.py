@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.cli import run
+from supervisor.cli.failures import UNREACHABLE
 from supervisor.node.address import running_node, write_node
 from supervisor.node.keeper.processes import MARK, descendants, end_all, mark_of, marked
 from supervisor.node.keeper.sole import LOCK, AlreadyRuns, holder, sole_node
@@ -189,3 +191,15 @@ def test_the_state_of_a_node_is_told_while_it_lives(tmp_path: Path, scripts: Scr
     keeper.kill()
     keeper.wait()
     assert read_state(tmp_path) is None
+
+
+def test_commands_say_that_a_node_starts_again_and_why(
+    tmp_path: Path, scripts: Scripts, capsys: pytest.CaptureFixture[str]
+):
+    keeper = scripts.start(HOLDS, str(tmp_path))
+    assert line(keeper) == "held"
+    write_node(tmp_path, keeper.pid, "http://127.0.0.1:1", "1")
+    state = NodeState.of(keeper.pid).now("restarting", "Ray's raylet (process 7) ended")
+    write_state(tmp_path, state)
+    assert run(["status", "--data-dir", str(tmp_path)]) == UNREACHABLE
+    assert "restarting, because Ray's raylet (process 7) ended" in capsys.readouterr().err

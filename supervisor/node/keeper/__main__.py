@@ -98,7 +98,8 @@ class Keeper:
             shown = ", ".join(map(str, sorted(left)))
             _step(f"ended what an earlier node left running: processes {shown}")
         node_file(self._data_dir).unlink(missing_ok=True)
-        self._environment[MARK] = mark
+        # Ray's agents of a node would overwrite what marks them with their title.
+        self._environment |= {MARK: mark, "SPT_NOENV": "1"}
         if self._work is WORK:
             self._environment |= ports_of(self._settings)
         adopt_orphans()
@@ -129,7 +130,9 @@ class Keeper:
             end_all(self._of_the_work, KILL_S)
             if self._stop.is_set():
                 return 0
-            if not was_ready:
+            if not was_ready:  # somebody is there to read why
+                if ended.code is None:
+                    sys.stderr.write(f"error: the node did not start: {ended.why}\n")
                 return ended.code or 1
             _step(f"{ended.why}: the node starts again")
             self._tell(self._state.now("restarting", ended.why))

@@ -14,17 +14,17 @@ READY = "ready"
 
 
 class LifeEnd(msgspec.Struct, frozen=True):
-    """Why a life is over, and the exit code of its process."""
+    """Why a life is over, and the exit code of its process where that ended by itself."""
 
     why: str
-    code: int = 1
+    code: int | None = None
 
     @staticmethod
     def of(status: int) -> LifeEnd:
         """What waitpid told."""
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
-            return LifeEnd(f"its process was ended by {signal.Signals(-code).name}", 1)
+            return LifeEnd(f"its process was ended by {signal.Signals(-code).name}")
         return LifeEnd(f"its process ended with {code}", code)
 
 
