@@ -127,6 +127,9 @@ class Keeper:
             ended = await self._life.over
             was_ready = was_ready or self._life.is_ready
             self._life = None
+            if was_ready and not self._stop.is_set():
+                _step(f"{ended.why}: the node starts again")
+                self._tell(self._state.now("restarting", ended.why))
             end_all(self._of_the_work, KILL_S)
             if self._stop.is_set():
                 return 0
@@ -134,8 +137,6 @@ class Keeper:
                 if ended.code is None:
                     sys.stderr.write(f"error: the node did not start: {ended.why}\n")
                 return ended.code or 1
-            _step(f"{ended.why}: the node starts again")
-            self._tell(self._state.now("restarting", ended.why))
             has_run_well = time.monotonic() - began > WAIT_MAX_S
             wait_s = WAIT_MIN_S if has_run_well else min(2 * wait_s, WAIT_MAX_S)
             with contextlib.suppress(TimeoutError):
