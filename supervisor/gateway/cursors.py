@@ -2,13 +2,18 @@
 
 import base64
 import binascii
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from mana_actors.http.bodies import BadRequest
 
 T = TypeVar("T")
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time that the database can compare."""
+Key = Annotated[str, msgspec.Meta(max_length=512, pattern=r"^[^\0]*$")]
+"""A text that the database can hold."""
 
 
 def cursor(key: Any) -> str:

@@ -82,14 +82,14 @@ async def test_a_stored_updated_at_is_never_told(house: House, client: Client):
     late = {"title": "x", "updatedAt": "2099-01-01T00:00:00.000Z"}
     meta = {"title": T3, "updatedAt": "2099-01-01T00:00:00.000Z"}
     await client.push("update", "t1", late, app="todo", table="tasks", meta=meta)
-    (told,) = (await read(house, "/todo"))["records"]
+    (told,) = (await read(house, "/todo"))["items"]
     assert "updatedAt" not in told["fields"]
     assert told["updatedAt"] == T3
 
 
 async def test_ciphertext_is_told_as_sealed_however_deep(house: House, client: Client):
     await task(client, "t1", title="enc:1:abc", parts=[{"a": "enc:1:def"}, "plain"])
-    (told,) = (await read(house, "/todo"))["records"]
+    (told,) = (await read(house, "/todo"))["items"]
     assert told["fields"]["title"] == "(sealed)"
     assert told["fields"]["parts"] == [{"a": "(sealed)"}, "plain"]
 
@@ -101,7 +101,7 @@ async def test_deleted_and_unfinished_records_are_not_told(house: House, client:
     await client.push("delete", "t2", {}, app="todo", table="tasks")
     await client.push("update", "t4", {"title": "x"}, app="todo", table="tasks", meta={"title": T2})
     page = await read(house, "/todo")
-    assert [each["id"] for each in page["records"]] == ["t3"]
+    assert [each["id"] for each in page["items"]] == ["t3"]
     answered = await house.desk().ask("GET", f"{DATA}/todo/tasks/t1")
     assert answered.status_code == 404
 
@@ -114,13 +114,13 @@ async def test_pages_tell_every_record_once(house: House, client: Client):
     more: str | None = None
     while True:
         page = await read(house, "/todo", limit=3, **({} if more is None else {"after": more}))
-        found += [(each["table"], each["id"]) for each in page["records"]]
+        found += [(each["table"], each["id"]) for each in page["items"]]
         more = page["after"]
         if more is None:
             break
     assert found == [("lists", "g1"), *(("tasks", f"t{number}") for number in range(7))]
     only = await read(house, "/todo", table="lists")
-    assert [each["id"] for each in only["records"]] == ["g1"]
+    assert [each["id"] for each in only["items"]] == ["g1"]
 
 
 async def test_a_record_too_large_for_a_page_is_named_beside_its_neighbours(
@@ -131,7 +131,7 @@ async def test_a_record_too_large_for_a_page_is_named_beside_its_neighbours(
     await task(client, "t2", text="x" * 5_000)
     await task(client, "t3")
     page = await read(house, "/todo")
-    assert [(each["id"], each.get("tooLarge", False)) for each in page["records"]] == [
+    assert [(each["id"], each["tooLarge"]) for each in page["items"]] == [
         ("t1", False),
         ("t2", True),
         ("t3", False),
@@ -140,8 +140,8 @@ async def test_a_record_too_large_for_a_page_is_named_beside_its_neighbours(
 
 async def test_nobody_sees_what_is_somebody_elses(house: House, client: Client):
     await task(client, "t1")
-    assert await read(house, user="u2") == {"modules": []}
-    assert (await read(house, "/todo", "u2"))["records"] == []
+    assert await read(house, user="u2") == {"items": []}
+    assert (await read(house, "/todo", "u2"))["items"] == []
     answered = await house.desk("u2").ask("GET", f"{DATA}/todo/tasks/t1")
     assert answered.status_code == 404
 
@@ -162,8 +162,8 @@ async def test_what_there_is_is_listed_by_module(house: House, client: Client):
     await task(client, "t1")
     await client.push("insert", "g1", {"id": "g1"}, app="companion", table="companionGoals")
     listed = await read(house)
-    assert [each["module"] for each in listed["modules"]] == ["companion", "todo"]
-    (goal,) = (await read(house, "/goals"))["records"]
+    assert [each["module"] for each in listed["items"]] == ["companion", "todo"]
+    (goal,) = (await read(house, "/goals"))["items"]
     assert goal["id"] == "g1", "a module by the name that inputs use"
 
 
@@ -173,4 +173,4 @@ async def test_a_row_that_no_reader_takes_hides_nothing_beside_it(house: House, 
     await client.push("insert", "t2", '{"id": "t2", "n": 1e400}', app="todo", table="tasks")
     await task(client, "t3")
     page = await read(house, "/todo")
-    assert {"t1", "t3"} <= {each["id"] for each in page["records"]}
+    assert {"t1", "t3"} <= {each["id"] for each in page["items"]}

@@ -64,7 +64,7 @@ def iteration(number: int) -> Json:
 
 async def test_a_run_says_why_it_woke_what_it_called_and_what_it_cost(world: World, house: House):
     await planned(world)
-    (short,) = (await told(house, "/missions/m1/runs"))["runs"]
+    (short,) = (await told(house, "/missions/m1/runs"))["items"]
     run = await told(house, f"/runs/{short['runId']}")
     assert {name: run[name] for name in short} == short
     assert (run["wokenBy"], run["state"], run["attempt"]) == ("schedule", "committed", 1)
@@ -73,9 +73,9 @@ async def test_a_run_says_why_it_woke_what_it_called_and_what_it_cost(world: Wor
     assert all(call["state"] == "ended" and call["model"] for call in run["calls"])
     assert run["tokens"] == sum(call["tokens"] for call in run["calls"]) > 0
     assert [each["decision"] for each in run["decisions"]][-1] == "ran"
-    (kept,) = (await told(house, "/missions/m1/iterations"))["iterations"]
-    assert (kept["id"], kept["runId"]) == (run["iterationId"], run["runId"])
-    assert kept["plan"][0]["intent"]["toolName"] == "create_task"
+    (kept,) = (await told(house, "/missions/m1/iterations"))["items"]
+    assert (kept["iteration"]["id"], kept["runId"]) == (run["iterationId"], run["runId"])
+    assert kept["iteration"]["plan"][0]["intent"]["toolName"] == "create_task"
 
 
 async def test_a_name_that_the_model_made_up_is_in_no_receipt(database: Database, house: House):
@@ -83,14 +83,14 @@ async def test_a_name_that_the_model_made_up_is_in_no_receipt(database: Database
     async with open_world(database, [invented, DONE]) as world:
         await world.driver.start()
         await planned(world)
-    (run,) = (await told(house, "/missions/m1/runs"))["runs"]
+    (run,) = (await told(house, "/missions/m1/runs"))["items"]
     detail = await told(house, f"/runs/{run['runId']}")
     assert [call["tools"] for call in detail["calls"]] == [[], []]
 
 
 async def test_nobody_reads_what_is_somebody_elses(world: World, house: House):
     await planned(world)
-    (run,) = (await told(house, "/missions/m1/runs"))["runs"]
+    (run,) = (await told(house, "/missions/m1/runs"))["items"]
     for path in (
         "/missions/m1/iterations",
         "/missions/m1/stream",
@@ -99,16 +99,18 @@ async def test_nobody_reads_what_is_somebody_elses(world: World, house: House):
     ):
         status, _ = await refused(house, path, "u2")
         assert status == 404, path
-    assert (await told(house, "/missions/m1/runs", "u2"))["runs"] == []
+    assert (await told(house, "/missions/m1/runs", "u2"))["items"] == []
 
 
 @pytest.mark.parametrize(
     ("path", "field", "status"),
     [
-        ("/runs/none", "run", 404),
+        ("/runs/none", "no such run", 404),
         ("/missions/m1/runs?limit=0", "limit", 400),
-        ("/missions/m1/runs?before=zzz", "before", 400),
-        ("/missions/m1/iterations?before=WzFd", "before", 400),
+        ("/missions/m1/runs?after=zzz", "after", 400),
+        ("/missions/m1/iterations?after=WzFd", "after", 400),
+        ("/missions/m1/runs?after=WyIyMDI2LTAxLTAxVDAwOjAwOjAwIl0=", "after", 400),  # no zone
+        ("/data/todo?after=WyJcdTAwMDAiLCAiIl0=", "after", 400),  # a NUL
         ("/missions/m1/iterations?page=2", "page", 400),
         ("/missions/%00/iterations", "mission", 400),
     ],
@@ -130,10 +132,10 @@ async def test_iterations_that_the_record_no_longer_keeps_are_read_from_the_log(
     found: list[str] = []
     place: str | None = None
     while True:
-        query = {"limit": "3"} | ({} if place is None else {"before": place})
+        query = {"limit": "3"} | ({} if place is None else {"after": place})
         page = await told(house, "/missions/m1/iterations", params=query)
-        found += [each["id"] for each in page["iterations"]]
-        place = page["before"]
+        found += [each["iteration"]["id"] for each in page["items"]]
+        place = page["after"]
         if place is None:
             break
     assert found == [f"i{number:04}" for number in reversed(range(24))]
@@ -177,7 +179,7 @@ async def test_a_stream_tells_a_run_from_its_beginning_and_goes_on_where_it_was_
     world: World, house: House
 ):
     await planned(world)
-    (run,) = (await told(house, "/missions/m1/runs"))["runs"]
+    (run,) = (await told(house, "/missions/m1/runs"))["items"]
     path = f"/runs/{run['runId']}/stream"
     status, events = await listened(house, path)
     assert status == 200

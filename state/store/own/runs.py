@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Annotated, Any, cast
 from uuid import UUID
 
 import msgspec
@@ -98,9 +98,9 @@ class OwnEvent(msgspec.Struct, frozen=True):
 class OlderPlace(msgspec.Struct, frozen=True, array_like=True):
     """Where a list of iterations goes on: the oldest told, and since when the log had it."""
 
-    started_at: str
+    started_at: Annotated[str, msgspec.Meta(max_length=512, pattern=r"^[^\0]*$")]
     id: str
-    logged_at: datetime | None = None
+    logged_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 class OwnIteration(msgspec.Struct, frozen=True):

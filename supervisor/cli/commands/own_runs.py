@@ -52,7 +52,8 @@ def show_run(client: Gateway, run: str, *, as_json: bool) -> None:
 def plans(client: Gateway, mission: str, limit: int) -> list[Json]:
     """A mission's newest iterations, the newest first."""
     path = f"/api/v1/me/missions/{quote(mission, safe='')}/iterations"
-    return client.get(path, {"limit": str(min(limit, 100))})["iterations"]
+    items: list[Json] = client.get(path, {"limit": str(min(limit, 200))})["items"]
+    return [each["iteration"] for each in items]
 
 
 def show_plan(iteration: Json) -> None:

@@ -33,7 +33,8 @@ from supervisor.gateway.people.inbox.requests import INBOX
 from supervisor.gateway.people.made.operations import OPERATIONS
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import TooOften
-from supervisor.gateway.people.reading import data, plans, stream
+from supervisor.gateway.people.reading import stream
+from supervisor.gateway.people.reading.operations import MISSION, READING, RUN
 from supervisor.gateway.people.tokens import TokenRefused
 from supervisor.gateway.sign_in import account
 from supervisor.gateway.sign_in.door import ScopeLacking, must_have
@@ -46,8 +47,6 @@ log = logging.getLogger("mana.gateway")
 NO_OWNERS = "this server serves no people"
 DERIVED_KEY = "/api/v1/me/ai-derived-key"
 VAULT = "/api/v1/me/encryption-vault"
-MISSION = "/api/v1/me/missions/{mission}"
-DATA = "/api/v1/me/data"
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match"
 READ_HEADERS = "ETag, Idempotency-Replayed"
@@ -91,14 +90,8 @@ ROUTES: tuple[PersonRoute, ...] = (
     PersonRoute("GET", DERIVED_KEY, "keys", derived_key.get_key),
     PersonRoute("PUT", DERIVED_KEY, "keys", derived_key.put_key),
     PersonRoute("DELETE", DERIVED_KEY, "keys", derived_key.delete_key),
-    PersonRoute("GET", f"{MISSION}/iterations", "read", plans.get_iterations),
-    PersonRoute("GET", f"{MISSION}/runs", "read", plans.get_runs),
-    PersonRoute("GET", f"{MISSION}/stream", "read", stream.get_mission_stream),
-    PersonRoute("GET", "/api/v1/me/runs/{run}", "read", plans.get_run),
-    PersonRoute("GET", "/api/v1/me/runs/{run}/stream", "read", stream.get_run_stream),
-    PersonRoute("GET", DATA, "read", data.get_modules),
-    PersonRoute("GET", f"{DATA}/{{module}}", "read", data.get_records),
-    PersonRoute("GET", f"{DATA}/{{module}}/{{table}}/{{record}}", "read", data.get_record),
+    PersonRoute("GET", f"{MISSION}/stream", "read", stream.get_mission_stream, told_as_problem),
+    PersonRoute("GET", f"{RUN}/stream", "read", stream.get_run_stream, told_as_problem),
     PersonRoute("PUT", "/api/v1/me/ai-sealed-copies", "keys", grants.put_copies),
     PersonRoute("GET", f"{VAULT}/status", "keys", vault.get_status),
     PersonRoute("POST", f"{VAULT}/init", "keys", vault.post_init),
@@ -110,14 +103,14 @@ ROUTES: tuple[PersonRoute, ...] = (
     *(PersonRoute(*one, tell=told_as_problem) for one in INBOX),
     *(
         PersonRoute(one.verb, one.path, one.scope, one.handler, told_as_problem)
-        for one in OPERATIONS
+        for one in (*OPERATIONS, *READING)
     ),
 )
 
 
 def people_routes(owners: Owners | None, origins: tuple[str, ...]) -> list[Route]:
     """All of it; without owners every request but a preflight is answered 503."""
-    described = answer(description(OPERATIONS, __version__))
+    described = answer(description((*OPERATIONS, *READING), __version__))
 
     async def get_description(_: Request) -> Response:
         return described

@@ -10,14 +10,14 @@ from supervisor.cli.gateway_client import Gateway
 
 DATA = "/api/v1/me/data"
 MOST_CHARS = 80
-PAGE = 500
+PAGE = 200
 NAMED_BY = ("title", "name", "content", "description")
 """The fields that tell people which record it is, the first that is there."""
 
 
 def show_modules(client: Gateway, *, as_json: bool) -> None:
     """Which modules hold something, and how much."""
-    modules: list[dict[str, Any]] = client.get(DATA)["modules"]
+    modules: list[dict[str, Any]] = client.get(DATA)["items"]
     rows = [{"module": each["module"], **table} for each in modules for table in each["tables"]]
     if as_json:
         output.json_out(rows)
@@ -34,7 +34,7 @@ def show_records(
     while len(rows) < limit:
         query["limit"] = str(min(PAGE, limit - len(rows)))
         page = client.get(_path(module), query)
-        rows += page["records"]
+        rows += page["items"]
         if page["after"] is None:
             break
         query["after"] = page["after"]

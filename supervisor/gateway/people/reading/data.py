@@ -6,17 +6,28 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mana_actors.http.bodies import BadRequest, answer
+from mana_actors.http.bodies import answer
 from mana_actors.json_values import JsonObject
-from state.log.principals import AuthoredRow, WrittenField, written_record
+from state.log.principals import AuthoredRow, WrittenField, WrittenRecord, written_record
 from state.log.stamps import NS_PER_US, clamp, format_instant
 from state.log.tables import INPUT_APPS
 from state.sealing.values import is_sealed
-from state.store.own.records import RecordRows
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import path_part, query, whole_number
-from supervisor.gateway.cursors import cursor, read_cursor
+from supervisor.gateway.api.problems import ApiProblem
+from supervisor.gateway.cursors import Key, cursor, read_cursor
 from supervisor.gateway.people.owners import Owners
+from supervisor.gateway.people.reading.wire import (
+    AuthorTold,
+    FieldTold,
+    ModuleList,
+    ModuleTold,
+    RecordDetail,
+    RecordList,
+    RecordTold,
+    RowTold,
+    TableTold,
+)
 
 SEALED = "(sealed)"
 """Stands where only the owner's client can read."""
@@ -26,28 +37,26 @@ MOST_ROWS_TOLD = 100
 class DataPlace(msgspec.Struct, frozen=True, array_like=True):
     """Where a list of records goes on: the last record told."""
 
-    table: str
-    record: str
+    table: Key
+    record: Key
 
 
 async def get_modules(request: Request, caller: Caller, owners: Owners) -> Response:
     """What there is: modules, their tables, and how many records each ever had."""
     query(request, ())
-    modules: dict[str, list[dict[str, Any]]] = {}
+    modules: dict[str, list[TableTold]] = {}
     for each in await owners.records.tables(caller.user, caller.spaces):
-        told = {"table": each.table, "records": each.records, "rows": each.rows}
+        told = TableTold(table=each.table, records=each.records, rows=each.rows)
         modules.setdefault(each.app, []).append(told)
-    return answer({"modules": [{"module": app, "tables": of} for app, of in modules.items()]})
+    items = [ModuleTold(module=app, tables=tables) for app, tables in modules.items()]
+    return answer(ModuleList(items=items))
 
 
 async def get_records(request: Request, caller: Caller, owners: Owners) -> Response:
-    """A module's records that are there, by table and id; `after` continues the list.
-
-    A page may hold fewer than `limit`, since deleted records are looked at and not told.
-    """
+    """A module's records that are there, by table and id."""
     given = query(request, ("table", "after", "limit"))
-    limit = whole_number("limit", given.get("limit", "100"), 1, 500)
-    after = read_cursor(given["after"], DataPlace) if "after" in given else None
+    limit = whole_number("limit", given.get("limit", "50"), 1, 200)
+    after = read_cursor(given["after"], DataPlace, "after") if "after" in given else None
     found = await owners.records.records(
         caller.user,
         _app(request),
@@ -56,21 +65,44 @@ async def get_records(request: Request, caller: Caller, owners: Owners) -> Respo
         limit=limit,
         spaces=caller.spaces,
     )
-    told = [_record(each, with_authors=False) for each in found]
+    items: list[RecordTold] = []
+    for each in found:
+        record = None if each.rows is None else written_record(each.rows)
+        if record is None:
+            items.append(RecordTold(table=each.table, id=each.id, too_large=True))
+        elif not record.gone:
+            items.append(
+                RecordTold(
+                    table=each.table,
+                    id=each.id,
+                    fields={name: _shown(field.value) for name, field in record.fields.items()},
+                    updated_at=record.updated_at,
+                    updated_by=_last_author(record),
+                )
+            )
     more = cursor(DataPlace(found[-1].table, found[-1].id)) if found else None
-    return answer({"records": [each for each in told if each is not None], "after": more})
+    return answer(RecordList(items=items, after=more))
 
 
 async def get_record(request: Request, caller: Caller, owners: Owners) -> Response:
     """One record: each field with who wrote it and when, and the rows it is made of."""
     query(request, ())
-    place = path_part(request, "table"), path_part(request, "record")
-    found = await owners.records.record(caller.user, _app(request), *place, caller.spaces)
-    told = None if found is None else _record(found, with_authors=True)
-    if found is None or told is None:
-        raise BadRequest("record", "is not there", 404)
-    rows = list(found.rows or ())
-    return answer({**told, "rows": [_row(each) for each in rows[-MOST_ROWS_TOLD:]]})
+    table, id_ = path_part(request, "table"), path_part(request, "record")
+    found = await owners.records.record(caller.user, _app(request), table, id_, caller.spaces)
+    if found is not None and found.rows is None:
+        return answer(RecordDetail(table=table, id=id_, too_large=True))
+    record = None if found is None or found.rows is None else written_record(found.rows)
+    if found is None or found.rows is None or record is None or record.gone:
+        raise ApiProblem(404, "you have no such record")
+    return answer(
+        RecordDetail(
+            table=table,
+            id=id_,
+            fields={name: _field(field) for name, field in record.fields.items()},
+            updated_at=record.updated_at,
+            rows=[_row(each) for each in found.rows[-MOST_ROWS_TOLD:]],
+        )
+    )
 
 
 def _app(request: Request) -> str:
@@ -79,42 +111,24 @@ def _app(request: Request) -> str:
     return INPUT_APPS.get(module, module)
 
 
-def _record(of: RecordRows, *, with_authors: bool) -> dict[str, Any] | None:
-    """What is told of a record, None where it is deleted or was never established."""
-    place = {"table": of.table, "id": of.id}
-    if of.rows is None:
-        return {**place, "tooLarge": True}
-    record = written_record(of.rows)
-    if record.gone:
-        return None
-    last = max(record.fields.values(), key=lambda field: field.at, default=None)
-    return {
-        **place,
-        "fields": {
-            name: _field(field) if with_authors else _shown(field.value)
-            for name, field in record.fields.items()
-        },
-        "updatedAt": record.updated_at,
-        "updatedBy": None if last is None else _author(last),
-    }
+def _last_author(of: WrittenRecord) -> AuthorTold | None:
+    last = max(of.fields.values(), key=lambda field: field.at, default=None)
+    return None if last is None else AuthorTold(actor=last.actor, origin=last.origin)
 
 
-def _field(of: WrittenField) -> dict[str, Any]:
-    return {"value": _shown(of.value), "at": of.at, **_author(of)}
+def _field(of: WrittenField) -> FieldTold:
+    return FieldTold(value=_shown(of.value), at=of.at, actor=of.actor, origin=of.origin)
 
 
-def _author(of: WrittenField | AuthoredRow) -> dict[str, Any]:
-    return {"actor": of.actor, "origin": of.origin}
-
-
-def _row(of: AuthoredRow) -> dict[str, Any]:
-    return {
-        "at": format_instant(clamp(of.change.created_at * NS_PER_US)),
-        "op": of.change.op,
-        "fields": sorted(of.change.data or ()),
-        "client": of.client,
-        **_author(of),
-    }
+def _row(of: AuthoredRow) -> RowTold:
+    return RowTold(
+        at=format_instant(clamp(of.change.created_at * NS_PER_US)),
+        op=of.change.op,
+        fields=sorted(of.change.data or ()),
+        client=of.client,
+        actor=of.actor,
+        origin=of.origin,
+    )
 
 
 def _shown(value: Any) -> Any:

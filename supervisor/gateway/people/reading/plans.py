@@ -1,63 +1,74 @@
 """What a mission's runs brought: its iterations, and each run with why, what and how much."""
 
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mana_actors.http.bodies import BadRequest, answer
-from state.runs.reasons import Language, label, language_of
-from state.store.own.runs import OlderPlace, OwnCall, OwnRun, OwnRunDetail
+from mana_actors.http.bodies import answer
+from state.runs.reasons import Language, codes_of, in_short, in_words, label, language_of
+from state.store.own.runs import OlderPlace, OwnCall, OwnRun
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.answers import instant_text, path_part, query, whole_number, why
-from supervisor.gateway.cursors import cursor, read_cursor
+from supervisor.gateway.answers import instant_text, path_part, query, whole_number
+from supervisor.gateway.api.problems import ApiProblem
+from supervisor.gateway.cursors import Moment, cursor, read_cursor
 from supervisor.gateway.people.owners import Owners
+from supervisor.gateway.people.reading.wire import (
+    CallTold,
+    DecisionTold,
+    IterationList,
+    IterationTold,
+    ReadingTold,
+    RunDetail,
+    RunList,
+    RunTold,
+)
 
-NO_MISSION = BadRequest("mission", "is none of yours", 404)
-NO_RUN = BadRequest("run", "is none of yours", 404)
+
+class RunPlace(msgspec.Struct, frozen=True, array_like=True):
+    """Where a list of runs goes on: when the last one told was due."""
+
+    due_at: Moment
+
+
+NO_MISSION = ApiProblem(404, "you have no such mission")
+NO_RUN = ApiProblem(404, "you have no such run")
 
 
 async def get_iterations(request: Request, caller: Caller, owners: Owners) -> Response:
-    """A mission's iterations as they are stored, the newest first; `before` continues the list.
-
-    What was made of encrypted inputs is sealed in them, for its owner's client to open.
-    """
+    """A mission's iterations, the newest first."""
     mission = path_part(request, "mission")
-    given = query(request, ("before", "limit"))
-    limit = whole_number("limit", given.get("limit", "20"), 1, 100)
-    before = read_cursor(given["before"], OlderPlace) if "before" in given else None
+    given = query(request, ("after", "limit"))
+    limit = whole_number("limit", given.get("limit", "20"), 1, 200)
+    before = read_cursor(given["after"], OlderPlace, "after") if "after" in given else None
     found = await owners.runs.iterations(caller.user, mission, limit, before)
     if found is None:
         raise NO_MISSION
     told, more = found
-    return answer(
-        {
-            "iterations": [
-                {**each.iteration, "runId": None if each.run_id is None else str(each.run_id)}
-                for each in told
-            ],
-            "before": None if more is None else cursor(more),
-        }
-    )
+    items = [
+        IterationTold(
+            iteration=each.iteration, run_id=None if each.run_id is None else str(each.run_id)
+        )
+        for each in told
+    ]
+    return answer(IterationList(items=items, after=None if more is None else cursor(more)))
 
 
 async def get_runs(request: Request, caller: Caller, owners: Owners) -> Response:
-    """A mission's runs, the latest occurrence first; `before` continues the list."""
+    """A mission's runs, the latest occurrence first."""
     mission = path_part(request, "mission")
-    given = query(request, ("before", "limit"))
+    given = query(request, ("after", "limit"))
     limit = whole_number("limit", given.get("limit", "50"), 1, 200)
-    before = read_cursor(given["before"], OlderPlace) if "before" in given else None
-    found = await owners.runs.runs(
-        caller.user, mission, limit, None if before is None else before.logged_at
-    )
+    before = read_cursor(given["after"], RunPlace, "after") if "after" in given else None
+    found = await owners.runs.runs(caller.user, mission, limit, before and before.due_at)
     language = language_of(request.headers.get("accept-language"), owners.language)
-    more = OlderPlace("", "", found[-1].due_at) if len(found) == limit else None
     return answer(
-        {
-            "runs": [_run(each, language) for each in found],
-            "before": None if more is None else cursor(more),
-        }
+        RunList(
+            items=[_run(each, language) for each in found],
+            after=cursor(RunPlace(found[-1].due_at)) if len(found) == limit else None,
+        )
     )
 
 
@@ -71,7 +82,34 @@ async def get_run(request: Request, caller: Caller, owners: Owners) -> Response:
     if found is None:
         raise NO_RUN
     language = language_of(request.headers.get("accept-language"), owners.language)
-    return answer(_detail(found, language))
+    return answer(
+        RunDetail(
+            **msgspec.structs.asdict(_run(found.run, language)),
+            cost_micros=sum(call.cost_micros or 0 for call in found.calls if call.ended_at),
+            calls=[_call(each) for each in found.calls],
+            decisions=[
+                DecisionTold(
+                    decision=each.decision,
+                    decision_text=label(each.decision, language),
+                    reason=in_short(each.reason, language) or None,
+                    reason_text=in_words(each.reason, language) or None,
+                    reason_codes=codes_of(each.reason),
+                    at=_at(each.at),
+                )
+                for each in found.decisions
+            ],
+            read=[
+                ReadingTold(
+                    table=each.table_name,
+                    record=each.record_id,
+                    status=each.status,
+                    reason=each.reason,
+                    at=_at(each.ts),
+                )
+                for each in found.readings
+            ],
+        )
+    )
 
 
 def run_id(request: Request) -> UUID:
@@ -82,71 +120,49 @@ def run_id(request: Request) -> UUID:
         raise NO_RUN from None
 
 
-def _detail(of: OwnRunDetail, language: Language) -> dict[str, Any]:
-    costs = [call.cost_micros for call in of.calls if call.ended_at is not None]
-    return {
-        **_run(of.run, language),
-        "costMicros": sum(cost for cost in costs if cost is not None),
-        "calls": [_call(each) for each in of.calls],
-        "decisions": [
-            {
-                "decision": each.decision,
-                "decisionText": label(each.decision, language),
-                **why(each.reason, language),
-                "at": instant_text(each.at),
-            }
-            for each in of.decisions
-        ],
-        "read": [
-            {
-                "table": each.table_name,
-                "record": each.record_id,
-                "status": each.status,
-                "reason": each.reason,
-                "at": instant_text(each.ts),
-            }
-            for each in of.readings
-        ],
-    }
+def _run(of: OwnRun, language: Language) -> RunTold:
+    return RunTold(
+        run_id=str(of.run_id),
+        mission_id=of.mission_id,
+        agent_id=of.agent_id,
+        due_at=_at(of.due_at),
+        woken_by="request" if of.requested else "schedule",
+        state=of.state,
+        state_text=label(of.state, language),
+        reason=in_short(of.reason, language) or None,
+        reason_text=in_words(of.reason, language) or None,
+        reason_codes=codes_of(of.reason),
+        attempt=of.attempt,
+        failures=of.failures,
+        lost=of.lost,
+        waiting_for=of.waiting_for,
+        not_before=instant_text(of.not_before),
+        stop_reason=of.stop_reason,
+        iteration_id=of.iteration_id,
+        steps=of.steps,
+        tokens=of.tokens,
+        opened_at=_at(of.opened_at),
+        claimed_at=_at(of.claimed_at),
+        closed_at=instant_text(of.closed_at),
+    )
 
 
-def _run(of: OwnRun, language: Language) -> dict[str, Any]:
-    return {
-        "runId": str(of.run_id),
-        "missionId": of.mission_id,
-        "agentId": of.agent_id,
-        "dueAt": instant_text(of.due_at),
-        "wokenBy": "request" if of.requested else "schedule",
-        "state": of.state,
-        "stateText": label(of.state, language),
-        **why(of.reason, language),
-        "attempt": of.attempt,
-        "failures": of.failures,
-        "lost": of.lost,
-        "waitingFor": of.waiting_for,
-        "notBefore": instant_text(of.not_before),
-        "stopReason": of.stop_reason,
-        "iterationId": of.iteration_id,
-        "steps": of.steps,
-        "tokens": of.tokens,
-        "openedAt": instant_text(of.opened_at),
-        "claimedAt": instant_text(of.claimed_at),
-        "closedAt": instant_text(of.closed_at),
-    }
+def _call(of: OwnCall) -> CallTold:
+    return CallTold(
+        number=of.number,
+        state="under-way" if of.ended_at is None else "ended",
+        began_at=instant_text(of.began_at),
+        ended_at=instant_text(of.ended_at),
+        tokens=of.tokens,
+        cost_micros=of.cost_micros,
+        provider=of.provider,
+        model=of.model,
+        exposure=of.exposure,
+        cached_tokens=of.cached_tokens,
+        wasted_tokens=of.wasted_tokens,
+        tools=list(of.tools),
+    )
 
 
-def _call(of: OwnCall) -> dict[str, Any]:
-    return {
-        "number": of.number,
-        "state": "under-way" if of.ended_at is None else "ended",
-        "beganAt": instant_text(of.began_at),
-        "endedAt": instant_text(of.ended_at),
-        "tokens": of.tokens,
-        "costMicros": of.cost_micros,
-        "provider": of.provider,
-        "model": of.model,
-        "exposure": of.exposure,
-        "cachedTokens": of.cached_tokens,
-        "wastedTokens": of.wasted_tokens,
-        "tools": list(of.tools),
-    }
+def _at(moment: datetime) -> str:
+    return instant_text(moment) or ""
