@@ -1,19 +1,30 @@
 """Talking to the gateway over HTTP, found through the data directory or named by --url."""
 
+import asyncio
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
+from mana_actors.clients.answers import AnswerUnreadable, BoundedAnswer, bounded_answer
 from mana_actors.trust import trust_for
 from supervisor.cli.environment import folder, service_key
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
-from supervisor.node.address import running_node
+from supervisor.node.address import NodeRecord, running_node
 from supervisor.node.keeper.state import read_state
 
 TIMEOUT_S = 15.0
+MAX_BYTES = 64 * 1024 * 1024  # of one page of a list
+REASONS = {
+    "timeout": "no answer in time",
+    "too_large": "its answer is too large",
+    "encoded": "its answer is encoded in a way that was not asked for",
+    "ConnectError": "nothing answers there",
+}
 PAGE = 500
 UNAUTHORIZED, SILENT = 401, 503
 BAD_INPUT = (400, 413, 422)
@@ -28,20 +39,17 @@ class Gateway:
         """With the service key an operator's, with a token a person's."""
         self.url = url.rstrip("/")
         self.pages_url = pages_url or self.url  # where people look at it
-        headers = {"X-Service-Key": key} if key else {}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
         try:
-            # Nothing of the environment: a proxy has no business between us and a local gateway.
-            self._http = httpx.Client(
-                base_url=self.url,
-                headers=headers,
-                verify=trust_for(self.url),
-                timeout=TIMEOUT_S,
-                trust_env=False,
-            )
-        except (httpx.InvalidURL, UnicodeEncodeError) as exc:
-            raise Failure(f"{self.url}: not an address of a gateway", USAGE) from exc
+            parts = urlsplit(self.url)
+            is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+            _ = parts.port  # raises for a port that is none
+        except ValueError:
+            is_address = False
+        if not is_address:
+            raise Failure(f"{self.url}: not an address of a gateway", USAGE)
+        self._headers = {"X-Service-Key": key} if key else {}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
 
     def health(self) -> dict[str, Any] | None:
         """What /health says, well or not; None when nothing answers."""
@@ -66,19 +74,19 @@ class Gateway:
         query: Mapping[str, str] | None = None,
         content: object = None,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
     ) -> Any:
         """The JSON a call answers."""
         raw = None if content is None else msgspec.json.encode(content)
         answer = self._asked(
-            verb, path, params=query, content=raw, headers=headers, timeout=timeout_s
+            verb, path, query=query, content=raw, headers=headers, timeout_s=timeout_s
         )
         is_failed_tick = answer.status_code == SILENT and b'"scannedAt"' in answer.content
         if not answer.is_error or is_failed_tick:
             return answer.json()
         error = _error_in(answer)
         if answer.status_code == UNAUTHORIZED:
-            shown = "token" if "authorization" in self._http.headers else "service key"
+            shown = "token" if "Authorization" in self._headers else "service key"
             raise Failure(f"the gateway refused the {shown}: {error}", UNREACHABLE)
         raise Failure(error, USAGE if answer.status_code in BAD_INPUT else FAILED)
 
@@ -95,30 +103,60 @@ class Gateway:
             asked["before"] = page["before"]
         return found[:limit]
 
-    def _asked(self, verb: str, path: str, **more: Any) -> httpx.Response:
+    def _asked(
+        self,
+        verb: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> httpx.Response:
+        """The whole answer, bounded in bytes and in time: who answers may be anybody."""
+
+        async def asked() -> BoundedAnswer:
+            # Nothing of the environment: a proxy has no business between us and a local gateway.
+            async with httpx.AsyncClient(verify=trust_for(self.url), trust_env=False) as http:
+                return await bounded_answer(
+                    http,
+                    verb,
+                    str(httpx.URL(self.url + path, params=query) if query else self.url + path),
+                    within_s=TIMEOUT_S if timeout_s is None else timeout_s,
+                    max_bytes=MAX_BYTES,
+                    headers={**self._headers, **(headers or {})},
+                    content=content,
+                )
+
         try:
-            return self._http.request(verb, path, **more)
-        except httpx.TransportError as exc:
-            reason = "no answer in time" if isinstance(exc, httpx.TimeoutException) else str(exc)
+            answer = asyncio.run(asked())
+        except AnswerUnreadable as exc:
+            reason = REASONS.get(exc.reason, exc.reason)
             raise Failure(f"cannot reach {self.url}: {reason}", UNREACHABLE) from exc
         except (httpx.InvalidURL, UnicodeEncodeError) as exc:
             raise Failure(f"{self.url}: not an address of a gateway", USAGE) from exc
+        return httpx.Response(answer.status_code, content=answer.content)
 
 
 def gateway(url: str | None, data_dir: str | None) -> Gateway:
-    """The gateway at `url` or MANA_URL, else the one of the node of a data directory."""
-    at, place = address(url, data_dir), folder(data_dir)
-    node = running_node(place)
-    pages_url = node.url if node is not None and node.commands_url == at else None
-    return Gateway(at, service_key(place), pages_url=pages_url)
+    """The gateway at `url` or MANA_URL, else the operators' door of a data directory's node."""
+    place, named = folder(data_dir), _named(url)
+    if named:
+        return Gateway(named, service_key(place))
+    node = _node(place)
+    return Gateway(node.commands_url, service_key(place), pages_url=node.url)
 
 
 def address(url: str | None, data_dir: str | None) -> str:
-    """Where that gateway is; raises Failure where none runs."""
-    place = folder(data_dir)
-    named = url or os.environ.get("MANA_URL")
-    if named:
-        return named
+    """Where people reach that gateway; raises Failure where none runs."""
+    return _named(url) or _node(folder(data_dir)).url
+
+
+def _named(url: str | None) -> str | None:
+    return url or os.environ.get("MANA_URL")
+
+
+def _node(place: Path) -> NodeRecord:
     state, node = read_state(place), running_node(place)
     if state is not None and state.phase != "up":
         because = f", because {state.why}" if state.why else ""
@@ -126,7 +164,7 @@ def address(url: str | None, data_dir: str | None) -> str:
         raise Failure(f"{since}; try again in a moment", UNREACHABLE)
     if node is None:
         raise Failure(f"nothing runs on {place}: start it with mana up", UNREACHABLE)
-    return node.commands_url
+    return node
 
 
 def _error_in(answer: httpx.Response) -> str:

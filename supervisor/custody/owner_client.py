@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from mana_actors.clients.answers import bounded_answer
 from state.errors import TerminalError
 from state.grants.grant import Derivation, derived_key
 from state.sealing import forgiving_base64
@@ -25,6 +26,7 @@ CONSENT = f"{GRANT}/consent"
 COPIES = "/api/v1/me/ai-sealed-copies"
 DERIVED_KEY = "/api/v1/me/ai-derived-key"
 MISSIONS = "/api/v1/me/ai-missions"
+ANSWER_S = 60.0
 Json = dict[str, Any]
 
 
@@ -37,7 +39,10 @@ class OwnerRefused(TerminalError):
 
 
 class OwnerClient:
-    """One person, with their token and master key; `http` has the server's address."""
+    """One person, with their token and master key; `http` has the server's address.
+
+    Every method may raise AnswerUnreadable: no answer that can be used.
+    """
 
     def __init__(
         self, http: httpx.AsyncClient, user: str, token: str, master_key: bytearray
@@ -123,8 +128,15 @@ class OwnerClient:
         self, verb: str, path: str, body: Json | None = None, params: Json | None = None
     ) -> Json:
         headers = {"Authorization": f"Bearer {self._token}"}
-        answered = await self._http.request(verb, path, json=body, params=params, headers=headers)
-        told = answered.json()
+        raw = None if body is None else msgspec.json.encode(body)
+        url = httpx.URL(path, params=params) if params else httpx.URL(path)
+        answered = await bounded_answer(
+            self._http, verb, str(url), within_s=ANSWER_S, headers=headers, content=raw
+        )
+        try:
+            told = msgspec.json.decode(answered.content, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise OwnerRefused(answered.status_code, "") from None
         if answered.status_code != 200:
             raise OwnerRefused(answered.status_code, str(told.get("code", "")))
         return told

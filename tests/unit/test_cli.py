@@ -1,10 +1,12 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from state.store.connect import Refused, Unavailable
 from supervisor import __version__
-from supervisor.cli import run
+from supervisor.cli import gateway_client, run
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE
 from supervisor.node import address
 from supervisor.node.address import running_node
@@ -423,3 +425,48 @@ def test_what_an_agents_process_holds_is_shown_with_what_differs(
     gateway.answers[path] = (200, told | {"memory": memory | {"held": None, "state": "asleep"}})
     assert run(["agents", "show", "anna/legacy:ai-default"]) == 0
     assert "asleep: holds nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [b"", b"HTTP/1.1 200 OK\r\n"])
+def test_a_gateway_that_drips_its_answer_is_given_up(
+    words: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(gateway_client, "TIMEOUT_S", 0.8)
+    with dripping(words, b"X: y\r\n") as url:
+        # It never falls silent, so no bound on a single read would end this.
+        assert run(["status", "--url", url]) == UNREACHABLE
+    assert "no answer in time" in capsys.readouterr().err
+
+
+def test_a_gateway_that_answers_without_end_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(gateway_client, "MAX_BYTES", 100_000)
+    with dripping(b"HTTP/1.1 200 OK\r\n\r\n", b" " * 50_000) as url:
+        assert run(["status", "--url", url]) == UNREACHABLE
+    assert "too large" in capsys.readouterr().err
+
+
+@contextmanager
+def dripping(words: bytes, dripped: bytes) -> Iterator[str]:
+    """The address of a server that says so, and goes on until its caller hangs up."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection, suppress(OSError):
+                    connection.sendall(words)
+                    while True:
+                        connection.sendall(dripped)
+                        time.sleep(0.1)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()

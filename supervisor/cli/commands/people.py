@@ -256,7 +256,7 @@ def _path(name: str) -> str:
 
 
 def _link(gateway: Any, name: str) -> str:
-    return gateway.url + gateway.call("POST", f"{_path(name)}/link")["path"]
+    return gateway.pages_url + gateway.call("POST", f"{_path(name)}/link")["path"]
 
 
 def _days(text: str) -> int:
