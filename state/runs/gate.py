@@ -22,6 +22,10 @@ BROWSER_RUN_GRACE = timedelta(minutes=15)
 """A browser iteration older than this is taken for abandoned."""
 
 
+MISSED_AFTER = timedelta(minutes=15)
+"""A slot that nobody began to serve for this long was missed, for missions that say so of them."""
+
+
 class Full(msgspec.Struct, frozen=True):
     """A limit with nothing left: of the `agent`, `user` or `installation`, in `tokens` or `money`.
 
@@ -58,6 +62,7 @@ class GateFacts(msgspec.Struct, frozen=True):
     not_before: datetime | None = None
     slot_served: bool = False
     slots_from: datetime | None = None
+    leaves_missed: bool = False  # its owner wants no run for slots that were missed
     browser_since: datetime | None = None
     has_room: bool = True  # on the disks that a run writes to
 
@@ -94,7 +99,9 @@ def gate(at: GateFacts) -> GateAnswer:
     if busy_until is not None and busy_until > at.now:
         return GateAnswer("later", due, look_at=busy_until)
     is_from_before = at.slots_from is not None and due < at.slots_from  # this installation
-    if at.requested_at != due and at.run_state is None and (at.slot_served or is_from_before):
+    is_missed = at.leaves_missed and due + MISSED_AFTER < at.now
+    is_over = at.slot_served or is_from_before or is_missed
+    if at.requested_at != due and at.run_state is None and is_over:
         return GateAnswer("move", due)
     refused = _refusal(at)
     return GateAnswer("run", due) if refused is None else GateAnswer("skip", due, *refused)

@@ -205,6 +205,7 @@ def _facts(due: DueMission, running: int, *, has_room: bool) -> GateFacts:
         not_before=due.not_before,
         slot_served=due.slot_state is not None,
         slots_from=due.slots_from,
+        leaves_missed=bool(due.leaves_missed),
         browser_since=due.browser_since,
         has_room=has_room,
     )

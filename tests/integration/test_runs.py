@@ -104,6 +104,22 @@ async def test_a_slot_older_than_the_installation_moves_on(world: World):
     assert (looked.moves, len(await world.written())) == ([], 1)
 
 
+async def test_a_missed_slot_moves_on_where_its_owner_wants_none_and_runs_else(world: World):
+    await due_mission(world, missedRuns="none")
+    _, reports = await world.driver.tick()
+    assert reports == []
+    (row,) = await world.written()
+    assert set(row["data"]) == {"nextRunAt"}
+    assert row["data"]["nextRunAt"] > text(datetime.now(UTC))
+    assert await world.runs() == []
+    # Asked for, it runs all the same; and with another word the next that is missed does, too.
+    late = text(datetime.now(UTC) - timedelta(hours=1))
+    ahead = datetime.now(UTC) + timedelta(days=1)
+    await (await world.client()).edit(missedRuns="one", nextRunAt=late, stamp=ahead)
+    _, reports = await world.driver.tick()
+    assert [report.outcome for report in reports] == ["ran"]
+
+
 async def test_a_served_slot_that_a_client_brings_back_moves_on(world: World):
     await due_mission(world)
     await world.driver.tick()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from state.runs.gate import BROWSER_RUN_GRACE, Full, GateFacts, gate
+from state.runs.gate import BROWSER_RUN_GRACE, MISSED_AFTER, Full, GateFacts, gate
 
 NOW = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)
 SLOT = NOW - timedelta(minutes=1)
@@ -107,6 +107,17 @@ def test_a_slot_that_is_served_or_from_before_us_moves_on():
     assert gate(replace(DUE, slot_served=True)).action == "move"
     assert gate(replace(DUE, slots_from=NOW)).action == "move"
     assert gate(replace(DUE, slots_from=SLOT)).action == "run"
+
+
+def test_a_missed_slot_moves_on_where_its_owner_wants_none():
+    late = replace(DUE, now=SLOT + MISSED_AFTER + timedelta(seconds=1))
+    assert gate(late).action == "run"
+    assert gate(replace(late, leaves_missed=True)).action == "move"
+    assert gate(replace(late, leaves_missed=True, now=SLOT + MISSED_AFTER)).action == "run"
+    asked = replace(late, leaves_missed=True, requested_at=SLOT)
+    assert gate(asked).action == "run"
+    waits = replace(late, leaves_missed=True, run_state="waiting", run_due_at=SLOT, not_before=SLOT)
+    assert gate(waits).action == "run"
 
 
 def test_a_slot_moves_on_even_where_it_could_not_run():

@@ -169,7 +169,10 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
        u.used, u.back_at, coalesce(u.full_scope, f.scope) AS full_scope, coalesce(u.full_unit, f.unit) AS full_unit,
        CASE WHEN u.full_scope IS NULL THEN f.back_at ELSE u.full_back_at END AS full_back_at,
        coalesce(n.running, 0)::int AS running,
-       i.slots_from, clock_timestamp() AS now, z.time_zone, (SELECT c::text FROM mana_ai.caps_of(m.user_id, m.agent_id) AS c) AS limits
+       i.slots_from, m.next_run_at < clock_timestamp() - interval '15 minutes'
+         AND (SELECT k.record ->> 'missedRuns' = 'none' FROM mana_ai.mission_snapshots AS k
+               WHERE k.user_id = m.user_id AND k.mission_id = m.mission_id) IS TRUE AS leaves_missed,
+       clock_timestamp() AS now, z.time_zone, (SELECT c::text FROM mana_ai.caps_of(m.user_id, m.agent_id) AS c) AS limits
   FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY wake_at, mission_id) AS turn
           FROM (SELECT user_id, mission_id, agent_id, version, next_run_at, wake_at, state, hidden, complete, readable, heal,
                        decision, space_id, browser_since

@@ -63,6 +63,7 @@ class DueMission(msgspec.Struct, frozen=True):
     slots_from: datetime | None
     now: datetime
     agent_hidden: bool = False
+    leaves_missed: bool | None = False  # its slot is late, and its owner wants none then
     time_zone: str | None = None
     limits: str | None = None  # caps of agent, user and installation as they were
 

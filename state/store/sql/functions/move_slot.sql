@@ -8,7 +8,11 @@ BEGIN
      OR EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = p_user)
      OR NOT (EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission AND r.due_at = p_due
                         AND (r.state IN ('committed', 'failed') OR r.cancelled_at IS NOT NULL))
-             OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)) THEN
+             OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)
+             OR (EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission
+                            AND s.record ->> 'missedRuns' = 'none' AND p_due < clock_timestamp() - interval '15 minutes')
+                 AND NOT EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission
+                                    AND r.state IN ('open', 'waiting')))) THEN
     RETURN false;
   END IF;
   PERFORM mana_ai.write_mission(p_user, p_mission, jsonb_build_object('nextRunAt', p_next), p_stamp, p_actor, 'system');
@@ -17,8 +21,9 @@ BEGIN
 END $$;
 
 COMMENT ON FUNCTION mana_ai.move_slot IS
-'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, or that fell
-due before the installation. While rows of the mission wait to be folded nothing is moved: one of them may be the plan''s
-own next run, or a time that the owner chose; nor while somebody holds the mission: the supervisor waits for nobody.';
+'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, that fell due
+before the installation, or that nobody began within 15 minutes where the owner wants no run then. While rows of the
+mission wait to be folded nothing is moved: one of them may be the plan''s own next run, or a time that the owner chose;
+nor while somebody holds the mission: the supervisor waits for nobody.';
 ALTER FUNCTION mana_ai.move_slot OWNER TO mana_owner;
 GRANT EXECUTE ON FUNCTION mana_ai.move_slot TO mana_supervisor;
