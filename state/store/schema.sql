@@ -1350,7 +1350,7 @@ BEGIN
              OR (EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission
                             AND s.record ->> 'missedRuns' = 'none' AND p_due < clock_timestamp() - interval '15 minutes')
                  AND NOT EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission
-                                    AND (r.due_at = p_due OR r.state IN ('open', 'waiting'))))) THEN
+                                    AND r.state IN ('open', 'waiting')))) THEN
     RETURN false;
   END IF;
   PERFORM mana_ai.write_mission(p_user, p_mission, jsonb_build_object('nextRunAt', p_next), p_stamp, p_actor, 'system');
@@ -1360,9 +1360,10 @@ END $$;
 
 ALTER FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) IS 'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, or that fell
-due before the installation, or was missed where the owner wants no run then. While rows of the mission wait to be folded nothing is moved: one of them may be the plan''s
-own next run, or a time that the owner chose; nor while somebody holds the mission: the supervisor waits for nobody.';
+COMMENT ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) IS 'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, that fell due
+before the installation, or that nobody began within 15 minutes where the owner wants no run then. While rows of the
+mission wait to be folded nothing is moved: one of them may be the plan''s own next run, or a time that the owner chose;
+nor while somebody holds the mission: the supervisor waits for nobody.';
 
 CREATE TABLE mana_ai.decisions (
     id bigint NOT NULL,

@@ -263,6 +263,9 @@ async def test_a_mission_that_was_made_over_http_runs(world: World, house: House
     shown = await ask(house, "GET", path)
     assert parse_instant(shown["nextRunAt"]) == parse_instant(made["nextRunAt"])
     assert shown["title"] == "Plan my week"
+    told = await ask(house, "GET", f"{path}/schedule")
+    assert [(one["outcome"], one["requested"]) for one in told["past"]] == [("planned", True)]
+    assert told["nextRuns"] == shown["nextRuns"]
     await ask(house, "POST", f"{path}/pause")
     await ask(house, "POST", f"{path}/run", None, 409)
     resumed = await ask(house, "POST", f"{path}/resume")

@@ -166,6 +166,13 @@ class OwnWrites:
         """The zone that the person's cadences are meant in; None: the deployment's."""
         return await self.connection.fetchval(SQL["time_zone"], self.user)
 
+    async def decisions(
+        self, mission: str, since: datetime
+    ) -> list[tuple[datetime, str, str | None]]:
+        """Due time, decision and reason of what was decided last about each due time."""
+        rows = await self.connection.fetch(SQL["last_decisions"], self.user, mission, since)
+        return [(row["due_at"], row["decision"], row["reason"]) for row in rows]
+
     async def request_run(self, mission: str, key: str) -> datetime | None:
         """Ask for a run now, once per key: when it is due; None while the mission is not known."""
         row = await self.connection.fetchrow(SQL["request_run"], self.user, mission, key)

@@ -243,3 +243,7 @@ UPDATE mana_ai.standing_approvals SET revoked_at = clock_timestamp() WHERE user_
 
 -- now --
 SELECT clock_timestamp()
+
+-- last_decisions --
+SELECT DISTINCT ON (due_at) due_at, decision, reason FROM mana_ai.decisions
+ WHERE user_id = $1 AND mission_id = $2 AND due_at >= $3 ORDER BY due_at DESC, id DESC LIMIT 500

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from supervisor.gateway.api.openapi import Operation
-from supervisor.gateway.people.made import agents, missions, templates
+from supervisor.gateway.people.made import agents, missions, schedule, templates
 from supervisor.gateway.people.made.wire import (
     AgentFields,
     AgentPage,
@@ -111,6 +111,12 @@ OPERATIONS: tuple[Operation, ...] = (
         status=201,
     ),
     _get(_MISSION, missions.get_mission, "One mission and its next runs", MissionShown),
+    _get(
+        f"{_MISSION}/schedule",
+        schedule.get_schedule,
+        "What became of each due time, and the next",
+        schedule.MissionSchedule,
+    ),
     Operation(
         verb="PATCH",
         path=_MISSION,
