@@ -71,8 +71,6 @@ def private_folder(folder: Path) -> None:
     except OSError as exc:
         remedy = "choose another data directory with --data-dir"
         raise FolderNotOurs(str(folder), f"cannot be made ({exc.strerror})", remedy) from exc
-    else:
-        folder.chmod(0o700)  # whatever our umask is
 
 
 def socket_folder(root: Path, name: str, longest_below: int) -> Path:

@@ -27,6 +27,7 @@ from state.errors import StateError
 from supervisor import __version__
 from supervisor.node import models
 from supervisor.node.address import STEP
+from supervisor.node.credentials import ray_folder
 from supervisor.node.keeper.life import READY
 from supervisor.node.keeper.processes import descendants, end_with_parent, name_of
 from supervisor.node.settings import Settings, SettingsError, read_settings
@@ -119,6 +120,7 @@ def _start_raylet(settings: Settings, keeper: int) -> set[int]:
     program = Path(sys.executable).with_name("ray")
     command = [str(program), "start", f"--address={settings.ray_address}", "--disable-usage-stats"]
     command.append(f"--resources={msgspec.json.encode(OFFERED).decode()}")
+    command.append(f"--temp-dir={ray_folder(Path(settings.data_dir))}")  # the head's may be open
     started = subprocess.run(
         command,
         env=_environment(settings, os.environ),

@@ -246,3 +246,9 @@ async def never(*_: Any) -> Any:
 
 async def dropped(_: Any) -> None:
     """Sent to nobody."""
+
+
+@pytest.mark.parametrize("shown", [b"", b"Bearer", b"Bearer ", b"Bearer guess"])
+def test_nobody_gets_in_where_the_token_is_empty(shown: bytes):
+    assert not has_bearer({"headers": [(b"authorization", shown)]}, "")
+    assert has_bearer({"headers": [(b"authorization", b"Bearer " + TOKEN.encode())]}, TOKEN)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from state import secret_files
 from state.secret_files import (
     SecretEmpty,
     kept_secret,
@@ -59,6 +60,23 @@ def test_a_file_without_a_secret_is_never_believed(tmp_path: Path, nothing: str)
     (tmp_path / "secret").write_text(nothing)
     with pytest.raises(SecretEmpty, match="secret is empty: remove it"):
         kept_secret(tmp_path / "secret")
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_what_is_planted_in_the_way_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Write
+):
+    def guessed(_: int) -> str:
+        return "guessed"
+
+    monkeypatch.setattr(secret_files.secrets, "token_hex", guessed)
+    theirs = tmp_path / "theirs"
+    theirs.write_text("nothing")
+    (tmp_path / f".secret.{os.getpid()}.guessed").symlink_to(theirs)
+    with pytest.raises(FileExistsError):
+        write(tmp_path / "secret", "text")
+    assert theirs.read_text() == "nothing"
+    assert not (tmp_path / "secret").exists()
 
 
 @pytest.mark.parametrize("write", WRITERS)
