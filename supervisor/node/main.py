@@ -39,6 +39,7 @@ from mana_actors.release import release
 from mana_actors.remote import ASKED, NAMESPACE, OFFERED, SupervisorHandle
 from mana_actors.trust import trust_for
 from state.errors import StateError
+from state.private_files import private_folder
 from state.secret_files import kept_secret
 from state.slots import Slots
 from state.store import embedded
@@ -49,6 +50,7 @@ from supervisor.node import models
 from supervisor.node.address import STEP, write_node
 from supervisor.node.credentials import (
     ray_folder,
+    ray_place,
     ray_token_file,
     read_secret,
     read_service_key,
@@ -154,6 +156,11 @@ class Node:
         settings = self._settings
         for each in unused_variables(os.environ):
             _step(f"warning: {each}")
+        # Before anything starts: others may have made these, and speak to agents in our place.
+        if settings.ray_address is None:
+            private_folder(ray_place(Path(settings.data_dir)))
+        if settings.runs_key_holder:
+            private_folder(settings.key_socket.parent)
         read_service_key(settings)
         models.make_token(settings)
         tools = await tools_of_file(settings)

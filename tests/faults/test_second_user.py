@@ -143,7 +143,7 @@ def test_doctor_finds_nothing_open_and_names_what_is_opened(node: Installation) 
         node_file.chmod(0o600)
 
 
-@pytest.mark.parametrize("name", ["postgres", "ray"])
+@pytest.mark.parametrize("name", ["postgres", "ray", "keyholder"])
 @pytest.mark.parametrize("is_link", [False, True], ids=["folder", "link"])
 def test_a_folder_that_another_user_planted_is_refused_in_one_line(
     name: str, *, is_link: bool
