@@ -16,6 +16,7 @@ from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
 
+API_DOC = (Path(__file__).parents[2] / "docs/api.md").read_text("utf-8")
 AGENTS, MISSIONS = "/api/v1/me/agents", "/api/v1/me/missions"
 ITERATIONS = "SELECT record -> 'iterations' AS made FROM mana_ai.mission_snapshots"
 Json = dict[str, Any]
@@ -316,3 +317,17 @@ async def test_a_pause_or_delete_withdraws_the_run_under_way(
         "SELECT record -> 'iterations' AS made FROM mana_ai.mission_snapshots"
     )
     assert json.loads(kept["made"]) == []
+
+
+async def test_the_example_of_the_docs_is_answered_as_it_says(house: House):
+    lines = API_DOC.split("```http\n")[1].split("```")[0].splitlines()
+    known: dict[str, str] = {}
+    for line in lines:
+        for name, id_ in known.items():
+            line = line.replace(f"{{{name}}}", id_)  # noqa: PLW2901
+        verb, path, *body, status = line.split(" ")
+        given = json.loads(" ".join(body)) if body else None
+        told = await ask(house, verb, path, given, int(status))
+        if status == "201":
+            known[path.rpartition("/")[2].removesuffix("s")] = told["id"]
+    assert known.keys() == {"agent", "mission"}
