@@ -21,6 +21,8 @@ START_S = 30.0
 """A new holder's time to begin; also what a look at a due mission may be late before it counts."""
 HELD_S = 3.0
 """A commit holds a record for a moment; so long is somebody's open transaction."""
+WAITED_S = 2.0
+"""Our own statements wait for each other for a moment; so long is a transaction left open."""
 UNLOOKED_S = 10.0
 CLOCK_S = 5.0
 LOGS = "see mana logs"
@@ -200,7 +202,7 @@ def _database(facts: Facts) -> Iterator[Sign]:
         remedy = "name the primary in SYNC_DATABASE_URL, or promote this server"
         yield Sign("database", "it is read-only", remedy)
     for blocker in facts.blockers:
-        if blocker.waited_s > HELD_S:
+        if blocker.waited_s > WAITED_S:
             what = f"session {blocker.pid} of {blocker.login} has kept the supervisor waiting for"
             what += f" {blocker.waited_s:.0f} s"
             yield Sign("fold", what, f"end it: SELECT pg_terminate_backend({blocker.pid})")
@@ -243,7 +245,7 @@ def _supervisor(facts: Facts) -> Iterator[Sign]:
         yield Sign("supervisor", str(told["problem"]), LOGS)
     waits = told.get("waits_for_room") or ()
     if waits and not facts.short:  # its machine is another one, or its look is the newer
-        what = f"its {', '.join(waits)} is nearly full: no run begins"
+        what = f"it has nearly no room in its {', '.join(waits)}: no run begins"
         yield Sign("disk", what, "make room there; runs go on by themselves then")
 
 
