@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from supervisor.cli.commands.control import pair_of
-from supervisor.cli.failures import FAILED, Failure
+from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
 from supervisor.cli.options import (
     AgentOf,
     As,
@@ -35,7 +35,17 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
     """Whether it is well, and how much there is; exit 1 when it is not."""
     from supervisor.cli import output
 
-    told = gateway_of(url, data_dir).get("/internal/status")
+    try:
+        told = gateway_of(url, data_dir).get("/internal/status")
+    except Failure as silent:
+        if url is not None or silent.code != UNREACHABLE:
+            raise
+        from supervisor.cli import environment
+        from supervisor.health.nearby import signs_nearby
+
+        for sign in signs_nearby(environment.settings_of({"MANA_DATA_DIR": data_dir})):
+            output.line_out(f"  {sign}")
+        raise
     if as_json:
         output.json_out(told)
     else:
