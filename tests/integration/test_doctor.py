@@ -6,6 +6,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from state import private_files
 from state.private_files import own_root
 from state.secret_files import replace_secret
 from state.store.catalogue import FIRST_WITH_PARAMETERS, Catalogue, ServiceView
@@ -367,7 +368,10 @@ async def test_an_unreachable_database_fails_each_check_and_none_raises(
     assert all(finding.remedy for finding in findings if not finding.ok)
 
 
-async def test_what_others_reach_of_a_nodes_files_is_named(database: Database, tmp_path: Path):
+async def test_what_others_reach_of_a_nodes_files_is_named(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(private_files, "SHORT_BASE", str(tmp_path))  # where paths are too long
     settings = _settings(database, tmp_path / "secrets")
     settings = msgspec.structs.replace(settings, data_dir=str(tmp_path / "data"))
     own_root(tmp_path / "data")
