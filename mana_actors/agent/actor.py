@@ -26,7 +26,7 @@ from mana_actors.crash import CrashPoint, crash_points, keep_to_ourselves
 from mana_actors.fork_server.fork import is_fork
 from mana_actors.llm.client import HttpProvider
 from mana_actors.llm.provider import ModelProvider
-from mana_actors.logs import keep_texts_out
+from mana_actors.logs import belongs_to, keep_texts_out, log_to_folder
 from mana_actors.messages import (
     AgentMessage,
     AgentSettings,
@@ -132,6 +132,7 @@ class AgentActor:
         new_runner: Callable[[Bind, str, Capability], Runner] = new_runner,
     ) -> None:
         keep_to_ourselves()
+        log_to_folder("agents")
         self._name, self._release = name, release
         self._host, self._new_runner = host, new_runner
         self._footprint = Footprint()
@@ -202,6 +203,7 @@ class AgentActor:
         runner = self._new_runner(message, self._name, capability)
         self._bound = _Bound(message, capability, runner)
         self._host.work.start(self._catch_up(self._bound))
+        belongs_to(f"{message.user_id}/{message.agent_id}")
         log.info(
             "agent_bound agent=%s/%s process=%s", message.user_id, message.agent_id, self._name
         )

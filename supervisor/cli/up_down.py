@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from mana_actors.logs import turn_over
 from state.store import embedded
 from supervisor.cli.environment import make_data_dir
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
@@ -96,6 +97,7 @@ def _detached(
     """A keeper in a session of its own, and what it logs."""
     log = log_file(data_dir)
     log.parent.mkdir(exist_ok=True, mode=0o700)
+    turn_over(log)
     with log.open("ab") as output:
         steps = Steps(log, output.tell())
         process = subprocess.Popen(

@@ -49,7 +49,7 @@ class GatewayActor:
         threading.Thread(target=self._serve, name="gateway", daemon=True).start()
 
     def _serve(self) -> None:
-        configure_logging()
+        configure_logging("gateway")
         try:
             asyncio.run(self._listen())
         except Exception as exc:  # noqa: BLE001 - told to whoever asks for the address

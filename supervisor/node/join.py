@@ -21,12 +21,13 @@ from mana_actors import fork_server
 from mana_actors.background import Background
 from mana_actors.crash import keep_to_ourselves
 from mana_actors.llm.router.actor import LlmRouterActor
+from mana_actors.logs import FOLDER as LOG_FOLDER
 from mana_actors.logs import configure_logging
 from mana_actors.remote import OFFERED
 from state.errors import StateError
 from supervisor import __version__
 from supervisor.node import models
-from supervisor.node.address import STEP
+from supervisor.node.address import STEP, log_file
 from supervisor.node.credentials import ray_folder
 from supervisor.node.keeper.life import READY
 from supervisor.node.keeper.processes import descendants, end_with_parent, name_of
@@ -117,6 +118,7 @@ async def _started_router(settings: Settings) -> LlmRouterActor:
 def _start_raylet(settings: Settings, keeper: int) -> set[int]:
     """Have Ray start its part here, offering room to agents; the raylet's process."""
     _step(f"joining Ray at {settings.ray_address}")
+    os.environ[LOG_FOLDER] = str(log_file(settings.data_dir).parent)
     program = Path(sys.executable).with_name("ray")
     command = [str(program), "start", f"--address={settings.ray_address}", "--disable-usage-stats"]
     command.append(f"--resources={msgspec.json.encode(OFFERED).decode()}")

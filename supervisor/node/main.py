@@ -32,6 +32,7 @@ from mana_actors.http.sockets import CannotListen, bound_socket
 from mana_actors.llm.rehearsal.server import RehearsalServer
 from mana_actors.llm.router.actor import LlmRouterActor
 from mana_actors.llm.router.settings import RouterSettings
+from mana_actors.logs import FOLDER as LOG_FOLDER
 from mana_actors.logs import configure_logging
 from mana_actors.messages import AgentSettings
 from mana_actors.processes import ProcessGone
@@ -47,7 +48,7 @@ from state.store.migrate import migrate
 from supervisor import __version__
 from supervisor.gateway.actor import GatewayActor
 from supervisor.node import models
-from supervisor.node.address import STEP, write_node
+from supervisor.node.address import STEP, log_file, write_node
 from supervisor.node.credentials import (
     ray_folder,
     ray_place,
@@ -265,6 +266,7 @@ class Node:
         os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # else the raylet ends
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ[LOG_FOLDER] = str(log_file(settings.data_dir).parent)
         common: dict[str, Any] = {
             "namespace": NAMESPACE,
             "log_to_driver": False,

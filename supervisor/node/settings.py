@@ -350,7 +350,8 @@ LISTS = {
 
 OTHER_VARIABLES = (
     *("MANA_BUCKETS", "POLICY_MODE", "TICK_ENABLED", *LISTS.values()),
-    *("MANA_URL", "MANA_FORK_DIR", "MANA_NODE_MARK"),  # of commands, and of what a node starts
+    *("MANA_URL", "MANA_TOKEN_FILE"),  # of commands
+    *("MANA_FORK_DIR", "MANA_LOG_DIR", "MANA_NODE_MARK"),  # what a node tells what it starts
 )
 """Variables that neither table has: they have readers of their own."""
 

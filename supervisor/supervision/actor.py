@@ -46,7 +46,7 @@ class SupervisorActor:
         self._ready.wait()
 
     def _supervise(self) -> None:
-        configure_logging()
+        configure_logging("supervisor")
         asyncio.set_event_loop(self._loop)
         keep_texts_out(self._loop)
         try:

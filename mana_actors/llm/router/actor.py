@@ -59,7 +59,7 @@ class LlmRouterActor:
         return os.getpid()
 
     def _serve(self) -> None:
-        configure_logging()
+        configure_logging("router")
         asyncio.set_event_loop(self._loop)
         keep_texts_out(self._loop)
         try:

@@ -16,7 +16,7 @@ from supervisor.cli.commands import (
     sign_in,
 )
 from supervisor.cli.commands.own import agents, missions
-from supervisor.cli.failures import UNREACHABLE, Failure
+from supervisor.cli.failures import Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
 app = typer.Typer(
@@ -192,35 +192,20 @@ def doctor(
 
 @app.command()
 def logs(
+    which: Annotated[
+        str | None,
+        typer.Argument(help="supervisor, gateway, router, agents, keys, node, or USER/AGENT."),
+    ] = None,
     *,
     is_followed: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many at first.")] = 100,
     data_dir: DataDir = None,
 ) -> None:
-    """What the node process prints."""
-    import sys
-    import time
-    from collections import deque
-
+    """What the processes of a node log: all together, those of one kind, or of one agent."""
     from supervisor.cli import environment
-    from supervisor.node.address import log_file
+    from supervisor.cli.node_logs import show_logs
 
-    path = log_file(environment.folder(data_dir))
-    if not path.exists():
-        raise Failure(f"there is no log {path}: start it with mana up", UNREACHABLE)
-    with path.open("rb") as file:
-        for line in deque(file, maxlen=lines):
-            sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
-        while is_followed:
-            fresh = file.read()
-            if fresh:
-                sys.stdout.buffer.write(fresh)
-                sys.stdout.buffer.flush()
-            elif path.stat().st_size < file.tell():
-                file.seek(0)  # it was cut
-            else:
-                time.sleep(0.2)
+    show_logs(environment.folder(data_dir), which, lines, is_followed=is_followed)
 
 
 @users_app.callback()
