@@ -51,7 +51,7 @@ Found = Mapping[str, Any]
 """Fields of `Facts` and what was found for them."""
 
 
-class Asked(Protocol):
+class SupervisorStatus(Protocol):
     """What the watch asks of the supervisor; it may raise anything."""
 
     async def status(self) -> dict[str, Any]: ...
@@ -67,7 +67,7 @@ class Watch:
         self,
         *,
         fleet: FleetStore,
-        supervisor: Asked,
+        supervisor: SupervisorStatus,
         settings: Settings,
         version: str,
         rooms: RoomWatch,
