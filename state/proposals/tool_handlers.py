@@ -1,6 +1,7 @@
-"""What each proposing tool does to records: one table, which the offer asks too.
+"""What each proposing tool does to records: one table, for all that is carried out here.
 
-Records look as the owner's own clients write them. A tool that is not here is not offered.
+Records look as the owner's own clients write them. What is not here takes what only a
+device of the owner's has (the web, a model, a picture), or knows: a device carries it out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from state.proposals.effects import (
     Scene,
     SetFields,
     TablePlace,
+    filled,
 )
 
 TASKS = TablePlace("todo", "tasks")
@@ -30,6 +32,12 @@ EVENTS = TablePlace("calendar", "events")
 TIME_BLOCKS = TablePlace("timeblocks", "timeBlocks")
 JOURNAL = TablePlace("journal", "journalEntries")
 GOALS = TablePlace("companion", "companionGoals")
+CONTACTS = TablePlace("contacts", "contacts")
+PLACES = TablePlace("places", "places")
+HABITS = TablePlace("habits", "habits")
+TRANSACTIONS = TablePlace("finance", "transactions")
+MOODS = TablePlace("mood", "moodEntries")
+DRINKS = TablePlace("drink", "drinkEntries")
 
 
 def _line_after(before: Any, added: Any) -> str:
@@ -106,6 +114,76 @@ def _event_made(scene: Scene) -> list[Effect]:
     return [Effect(TIME_BLOCKS, block, "insert", time), Effect(EVENTS, event, "insert", about)]
 
 
+def _place_visited(scene: Scene) -> list[Effect]:
+    place = scene.record(PLACES, str(scene.params["placeId"]))
+    before = place.get("visitCount")
+    count = before + 1 if isinstance(before, int) and not isinstance(before, bool) else 1
+    return scene.filled(PLACES, place["id"], {"visitCount": count, "lastVisitedAt": Now.INSTANT})
+
+
+def _last_drink_removed(scene: Scene) -> list[Effect]:
+    """The newest entry by day and time, as its client sorts them."""
+    entries = scene.found[DRINKS]
+    if not entries:
+        raise CannotCarryOut("there is no drink to remove")
+    newest = max(entries, key=_when_drunk)
+    return [Effect(DRINKS, str(newest["id"]), "delete")]
+
+
+def _when_drunk(entry: Mapping[str, Any]) -> list[str]:
+    return [str(entry.get(name) or "") for name in ("date", "time", "createdAt")]
+
+
+def _words_counted(scene: Scene) -> list[Effect]:
+    """A journal entry of today."""
+    made = filled(_ENTRY, JOURNAL, scene) | {"wordCount": len(str(scene.params["content"]).split())}
+    return [Effect(JOURNAL, scene.new_id(), "insert", made)]
+
+
+def _mood_logged(scene: Scene) -> list[Effect]:
+    if not 1 <= scene.params["level"] <= 10:
+        raise CannotCarryOut("level must be from 1 to 10")
+    time = scene.now.astimezone(scene.zone).strftime("%H:%M")
+    return [Effect(MOODS, scene.new_id(), "insert", filled(_MOOD, MOODS, scene) | {"time": time})]
+
+
+def _transaction_added(scene: Scene) -> list[Effect]:
+    if scene.params["amount"] <= 0:
+        raise CannotCarryOut("amount must be above 0: the type says which way the money went")
+    made = filled(_TRANSACTION, TRANSACTIONS, scene)
+    return [Effect(TRANSACTIONS, scene.new_id(), "insert", made)]
+
+
+_ENTRY: Mapping[str, Any] = {
+    "title": P("title", None),
+    "content": P("content"),
+    "entryDate": Now.DAY,
+    "mood": P("mood", None),
+    "tags": [],
+    "isPinned": False,
+    "isArchived": False,
+    "isFavorite": False,
+}
+_MOOD: Mapping[str, Any] = {
+    "date": Now.DAY,
+    "level": P("level"),
+    "emotion": P("emotion"),
+    "secondaryEmotions": [],
+    "activity": P("activity", None),
+    "withWhom": "",
+    "notes": P("notes", ""),
+    "tags": [],
+}
+_TRANSACTION: Mapping[str, Any] = {
+    "type": P("type"),
+    "amount": P("amount"),
+    "categoryId": None,
+    "description": P("description"),
+    "date": P("date", Now.DAY),
+    "note": None,
+}
+
+
 HANDLERS: Mapping[str, Handler] = {
     "create_task": Create(
         TASKS,
@@ -134,6 +212,58 @@ HANDLERS: Mapping[str, Handler] = {
         },
     ),
     "update_note": SetFields(NOTES, "noteId", {"title": P("title"), "content": P("content")}),
+    "create_journal_entry": Custom((), _words_counted),
+    "pause_goal": SetFields(
+        GOALS, "goalId", {"status": "paused"}, ("status", ("active", None), "it is not active")
+    ),
+    "resume_goal": SetFields(
+        GOALS, "goalId", {"status": "active"}, ("status", ("paused",), "it is not paused")
+    ),
+    "complete_goal": SetFields(GOALS, "goalId", {"status": "completed"}),
+    "create_contact": Create(
+        CONTACTS,
+        {
+            "firstName": P("firstName"),
+            "lastName": P("lastName"),
+            "email": P("email"),
+            "phone": P("phone"),
+            "company": P("company"),
+            "notes": P("notes"),
+            "isFavorite": False,
+            "isArchived": False,
+        },
+    ),
+    "create_place": Create(
+        PLACES,
+        {
+            "name": P("name"),
+            "latitude": P("latitude"),
+            "longitude": P("longitude"),
+            "address": P("address"),
+            "category": P("category", "other"),
+            "isFavorite": False,
+            "isArchived": False,
+            "visitCount": 0,
+            "tagIds": [],
+        },
+    ),
+    "visit_place": Custom((PLACES,), _place_visited),
+    "undo_drink": Custom((DRINKS,), _last_drink_removed),
+    "create_habit": Create(
+        HABITS,
+        {
+            "title": P("title"),
+            "icon": P("icon"),
+            "color": P("color"),
+            "targetPerDay": None,
+            "defaultDuration": None,
+            "schedule": None,
+            "order": Now.COUNT,
+            "isArchived": False,
+        },
+    ),
+    "log_mood": Custom((), _mood_logged),
+    "add_transaction": Custom((), _transaction_added),
     "append_to_note": Append(NOTES, "noteId", "content", "content", _line_after),
     "add_tag_to_note": Append(NOTES, "noteId", "content", "tag", _tag_after),
 }

@@ -18,7 +18,7 @@ from tests.vectors.verdict import Case, Outcome
 FOLDER = Path(__file__).parents[1] / "vectors"
 PURE = (
     *("lww", "due", "actor", "cadence", "iteration", "policy"),
-    *("planner_loop", "reminders", "injection", "llm_alias"),
+    *("planner_loop", "reminders", "injection", "llm_alias", "staging"),
 )
 NONE: frozenset[str] = frozenset()
 
@@ -129,7 +129,31 @@ def route(*answers: str, asks: int = 1, second: str = "mana/x", **about: Any) ->
 
 
 # One input per override, mostly the odd behaviour that the original's authors noted.
+def staged_plan(fn: str, *statuses: str) -> dict[str, Any]:
+    steps = [
+        {
+            "id": f"s{n}",
+            "summary": "S",
+            "intent": {"kind": "toolCall", "toolName": "create_task", "params": {}},
+            "status": status,
+        }
+        for n, status in enumerate(statuses)
+    ]
+    iteration = {
+        "id": "i1",
+        "startedAt": at(0),
+        "plan": steps,
+        "summary": "",
+        "overallStatus": "awaiting-review",
+        "source": "server",
+    }
+    mission = {"id": "m1", "objective": "O", "state": "active", "iterations": [iteration]}
+    return {"fn": fn, "agents": [], "passes": [{"missions": [mission]}]}
+
+
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
+    ("staging", "asks-first"): staged_plan("execute", "planned"),
+    ("staging", "one-proposal-per-step"): staged_plan("stage", "rejected", "planned"),
     ("lww", "instants"): lww(
         row("insert", {"title": "A"}, {"title": at(5, ":00.500Z")}),
         row("update", {"title": "B"}, {"title": at(5, ":00Z")}, 1),

@@ -15,6 +15,7 @@ from tests.vectors.reference import DUE_RULES, FOLD_RULES, Rules
 from tests.vectors.reference_llm import LLM_RULES, llm
 from tests.vectors.reference_loop import LOOP_RULES, planner_loop
 from tests.vectors.reference_tick import TICK_RULES, tick
+from tests.vectors.staging import STAGING
 from tests.vectors.verdict import Override
 
 FOLD_TEXTS = {
@@ -356,4 +357,5 @@ OVERRIDES: dict[str, tuple[Override, ...]] = {
     "prompt": PROMPT,
     "tick": TICK,
     "llm_alias": _switched(llm, LLM_RULES, LLM_TEXTS),
+    "staging": STAGING,
 }

@@ -28,6 +28,7 @@ from tests.vectors import actors, planner
 from tests.vectors.llm import give_llm, view_llm
 from tests.vectors.mcp_gate import may_invoke
 from tests.vectors.overrides import OVERRIDES
+from tests.vectors.staging import give_staging, view_staging
 from tests.vectors.verdict import Case, Outcome, View, as_is, judge
 
 Given = dict[str, Any]
@@ -375,4 +376,5 @@ SUITES: dict[str, Callable[[Case], Outcome]] = {
     "prompt": _prompt,
     "tick": _tick,
     "llm_alias": _suite("llm_alias", give_llm, view_llm),
+    "staging": _suite("staging", give_staging, view_staging),
 }

@@ -264,7 +264,9 @@ def _iteration(iteration: Mapping[str, Any]) -> str:
         told = as_text(step.get("summary"))
         if told == SHOWN:  # sealed: which tool it calls is all there is to say
             told = f"{as_text((as_object(step.get('intent')) or {}).get('toolName'))} {told}"
-        lines.append(f"- [{as_text(step.get('status')) or 'unknown'}] {_line(told)}")
+        status = as_text(step.get("status")) or "unknown"
+        edited = " (changed by the owner)" if step.get("editedParams") else ""
+        lines.append(f"- [{status}] {_line(told)}{edited}")
     if feedback := as_text(iteration.get("userFeedback")).strip():
         lines.append(f"Feedback: {feedback}")
     return "\n".join(lines)

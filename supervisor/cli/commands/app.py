@@ -15,7 +15,7 @@ from supervisor.cli.commands import (
     people,
     sign_in,
 )
-from supervisor.cli.commands.own import agents, missions
+from supervisor.cli.commands.own import agents, missions, proposals
 from supervisor.cli.failures import Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -36,6 +36,8 @@ app.add_typer(fleet.agents_app, name="agents")
 app.add_typer(fleet.missions_app, name="missions")
 app.add_typer(fleet.runs_app, name="runs")
 app.add_typer(own_data.app, name="data")
+app.add_typer(proposals.proposals_app, name="proposals")
+app.add_typer(proposals.approvals_app, name="approvals")
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
 app.add_typer(snapshots_app, name="snapshots")

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from mana_actors.agent.tools.catalogue import catalogue
 from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.proposals.obstacles import StandingApproval
-from state.proposals.tool_handlers import HANDLERS
 from state.store.gateway.own_log import NoSuchRecord
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import checked_id, path_part, query, yes_or_no
@@ -41,8 +40,9 @@ async def post_approval(request: Request, caller: Caller, owners: Owners) -> Res
         raise BadRequest("agentId", "must be text")
     if (tool is None) == (module is None):
         raise BadRequest("tool", "or module must be given, and not both")
-    modules = {catalogue()[name].module for name in HANDLERS}
-    if tool is not None and tool not in HANDLERS:
+    proposing = {one.name: one for one in catalogue().values() if one.default_policy == "propose"}
+    modules = {one.module for one in proposing.values()}
+    if tool is not None and tool not in proposing:
         raise BadRequest("tool", "is not a tool that proposes something")
     if module is not None and module not in modules:
         raise BadRequest("module", f"must be one of {', '.join(sorted(modules))}")

@@ -1,0 +1,31 @@
+"""Answers a proposal and dies by SIGKILL at a point: `inbox_worker DSN PASSWORD_FILE ID POINT`."""
+
+import asyncio
+import os
+import signal
+import sys
+
+from state.proposals.answers import Approve
+from state.store.connect import Access, Database
+from state.store.gateway.carry_out import Asker
+from state.store.gateway.proposals import ProposalStore
+from supervisor.gateway.people.inbox.shelf import CatalogueShelf
+
+
+async def main(dsn: str, password_file: str, proposal: str, point: str) -> None:
+    """One answer; an empty id stages mission m1 instead."""
+
+    def reached(name: str) -> None:
+        if name == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    database = Database(Access(dsn, "mana_gateway", password_file), max_connections=2)
+    store = ProposalStore(database, CatalogueShelf(), crash=reached)
+    if proposal:
+        await store.answer(Asker("u1"), proposal, Approve())
+    else:
+        await store.stage(Asker("u1"), "m1")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:5]))
