@@ -39,6 +39,11 @@ BEGIN
   IF payload ->> 'aud' IS DISTINCT FROM p_audience OR (payload ->> 'exp')::bigint <= extract(epoch FROM clock_timestamp()) THEN
     RETURN NULL;
   END IF;
+  IF jsonb_typeof(payload -> 's') = 'array' AND payload -> 's' <> '[]' THEN
+    payload := jsonb_set(payload, '{s}', coalesce((
+      SELECT jsonb_agg(held.space) FROM jsonb_array_elements_text(payload -> 's') AS held (space)
+       WHERE mana_ai.may_share(payload ->> 'u', held.space)), '[]'));
+  END IF;
   RETURN payload;
 EXCEPTION WHEN data_exception OR invalid_text_representation OR character_not_in_repertoire THEN
   RETURN NULL;  -- not a token of ours
@@ -47,7 +52,8 @@ END $$;
 ALTER FUNCTION mana_ai.capability(p_audience text) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.capability(p_audience text) IS 'The capability of this transaction, if its signature holds and the wall clock says it has not expired; else null. The
-signature is checked first, so a text nobody signed costs one hash per secret and is never parsed.';
+signature is checked first, so a text nobody signed costs one hash per secret and is never parsed. Of the spaces that it was
+signed for, those are left that its user may read now.';
 
 CREATE FUNCTION mana_ai.acting_user() RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -1286,6 +1292,20 @@ END;
 ALTER FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) IS 'Sets when to look at a mission again after a run: at a waiting request, else at p_next.';
+
+CREATE FUNCTION mana_ai.may_share(p_user text, p_space text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN NOT EXISTS (SELECT FROM mana_ai.spaces AS s WHERE s.space_id = p_space)
+         OR EXISTS (SELECT FROM mana_ai.space_members AS m WHERE m.space_id = p_space AND m.user_id = p_user);
+END $$;
+
+ALTER FUNCTION mana_ai.may_share(p_user text, p_space text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.may_share(p_user text, p_space text) IS 'Whether a person may read a space now. Of a space that is kept here only its members may; of any other an auth service of the
+deployment decides, so that what a capability says of it holds.';
 
 CREATE FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) RETURNS jsonb
     LANGUAGE sql STABLE
@@ -4574,6 +4594,8 @@ GRANT UPDATE(closed_at) ON TABLE mana_ai.run_requests TO mana_supervisor;
 GRANT SELECT(closed_at) ON TABLE mana_ai.run_requests TO mana_janitor;
 
 REVOKE ALL ON FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.may_share(p_user text, p_space text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) FROM PUBLIC;
 

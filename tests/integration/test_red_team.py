@@ -48,6 +48,16 @@ INSERT INTO mana_ai.proposals (user_id, proposal_id, mission_id, iteration_id, s
   VALUES ('u2', gen_random_uuid(), 'm2', 'i', 's', 'a1', 'A', 'create_task', 'why', now());
 INSERT INTO mana_ai.standing_approvals (user_id, approval_id, agent_id, tool)
   VALUES ('u2', gen_random_uuid(), 'a1', 'create_task');
+INSERT INTO mana_ai.people (user_id, display_name) VALUES ('u1', 'A'), ('u2', 'B');
+INSERT INTO mana_ai.sign_in_links (link_hash, user_id, expires_at)
+  VALUES (sha256('link'), 'u2', now() + interval '1 hour');
+INSERT INTO mana_ai.sign_ins (user_id, cookie_hash, expires_at)
+  VALUES ('u2', sha256('cookie'), now() + interval '1 day');
+INSERT INTO mana_ai.personal_tokens (user_id, name, token_hash, scopes, expires_at)
+  VALUES ('u2', 'laptop', sha256('token'), '{read}', now() + interval '1 day');
+INSERT INTO mana_ai.spaces (space_id, name) VALUES ('home', 'Home');
+INSERT INTO mana_ai.space_members (space_id, user_id) VALUES ('home', 'u1'), ('home', 'u2');
+INSERT INTO mana_ai.people_trail (user_id, action, done_by) VALUES ('u2', 'added', 'operator');
 INSERT INTO mana_ai.vault_key_checks (user_id, written_for, key_check)
   VALUES ('u2', now(), 'check');
 INSERT INTO mana_ai.limits (kind, user_id, tokens) VALUES ('user', 'u2', 1000000);
@@ -71,7 +81,7 @@ SELECT c.oid::regclass::text AS name FROM pg_class AS c
 OF_NOBODY = {
     "mana_ai.budget_wakes", "mana_ai.capability_secrets", "mana_ai.function_texts",
     "mana_ai.install", "mana_ai.migrations", "mana_ai.own_locks",
-    "mana_ai.shards",
+    "mana_ai.refresh_tokens", "mana_ai.shards", "mana_ai.spaces",
 }  # fmt: skip
 """Tables without a `user_id`; a new one belongs here, or its rows have an owner."""
 RELATIONS = """
@@ -770,3 +780,23 @@ async def test_the_log_shows_only_what_the_scope_names(scene: Database):
     assert await shown("u1", "s1,s2", spaces=["s1"], scope=["notes/notes/n3"]) == {
         "u2:shared", "u2:n3",
     }  # fmt: skip
+
+
+async def test_who_left_a_space_reads_nothing_more_of_it_by_what_was_signed_before(scene: Database):
+    """A capability lives for a quarter of an hour; a membership that ended ends at once."""
+    async with session(scene, SUPERUSER) as admin:
+        await admin.execute(
+            "INSERT INTO sync_changes (app_id, table_name, record_id, user_id, op, client_id,"
+            " space_id) VALUES ('ai', 'aiMissions', 'shared', 'u2', 'insert', 'c1', 'home')"
+        )
+        held = await signed(scene, spaces=["home", "elsewhere"])
+        shared = "SELECT user_id FROM public.sync_changes WHERE record_id = 'shared'"
+        said = "SELECT mana_ai.capability() -> 's'"
+        async with session(scene, "mana_agent") as agent:
+            async with acting(agent, held, "u1", "home"):
+                assert await agent.fetchval(shared) == "u2"
+                assert json.loads(await agent.fetchval(said)) == ["home", "elsewhere"]
+            await admin.execute("DELETE FROM mana_ai.space_members WHERE user_id = 'u1'")
+            async with acting(agent, held, "u1", "home"):
+                assert await agent.fetchval(shared) is None
+                assert json.loads(await agent.fetchval(said)) == ["elsewhere"]

@@ -12,10 +12,9 @@ from supervisor.cli.commands import (
     limits,
     llm,
     own_data,
-    people,
-    sign_in,
 )
 from supervisor.cli.commands.own import agents, missions, proposals
+from supervisor.cli.commands.people import people, sign_in
 from supervisor.cli.failures import Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 

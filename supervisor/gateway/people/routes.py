@@ -182,24 +182,24 @@ def _allowed(headers: Headers, origins: tuple[str, ...], *, asks: bool = False) 
 def _failed(exc: Exception, tell: Teller) -> Response:
     match exc:
         case TokenRefused():
-            told_so = tell(401, exc.reason)
-            told_so.headers["WWW-Authenticate"] = "Bearer"
-            return told_so
+            response = tell(401, exc.reason)
+            response.headers["WWW-Authenticate"] = "Bearer"
         case ScopeLacking():
             told = {"error": str(exc), "code": "SCOPE_LACKING", "scope": exc.scope}
-            return answer(told, 403)
+            response = answer(told, 403)
         case PeopleRefused() | NotOurs():
-            return refused(exc)
+            response = refused(exc)
         case MintRefused() | VaultRefused():
-            return answer({"error": exc.message, "code": exc.code}, status_of(exc.code))
+            response = answer({"error": exc.message, "code": exc.code}, status_of(exc.code))
         case TooOften():
             told = {"error": "too many requests just now", "code": "RATE_LIMITED"}
-            return answer(told, 429, {"Retry-After": str(exc.wait_s)})
+            response = answer(told, 429, {"Retry-After": str(exc.wait_s)})
         case BadRequest():
             told = {"error": f"{exc.field} {exc.problem}", "code": "BAD_REQUEST"}
-            return answer(told, exc.status)
+            response = answer(told, exc.status)
         case Unavailable():
-            return tell(503, "the database does not answer")
+            response = tell(503, "the database does not answer")
         case _:
             log.error("request_failed error=%s", type(exc).__name__, exc_info=without_text(exc))
-            return tell(500, "internal error")
+            response = tell(500, "internal error")
+    return response

@@ -19,6 +19,11 @@ BEGIN
   IF payload ->> 'aud' IS DISTINCT FROM p_audience OR (payload ->> 'exp')::bigint <= extract(epoch FROM clock_timestamp()) THEN
     RETURN NULL;
   END IF;
+  IF jsonb_typeof(payload -> 's') = 'array' AND payload -> 's' <> '[]' THEN
+    payload := jsonb_set(payload, '{s}', coalesce((
+      SELECT jsonb_agg(held.space) FROM jsonb_array_elements_text(payload -> 's') AS held (space)
+       WHERE mana_ai.may_share(payload ->> 'u', held.space)), '[]'));
+  END IF;
   RETURN payload;
 EXCEPTION WHEN data_exception OR invalid_text_representation OR character_not_in_repertoire THEN
   RETURN NULL;  -- not a token of ours
@@ -26,6 +31,7 @@ END $$;
 
 COMMENT ON FUNCTION mana_ai.capability IS
 'The capability of this transaction, if its signature holds and the wall clock says it has not expired; else null. The
-signature is checked first, so a text nobody signed costs one hash per secret and is never parsed.';
+signature is checked first, so a text nobody signed costs one hash per secret and is never parsed. Of the spaces that it was
+signed for, those are left that its user may read now.';
 ALTER FUNCTION mana_ai.capability OWNER TO mana_owner;
 GRANT EXECUTE ON FUNCTION mana_ai.capability TO mana_agent;
