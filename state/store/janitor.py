@@ -43,6 +43,10 @@ class JanitorStore:
             "copy_requests": await self._all(SQL["prune_copy_requests"], keep.requests_s),
             "own_answers": await self._all(SQL["prune_answers"], keep.answers_s),
             "proposals": await self._all(SQL["prune_proposals"], keep.proposals_s),
+            "sign_in_links": await self._all(SQL["prune_links"], 0.0),
+            "sign_ins": await self._all(SQL["prune_sign_ins"], keep.audit_s),
+            "personal_tokens": await self._all(SQL["prune_tokens"], keep.audit_s),
+            "people_trail": await self._all(SQL["prune_people_trail"], keep.audit_s),
             "sealed_copies": await self._all(SQL["prune_copies"], 0.0),
         }
 

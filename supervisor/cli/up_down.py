@@ -170,6 +170,15 @@ def dashboard_address(settings: Settings, node: NodeRecord) -> str:
     return node.url + gateway.call("POST", "/internal/login")["path"]
 
 
+def nobody_may_sign_in(settings: Settings, node: NodeRecord) -> bool:
+    """Whether people sign in here, and nobody was added yet; False where that cannot be told."""
+    gateway = Gateway(node.url, read_service_key(settings))
+    try:
+        return not gateway.get("/internal/people", {"limit": "1"})["items"]
+    except Failure:  # they sign in elsewhere
+        return False
+
+
 class Steps:
     """The steps a node logs, shown as they come."""
 

@@ -48,6 +48,21 @@ INSERT INTO mana_ai.proposals (user_id, proposal_id, mission_id, iteration_id, s
 SELECT 'u1', gen_random_uuid(), 'm', 'i', 's' || n, 'a', 'A', 'create_task', '', now(),
        CASE n WHEN 0 THEN 'pending' ELSE 'done' END, CASE WHEN n > 0 THEN 'user' END,
        CASE WHEN n > 0 THEN now() - n * interval '80 days' END FROM generate_series(0, 3) AS n;
+INSERT INTO mana_ai.people (user_id, display_name) VALUES ('u1', 'A');
+INSERT INTO mana_ai.sign_in_links (link_hash, user_id, expires_at)
+SELECT sha256(n::text::bytea), 'u1', now() + (n - 1.5) * interval '1 hour'
+  FROM generate_series(0, 3) AS n;
+INSERT INTO mana_ai.sign_ins (sign_in_id, user_id, chain_secret, expires_at)
+SELECT ('00000000-0000-0000-0000-00000000000' || n)::uuid, 'u1', 's', now() - n * interval '40 days'
+  FROM generate_series(0, 3) AS n;
+INSERT INTO mana_ai.refresh_tokens (token_hash, sign_in_id)
+SELECT sha256(n::text::bytea), ('00000000-0000-0000-0000-00000000000' || n)::uuid
+  FROM generate_series(0, 3) AS n;
+INSERT INTO mana_ai.personal_tokens (user_id, name, token_hash, scopes, expires_at)
+SELECT 'u1', 't' || n, sha256(n::text::bytea), '{read}', now() - n * interval '40 days'
+  FROM generate_series(0, 3) AS n;
+INSERT INTO mana_ai.people_trail (user_id, action, done_by, at)
+SELECT 'u1', 'added', 'operator', now() - n * interval '40 days' FROM generate_series(0, 3) AS n;
 """
 LEFT = """
 SELECT (SELECT count(*) FROM mana_ai.token_usage), (SELECT count(*) FROM mana_ai.decisions),
@@ -55,7 +70,10 @@ SELECT (SELECT count(*) FROM mana_ai.token_usage), (SELECT count(*) FROM mana_ai
        (SELECT count(*) FROM mana_ai.decrypt_audit), (SELECT count(*) FROM mana_ai.key_releases),
        (SELECT count(*) FROM mana_ai.owner_key_changes),
        (SELECT count(*) FROM mana_ai.sealed_copies), (SELECT count(*) FROM mana_ai.copy_requests),
-       (SELECT count(*) FROM mana_ai.own_answers), (SELECT count(*) FROM mana_ai.proposals)
+       (SELECT count(*) FROM mana_ai.own_answers), (SELECT count(*) FROM mana_ai.proposals),
+       (SELECT count(*) FROM mana_ai.sign_in_links),
+       (SELECT count(*) FROM mana_ai.sign_ins), (SELECT count(*) FROM mana_ai.refresh_tokens),
+       (SELECT count(*) FROM mana_ai.personal_tokens), (SELECT count(*) FROM mana_ai.people_trail)
 """
 
 
@@ -85,9 +103,10 @@ async def test_old_rows_go_and_live_ones_stay(
     assert deleted == {
         "token_usage": 53, "decisions": 3, "runs": 3, "run_requests": 1,
         "decrypt_audit": 1, "key_releases": 2, "owner_key_changes": 1, "sealed_copies": 4,
-        "copy_requests": 2, "own_answers": 2, "proposals": 1,
+        "copy_requests": 2, "own_answers": 2, "proposals": 1, "sign_in_links": 2, "sign_ins": 1,
+        "personal_tokens": 1, "people_trail": 1,
     }  # fmt: skip
-    assert await left(database) == (47, 3, 3, 1, 3, 3, 3, 2, 2, 2, 3)
+    assert await left(database) == (47, 3, 3, 1, 3, 3, 3, 2, 2, 2, 3, 2, 3, 3, 3, 3)
     assert set((await janitor.prune(Retention())).values()) == {0}
 
 
@@ -103,5 +122,6 @@ async def test_it_prunes_once_an_hour_and_counts(janitor: JanitorStore, tmp_path
         '["token_usage"]': 53, '["decisions"]': 3, '["runs"]': 3, '["run_requests"]': 1,
         '["decrypt_audit"]': 1, '["key_releases"]': 2, '["owner_key_changes"]': 1,
         '["sealed_copies"]': 4, '["copy_requests"]': 2,
-        '["own_answers"]': 2, '["proposals"]': 1,
+        '["own_answers"]': 2, '["proposals"]': 1, '["sign_in_links"]': 2, '["sign_ins"]': 1,
+        '["personal_tokens"]': 1, '["people_trail"]': 1,
     }  # fmt: skip

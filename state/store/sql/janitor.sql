@@ -46,3 +46,19 @@ DELETE FROM mana_ai.own_answers WHERE at < clock_timestamp() - $1 * interval '1 
 -- What nobody answered has no time of decision, and expires first.
 DELETE FROM mana_ai.proposals WHERE decided_at < clock_timestamp() - $1 * interval '1 second'
    AND decided_at <= coalesce((SELECT decided_at FROM mana_ai.proposals WHERE decided_at IS NOT NULL ORDER BY decided_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_links --
+DELETE FROM mana_ai.sign_in_links WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
+   AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.sign_in_links ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_sign_ins --
+DELETE FROM mana_ai.sign_ins WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
+   AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.sign_ins ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_tokens --
+DELETE FROM mana_ai.personal_tokens WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
+   AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.personal_tokens ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')
+
+-- prune_people_trail --
+DELETE FROM mana_ai.people_trail WHERE at < clock_timestamp() - $1 * interval '1 second'
+   AND at <= coalesce((SELECT at FROM mana_ai.people_trail ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
