@@ -17,9 +17,8 @@ from urllib.parse import quote
 import msgspec
 
 from state.secret_files import replace_secret
-from supervisor.cli.environment import folder, service_key
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
-from supervisor.cli.gateway_client import Gateway, address
+from supervisor.cli.gateway_client import Gateway, address, gateway
 from supervisor.node.settings import SettingsError
 
 ME = "/api/v1/me"
@@ -58,7 +57,7 @@ def person_client(
     if stored is not None and user in (None, stored.user):
         return Gateway(at, None, stored.access_token)
     try:
-        operator = Gateway(at, service_key(folder(data_dir)))
+        operator = gateway(url, data_dir)
     except SettingsError as exc:
         raise Failure("sign in first: mana sign-in LINK, or give --token-file", FAILED) from exc
     whose = user or _only_person(operator)

@@ -25,13 +25,14 @@ pytestmark = pytest.mark.one_postgres
 
 ME = "/api/v1/me"
 AUTH = "/api/v1/auth"
+PUBLIC = "https://mana.home"
 Json = dict[str, Any]
 
 
 @pytest.fixture
 async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    folder = str(tmp_path / "keys")
-    async with open_house(database, tmp_path, auth_url=None, keys_dir=folder) as opened:
+    more = {"keys_dir": str(tmp_path / "keys"), "public_urls": (PUBLIC,)}
+    async with open_house(database, tmp_path, auth_url=None, **more) as opened:
         answer = await opened.operator("POST", "/people", {"user": "anna"})
         assert answer.status_code == 201, answer.text
         yield opened
@@ -142,13 +143,7 @@ async def test_a_browser_gets_a_cookie_that_no_script_and_no_other_site_sees(hou
     assert "Secure" not in cookie
     told = (await house.client.get(ME)).json()
     assert (told["user"], told["signedInBy"]) == ("anna", "browser")
-    over_tls = await browser(
-        house,
-        **{
-            "X-Forwarded-Proto": "https",
-            "Origin": f"https://{house.client.base_url.netloc.decode()}",
-        },
-    )
+    over_tls = await browser(house, Origin=PUBLIC)
     assert "Secure" in over_tls.headers["set-cookie"]
 
 

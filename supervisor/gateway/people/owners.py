@@ -78,9 +78,16 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
             keys,
             audience=settings.jwt_audience,
             cookie=cookie_of(read_service_key(settings)),
+            names=settings.names,
             pacing=Pacing(),
         )
-        door: Door = OwnDoor(people, keys, audience=settings.jwt_audience, cookie=office.cookie)
+        door: Door = OwnDoor(
+            people,
+            keys,
+            audience=office.audience,
+            cookie=office.cookie,
+            names=office.names,
+        )
     else:
         issuers = (*settings.jwt_issuers, settings.auth_url.rstrip("/"))
         expected = Expected(issuers, settings.jwt_audience)

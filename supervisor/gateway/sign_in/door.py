@@ -11,6 +11,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 
+from mana_actors.http.names import Names
 from state.rules import sign_ins
 from state.rules.scopes import ALL, OPERATORS, Scope, Way
 from state.store.people.store import PeopleStore, Standing
@@ -19,7 +20,6 @@ from supervisor.custody.vaults import Caller
 from supervisor.gateway.people.rate import Pacing, TooOften
 from supervisor.gateway.people.requests import from_where, peer_of
 from supervisor.gateway.people.tokens import Expected, TokenRefused, Verifier, bearer, subject_of
-from supervisor.gateway.sign_in.origins import is_from_our_page
 
 MAX_SPACES = 1000
 SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -72,9 +72,9 @@ class OwnDoor:
     """Lets in who signed in here."""
 
     def __init__(
-        self, people: PeopleStore, keys: SignInKeys, *, audience: str, cookie: str
+        self, people: PeopleStore, keys: SignInKeys, *, audience: str, cookie: str, names: Names
     ) -> None:
-        self._people, self._cookie = people, cookie
+        self._people, self._cookie, self._names = people, cookie, names
         self._verifier = Verifier(_OwnKeys(keys), Expected((ISSUER,), audience))
         self._failed = Pacing(burst=60, per_minute=60)
 
@@ -90,7 +90,8 @@ class OwnDoor:
     async def _caller(self, request: Request) -> Caller:
         cookie = request.cookies.get(self._cookie)
         if "authorization" not in request.headers and cookie:
-            if request.method not in SAFE_METHODS and not is_from_our_page(request):
+            is_ours = self._names.is_own_page(request.scope)
+            if request.method not in SAFE_METHODS and not is_ours:
                 raise TokenRefused("a cookie counts only for requests from a page of this server")
             found = await self._people.by_cookie(sign_ins.hash_of(cookie))
             return _let_in(request, found, ALL, "browser")

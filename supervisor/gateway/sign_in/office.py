@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mana_actors.http.names import Names
 from state.rules import sign_ins
 from state.store.people.store import Doer, PeopleRefused, PeopleStore
 from supervisor.custody.sign_in_keys import SignInKeys
@@ -62,6 +63,7 @@ class SignInOffice(msgspec.Struct, frozen=True):
     keys: SignInKeys
     audience: str
     cookie: str  # what a browser calls its own
+    names: Names
     pacing: Pacing
 
     async def operators_token(self, user: str, by: Doer) -> Tokens:

@@ -23,7 +23,6 @@ from supervisor.gateway.people.rate import Pacing, paced
 from supervisor.gateway.people.requests import peer_of
 from supervisor.gateway.sign_in.account import body_of
 from supervisor.gateway.sign_in.office import SignInOffice, Tokens, doer, office_of
-from supervisor.gateway.sign_in.origins import is_from_our_page, scheme_of
 
 AUTH = "/api/v1/auth"
 MAX_SECRET_CHARS = 256
@@ -57,7 +56,7 @@ class SignInRoutes:
     async def post_page(self, request: Request) -> Response:
         """Sign this browser in; only from our own page."""
         office = self._office
-        if not is_from_our_page(request):
+        if not office.names.is_own_page(request.scope):
             return page("locked.html", 403, problem="Open the link itself, in this browser.")
         link = (await _form(request)).get("link", "")[: MAX_SECRET_CHARS + 1]
         found = await office.browser_in(link, doer(request))
@@ -73,7 +72,7 @@ class SignInRoutes:
             max_age=int(sign_ins.AT_MOST.total_seconds()),
             httponly=True,
             samesite="strict",
-            secure=scheme_of(request) == "https",
+            secure=request.headers["origin"].startswith("https:"),
         )
         return response
 

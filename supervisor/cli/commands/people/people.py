@@ -4,14 +4,19 @@ For operators, by the service key.
 """
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
+from __future__ import annotations
+
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
+
+if TYPE_CHECKING:
+    from supervisor.cli.gateway_client import Gateway
 
 PATH = "/internal/people"
 DAYS = {"d": 1, "w": 7, "m": 30, "y": 365}
@@ -255,7 +260,7 @@ def _path(name: str) -> str:
     return f"{PATH}/{quote(name, safe='')}"
 
 
-def _link(gateway: Any, name: str) -> str:
+def _link(gateway: Gateway, name: str) -> str:
     return gateway.pages_url + gateway.call("POST", f"{_path(name)}/link")["path"]
 
 
