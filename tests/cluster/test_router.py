@@ -29,7 +29,7 @@ def test_ray_sees_nothing_of_what_is_asked_through_the_router(scene: Scene) -> N
     scene.wait_served(mission)
     assert CANARY.encode() in scene.provider.requests_for(mission.id)[0].raw
     token = (scene.database.secrets_dir / "llm_token").read_bytes().strip()
-    files = [path for path in scene.node.folder.glob("ray/**/*") if path.is_file()]
+    files = [path for path in scene.node.folder.glob("data/ray/**/*") if path.is_file()]
     assert files
     found = [
         str(path)
