@@ -6,6 +6,7 @@ Others are all OS users but us and root, who may do anything anyway.
 import contextlib
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,10 @@ from state.errors import StateError, TerminalError
 SOCKET_PATH_MAX_BYTES = 107  # sockaddr_un holds 108 with the closing NUL
 LOOK_AT_MOST = 100_000
 SHORT_BASE = "/tmp"  # noqa: S108 - what is made there is refused unless it is ours
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9._/-]+")
+"""What every program takes in a path: Postgres splits at commas, Ray reads ASCII."""
 
 
 class FolderNotOurs(StateError, TerminalError):
@@ -74,12 +79,14 @@ def private_folder(folder: Path) -> None:
 
 
 def socket_folder(root: Path, name: str, longest_below: int) -> Path:
-    """Where sockets of a data directory are: `root/name`, or a short folder where that is too long.
+    """Where sockets of a data directory are: `root/name`, or a short and plain folder elsewhere.
 
+    Elsewhere where the path is too long for a socket, or holds what some program cannot take.
     `longest_below`: bytes of the longest path below it, with its slash.
     """
     folder = root / name
-    if len(os.fsencode(folder)) + longest_below <= SOCKET_PATH_MAX_BYTES:
+    fits = len(os.fsencode(folder)) + longest_below <= SOCKET_PATH_MAX_BYTES
+    if fits and _PLAIN.fullmatch(str(folder)):
         return folder
     return short_folder(root, name)
 

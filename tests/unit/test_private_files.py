@@ -139,6 +139,15 @@ def test_two_data_directories_never_share_a_short_folder(tmp_path: Path):
     assert len(names | {socket_folder(tmp_path / ("a" * 120), "keyholder", 10)}) == 3
 
 
+@pytest.mark.parametrize("odd", ["a b", "é", "a,b", "o'd", 'o"d', "50%", "a\\b", "a\nb"])
+def test_a_path_that_some_program_cannot_take_holds_no_sockets(odd: str):
+    root = Path("/data", odd)
+    folder = socket_folder(root, "ray", 10)
+    assert root not in folder.parents
+    assert str(folder).isascii()
+    assert socket_folder(Path("/data/plain-1.x_y"), "ray", 10) == Path("/data/plain-1.x_y/ray")
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data directory with what a node writes, each with its right mode."""
