@@ -1,9 +1,11 @@
 """What a node's keeper rests on: one node per folder, and processes that are found and ended."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,13 +33,6 @@ below = subprocess.Popen(sleeps, start_new_session=True)
 print(below.pid, flush=True)
 if len(sys.argv) == 1:
     time.sleep(600)
-"""
-ASKS = """
-import sys
-from supervisor.node.keeper.sole import holder
-print("asks", flush=True)
-while True:
-    holder(sys.argv[1])
 """
 BOUND = """
 import os, sys, time
@@ -131,15 +126,16 @@ def test_a_number_that_went_to_another_process_is_no_node(tmp_path: Path):
     assert running_node(tmp_path) is None
 
 
-def test_who_only_asks_is_not_in_the_way_of_a_node(tmp_path: Path, scripts: Scripts):
-    asking = (
-        "import sys\nfrom supervisor.node.keeper.sole import holder\nprint('asks', flush=True)\n"
-    )
-    asks = scripts.start(f"{asking}while True: holder(sys.argv[1])", str(tmp_path))
-    assert line(asks) == "asks"
-    for _ in range(20):
-        with sole_node(tmp_path):
-            pass
+def test_who_only_asks_is_not_in_the_way_of_a_node(tmp_path: Path):
+    asks = os.open(tmp_path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(asks, fcntl.LOCK_SH)
+    (tmp_path / LOCK).write_text(str(os.getpid()))
+    assert holder(tmp_path) is None, "two who ask see no node in each other"
+    done = threading.Timer(0.3, os.close, [asks])
+    done.start()
+    with sole_node(tmp_path):
+        assert holder(tmp_path) == os.getpid()
+    done.join()
 
 
 def test_what_a_killed_node_left_is_found_by_its_mark_and_ended(tmp_path: Path, scripts: Scripts):
