@@ -37,6 +37,7 @@ ROWS = """
 SELECT op, data, field_meta, client_id, actor, origin, space_id, schema_version, user_id
   FROM sync_changes WHERE record_id = $1 ORDER BY created_at, id
 """
+SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
 IN_2040 = datetime(2040, 1, 1, tzinfo=UTC)
 
 
@@ -166,6 +167,27 @@ async def test_two_who_expect_one_version_do_not_both_write(log: OwnLog):
     now = await seen(log)
     assert now.fields["title"] == written
     assert {each.now for each in refused} == {now.version}
+
+
+async def test_who_comes_second_waits_and_sees_what_the_first_wrote(
+    database: Database, log: OwnLog
+):
+    record = await made(log)
+
+    async def second() -> None:
+        async with log.acting("u1") as own:
+            await own.update(await own.record(TASK), {"title": "b"}, ME, record.version)
+
+    async with log.acting("u1") as own:
+        held = await own.record(TASK)
+        other = asyncio.create_task(second())
+        async with session(database, SUPERUSER) as admin:
+            while not (other.done() or await admin.fetchval(SOMEBODY_WAITS)):
+                await asyncio.wait({other}, timeout=0.01)
+        await own.update(held, {"title": "a"}, ME, record.version)
+    with pytest.raises(VersionConflict):
+        await other
+    assert (await seen(log)).fields["title"] == "a"
 
 
 async def test_members_write_into_a_shared_record_and_strangers_do_not_see_it(
