@@ -1,7 +1,8 @@
 """`python -m tests.crowd HOW WHERE COUNT`: many connections that hold a listener up, for real.
 
-HOW is one of `WAYS`; WHERE a port of loopback or the path of a Unix socket. Prints `held` once all
-have connected, then goes on until standard input ends. Whoever is dropped returns after 5 s.
+HOW are some of `WAYS`, with commas, which the connections share; WHERE is a port of loopback, or
+the path of a Unix socket. Prints `held` once all have connected, then goes on until standard input
+ends. Whoever is dropped returns after 5 s.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import sys
 from contextlib import suppress
 
 _AGAIN_S = 5.0
-_DRIP_S = 2.0
+_DRIP_S = 5.0
 _NO_ROOM_S = 30.0
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
@@ -29,13 +30,14 @@ WAYS: dict[str, tuple[bytes, bytes]] = {
 
 async def main(how: str, where: str, count: int) -> None:
     """Hold so many connections until standard input ends."""
-    begun, dripped = WAYS[how]
+    ways = how.split(",")
     connected = asyncio.Semaphore(64)  # as many at a time as a listener's queue can take
     arrived = asyncio.Event()
     held = 0
 
-    async def hold() -> None:
+    async def hold(how: str) -> None:
         nonlocal held
+        begun, dripped = WAYS[how]
         is_first = True
         while True:
             with suppress(OSError, TimeoutError):
@@ -61,7 +63,7 @@ async def main(how: str, where: str, count: int) -> None:
             await asyncio.sleep(_AGAIN_S)
 
     async with asyncio.TaskGroup() as tasks:
-        holding = [tasks.create_task(hold()) for _ in range(count)]
+        holding = [tasks.create_task(hold(ways[n % len(ways)])) for n in range(count)]
         await arrived.wait()
         sys.stdout.write("held\n")
         sys.stdout.flush()

@@ -30,7 +30,7 @@ from state.errors import TerminalError
 
 log = logging.getLogger("mana.keys")
 
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 256
 REQUEST_S = 5.0
 """How long one request may take, from its first byte to the last of its answer."""
 

@@ -15,7 +15,7 @@ from mana_actors.keys.tls import ServerTls, why
 
 log = logging.getLogger("mana.keys")
 
-MAX_HANDSHAKES = 64
+MAX_HANDSHAKES = 512
 """Beyond this many the oldest is dropped, so that slow strangers keep nobody else out."""
 
 HANDSHAKE_S = 5.0
