@@ -85,7 +85,7 @@ class Gateway:
         if not answer.is_error or is_failed_tick:
             return answer.json()
         error = _error_in(answer)
-        if answer.status_code == UNAUTHORIZED:
+        if answer.status_code == UNAUTHORIZED and self._headers:
             shown = "token" if "Authorization" in self._headers else "service key"
             raise Failure(f"the gateway refused the {shown}: {error}", UNREACHABLE)
         raise Failure(error, USAGE if answer.status_code in BAD_INPUT else FAILED)

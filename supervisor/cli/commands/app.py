@@ -86,6 +86,8 @@ def up(
         return
     up_down.say("mana is up" if is_new else "mana is already up")
     output.line_out(address)
+    if up_down.nobody_may_sign_in(settings, node):
+        up_down.say("nobody may sign in yet: mana people add NAME")
 
 
 @app.command()
