@@ -15,7 +15,7 @@ _AGAIN_S = 5.0
 _DRIP_S = 5.0
 _NO_ROOM_S = 30.0
 
-HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+HEAD = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /api/v1/me/ai-budget HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000\r\n\r\n"
 WAYS: dict[str, tuple[bytes, bytes]] = {
     "silent": (b"", b""),

@@ -86,7 +86,7 @@ async def test_the_gateway_answers_people_and_operators(database: Database, tmp_
                 async with httpx.AsyncClient(
                     base_url=door.url, trust_env=False, timeout=WITHIN_S
                 ) as client:
-                    assert (await client.get("/health")).status_code == 503  # no supervisor yet
+                    assert (await client.get("/health/live")).status_code == 200
                     status = await client.get("/internal/status", headers=headers)
                     assert status.status_code == 200
 
