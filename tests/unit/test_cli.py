@@ -116,7 +116,7 @@ def test_no_command_loads_ray_or_a_database_driver():
     ("args", "code", "said"),
     [
         (["nope"], USAGE, "No such command"),
-        (["missions", "run", "anna"], USAGE, "mission"),
+        (["missions", "run"], USAGE, "MISSION"),
         (["runs", "--limit", "0"], USAGE, "--limit"),
         (["up", "--port", "x"], USAGE, "--port"),
         (["up", "--port", "70000"], USAGE, "PORT"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from supervisor.cli.commands.control import pair_of
-from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
+from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
 from supervisor.cli.options import (
     AgentOf,
     As,
@@ -142,6 +142,7 @@ def run_mission(
     mission: Annotated[str | None, typer.Argument(hidden=True)] = None,
     *,
     key: Annotated[str | None, typer.Option(help="Asking twice under one key runs once.")] = None,
+    is_waited_for: Annotated[bool, typer.Option("--wait", help="Until there is a plan.")] = False,
     as_user: As = None,
     token_file: TokenFile = None,
     data_dir: DataDir = None,
@@ -156,18 +157,24 @@ def run_mission(
 
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     if mission is None:
-        from supervisor.cli.commands.own.agents import whose
+        from supervisor.cli.commands.own.agents import id_of, whose
+        from supervisor.cli.commands.own.missions import PATH
+        from supervisor.cli.commands.own_runs import follow
         from supervisor.cli.own_client import person_client
 
-        who, mission = whose(user, as_user)
+        who, said = whose(user, as_user)
         me = person_client(who, url=url, data_dir=data_dir, token_file=token_file)
-        path = f"/api/v1/me/missions/{quote(mission, safe='')}/run"
-        told = me.call("POST", path, headers=headers)
+        mission = id_of(me, PATH, said)
+        told = me.call("POST", f"{PATH}/{quote(mission, safe='')}/run", headers=headers)
         if as_json:
             output.json_out(told)
         else:
-            output.line_out(f"{mission} runs now (due {output.local_time(told['dueAt'])})")
+            output.line_out(f"{said} runs now (due {output.local_time(told['dueAt'])})")
+        if is_waited_for:
+            raise typer.Exit(follow(me, mission, told["dueAt"], as_json=as_json))
         return
+    if is_waited_for:
+        raise Failure("--wait: only for a mission of one's own, with --as USER", USAGE)
     path = f"/internal/missions/{quote(user, safe='')}/{quote(mission, safe='')}/run"
     told = gateway_of(url, data_dir).call("POST", path, headers=headers)
     if as_json:

@@ -1,12 +1,15 @@
 """One run for the person whose mission it is, and the plans of a mission."""
 
+import time
 from typing import Any
 from urllib.parse import quote
 
 from supervisor.cli import output
+from supervisor.cli.failures import FAILED, Failure
 from supervisor.cli.gateway_client import Gateway
 
 Json = dict[str, Any]
+FOLLOWED_S = 900.0
 STEP_WORDS = {"planned": "waits", "staged": "waits for an answer"}
 
 CALLS: tuple[output.Column, ...] = (
@@ -47,6 +50,32 @@ def show_run(client: Gateway, run: str, *, as_json: bool) -> None:
         for iteration in plans(client, told["missionId"], 100):
             if iteration["id"] == told["iterationId"]:
                 show_plan(iteration)
+
+
+def follow(client: Gateway, mission: str, due_at: str, *, as_json: bool) -> int:
+    """Say what a run is at until it is over, then its plan; the exit code: 0 where it planned."""
+    path = f"/api/v1/me/missions/{quote(mission, safe='')}/runs"
+    said, give_up = "", time.monotonic() + FOLLOWED_S
+    while time.monotonic() < give_up:
+        runs: list[Json] = client.get(path, {"limit": "20"})["items"]
+        run = next((each for each in runs if each["dueAt"] == due_at), None)
+        if run is not None and run["closedAt"]:
+            show_run(client, run["runId"], as_json=as_json)
+            return 0 if run["state"] == "committed" else FAILED
+        now = "waits for its agent" if run is None else _stage(client, run)
+        if now != said and not as_json:
+            output.line_out(f"  {now}")
+        said = now
+        time.sleep(0.5)
+    raise Failure(f"it is not over after {FOLLOWED_S:.0f} s; it goes on: mana missions --user …")
+
+
+def _stage(client: Gateway, run: Json) -> str:
+    if run["state"] == "waiting":
+        return run["reasonText"] or "waits"
+    calls: list[Json] = client.get(f"/api/v1/me/runs/{run['runId']}")["calls"]
+    under_way = [call["number"] for call in calls if call["state"] == "under-way"]
+    return f"asks the model, call {under_way[-1]}" if under_way else "reads and decides"
 
 
 def plans(client: Gateway, mission: str, limit: int) -> list[Json]:

@@ -13,7 +13,9 @@ from supervisor.cli.options import As, AsJson, DataDir, TokenFile, Url
 PATH = "/api/v1/me/agents"
 app = typer.Typer()
 
-Agent = Annotated[str, typer.Argument(metavar="USER/AGENT", help="Or AGENT, with --as USER.")]
+Agent = Annotated[
+    str, typer.Argument(metavar="USER/AGENT", help="By id or name; or AGENT, with --as USER.")
+]
 Role = Annotated[str | None, typer.Option(help="What it is there for, in one line.")]
 Prompt = Annotated[
     str | None, typer.Option("--prompt-file", help="What it is told first.", metavar="FILE")
@@ -50,7 +52,10 @@ def new_agent(
         output.json_out(made)
         return
     output.line_out(f"{made['name']} is made: {made['role']}")
-    output.line_out(f'its id is {made["id"]}: mana missions new "…" --for {_pair(me, made["id"])}')
+    pair = f"{me.get('/api/v1/me')['user']}/{made['name']}"
+    output.line_out(
+        f'its id is {made["id"]}; next: mana missions new "Plan my week" --for "{pair}"'
+    )
 
 
 @app.command("edit")
@@ -79,7 +84,8 @@ def edit_agent(
         raise Failure("nothing to change: give --name, --role, --prompt-file or --cap", USAGE)
     user, id_ = whose(agent, as_user)
     me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
-    told = me.call("PATCH", f"{PATH}/{quote(id_, safe='')}", content=content)
+    place = f"{PATH}/{quote(id_of(me, PATH, id_), safe='')}"
+    told = me.call("PATCH", place, content=content)
     if as_json:
         output.json_out(told)
     else:
@@ -102,7 +108,7 @@ def archive_agent(
 
     user, id_ = whose(agent, as_user)
     me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
-    told = me.call("POST", f"{PATH}/{quote(id_, safe='')}/archive")
+    told = me.call("POST", f"{PATH}/{quote(id_of(me, PATH, id_), safe='')}/archive")
     if as_json:
         output.json_out(told)
     else:
@@ -171,6 +177,21 @@ def whose(target: str, as_user: str | None) -> tuple[str | None, str]:
     return (user, id_) if slash and id_ else (None, target)
 
 
+def id_of(me: Any, path: str, said: str) -> str:
+    """The id of the one agent or mission that has this id, else this name or title.
+
+    Raises Failure where several have it; what nobody has stays as it is, for the gateway to refuse.
+    """
+    if me.has(f"{path}/{quote(said, safe='')}"):
+        return said
+    named = [
+        row["id"] for row in every_item(me, path) if said in (row.get("name"), row.get("title"))
+    ]
+    if len(named) > 1:
+        raise Failure(f"{len(named)} are called {said}: name one by its id", USAGE)
+    return named[0] if named else said
+
+
 def every_item(me: Any, path: str) -> list[dict[str, Any]]:
     """All items of a list, over as many pages as that takes."""
     rows: list[dict[str, Any]] = []
@@ -181,11 +202,6 @@ def every_item(me: Any, path: str) -> list[dict[str, Any]]:
         after = page["after"]
         if after is None:
             return rows
-
-
-def _pair(me: Any, id_: str) -> str:
-    """The agent's name everywhere."""
-    return f"{me.get('/api/v1/me')['user']}/{id_}"
 
 
 def _said(

@@ -6,15 +6,18 @@ from urllib.parse import quote
 
 import typer
 
-from supervisor.cli.commands.own.agents import every_item, whose
+from supervisor.cli.commands.own.agents import PATH as AGENTS
+from supervisor.cli.commands.own.agents import every_item, id_of, whose
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import As, AsJson, DataDir, TokenFile, Url
 
 PATH = "/api/v1/me/missions"
 app = typer.Typer()
 
-Mission = Annotated[str, typer.Argument(metavar="MISSION", help="Its id, or USER/ID.")]
-For = Annotated[str | None, typer.Option("--for", help="Which agent.", metavar="USER/AGENT")]
+Mission = Annotated[str, typer.Argument(metavar="MISSION", help="Its id or title, or USER/ID.")]
+For = Annotated[
+    str | None, typer.Option("--for", help="Which agent, by id or name.", metavar="USER/AGENT")
+]
 Every = Annotated[
     str | None,
     typer.Option(help='manual, "30 minutes", "daily 07:00", "mon 07:00" or cron: "0 7 * * 1".'),
@@ -50,8 +53,10 @@ def new_mission(
     from supervisor.cli.own_client import person_client
 
     user, agent_id = (as_user, None) if agent is None else whose(agent, as_user)
-    content = {"title": title} | _said(agent_id, every, read, objective, missed)
     me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
+    if agent_id is not None:
+        agent_id = id_of(me, AGENTS, agent_id)
+    content = {"title": title} | _said(agent_id, every, read, objective, missed)
     made = me.call("POST", PATH, content=content, headers={"Idempotency-Key": str(uuid4())})
     _out(made, f"{made['title']} is made: {made['id']}", as_json=as_json)
 
@@ -83,7 +88,10 @@ def edit_mission(
     if not content:
         raise Failure("nothing to change: give --title, --every, --read, …", USAGE)
     me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
-    told = me.call("PATCH", f"{PATH}/{quote(id_, safe='')}", content=content)
+    if agent_id is not None:
+        content["agentId"] = id_of(me, AGENTS, agent_id)
+    place = f"{PATH}/{quote(id_of(me, PATH, id_), safe='')}"
+    told = me.call("PATCH", place, content=content)
     _out(told, f"{told['title']} is changed: {', '.join(content)}", as_json=as_json)
 
 
@@ -155,6 +163,7 @@ def show_mission(
 
     user, id_ = whose(mission, as_user)
     me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
+    id_ = id_of(me, PATH, id_)
     told = me.get(f"{PATH}/{quote(id_, safe='')}")
     made = plans(me, id_, 1) if has_plan else []
     if as_json:
@@ -210,7 +219,7 @@ def _asked(
     url, data_dir, token_file = at
     user, id_ = whose(mission, as_user)
     me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
-    return me.call(verb, f"{PATH}/{quote(id_, safe='')}{word}")
+    return me.call(verb, f"{PATH}/{quote(id_of(me, PATH, id_), safe='')}{word}")
 
 
 def _said(
