@@ -7,11 +7,11 @@ import msgspec
 Json = dict[str, Any]
 
 
-class Told(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class ApiAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """Instants are RFC 3339 in UTC, money is in millionths."""
 
 
-class ReasonTold(Told, frozen=True):
+class ReasonTold(ApiAnswer, frozen=True):
     """Why: what happened; the same with what happens next and what to do; codes for programs."""
 
     reason: str | None
@@ -19,7 +19,7 @@ class ReasonTold(Told, frozen=True):
     reason_codes: list[str]
 
 
-class IterationTold(Told, frozen=True):
+class IterationTold(ApiAnswer, frozen=True):
     """An iteration as it is stored, and its run where there is one of ours.
 
     What was made of encrypted inputs is sealed in it, for its owner's client to open.
@@ -29,7 +29,7 @@ class IterationTold(Told, frozen=True):
     run_id: str | None
 
 
-class IterationList(Told, frozen=True):
+class IterationList(ApiAnswer, frozen=True):
     """The newest first; `after`, given back, continues with older ones."""
 
     items: list[IterationTold]
@@ -60,14 +60,14 @@ class RunTold(ReasonTold, frozen=True):
     closed_at: str | None
 
 
-class RunList(Told, frozen=True):
+class RunList(ApiAnswer, frozen=True):
     """The latest occurrence first; `after`, given back, continues with earlier ones."""
 
     items: list[RunTold]
     after: str | None
 
 
-class CallTold(Told, frozen=True):
+class CallTold(ApiAnswer, frozen=True):
     """One call to a model; `tokens` of one under way are those it holds.
 
     Who answered and which of the offered tools were called are known once its run ends or waits.
@@ -95,7 +95,7 @@ class DecisionTold(ReasonTold, frozen=True):
     at: str
 
 
-class ReadingTold(Told, frozen=True):
+class ReadingTold(ApiAnswer, frozen=True):
     """A granted record that the run looked at, or why it could not."""
 
     table: str
@@ -114,7 +114,7 @@ class RunDetail(RunTold, frozen=True):
     read: list[ReadingTold]
 
 
-class TableTold(Told, frozen=True):
+class TableTold(ApiAnswer, frozen=True):
     """A table of a module: how many records it ever had, and rows in the log."""
 
     table: str
@@ -122,20 +122,20 @@ class TableTold(Told, frozen=True):
     rows: int
 
 
-class ModuleTold(Told, frozen=True):
+class ModuleTold(ApiAnswer, frozen=True):
     """A module that something is kept of."""
 
     module: str
     tables: list[TableTold]
 
 
-class ModuleList(Told, frozen=True):
+class ModuleList(ApiAnswer, frozen=True):
     """All modules that something is kept of."""
 
     items: list[ModuleTold]
 
 
-class AuthorTold(Told, frozen=True):
+class AuthorTold(ApiAnswer, frozen=True):
     """Who wrote: a person, an agent (with mission and reason) or a part of the system."""
 
     actor: Json
@@ -158,7 +158,7 @@ class RowTold(AuthorTold, frozen=True):
     client: str
 
 
-class RecordTold(Told, frozen=True):
+class RecordTold(ApiAnswer, frozen=True):
     """A record as it is now, its fields by name; one that is too large to read is only named."""
 
     table: str
@@ -169,14 +169,14 @@ class RecordTold(Told, frozen=True):
     updated_by: AuthorTold | None = None
 
 
-class RecordList(Told, frozen=True):
+class RecordList(ApiAnswer, frozen=True):
     """By table and id; a page may be short of its limit, since deleted records are not told."""
 
     items: list[RecordTold]
     after: str | None
 
 
-class RecordDetail(Told, frozen=True):
+class RecordDetail(ApiAnswer, frozen=True):
     """A record as it is now, each field with who wrote it, and the last rows it is made of."""
 
     table: str
