@@ -37,8 +37,8 @@ def place() -> Iterator[dict[str, str]]:
     """A new home, as a new user has one; short, since sockets lie below it."""
     home = tempfile.mkdtemp(prefix="mana-home-")
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("MANA", "RAY"))}
-    env = {**kept, "HOME": home, "PORT": "0", "MANA_AGENTS_AWAKE_MAX": "2", "COLUMNS": "300"}
-    env.pop("XDG_DATA_HOME", None)
+    data = str(Path(home, "data"))  # root's would be the machine's
+    env = {**kept, "HOME": home, "MANA_DATA_DIR": data, "PORT": "0", "MANA_AGENTS_AWAKE_MAX": "2"}
     env.pop("XDG_CONFIG_HOME", None)
     yield env
     subprocess.run([ROOT / ".venv/bin/mana", "down"], env=env, check=False, capture_output=True)
