@@ -6,11 +6,11 @@ from typing import Any
 from state.log import merge
 from state.log.merge import Snapshot
 from state.proposals.proposal import Proposal
-from state.store.gateway.carry_out import Asker
+from state.store.gateway.carry_out import Answering
 from state.store.gateway.proposals import ProposalFilter, ProposalStore
 from tests.integration.support import Client, Json, World, text
 
-ME = Asker("u1", address="10.0.0.1", client="a phone")
+ME = Answering("u1", address="10.0.0.1", client="a phone")
 NOW = text(datetime.now(UTC))
 
 
@@ -48,7 +48,7 @@ async def mission_with(world: World, *iterations: Json, **fields: Any) -> Client
 
 
 async def staged(store: ProposalStore, user: str = "u1") -> list[Proposal]:
-    await store.stage_all(Asker(user))
+    await store.stage_all(Answering(user))
     return await store.list(user, 100, ProposalFilter())
 
 

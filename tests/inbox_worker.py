@@ -7,7 +7,7 @@ import sys
 
 from state.proposals.answers import Approve
 from state.store.connect import Access, Database
-from state.store.gateway.carry_out import Asker
+from state.store.gateway.carry_out import Answering
 from state.store.gateway.proposals import ProposalStore
 from supervisor.gateway.people.inbox.shelf import CatalogueShelf
 
@@ -22,9 +22,9 @@ async def main(dsn: str, password_file: str, proposal: str, point: str) -> None:
     database = Database(Access(dsn, "mana_gateway", password_file), max_connections=2)
     store = ProposalStore(database, CatalogueShelf(), crash=reached)
     if proposal:
-        await store.answer(Asker("u1"), proposal, Approve())
+        await store.answer(Answering("u1"), proposal, Approve())
     else:
-        await store.stage(Asker("u1"), "m1")
+        await store.stage(Answering("u1"), "m1")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from state.proposals.answers import Answer, Approve, NotNow, Reject
 from state.proposals.obstacles import StandingApproval
 from state.store.connect import Database as Connections
-from state.store.gateway.carry_out import Asker
+from state.store.gateway.carry_out import Answering
 from state.store.gateway.proposals import Answered, ProposalFilter, ProposalStore
 from supervisor.gateway.people.inbox.shelf import CatalogueShelf
 from tests.inbox import ME, NOW, TASK, call, mission_with, plan, records, shown, staged
@@ -86,7 +86,7 @@ async def test_an_approved_task_is_in_the_owners_data_signed_by_the_agent(
     assert id_ == answered.proposal.written[0].id
 
 
-async def answered(store: ProposalStore, id_: str, answer: Answer, me: Asker = ME) -> Answered:
+async def answered(store: ProposalStore, id_: str, answer: Answer, me: Answering = ME) -> Answered:
     result = await store.answer(me, id_, answer)
     assert result is not None
     return result
@@ -355,7 +355,7 @@ async def test_one_revoked_after_it_was_read_approves_nothing(world: World):
 
     class Slow(ProposalStore):
         async def _answer(
-            self, asked: Asker, id_: str, answer: Answer, approval: str | None
+            self, asked: Answering, id_: str, answer: Answer, approval: str | None
         ) -> Answered | None:
             await revoke()
             return await super()._answer(asked, id_, answer, approval)
@@ -464,7 +464,7 @@ async def test_a_whole_plan_is_taken_back_the_last_first(world: World, store: Pr
 
 # --- what only a device can write -----------------------------------------------------------------
 
-VAULT = Asker("u1", has_vault=True)
+VAULT = Answering("u1", has_vault=True)
 
 
 async def test_a_person_with_a_vault_gets_no_plain_words_from_us(

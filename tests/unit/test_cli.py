@@ -74,11 +74,16 @@ class FakeGateway:
         self._thread.join()
 
 
-@pytest.fixture
-def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
+@pytest.fixture(autouse=True)
+def node_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data folder with a key; the machine's own is not a test's to read."""
     monkeypatch.setenv("MANA_DATA_DIR", str(tmp_path))
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "service_key").write_text("the-key-of-this-node")
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGateway]:
     made = FakeGateway()
     monkeypatch.setenv("MANA_URL", made.url)
     yield made

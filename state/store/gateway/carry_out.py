@@ -51,7 +51,7 @@ class ToolShelf(Protocol):
         ...
 
 
-class Asker(msgspec.Struct, frozen=True):
+class Answering(msgspec.Struct, frozen=True):
     """Who asks, in which shared spaces, whether their clients seal, and from where."""
 
     user: str
@@ -63,7 +63,7 @@ class Asker(msgspec.Struct, frozen=True):
 
 async def carry_out(
     writes: OwnWrites,
-    asked: Asker,
+    asked: Answering,
     proposal: Proposal,
     handler: Handler,
     *,
@@ -119,7 +119,9 @@ def _shown(snapshot: Snapshot, id_: str) -> Record:
     return {**snapshot.fields, "id": id_}
 
 
-async def _must_seal(writes: OwnWrites, asked: Asker, effect: Effect, space: str | None) -> bool:
+async def _must_seal(
+    writes: OwnWrites, asked: Answering, effect: Effect, space: str | None
+) -> bool:
     """Whether this person's clients would seal what is written; in shared spaces nothing is."""
     if is_shared_space(space) or not writes_sealed(effect.place.table, effect.fields):
         return False

@@ -37,7 +37,7 @@ from state.proposals.staging import mirrored, new_proposals, same, told_by_devic
 from state.proposals.tool_handlers import HANDLERS
 from state.proposals.undo import CannotTakeBack, inherited, take_back
 from state.store.connect import Database
-from state.store.gateway.carry_out import Asker, ToolShelf, carry_out
+from state.store.gateway.carry_out import Answering, ToolShelf, carry_out
 from state.store.gateway.own_log import NoSuchRecord, OwnLog, OwnRecord, OwnWrites
 from state.store.gateway.proposal_rows import (
     approval_of,
@@ -99,7 +99,7 @@ class ProposalStore:
             rows = await connection.fetch(SQL["unstaged"], *(after or (None, None)), limit)
         return [(row["user_id"], row["mission_id"], row["version"]) for row in rows]
 
-    async def stage_all(self, asked: Asker) -> None:
+    async def stage_all(self, asked: Answering) -> None:
         """Put every plan of this person to them, and expire what nobody answered in time."""
         async with self._log.acting(asked.user) as writes:
             fresh = await writes.connection.fetch(SQL["unstaged_of_user"], asked.user)
@@ -107,7 +107,7 @@ class ProposalStore:
         for mission in dict.fromkeys(row["mission_id"] for row in (*fresh, *late)):
             await self.stage(asked, mission)
 
-    async def stage(self, asked: Asker, mission_id: str) -> int:
+    async def stage(self, asked: Answering, mission_id: str) -> int:
         """Make the proposals of a mission's new plans, and approve what always is; how many."""
         async with self._log.acting(asked.user, asked.spaces) as writes:
             scene = await self._mission(writes, mission_id)
@@ -154,11 +154,11 @@ class ProposalStore:
             )
         return [proposal_of(row) for row in rows]
 
-    async def answer(self, asked: Asker, id_: str, answer: Answer) -> Answered | None:
+    async def answer(self, asked: Answering, id_: str, answer: Answer) -> Answered | None:
         """The owner's answer, carried out where it approves; None without such a proposal."""
         return await self._answer(asked, id_, answer, None)
 
-    async def claim(self, asked: Asker, id_: str, device: str) -> Answered | None:
+    async def claim(self, asked: Answering, id_: str, device: str) -> Answered | None:
         """A device takes a proposal that only it can carry out, for ten minutes."""
         async with self._log.acting(asked.user, asked.spaces) as writes:
             scene, proposal = await self._locked(writes, id_)
@@ -185,7 +185,7 @@ class ProposalStore:
             return Answered(proposal, changed=True, refusal=refusal)
 
     async def finish(
-        self, asked: Asker, id_: str, device: str, problem: str | None
+        self, asked: Answering, id_: str, device: str, problem: str | None
     ) -> Answered | None:
         """A device says what became of what it claimed: nothing wrong, or a problem."""
         async with self._log.acting(asked.user, asked.spaces) as writes:
@@ -208,7 +208,7 @@ class ProposalStore:
 
     # --- undo -------------------------------------------------------------------------------------
 
-    async def undo(self, asked: Asker, id_: str) -> Answered | None:
+    async def undo(self, asked: Answering, id_: str) -> Answered | None:
         """Take back what carrying out wrote, all of it or nothing; None without such a proposal."""
         async with self._log.acting(asked.user, asked.spaces) as writes:
             scene, proposal = await self._locked(writes, id_)
@@ -244,7 +244,7 @@ class ProposalStore:
             await self._mirror(writes, scene, by)
             return Answered(proposal, changed=True)
 
-    async def revert(self, asked: Asker, iteration_id: str) -> list[Answered]:
+    async def revert(self, asked: Answering, iteration_id: str) -> list[Answered]:
         """Take back everything of one iteration that was carried out, the last first."""
         async with self._log.acting(asked.user) as writes:
             rows = await writes.connection.fetch(
@@ -261,7 +261,7 @@ class ProposalStore:
         async with self._log.acting(user) as writes:
             return await _approvals(writes.connection, user, revoked=revoked)
 
-    async def add_approval(self, asked: Asker, approval: StandingApproval) -> StandingApproval:
+    async def add_approval(self, asked: Answering, approval: StandingApproval) -> StandingApproval:
         """Allow it from now on; one of that id stays as it is. What waits already is up to them."""
         async with self._log.acting(asked.user) as writes:
             await writes.connection.execute(
@@ -281,7 +281,7 @@ class ProposalStore:
             rows = await _approvals(writes.connection, asked.user, revoked=True)
         return next(one for one in rows if one.id == approval.id)
 
-    async def revoke_approval(self, asked: Asker, id_: str) -> bool:
+    async def revoke_approval(self, asked: Answering, id_: str) -> bool:
         """End it; once this returns nothing more is approved by it. False without such a one."""
         async with self._log.acting(asked.user) as writes:
             # Whoever is carrying out by it has this lock: wait for them, and let nobody begin.
@@ -294,7 +294,7 @@ class ProposalStore:
     # --- the one executor -------------------------------------------------------------------------
 
     async def _answer(
-        self, asked: Asker, id_: str, answer: Answer, approval: str | None
+        self, asked: Answering, id_: str, answer: Answer, approval: str | None
     ) -> Answered | None:
         async with self._log.acting(asked.user, asked.spaces) as writes:
             scene, proposal = await self._locked(writes, id_)
@@ -349,7 +349,7 @@ class ProposalStore:
         return Answered(after, changed=True, refusal=refusal)
 
     async def _carried_out(
-        self, writes: OwnWrites, scene: _Staged, proposal: Proposal, asked: Asker
+        self, writes: OwnWrites, scene: _Staged, proposal: Proposal, asked: Answering
     ) -> Proposal:
         """The proposal with what was written for it, or why nothing was."""
         why = obstacle(proposal, scene.mission, scene.agent, self._tools.rule(proposal.tool))
@@ -453,7 +453,7 @@ class ProposalStore:
         scene.record = await writes.update(scene.record, {"iterations": shown}, by)
         scene.mission = msgspec.structs.replace(scene.mission, iterations=tuple(shown))
 
-    async def _approve_standing(self, asked: Asker, mission_id: str) -> None:
+    async def _approve_standing(self, asked: Answering, mission_id: str) -> None:
         """Approve what waits and is always allowed, each on its own."""
         async with self._log.acting(asked.user) as writes:
             approvals = await _approvals(writes.connection, asked.user)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.proposals.answers import AnswerRefused
-from state.store.gateway.carry_out import Asker
+from state.store.gateway.carry_out import Answering
 from state.store.gateway.own_log import NoSuchRecord
 from state.store.gateway.proposals import Answered, ProposalFilter, ProposalStore
 from supervisor.custody.vaults import Caller
@@ -144,10 +144,10 @@ async def _as_device(
     return answer(claimed_json(claimed.proposal))
 
 
-async def inbox_of(caller: Caller, owners: Owners) -> tuple[ProposalStore, Asker]:
+async def inbox_of(caller: Caller, owners: Owners) -> tuple[ProposalStore, Answering]:
     """The proposals' store, and who asks it, with whether their clients seal what they write."""
     has_vault = owners.custody is not None and (await owners.custody.status(caller))["vaultExists"]
-    asked = Asker(
+    asked = Answering(
         caller.user,
         caller.spaces,
         has_vault=bool(has_vault),

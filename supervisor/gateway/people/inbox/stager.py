@@ -6,7 +6,7 @@ from typing import Never
 
 from mana_actors.logs import without_text
 from state.errors import StateError, TransientError
-from state.store.gateway.carry_out import Asker
+from state.store.gateway.carry_out import Answering
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.people.owners import Owners
 
@@ -64,8 +64,8 @@ class Stager:
             )
             return 0
 
-    async def _asked(self, user: str) -> Asker:
+    async def _asked(self, user: str) -> Answering:
         custody, office = self._owners.custody, self._owners.office
         has_vault = custody is not None and (await custody.status(Caller(user)))["vaultExists"]
         spaces = [] if office is None else await office.people.spaces(member=user)
-        return Asker(user, tuple(space.space_id for space in spaces), has_vault=bool(has_vault))
+        return Answering(user, tuple(space.space_id for space in spaces), has_vault=bool(has_vault))
