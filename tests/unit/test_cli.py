@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -139,7 +139,7 @@ def test_a_failure_is_one_line_and_its_exit_code_says_which_kind(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.setenv("MANA_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MANA_DATA_DIR", str(tmp_path / "new"))
     assert run(args) == code
     error = capsys.readouterr().err
     assert error.startswith("mana: ")
@@ -453,7 +453,7 @@ def test_a_gateway_that_answers_without_end_is_given_up(
 
 
 @contextmanager
-def dripping(words: bytes, dripped: bytes) -> Iterator[str]:
+def dripping(words: bytes, dripped: bytes) -> Generator[str]:
     """The address of a server that says so, and goes on until its caller hangs up."""
     listening = socket.create_server(("127.0.0.1", 0))
 

@@ -130,7 +130,7 @@ def route(*answers: str, asks: int = 1, second: str = "mana/x", **about: Any) ->
 
 # One input per override, mostly the odd behaviour that the original's authors noted.
 def staged_plan(fn: str, *statuses: str) -> dict[str, Any]:
-    steps = [
+    steps: list[dict[str, Any]] = [
         {
             "id": f"s{n}",
             "summary": "S",
@@ -139,7 +139,7 @@ def staged_plan(fn: str, *statuses: str) -> dict[str, Any]:
         }
         for n, status in enumerate(statuses)
     ]
-    iteration = {
+    iteration: dict[str, Any] = {
         "id": "i1",
         "startedAt": at(0),
         "plan": steps,
@@ -147,7 +147,7 @@ def staged_plan(fn: str, *statuses: str) -> dict[str, Any]:
         "overallStatus": "awaiting-review",
         "source": "server",
     }
-    mission = {"id": "m1", "objective": "O", "state": "active", "iterations": [iteration]}
+    mission: dict[str, Any] = {"id": "m1", "objective": "O", "state": "active", "iterations": [iteration]}
     return {"fn": fn, "agents": [], "passes": [{"missions": [mission]}]}
 
 
