@@ -147,7 +147,12 @@ def staged_plan(fn: str, *statuses: str) -> dict[str, Any]:
         "overallStatus": "awaiting-review",
         "source": "server",
     }
-    mission: dict[str, Any] = {"id": "m1", "objective": "O", "state": "active", "iterations": [iteration]}
+    mission: dict[str, Any] = {
+        "id": "m1",
+        "objective": "O",
+        "state": "active",
+        "iterations": [iteration],
+    }
     return {"fn": fn, "agents": [], "passes": [{"missions": [mission]}]}
 
 
