@@ -44,6 +44,7 @@ class AgentSettings(msgspec.Struct, frozen=True):
     heard_timeout_s: float = 120.0
     policy_mode: Literal["off", "log-only", "enforce"] = "enforce"
     tools_offered: Literal["fitting", "all"] = "fitting"
+    devices: bool = True  # whether people's devices carry out what the server cannot
     tools_file: str | None = None
     tools: bytes = b"[]"  # what that file declares, as JSON
     tool_deadline_s: float = 20.0

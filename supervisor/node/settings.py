@@ -314,6 +314,7 @@ AGENT_VARIABLES: dict[str, tuple[str, Any]] = {
     "backoff_max_s": ("MANA_BACKOFF_MAX_S", Seconds),
     "compact_max_ctx": ("MANA_AI_COMPACT_MAX_CTX", Annotated[int, Meta(ge=0)]),
     "tools_offered": ("MANA_TOOLS_OFFERED", Literal["fitting", "all"]),
+    "devices": ("MANA_DEVICES", bool),
     "tools_file": ("MANA_TOOLS_FILE", str),
     "tool_deadline_s": ("MANA_TOOL_DEADLINE_S", Annotated[float, Meta(gt=0, le=600)]),
     "tool_memory_mb": ("MANA_TOOL_MEMORY_MB", Annotated[int, Meta(ge=64, le=65_536)]),
@@ -387,6 +388,7 @@ def read_settings(env: Mapping[str, str], *, serves: bool = True) -> Settings:
     if mode not in ("off", "log-only", "enforce"):
         wrong["POLICY_MODE"] = f"expected off, log-only or enforce, got {mode[:60]!r}"
         mode = AGENT.policy_mode
+    agent.setdefault("devices", "auth_url" in given)  # an app of its own brings its own clients
     given["agent"] = msgspec.structs.replace(AGENT, **agent, policy_mode=mode)
     try:
         given["bucket_lo"], given["bucket_hi"] = _buckets(env.get("MANA_BUCKETS", "0-255"))

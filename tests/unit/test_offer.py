@@ -44,6 +44,7 @@ from mana_actors.json_values import JsonObject
 from mana_actors.llm.completions import read_answer
 from mana_actors.llm.rehearsal import planner as rehearsal
 from state.log.records import Agent, InputRef, Mission
+from state.proposals.tool_handlers import HANDLERS
 from state.rules.policy import DEFAULT_POLICY, DENY_ALL, AiPolicy, Permission
 from tests.missions import DEMO, OTHERS, Wanted, conversation, first_bytes, missing, offered_names
 
@@ -506,3 +507,10 @@ def test_a_deployment_cannot_take_the_name_of_a_tool_of_ours():
         mine = Tool(name, "crm", "propose", "x", (Parameter("x", "string", required=False),))
         with pytest.raises(CatalogueInvalid):
             declared_tools(msgspec.json.encode((mine,)))
+
+
+def test_without_devices_nothing_is_offered_that_only_a_device_could_carry_out():
+    here = proposing_tools(with_devices=False)
+    proposed = {tool.name for tool in here.offered(DEFAULT_POLICY)}
+    assert proposed == set(HANDLERS), "with nothing carried out here, all are proposals"
+    assert len(proposing_tools().offered(DEFAULT_POLICY)) > len(proposed)

@@ -88,7 +88,8 @@ def tools_of(
     calls = DeployedTools(settings, deployed, seen, watch, boundary)
     handlers = {**reading.handlers(), **calls.handlers()}
     executor = Executor(handlers if job.is_known else {}, watch, before)
-    box = proposing_tools().with_tools(deployed, executor.names)
+    box = proposing_tools(with_devices=settings.devices)
+    box = box.with_tools(deployed, executor.names)
     if settings.tools_offered != "all":
         box = box.with_tools([FIND_TOOLS], [FIND_TOOLS.name])
     return Tools(with_sub_agents(box) if job.is_known else box, executor, seen)

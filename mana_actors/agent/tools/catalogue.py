@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from mana_actors.errors import CatalogueInvalid
+from state.proposals.tool_handlers import HANDLERS
 from state.rules.policy import AiPolicy, Permission, decide
 
 PARAMETER_TYPES = frozenset({"string", "number", "integer", "boolean", "array", "object"})
@@ -116,9 +117,20 @@ def decision(tool: Tool, policy: AiPolicy) -> Permission:
     return decide(tool.name, tool.module, tool.default_policy, policy)
 
 
-def proposing_tools() -> Toolbox:
-    """The catalogue where nothing is carried out: only proposals are offered."""
-    return Toolbox(catalogue())
+def proposing_tools(*, with_devices: bool = True) -> Toolbox:
+    """The catalogue where nothing is carried out: only proposals are offered.
+
+    Without devices it lacks those that only a device could carry out once they are approved.
+    """
+    if with_devices:
+        return Toolbox(catalogue())
+    return Toolbox(
+        {
+            name: tool
+            for name, tool in catalogue().items()
+            if tool.default_policy != "propose" or name in HANDLERS
+        }
+    )
 
 
 @cache  # a run asks for sixty of them, which nobody changes
