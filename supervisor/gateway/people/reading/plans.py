@@ -1,6 +1,7 @@
 """What a mission's runs brought: its iterations, and each run with why, what and how much."""
 
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 import msgspec
@@ -25,6 +26,7 @@ from supervisor.gateway.people.reading.wire import (
     RunList,
     RunTold,
 )
+from supervisor.gateway.people.requests import once_folded
 
 
 class RunPlace(msgspec.Struct, frozen=True, array_like=True):
@@ -43,6 +45,7 @@ async def get_iterations(request: Request, caller: Caller, owners: Owners) -> Re
     given = query(request, ("after", "limit"))
     limit = whole_number("limit", given.get("limit", "20"), 1, 200)
     before = read_cursor(given["after"], OlderPlace, "after") if "after" in given else None
+    await require_mission(owners, caller, mission)
     found = await owners.runs.iterations(caller.user, mission, limit, before)
     if found is None:
         raise NO_MISSION
@@ -110,6 +113,12 @@ async def get_run(request: Request, caller: Caller, owners: Owners) -> Response:
             ],
         )
     )
+
+
+async def require_mission(owners: Owners, caller: Caller, mission: str) -> None:
+    """Raises ApiProblem (404) where the person has no such mission, also not in a moment."""
+    if not await once_folded(partial(owners.view.has_mission, caller.user, mission)):
+        raise NO_MISSION
 
 
 def run_id(request: Request) -> UUID:

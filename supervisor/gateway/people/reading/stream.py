@@ -22,7 +22,7 @@ from state.store.own.runs import OwnEvent, OwnRuns
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import instant_text, path_part, query, why
 from supervisor.gateway.people.owners import Owners
-from supervisor.gateway.people.reading.plans import NO_MISSION, NO_RUN, run_id
+from supervisor.gateway.people.reading.plans import NO_RUN, require_mission, run_id
 
 LOOK_S = 1.0
 OVERLAP = timedelta(seconds=10)
@@ -56,8 +56,7 @@ async def get_mission_stream(request: Request, caller: Caller, owners: Owners) -
     """A mission from its live run's beginning on, else from now on."""
     query(request, ())
     mission = path_part(request, "mission")
-    if not await owners.view.has_mission(caller.user, mission):
-        raise NO_MISSION
+    await require_mission(owners, caller, mission)
     last = _last_event(request)
     if last is None:
         since = await owners.runs.live_since(caller.user, mission)
