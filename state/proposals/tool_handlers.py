@@ -6,7 +6,6 @@ device of the owner's has (the web, a model, a picture), or knows: a device carr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +52,7 @@ def _tag_after(before: Any, added: Any) -> str:
     old, tag = str(before or ""), "_".join(str(added).lstrip("#").split())
     if not tag:
         raise CannotCarryOut("tag says nothing")
-    if re.search(rf"(^|\s)#{re.escape(tag)}(\s|$)", old, re.IGNORECASE):
+    if f"#{tag}".casefold() in old.casefold().split():
         return old
     return f"{old}\n\n#{tag}" if old and not old.endswith("\n") else f"{old}#{tag}"
 

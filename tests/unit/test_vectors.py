@@ -353,12 +353,12 @@ def test_a_file_that_no_suite_reads_is_named_and_fails_when_all_are_asked_for(
 ):
     (tmp_path / "lww.json").write_bytes(msgspec.json.encode({"suite": "lww", "cases": []}))
     assert main(["--all", str(tmp_path)]) == 0
-    (tmp_path / "staging.json").write_text("{}")
+    (tmp_path / "unheard.json").write_text("{}")
     capsys.readouterr()
     assert main([str(tmp_path)]) == 0
-    assert "staging.json: no suite" in capsys.readouterr().out
+    assert "unheard.json: no suite" in capsys.readouterr().out
     assert main([str(tmp_path), "--all"]) == 1
-    assert "staging.json: no suite" in capsys.readouterr().out
+    assert "unheard.json: no suite" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ T = TypeVar("T")
 MAX_BODY_BYTES = 512 * 1024
 MAX_KEY_CHARS = 255
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
-_PLACE = re.compile(r"(.*) - at `\$?\.?(.*)`", re.DOTALL)
 _NAMED = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 _WORDS = {"missing required": "is missing", "contains unknown": "is not known here"}
 
@@ -109,8 +108,8 @@ def _answer(told: KeptAnswer, headers: dict[str, str]) -> Response:
 
 def _said(text: str) -> tuple[str, str]:
     """The field and the problem in a decoder's words, which hold types and names but no values."""
-    placed = _PLACE.fullmatch(text)
-    said, place = (placed[1], placed[2]) if placed else (text, "")
+    said, _, place = text.partition(" - at `")
+    place = place.removesuffix("`").removeprefix("$").removeprefix(".")
     named = _NAMED.fullmatch(said)
     if named:
         field = f"{place}.{named[2]}" if place else named[2]
