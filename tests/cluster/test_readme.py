@@ -36,6 +36,7 @@ def first_commands() -> list[str]:
 def place() -> Iterator[dict[str, str]]:
     """A new home, as a new user has one; short, since sockets lie below it."""
     home = tempfile.mkdtemp(prefix="mana-home-")
+    Path(home).chmod(0o711)  # Postgres runs as another account where root starts it
     kept = {name: text for name, text in os.environ.items() if not name.startswith(("MANA", "RAY"))}
     data = str(Path(home, "data"))  # root's would be the machine's
     env = {**kept, "HOME": home, "MANA_DATA_DIR": data, "PORT": "0", "MANA_AGENTS_AWAKE_MAX": "2"}

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from supervisor.gateway.api.openapi import description
 from supervisor.gateway.people.made.operations import OPERATIONS
+from supervisor.gateway.people.reading.operations import READING
 from supervisor.gateway.people.routes import ROUTES
 from tests.owners import open_house
 from tests.postgres import Database
 
+ALL = (*OPERATIONS, *READING)
 _OPENAPI: Any = schemathesis.specs.openapi.checks
 _GENERAL: Any = schemathesis.checks
 CHECKS: tuple[Any, ...] = (
@@ -58,11 +60,11 @@ async def test_every_operation_answers_what_it_says_whatever_is_sent(
     async with open_house(database, tmp_path) as house:
         url = str(house.client.base_url).rstrip("/")
         tried = await asyncio.to_thread(_try_all, url, house.auth.token("u1"))
-    assert tried == {f"{one.verb} {one.path}" for one in OPERATIONS}
+    assert tried == {f"{one.verb} {one.path}" for one in ALL}
 
 
 def test_every_operation_is_served_under_the_scope_that_it_names():
     served = {(route.verb, route.path): route.scope for route in ROUTES}
-    assert {(one.verb, one.path): one.scope for one in OPERATIONS}.items() <= served.items()
-    paths = description(OPERATIONS, "1")["paths"]
-    assert all(one.verb.lower() in paths[one.path] for one in OPERATIONS)
+    assert {(one.verb, one.path): one.scope for one in ALL}.items() <= served.items()
+    paths = description(ALL, "1")["paths"]
+    assert all(one.verb.lower() in paths[one.path] for one in ALL)

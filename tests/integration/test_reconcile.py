@@ -238,6 +238,11 @@ async def test_a_page_of_tables_just_filled_reads_only_its_own_people(world: Wor
             " folded_digest) SELECT user_id, record_id, '{}', 1, mana_ai.change_digest(id)"
             "   FROM public.sync_changes"
         )
+    finally:
+        await connection.close()
+    # A session of its own: one that filled the tables counts that, too, for a while.
+    connection = await world.database.connect(SUPERUSER)
+    try:
         async with connection.transaction():
             found = await connection.fetch("SELECT * FROM mana_ai.reconcile('', 50, 0, 256)")
             read = await connection.fetchval(
