@@ -50,7 +50,7 @@ PLAN: Entry = {
 DONE: Entry = {"content": f"Geplant: {QUOTED}.", "usage": [10, 5]}
 NO: Entry = {"status": 400, "kind": SECRET, "message": f"will not bake {SECRET} {QUOTED}"}
 
-OWNERS_ROWS = ("public.sync_changes", "mana_ai.mission_snapshots")
+OWNERS_ROWS = ("public.sync_changes", "mana_ai.mission_snapshots", "mana_ai.proposals")
 PASSING = frozenset({"agent", "router"})
 """Who sees prompts and answers: an agent ends after its run, the router keeps freed memory."""
 OF_KEYS = frozenset({"gateway", "key holder"})
@@ -64,7 +64,7 @@ async def test_decrypted_text_is_in_its_owners_rows_and_nowhere_else(
         await assert_clean_while_it_runs(story)
         await finish_runs(story)
         await assert_only_in_the_rows(story, OWNERS_ROWS)
-        await assert_no_memory_keeps_it(story, "router", "supervisor")
+        await assert_no_memory_keeps_it(story, "router", "supervisor", "gateway")
 
 
 async def test_what_is_made_of_it_is_nowhere_once_the_owner_registered_a_key(
@@ -101,7 +101,10 @@ async def assert_clean_while_it_runs(story: Story) -> None:
     inside = story.inside([*TEXTS, here(story)])
     assert inside["agent"] == {"secret", "quoted", "here"}
     others = {kind: names for kind, names in inside.items() if kind not in PASSING}
-    assert set(others) == {"supervisor", "gateway", "key holder", "warm", "node", "ray"}
+    assert set(others) == {
+        *("supervisor", "gateway", "key holder", "warm"),
+        *("node", "node keeper", "ray"),
+    }
     assert [kind for kind, names in others.items() if names != {"here"}] == []
     story.assert_no_core_files()
 
@@ -115,6 +118,7 @@ async def finish_runs(story: Story) -> None:
     assert await story.ended(REFUSED) == "failed"
     await story.gone(agents)
     await story.asleep()  # although agents are kept awake here
+    await story.until(lambda: story.admin.fetchval("SELECT count(*) FROM mana_ai.proposals"))
 
 
 async def assert_only_in_the_rows(story: Story, tables: tuple[str, ...]) -> None:
@@ -129,7 +133,7 @@ async def assert_only_in_the_rows(story: Story, tables: tuple[str, ...]) -> None
 
 
 async def assert_no_memory_keeps_it(story: Story, *may: str) -> None:
-    """Only the router's freed memory may; and the supervisor's folds what the owner's rows say."""
+    """Only the router's freed memory may; and who folds or shows what the owner's rows say."""
     inside = story.inside([*TEXTS, *keys_of(story)])
     assert "agent" not in inside
     secret = {kind for kind, names in inside.items() if "secret" in names}
