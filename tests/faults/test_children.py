@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 
 from state.store.embedded.postmaster import is_alive
@@ -111,4 +112,7 @@ def test_a_part_that_ends_comes_back_alone(scene: Scene, title: str) -> None:
 
 
 def _is_well(node: NodeProcess) -> bool:
-    return node.http("GET", "/health").status_code == 200
+    try:
+        return node.http("GET", "/health").status_code == 200
+    except httpx.TransportError:  # missions may run again before the gateway listens
+        return False
