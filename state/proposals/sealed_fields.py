@@ -6,9 +6,6 @@ Fields of people's own words and of their bodies; ids, times, states and numbers
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-from state.log.records import ENCRYPTED_PREFIX
 
 SEALED_FIELDS: Mapping[str, frozenset[str]] = {
     table: frozenset(fields.split())
@@ -34,10 +31,3 @@ SEALED_FIELDS: Mapping[str, frozenset[str]] = {
 def writes_sealed(table: str, fields: Iterable[str]) -> bool:
     """Whether one of these fields is kept sealed by people who have a vault."""
     return not SEALED_FIELDS.get(table, frozenset()).isdisjoint(fields)
-
-
-def is_sealed_in(record: Mapping[str, Any]) -> bool:
-    """Whether any field of the record is sealed."""
-    return any(
-        isinstance(value, str) and value.startswith(ENCRYPTED_PREFIX) for value in record.values()
-    )

@@ -8,7 +8,6 @@ from typing import Literal
 
 LINK = timedelta(minutes=30)
 ACCESS = timedelta(minutes=10)
-OPERATORS_ACCESS = timedelta(minutes=5)
 UNUSED = timedelta(days=7)
 """A sign-in that is not used for so long is over."""
 AT_MOST = timedelta(days=90)

@@ -39,7 +39,6 @@ SQL = statements_of("gateway.sql")
 
 Hold = Literal["nothing", "writers", "plan"]
 Table = Literal["agents", "aiMissions"]
-MAX_KEY_BYTES = 255
 
 
 class NoSuchRecord(StateError, TerminalError):

@@ -65,10 +65,7 @@ def description(operations: Sequence[Operation], version: str) -> Json:
 
 def _operation(of: Operation, by_type: dict[int, Json]) -> Json:
     parameters = [
-        _parameter(
-            "path", name, {"type": "string", "minLength": 1, "maxLength": 512}, required=True
-        )
-        for name in _IN_PATH.findall(of.path)
+        _parameter("path", name, _ID, required=True) for name in _IN_PATH.findall(of.path)
     ]
     if of.paged:
         parameters += [_parameter("query", name, kind, text) for name, kind, text in _PAGE]

@@ -7,8 +7,6 @@ it has no field for is under `metadata.mana`.
 from datetime import datetime
 from typing import Any, cast
 
-import msgspec
-
 from mana_actors.agent.tools.catalogue import catalogue, function_spec
 from mana_actors.http.bodies import BadRequest
 from state.log.stamps import datetime_of, parse_instant
@@ -160,8 +158,3 @@ def _response_schema(proposal: Proposal) -> Json:
         "anyOf": [{"required": ["approved"]}, {"required": ["later"]}],
         "additionalProperties": False,
     }
-
-
-def text_of_json(value: object) -> str:
-    """JSON as text, with the keys in order."""
-    return msgspec.json.encode(value, order="sorted").decode()

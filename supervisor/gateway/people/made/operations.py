@@ -71,9 +71,7 @@ def _state(of: str, verb: str, handler: Any, summary: str, gives: Any) -> Operat
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    _get(
-        "/api/v1/me/agent-templates", templates.get_templates, "Agents to begin with", TemplateList
-    ),
+    _get(TEMPLATES, templates.get_templates, "Agents to begin with", TemplateList),
     _get(AGENTS, agents.get_agents, "Own agents by id", AgentPage, paged=True),
     Operation(
         verb="POST",
