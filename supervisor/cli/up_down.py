@@ -17,7 +17,6 @@ from supervisor.cli.environment import make_data_dir
 from supervisor.cli.failures import FAILED, UNREACHABLE, Failure
 from supervisor.cli.gateway_client import Gateway
 from supervisor.node.address import (
-    STEP,
     NodeRecord,
     log_file,
     node_file,
@@ -30,6 +29,7 @@ from supervisor.node.keeper.processes import end_all, mark_of, marked
 from supervisor.node.keeper.sole import holder, sole_node
 from supervisor.node.keeper.state import read_state
 from supervisor.node.settings import Settings
+from supervisor.node.steps import STEP
 
 POLL_S = 0.1
 TELL_EVERY_S = 5.0

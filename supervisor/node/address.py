@@ -8,9 +8,6 @@ import msgspec
 from state.secret_files import replace_secret
 from supervisor.node.keeper.sole import holder
 
-STEP = "step: "
-"""Lines of the node's log that begin so are shown while it starts and stops."""
-
 
 class NodeRecord(msgspec.Struct, frozen=True):
     """A node by its keeper's process, the address for people, and the one for local commands."""

@@ -27,11 +27,12 @@ from mana_actors.remote import OFFERED
 from state.errors import StateError
 from supervisor import __version__
 from supervisor.node import models
-from supervisor.node.address import STEP, log_file
+from supervisor.node.address import log_file
 from supervisor.node.credentials import ray_folder
 from supervisor.node.keeper.life import READY
 from supervisor.node.keeper.processes import descendants, end_with_parent, name_of
 from supervisor.node.settings import Settings, SettingsError, read_settings
+from supervisor.node.steps import tell_step, told_failure
 
 STARTED_S = 120.0
 
@@ -53,9 +54,9 @@ def main() -> int:
         _check(settings)
         asyncio.run(_serve(settings, keeper, tell))
     except SettingsError as exc:
-        return _fail(exc, 2)
+        return told_failure(exc, 2)
     except (StateError, NotJoined, OSError) as exc:
-        return _fail(exc, 1)
+        return told_failure(exc, 1)
     return 0
 
 
@@ -83,7 +84,7 @@ async def _serve(settings: Settings, keeper: int, tell: int) -> None:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: reloading.start(_reload(router)))
     os.write(tell, f"{READY}\n".encode())
-    _step(f"ready for agents of the Ray at {settings.ray_address}")
+    tell_step(f"ready for agents of the Ray at {settings.ray_address}")
     await stop.wait()
 
 
@@ -91,23 +92,13 @@ async def _reload(router: LlmRouterActor) -> None:
     await router.reload()  # it logs what came of it
 
 
-def _fail(exc: Exception, code: int) -> int:
-    sys.stderr.write(f"error: {exc}\n")
-    return code
-
-
-def _step(text: str) -> None:
-    sys.stdout.write(f"{STEP}{text}\n")
-    sys.stdout.flush()
-
-
 async def _started_router(settings: Settings) -> LlmRouterActor:
     """The router, in a thread of this process; it ends the process, should it break."""
-    _step("starting the model router")
+    tell_step("starting the model router")
     service = None
     if settings.llm_aliases is None:
         service, found = await models.found_service(settings)
-        _step(f"model service {found}")
+        tell_step(f"model service {found}")
     router = LlmRouterActor(models.router_settings(settings, __version__, None, service).to_wire())
     _, problem = await asyncio.to_thread(router.address)
     if problem:
@@ -117,7 +108,7 @@ async def _started_router(settings: Settings) -> LlmRouterActor:
 
 def _start_raylet(settings: Settings, keeper: int) -> set[int]:
     """Have Ray start its part here, offering room to agents; the raylet's process."""
-    _step(f"joining Ray at {settings.ray_address}")
+    tell_step(f"joining Ray at {settings.ray_address}")
     os.environ[LOG_FOLDER] = str(log_file(settings.data_dir).parent)
     program = Path(sys.executable).with_name("ray")
     command = [str(program), "start", f"--address={settings.ray_address}", "--disable-usage-stats"]

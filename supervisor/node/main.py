@@ -48,7 +48,7 @@ from state.store.migrate import migrate
 from supervisor import __version__
 from supervisor.gateway.actor import GatewayActor
 from supervisor.node import models
-from supervisor.node.address import STEP, log_file, write_node
+from supervisor.node.address import log_file, write_node
 from supervisor.node.credentials import (
     ray_folder,
     ray_place,
@@ -61,6 +61,7 @@ from supervisor.node.keeper.life import READY
 from supervisor.node.keeper.processes import end_with_parent, ray_parts
 from supervisor.node.key_holder import KeyHolderProcess
 from supervisor.node.settings import Settings, SettingsError, read_settings, unused_variables
+from supervisor.node.steps import tell_step, told_failure
 from supervisor.node.tools_file import tools_of_file, tools_path
 from supervisor.node.trial import (
     RouterSilent,
@@ -108,19 +109,9 @@ def main() -> int:
         settings = read_settings(os.environ)
         return asyncio.run(Node(settings, keeper, tell).run())
     except SettingsError as exc:
-        return _fail(exc, 2)
+        return told_failure(exc, 2)
     except (StateError, CannotListen, StartFailed, ConnectionError) as exc:
-        return _fail(exc, 1)
-
-
-def _fail(exc: Exception, code: int) -> int:
-    sys.stderr.write(f"error: {exc}\n")
-    return code
-
-
-def _step(text: str) -> None:
-    sys.stdout.write(f"{STEP}{text}\n")
-    sys.stdout.flush()
+        return told_failure(exc, 1)
 
 
 class Node:
@@ -156,7 +147,7 @@ class Node:
     async def _start(self) -> None:
         settings = self._settings
         for each in unused_variables(os.environ):
-            _step(f"warning: {each}")
+            tell_step(f"warning: {each}")
         # Before anything starts: others may have made these, and speak to agents in our place.
         if settings.ray_address is None:
             private_folder(ray_place(Path(settings.data_dir)))
@@ -171,7 +162,7 @@ class Node:
         service, found = None, ""
         if settings.llm_aliases is None and settings.llm_url is not None:
             service, found = await models.found_service(settings)
-            _step(f"model service {found}")
+            tell_step(f"model service {found}")
         self._router_settings = models.router_settings(
             settings, __version__, self._rehearsal(), service
         )
@@ -188,9 +179,9 @@ class Node:
         with contextlib.suppress(RouterSilent):
             told = decoded(await ask_router(settings, "GET", "/v1/aliases"))
             if service is not None and service.model:
-                _step(context_in_words(told, f"{service.name}/{service.model}"))
+                tell_step(context_in_words(told, f"{service.name}/{service.model}"))
             for each in model_warnings(told, settings, has_money_limit=False):
-                _step(f"warning: {each}")
+                tell_step(f"warning: {each}")
         agent_settings = msgspec.structs.replace(
             settings.agent,
             dsn=dsn,
@@ -208,7 +199,7 @@ class Node:
         url = await self._start_gateway(dsn, name)
         write_node(settings.data_dir, self._keeper, url, __version__, settings.operators_url)
         self._say(READY)
-        _step(f"ready at {url}")
+        tell_step(f"ready at {url}")
 
     def _say(self, line: str) -> None:
         """Tell the keeper."""
@@ -219,25 +210,28 @@ class Node:
         settings = self._settings
         secrets_dir = Path(settings.secrets_dir)
         if settings.database_url is not None:
-            _step("migrating the database")
+            tell_step("migrating the database")
             password = None
             if settings.database_password_file is not None:
                 password = read_secret(
                     "MANA_DATABASE_PASSWORD_FILE", Path(settings.database_password_file)
                 )
             await migrate(
-                settings.database_url, secrets_dir=secrets_dir, password=password, progress=_step
+                settings.database_url,
+                secrets_dir=secrets_dir,
+                password=password,
+                progress=tell_step,
             )
             return _without_login(settings.database_url)
-        _step("starting Postgres")
+        tell_step("starting Postgres")
         root = Path(settings.data_dir)
-        server = await asyncio.to_thread(embedded.start, root, progress=_step)
-        _step("migrating the database")
+        server = await asyncio.to_thread(embedded.start, root, progress=tell_step)
+        tell_step("migrating the database")
         await migrate(
             server.dsn("mana_sync"),
             secrets_dir=secrets_dir,
             password=embedded.read_password(server.secret("mana_sync")),
-            progress=_step,
+            progress=tell_step,
         )
         return _without_login(server.dsn("mana_sync", tcp=True))
 
@@ -251,12 +245,12 @@ class Node:
         server = RehearsalServer(kept_secret(key_file), latency_s=latency_s)
         server.start()
         self._cleanup.callback(server.stop)
-        _step("no MANA_LLM_URL or MANA_LLM_ALIASES is set: the built-in rehearsal model plans")
+        tell_step("no MANA_LLM_URL or MANA_LLM_ALIASES is set: the built-in rehearsal model plans")
         return server.url, key_file
 
     def _start_ray(self) -> None:
         settings = self._settings
-        _step(
+        tell_step(
             "starting Ray"
             if settings.ray_address is None
             else f"joining Ray at {settings.ray_address}"
@@ -318,7 +312,7 @@ class Node:
 
     async def _start_supervisor(self, agent_settings: AgentSettings) -> str:
         settings = self._settings
-        _step("starting the supervisor")
+        tell_step("starting the supervisor")
         name = f"supervisor-{release()}-{settings.shard}"
         supervisor = _service(SupervisorActor, name, max_concurrency=1000, resources=ASKED)
         self._supervisor = supervisor.remote(
@@ -331,7 +325,7 @@ class Node:
 
     async def _start_router(self) -> None:
         """Start the model router, bound to this machine: others here find it on loopback."""
-        _step("starting the model router")
+        tell_step("starting the model router")
         assert self._router_settings is not None
         wire = self._router_settings.to_wire()
         # A router that was left by a node with the same settings serves as well; others do not.
@@ -350,20 +344,20 @@ class Node:
 
         Raises StartFailed where it has no model of this name.
         """
-        _step("trying the model")
+        tell_step("trying the model")
         model = models.model_asked_for(self._settings)
         try:
             trial = await tried(self._settings, model, _TRY_S)
         except RouterSilent:
-            _step(f"no answer within {_TRY_S:.0f} s; mana llm test {model} asks again")
+            tell_step(f"no answer within {_TRY_S:.0f} s; mana llm test {model} asks again")
             return
         if "missing_model" in trial.error:
             raise StartFailed("the model", f"{named} is not there ({found}); see MANA_LLM_MODEL")
         if not trial.ok:
-            _step(f"it did not answer ({trial.error}); mana llm test {model} asks again")
+            tell_step(f"it did not answer ({trial.error}); mana llm test {model} asks again")
             return
         tools = "calls tools" if trial.calls_tools else "did not call the tool it was told to call"
-        _step(f"{trial.resolved} answers and {tools}")
+        tell_step(f"{trial.resolved} answers and {tools}")
 
     def _reload(self) -> None:
         """Have the router read its alias file again; it logs what came of it."""
@@ -380,7 +374,7 @@ class Node:
         except AnswerUnreadable:
             answers = False
         if answers != self._router_answers:
-            _step(f"the model router {'answers again' if answers else 'does not answer'}")
+            tell_step(f"the model router {'answers again' if answers else 'does not answer'}")
         elif not answers:
             with contextlib.suppress(Exception):  # Ray's are many; tried again at the next look
                 await asyncio.wait_for(self._start_router(), _WATCH_EVERY_S)
@@ -388,7 +382,7 @@ class Node:
 
     async def _start_gateway(self, dsn: str, supervisor: str) -> str:
         settings = self._settings
-        _step("starting the gateway")
+        tell_step("starting the gateway")
         name = f"gateway-{socket.gethostname()}-{settings.port}"
         left = _retire(name)  # of a node that was killed, in a Ray that outlived it
         await _until_gone(left, settings.host, settings.port)
@@ -408,8 +402,8 @@ class Node:
                 root = Path(self._settings.data_dir)
                 try:
                     if await asyncio.to_thread(embedded.status, root) is None:
-                        _step("Postgres is gone: starting it again")
-                        await asyncio.to_thread(embedded.start, root, progress=_step)
+                        tell_step("Postgres is gone: starting it again")
+                        await asyncio.to_thread(embedded.start, root, progress=tell_step)
                 except StateError as exc:
                     sys.stderr.write(f"error: {exc}\n")  # tried again at the next look
             if not self._stop.is_set():
@@ -418,13 +412,13 @@ class Node:
                 await self._keys.tend()
 
     async def _drain(self) -> None:
-        _step("draining")
+        tell_step("draining")
         handle = SupervisorHandle(f"supervisor-{release()}-{self._settings.shard}")
         try:
             left = await handle.drain(DRAIN_S)
-            _step(f"drained, {left} runs left to resume" if left else "drained")
+            tell_step(f"drained, {left} runs left to resume" if left else "drained")
         except ProcessGone as exc:
-            _step(f"not drained: {exc}")
+            tell_step(f"not drained: {exc}")
         for actor in (self._gateway, self._supervisor, self._router):
             with contextlib.suppress(Exception):  # ending anyway; Ray may have ended it first
                 ray.kill(actor)
@@ -445,7 +439,7 @@ def _retire(prefix: str, suffix: str = "", *, keep: str = "") -> list[str]:
 async def _until_gone(names: list[str], host: str, port: int) -> None:
     """Return once Ray forgot these actors and nobody has their port, or it is somebody else's."""
     if names:
-        _step(f"ended what an earlier node left in Ray: {', '.join(names)}")
+        tell_step(f"ended what an earlier node left in Ray: {', '.join(names)}")
     give_up = asyncio.get_running_loop().time() + _GONE_S
     while names and asyncio.get_running_loop().time() < give_up:
         entries = cast("list[dict[str, str]]", ray.util.list_named_actors(all_namespaces=True))

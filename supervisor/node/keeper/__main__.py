@@ -22,7 +22,7 @@ from mana_actors.logs import configure_logging
 from state.errors import StateError
 from state.private_files import own_root
 from state.store import embedded
-from supervisor.node.address import STEP, node_file
+from supervisor.node.address import node_file
 from supervisor.node.keeper import JOIN_WORK, WORK
 from supervisor.node.keeper.life import Life, LifeEnd
 from supervisor.node.keeper.processes import (
@@ -36,6 +36,7 @@ from supervisor.node.keeper.processes import (
 from supervisor.node.keeper.sole import AlreadyRuns, sole_node
 from supervisor.node.keeper.state import STATE_FILE, NodeState, write_state
 from supervisor.node.settings import Settings, SettingsError, read_settings
+from supervisor.node.steps import tell_step, told_failure
 
 STOP_S = 50.0
 """For the work to drain and end; what is left then is killed, and its runs resume next time."""
@@ -62,19 +63,9 @@ def main() -> int:
         with sole_node(settings.data_dir):
             return asyncio.run(Keeper(settings, work, os.environ).run())
     except SettingsError as exc:
-        return _fail(exc, 2)
+        return told_failure(exc, 2)
     except (StateError, CannotListen, PortTaken, AlreadyRuns, OSError) as exc:
-        return _fail(exc, 1)
-
-
-def _fail(exc: Exception, code: int) -> int:
-    sys.stderr.write(f"error: {exc}\n")
-    return code
-
-
-def _step(text: str) -> None:
-    sys.stdout.write(f"{STEP}{text}\n")
-    sys.stdout.flush()
+        return told_failure(exc, 1)
 
 
 class Keeper:
@@ -96,7 +87,7 @@ class Keeper:
         left = end_all(lambda: marked(mark), KILL_S)
         if left:
             shown = ", ".join(map(str, sorted(left)))
-            _step(f"ended what an earlier node left running: processes {shown}")
+            tell_step(f"ended what an earlier node left running: processes {shown}")
         node_file(self._data_dir).unlink(missing_ok=True)
         # Ray's agents of a node would overwrite what marks them with their title.
         self._environment |= {MARK: mark, "SPT_NOENV": "1"}
@@ -113,10 +104,10 @@ class Keeper:
         finally:
             end_all(self._of_the_work, KILL_S)
             if self._has_postgres:
-                embedded.stop(self._data_dir, progress=_step, within_s=POSTGRES_S)
+                embedded.stop(self._data_dir, progress=tell_step, within_s=POSTGRES_S)
             for told in (node_file(self._data_dir), self._data_dir / STATE_FILE):
                 told.unlink(missing_ok=True)
-            _step("stopped")
+            tell_step("stopped")
 
     async def _keep(self) -> int:
         was_ready, wait_s = False, WAIT_MIN_S
@@ -128,7 +119,7 @@ class Keeper:
             was_ready = was_ready or self._life.is_ready
             self._life = None
             if was_ready and not self._stop.is_set():
-                _step(f"{ended.why}: the node starts again")
+                tell_step(f"{ended.why}: the node starts again")
                 self._tell(self._state.now("restarting", ended.why))
             end_all(self._of_the_work, KILL_S)
             if self._stop.is_set():
