@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -90,17 +91,29 @@ class Gateway:
             raise Failure(f"the gateway refused the {shown}: {error}", UNREACHABLE)
         raise Failure(error, USAGE if answer.status_code in BAD_INPUT else FAILED)
 
-    def items(self, path: str, query: Mapping[str, str], limit: int) -> list[dict[str, Any]]:
-        """The first `limit` items of a list, over as many pages as that takes."""
+    def items(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        limit: int = sys.maxsize,
+        *,
+        page_size: int = PAGE,
+        name: str = "items",
+    ) -> list[dict[str, Any]]:
+        """The first `limit` items of a list, over as many pages as that takes.
+
+        A page goes on where its `after` says, that of a list with the newest first its `before`.
+        """
         found: list[dict[str, Any]] = []
         asked = dict(query)
         while len(found) < limit:
-            asked["limit"] = str(min(PAGE, limit - len(found)))
+            asked["limit"] = str(min(page_size, limit - len(found)))
             page = self.get(path, asked)
-            found += page["items"]
-            if page["before"] is None:
+            found += page[name]
+            go_on = "after" if "after" in page else "before"
+            if page[go_on] is None:
                 break
-            asked["before"] = page["before"]
+            asked[go_on] = page[go_on]
         return found[:limit]
 
     def _asked(

@@ -12,10 +12,10 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
+from mana_actors.http.paths import path_of
 from state.secret_files import replace_secret
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
 from supervisor.cli.gateway_client import Gateway, address, gateway
@@ -61,7 +61,7 @@ def person_client(
     except SettingsError as exc:
         raise Failure("sign in first: mana sign-in LINK, or give --token-file", FAILED) from exc
     whose = user or _only_person(operator)
-    path = f"/internal/people/{quote(whose, safe='')}/token"
+    path = path_of("/internal/people", whose) + "/token"
     return Gateway(at, None, operator.call("POST", path)["accessToken"])
 
 

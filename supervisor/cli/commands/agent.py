@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
+from mana_actors.http.paths import path_of
 from supervisor.cli import output
 from supervisor.cli.commands.control import pair_of
 from supervisor.cli.gateway_client import Gateway
@@ -41,7 +41,7 @@ DECISIONS: tuple[Column, ...] = (
 def show_agent(gateway: Gateway, target: str, *, as_json: bool) -> None:
     """Everything about one agent, as JSON or as a page of text."""
     user, agent = pair_of(gateway, target)
-    told: Facts = gateway.get(f"/internal/agents/{quote(user, safe='')}/{quote(agent, safe='')}")
+    told: Facts = gateway.get(path_of("/internal/agents", user, agent))
     if as_json:
         output.json_out(told)
         return

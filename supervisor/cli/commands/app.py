@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
+from mana_actors.http.paths import path_of
 from supervisor.cli.commands import (
     control,
     fleet,
     keys,
     limits,
     llm,
-    own_data,
 )
-from supervisor.cli.commands.own import agents, missions, proposals
+from supervisor.cli.commands.own import agents, data, missions, proposals
 from supervisor.cli.commands.people import people, sign_in
 from supervisor.cli.failures import Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
@@ -34,7 +34,7 @@ fleet.missions_app.add_typer(missions.app)
 app.add_typer(fleet.agents_app, name="agents")
 app.add_typer(fleet.missions_app, name="missions")
 app.add_typer(fleet.runs_app, name="runs")
-app.add_typer(own_data.app, name="data")
+app.add_typer(data.app, name="data")
 app.add_typer(proposals.proposals_app, name="proposals")
 app.add_typer(proposals.approvals_app, name="approvals")
 app.add_typer(keys.app, name="keys")
@@ -225,11 +225,9 @@ def set_user(
     url: Url = None,
 ) -> None:
     """Set in which time zone a user's cadences are meant."""
-    from urllib.parse import quote
-
     from supervisor.cli import output
 
-    path = f"/internal/users/{quote(user, safe='')}/settings"
+    path = path_of("/internal/users", user) + "/settings"
     told = gateway_of(url, data_dir).call("PUT", path, content={"time_zone": time_zone or None})
     output.line_out(f"{user}: {told['time_zone'] or 'the time zone of the deployment'}")
 

@@ -2,10 +2,10 @@
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
+from mana_actors.http.paths import path_of
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
 
@@ -119,4 +119,4 @@ def _check_pair(target: str) -> None:
 
 
 def _path(*parts: str) -> str:
-    return "/internal/" + "/".join(quote(part, safe="") for part in parts)
+    return path_of("/internal", *parts)

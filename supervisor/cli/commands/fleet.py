@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mana_actors.http.paths import path_of
 from supervisor.cli.commands.control import pair_of
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
 from supervisor.cli.options import (
@@ -151,31 +152,29 @@ def run_mission(
 ) -> None:
     """Run a mission now, once per key."""
     import uuid
-    from urllib.parse import quote
 
     from supervisor.cli import output
 
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     if mission is None:
-        from supervisor.cli.commands.own.agents import id_of, whose
-        from supervisor.cli.commands.own.missions import PATH
-        from supervisor.cli.commands.own_runs import follow
-        from supervisor.cli.own_client import person_client
+        from supervisor.cli.commands.own.runs import follow
+        from supervisor.cli.commands.own.target import MISSIONS, place_of, whose
 
-        who, said = whose(user, as_user)
-        me = person_client(who, url=url, data_dir=data_dir, token_file=token_file)
-        mission = id_of(me, PATH, said)
-        told = me.call("POST", f"{PATH}/{quote(mission, safe='')}/run", headers=headers)
+        me, place = place_of(
+            MISSIONS, user, as_user, url=url, data_dir=data_dir, token_file=token_file
+        )
+        told = me.call("POST", f"{place}/run", headers=headers)
         if as_json:
             output.json_out(told)
         else:
+            _, said = whose(user, as_user)
             output.line_out(f"{said} runs now (due {output.local_time(told['dueAt'])})")
         if is_waited_for:
-            raise typer.Exit(follow(me, mission, told["dueAt"], as_json=as_json))
+            raise typer.Exit(follow(me, place, told["dueAt"], as_json=as_json))
         return
     if is_waited_for:
         raise Failure("--wait: only for a mission of one's own, with --as USER", USAGE)
-    path = f"/internal/missions/{quote(user, safe='')}/{quote(mission, safe='')}/run"
+    path = path_of("/internal/missions", user, mission) + "/run"
     told = gateway_of(url, data_dir).call("POST", path, headers=headers)
     if as_json:
         output.json_out(told)
@@ -218,7 +217,7 @@ def show_run(
     as_json: AsJson = False,
 ) -> None:
     """One run of a person's: why it woke, what it decided, called, read and planned."""
-    from supervisor.cli.commands.own_runs import show_run
+    from supervisor.cli.commands.own.runs import show_run
     from supervisor.cli.own_client import person_client
 
     client = person_client(person, url=url, data_dir=data_dir, token_file=token_file)

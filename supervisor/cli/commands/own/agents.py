@@ -3,14 +3,13 @@
 
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
+from supervisor.cli.commands.own.target import AGENTS, PAGE, place_of
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import As, AsJson, DataDir, TokenFile, Url
 
-PATH = "/api/v1/me/agents"
 app = typer.Typer()
 
 Agent = Annotated[
@@ -47,7 +46,7 @@ def new_agent(
     content = {field: value for field, value in body.items() if value is not None}
     me = person_client(as_user, url=url, data_dir=data_dir, token_file=token_file)
     key = {"Idempotency-Key": str(uuid4())}
-    made = me.call("POST", PATH, content=content, headers=key)
+    made = me.call("POST", AGENTS, content=content, headers=key)
     if as_json:
         output.json_out(made)
         return
@@ -75,16 +74,13 @@ def edit_agent(
 ) -> None:
     """Change what is given, and leave the rest."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
     content: dict[str, Any] = _said(name, role, prompt_file, cap)
     if no_cap:
         content["maxTokensPerDay"] = None
     if not content:
         raise Failure("nothing to change: give --name, --role, --prompt-file or --cap", USAGE)
-    user, id_ = whose(agent, as_user)
-    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
-    place = f"{PATH}/{quote(id_of(me, PATH, id_), safe='')}"
+    me, place = place_of(AGENTS, agent, as_user, url=url, data_dir=data_dir, token_file=token_file)
     told = me.call("PATCH", place, content=content)
     if as_json:
         output.json_out(told)
@@ -104,11 +100,9 @@ def archive_agent(
 ) -> None:
     """Put an agent away: its missions run no more, its plans stay."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
-    user, id_ = whose(agent, as_user)
-    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
-    told = me.call("POST", f"{PATH}/{quote(id_of(me, PATH, id_), safe='')}/archive")
+    me, place = place_of(AGENTS, agent, as_user, url=url, data_dir=data_dir, token_file=token_file)
+    told = me.call("POST", f"{place}/archive")
     if as_json:
         output.json_out(told)
     else:
@@ -129,7 +123,7 @@ def list_agents(
     from supervisor.cli.own_client import person_client
 
     me = person_client(as_user, url=url, data_dir=data_dir, token_file=token_file)
-    rows = every_item(me, PATH)
+    rows = me.items(AGENTS, {}, page_size=PAGE)
     if as_json:
         output.json_out(rows)
         return
@@ -164,44 +158,6 @@ def list_templates(
     rows = [{"template": name, **one} for name, one in told.items()]
     columns = (("template", output.field("template")), ("role", output.field("role")))
     output.table_out(columns, rows, "there are none")
-
-
-def whose(target: str, as_user: str | None) -> tuple[str | None, str]:
-    """The person and the id in USER/ID, or in ID with --as USER; raises Failure where both differ.
-
-    Ids of ours hold no slash; where the person is named, all of the rest is the id.
-    """
-    if as_user is not None:
-        return as_user, target.removeprefix(f"{as_user}/")
-    user, slash, id_ = target.partition("/")
-    return (user, id_) if slash and id_ else (None, target)
-
-
-def id_of(me: Any, path: str, said: str) -> str:
-    """The id of the one agent or mission that has this id, else this name or title.
-
-    Raises Failure where several have it; what nobody has stays as it is, for the gateway to refuse.
-    """
-    if me.has(f"{path}/{quote(said, safe='')}"):
-        return said
-    named = [
-        row["id"] for row in every_item(me, path) if said in (row.get("name"), row.get("title"))
-    ]
-    if len(named) > 1:
-        raise Failure(f"{len(named)} are called {said}: name one by its id", USAGE)
-    return named[0] if named else said
-
-
-def every_item(me: Any, path: str) -> list[dict[str, Any]]:
-    """All items of a list, over as many pages as that takes."""
-    rows: list[dict[str, Any]] = []
-    after: str | None = None
-    while True:
-        page = me.get(path, {"limit": "200"} | ({} if after is None else {"after": after}))
-        rows += page["items"]
-        after = page["after"]
-        if after is None:
-            return rows
 
 
 def _said(

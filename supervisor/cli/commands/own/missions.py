@@ -2,16 +2,13 @@
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import typer
 
-from supervisor.cli.commands.own.agents import PATH as AGENTS
-from supervisor.cli.commands.own.agents import every_item, id_of, whose
+from supervisor.cli.commands.own.target import AGENTS, MISSIONS, PAGE, id_of, place_of, whose
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import As, AsJson, DataDir, TokenFile, Url
 
-PATH = "/api/v1/me/missions"
 app = typer.Typer()
 
 Mission = Annotated[str, typer.Argument(metavar="MISSION", help="Its id or title, or USER/ID.")]
@@ -57,7 +54,7 @@ def new_mission(
     if agent_id is not None:
         agent_id = id_of(me, AGENTS, agent_id)
     content = {"title": title} | _said(agent_id, every, read, objective, missed)
-    made = me.call("POST", PATH, content=content, headers={"Idempotency-Key": str(uuid4())})
+    made = me.call("POST", MISSIONS, content=content, headers={"Idempotency-Key": str(uuid4())})
     _out(made, f"{made['title']} is made: {made['id']}", as_json=as_json)
 
 
@@ -78,19 +75,18 @@ def edit_mission(
     as_json: AsJson = False,
 ) -> None:
     """Change what is given, and leave the rest."""
-    from supervisor.cli.own_client import person_client
-
-    user, id_ = whose(mission, as_user)
+    user, _ = whose(mission, as_user)
     agent_id = None if agent is None else whose(agent, user)[1]
     content = _said(agent_id, every, read, objective, missed)
     if title is not None:
         content["title"] = title
     if not content:
         raise Failure("nothing to change: give --title, --every, --read, …", USAGE)
-    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
+    me, place = place_of(
+        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
+    )
     if agent_id is not None:
         content["agentId"] = id_of(me, AGENTS, agent_id)
-    place = f"{PATH}/{quote(id_of(me, PATH, id_), safe='')}"
     told = me.call("PATCH", place, content=content)
     _out(told, f"{told['title']} is changed: {', '.join(content)}", as_json=as_json)
 
@@ -106,7 +102,10 @@ def pause_mission(
     as_json: AsJson = False,
 ) -> None:
     """Nothing runs until it is resumed; a run under way is withdrawn."""
-    told = _asked("POST", mission, "/pause", as_user, (url, data_dir, token_file))
+    me, place = place_of(
+        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
+    )
+    told = me.call("POST", f"{place}/pause")
     _out(told, f"{told['title']} is paused", as_json=as_json)
 
 
@@ -121,7 +120,10 @@ def resume_mission(
     as_json: AsJson = False,
 ) -> None:
     """It runs again, next when its cadence says from now on."""
-    told = _asked("POST", mission, "/resume", as_user, (url, data_dir, token_file))
+    me, place = place_of(
+        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
+    )
+    told = me.call("POST", f"{place}/resume")
     _out(told, f"{told['title']} is active", as_json=as_json)
 
 
@@ -138,7 +140,10 @@ def delete_mission(
     """Hide it on every device; a run under way is withdrawn."""
     from supervisor.cli import output
 
-    told = _asked("DELETE", mission, "", as_user, (url, data_dir, token_file))
+    me, place = place_of(
+        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
+    )
+    told = me.call("DELETE", place)
     if as_json:
         output.json_out(told)
     else:
@@ -158,14 +163,13 @@ def show_mission(
 ) -> None:
     """One mission: what it is after, what it reads, when it runs."""
     from supervisor.cli import output
-    from supervisor.cli.commands.own_runs import plans, show_plan
-    from supervisor.cli.own_client import person_client
+    from supervisor.cli.commands.own.runs import plans, show_plan
 
-    user, id_ = whose(mission, as_user)
-    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
-    id_ = id_of(me, PATH, id_)
-    told = me.get(f"{PATH}/{quote(id_, safe='')}")
-    made = plans(me, id_, 1) if has_plan else []
+    me, place = place_of(
+        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
+    )
+    told = me.get(place)
+    made = plans(me, place, 1) if has_plan else []
     if as_json:
         output.json_out(told | ({"plan": next(iter(made), None)} if has_plan else {}))
         return
@@ -191,7 +195,7 @@ def list_missions(
     from supervisor.cli.own_client import person_client
 
     me = person_client(as_user, url=url, data_dir=data_dir, token_file=token_file)
-    rows = every_item(me, PATH)
+    rows = me.items(MISSIONS, {}, page_size=PAGE)
     if as_json:
         output.json_out(rows)
         return
@@ -204,22 +208,6 @@ def list_missions(
         ("id", output.field("id")),
     )
     output.table_out(columns, rows, 'no missions yet: mana missions new "Plan my week"')
-
-
-def _asked(
-    verb: str,
-    mission: str,
-    word: str,
-    as_user: str | None,
-    at: tuple[str | None, str | None, str | None],
-) -> dict[str, Any]:
-    """What one person's mission answers; `at` is where the gateway and the token are."""
-    from supervisor.cli.own_client import person_client
-
-    url, data_dir, token_file = at
-    user, id_ = whose(mission, as_user)
-    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
-    return me.call(verb, f"{PATH}/{quote(id_of(me, PATH, id_), safe='')}{word}")
 
 
 def _said(

@@ -2,10 +2,11 @@
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
+from mana_actors.http.paths import path_of
+from supervisor.cli.commands.own.target import PAGE, whose
 from supervisor.cli.failures import FAILED, USAGE, Failure
 from supervisor.cli.options import As, AsJson, DataDir, Limit, TokenFile, Url
 
@@ -191,8 +192,8 @@ def revert(
     from supervisor.cli.own_client import person_client
 
     me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
-    path = f"/api/v1/me/iterations/{quote(iteration, safe='')}/revert"
-    _told(me.call("POST", path)["answers"], as_json=as_json)
+    place = path_of("/api/v1/me/iterations", iteration)
+    _told(me.call("POST", f"{place}/revert")["answers"], as_json=as_json)
 
 
 @approvals_app.command("list")
@@ -247,7 +248,6 @@ def new_approval(
     from uuid import uuid4
 
     from supervisor.cli import output
-    from supervisor.cli.commands.own.agents import whose
     from supervisor.cli.own_client import person_client
 
     user, agent_id = whose(agent, person)
@@ -278,20 +278,13 @@ def revoke_approval(
     from supervisor.cli.own_client import person_client
 
     me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
-    me.call("DELETE", f"{APPROVALS}/{quote(approval, safe='')}")
+    me.call("DELETE", path_of(APPROVALS, approval))
     output.line_out(f"{approval} is revoked")
 
 
 def _found(me: "Gateway", state: str | None, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
     query = {} if state is None else {"state": state}
-    while len(found) < limit:
-        page = me.get(PROPOSALS, {**query, "limit": str(min(200, limit - len(found)))})
-        found += page["proposals"]
-        if page["after"] is None:
-            break
-        query["after"] = page["after"]
-    return found
+    return me.items(PROPOSALS, query, limit, page_size=PAGE, name="proposals")
 
 
 def _named(me: "Gateway", ids: list[str] | None, *, all_of_them: bool) -> list[str]:

@@ -1,16 +1,16 @@
 """A person's records as tables."""
 
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
+from mana_actors.http.paths import path_of
 from supervisor.cli import output
+from supervisor.cli.commands.own.target import PAGE
 from supervisor.cli.gateway_client import Gateway
 
 DATA = "/api/v1/me/data"
 MOST_CHARS = 80
-PAGE = 200
 NAMED_BY = ("title", "name", "content", "description")
 """The fields that tell people which record it is, the first that is there."""
 
@@ -29,15 +29,8 @@ def show_records(
     client: Gateway, module: str, table: str | None, limit: int, *, as_json: bool
 ) -> None:
     """The records of a module, or of one of its tables."""
-    rows: list[dict[str, Any]] = []
     query = {} if table is None else {"table": table}
-    while len(rows) < limit:
-        query["limit"] = str(min(PAGE, limit - len(rows)))
-        page = client.get(_path(module), query)
-        rows += page["items"]
-        if page["after"] is None:
-            break
-        query["after"] = page["after"]
+    rows = client.items(path_of(DATA, module), query, limit, page_size=PAGE)
     if as_json:
         output.json_out(rows)
     else:
@@ -46,17 +39,13 @@ def show_records(
 
 def show_record(client: Gateway, place: tuple[str, str, str], *, as_json: bool) -> None:
     """Each field of a record by module, table and id, who wrote it and when."""
-    told = client.get(_path(*place))
+    told = client.get(path_of(DATA, *place))
     if as_json:
         output.json_out(told)
         return
     fields: dict[str, Any] = told.get("fields", {})
     rows = [{"field": name, **field} for name, field in fields.items()]
     output.table_out(FIELDS, rows, "it is too large to show")
-
-
-def _path(*parts: str) -> str:
-    return "/".join([DATA, *(quote(part, safe="") for part in parts)])
 
 
 def _named(row: output.Row) -> str:

@@ -7,11 +7,11 @@ For operators, by the service key.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mana_actors.http.paths import path_of
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
 
@@ -61,13 +61,8 @@ def list_people(
     """Everybody who may sign in."""
     from supervisor.cli import output
 
-    gateway, rows, after = gateway_of(url, data_dir), list[dict[str, Any]](), None
-    while True:
-        asked = {"limit": "500", "removed": "true" if removed else "false"}
-        page = gateway.get(PATH, asked | ({} if after is None else {"after": after}))
-        rows += page["items"]
-        if (after := page["after"]) is None:
-            break
+    asked = {"removed": "true" if removed else "false"}
+    rows = gateway_of(url, data_dir).items(PATH, asked)
     if as_json:
         output.json_out(rows)
         return
@@ -166,7 +161,7 @@ def revoke(
     """End a personal token at once."""
     from supervisor.cli import output
 
-    path = f"{_path(name)}/tokens/{quote(label, safe='')}"
+    path = path_of(f"{_path(name)}/tokens", label)
     gateway_of(url, data_dir).call("DELETE", path)
     output.line_out(f"{name}: the token {label} is good for nothing now")
 
@@ -253,11 +248,11 @@ def remove_member(space: SpaceId, name: Name, *, data_dir: DataDir = None, url: 
 
 
 def _member(space: str, name: str) -> str:
-    return f"{SPACES}/{quote(space, safe='')}/members/{quote(name, safe='')}"
+    return path_of(f"{path_of(SPACES, space)}/members", name)
 
 
 def _path(name: str) -> str:
-    return f"{PATH}/{quote(name, safe='')}"
+    return path_of(PATH, name)
 
 
 def _link(gateway: Gateway, name: str) -> str:

@@ -2,13 +2,16 @@
 
 import time
 from typing import Any
-from urllib.parse import quote
 
+from mana_actors.http.paths import path_of
+from state.sealing.values import is_sealed
 from supervisor.cli import output
+from supervisor.cli.commands.own.target import MISSIONS
 from supervisor.cli.failures import FAILED, Failure
 from supervisor.cli.gateway_client import Gateway
 
 Json = dict[str, Any]
+RUNS = "/api/v1/me/runs"
 FOLLOWED_S = 900.0
 STEP_WORDS = {"planned": "waits", "staged": "waits for an answer"}
 
@@ -33,7 +36,7 @@ READ: tuple[output.Column, ...] = (
 
 def show_run(client: Gateway, run: str, *, as_json: bool) -> None:
     """Why it woke, what was decided, each call to a model, what it read, and its plan."""
-    told: Json = client.get(f"/api/v1/me/runs/{quote(run, safe='')}")
+    told: Json = client.get(path_of(RUNS, run))
     if as_json:
         output.json_out(told)
         return
@@ -47,17 +50,16 @@ def show_run(client: Gateway, run: str, *, as_json: bool) -> None:
     if told["read"]:
         output.table_out(READ, told["read"], "")
     if told["iterationId"]:
-        for iteration in plans(client, told["missionId"], 100):
+        for iteration in plans(client, path_of(MISSIONS, told["missionId"]), 100):
             if iteration["id"] == told["iterationId"]:
                 show_plan(iteration)
 
 
-def follow(client: Gateway, mission: str, due_at: str, *, as_json: bool) -> int:
+def follow(client: Gateway, place: str, due_at: str, *, as_json: bool) -> int:
     """Say what a run is at until it is over, then its plan; the exit code: 0 where it planned."""
-    path = f"/api/v1/me/missions/{quote(mission, safe='')}/runs"
     said, give_up = "", time.monotonic() + FOLLOWED_S
     while time.monotonic() < give_up:
-        runs: list[Json] = client.get(path, {"limit": "20"})["items"]
+        runs: list[Json] = client.get(f"{place}/runs", {"limit": "20"})["items"]
         run = next((each for each in runs if each["dueAt"] == due_at), None)
         if run is not None and run["closedAt"]:
             show_run(client, run["runId"], as_json=as_json)
@@ -73,15 +75,14 @@ def follow(client: Gateway, mission: str, due_at: str, *, as_json: bool) -> int:
 def _stage(client: Gateway, run: Json) -> str:
     if run["state"] == "waiting":
         return run["reasonText"] or "waits"
-    calls: list[Json] = client.get(f"/api/v1/me/runs/{run['runId']}")["calls"]
+    calls: list[Json] = client.get(path_of(RUNS, run["runId"]))["calls"]
     under_way = [call["number"] for call in calls if call["state"] == "under-way"]
     return f"asks the model, call {under_way[-1]}" if under_way else "reads and decides"
 
 
-def plans(client: Gateway, mission: str, limit: int) -> list[Json]:
-    """A mission's newest iterations, the newest first."""
-    path = f"/api/v1/me/missions/{quote(mission, safe='')}/iterations"
-    items: list[Json] = client.get(path, {"limit": str(min(limit, 200))})["items"]
+def plans(client: Gateway, place: str, limit: int) -> list[Json]:
+    """The newest iterations of the mission at this path, the newest first."""
+    items: list[Json] = client.get(f"{place}/iterations", {"limit": str(limit)})["items"]
     return [each["iteration"] for each in items]
 
 
@@ -109,5 +110,4 @@ def _step(step: Json) -> str:
 
 def _readable(value: object) -> str:
     """Text as it is; what is sealed for the owner's client is said to be."""
-    text = str(value)
-    return "(sealed)" if text.startswith("enc:1:") else text
+    return "(sealed)" if is_sealed(value) else str(value)
