@@ -1,12 +1,21 @@
 """Integration tests use real Postgres servers; tests/conftest.py says which."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fake_provider import FakeProvider
+from tests.owners import House, open_house
+from tests.postgres import Database
 from tests.router_parts import RunningRouter, alias_file
+
+
+@pytest.fixture
+async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
+    """A gateway as people reach it, on the test's own database."""
+    async with open_house(database, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 import base64
 import json
 import uuid
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from supervisor.gateway.people.audit import limit_of
-from tests.owners import PAGE, House, open_house
-from tests.postgres import Database
+from tests.owners import PAGE, House
 
 PATH = "/api/v1/me/ai-audit"
 ADD = """
@@ -39,12 +36,6 @@ SELECT user_id, mission_id, 'i-1', 'notes', 'n-1', 'ok', run_id, attempt, releas
 
 def _cursor_of(at: str, key: object) -> str:
     return base64.urlsafe_b64encode(json.dumps([at, key]).encode()).decode()
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 async def _page(house: House, user: str = "u1", **query: Any) -> dict[str, Any]:

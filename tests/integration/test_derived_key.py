@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,6 @@ def public(number: int = 1) -> bytes:
 
 def text(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 async def put(house: House, raw: Any, user: str = "u1") -> tuple[int, Any]:

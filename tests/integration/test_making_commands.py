@@ -4,23 +4,16 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from tests.owners import House, open_house
-from tests.postgres import Database
+from tests.owners import House
 
 pytestmark = pytest.mark.one_postgres
 
 Mana = Callable[..., Awaitable[str]]
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

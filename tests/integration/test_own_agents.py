@@ -11,7 +11,7 @@ import pytest
 
 from state.log.stamps import parse_instant
 from tests.integration.support import DONE, PLAN, World, open_world
-from tests.owners import House, open_house
+from tests.owners import House
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
@@ -20,12 +20,6 @@ API_DOC = (Path(__file__).parents[2] / "docs/api.md").read_text("utf-8")
 AGENTS, MISSIONS = "/api/v1/me/agents", "/api/v1/me/missions"
 ITERATIONS = "SELECT record -> 'iterations' AS made FROM mana_ai.mission_snapshots"
 Json = dict[str, Any]
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """What people see of their own agents' budgets: their own rows, and nobody else's spending."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.owners import PAGE, House, open_house
-from tests.postgres import Database
+from tests.owners import PAGE, House
 
 pytestmark = pytest.mark.one_postgres
 
@@ -26,12 +23,6 @@ INSERT INTO mana_ai.token_holds
 VALUES ($1, $2, 'x', gen_random_uuid(), 1, 1, $3, clock_timestamp() + interval '1 hour')
 """
 LIMIT = "SELECT mana_ai.set_limit($1, $2, '', $3, NULL, true, false)"
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 async def budget(house: House, user: str = "u1", **query: Any) -> dict[str, Any]:

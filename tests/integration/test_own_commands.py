@@ -11,18 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.support import DONE, PLAN, World, open_world
-from tests.owners import House, open_house
+from tests.owners import House
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
 
 MANA = "from mana_actors.command import main; main()"
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from state.store.own.records import OwnRecords
 from tests.gateway_parts import fleet_of
 from tests.integration.support import Client, Json
-from tests.owners import House, open_house
+from tests.owners import House
 from tests.postgres import LOG_OWNER, Database
 
 pytestmark = pytest.mark.one_postgres
@@ -19,12 +18,6 @@ DATA = "/api/v1/me/data"
 AGENT: Json = {"kind": "ai", "principalId": "a1", "displayName": "Planer", "missionId": "m1",
                "iterationId": "i1", "rationale": "weil"}  # fmt: skip
 T1, T2, T3 = (f"2026-04-2{day}T10:00:00.000Z" for day in (1, 2, 3))
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from supervisor.custody.owner_client import OwnerClient
 from tests.integration.granted_scene import Records, granted, hand_over, push_sealed
 from tests.integration.key_scene import DAY_S, MASTER_KEY, Scene, key_scene
 from tests.integration.support import DONE, PLAN, Json, open_world
-from tests.owners import PAGE, House, open_house
+from tests.owners import PAGE, House
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
@@ -26,12 +26,6 @@ RUN = """
 INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, reason)
 VALUES ($1, 'legacy:ai-default', 'm-1', '2026-01-01'::timestamptz + $2 * interval '1 day', $3, $4)
 """
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

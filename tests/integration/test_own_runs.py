@@ -5,26 +5,19 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.integration.support import DONE, PLAN, Json, World, open_world, text
-from tests.owners import House, open_house
+from tests.owners import House
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
 
 ME = "/api/v1/me"
 FIRST = datetime(2026, 1, 1, 7, tzinfo=UTC)
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture

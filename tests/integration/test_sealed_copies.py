@@ -1,25 +1,16 @@
 """Only sealed records are taken, for a mission of one's own with a living grant."""
 
 import json
-from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.key_scene import DAY_S, minted
-from tests.owners import House, open_house
-from tests.postgres import Database
+from tests.owners import House
 
 PATH = "/api/v1/me/ai-sealed-copies"
 SEALED = "enc:1:AAECAwQFBgcICQoL.lQX/Q5vOjiOXfRD4KUAu2zaR"
 COPY: dict[str, Any] = {"table": "notes", "id": "n1", "fields": {"id": "n1", "content": SEALED}}
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 async def asked(house: House, *copies: Any, user: str = "u1") -> tuple[int, Any]:

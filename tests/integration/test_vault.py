@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import itertools
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,12 +40,6 @@ OF_ANOTHER = """
 INSERT INTO auth.encryption_vault_audit (id, user_id, action, status)
 VALUES ('x', 'u2', 'fetch', 200)
 """
-
-
-@pytest.fixture
-async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
-    async with open_house(database, tmp_path) as opened:
-        yield opened
 
 
 async def test_a_first_key_is_random_stays_and_is_stored_only_wrapped(house: House):
