@@ -20,6 +20,7 @@ _PAGE = (
     ("after", {"type": "string"}, "Where an earlier page says that the list goes on."),
 )
 Json = dict[str, Any]
+Handler = Callable[..., Awaitable[Response]]
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,13 +33,28 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     verb: str
     path: str
     scope: Scope
-    handler: Callable[..., Awaitable[Response]]
+    handler: Handler
     summary: str
     gives: Any
     status: int = 200
     body: Any = None
     paged: bool = False
     versioned: bool = False
+
+
+def reading(
+    path: str, handler: Handler, summary: str, gives: Any, *, paged: bool = False
+) -> Operation:
+    """What only reads, and so takes that scope."""
+    return Operation(
+        verb="GET",
+        path=path,
+        scope="read",
+        handler=handler,
+        summary=summary,
+        gives=gives,
+        paged=paged,
+    )
 
 
 def description(operations: Sequence[Operation], version: str) -> Json:

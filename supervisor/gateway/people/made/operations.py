@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor.gateway.api.openapi import Operation
+from supervisor.gateway.api.openapi import Operation, reading
 from supervisor.gateway.people.made import agents, missions, schedule, templates
 from supervisor.gateway.people.made.wire import (
     AgentFields,
@@ -45,18 +45,6 @@ MISSIONS = "/api/v1/me/missions"
 _AGENT, _MISSION = f"{AGENTS}/{{agent}}", f"{MISSIONS}/{{mission}}"
 
 
-def _get(path: str, handler: Any, summary: str, gives: Any, *, paged: bool = False) -> Operation:
-    return Operation(
-        verb="GET",
-        path=path,
-        scope="read",
-        handler=handler,
-        summary=summary,
-        gives=gives,
-        paged=paged,
-    )
-
-
 def _state(of: str, verb: str, handler: Any, summary: str, gives: Any) -> Operation:
     return Operation(
         verb="POST",
@@ -71,8 +59,8 @@ def _state(of: str, verb: str, handler: Any, summary: str, gives: Any) -> Operat
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    _get(TEMPLATES, templates.get_templates, "Agents to begin with", TemplateList),
-    _get(AGENTS, agents.get_agents, "Own agents by id", AgentPage, paged=True),
+    reading(TEMPLATES, templates.get_templates, "Agents to begin with", TemplateList),
+    reading(AGENTS, agents.get_agents, "Own agents by id", AgentPage, paged=True),
     Operation(
         verb="POST",
         path=AGENTS,
@@ -83,7 +71,7 @@ OPERATIONS: tuple[Operation, ...] = (
         gives=AgentShown,
         status=201,
     ),
-    _get(_AGENT, agents.get_agent, "One agent", AgentShown),
+    reading(_AGENT, agents.get_agent, "One agent", AgentShown),
     Operation(
         verb="PATCH",
         path=_AGENT,
@@ -97,7 +85,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _state(_AGENT, "pause", agents.post_state, "Nothing runs until it is resumed", AgentShown),
     _state(_AGENT, "resume", agents.post_state, "Its missions run again", AgentShown),
     _state(_AGENT, "archive", agents.post_state, "Put it away", AgentShown),
-    _get(MISSIONS, missions.get_missions, "Own missions by id", MissionPage, paged=True),
+    reading(MISSIONS, missions.get_missions, "Own missions by id", MissionPage, paged=True),
     Operation(
         verb="POST",
         path=MISSIONS,
@@ -108,8 +96,8 @@ OPERATIONS: tuple[Operation, ...] = (
         gives=MissionShown,
         status=201,
     ),
-    _get(_MISSION, missions.get_mission, "One mission and its next runs", MissionShown),
-    _get(
+    reading(_MISSION, missions.get_mission, "One mission and its next runs", MissionShown),
+    reading(
         f"{_MISSION}/schedule",
         schedule.get_schedule,
         "What became of each due time, and the next",
