@@ -135,31 +135,46 @@ def check_invariants(database: Database, *, succeeded: int = 1, within_s: float 
         if (rows := [dict(row) for row in ask(database, statement)])
     }
     assert not broken, broken
-    assert differing_snapshots(database) == [], "I6: a snapshot differs from a full replay"
+    assert differing_snapshots(database, within_s) == [], (
+        "I6: a snapshot differs from a full replay"
+    )
     committed = ask(database, "SELECT count(*) FROM mana_ai.runs WHERE state = 'committed'")[0][0]
     assert committed >= succeeded, f"I8: {committed} of {succeeded} occurrences succeeded"
 
 
-def differing_snapshots(database: Database) -> list[tuple[str, str]]:
-    """(user, record) of each snapshot that is not what a full replay of the log gives."""
-    differing: list[tuple[str, str]] = []
-    for table, snapshots, key in TABLES:
-        rows = ask(database, f"SELECT *, {key} AS key FROM mana_ai.{snapshots}")
-        logged = _logged(database, table, snapshots, key)
-        differing += [
-            place
-            for row in rows
-            if _differs(row, logged.get(place := (row["user_id"], row["key"]), []))
-        ]
+def differing_snapshots(database: Database, within_s: float = 30.0) -> list[tuple[str, str]]:
+    """(user, record) of each snapshot that is not what a full replay of the log gives.
+
+    Read as of one moment at which the feed was empty: staging may write to the log at any time.
+    """
+
+    async def compared() -> list[tuple[str, str]] | None:
+        connection = await database.connect(SUPERUSER)
+        try:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                if await connection.fetchval("SELECT count(*) FROM mana_ai.change_feed"):
+                    return None
+                return [
+                    place
+                    for table, snapshots, key in TABLES
+                    for place in await _differing(connection, table, snapshots, key)
+                ]
+        finally:
+            await connection.close()
+
+    give_up = time.monotonic() + within_s
+    while (differing := asyncio.run(compared())) is None:
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"the feed was not empty within {within_s} s")
+        time.sleep(0.05)
     return differing
 
 
-def _logged(
-    database: Database, table: str, snapshots: str, key: str
-) -> dict[tuple[str, str], list[merge.Change]]:
-    """The log rows of every record that has a snapshot, in fold order."""
+async def _differing(
+    connection: asyncpg.Connection, table: str, snapshots: str, key: str
+) -> list[tuple[str, str]]:
     logged: dict[tuple[str, str], list[merge.Change]] = defaultdict(list)
-    for row in ask(database, LOGGED.format(snapshots=snapshots, key=key), table):
+    for row in await connection.fetch(LOGGED.format(snapshots=snapshots, key=key), table):
         change = merge.read_change(
             str(row["id"]),
             (row["created_at"] - _EPOCH) // timedelta(microseconds=1),
@@ -170,7 +185,12 @@ def _logged(
             record_id=row["key"],
         )
         logged[(row["owner"], row["key"])].append(change)
-    return logged
+    rows = await connection.fetch(f"SELECT *, {key} AS key FROM mana_ai.{snapshots}")
+    return [
+        place
+        for row in rows
+        if _differs(row, logged.get(place := (row["user_id"], row["key"]), []))
+    ]
 
 
 def _differs(row: asyncpg.Record, changes: list[merge.Change]) -> bool:
