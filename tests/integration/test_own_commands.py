@@ -70,6 +70,8 @@ async def test_a_person_sees_their_records_and_who_wrote_them(
     assert code == 0, "an id may hold a slash"
     code, told = await mana(house, tmp_path, "data", "show", "todo", "tasks", "t1", "--json")
     assert json.loads(told)["fields"]["done"]["value"] is True
+    code, told = await mana(house, tmp_path, "data", "timeline", "--kind", "ai")
+    assert (code, "aiMissions" in told, "tasks" in told) == (0, True, False)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 
-from state.log.principals import AuthoredRow, normalize_actor
+from state.log.principals import DERIVED, Actor, AuthoredRow, normalize_actor
 from state.store.connect import Database
 from state.store.rows import logged_change
 from state.store.sql import statements_of
@@ -15,6 +17,8 @@ from state.store.sql import statements_of
 SQL = statements_of("own.sql")
 PAGE_BYTES = 16 * 1024 * 1024
 """What of the log is read for one page; a record larger than that is named and not read."""
+ROWS_AT_ONCE, MOST_ROWS = 500, 5_000
+"""Rows that one page of a timeline looks at."""
 
 
 class OwnTable(msgspec.Struct, frozen=True):
@@ -32,6 +36,39 @@ class RecordRows(msgspec.Struct, frozen=True):
     table: str
     id: str
     rows: Sequence[AuthoredRow] | None
+
+
+class Deed(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the log: who did it, to which record, and which fields it wrote."""
+
+    id: str
+    at: datetime
+    app: str
+    table: str
+    record: str
+    op: str
+    fields: Sequence[str]
+    actor: Actor
+    origin: str
+    client: str
+    space: str | None
+
+
+class DeedFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which deeds are wanted; None for all. `principal` is an id as a whole actor has it."""
+
+    app: str | None = None
+    table: str | None = None
+    record: str | None = None
+    kind: str | None = None
+    principal: str | None = None
+
+
+class DeedPage(msgspec.Struct, frozen=True):
+    """Deeds, the newest first; `last` is the key behind which the list goes on, None at its end."""
+
+    deeds: Sequence[Deed]
+    last: tuple[datetime, str] | None
 
 
 class OwnRecords:
@@ -90,6 +127,70 @@ class OwnRecords:
             return None
         logged = None if rows[0]["id"] is None else [_logged(row, record) for row in rows]
         return RecordRows(table, record, logged)
+
+    async def timeline(
+        self,
+        user: str,
+        wanted: DeedFilter,
+        limit: int,
+        *,
+        before: tuple[datetime, str] | None = None,
+        spaces: Sequence[str] = (),
+    ) -> DeedPage:
+        """Who did what, those before a key; a page may be short where few of many rows fit."""
+        found: list[tuple[asyncpg.Record, Actor]] = []
+        looked_at = 0
+        async with self._db.acting_for(user, spaces) as connection:
+            while True:
+                before_at, before_id = before or (None, None)
+                asked = SQL.given(
+                    "timeline",
+                    app=wanted.app,
+                    table=wanted.table,
+                    record=wanted.record,
+                    before_at=before_at,
+                    before_id=before_id,
+                    limit=ROWS_AT_ONCE,
+                )
+                rows = await connection.fetch(*asked)
+                for row in rows:
+                    before = row["created_at"], str(row["id"])
+                    actor = normalize_actor(_actor(row["actor"]))
+                    if wanted.kind in (None, actor["kind"]) and wanted.principal in (
+                        None,
+                        actor["principalId"],
+                    ):
+                        found.append((row, actor))
+                        if len(found) == limit:
+                            break
+                looked_at += len(rows)
+                is_all = len(rows) < ROWS_AT_ONCE and len(found) < limit
+                if is_all or len(found) == limit or looked_at >= MOST_ROWS:
+                    break
+            ids = [row["id"] for row, _ in found]
+            written = {
+                row["id"]: sorted(frozenset(row["fields"]) - DERIVED)
+                for row in await connection.fetch(SQL["fields_written"], ids)
+            }
+        return DeedPage(
+            [_deed(row, actor, written) for row, actor in found], last=None if is_all else before
+        )
+
+
+def _deed(row: asyncpg.Record, actor: Actor, written: dict[Any, list[str]]) -> Deed:
+    return Deed(
+        id=str(row["id"]),
+        at=row["created_at"],
+        app=row["app_id"],
+        table=row["table_name"],
+        record=row["record_id"],
+        op=row["op"],
+        fields=written.get(row["id"], []),
+        actor=actor,
+        origin=row["origin"] or "user",
+        client=row["client_id"],
+        space=row["space_id"],
+    )
 
 
 def _logged(row: Any, record: str) -> AuthoredRow:

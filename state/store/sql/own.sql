@@ -114,3 +114,16 @@ SELECT c.id, c.user_id, c.op, c.data, c.field_meta, c.actor::text AS actor, c.or
   FROM sized LEFT JOIN mana_ai.own_log AS c ON sized.fits AND c.app_id = $1 AND c.table_name = $2 AND c.record_id = $3
  WHERE sized.rows > 0
  ORDER BY c.created_at, c.id
+
+-- timeline --
+-- Rows without what they say, which may be large: who wrote them is decided where actors are understood, and more are read than shown.
+SELECT id, created_at, app_id, table_name, record_id, op, actor::text AS actor, origin, client_id, space_id
+  FROM mana_ai.own_log
+ WHERE (:app::text IS NULL OR app_id = :app) AND (:table::text IS NULL OR table_name = :table)
+   AND (:record::text IS NULL OR record_id = :record)
+   AND (:before_at::timestamptz IS NULL OR (created_at, id) < (:before_at, :before_id::uuid))
+ ORDER BY created_at DESC, id DESC LIMIT :limit
+
+-- fields_written --
+SELECT id, ARRAY(SELECT jsonb_object_keys(CASE jsonb_typeof(data) WHEN 'object' THEN data ELSE '{}' END)) AS fields
+  FROM mana_ai.own_log WHERE id = ANY ($1::uuid[])

@@ -1,4 +1,4 @@
-"""`mana data`: a person's records as the log says they are now, and who wrote what."""
+"""`mana data`: a person's records as the log says they are now, and who wrote what when."""
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
 from typing import Annotated
@@ -51,3 +51,34 @@ def show_data(
 
     client = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
     own_records.show_record(client, (module, table, record), as_json=as_json)
+
+
+@app.command("timeline")
+def show_timeline(
+    *,
+    module: Annotated[str | None, typer.Option(help="Only of this module: todo, notes, …")] = None,
+    table: Annotated[str | None, typer.Option(help="Only of this table.")] = None,
+    record: Annotated[str | None, typer.Option(help="Only of the record with this id.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only of these: user, ai or system.")] = None,
+    principal: Annotated[str | None, typer.Option(help="Only of this one, by id.")] = None,
+    person: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Who did what, the newest first."""
+    from supervisor.cli.commands.own import records as own_records
+    from supervisor.cli.own_client import person_client
+
+    client = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    given = {
+        "module": module,
+        "table": table,
+        "record": record,
+        "kind": kind,
+        "principal": principal,
+    }
+    wanted = {name: value for name, value in given.items() if value is not None}
+    own_records.show_timeline(client, wanted, limit, as_json=as_json)

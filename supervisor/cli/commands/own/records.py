@@ -10,6 +10,7 @@ from supervisor.cli.commands.own.target import PAGE
 from supervisor.cli.gateway_client import Gateway
 
 DATA = "/api/v1/me/data"
+TIMELINE = "/api/v1/me/timeline"
 MOST_CHARS = 80
 NAMED_BY = ("title", "name", "content", "description")
 """The fields that tell people which record it is, the first that is there."""
@@ -48,6 +49,15 @@ def show_record(client: Gateway, place: tuple[str, str, str], *, as_json: bool) 
     output.table_out(FIELDS, rows, "it is too large to show")
 
 
+def show_timeline(client: Gateway, wanted: dict[str, str], limit: int, *, as_json: bool) -> None:
+    """Who did what, the newest first."""
+    rows = client.items(TIMELINE, wanted, limit, page_size=PAGE)
+    if as_json:
+        output.json_out(rows)
+    else:
+        output.table_out(DEEDS, rows, "nobody did anything yet")
+
+
 def _named(row: output.Row) -> str:
     if row.get("tooLarge"):
         return "too large to show"
@@ -83,4 +93,14 @@ FIELDS: tuple[output.Column, ...] = (
     ("since", output.when("at")),
     ("by", lambda row: output.shown(row["actor"]["displayName"])),
     ("as", output.field("origin")),
+)
+DEEDS: tuple[output.Column, ...] = (
+    ("at", output.when("at")),
+    ("by", lambda row: output.shown(row["actor"]["displayName"])),
+    ("as", output.field("origin")),
+    ("did", output.field("op")),
+    ("module", output.field("module")),
+    ("table", output.field("table")),
+    ("record", output.field("record")),
+    ("fields", lambda row: _short(", ".join(row["fields"]))),
 )

@@ -1,24 +1,36 @@
 """A person's records as the log says they are now, and who wrote what."""
 
 from typing import Any, cast
+from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mana_actors.http.bodies import answer
+from mana_actors.http.bodies import BadRequest, answer
 from mana_actors.json_values import JsonObject
-from state.log.principals import AuthoredRow, WrittenField, WrittenRecord, written_record
-from state.log.stamps import NS_PER_US, clamp, format_instant
+from state.log.principals import (
+    AI,
+    SYSTEM,
+    USER,
+    AuthoredRow,
+    WrittenField,
+    WrittenRecord,
+    written_record,
+)
+from state.log.stamps import NS_PER_US, clamp, format_instant, instant_of
 from state.log.tables import INPUT_APPS
 from state.sealing.values import is_sealed
+from state.store.own.records import Deed, DeedFilter
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import path_part, query, whole_number
 from supervisor.gateway.api.problems import ApiProblem
-from supervisor.gateway.cursors import Key, cursor, read_cursor
+from supervisor.gateway.cursors import Key, Moment, cursor, read_cursor
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.reading.wire import (
     AuthorTold,
+    DeedList,
+    DeedTold,
     FieldTold,
     ModuleList,
     ModuleTold,
@@ -39,6 +51,13 @@ class DataPlace(msgspec.Struct, frozen=True, array_like=True):
 
     table: Key
     record: Key
+
+
+class DeedPlace(msgspec.Struct, frozen=True, array_like=True):
+    """Where a timeline goes on: the last row looked at."""
+
+    at: Moment
+    id: UUID
 
 
 async def get_modules(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -105,19 +124,59 @@ async def get_record(request: Request, caller: Caller, owners: Owners) -> Respon
     )
 
 
+async def get_timeline(request: Request, caller: Caller, owners: Owners) -> Response:
+    """Rows of the log as deeds of people, agents and parts of the system."""
+    filters = ("module", "table", "record", "kind", "principal")
+    given = query(request, (*filters, "after", "limit"))
+    limit = whole_number("limit", given.get("limit", "50"), 1, 200)
+    kind, module = given.get("kind"), given.get("module")
+    if kind not in (None, USER, AI, SYSTEM):
+        raise BadRequest("kind", f"must be one of {USER}, {AI}, {SYSTEM}")
+    after = read_cursor(given["after"], DeedPlace, "after") if "after" in given else None
+    wanted = DeedFilter(
+        app=None if module is None else INPUT_APPS.get(module, module),
+        table=given.get("table"),
+        record=given.get("record"),
+        kind=kind,
+        principal=given.get("principal"),
+    )
+    before = None if after is None else (after.at, str(after.id))
+    page = await owners.records.timeline(
+        caller.user, wanted, limit, before=before, spaces=caller.spaces
+    )
+    more = None if page.last is None else cursor(DeedPlace(page.last[0], UUID(page.last[1])))
+    return answer(DeedList(items=[_deed(each) for each in page.deeds], after=more))
+
+
 def _app(request: Request) -> str:
     """The sync channel of a module; its own name where inputs call it otherwise."""
     module = path_part(request, "module")
     return INPUT_APPS.get(module, module)
 
 
+def _deed(of: Deed) -> DeedTold:
+    return DeedTold(
+        id=of.id,
+        at=format_instant(clamp(instant_of(of.at))),
+        op=of.op,
+        module=of.app,
+        table=of.table,
+        record=of.record,
+        fields=list(of.fields),
+        client=of.client,
+        space_id=of.space,
+        actor=_shown(of.actor),
+        origin=of.origin,
+    )
+
+
 def _last_author(of: WrittenRecord) -> AuthorTold | None:
     last = max(of.fields.values(), key=lambda field: field.at, default=None)
-    return None if last is None else AuthorTold(actor=last.actor, origin=last.origin)
+    return None if last is None else AuthorTold(actor=_shown(last.actor), origin=last.origin)
 
 
 def _field(of: WrittenField) -> FieldTold:
-    return FieldTold(value=_shown(of.value), at=of.at, actor=of.actor, origin=of.origin)
+    return FieldTold(value=_shown(of.value), at=of.at, actor=_shown(of.actor), origin=of.origin)
 
 
 def _row(of: AuthoredRow) -> RowTold:
@@ -126,7 +185,7 @@ def _row(of: AuthoredRow) -> RowTold:
         op=of.change.op,
         fields=sorted(of.change.data or ()),
         client=of.client,
-        actor=of.actor,
+        actor=_shown(of.actor),
         origin=of.origin,
     )
 

@@ -3,6 +3,7 @@
 from supervisor.gateway.api.openapi import Operation, reading
 from supervisor.gateway.people.reading import data, plans
 from supervisor.gateway.people.reading.wire import (
+    DeedList,
     IterationList,
     ModuleList,
     RecordDetail,
@@ -33,5 +34,12 @@ READING: tuple[Operation, ...] = (
         data.get_record,
         "One record, and who wrote what",
         RecordDetail,
+    ),
+    reading(
+        "/api/v1/me/timeline",
+        data.get_timeline,
+        "Who did what to which record",
+        DeedList,
+        paged=True,
     ),
 )

@@ -185,3 +185,27 @@ class RecordDetail(ApiAnswer, frozen=True):
     fields: dict[str, FieldTold] = {}
     updated_at: str | None = None
     rows: list[RowTold] = []
+
+
+class DeedTold(AuthorTold, frozen=True):
+    """One row of the log: when it came in, what it did to which record, and from which client.
+
+    `fields` are the names of those it wrote.
+    """
+
+    id: str
+    at: str
+    op: str
+    module: str
+    table: str
+    record: str
+    fields: list[str]
+    client: str
+    space_id: str | None
+
+
+class DeedList(ApiAnswer, frozen=True):
+    """The newest first; a page may be short, or empty: `after` says whether the list ends."""
+
+    items: list[DeedTold]
+    after: str | None
