@@ -12,9 +12,10 @@ import asyncpg
 import httpx
 import msgspec
 
+from mana_actors.client.owner.grants import MissionGrants
+from mana_actors.client.owner.sealing import OwnerKeys
 from state.grants.grant import Derivation, derived_key
 from supervisor.custody.key_folder import add_key
-from supervisor.custody.owner_client import OwnerClient
 from supervisor.gateway.app import INTERNAL
 from tests import canary
 from tests.canary import Hit, Needle
@@ -203,19 +204,19 @@ def _kind(title: str) -> str:
 class Owner:
     """The person: a device that pushes, a browser that grants."""
 
-    def __init__(self, device: Client, client: OwnerClient, master_key: bytearray) -> None:
+    def __init__(self, device: Client, client: MissionGrants, master_key: bytearray) -> None:
         self.device, self.client, self.master_key = device, client, master_key
         self.data_keys: list[bytes] = []
 
     async def write(self, note: dict[str, Any]) -> None:
         """The note as it is synced."""
-        self.sealed = self.client.seal("notes", note)
+        self.sealed = self.client.keys.seal("notes", note)
         await self.device.push("insert", "n1", self.sealed, table="notes", app="notes")
 
     async def grant(self, mission: str) -> None:
         """A mission that is due, and may read the note."""
         await self.device.mission(mission, inputs=[REF], objective=f"Plane {mission}")
-        grant = await self.client.ask_for_grant(mission, ["notes:n1"], exposure="any")
+        grant = await self.client.ask(mission, ["notes:n1"], exposure="any")
         derivation = msgspec.convert(grant["derivation"], Derivation)
         with derived_key(self.master_key, USER, derivation) as key:
             self.data_keys.append(bytes(key.material))
@@ -245,7 +246,6 @@ async def told(database: Database, folder: Path) -> AsyncGenerator[Story]:
             httpx.AsyncClient(base_url=node.url, trust_env=False)
         )
         master_key = bytearray(await Desk(http, auth, USER).key())
-        owner = Owner(
-            Client(log, USER), OwnerClient(http, USER, auth.token(USER), master_key), master_key
-        )
+        grants = MissionGrants(http, auth.token(USER), OwnerKeys(USER, master_key))
+        owner = Owner(Client(log, USER), grants, master_key)
         yield Story(database, node, provider, collector, owner, admin)

@@ -12,8 +12,9 @@ from typing import Any
 import asyncpg
 import httpx
 
+from mana_actors.client.owner.grants import MissionGrants
+from mana_actors.client.owner.sealing import OwnerKeys
 from supervisor.custody.key_folder import add_key
-from supervisor.custody.owner_client import OwnerClient
 from tests.fake_auth import FakeAuth
 from tests.fake_provider import Entry
 from tests.faults.scene import FAST, ScriptedProvider
@@ -101,7 +102,7 @@ async def test_a_note_is_read_under_a_grant_and_no_longer_once_it_is_revoked(
             try:
                 async with httpx.AsyncClient(base_url=node.url, trust_env=False) as http:
                     master_key = bytearray(await Desk(http, auth, "u1").key())
-                    owner = OwnerClient(http, "u1", auth.token("u1"), master_key)
+                    owner = MissionGrants(http, auth.token("u1"), OwnerKeys("u1", master_key))
                     await walk(Story(log, admin), owner, provider, node, http, auth)
             finally:
                 await log.close()
@@ -110,7 +111,7 @@ async def test_a_note_is_read_under_a_grant_and_no_longer_once_it_is_revoked(
 
 async def walk(
     story: Story,
-    owner: OwnerClient,
+    owner: MissionGrants,
     provider: ScriptedProvider,
     node: NodeProcess,
     http: httpx.AsyncClient,
@@ -118,7 +119,7 @@ async def walk(
 ) -> None:
     """From the sealed note to the refusal."""
     provider.scripts["m1"] = [PLAN, DONE]
-    sealed = owner.seal("notes", NOTE)
+    sealed = owner.keys.seal("notes", NOTE)
     assert CANARY not in str(sealed)
     await story.client.push("insert", "n1", sealed, table="notes", app="notes")
     await story.client.mission(inputs=[REF], objective="Plane m1")
@@ -129,7 +130,7 @@ async def walk(
 
     (holder,) = key_holders(node)  # the node starts it anew
     os.kill(holder, signal.SIGKILL)
-    grant = await owner.ask_for_grant("m1", ["notes:n1"], exposure="any")
+    grant = await owner.ask("m1", ["notes:n1"], exposure="any")
     await story.client.edit("m1", grant=grant)
     await owner.hand_over(grant, {"notes:n1": sealed})
     run = await story.plan()
@@ -143,7 +144,7 @@ async def walk(
     assert row["runId"] == str(run["run_id"])
 
     calls = len(provider.requests_for("m1"))
-    edited = owner.seal("notes", {**NOTE, "content": CHANGED})
+    edited = owner.keys.seal("notes", {**NOTE, "content": CHANGED})
     edited.pop("id")
     await story.client.push("update", "n1", edited, table="notes", app="notes")
     await story.fall_due(400)

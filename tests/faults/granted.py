@@ -1,13 +1,13 @@
 """Grants and what they open, for nodes whose key folder a test made."""
 
 import json
-import secrets
 from pathlib import Path
 from typing import Any
 
-from state.grants.grant import Derivation, derived_key
-from state.sealing.copies import SEALED_FIELDS
-from state.sealing.values import DataKey, sealed_record
+import msgspec
+
+from mana_actors.client.owner.sealing import OwnerKeys
+from state.grants.grant import Derivation
 from tests.integration.key_scene import MASTER_KEY, minted, write_keys
 
 CANARY = "Erdbeerkuchen-7f3a"
@@ -30,17 +30,11 @@ def grant(user: str, mission: str) -> dict[str, Any]:
 
 def note() -> dict[str, Any]:
     """The note as its owner's client syncs it."""
-    with DataKey(bytearray(MASTER_KEY)) as key:
-        return _sealed(key)
+    return OwnerKeys("", MASTER_KEY).seal("notes", _NOTE)
 
 
 def copies(user: str, grant: dict[str, Any]) -> str:
-    """The note as its owner hands it over for this grant, as JSON."""
-    given = grant["derivation"]
-    derivation = Derivation("v2", given["missionId"], ["notes"], given["recordIds"], user)
-    with derived_key(MASTER_KEY, user, derivation) as key:
-        return json.dumps([{"table": "notes", "id": "n1", "fields": _sealed(key)}])
-
-
-def _sealed(key: DataKey) -> dict[str, Any]:
-    return sealed_record(_NOTE, SEALED_FIELDS["notes"], key, lambda: secrets.token_bytes(12))
+    """The note as its owner hands it over for this grant, as JSON; of whichever version."""
+    derivation = msgspec.convert(grant["derivation"], Derivation)
+    (copy,) = OwnerKeys(user, MASTER_KEY).copies(derivation, {"notes:n1": note()})
+    return json.dumps([{"table": copy.table, "id": copy.id, "fields": copy.fields}])

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from mana_actors.client.owner.grants import MissionGrants
+from mana_actors.client.owner.sealing import OwnerKeys
 from state.sealing.key_pairs import key_id
-from supervisor.custody.owner_client import OwnerClient
 from supervisor.gateway.people.rate import Pacing
 from supervisor.node.settings import AGENT
 from tests.owners import PAGE, House, open_house
@@ -150,7 +151,7 @@ async def test_the_consent_is_about_that_grant_and_this_server(database: Databas
 @pytest.mark.one_postgres
 async def test_the_consent_says_that_output_is_sealed_once_there_is_a_key(house: House):
     await house.mission()
-    owner = OwnerClient(house.client, "u1", house.auth.token("u1"), bytearray(32))
+    owner = MissionGrants(house.client, house.auth.token("u1"), OwnerKeys("u1", bytes(32)))
     key = await owner.register_key(public())
     told = await owner.consent_text("m-1", ["notes:n-1"])
     assert (told["derivedText"], told["exposure"]) == ("sealed", "local")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.custody.owner_client import OwnerClient
+from mana_actors.client.owner.grants import MissionGrants
+from mana_actors.client.owner.sealing import OwnerKeys
 from tests.integration.granted_scene import Records, granted, hand_over, push_sealed
 from tests.integration.key_scene import DAY_S, MASTER_KEY, Scene, key_scene
 from tests.integration.support import DONE, PLAN, Json, open_world
@@ -46,9 +47,9 @@ async def missions(house: House, user: str = "u1", **query: Any) -> Json:
     return answered.json()
 
 
-def client(house: House, user: str = "u1") -> OwnerClient:
+def client(house: House, user: str = "u1") -> MissionGrants:
     """This person's client."""
-    return OwnerClient(house.client, user, house.auth.token(user), bytearray(MASTER_KEY))
+    return MissionGrants(house.client, house.auth.token(user), OwnerKeys(user, MASTER_KEY))
 
 
 async def shown_grant(house: House, grant: Any) -> Json:

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from mana_actors.client.owner.grants import MissionGrants
+from mana_actors.client.owner.sealing import OwnerKeys
 from state.sealing.derived_text import SHOWN
 from state.sealing.values import CiphertextRejected, is_sealed
 from state.store.agent import AgentStore
 from state.store.connect import CapabilityInvalid
 from state.store.connect import Database as Pool
-from supervisor.custody.owner_client import OwnerClient
 from tests.fake_provider import Entry
 from tests.integration.key_scene import MASTER_KEY, Scene, key_scene, minted
 from tests.integration.support import LONG_AGO, Json, World, open_world
@@ -42,10 +43,10 @@ class Home(Scene):
 
     house: House
 
-    def owner(self, user: str = "u1") -> OwnerClient:
+    def owner(self, user: str = "u1") -> MissionGrants:
         """This person's client."""
         token = self.house.auth.token(user)
-        return OwnerClient(self.house.client, user, token, bytearray(MASTER_KEY))
+        return MissionGrants(self.house.client, token, OwnerKeys(user, MASTER_KEY))
 
     async def registered(self, user: str = "u1") -> bytes:
         """The private half of a key that this person registered just now."""
@@ -82,6 +83,11 @@ async def home(database: Database, tmp_path: Path) -> AsyncGenerator[Home]:
         yield opened
 
 
+def opened(iteration: Json, private: bytes, user: str = "u1") -> Json:
+    """The iteration as this person's client shows it."""
+    return OwnerKeys(user, MASTER_KEY, [private]).open_iteration("m1", iteration)
+
+
 async def tables_that_hold(world: World, secret: str) -> list[str]:
     """Every table with this text anywhere in a row."""
     return [
@@ -104,7 +110,7 @@ async def test_with_a_key_nothing_of_the_plan_is_readable_but_for_its_owner(
         assert secret not in caplog.text
     assert iteration["usedEncryptedInputs"] is True
     assert iteration["plan"][0]["intent"]["toolName"] == "create_task"
-    seen = home.owner().open_iteration("m1", iteration, private)
+    seen = opened(iteration, private)
     assert seen["summary"] == f"{SUMMARY} steht."
     (step,) = seen["plan"]
     assert step["intent"]["params"] == {"title": TITLE}
@@ -130,7 +136,7 @@ async def test_the_words_of_a_refusal_are_sealed_as_a_plan_would_be(
         True,
         "refused",
     )
-    assert SUMMARY in home.owner().open_iteration("m1", iteration, private)["summary"]
+    assert SUMMARY in opened(iteration, private)["summary"]
 
 
 async def test_without_a_key_the_plan_is_plain_and_marked(home: Home):
@@ -157,10 +163,10 @@ async def test_only_the_newest_key_opens_what_comes_after_it(home: Home):
     await prepared(home, minted())
     iteration = await home.planned()
     with pytest.raises(CiphertextRejected):
-        home.owner().open_iteration("m1", iteration, first)
+        opened(iteration, first)
     with pytest.raises(CiphertextRejected):
-        home.owner("u2").open_iteration("m1", iteration, second)
-    assert home.owner().open_iteration("m1", iteration, second)["summary"] == f"{SUMMARY} steht."
+        opened(iteration, second, "u2")
+    assert opened(iteration, second)["summary"] == f"{SUMMARY} steht."
 
 
 async def test_a_removed_key_is_sealed_for_no_more(home: Home):
@@ -194,7 +200,7 @@ async def test_what_quotes_a_readable_derived_plan_is_derived_too(home: Home):
     private = await home.registered()
     last = await home.again()
     assert is_sealed(last["summary"])
-    assert home.owner().open_iteration("m1", last, private)["summary"] == f"{SUMMARY} steht."
+    assert opened(last, private)["summary"] == f"{SUMMARY} steht."
 
 
 async def test_what_cannot_read_the_sealed_plan_before_it_is_no_derived_text(home: Home):
@@ -218,7 +224,7 @@ async def test_a_sealed_plan_that_a_client_erased_is_put_back_sealed(home: Home)
     await home.world.driver.fold_all()
     (back,) = (await home.world.record())["iterations"]
     assert back == iteration
-    assert home.owner().open_iteration("m1", back, private)["summary"] == f"{SUMMARY} steht."
+    assert opened(back, private)["summary"] == f"{SUMMARY} steht."
 
 
 async def test_a_key_that_cannot_be_read_lets_nothing_be_written(home: Home):
