@@ -2,3 +2,38 @@
 
 It needs no Ray and no Postgres, works without a server, and loses nothing when it is killed.
 """
+
+from mana_actors.client.client import AppStatus, Client
+from mana_actors.client.errors import (
+    NotSignedIn,
+    ServerAway,
+    ServerRefused,
+    StoreUnusable,
+    SyncInactive,
+    WriteRefused,
+)
+from mana_actors.client.local.kept import FieldMeta, Overwritten, derive_updated_at
+from mana_actors.client.server.credentials import Credentials, FixedToken
+from mana_actors.client.table import ShownRecord, Table, TypedTable
+from mana_actors.client.table_names import TableName, TypedTableName
+
+__all__ = [
+    "AppStatus",
+    "Client",
+    "Credentials",
+    "FieldMeta",
+    "FixedToken",
+    "NotSignedIn",
+    "Overwritten",
+    "ServerAway",
+    "ServerRefused",
+    "ShownRecord",
+    "StoreUnusable",
+    "SyncInactive",
+    "Table",
+    "TableName",
+    "TypedTable",
+    "TypedTableName",
+    "WriteRefused",
+    "derive_updated_at",
+]

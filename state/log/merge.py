@@ -70,8 +70,15 @@ def hidden(snapshot: Snapshot) -> bool:
     return not snapshot.exists or snapshot.fields.get("deletedAt") not in (None, "")
 
 
-def fold(snapshot: Snapshot | None, changes: Sequence[Change]) -> Snapshot:
-    """The snapshot after `changes`, which are sorted by `(created_at, id)` and not late."""
+def fold(
+    snapshot: Snapshot | None,
+    changes: Sequence[Change],
+    wrote: dict[str, Change] | None = None,
+) -> Snapshot:
+    """The snapshot after `changes`, which are sorted by `(created_at, id)` and not late.
+
+    `wrote` is filled with the last of them to set each field, also one that is gone again.
+    """
     before = snapshot or Snapshot()
     # Values are replaced whole and never changed in place, so shallow copies are enough.
     after = msgspec.structs.replace(before, fields={**before.fields}, stamps={**before.stamps})
@@ -81,16 +88,16 @@ def fold(snapshot: Snapshot | None, changes: Sequence[Change]) -> Snapshot:
         row = (change.created_at, change.id)
         after.newest_at, after.newest_id = max(row, (after.newest_at, after.newest_id))
         if defect(change) is None:
-            _merge(after, change)
+            written = _merge(after, change)
+            if wrote is not None:
+                wrote |= dict.fromkeys(written, change)
     return after
 
 
 def authors(changes: Sequence[Change]) -> dict[str, Change]:
     """By field of the record that these rows make, the row that wrote its value; in row order."""
-    record, wrote = Snapshot(), dict[str, Change]()
-    for change in changes:
-        if defect(change) is None:
-            wrote |= dict.fromkeys(_merge(record, change), change)
+    wrote: dict[str, Change] = {}
+    record = fold(None, changes, wrote)
     return {name: wrote[name] for name in record.fields}
 
 

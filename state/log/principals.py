@@ -94,6 +94,15 @@ def normalize_actor(raw: object) -> Actor:
     )
 
 
+def origin_of(actor: Actor) -> str:
+    """What kind of writer a whole actor is, as rows and local stamps say it."""
+    if actor["kind"] == AI:
+        return "agent"
+    if actor["kind"] == SYSTEM:
+        return "migration" if actor["principalId"] == "system:migration" else "system"
+    return "user"
+
+
 def _text(actor: Actor, key: str, default: str) -> str:
     value = actor.get(key)
     return value if isinstance(value, str) else default

@@ -1,0 +1,150 @@
+"""Rounds with a server: what waits goes, what is new comes, and each is kept in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+import msgspec
+
+from mana_actors.client.errors import ServerAway, ServerRefused
+from mana_actors.client.local.clock import StampClock
+from mana_actors.client.local.kept import LocalRow
+from mana_actors.client.local.store import Arrival, LocalStore, WaitingRow
+from mana_actors.client.local.turns import StoreTurns
+from mana_actors.client.server import wire
+from mana_actors.client.server.remote import PushRefused, Remote
+from mana_actors.client.server.wire import SyncAnswer, SyncAnswerUnreadable
+from mana_actors.crash import CrashPoint
+from state.log.stamps import NS_PER_US, format_instant
+
+MOST_ROWS = 200
+MOST_BYTES = 4 * 1024 * 1024
+
+
+class Exchange:
+    """Brings a store and a server together, one app at a time."""
+
+    def __init__(
+        self,
+        turns: StoreTurns,
+        remote: Remote,
+        clock: StampClock,
+        *,
+        client_id: str,
+        reached: CrashPoint,
+    ) -> None:
+        self._turns, self._remote, self._clock = turns, remote, clock
+        self._client_id, self._reached = client_id, reached
+        self._under_way: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._arrived_us = 0
+
+    async def sync(self, app: str) -> None:
+        """Push what waits and read what is new, until there is no more.
+
+        Raises ServerAway, SyncInactive, NotSignedIn and ServerRefused; what waits goes on waiting.
+        """
+        async with self._under_way[app]:
+            most_rows = MOST_ROWS
+            while True:
+                known, waiting = await self._turns.looked(
+                    lambda store, most=most_rows: (
+                        store.known(app),
+                        store.next_push(app, most_rows=most, most_bytes=MOST_BYTES),
+                    )
+                )
+                rows = [one.row for one in waiting]
+                body = wire.push_body(app, self._client_id, known.since, known.cursor, rows)
+                self._reached("before_push")
+                try:
+                    answer = await self._asked(app, body)
+                except PushRefused as exc:
+                    if not waiting:
+                        raise ServerRefused(exc.status, exc.text) from exc
+                    most_rows = await self._put_aside(app, waiting, exc)
+                    continue
+                self._reached("after_push_before_settled")
+                settled = await self._settled(app, rows, answer)
+                await self._keep(app, settled, answer)
+                if not answer.has_more and not await self._turns.looked(
+                    lambda store: store.next_push(app, most_rows=1, most_bytes=1)
+                ):
+                    return
+
+    async def _asked(self, app: str, body: bytes) -> SyncAnswer:
+        asked_ns = time.time_ns()
+        answered = await self._remote.asked("POST", f"/sync/{app}", body)
+        answered_ns = time.time_ns()
+        # Where the server says no time of its rows, they are as old as their arrival.
+        self._arrived_us = max(answered_ns // NS_PER_US, self._arrived_us)
+        try:
+            answer = await asyncio.to_thread(
+                wire.read_answer, app, answered.content, self._arrived_us + MOST_ROWS
+            )
+        except SyncAnswerUnreadable as exc:
+            raise ServerAway("not an answer of a sync service") from exc
+        if answer.server_ns is not None:
+            self._clock.heard(answer.server_ns, asked_ns, answered_ns)
+        return answer
+
+    async def _settled(
+        self, app: str, rows: Sequence[LocalRow], answer: SyncAnswer
+    ) -> list[LocalRow]:
+        """What was pushed, as the log has it."""
+        twice = [row for row in rows if answer.outcome(row).status == "duplicate"]
+        kept = await self._as_kept(app, twice, answer) if twice else {}
+        settled = [
+            kept.get(row.id) or wire.settled(row, answer.outcome(row), self._arrived_us + n)
+            for n, row in enumerate(rows)
+        ]
+        self._arrived_us += len(rows) + MOST_ROWS + len(answer.rows)
+        return settled
+
+    async def _as_kept(
+        self, app: str, rows: Sequence[LocalRow], answer: SyncAnswer
+    ) -> dict[str, LocalRow]:
+        """Rows that the server took before, when its answer was lost: by id, as the log has them.
+
+        Only that answer said which stamps it took back to its own clock.
+        """
+        times = [us for row in rows if (us := answer.outcome(row).created_us) is not None]
+        since = format_instant((min(times) - 1) * NS_PER_US) if times else ""
+        found: dict[str, LocalRow] = {}
+        while since:
+            # As no client: one is not sent its own rows.
+            page = await self._asked(app, wire.push_body(app, "", since, "", []))
+            by_id = {row.id: row for row in page.rows}
+            found |= {
+                row.id: msgspec.structs.replace(by_id[row.id], mine=True)
+                for row in rows
+                if row.id in by_id
+            }
+            since = page.since if page.has_more and len(found) < len(rows) else ""
+        return found
+
+    async def _keep(self, app: str, settled: Sequence[LocalRow], answer: SyncAnswer) -> None:
+        arrival = Arrival(answer.rows, answer.since, answer.cursor, not answer.has_more)
+
+        def work(store: LocalStore) -> None:
+            store.settle(settled)
+            store.arrive(app, arrival)
+            store.note("clock_offset_ns", str(self._clock.offset_ns))
+
+        await self._turns.written(work, is_own=False)
+
+    async def _put_aside(self, app: str, waiting: Sequence[WaitingRow], exc: PushRefused) -> int:
+        """Put aside the transaction that the server did not like; how many rows to push next.
+
+        Where it does not say which one, they go one at a time until it is found.
+        """
+        at = exc.change
+        if at is not None and 0 <= at < len(waiting):
+            which = waiting[at].push
+        elif waiting[0].push == waiting[-1].push:
+            which = waiting[0].push
+        else:
+            return 1
+        await self._turns.written(lambda store: store.refuse(which, app, exc.text), is_own=False)
+        return 1 if at is None else MOST_ROWS

@@ -1,0 +1,61 @@
+"""Keeping apps in sync: at every own write, whenever the server has news, and every 30 seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+
+from mana_actors.background import Background
+from mana_actors.client.errors import NotSignedIn, ServerAway, ServerRefused, SyncInactive
+from mana_actors.client.exchange import Exchange
+
+PUSH_DELAY_S = 1.0
+PULL_EVERY_S = 30.0
+LONGEST_PAUSE_S = 300.0
+spread = secrets.SystemRandom().random
+
+
+class LiveSync:
+    """One task per app; `problems` says by app why it is not in sync."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._background = Background()
+        self._bells: dict[str, asyncio.Event] = {}
+        self.problems: dict[str, str] = {}
+
+    async def close(self) -> None:
+        """End it all."""
+        await self._background.cancel()
+
+    def keep(self, app: str) -> None:
+        """Keep this app in sync from now on."""
+        if app not in self._bells:
+            self._bells[app] = asyncio.Event()
+            self._background.start(self._kept(app, self._bells[app]))
+
+    def ring(self, app: str) -> None:
+        """There is something to push, or to read."""
+        self.keep(app)
+        self._bells[app].set()
+
+    async def _kept(self, app: str, bell: asyncio.Event) -> None:
+        failures = 0
+        while True:
+            bell.clear()
+            try:
+                await self._exchange.sync(app)
+            except (ServerAway, SyncInactive, NotSignedIn, ServerRefused) as exc:
+                self.problems[app] = str(exc)
+                asked = exc.retry_after_s if isinstance(exc, ServerAway) else None
+                most = min(LONGEST_PAUSE_S, PULL_EVERY_S * 2 ** min(failures, 4))
+                failures += 1
+                await asyncio.sleep(max(asked or 0.0, PUSH_DELAY_S + most * spread()))
+                continue
+            failures = 0
+            self.problems.pop(app, None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PULL_EVERY_S):
+                    await bell.wait()
+                    await asyncio.sleep(PUSH_DELAY_S)

@@ -1,0 +1,68 @@
+"""The tables of a local store."""
+
+VERSION = 1
+
+SCHEMA = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- How far an app was read. `is_whole`: once all of it was; `rebuild`: its records are made anew of
+-- all their rows as soon as everything has been read again.
+CREATE TABLE app (
+  app TEXT PRIMARY KEY,
+  since TEXT NOT NULL DEFAULT '',
+  cursor TEXT NOT NULL DEFAULT '',
+  is_whole INTEGER NOT NULL DEFAULT 0,
+  rebuild INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+-- The log as far as it has come here. Rows that are not folded are not shown: a push of somebody
+-- else may have come in part.
+CREATE TABLE change (
+  id TEXT PRIMARY KEY,
+  app TEXT NOT NULL,
+  tbl TEXT NOT NULL,
+  record TEXT NOT NULL,
+  created_us INTEGER NOT NULL,
+  is_folded INTEGER NOT NULL,
+  body BLOB NOT NULL
+);
+CREATE INDEX change_of_record ON change (app, tbl, record, created_us, id);
+CREATE INDEX change_to_fold ON change (app, tbl, record) WHERE NOT is_folded;
+
+-- What was written here and not yet taken by the server; what was written in one transaction has
+-- one `push`. `problem`: why the server refused it; then it is not shown and not pushed.
+CREATE TABLE pending (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  push INTEGER NOT NULL,
+  id TEXT NOT NULL UNIQUE,
+  app TEXT NOT NULL,
+  tbl TEXT NOT NULL,
+  record TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  body BLOB NOT NULL,
+  problem TEXT
+);
+CREATE INDEX pending_of_record ON pending (app, tbl, record, seq) WHERE problem IS NULL;
+CREATE INDEX pending_of_app ON pending (app, seq) WHERE problem IS NULL;
+
+-- `base` is what the server's rows make, NULL without any; `shown` is that with what waits.
+CREATE TABLE record (
+  app TEXT NOT NULL,
+  tbl TEXT NOT NULL,
+  record TEXT NOT NULL,
+  base BLOB,
+  shown BLOB NOT NULL,
+  is_hidden INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL, -- ms since the epoch
+  purged_us INTEGER,           -- its rows up to this time were thrown away
+  PRIMARY KEY (app, tbl, record)
+) WITHOUT ROWID;
+CREATE INDEX record_updated ON record (app, tbl, updated_at) WHERE NOT is_hidden;
+
+CREATE TABLE conflict (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  noted_at INTEGER NOT NULL, -- ms since the epoch
+  app TEXT NOT NULL,
+  body BLOB NOT NULL
+);
+"""

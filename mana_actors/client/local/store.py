@@ -1,0 +1,446 @@
+"""The local store: one SQLite file in which what is written here and what came is never apart.
+
+Every method is one transaction or part of one that its caller began, so that a process may die at
+any statement. One process at a time has the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from mana_actors.client.errors import StoreUnusable
+from mana_actors.client.local.kept import (
+    NOTHING,
+    KeptRecord,
+    LocalRow,
+    Overwritten,
+    folded,
+    overwritten,
+    row_order,
+    updated_index,
+)
+from mana_actors.client.local.schema import SCHEMA, VERSION
+from mana_actors.crash import CrashPoint
+from state.log.own_changes import RecordAt
+
+_WAITING_US = 1 << 62
+"""The time of rows that the server has yet to give one: after all that have one."""
+
+MOST_CONFLICTS = 100
+
+
+class ReadSoFar(msgspec.Struct, frozen=True):
+    """How far an app was read: texts for the server to go on from."""
+
+    since: str = ""
+    cursor: str = ""
+    is_whole: bool = False
+    rebuild: bool = False
+
+
+class WaitingRow(msgspec.Struct, frozen=True):
+    """A row to push, and the transaction it was written in."""
+
+    push: int
+    row: LocalRow
+    problem: str | None = None
+
+
+class NotedConflict(msgspec.Struct, frozen=True):
+    """A value that was overwritten; `noted_at` is in ms since the epoch."""
+
+    seq: int
+    noted_at: int
+    app: str
+    what: Overwritten
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What a transaction changed for whoever looks: records, and own values overwritten."""
+
+    records: list[RecordAt]
+    conflicts: list[tuple[str, Overwritten]]
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """What came from the server, and how far that reaches; not `is_last`: there is more."""
+
+    rows: Sequence[LocalRow]
+    since: str
+    cursor: str
+    is_last: bool
+
+
+class LocalStore:
+    """The file at `path`, made where there is none; raises StoreUnusable."""
+
+    def __init__(self, path: Path, reached: CrashPoint) -> None:
+        self._path, self._reached = path, reached
+        self._lock = _locked(path)
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._write = _connection(path)
+            self._prepare()
+            self._read = _connection(path)
+            self._read.execute("PRAGMA query_only = 1")
+        except (OSError, sqlite3.Error) as exc:
+            os.close(self._lock)
+            problem = f"cannot be opened ({type(exc).__name__})"
+            raise StoreUnusable(str(path), problem, "see whether it is one, and the disk") from exc
+        except StoreUnusable:
+            os.close(self._lock)
+            raise
+        self._touched: dict[RecordAt, None] = {}
+        self._conflicts: list[tuple[str, Overwritten]] = []
+        self._push = 0
+
+    def close(self) -> None:
+        """Let another process have the file."""
+        self._read.close()
+        self._write.close()
+        os.close(self._lock)
+
+    # --- transactions ---------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """What follows is kept together, or not at all; what waits of it is one push."""
+        self._touched, self._conflicts = {}, []
+        self._write.execute("BEGIN IMMEDIATE")
+        (last,) = self._write.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'pending' UNION ALL SELECT 0 LIMIT 1"
+        ).fetchone()
+        self._push = last + 1
+
+    def commit(self) -> Taken:
+        """Keep it."""
+        self._reached("before_local_commit")
+        self._write.execute("COMMIT")
+        self._reached("after_local_commit")
+        return Taken(list(self._touched), self._conflicts)
+
+    def rollback(self) -> None:
+        """Forget it."""
+        if self._write.in_transaction:
+            self._write.execute("ROLLBACK")
+
+    @contextmanager
+    def part(self) -> Generator[None]:
+        """A part of a transaction that is kept whole or not at all."""
+        self._write.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self._write.execute("ROLLBACK TO part")
+            raise
+        finally:
+            self._write.execute("RELEASE part")
+
+    # --- what is about the store ------------------------------------------------------------------
+
+    def about(self, name: str) -> str | None:
+        """A fact of the store."""
+        row = self._write.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        return None if row is None else row[0]
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a fact of the store."""
+        self._write.execute(
+            "INSERT INTO about VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
+        )
+
+    def apps(self) -> list[str]:
+        """Apps that were read or have something to push."""
+        rows = self._read.execute(
+            "SELECT app FROM app UNION SELECT app FROM pending WHERE problem IS NULL ORDER BY app"
+        )
+        return [app for (app,) in rows]
+
+    def known(self, app: str) -> ReadSoFar:
+        """How far an app was read."""
+        row = self._write.execute(
+            "SELECT since, cursor, is_whole, rebuild FROM app WHERE app = ?", (app,)
+        ).fetchone()
+        return ReadSoFar() if row is None else ReadSoFar(row[0], row[1], bool(row[2]), bool(row[3]))
+
+    # --- reading --------------------------------------------------------------------------------
+
+    def shown(self, at: RecordAt, *, inside: bool = False) -> KeptRecord | None:
+        """The record with what waits; `inside` a transaction also what that wrote so far."""
+        row = (
+            (self._write if inside else self._read)
+            .execute(
+                "SELECT shown FROM record WHERE app = ? AND tbl = ? AND record = ?",
+                (at.app, at.table, at.id),
+            )
+            .fetchone()
+        )
+        return None if row is None else _record(row[0])
+
+    def shown_all(
+        self, app: str, table: str, *, since_ms: int = -1, inside: bool = False
+    ) -> list[tuple[str, KeptRecord]]:
+        """Records of a table that are not gone, the ones changed longest ago first."""
+        rows = (self._write if inside else self._read).execute(
+            "SELECT record, shown FROM record WHERE app = ? AND tbl = ? AND NOT is_hidden"
+            " AND updated_at > ? ORDER BY updated_at, record",
+            (app, table, since_ms),
+        )
+        return [(record, _record(shown)) for record, shown in rows]
+
+    def counts(self) -> list[tuple[str, str, int, int]]:
+        """(app, table, records, how many of them are gone)."""
+        return self._read.execute(
+            "SELECT app, tbl, count(*), sum(is_hidden) FROM record GROUP BY 1, 2 ORDER BY 1, 2"
+        ).fetchall()
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def add(self, at: RecordAt, rows: Sequence[LocalRow]) -> None:
+        """Rows that wait to be pushed, shown from now on."""
+        for row in rows:
+            body = msgspec.json.encode(row)
+            self._write.execute(
+                "INSERT INTO pending (push, id, app, tbl, record, size, body)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (self._push, row.id, row.app, row.table, row.record, len(body), body),
+            )
+        before = self.shown(at, inside=True) or NOTHING
+        waiting = [msgspec.structs.replace(row, created_us=_WAITING_US) for row in rows]
+        self._show(at, folded(before, waiting))
+
+    def next_push(self, app: str, *, most_rows: int, most_bytes: int) -> list[WaitingRow]:
+        """The next rows to push: whole transactions, in their order, at least one of them."""
+        found: list[WaitingRow] = []
+        size = 0
+        rows = self._write.execute(
+            "SELECT push, size, body FROM pending WHERE app = ? AND problem IS NULL ORDER BY seq",
+            (app,),
+        )
+        for push, more, body in rows:
+            is_another = bool(found) and push != found[-1].push
+            if is_another and (len(found) >= most_rows or size + more > most_bytes):
+                break
+            found.append(WaitingRow(push, msgspec.json.decode(body, type=LocalRow)))
+            size += more
+        # The last transaction may have been begun within the bounds and go beyond them.
+        pushes = list(dict.fromkeys(one.push for one in found))
+        if len(pushes) > 1 and (len(found) > most_rows or size > most_bytes):
+            found = [one for one in found if one.push != pushes[-1]]
+        return found
+
+    def waiting(self, app: str | None = None) -> list[WaitingRow]:
+        """All that was not taken by the server, refused ones with their `problem`."""
+        rows = self._read.execute(
+            "SELECT push, body, problem FROM pending WHERE ?1 IS NULL OR app = ?1 ORDER BY seq",
+            (app,),
+        )
+        return [WaitingRow(p, msgspec.json.decode(b, type=LocalRow), why) for p, b, why in rows]
+
+    def refuse(self, push: int, app: str, problem: str) -> None:
+        """The server will never take a transaction: its values are no longer shown."""
+        rows = self._write.execute(
+            "SELECT DISTINCT app, tbl, record FROM pending WHERE push = ? AND app = ?", (push, app)
+        ).fetchall()
+        self._write.execute(
+            "UPDATE pending SET problem = ? WHERE push = ? AND app = ?", (problem, push, app)
+        )
+        for at in (RecordAt(*row) for row in rows):
+            self._show(at, self._with_waiting(at, self._base(at)))
+
+    def retry(self) -> None:
+        """Have what was refused pushed once more."""
+        rows = self._write.execute(
+            "SELECT DISTINCT app, tbl, record FROM pending WHERE problem IS NOT NULL"
+        ).fetchall()
+        self._write.execute("UPDATE pending SET problem = NULL WHERE problem IS NOT NULL")
+        for at in (RecordAt(*row) for row in rows):
+            self._show(at, self._with_waiting(at, self._base(at)))
+
+    # --- what comes from the server -------------------------------------------------------------
+
+    def settle(self, rows: Sequence[LocalRow]) -> None:
+        """Pushed rows are the log's now, with the stamps and times that the server gave them."""
+        for row in rows:
+            self._write.execute("DELETE FROM pending WHERE id = ?", (row.id,))
+            self._keep(row)
+
+    def arrive(self, app: str, came: Arrival) -> None:
+        """Rows of an app, kept; they are shown once the last of them is here."""
+        for row in came.rows:
+            mine = self._write.execute("DELETE FROM pending WHERE id = ?", (row.id,)).rowcount > 0
+            self._keep(msgspec.structs.replace(row, mine=mine) if mine else row)
+        self._reached("while_applying")
+        before = self.known(app)
+        self._write.execute(
+            "INSERT INTO app (app, since, cursor, is_whole, rebuild) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (app) DO UPDATE SET since = excluded.since, cursor = excluded.cursor,"
+            " is_whole = excluded.is_whole, rebuild = excluded.rebuild",
+            (
+                app,
+                came.since,
+                came.cursor,
+                before.is_whole or came.is_last,
+                before.rebuild and not came.is_last,
+            ),
+        )
+        if came.is_last:
+            self._fold(app, notify=before.is_whole, anew=before.rebuild)
+
+    def _keep(self, row: LocalRow) -> None:
+        self._write.execute(
+            "INSERT INTO change VALUES (?, ?, ?, ?, ?, 0, ?) ON CONFLICT (id) DO NOTHING",
+            (
+                row.id,
+                row.app,
+                row.table,
+                row.record,
+                row.created_us,
+                msgspec.json.encode(row),
+            ),
+        )
+
+    def _fold(self, app: str, *, notify: bool, anew: bool) -> None:
+        """Show all rows that are here."""
+        if anew:
+            self._write.execute("UPDATE change SET is_folded = 0 WHERE app = ?", (app,))
+            self._write.execute("UPDATE record SET base = NULL WHERE app = ?", (app,))
+        records = self._write.execute(
+            "SELECT DISTINCT app, tbl, record FROM change WHERE app = ? AND NOT is_folded", (app,)
+        ).fetchall()
+        for at in (RecordAt(*row) for row in records):
+            before, base = self.shown(at, inside=True) or NOTHING, self._base(at)
+            newest = base.snapshot.newest_at, base.snapshot.newest_id
+            new = self._rows(at, only_new=True)
+            if any(row_order(row) <= newest for row in new):  # late: what it changes is not known
+                base, new = NOTHING, self._rows(at, only_new=False)
+            base = folded(base, new)
+            after = self._with_waiting(at, base)
+            if notify:
+                found = overwritten(at.table, at.id, before, after)
+                self._conflicts += [(app, one) for one in found]
+            self._show(at, after, base)
+        self._write.execute(
+            "UPDATE change SET is_folded = 1 WHERE app = ? AND NOT is_folded", (app,)
+        )
+
+    def _rows(self, at: RecordAt, *, only_new: bool) -> list[LocalRow]:
+        rows = self._write.execute(
+            "SELECT body FROM change WHERE app = ? AND tbl = ? AND record = ?"
+            " AND is_folded <= ? ORDER BY created_us, id",
+            (at.app, at.table, at.id, not only_new),
+        )
+        return [msgspec.json.decode(body, type=LocalRow) for (body,) in rows]
+
+    def _base(self, at: RecordAt) -> KeptRecord:
+        row = self._write.execute(
+            "SELECT base FROM record WHERE app = ? AND tbl = ? AND record = ?",
+            (at.app, at.table, at.id),
+        ).fetchone()
+        return NOTHING if row is None or row[0] is None else _record(row[0])
+
+    def _with_waiting(self, at: RecordAt, base: KeptRecord) -> KeptRecord:
+        rows = self._write.execute(
+            "SELECT body FROM pending WHERE app = ? AND tbl = ? AND record = ?"
+            " AND problem IS NULL ORDER BY seq",
+            (at.app, at.table, at.id),
+        )
+        waiting = [msgspec.json.decode(body, type=LocalRow) for (body,) in rows]
+        late = [msgspec.structs.replace(row, created_us=_WAITING_US) for row in waiting]
+        return folded(base, late) if late else base
+
+    def _show(self, at: RecordAt, shown: KeptRecord, base: KeptRecord | None = None) -> None:
+        self._touched[at] = None
+        self._write.execute(
+            "INSERT INTO record (app, tbl, record, base, shown, is_hidden, updated_at)"
+            " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+            " ON CONFLICT (app, tbl, record) DO UPDATE SET base = coalesce(?4, base),"
+            " shown = ?5, is_hidden = ?6, updated_at = ?7",
+            (
+                at.app,
+                at.table,
+                at.id,
+                None if base is None else msgspec.json.encode(base),
+                msgspec.json.encode(shown),
+                shown.is_hidden,
+                updated_index(shown),
+            ),
+        )
+
+    # --- conflicts ------------------------------------------------------------------------------
+
+    def note_conflicts(self, now_ms: int) -> None:
+        """Keep what this transaction overwrote; the oldest are forgotten."""
+        if not self._conflicts:
+            return
+        for app, one in self._conflicts:
+            self._write.execute(
+                "INSERT INTO conflict (noted_at, app, body) VALUES (?, ?, ?)",
+                (now_ms, app, msgspec.json.encode(one)),
+            )
+        self._write.execute(
+            "DELETE FROM conflict WHERE seq <= (SELECT max(seq) FROM conflict) - ?",
+            (MOST_CONFLICTS,),
+        )
+
+    def conflicts(self, since_ms: int = 0) -> list[NotedConflict]:
+        """What was overwritten, the newest last."""
+        rows = self._read.execute(
+            "SELECT seq, noted_at, app, body FROM conflict WHERE noted_at >= ? ORDER BY seq",
+            (since_ms,),
+        )
+        return [
+            NotedConflict(seq, noted, app, msgspec.json.decode(body, type=Overwritten))
+            for seq, noted, app, body in rows
+        ]
+
+    def forget_conflict(self, seq: int) -> None:
+        """It was looked at."""
+        self._write.execute("DELETE FROM conflict WHERE seq = ?", (seq,))
+
+    # --- the file -------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        self._write.execute("PRAGMA journal_mode = WAL")
+        self._write.execute("PRAGMA synchronous = FULL")
+        (version,) = self._write.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            problem = f"was made by a newer mana (version {version} of its tables)"
+            raise StoreUnusable(str(self._path), problem, "use that one")
+        if version == VERSION:
+            return
+        self._write.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT")
+
+
+def _locked(path: Path) -> int:
+    """A lock that ends with this process, however it ends."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        problem = f"cannot be made ({exc.strerror})"
+        raise StoreUnusable(str(path), problem, "choose another place") from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        problem = "is in use by another process or client"
+        raise StoreUnusable(str(path), problem, "close that one, or choose another file") from None
+    return lock
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    # A thread has one of them at a time, which the client sees to.
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
+def _record(body: bytes) -> KeptRecord:
+    return msgspec.json.decode(body, type=KeptRecord)
