@@ -23,7 +23,7 @@ from state.log.stamps import read_stamp, winning_stamp
 MAX_ROW_BYTES = 4 * 1024 * 1024
 API_CLIENT = "mana-api"
 _FIXED = frozenset({"createdAt", "userId", "spaceId", "authorId", "updatedAt"})
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _sorted = msgspec.json.Encoder(order="sorted")
 
 Origin = Literal["user", "agent"]
@@ -145,7 +145,7 @@ def _checked(row: OwnRow) -> OwnRow:
         raise ChangeRefused("data", "is not JSON that can be kept") from exc
     if len(text.encode()) > MAX_ROW_BYTES:
         raise ChangeRefused("data", f"is over {MAX_ROW_BYTES} bytes")
-    if _NUL.search(text):  # Postgres keeps none
+    if NUL.search(text):  # Postgres keeps none
         raise ChangeRefused(_with_nul(row.data), "holds a NUL character")
     problem = merge.read_change("", 0, row.op, text, "{}").problem
     if problem:
@@ -157,6 +157,6 @@ def _checked(row: OwnRow) -> OwnRow:
 def _with_nul(data: Mapping[str, Any]) -> str:
     """The first field whose value, or name, has a NUL character."""
     for name, value in data.items():
-        if _NUL.search(msgspec.json.encode([name, value]).decode()):
+        if NUL.search(msgspec.json.encode([name, value]).decode()):
             return name.replace("\0", "")
     return "data"

@@ -1479,6 +1479,27 @@ ALTER FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission tex
 COMMENT ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) IS 'Writes the audit row of an attempt to get a key. It is durable with the caller''s commit whatever the server''s
 default; a key leaves only after that.';
 
+CREATE FUNCTION mana_ai.note_rows() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  INSERT INTO mana_ai.sync_pending (feed, change_id, created_at)
+  SELECT left('user:' || a.user_id, 512), a.id, a.created_at FROM added AS a
+  UNION ALL
+  SELECT left('space:' || a.space_id, 512), a.id, a.created_at FROM added AS a WHERE mana_ai.is_shared(a.space_id);
+  RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+  RAISE WARNING 'mana_ai: rows not noted for devices (%)', SQLSTATE;
+  RETURN NULL;
+END $$;
+
+ALTER FUNCTION mana_ai.note_rows() OWNER TO mana_router;
+
+COMMENT ON FUNCTION mana_ai.note_rows() IS 'Notes new rows for the feeds that they belong to, whoever writes them. It runs inside the writer''s transaction: it waits for
+nobody, and whatever goes wrong in it is a warning. A row that is not noted still reaches devices, unless it becomes visible
+after a later one was sent.';
+
 CREATE FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (jsonb_typeof(p_value) = 'object'::text) THEN (SELECT COALESCE(jsonb_object_agg(e.key, e.value), '{}'::jsonb) AS "coalesce" FROM jsonb_each(only_fields.p_value) e(key, value) WHERE (e.key = ANY (only_fields.p_names))) ELSE p_value END;
@@ -2425,6 +2446,207 @@ ALTER FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT s
 COMMENT ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) IS 'What a pause decides by: state, deletion and their stamps, with the rows not folded yet; for the gateway. No other
 word of the record is returned. It takes no lock that an agent could hold: an agent out of control must still be
 stoppable.';
+
+CREATE FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) RETURNS text[]
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN ARRAY(SELECT "left"(('user:'::text || sync_feeds_of.p_user), 512) AS "left" UNION SELECT "left"(('space:'::text || s.id), 512) AS "left" FROM unnest(sync_feeds_of.p_spaces) s(id) ORDER BY 1);
+
+ALTER FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) IS 'The feeds that hold what a person may read: their own rows, and each space''s. note_rows names them the same way.';
+
+CREATE FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) RETURNS SETOF record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  feeds text[] := mana_ai.sync_feeds_of(p_user, p_spaces);
+  line record;
+  last_at timestamptz;
+  taken int := 0;
+  bytes bigint := 0;
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true), set_config('app.current_user_space_ids', array_to_string(p_spaces, ','), true);
+  is_more := false;
+  FOR line IN
+    SELECT k.at, mana_ai.sync_slot(k.id) AS slot, k.* FROM (
+      (SELECT c.created_at AS at, c.* FROM mana_ai.log_rows AS c
+        WHERE p_table IS NULL AND c.user_id = p_user AND c.app_id = p_app AND c.client_id <> p_client
+          AND c.created_at >= p_since AND c.created_at <= p_until AND (c.created_at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
+        ORDER BY c.created_at FETCH FIRST (p_rows + 1) ROWS WITH TIES)
+      UNION ALL
+      (SELECT c.created_at, c.* FROM mana_ai.log_rows AS c
+        WHERE c.table_name = p_table AND c.user_id = p_user AND c.app_id = p_app AND c.client_id <> p_client
+          AND c.created_at >= p_since AND c.created_at <= p_until AND (c.created_at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
+        ORDER BY c.created_at FETCH FIRST (p_rows + 1) ROWS WITH TIES)
+      UNION ALL
+      SELECT s.* FROM unnest(p_spaces) AS one (space) CROSS JOIN LATERAL (
+        SELECT c.created_at, c.* FROM mana_ai.log_rows AS c
+         WHERE c.space_id = one.space AND c.space_id IS NOT NULL AND NOT starts_with(c.space_id, '_personal:') AND c.app_id = p_app
+           AND c.user_id <> p_user AND (p_table IS NULL OR c.table_name = p_table)
+           AND c.created_at >= p_since AND c.created_at <= p_until AND (c.created_at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
+         ORDER BY c.created_at FETCH FIRST (p_rows + 1) ROWS WITH TIES) AS s
+      UNION ALL
+      -- What turned up behind the device's position; what is before it comes by the parts above, now or on a later page.
+      (SELECT l.position, c.* FROM mana_ai.sync_late AS l JOIN mana_ai.log_rows AS c ON c.id = l.change_id
+        WHERE l.feed = ANY (feeds) AND l.position >= p_since AND l.position <= p_until
+          AND (l.position > p_since OR mana_ai.sync_slot(c.id) > p_slot)
+          AND c.app_id = p_app AND (p_table IS NULL OR c.table_name = p_table) AND isfinite(c.created_at)
+          AND (c.user_id = p_user AND c.client_id <> p_client
+               OR c.user_id <> p_user AND mana_ai.is_shared(c.space_id) AND c.space_id = ANY (p_spaces))
+          AND (c.created_at < p_since OR c.created_at = p_since AND mana_ai.sync_slot(c.id) <= p_slot OR c.created_at > p_until)
+        ORDER BY l.position FETCH FIRST (p_rows + 1) ROWS WITH TIES)) AS k
+    ORDER BY k.at, k.id
+  LOOP
+    CONTINUE WHEN line.id = sync_page.id AND line.at = last_at;  -- by the author's feed and by the space's
+    IF (taken >= p_rows OR bytes >= p_bytes) AND (line.at, line.slot) IS DISTINCT FROM (last_at, sync_page.slot) THEN
+      is_more := true;
+      RETURN NEXT;
+      RETURN;
+    END IF;
+    last_at := line.at;
+    id := line.id;
+    author := line.user_id;
+    client := line.client_id;
+    table_name := line.table_name;
+    record_id := line.record_id;
+    op := line.op;
+    data := line.data::text;
+    field_meta := line.field_meta::text;
+    created_us := (extract(epoch FROM line.created_at) * 1000000)::bigint;
+    schema_version := line.schema_version;
+    actor := line.actor::text;
+    origin := line.origin;
+    space_id := line.space_id;
+    at_us := (extract(epoch FROM line.at) * 1000000)::bigint;
+    slot := line.slot;
+    taken := taken + 1;
+    bytes := bytes + 200 + coalesce(length(data), 0) + coalesce(length(field_meta), 0) + coalesce(length(actor), 0);
+    RETURN NEXT;
+  END LOOP;
+END $$;
+
+ALTER FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) IS 'Rows of an app, or of one table, that a person may read, after a position up to a published one (sync_publish), in the order of
+their positions; not those that this client of theirs wrote. A page ends after so many rows or bytes, never between rows of
+one position; then one row more says is_more.';
+
+CREATE FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  feeds text[] := mana_ai.sync_feeds_of(p_user, p_spaces);
+  fresh text[];
+  known bigint;
+  upto timestamptz;
+  is_waiting boolean;
+  moment timestamptz := clock_timestamp();
+  told timestamptz := least(coalesce(p_since, 'epoch'), moment);
+BEGIN
+  -- One statement, so that all it sees is of one moment: what is noted nowhere was published before.
+  SELECT count(*), min(f.until), EXISTS (SELECT FROM mana_ai.sync_pending AS p WHERE p.feed = ANY (feeds))
+    INTO known, upto, is_waiting FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (feeds);
+  IF known = cardinality(feeds) AND NOT is_waiting AND upto >= told THEN
+    RETURN upto;
+  END IF;
+  WITH made AS (
+    INSERT INTO mana_ai.sync_feeds (feed, until) SELECT f.feed, clock_timestamp() FROM unnest(feeds) AS f (feed) ORDER BY f.feed
+    ON CONFLICT DO NOTHING RETURNING feed)
+  SELECT coalesce(array_agg(m.feed), '{}') INTO fresh FROM made AS m;
+  PERFORM FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (feeds) ORDER BY f.feed FOR UPDATE;
+  moment := clock_timestamp();
+  WITH taken AS (
+    DELETE FROM mana_ai.sync_pending AS p WHERE p.feed = ANY (feeds) RETURNING p.feed, p.change_id, p.created_at),
+  judged AS (
+    -- Of a new feed nobody was told a position, but for the one that this device came with.
+    SELECT t.feed, t.change_id, t.created_at, f.until,
+           t.created_at <= CASE WHEN f.feed = ANY (fresh) THEN told ELSE f.until END OR t.created_at > moment AS is_late
+      FROM taken AS t JOIN mana_ai.sync_feeds AS f ON f.feed = t.feed),
+  next AS (
+    SELECT greatest((SELECT max(f.until) FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (feeds)), told,
+                    (SELECT max(j.created_at) FROM judged AS j WHERE NOT j.is_late),
+                    (SELECT max(j.until) + interval '1 microsecond' FROM judged AS j WHERE j.is_late)) AS until),
+  late AS (
+    INSERT INTO mana_ai.sync_late (feed, position, change_id)
+    SELECT j.feed, n.until, j.change_id FROM judged AS j CROSS JOIN next AS n WHERE j.is_late)
+  UPDATE mana_ai.sync_feeds AS f SET until = n.until FROM next AS n WHERE f.feed = ANY (feeds) RETURNING f.until INTO upto;
+  RETURN upto;
+END $$;
+
+ALTER FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) OWNER TO mana_router;
+
+COMMENT ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) IS 'Publishes what was noted for a person''s feeds, for the gateway, and returns the position up to which they may be read now:
+whatever becomes visible later gets a later one. No position above it may be told to a device, so p_since, the one that a
+device came with, lifts it (never above the clock). A feed that has nothing new is not locked.';
+
+CREATE FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) RETURNS SETOF record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  base timestamptz;
+BEGIN
+  IF (p_user <> '' AND p_app <> ''
+      AND NOT EXISTS (SELECT FROM jsonb_array_elements(p_rows) AS r WHERE (r ->> 'table' <> '' AND r ->> 'id' <> ''
+            AND (r ->> 'space' IS NULL OR r ->> 'space' = '_personal:' || p_user
+                 OR mana_ai.is_shared(r ->> 'space') AND r ->> 'space' = ANY (p_spaces))) IS NOT TRUE)) IS NOT TRUE THEN
+    RAISE EXCEPTION 'sync_push: not changes of this person' USING ERRCODE = 'check_violation';
+  END IF;
+  PERFORM set_config('app.current_user_id', p_user, true);
+  -- Not the start of the transaction: within a push no two rows share a time.
+  base := clock_timestamp();
+  RETURN QUERY
+  WITH given AS (
+    SELECT r.n::int AS n, (r.change ->> 'changeId')::uuid AS id, r.change FROM jsonb_array_elements(p_rows) WITH ORDINALITY AS r (change, n)),
+  written AS (
+    INSERT INTO mana_ai.log_rows AS c (id, app_id, table_name, record_id, user_id, op, data, field_meta, client_id, created_at,
+                                       schema_version, actor, origin, space_id)
+    SELECT g.id, p_app, g.change ->> 'table', g.change ->> 'id', p_user, g.change ->> 'op', g.change -> 'data', g.change -> 'meta',
+           p_client, base + g.n * interval '1 microsecond', (g.change ->> 'schema')::int,
+           CASE WHEN jsonb_typeof(g.change -> 'actor') <> 'null' THEN g.change -> 'actor' END, g.change ->> 'origin', g.change ->> 'space'
+      FROM given AS g ORDER BY g.id  -- two pushes of the same changes wait for each other, and never in a circle
+    ON CONFLICT (id) DO NOTHING RETURNING c.id, c.created_at)
+  SELECT g.n, CASE WHEN w.id IS NULL THEN 'there' ELSE 'written' END, (extract(epoch FROM w.created_at) * 1000000)::bigint
+    FROM given AS g LEFT JOIN written AS w ON w.id = g.id ORDER BY g.n;
+END $$;
+
+ALTER FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) IS 'Writes a client''s changes into the log, for the gateway: each once, by the id that the client gave it. A shared space has to be
+one of theirs. A change whose id is there already is not written; sync_there says whether it is the same.';
+
+CREATE FUNCTION mana_ai.sync_slot(p_id uuid) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN ((((get_byte(uuid_send(p_id), 0) * 256) + get_byte(uuid_send(p_id), 1)) * 1000) / 65536);
+
+ALTER FUNCTION mana_ai.sync_slot(p_id uuid) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.sync_slot(p_id uuid) IS '0 to 999, in the order of ids: tells rows of one microsecond apart in the last three digits of a position, so that a page
+may end among them.';
+
+CREATE FUNCTION mana_ai.sync_there(p_user text, p_app text, p_rows jsonb, OUT n integer, OUT created_us bigint) RETURNS SETOF record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  RETURN QUERY
+  SELECT r.n::int, (extract(epoch FROM c.created_at) * 1000000)::bigint
+    FROM jsonb_array_elements(p_rows) WITH ORDINALITY AS r (change, n)
+    JOIN mana_ai.log_rows AS c ON c.id = (r.change ->> 'changeId')::uuid
+   WHERE c.user_id = p_user AND c.app_id = p_app AND c.table_name = r.change ->> 'table' AND c.record_id = r.change ->> 'id'
+     AND c.op = r.change ->> 'op' AND c.space_id IS NOT DISTINCT FROM r.change ->> 'space'
+     AND (c.op = 'delete' OR c.data IS NOT DISTINCT FROM r.change -> 'data');
+END $$;
+
+ALTER FUNCTION mana_ai.sync_there(p_user text, p_app text, p_rows jsonb, OUT n integer, OUT created_us bigint) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.sync_there(p_user text, p_app text, p_rows jsonb, OUT n integer, OUT created_us bigint) IS 'Which of a client''s changes the log has already as the same change of the same person. Stamps may differ: what was too far
+ahead of the clock was taken back when it was written.';
 
 CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) RETURNS TABLE(owner_id text, change_id uuid, table_name text, record_id text, op text, data jsonb, field_meta jsonb, created_at timestamp with time zone, space_id text, left_out bigint)
     LANGUAGE sql SECURITY DEFINER
@@ -3688,6 +3910,37 @@ ALTER TABLE ONLY mana_ai.standing_approvals FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.standing_approvals OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.sync_feeds (
+    feed text NOT NULL,
+    until timestamp with time zone NOT NULL
+)
+WITH (fillfactor='70');
+
+ALTER TABLE ONLY mana_ai.sync_feeds FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sync_feeds OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.sync_late (
+    feed text NOT NULL,
+    "position" timestamp with time zone NOT NULL,
+    change_id uuid NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.sync_late FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sync_late OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.sync_pending (
+    feed text NOT NULL,
+    change_id uuid NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    noted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.sync_pending FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sync_pending OWNER TO mana_owner;
+
 CREATE SEQUENCE mana_ai.token_usage_id_seq
     START WITH 1
     INCREMENT BY 1
@@ -3839,6 +4092,12 @@ ALTER TABLE ONLY mana_ai.spaces
 ALTER TABLE ONLY mana_ai.standing_approvals
     ADD CONSTRAINT standing_approvals_pkey PRIMARY KEY (user_id, approval_id);
 
+ALTER TABLE ONLY mana_ai.sync_feeds
+    ADD CONSTRAINT sync_feeds_pkey PRIMARY KEY (feed);
+
+ALTER TABLE ONLY mana_ai.sync_late
+    ADD CONSTRAINT sync_late_pkey PRIMARY KEY (feed, "position", change_id);
+
 ALTER TABLE mana_ai.token_holds
     ADD CONSTRAINT token_holds_believable CHECK (((tokens <= '8589934592'::bigint) AND (cost_micros <= '1000000000000'::bigint) AND (deadline <= (opened_at + '02:00:00'::interval)))) NOT VALID;
 
@@ -3952,6 +4211,8 @@ CREATE INDEX sign_ins_of_person ON mana_ai.sign_ins USING btree (user_id) WHERE 
 
 CREATE INDEX space_members_by_person ON mana_ai.space_members USING btree (user_id);
 
+CREATE INDEX sync_pending_feed ON mana_ai.sync_pending USING btree (feed);
+
 CREATE INDEX token_holds_agent ON mana_ai.token_holds USING btree (user_id, agent_id);
 
 CREATE INDEX token_holds_deadline ON mana_ai.token_holds USING btree (deadline);
@@ -3961,6 +4222,8 @@ CREATE UNIQUE INDEX token_usage_call ON mana_ai.token_usage USING btree (call_id
 CREATE INDEX token_usage_ts ON mana_ai.token_usage USING btree (ts) INCLUDE (tokens_used, cost_micros);
 
 CREATE INDEX token_usage_window ON mana_ai.token_usage USING btree (user_id, agent_id, ts DESC);
+
+CREATE INDEX idx_sync_changes_shared ON public.sync_changes USING btree (space_id, app_id, created_at) WHERE ((space_id IS NOT NULL) AND (NOT starts_with(space_id, '_personal:'::text)));
 
 CREATE INDEX idx_sync_changes_since ON public.sync_changes USING btree (user_id, app_id, table_name, created_at);
 
@@ -3973,6 +4236,8 @@ CREATE INDEX idx_sync_changes_user_space_app_since ON public.sync_changes USING 
 CREATE TRIGGER forget_revoked AFTER UPDATE OF record, hidden ON mana_ai.mission_snapshots FOR EACH ROW WHEN (((NOT (jsonb_typeof((old.record -> 'grant'::text)) IS DISTINCT FROM 'object'::text)) AND (new.hidden OR (jsonb_typeof((new.record -> 'grant'::text)) IS DISTINCT FROM 'object'::text)))) EXECUTE FUNCTION mana_ai.forget_revoked();
 
 CREATE TRIGGER mana_ai_feed AFTER INSERT ON public.sync_changes REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION mana_ai.feed_changes();
+
+CREATE TRIGGER mana_ai_sync AFTER INSERT ON public.sync_changes REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION mana_ai.note_rows();
 
 ALTER TABLE ONLY mana_ai.journal
     ADD CONSTRAINT journal_run_id_fkey FOREIGN KEY (run_id) REFERENCES mana_ai.runs(run_id) ON DELETE CASCADE;
@@ -4251,6 +4516,8 @@ ALTER TABLE mana_ai.owner_key_changes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.owner_keys ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY owner_reads ON mana_ai.sync_late FOR SELECT TO mana_owner USING (true);
+
 ALTER TABLE mana_ai.people ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.people_trail ENABLE ROW LEVEL SECURITY;
@@ -4268,6 +4535,12 @@ CREATE POLICY router_compares ON mana_ai.agent_snapshots FOR SELECT TO mana_rout
 CREATE POLICY router_compares ON mana_ai.mission_snapshots FOR SELECT TO mana_router USING (true);
 
 CREATE POLICY router_moves ON mana_ai.change_feed TO mana_router USING (true) WITH CHECK (true);
+
+CREATE POLICY router_publishes ON mana_ai.sync_feeds TO mana_router USING (true) WITH CHECK (true);
+
+CREATE POLICY router_publishes ON mana_ai.sync_late TO mana_router USING (true) WITH CHECK (true);
+
+CREATE POLICY router_publishes ON mana_ai.sync_pending TO mana_router USING (true) WITH CHECK (true);
 
 CREATE POLICY router_takes ON mana_ai.copy_requests TO mana_router USING (true) WITH CHECK (true);
 
@@ -4310,6 +4583,12 @@ CREATE POLICY supervisor_schedules ON mana_ai.token_holds TO mana_supervisor USI
 CREATE POLICY supervisor_schedules ON mana_ai.token_usage TO mana_supervisor USING (true) WITH CHECK (true);
 
 CREATE POLICY supervisor_schedules ON mana_ai.user_settings TO mana_supervisor USING (true) WITH CHECK (true);
+
+ALTER TABLE mana_ai.sync_feeds ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sync_late ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sync_pending ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.token_holds ENABLE ROW LEVEL SECURITY;
 
@@ -4623,6 +4902,8 @@ REVOKE ALL ON FUNCTION mana_ai.note_plan(p_run uuid, p_note jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_mission text, p_outcome text, p_reason text, p_version text, p_records text[], p_expires timestamp with time zone) TO mana_keys;
 
+REVOKE ALL ON FUNCTION mana_ai.note_rows() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
@@ -4715,6 +4996,23 @@ REVOKE ALL ON FUNCTION mana_ai.stamp_now(p_floor text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text, OUT snapshot jsonb, OUT changes jsonb) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) TO mana_router;
+
+REVOKE ALL ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.sync_slot(p_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.sync_there(p_user text, p_app text, p_rows jsonb, OUT n integer, OUT created_us bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_there(p_user text, p_app text, p_rows jsonb, OUT n integer, OUT created_us bigint) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) TO mana_supervisor;
@@ -4907,6 +5205,12 @@ GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.space_members TO mana_gateway;
 GRANT SELECT,INSERT ON TABLE mana_ai.spaces TO mana_gateway;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.standing_approvals TO mana_gateway;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.sync_feeds TO mana_router;
+
+GRANT SELECT,INSERT ON TABLE mana_ai.sync_late TO mana_router;
+
+GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.sync_pending TO mana_router;
 
 GRANT USAGE ON SEQUENCE mana_ai.token_usage_id_seq TO mana_supervisor;
 

@@ -48,6 +48,7 @@ STEPS = [
     "0008_granted_missions",
     "0009_default_agents",
     "0010_own_log",
+    "0011_sync_feeds",
 ]
 EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"

@@ -82,6 +82,7 @@ OF_NOBODY = {
     "mana_ai.budget_wakes", "mana_ai.capability_secrets", "mana_ai.function_texts",
     "mana_ai.install", "mana_ai.migrations", "mana_ai.own_locks",
     "mana_ai.refresh_tokens", "mana_ai.shards", "mana_ai.spaces",
+    "mana_ai.sync_feeds", "mana_ai.sync_late", "mana_ai.sync_pending",
 }  # fmt: skip
 """Tables without a `user_id`; a new one belongs here, or its rows have an owner."""
 RELATIONS = """

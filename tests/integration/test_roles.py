@@ -68,7 +68,7 @@ CALLABLE_BY = {
         "state_now", "write_state", "put_sealed_copies", "put_owner_key", "remove_owner_key",
         "answer_copies", "copy_source", "take_copy_requests", "own_record", "own_write",
         "own_records", "own_ids",
-        "own_table", "own_is_sealed",
+        "own_table", "own_is_sealed", "sync_publish", "sync_page", "sync_push", "sync_there",
         *BUDGET_READS,
     },
     "mana_keys": {"granted_mission", "note_release"},
@@ -77,11 +77,12 @@ CALLABLE_BY = {
 }  # fmt: skip
 HIDDEN_FROM = {
     "mana_agent": {"journal", "capability_secrets", "decrypt_audit", "change_feed", "ledger",
-                   "limits", "budget_wakes", "owner_key_changes", "copy_requests"},
+                   "limits", "budget_wakes", "owner_key_changes", "copy_requests", "sync_feeds",
+                   "sync_pending", "sync_late"},
     "mana_supervisor": {"sync_changes", "log_rows", "router_log", "journal", "decrypt_audit",
                         "capability_secrets", "owner_keys", "owner_key_changes"},
     "mana_gateway": {"sync_changes", "log_rows", "router_log", "journal", "capability_secrets",
-                     "copy_requests"},
+                     "copy_requests", "sync_feeds", "sync_pending", "sync_late"},
     "mana_keys": {"sync_changes", "journal", "capability_secrets", "mission_snapshots",
                   "owner_keys"},
     "mana_janitor": {"sync_changes", "journal", "capability_secrets", "mission_snapshots"},

@@ -247,3 +247,15 @@ SELECT clock_timestamp()
 -- last_decisions --
 SELECT DISTINCT ON (due_at) due_at, decision, reason FROM mana_ai.decisions
  WHERE user_id = $1 AND mission_id = $2 AND due_at >= $3 ORDER BY due_at DESC, id DESC LIMIT 500
+
+-- sync_publish --
+SELECT mana_ai.sync_publish($1, $2, $3)
+
+-- sync_page --
+SELECT * FROM mana_ai.sync_page(:user, :spaces, :app, :table, :client, :since, :slot, :until, :rows, :bytes)
+
+-- sync_push --
+SELECT n, status, created_us FROM mana_ai.sync_push(:user, :spaces, :app, :client, :rows::jsonb)
+
+-- sync_there --
+SELECT n, created_us FROM mana_ai.sync_there($1, $2, $3::jsonb)

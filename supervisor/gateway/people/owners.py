@@ -11,6 +11,7 @@ from state.store.connect import Access, Database
 from state.store.gateway.copy_requests import CopyRequests
 from state.store.gateway.own_log import OwnLog
 from state.store.gateway.proposals import ProposalStore
+from state.store.gateway.sync_feeds import SyncFeeds
 from state.store.issuer import VaultStore
 from state.store.own.records import OwnRecords
 from state.store.own.runs import OwnRuns
@@ -41,6 +42,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     runs: OwnRuns
     records: OwnRecords
     own_log: OwnLog
+    sync: SyncFeeds
     pacing: Pacing
     streams: OpenStreams
     proposals: ProposalStore
@@ -56,6 +58,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
         await self.view.close()
         await self.own_log.close()
         await self.proposals.close()
+        await self.sync.database.close()
         if self.custody is not None:
             await self.custody.close()
         if self.office is not None:
@@ -100,6 +103,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         runs=OwnRuns(own),
         records=OwnRecords(own),
         own_log=OwnLog(own),
+        sync=SyncFeeds(_database(settings, dsn, GATEWAY_ROLE, 6)),
         pacing=Pacing(),
         streams=OpenStreams(),
         proposals=ProposalStore(_database(settings, dsn, GATEWAY_ROLE, 4), CatalogueShelf()),

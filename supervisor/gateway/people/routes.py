@@ -39,6 +39,7 @@ from supervisor.gateway.people.tokens import TokenRefused
 from supervisor.gateway.sign_in import account
 from supervisor.gateway.sign_in.door import ScopeLacking, must_have
 from supervisor.gateway.sign_in.office import NotOurs, refused
+from supervisor.gateway.sync import routes as sync
 
 Handler = Callable[[Request, Caller, Owners], Awaitable[Response]]
 Teller = Callable[[int, str], Response]
@@ -48,7 +49,7 @@ NO_OWNERS = "this server serves no people"
 DERIVED_KEY = "/api/v1/me/ai-derived-key"
 VAULT = "/api/v1/me/encryption-vault"
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
-ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match"
+ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match, X-Client-Id"
 READ_HEADERS = "ETag, Idempotency-Replayed"
 SIGN_INS = "/api/v1/me/sign-ins"
 TOKENS = "/api/v1/me/tokens"
@@ -100,6 +101,8 @@ ROUTES: tuple[PersonRoute, ...] = (
     PersonRoute("POST", f"{VAULT}/recovery-wrap", "keys", vault.post_recovery_wrap),
     PersonRoute("DELETE", f"{VAULT}/recovery-wrap", "keys", vault.delete_recovery_wrap),
     PersonRoute("POST", f"{VAULT}/zero-knowledge", "keys", vault.post_zero_knowledge),
+    PersonRoute("POST", "/sync/{app}", "write", sync.post_push, sync.told_as_text),
+    PersonRoute("GET", "/sync/{app}/pull", "read", sync.get_pull, sync.told_as_text),
     *(PersonRoute(*one, tell=told_as_problem) for one in INBOX),
     *(
         PersonRoute(one.verb, one.path, one.scope, one.handler, told_as_problem)

@@ -1,0 +1,175 @@
+"""The log as people's devices use it, as the role `mana_gateway` in one person's place.
+
+Whoever reads first publishes: what became visible since, in whatever order its transactions ended,
+then has positions behind all that any device was told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from state.errors import StateError, TerminalError
+from state.log.stamps import EPOCH, NS_PER_US, datetime_of
+from state.store.connect import Database
+from state.store.sql import statements_of
+
+SQL = statements_of("gateway.sql")
+PAGE_BYTES = 8 * 1024 * 1024
+
+
+class Position(NamedTuple):
+    """What a device has seen: all up to a microsecond, of which only the ids of these slots."""
+
+    at_us: int
+    slot: int = 999  # of 1,000; -1: nothing of this microsecond
+
+
+class FeedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of the log as it stands there, JSON as texts."""
+
+    id: str
+    author: str
+    client: str
+    table: str
+    record: str
+    op: str
+    data: str | None
+    field_meta: str | None
+    created_us: int
+    schema_version: int
+    actor: str | None
+    origin: str | None
+    space: str | None
+
+
+class FeedPage(msgspec.Struct, frozen=True):
+    """Rows in the order of their positions, and the position that a device has reached by them."""
+
+    rows: list[FeedRow]
+    reached: Position
+    has_more: bool
+
+
+class PushedRow(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A change as the log will have it; `data`, `meta` and `actor` are JSON."""
+
+    change_id: str
+    table: str
+    id: str
+    op: Literal["insert", "update", "delete"]
+    data: msgspec.Raw
+    meta: dict[str, str]
+    schema: int
+    actor: msgspec.Raw
+    origin: str | None
+    space: str | None
+
+
+class Pushed(msgspec.Struct, frozen=True):
+    """What became of one change; its row's time in µs since the epoch."""
+
+    is_new: bool
+    created_us: int
+
+
+class ChangeIdInUse(StateError, TerminalError):
+    """A change carries the id of another one; `change` is its place in the push."""
+
+    def __init__(self, change: int) -> None:
+        super().__init__(change)
+        self.change = change
+
+
+class SyncFeeds(msgspec.Struct, frozen=True):
+    """Pushes and pulls of one person at a time; `spaces` are the shared ones they belong to."""
+
+    database: Database
+
+    async def push(
+        self, user: str, spaces: Sequence[str], app: str, client: str, rows: Sequence[PushedRow]
+    ) -> list[Pushed]:
+        """All of these changes, or none, and each once. Raises ChangeIdInUse."""
+        text = msgspec.json.encode(rows).decode()
+        async with self.database.transaction() as connection:
+            asked = SQL.given(
+                "sync_push", user=user, spaces=list(spaces), app=app, client=client, rows=text
+            )
+            written = await connection.fetch(*asked)
+            times = {row["n"]: row["created_us"] for row in written}
+            is_new = {row["n"]: row["status"] == "written" for row in written}
+            if not all(is_new.values()):
+                known = await connection.fetch(SQL["sync_there"], user, app, text)
+                same = {row["n"]: row["created_us"] for row in known}
+                for n in sorted(times):
+                    if not is_new[n] and n not in same:
+                        raise ChangeIdInUse(n - 1)
+                times = {**times, **{n: at for n, at in same.items() if not is_new[n]}}
+        return [Pushed(is_new[n], times[n]) for n in sorted(times)]
+
+    async def page(
+        self,
+        user: str,
+        spaces: Sequence[str],
+        app: str,
+        since: Position,
+        *,
+        client: str,
+        rows: int,
+        table: str | None = None,
+    ) -> FeedPage:
+        """Rows after a position, of one table or all of an app, that this client did not write."""
+        shared = list(spaces)
+        from_ = _moment(since.at_us)
+        async with self.database.connection() as connection:
+            until = await connection.fetchval(SQL["sync_publish"], user, shared, from_)
+        asked = SQL.given(
+            "sync_page",
+            user=user,
+            spaces=shared,
+            app=app,
+            table=table,
+            client=client,
+            since=from_,
+            slot=since.slot,
+            until=until,
+            rows=rows,
+            bytes=PAGE_BYTES,
+        )
+        async with self.database.connection() as connection:
+            found = await connection.fetch(*asked)
+        if found and found[-1]["is_more"]:
+            last = found.pop()
+            reached = Position(last["at_us"], last["slot"])
+            return FeedPage([_row(row) for row in found], reached, has_more=True)
+        return FeedPage([_row(row) for row in found], Position(_us(until)), has_more=False)
+
+
+def _moment(at_us: int) -> datetime:
+    return datetime_of(at_us * NS_PER_US)
+
+
+def _us(moment: datetime) -> int:
+    delta = moment - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def _row(row: Any) -> FeedRow:
+    return FeedRow(
+        id=str(row["id"]),
+        author=row["author"],
+        client=row["client"],
+        table=row["table_name"],
+        record=row["record_id"],
+        op=row["op"],
+        data=row["data"],
+        field_meta=row["field_meta"],
+        created_us=row["created_us"],
+        schema_version=row["schema_version"],
+        actor=row["actor"],
+        origin=row["origin"],
+        space=row["space_id"],
+    )

@@ -1,0 +1,1 @@
+"""`/sync/*`: what people's devices push, pull and listen to."""

@@ -1,0 +1,149 @@
+"""`/sync/{app}`: devices push what they changed and pull what others did.
+
+Errors are plain text, as they always were; whoever accepts `application/problem+json` gets that.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from mana_actors.http.bodies import NO_STORE, BadRequest, answer
+from state.log.stamps import NS_PER_MS, NS_PER_S, NS_PER_US, format_instant
+from state.store.connect import Refused, Unavailable
+from state.store.gateway.sync_feeds import ChangeIdInUse, FeedPage, Pushed
+from supervisor.custody.vaults import Caller
+from supervisor.gateway.answers import checked_id, path_part, query
+from supervisor.gateway.api.problems import MEDIA_TYPE, FieldProblem, problem_response
+from supervisor.gateway.people.owners import Owners
+from supervisor.gateway.sign_in.door import must_have
+from supervisor.gateway.sync import wire
+from supervisor.gateway.sync.position import position_text, read_position
+from supervisor.gateway.sync.wire import Delivery, ReadChange, Result, SyncRefused
+
+PULL_ROWS = 1000
+PUSH_ROWS = 5000
+AHEAD_NS = 300 * NS_PER_S
+
+Handler = Callable[[Request, Caller, Owners], Awaitable[Response]]
+
+
+def told_as_text(status: int, message: str) -> Response:
+    """The way of the sync service."""
+    said = f"unauthorized: {message}" if status == 401 else message
+    return PlainTextResponse(said, status, headers=NO_STORE)
+
+
+def refusals_told(handler: Handler) -> Handler:
+    """The handler, with what it refuses told as its caller reads it."""
+
+    async def told(request: Request, caller: Caller, owners: Owners) -> Response:
+        try:
+            return await handler(request, caller, owners)
+        except SyncRefused as exc:
+            refused = exc
+        except ChangeIdInUse as exc:
+            problem = f"change id in use in change {exc.change}"
+            refused = SyncRefused(409, problem, exc.change, "changeId")
+        except BadRequest as exc:
+            refused = SyncRefused(exc.status, f"{exc.field} {exc.problem}", field=exc.field)
+        except Refused as exc:
+            if not exc.blames_a_value:
+                raise
+            refused = SyncRefused(400, "a change holds what cannot be kept")
+        except Unavailable:
+            refused = SyncRefused(503, "the database does not answer")
+        if MEDIA_TYPE not in request.headers.get("accept", ""):
+            return told_as_text(refused.status, refused.problem)
+        wrong = () if refused.field is None else (_wrong(refused.change, refused.field, refused),)
+        return problem_response(refused.status, refused.problem, wrong)
+
+    return told
+
+
+def _wrong(change: int | None, field: str, refused: SyncRefused) -> FieldProblem:
+    at = field if change is None else f"changes[{change}].{field}"
+    return FieldProblem(at[:128], refused.problem)
+
+
+@refusals_told
+async def post_push(request: Request, caller: Caller, owners: Owners) -> Response:
+    """Changes into the log, all or none, and what others changed since."""
+    must_have(caller, "read")
+    app = path_part(request, "app")
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > wire.MAX_BODY_BYTES:
+            raise SyncRefused(413, f"the body is over {wire.MAX_BODY_BYTES} bytes")
+    sent = await asyncio.to_thread(wire.read_changeset, bytes(raw))
+    client = _client(request, sent.client_id or "")
+    read = await asyncio.to_thread(
+        wire.read_changes,
+        sent,
+        caller.user,
+        caller.spaces,
+        [str(uuid4()) for _ in sent.changes or ()],
+        now_ns=time.time_ns(),
+        ahead_ns=AHEAD_NS,
+    )
+    rows = [one.row for one in read]
+    pushed: list[Pushed] = []
+    if rows:
+        pushed = await owners.sync.push(caller.user, caller.spaces, app, client, rows)
+    since = read_position(sent.cursor or sent.since or "")
+    page = await owners.sync.page(
+        caller.user, caller.spaces, app, since, client=client, rows=PUSH_ROWS
+    )
+    return await _answer(page, [_result(*one) for one in zip(read, pushed, strict=True)])
+
+
+@refusals_told
+async def get_pull(request: Request, caller: Caller, owners: Owners) -> Response:
+    """What others changed in a table, or in all of the app's, page by page."""
+    app = path_part(request, "app")
+    given = query(request, ("collection", "since", "cursor"))
+    since = given.get("cursor") or given.get("since")
+    if not given.get("collection") or not since:
+        raise SyncRefused(400, "missing collection or since parameter")
+    page = await owners.sync.page(
+        caller.user,
+        caller.spaces,
+        app,
+        read_position(since),
+        client=_client(request, ""),
+        rows=PULL_ROWS,
+        table=given["collection"],
+    )
+    return await _answer(page, None)
+
+
+def _client(request: Request, named: str) -> str:
+    """Which of the person's devices asks; "" for one that does not say."""
+    client = request.headers.get("x-client-id") or named
+    return checked_id("clientId", client) if client else ""
+
+
+def _result(read: ReadChange, pushed: Pushed) -> Result:
+    return Result(
+        change_id=read.row.change_id,
+        status="applied" if pushed.is_new else "duplicate",
+        fields={name: wire.LostField("future-stamp", at) for name, at in read.taken_back.items()},
+        created_at=format_instant(pushed.created_us * NS_PER_US),
+    )
+
+
+async def _answer(page: FeedPage, results: list[Result] | None) -> Response:
+    told = await asyncio.to_thread(lambda: [wire.told(row) for row in page.rows])
+    content = Delivery(
+        server_changes=told,
+        conflicts=[],
+        synced_until=position_text(page.reached),
+        has_more=page.has_more,
+        server_time=format_instant(time.time_ns() // NS_PER_MS * NS_PER_MS),
+        results=results,
+    )
+    return answer(content)
