@@ -43,6 +43,14 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return ip.is_loopback or self.any_address
 
+    def is_tls(self, scope: Mapping[str, Any]) -> bool:
+        """Whether a request came over TLS, here or at a proxy that people reach us by."""
+        if scope["scheme"] == "https":
+            return True
+        hosts = header(scope, b"host")
+        secure = {urlsplit(url).netloc.lower() for url in self.public if url.startswith("https:")}
+        return len(hosts) == 1 and hosts[0].lower() in secure
+
     def is_own_page(self, scope: Mapping[str, Any]) -> bool:
         """Whether a request comes from a page of ours: one Origin, of our scheme, host and port."""
         origins, hosts = header(scope, b"origin"), header(scope, b"host")

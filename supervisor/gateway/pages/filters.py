@@ -1,0 +1,93 @@
+"""What templates say things by: the words of a page's reader, and markup around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from mana_actors.http.paths import segment
+from state.runs.reasons import in_words, reasons_of
+from supervisor.gateway.pages import words
+from supervisor.gateway.pages.reader import Reader
+
+T = TypeVar("T")
+
+
+def _by_reader(say: Callable[[T, Reader], str]) -> Callable[[Context, T], str]:
+    """A filter that says a value in the words of whoever reads the page."""
+
+    @pass_context
+    def said(context: Context, value: T) -> str:
+        return say(value, _reader(context))
+
+    return said
+
+
+@pass_context
+def _at(context: Context, value: datetime | str | None, how: str = "moment") -> Markup:
+    """A time as an element that carries the whole of it; `how`: moment, ago, clock or day."""
+    reader, at = _reader(context), words.instant(value)
+    if at is None:
+        return Markup("—")
+    ways = {
+        "moment": words.moment,
+        "ago": words.distance,
+        "clock": words.clock,
+        "day": words.day,
+    }
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        at.isoformat(timespec="seconds"), words.whole(at, reader), ways[how](at, reader)
+    )
+
+
+@pass_context
+def _state(context: Context, word: str | None) -> Markup:
+    """A state by shape, word and colour; the word that rows and programs have is its title."""
+    mark, tone = words.shape(word)
+    return Markup('<span class="state {}" title="{}"><i aria-hidden="true">{}</i>{}</span>').format(
+        tone, word or "", mark, words.said(word, _reader(context))
+    )
+
+
+@pass_context
+def _why(context: Context, reason: str | None) -> Markup:
+    """What happened, and under it what happens next and what can be done."""
+    told = reasons_of(reason, _reader(context).language)
+    what = Markup("; ").join(each.what for each in told)
+    rest = dict.fromkeys(part for each in told for part in (each.then, each.can) if part)
+    if not rest:
+        return what
+    return what + Markup('<br><span class="soft">{}</span>').format(" ".join(rest))
+
+
+def _sentence(reason: str | None, reader: Reader) -> str:
+    return in_words(reason, reader.language)
+
+
+def _id(text: str) -> Markup:
+    """An id, with the whole of it as its title."""
+    return Markup('<span class="id" title="{}">{}</span>').format(text, words.short_id(text))
+
+
+def _reader(context: Context) -> Reader:
+    return cast("Reader", context["reader"])
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "at": _at,
+    "cadence": _by_reader(words.cadence_said),
+    "compact": _by_reader(words.compact),
+    "id": _id,
+    "lasted": _by_reader(words.lasted),
+    "money": _by_reader(words.money),
+    "number": _by_reader(words.number),
+    "part": segment,
+    "sentence": _by_reader(_sentence),
+    "state": _state,
+    "why": _why,
+}

@@ -1,0 +1,198 @@
+"""The operators' pages: how the fleet is, one agent, and the parts that pages are made of.
+
+Operators see ids, states, times, costs and reasons; titles and plans are their owners'.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from mana_actors.http.bodies import NO_STORE
+from state.errors import StateError
+from state.store.gateway.control import NotPossible
+from state.store.gateway.fleet import Filter
+from supervisor.gateway.answers import path_part, query
+from supervisor.gateway.auth import SESSION_S, Sessions
+from supervisor.gateway.deps import Deps, facts
+from supervisor.gateway.operators.control import Missing, cancel_run, run_id_of, switch, verb_of
+from supervisor.gateway.operators.limits import warnings_of
+from supervisor.gateway.pages.forms import FormSeals
+from supervisor.gateway.pages.operator.agent import agent_facts
+from supervisor.gateway.pages.operator.design import design_values
+from supervisor.gateway.pages.page import page, seen
+from supervisor.gateway.pages.problems import problem_told, said_of
+from supervisor.gateway.pages.reader import Reader, reader_of
+from supervisor.health.judgement import health
+from supervisor.node.models import model_in_words
+
+ROWS = 50
+LOOK_AGAIN_S = 5.0
+LONGEST_S = 600.0
+NOTHING: dict[str, Any] = {"counts": None} | dict.fromkeys(
+    ("agents", "missions", "runs", "quarantined", "warnings"), ()
+)
+OperatorHandler = Callable[[Request, Reader], Awaitable[Response]]
+
+
+class OperatorPages:
+    """The pages of one gateway."""
+
+    def __init__(self, deps: Deps, sessions: Sessions, seals: FormSeals) -> None:
+        self._deps, self._sessions, self._seals = deps, sessions, seals
+
+    def routes(self) -> list[Route]:
+        """All of them; whoever has no session is told how to get one."""
+        agent = "/agents/{user}/{agent}"
+        forms = ("/{verb}", "/missions/{mission}/{verb}", "/runs/{run}/cancel")
+        return [
+            Route("/login", self.login),
+            Route("/", self._guarded(self.fleet)),
+            Route("/live", self._guarded(self.live)),
+            Route("/design", self._guarded(self.design)),
+            Route("/sign-out", self._guarded(self.sign_out), methods=["POST"]),
+            Route(agent, self._guarded(self.agent)),
+            *(Route(agent + path, self._guarded(self.form), methods=["POST"]) for path in forms),
+        ]
+
+    async def fleet(self, request: Request, reader: Reader) -> Response:
+        """How everything is."""
+        is_still = "still" in query(request, ("still",))
+        return page(reader, "operator/fleet.html", **await _fleet(self._deps), is_still=is_still)
+
+    async def agent(self, request: Request, reader: Reader) -> Response:
+        """One agent."""
+        query(request, ())
+        return await self._agent_page(request, reader)
+
+    async def form(self, request: Request, reader: Reader) -> Response:
+        """Do what a button says, then show the agent again."""
+        query(request, ())
+        try:
+            await self._done(request)
+        except (Missing, NotPossible) as exc:
+            status, _, said = said_of(exc, reader.language)
+            return await self._agent_page(request, reader, said, status)
+        return seen("/".join(request.scope["path"].split("/")[:4]))
+
+    async def design(self, request: Request, reader: Reader) -> Response:
+        """Every part, once."""
+        query(request, ())
+        return page(reader, "operator/design.html", **design_values(reader))
+
+    async def login(self, request: Request) -> Response:
+        """Open a session by a one-time token."""
+        token = query(request, ("token",)).get("token", "")
+        reader = self._reader(request)
+        session = self._sessions.redeem(token)
+        if session is None:
+            return page(reader, "locked.html", 401, way="operator")
+        # A page and not a redirect: a strict cookie is not sent on a redirect that began elsewhere.
+        response = page(reader, "login.html")
+        response.set_cookie(
+            self._sessions.cookie,
+            session,
+            max_age=int(SESSION_S),
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return response
+
+    async def sign_out(self, request: Request, reader: Reader) -> Response:
+        """Have the browser forget its session."""
+        query(request, ())
+        response = page(reader, "locked.html", way="operator")
+        response.delete_cookie(self._sessions.cookie, httponly=True, samesite="strict")
+        return response
+
+    async def live(self, request: Request, _: Reader) -> Response:
+        """Tells an open page every few seconds to look again."""
+        query(request, ())
+
+        async def frames() -> AsyncGenerator[str]:
+            for _ in range(int(LONGEST_S / LOOK_AGAIN_S)):
+                await asyncio.sleep(LOOK_AGAIN_S)
+                yield "event: changed\ndata: \n\n"
+
+        headers = NO_STORE | {"X-Accel-Buffering": "no"}
+        return StreamingResponse(frames(), media_type="text/event-stream", headers=headers)
+
+    def _guarded(self, handler: OperatorHandler) -> Callable[[Request], Awaitable[Response]]:
+        """The handler, for who has a session; what changes something takes a form of that session.
+
+        A strict cookie, the origin and the seal say so, each on its own.
+        """
+
+        async def endpoint(request: Request) -> Response:
+            reader = self._reader(request)
+            try:
+                session = request.cookies.get(self._sessions.cookie, "")
+                if not self._sessions.is_open(request.headers):
+                    return page(reader, "locked.html", 401, way="operator")
+                own = msgspec.structs.replace(reader, way="operator", seal=self._seals.of(session))
+                if request.method == "POST":
+                    await self._seals.opened(request, self._deps.settings.names, session)
+                return await handler(request, own)
+            except ClientDisconnect:
+                raise
+            except Exception as exc:  # noqa: BLE001 - told as a page
+                return problem_told(reader, exc)
+
+        return endpoint
+
+    def _reader(self, request: Request) -> Reader:
+        of = self._deps.settings.agent
+        return reader_of(request, of.language, of.time_zone)
+
+    async def _agent_page(
+        self, request: Request, reader: Reader, said: str = "", status: int = 200
+    ) -> Response:
+        deps = self._deps
+        found = await agent_facts(deps, path_part(request, "user"), path_part(request, "agent"))
+        if found is None:
+            raise Missing("agent", "no such agent")
+        warnings = await warnings_of(deps, await deps.fleet.limits())
+        return page(reader, "operator/agent.html", status, **found, said=said, warnings=warnings)
+
+    async def _done(self, request: Request) -> None:
+        """What the form's path says; raises Missing, NotPossible or BadRequest."""
+        deps, user, given = self._deps, path_part(request, "user"), request.path_params
+        if "run" in given:
+            await cancel_run(deps, run_id_of(path_part(request, "run")))
+        elif "mission" in given:
+            mission = path_part(request, "mission")
+            await switch(deps, user, "aiMissions", mission, verb_of(path_part(request, "verb")))
+        else:
+            agent = path_part(request, "agent")
+            await switch(deps, user, "agents", agent, verb_of(path_part(request, "verb")))
+
+
+async def _fleet(deps: Deps) -> dict[str, Any]:
+    found = await facts(deps)
+    judged = health(found, deps.settings, deps.version)
+    wanted, lists = Filter(limit=ROWS), NOTHING
+    with suppress(StateError):  # it may go away after it answered
+        if found.shards is not None:
+            lists = {
+                "counts": await deps.fleet.counts(),
+                "agents": await deps.fleet.agents(wanted),
+                "missions": await deps.fleet.missions(wanted),
+                "runs": await deps.fleet.runs(wanted),
+                "quarantined": await deps.fleet.quarantined(wanted),
+                "warnings": await warnings_of(deps, await deps.fleet.limits()),
+            }
+    awake = None if found.supervisor is None else found.supervisor.get("awake", ())
+    return {
+        "health": judged,
+        "awake": None if awake is None else len(awake),
+        "forks": sum(agent.get("fork", False) for agent in awake or ()),
+        "idle": None if found.supervisor is None else found.supervisor.get("idle"),
+        "model": model_in_words(deps.settings),
+        **lists,
+    }
