@@ -15,9 +15,10 @@ from mana_actors.client.errors import (
 from mana_actors.client.local.kept import FieldMeta, Overwritten, derive_updated_at
 from mana_actors.client.server.credentials import Credentials, FixedToken
 from mana_actors.client.table import ShownRecord, Table, TypedTable
-from mana_actors.client.table_names import TableName, TypedTableName
+from mana_actors.client.table_names import APPS, TableName, TypedTableName
 
 __all__ = [
+    "APPS",
     "AppStatus",
     "Client",
     "Credentials",

@@ -73,10 +73,11 @@ class Client:
         *,
         user: str,
         display_name: str | None,
+        wall_ns: Callable[[], int],
         reached: CrashPoint,
     ) -> None:
         self.user, self.client_id = user, store.about("client_id") or ""
-        self.clock = StampClock(int(store.about("clock_offset_ns") or 0))
+        self.clock = StampClock(int(store.about("clock_offset_ns") or 0), wall_ns)
         self.remote = remote
         self._actor = user_actor(user) if display_name is None else user_actor(user, display_name)
         self._turns = StoreTurns(store)
@@ -98,14 +99,15 @@ class Client:
         apps: Sequence[str] = (),
         live: bool = True,
         http: httpx.AsyncClient | None = None,
+        wall_ns: Callable[[], int] = time.time_ns,
         crash: CrashPoint = lambda _point: None,
     ) -> AsyncGenerator[Client]:
         """A client on the file at `path`, synced with the server at `url` as `token` lets it.
 
         `live`: kept in sync as long as it is open; else `sync()` does that. `apps` are read from
         the start, others once a table of theirs is asked for. Without `user` it is whose the file
-        or the token is. Raises StoreUnusable, and where nobody can say who: NotSignedIn and
-        ServerAway.
+        or the token is. `wall_ns` is this machine's clock, which may be wrong. Raises
+        StoreUnusable, and where nobody can say who: NotSignedIn and ServerAway.
         """
         credentials = FixedToken(token) if isinstance(token, str) else token
         async with contextlib.AsyncExitStack() as closing:
@@ -128,7 +130,14 @@ class Client:
                 store.note("client_id", str(uuid.uuid4()))
                 store.note("user", who)
                 store.commit()
-            client = cls(store, remote, user=who, display_name=display_name, reached=crash)
+            client = cls(
+                store,
+                remote,
+                user=who,
+                display_name=display_name,
+                wall_ns=wall_ns,
+                reached=crash,
+            )
             closing.push_async_callback(client._close)
             if live and remote is not None:
                 client.start(*apps, *store.apps())
@@ -155,6 +164,13 @@ class Client:
         if self._live is not None:
             self._live.keep(named.app)
         return Table(self, named)
+
+    async def tables(self) -> list[TableName]:
+        """Those that have a record here, by app and name."""
+        return [
+            TableName(app, table)
+            for app, table, *_ in await self.read(lambda store, _: store.counts())
+        ]
 
     def transaction(self) -> AbstractAsyncContextManager[None]:
         """What is written in the block is kept and pushed all or nothing, per app.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -74,9 +73,9 @@ class Exchange:
                     return
 
     async def _asked(self, app: str, body: bytes) -> SyncAnswer:
-        asked_ns = time.time_ns()
+        asked_ns = self._clock.wall_ns()
         answered = await self._remote.asked("POST", f"/sync/{app}", body)
-        answered_ns = time.time_ns()
+        answered_ns = self._clock.wall_ns()
         # Where the server says no time of its rows, they are as old as their arrival.
         self._arrived_us = max(answered_ns // NS_PER_US, self._arrived_us)
         try:

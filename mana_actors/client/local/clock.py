@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 NS_PER_MS = 1_000_000
 
 
 class StampClock:
-    """Nanoseconds since the epoch; `offset_ns` is what the server's clock is ahead by."""
+    """Nanoseconds since the epoch; `offset_ns` is what the server's clock is ahead of `wall_ns`."""
 
-    def __init__(self, offset_ns: int = 0) -> None:
-        self.offset_ns, self._last_ns = offset_ns, 0
+    def __init__(self, offset_ns: int = 0, wall_ns: Callable[[], int] = time.time_ns) -> None:
+        self.offset_ns, self.wall_ns, self._last_ns = offset_ns, wall_ns, 0
 
     def now(self) -> int:
         """Later by a millisecond, which is what stamps tell apart, unless the clock was set."""
-        now = max(time.time_ns() + self.offset_ns, self._last_ns + NS_PER_MS)
+        now = max(self.wall_ns() + self.offset_ns, self._last_ns + NS_PER_MS)
         self._last_ns = now
         return now
 
