@@ -1,6 +1,6 @@
 # Everything works on a fresh machine: set-up happens in .venv first, and nothing is installed elsewhere.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo unit test check format bench lock clean
+.PHONY: help setup demo unit test check format converge bench lock clean
 BIN := .venv/bin
 # Half of the time of most tests is spent waiting for Postgres. tests/conftest.py says what stays together.
 TESTS_AT_ONCE := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
@@ -31,6 +31,10 @@ check: setup ## formatting, lint, strict types, import contracts, no model named
 format: setup ## rewrite what ruff can rewrite
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+converge: setup ## many devices of one person under faults; SEEDS=1000 FIRST=0
+	@MANA_CONVERGE_SEEDS=$(or $(SEEDS),100) MANA_CONVERGE_FIRST=$(or $(FIRST),0) \
+	  $(BIN)/python -m pytest -q tests/integration/test_convergence.py $(ARGS)
 
 bench: setup ## ratios measured in one run
 	@$(BIN)/python -m tests.bench $(ARGS)
