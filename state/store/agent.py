@@ -344,8 +344,11 @@ class AgentStore:
         )
         return CallStart(**dict(row))
 
-    async def end_call(self, answered: Unsettled) -> int:
-        """Settle a call: answer and usage durable together; returns the tokens charged."""
+    async def end_call(self, answered: Unsettled, noted: str = "{}") -> int:
+        """Settle a call: answer and usage durable together; returns the tokens charged.
+
+        `noted` is JSON as in `PlanNote.answers`, for whoever watches the run.
+        """
         row = await self.asked(
             "end_call",
             call=answered.call_id,
@@ -354,6 +357,7 @@ class AgentStore:
             answer=answered.answer,
             tokens=answered.tokens,
             micros=answered.micros,
+            answers=noted,
         )
         return int(row["charged"])
 

@@ -736,7 +736,7 @@ ALTER FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_
 COMMENT ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) IS 'The rows of one record, for whoever took the request for copies. Only a record that is an input of that mission and
 that its grant lists; at most 2 MB of rows.';
 
-CREATE FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint DEFAULT NULL::bigint, OUT charged bigint, OUT journaled boolean) RETURNS record
+CREATE FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint DEFAULT NULL::bigint, p_answers jsonb DEFAULT '{}'::jsonb, OUT charged bigint, OUT journaled boolean) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -745,13 +745,14 @@ DECLARE
 BEGIN
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
   SELECT s.charged, s.journaled INTO end_call.charged, end_call.journaled
-    FROM mana_ai.settle(held ->> 'u', held ->> 'a', p_call, p_attempt, p_hash, p_answer, p_tokens, p_micros) AS s;
+    FROM mana_ai.settle(held ->> 'u', held ->> 'a', p_call, p_attempt, p_hash, p_answer, p_tokens, p_micros,
+                        mana_ai.noted_answers(p_answers)) AS s;
 END $$;
 
-ALTER FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, p_answers jsonb, OUT charged bigint, OUT journaled boolean) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) IS 'Settles a call by itself: what must be durable before a tool runs or the next call begins. A run''s last answer is settled
-by the function that ends the run.';
+COMMENT ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, p_answers jsonb, OUT charged bigint, OUT journaled boolean) IS 'Settles a call by itself: what must be durable before a tool runs or the next call begins. A run''s last answer is settled
+by the function that ends the run. p_answers says who answered and which tools were called, for whoever watches.';
 
 CREATE FUNCTION mana_ai.old_sessions(p_older_s double precision) RETURNS TABLE(pid integer, application text, age_s double precision, xids xid[])
     LANGUAGE sql SECURITY DEFINER
@@ -1435,24 +1436,14 @@ same again keeps its one row.';
 CREATE FUNCTION mana_ai.note_plan(p_run uuid, p_note jsonb) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
+    AS $$
 BEGIN
   UPDATE mana_ai.runs SET stop_reason = mana_ai.model_word(p_note ->> 'stop'), duplicate_calls = coalesce((p_note ->> 'duplicates')::int, 0),
          dropped_calls = coalesce((p_note ->> 'dropped')::int, 0),
-         refused_calls = coalesce((p_note ->> 'refused')::int, 0), answers = coalesce((
-           SELECT jsonb_object_agg(a.key, jsonb_build_object(
-                    'provider', mana_ai.model_word(a.value ->> 'provider'), 'model', mana_ai.model_word(a.value ->> 'model'),
-                    'exposure', CASE WHEN a.value ->> 'exposure' IN ('local', 'eu', 'any') THEN a.value ->> 'exposure' ELSE '' END,
-                    'tokens', (a.value ->> 'tokens')::bigint, 'cost_micros', (a.value ->> 'cost_micros')::bigint,
-                    'cached_tokens', coalesce((a.value ->> 'cached_tokens')::bigint, 0),
-                    'carried_lost', coalesce((a.value ->> 'carried_lost')::bigint, 0),
-                    'wasted_tokens', coalesce((a.value ->> 'wasted_tokens')::bigint, 0),
-                    'tools', (SELECT coalesce(jsonb_agg(mana_ai.model_word(t.name)), '[]') FROM (
-                       SELECT * FROM jsonb_array_elements_text(CASE jsonb_typeof(a.value -> 'tools') WHEN 'array' THEN a.value -> 'tools'
-                         ELSE '[]' END) AS e (name) LIMIT 50) AS t)))
-             FROM jsonb_each(p_note -> 'answers') AS a WHERE a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'), '{}') || answers
+         refused_calls = coalesce((p_note ->> 'refused')::int, 0),
+         answers = mana_ai.noted_answers(p_note -> 'answers') || answers
    WHERE run_id = p_run;
-END $_$;
+END $$;
 
 ALTER FUNCTION mana_ai.note_plan(p_run uuid, p_note jsonb) OWNER TO mana_owner;
 
@@ -1499,6 +1490,15 @@ ALTER FUNCTION mana_ai.note_rows() OWNER TO mana_router;
 COMMENT ON FUNCTION mana_ai.note_rows() IS 'Notes new rows for the feeds that they belong to, whoever writes them. It runs inside the writer''s transaction: it waits for
 nobody, and whatever goes wrong in it is a warning. A row that is not noted still reaches devices, unless it becomes visible
 after a later one was sent.';
+
+CREATE FUNCTION mana_ai.noted_answers(p_answers jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN COALESCE((SELECT jsonb_object_agg(a.key, jsonb_build_object('provider', mana_ai.model_word((a.value ->> 'provider'::text)), 'model', mana_ai.model_word((a.value ->> 'model'::text)), 'exposure', CASE WHEN ((a.value ->> 'exposure'::text) = ANY (ARRAY['local'::text, 'eu'::text, 'any'::text])) THEN (a.value ->> 'exposure'::text) ELSE ''::text END, 'tokens', ((a.value ->> 'tokens'::text))::bigint, 'cost_micros', ((a.value ->> 'cost_micros'::text))::bigint, 'cached_tokens', COALESCE(((a.value ->> 'cached_tokens'::text))::bigint, (0)::bigint), 'carried_lost', COALESCE(((a.value ->> 'carried_lost'::text))::bigint, (0)::bigint), 'wasted_tokens', COALESCE(((a.value ->> 'wasted_tokens'::text))::bigint, (0)::bigint), 'tools', (SELECT COALESCE(jsonb_agg(mana_ai.model_word(t.name)), '[]'::jsonb) AS "coalesce" FROM (SELECT e.name FROM jsonb_array_elements_text(CASE jsonb_typeof((a.value -> 'tools'::text)) WHEN 'array'::text THEN (a.value -> 'tools'::text) ELSE '[]'::jsonb END) e(name) LIMIT 50) t))) AS jsonb_object_agg FROM jsonb_each(noted_answers.p_answers) a(key, value) WHERE (a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'::text)), '{}'::jsonb);
+
+ALTER FUNCTION mana_ai.noted_answers(p_answers jsonb) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.noted_answers(p_answers jsonb) IS 'What a run says of its model calls, by call, with nothing in it but numbers and words that names are made of.';
 
 CREATE FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -2260,7 +2260,7 @@ ALTER FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_token
 COMMENT ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) IS 'Sets one limit; for the gateway. p_sets_tokens and p_sets_micros say which of the two; null lifts it. Missions are
 looked at now, and once more after a minute for those that were just deciding by the old limit.';
 
-CREATE FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) RETURNS record
+CREATE FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, p_noted jsonb DEFAULT '{}'::jsonb, OUT charged bigint, OUT journaled boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -2291,7 +2291,9 @@ BEGIN
     END IF;
     charged := usage.tokens_used;
   END IF;
-  UPDATE mana_ai.runs AS r SET tokens = r.tokens + charged WHERE r.run_id = usage.run_id;
+  UPDATE mana_ai.runs AS r SET tokens = r.tokens + charged,
+         answers = CASE WHEN r.attempt = p_attempt AND r.state = 'open' THEN r.answers || p_noted ELSE r.answers END
+   WHERE r.run_id = usage.run_id;
   PERFORM mana_ai.wake_for_room(p_user, p_agent);
   IF p_answer IS NOT NULL AND p_hash IS NOT NULL
      AND EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.run_id = usage.run_id AND r.attempt = p_attempt AND r.state = 'open') THEN
@@ -2302,12 +2304,12 @@ BEGIN
   END IF;
 END $$;
 
-ALTER FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, p_noted jsonb, OUT charged bigint, OUT journaled boolean) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) IS 'Charges a call what it cost and keeps its answer; the caller holds the ledger''s lock. It never fails: an attempt that was
+COMMENT ON FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, p_noted jsonb, OUT charged bigint, OUT journaled boolean) IS 'Charges a call what it cost and keeps its answer; the caller holds the ledger''s lock. It never fails: an attempt that was
 superseded is charged all the same, and only journals nothing. Null tokens, or a number that no call can use, is no report:
 the hold is charged. Null micros: nobody knows the price. The basis is ''reported'', ''above-hold'' (more than was held,
-charged all the same), ''hold'', or ''expired-hold'' until a report comes.';
+charged all the same), ''hold'', or ''expired-hold'' until a report comes. What is noted of the answer is so from this call on.';
 
 CREATE FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run_id uuid, OUT is_open boolean, OUT charged bigint) RETURNS record
     LANGUAGE plpgsql
@@ -4755,8 +4757,8 @@ GRANT ALL ON FUNCTION mana_ai.commit_run(p_capability text, p_run uuid, p_attemp
 REVOKE ALL ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.copy_source(p_user text, p_mission text, p_taken uuid, p_app text, p_table text, p_record text) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, p_answers jsonb, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.end_call(p_capability text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, p_answers jsonb, OUT charged bigint, OUT journaled boolean) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.old_sessions(p_older_s double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.old_sessions(p_older_s double precision) TO mana_supervisor;
@@ -4904,6 +4906,8 @@ GRANT ALL ON FUNCTION mana_ai.note_release(p_run uuid, p_attempt integer, p_miss
 
 REVOKE ALL ON FUNCTION mana_ai.note_rows() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.noted_answers(p_answers jsonb) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.only_fields(p_value jsonb, p_names text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.only_state(p_fields jsonb) FROM PUBLIC;
@@ -4980,7 +4984,7 @@ REVOKE ALL ON FUNCTION mana_ai.rotate_capability_secrets(p_now boolean) FROM PUB
 REVOKE ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.set_limit(p_kind text, p_user text, p_agent text, p_tokens bigint, p_micros bigint, p_sets_tokens boolean, p_sets_micros boolean) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt integer, p_hash text, p_answer text, p_tokens bigint, p_micros bigint, p_noted jsonb, OUT charged bigint, OUT journaled boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.settled_run(p_capability text, p_run uuid, p_attempt integer, p_call text, OUT run_id uuid, OUT is_open boolean, OUT charged bigint) FROM PUBLIC;
 

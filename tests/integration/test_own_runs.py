@@ -206,6 +206,63 @@ async def test_a_mission_is_heard_while_it_is_planned(world: World, house: House
     assert {each["runId"] for each in seen if each["event"] != "decision"} == {seen[-1]["runId"]}
 
 
+async def test_what_a_call_decided_is_told_while_the_run_goes_on(world: World, house: House):
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    world.provider.hold()
+    running = asyncio.create_task(world.run())
+    headers = {"Authorization": f"Bearer {house.auth.token('u1')}"}
+    async with house.client.stream("GET", f"{ME}/missions/m1/stream", headers=headers) as response:
+        listener = Listener(response)
+        while (await listener.next())["event"] != "call-began":
+            pass
+        world.provider.release()  # the answer that waits, and no other
+        world.provider.hold()
+        while (ended := await listener.next())["event"] != "call-ended":
+            pass
+        assert not running.done(), "the second call waits for its answer"
+        assert (ended["number"], ended["tools"], ended["phase"]) == (
+            1,
+            ["create_task"],
+            "parsing-response",
+        )
+        assert ended["model"], "which model answered"
+        assert ended["tokensSoFar"] == ended["tokens"] > 0
+        (run,) = (await told(house, "/missions/m1/runs"))["items"]
+        first, *_ = (await told(house, f"/runs/{run['runId']}"))["calls"]
+        assert first["tools"] == ["create_task"]
+        assert not any("Einkaufen" in str(each) for each in (ended, first)), "names, no arguments"
+        world.provider.release()
+        await running
+
+
+async def test_a_stream_begins_at_the_run_that_was_asked_for_and_ends_with_it(
+    world: World, house: House
+):
+    await planned(world)
+    (run,) = (await told(house, "/missions/m1/runs"))["items"]
+    due = run["openedAt"]
+    status, events = await listened(house, f"/missions/m1/stream?since={due}&until=run-closed")
+    assert (status, events[-1]["event"]) == (200, "run-closed")
+    assert "run-opened" in [each["event"] for each in events]
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ("since=yesterday", "since"),
+        ("since=2020-01-01T00:00:00Z", "since"),
+        ("until=run-opened", "until"),
+    ],
+)
+async def test_a_stream_takes_only_beginnings_and_ends_that_it_has(
+    house: House, asked: str, field: str
+):
+    await house.mission()
+    got, text_ = await refused(house, f"/missions/m-1/stream?{asked}")
+    assert (got, field in text_) == (400, True), text_
+
+
 async def test_nobody_opens_more_streams_than_their_share(world: World, house: House):
     await (await world.client()).mission()
     await world.driver.fold_all()

@@ -96,7 +96,7 @@ class Till:
         self.held = hold.tokens
         return CallStart("go", 1)
 
-    async def end_call(self, call: Unsettled) -> int:
+    async def end_call(self, call: Unsettled, _noted: str = "{}") -> int:
         charged = self.held if call.tokens is None else call.tokens
         self.charged += charged
         return charged

@@ -41,6 +41,7 @@ class ModelCalls:
         self.short: tuple[Hold, Shortfall] | None = None
         self.unsettled: Unsettled | None = None
         self._held = 0  # tokens, for the call that is unsettled
+        self._noted = "{}"  # who answered it, and which tools that called
         self._settling = asyncio.Lock()
 
     @property
@@ -75,7 +76,7 @@ class ModelCalls:
             raise self._refused(hold, start)
         means.crash("after_hold")
         self._tally.model_calls += 1
-        self._held = hold.tokens
+        self._held, self._noted = hold.tokens, "{}"
         means.recall.holds(str(start.call_id), hold.tokens, self._deadline_s)
         call = Unsettled(start.call_id, job.attempt, digest)
         began = asyncio.get_running_loop().time()
@@ -109,6 +110,7 @@ class ModelCalls:
             micros=charge.micros,
         )
         self.receipt.answered(number, request, answer, charge.of(hold))
+        self._noted = self.receipt.of_call(number)
         if job.lost > 0:
             await self.settle()  # one that ends its reader is paid for once, and kept
         return answer
@@ -121,7 +123,7 @@ class ModelCalls:
         async with self._settling:  # readers of one turn start together
             if self.unsettled is not None:
                 self._means.crash("before_settle")
-                self.settled(await self._means.store.end_call(self.unsettled))
+                self.settled(await self._means.store.end_call(self.unsettled, self._noted))
                 self._means.crash("after_journal")
 
     def settled(self, charged: int | None) -> None:

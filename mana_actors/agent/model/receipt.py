@@ -58,6 +58,11 @@ class Receipt:
         """Call `number` brought no answer in this attempt; `tokens` were charged all the same."""
         self._calls[f"{number}.{attempt}"] = CallReceipt(provider, "unknown", "", tokens)
 
+    def of_call(self, number: int) -> str:
+        """JSON text of one answered call, for `end_call`."""
+        called = {str(number): self._calls[str(number)]}
+        return msgspec.json.encode(called).decode()
+
     def as_json(self) -> str:
         """JSON text for `note_plan`."""
         return msgspec.json.encode(self._calls).decode()

@@ -54,7 +54,7 @@ SELECT * FROM mana_ai.begin_call(:capability, :run, :attempt, :round, :request_h
 SELECT * FROM mana_ai.room_for_call(:capability, :run, :attempt, :tokens, :micros)
 
 -- end_call --
-SELECT * FROM mana_ai.end_call(:capability, :call, :attempt, :request_hash, :answer, :tokens, :micros)
+SELECT * FROM mana_ai.end_call(:capability, :call, :attempt, :request_hash, :answer, :tokens, :micros, :answers)
 
 -- commit_run --
 SELECT * FROM mana_ai.commit_run(:capability, :run, :attempt, :call, :note, :basis, :state, :data, :floor, :actor, :next_run_at,

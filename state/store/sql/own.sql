@@ -54,7 +54,8 @@ told AS (
     FROM mana_ai.token_holds AS h JOIN runs AS r ON h.user_id = r.user_id AND h.agent_id = r.agent_id AND h.run_id = r.run_id
   UNION ALL
   SELECT t.ts, 'call-ended', coalesce(t.call_id::text, t.id::text), t.run_id,
-         jsonb_build_object('number', t.round, 'tokens', t.tokens_used, 'costMicros', t.cost_micros)
+         jsonb_build_object('number', t.round, 'tokens', t.tokens_used, 'costMicros', t.cost_micros, 'tokensSoFar', r.tokens,
+                            'model', r.answers -> t.round::text -> 'model', 'tools', coalesce(r.answers -> t.round::text -> 'tools', '[]'))
     FROM mana_ai.token_usage AS t JOIN runs AS r ON t.user_id = r.user_id AND t.agent_id = r.agent_id AND t.ts >= r.opened_at
      AND t.run_id = r.run_id
   UNION ALL

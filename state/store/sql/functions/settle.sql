@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION mana_ai.settle(p_user text, p_agent text, p_call uuid, p_attempt int, p_hash text, p_answer text,
-  p_tokens bigint, p_micros bigint, OUT charged bigint, OUT journaled boolean)
+  p_tokens bigint, p_micros bigint, p_noted jsonb DEFAULT '{}', OUT charged bigint, OUT journaled boolean)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   told bigint := CASE WHEN p_tokens BETWEEN 0 AND 8589934592 THEN p_tokens END;  -- nobody earns tokens back
@@ -28,7 +28,9 @@ BEGIN
     END IF;
     charged := usage.tokens_used;
   END IF;
-  UPDATE mana_ai.runs AS r SET tokens = r.tokens + charged WHERE r.run_id = usage.run_id;
+  UPDATE mana_ai.runs AS r SET tokens = r.tokens + charged,
+         answers = CASE WHEN r.attempt = p_attempt AND r.state = 'open' THEN r.answers || p_noted ELSE r.answers END
+   WHERE r.run_id = usage.run_id;
   PERFORM mana_ai.wake_for_room(p_user, p_agent);
   IF p_answer IS NOT NULL AND p_hash IS NOT NULL
      AND EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.run_id = usage.run_id AND r.attempt = p_attempt AND r.state = 'open') THEN
@@ -43,5 +45,5 @@ COMMENT ON FUNCTION mana_ai.settle IS
 'Charges a call what it cost and keeps its answer; the caller holds the ledger''s lock. It never fails: an attempt that was
 superseded is charged all the same, and only journals nothing. Null tokens, or a number that no call can use, is no report:
 the hold is charged. Null micros: nobody knows the price. The basis is ''reported'', ''above-hold'' (more than was held,
-charged all the same), ''hold'', or ''expired-hold'' until a report comes.';
+charged all the same), ''hold'', or ''expired-hold'' until a report comes. What is noted of the answer is so from this call on.';
 ALTER FUNCTION mana_ai.settle OWNER TO mana_owner;

@@ -77,7 +77,9 @@ def _stage(client: Gateway, run: Json) -> str:
         return run["reasonText"] or "waits"
     calls: list[Json] = client.get(path_of(RUNS, run["runId"]))["calls"]
     under_way = [call["number"] for call in calls if call["state"] == "under-way"]
-    return f"asks the model, call {under_way[-1]}" if under_way else "reads and decides"
+    called = ", ".join(tool for call in calls for tool in call["tools"])
+    so_far = f", after {called}" if called else ""
+    return f"asks the model, call {under_way[-1]}{so_far}" if under_way else "reads and decides"
 
 
 def plans(client: Gateway, place: str, limit: int) -> list[Json]:

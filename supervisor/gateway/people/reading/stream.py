@@ -21,6 +21,7 @@ from state.store.connect import Unavailable
 from state.store.own.runs import OwnEvent, OwnRuns
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import instant_text, path_part, query, why
+from supervisor.gateway.people.inbox.wire import instant_from
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.reading.plans import NO_RUN, require_mission, run_id
 
@@ -29,6 +30,7 @@ OVERLAP = timedelta(seconds=10)
 HEARTBEAT_S = 15.0
 LONGEST_S = 600.0
 """After that the client comes back, with a token that may be another."""
+LONGEST_LOOK_BACK = timedelta(days=1)
 PHASES = {
     "run-opened": "resolving-inputs",
     "call-began": "calling-llm",
@@ -36,6 +38,15 @@ PHASES = {
     "run-closed": "finalizing",
 }
 """What the run does after such an event, by the names that iterations use."""
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """Whose mission, or which run of it, a stream tells of; whether a run's end is its own."""
+
+    user: str
+    mission: str
+    run: UUID | None
+    ends: bool = False
 
 
 async def get_run_stream(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -49,20 +60,29 @@ async def get_run_stream(request: Request, caller: Caller, owners: Owners) -> Re
     if last is not None and last[1].startswith("run-closed "):
         return Response(status_code=204)  # a browser's EventSource stays closed then
     since = found.run.opened_at if last is None else last[0] - OVERLAP
-    return _stream(request, caller, owners, found.run.mission_id, since, run)
+    return _stream(request, caller, owners, found.run.mission_id, since, run, ends=True)
 
 
 async def get_mission_stream(request: Request, caller: Caller, owners: Owners) -> Response:
-    """A mission from its live run's beginning on, else from now on."""
-    query(request, ())
-    mission = path_part(request, "mission")
+    """A mission from its live run's beginning on, else from now on.
+
+    `since` begins it at a time of the last day, such as the `dueAt` of a run that was asked for;
+    `until=run-closed` ends it with the next run that closes.
+    """
+    given = query(request, ("since", "until"))
+    mission, asked = path_part(request, "mission"), given.get("since")
+    if given.get("until", "run-closed") != "run-closed":
+        raise BadRequest("until", "must be run-closed, or left out")
+    begin = None if asked is None else instant_from(asked, "since")
+    if begin is not None and begin < datetime.now(UTC) - LONGEST_LOOK_BACK:
+        raise BadRequest("since", "is more than a day ago")
     await require_mission(owners, caller, mission)
     last = _last_event(request)
-    if last is None:
-        since = await owners.runs.live_since(caller.user, mission)
-    else:
-        since = last[0] - OVERLAP
-    return _stream(request, caller, owners, mission, since, None)
+    if last is not None:
+        begin = last[0] - OVERLAP
+    elif begin is None:
+        begin = await owners.runs.live_since(caller.user, mission)
+    return _stream(request, caller, owners, mission, begin, None, ends="until" in given)
 
 
 def _last_event(request: Request) -> tuple[datetime, str] | None:
@@ -84,6 +104,8 @@ def _stream(
     mission: str,
     since: datetime,
     run: UUID | None,
+    *,
+    ends: bool,
 ) -> Response:
     language = language_of(request.headers.get("accept-language"), owners.language)
     owners.streams.require_place(caller.user)
@@ -91,7 +113,8 @@ def _stream(
     async def frames() -> AsyncGenerator[str]:
         with owners.streams.one_more(caller.user):
             yield "retry: 2000\n\n"
-            async for frame in _frames(owners.runs, caller.user, mission, since, run, language):
+            watched = Watched(caller.user, mission, run, ends=ends)
+            async for frame in _frames(owners.runs, watched, since, language):
                 yield frame
 
     headers = NO_STORE | {"X-Accel-Buffering": "no"}  # for a proxy that would collect frames
@@ -99,12 +122,7 @@ def _stream(
 
 
 async def _frames(
-    runs: OwnRuns,
-    user: str,
-    mission: str,
-    since: datetime,
-    run: UUID | None,
-    language: Language,
+    runs: OwnRuns, watched: Watched, since: datetime, language: Language
 ) -> AsyncGenerator[str]:
     """Frames until the run is over or the stream is old; a comment where nothing happens."""
     ends_at = time.monotonic() + LONGEST_S
@@ -113,7 +131,9 @@ async def _frames(
     while time.monotonic() < ends_at:
         try:
             # A client that leaves must not break a transaction off.
-            events = await asyncio.shield(runs.events(user, mission, since, run))
+            events = await asyncio.shield(
+                runs.events(watched.user, watched.mission, since, watched.run)
+            )
         except Unavailable:
             yield _frame("error", None, {"error": "the database does not answer"})
             return
@@ -123,7 +143,7 @@ async def _frames(
                 sent[id_] = event.at
                 told_at = time.monotonic()
                 yield _frame(event.kind, id_, _told(event, language))
-                if run is not None and event.kind == "run-closed":
+                if watched.ends and event.kind == "run-closed":
                     return
         if events:
             since = max(since, events[-1].at - OVERLAP)
