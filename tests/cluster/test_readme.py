@@ -1,4 +1,7 @@
-"""The README's first commands, as they stand there, from nothing to a task in a person's data."""
+"""From nothing to a task in a person's data, by the lines of the documents as they stand there.
+
+The README's are commands, those of docs/api.md requests of curl.
+"""
 
 import json
 import os
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.node.address import read_node
 from tests.fake_provider import Entry
 from tests.faults.scene import ScriptedProvider
 
@@ -30,6 +34,16 @@ def first_commands() -> list[str]:
     block = re.search(r"## Start.*?```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert block is not None
     return [line.partition("  #")[0].strip() for line in block[1].splitlines()]
+
+
+def requests_over_http() -> str:
+    """The script of docs/api.md that makes all of it by requests alone."""
+    heading = "## From nothing to an approved task"
+    block = re.search(
+        heading + r".*?```sh\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL
+    )
+    assert block is not None
+    return block[1]
 
 
 @pytest.fixture
@@ -62,6 +76,7 @@ def test_the_first_commands_lead_from_nothing_to_a_task(place: dict[str, str], w
     with ScriptedProvider() as provider:
         provider.models = ["gemma3:4b"]
         provider.scripts["Plan my week"] = [TASK, SAID]
+        provider.scripts["Plan the party"] = [TASK, SAID]
         env = place
         if whose_model == "own":
             env = place | {"MANA_LLM_URL": provider.url}
@@ -75,4 +90,15 @@ def test_the_first_commands_lead_from_nothing_to_a_task(place: dict[str, str], w
         assert (title in tasks, task["fields"]["title"]) == (True, title)
         assert task["updatedBy"]["actor"]["displayName"] == "Planner", "the agent's own name"
         assert task["updatedBy"]["origin"] == "agent"
+        node = read_node(place["MANA_DATA_DIR"])
+        assert node is not None
+        script = f"set -eo pipefail\n{requests_over_http()}"
+        answered = said_by(script, place | {"MANA": node.url})
+        title = "Brot" if whose_model == "own" else "Plan the party"
+        assert "event: run-closed" in answered
+        records = json.loads(answered[answered.rindex('{"items"') :])["items"]
+        ((space, made),) = [
+            (each["fields"]["spaceId"], each["fields"]["title"]) for each in records
+        ]
+        assert (made, space.startswith("_personal:")) == (title, False), "in the shared space"
         said_by(down, place)
