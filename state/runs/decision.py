@@ -8,6 +8,7 @@ Decision = Literal[
     "ran",
     "failed",
     "withdrawn",
+    "skipped-left-space",
     "skipped-unreadable",
     "skipped-missing-agent",
     "skipped-archived",

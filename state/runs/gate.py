@@ -62,6 +62,8 @@ class GateFacts(msgspec.Struct, frozen=True):
     not_before: datetime | None = None
     slot_served: bool = False
     slots_from: datetime | None = None
+    has_left_space: bool = False  # its owner is no member of its space any more
+    agent_of_another: bool = False  # of a member of its space, while its owner has none of the id
     leaves_missed: bool = False  # its owner wants no run for slots that were missed
     browser_since: datetime | None = None
     has_room: bool = True  # on the disks that a run writes to
@@ -110,10 +112,13 @@ def gate(at: GateFacts) -> GateAnswer:
 def _refusal(at: GateFacts) -> tuple[Decision, str, datetime | None] | None:
     """The first reason against a run that is due, and when it may be over; None: it may run."""
     refused: tuple[Decision, str, datetime | None] | None = None
-    if not at.readable:
+    if at.has_left_space:
+        refused = "skipped-left-space", told("left-space"), None
+    elif not at.readable:
         refused = "skipped-unreadable", told("unreadable"), None
     elif not at.agent_known and at.agent_id != DEFAULT_AGENT_ID:
-        refused = "skipped-missing-agent", told("missing-agent"), None
+        why = told("agent-of-another" if at.agent_of_another else "missing-agent")
+        refused = "skipped-missing-agent", why, None
     elif at.agent_known and at.agent_state == "archived":
         refused = "skipped-archived", told("agent-archived"), None
     elif at.agent_known and at.agent_state != "active":

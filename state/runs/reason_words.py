@@ -74,9 +74,10 @@ RESUME_AGENT = (
 Entry = tuple[str, str, Next, tuple[str, str]]
 ReasonCode = Literal[
     # why a mission that is due does not run
-    "unreadable", "missing-agent", "agent-archived", "agent-paused", "agent-busy", "agent-taken",
-    "user-busy", "budget-zero", "budget-used", "limit-used", "browser-runs", "disk-full",
-    "inputs-too-many", "room-above-cap", "room-left", "room-of-others",
+    "left-space", "unreadable", "missing-agent", "agent-of-another", "agent-archived",
+    "agent-paused", "agent-busy", "agent-taken", "user-busy", "budget-zero",
+    "budget-used", "limit-used", "browser-runs", "disk-full", "inputs-too-many",
+    "room-above-cap", "room-left", "room-of-others",
     # why a run is withdrawn
     "mission-deleted", "mission-state", "mission-moved-agent", "agent-deleted", "agent-state",
     "browser-served", "slot-moved", "cancelled",
@@ -104,6 +105,15 @@ ReasonCode = Literal[
 ]  # fmt: skip
 
 WORDS: dict[ReasonCode, Entry] = {
+    "left-space": (
+        "the mission is in a shared space that you are no member of any more",
+        "die Mission liegt in einem geteilten Raum, in dem du nicht mehr Mitglied bist",
+        "your-turn",
+        (
+            "Make it anew in a space of yours, or have yourself added again.",
+            "Lege sie in einem eigenen Raum neu an, oder lass dich wieder aufnehmen.",
+        ),
+    ),
     "unreadable": (
         "title, objective or concept is encrypted and cannot be read here",
         "Titel, Ziel oder Konzept ist verschlüsselt und hier nicht lesbar",
@@ -118,6 +128,15 @@ WORDS: dict[ReasonCode, Entry] = {
         "der Agent der Mission ist gelöscht oder unbekannt",
         "your-turn",
         ("Give the mission another agent.", "Gib der Mission einen anderen Agenten."),
+    ),
+    "agent-of-another": (
+        "the mission's agent is another member's, and agents run only for their own maker",
+        "der Agent der Mission gehört einem anderen Mitglied, und Agenten laufen nur für dieses",
+        "your-turn",
+        (
+            "Give the mission an agent of your own, or let that member make the mission.",
+            "Gib der Mission einen eigenen Agenten, oder lass das andere Mitglied sie anlegen.",
+        ),
     ),
     "agent-archived": (
         "the agent is archived",
@@ -718,6 +737,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "ran": ("planned", "geplant"),
     "failed": ("failed", "fehlgeschlagen"),
     "withdrawn": ("withdrawn", "zurückgezogen"),
+    "skipped-left-space": ("waits: not your space any more", "wartet: nicht mehr dein Raum"),
     "skipped-unreadable": ("waits: encrypted texts", "wartet: verschlüsselte Texte"),
     "skipped-missing-agent": ("waits: no such agent", "wartet: kein solcher Agent"),
     "skipped-archived": ("waits: agent archived", "wartet: Agent archiviert"),

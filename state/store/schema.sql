@@ -1308,6 +1308,29 @@ ALTER FUNCTION mana_ai.may_share(p_user text, p_space text) OWNER TO mana_owner;
 COMMENT ON FUNCTION mana_ai.may_share(p_user text, p_space text) IS 'Whether a person may read a space now. Of a space that is kept here only its members may; of any other an auth service of the
 deployment decides, so that what a capability says of it holds.';
 
+CREATE TABLE mana_ai.space_members (
+    space_id text NOT NULL,
+    user_id text NOT NULL,
+    added_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.space_members FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.space_members OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.members_of(p_space text) RETURNS text[]
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT ARRAY( SELECT m.user_id
+            FROM mana_ai.space_members m
+           WHERE (m.space_id = members_of.p_space)) AS "array";
+END;
+
+ALTER FUNCTION mana_ai.members_of(p_space text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.members_of(p_space text) IS 'Who shares a space that is kept here; nobody where it is kept elsewhere.';
+
 CREATE FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) RETURNS jsonb
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2858,6 +2881,9 @@ BEGIN
   IF mission.mission_id IS NULL OR mission.agent_id <> a OR mission.hidden OR NOT mission.complete OR mission.state <> 'active' THEN
     outcome := 'unwanted'; RETURN;
   END IF;
+  IF mana_ai.is_shared(mission.space_id) AND NOT mana_ai.may_share(u, mission.space_id) THEN
+    outcome := 'stale'; RETURN;  -- they left the space since it was ordered; a new look says so
+  END IF;
   IF p_mission_version <> take_run.mission_version OR p_agent_version <> take_run.agent_version OR p_time_zone <> take_run.time_zone THEN
     outcome := 'changed'; RETURN;
   END IF;
@@ -3158,6 +3184,21 @@ ALTER FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) OWNE
 COMMENT ON FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) IS 'Looks again at the oldest mission of the agent that waits for a place, when p_mission gives one up. A mission that has
 a place or sits out a back-off is left alone, even if it was told to wait for a place before, and so is one that somebody
 holds: whoever wakes one holds its own already, and two of them would wait for each other.';
+
+CREATE FUNCTION mana_ai.wake_space(p_user text, p_space text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  PERFORM FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.space_id = p_space ORDER BY s.mission_id FOR UPDATE;
+  UPDATE mana_ai.mission_snapshots AS s SET wake_at = clock_timestamp()
+   WHERE s.user_id = p_user AND s.space_id = p_space AND s.state = 'active' AND s.complete AND NOT s.hidden AND s.wake_at IS NULL;
+END $$;
+
+ALTER FUNCTION mana_ai.wake_space(p_user text, p_space text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.wake_space(p_user text, p_space text) IS 'Looks again at the missions of somebody who shares a space again: what waited for that waits for no row.';
 
 CREATE FUNCTION mana_ai.was_told(p_run mana_ai.runs, p_decision text) RETURNS boolean
     LANGUAGE sql STABLE
@@ -3869,16 +3910,6 @@ CREATE SEQUENCE mana_ai.snapshot_version
     CACHE 1;
 
 ALTER SEQUENCE mana_ai.snapshot_version OWNER TO mana_owner;
-
-CREATE TABLE mana_ai.space_members (
-    space_id text NOT NULL,
-    user_id text NOT NULL,
-    added_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
-);
-
-ALTER TABLE ONLY mana_ai.space_members FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE mana_ai.space_members OWNER TO mana_owner;
 
 CREATE TABLE mana_ai.spaces (
     space_id text NOT NULL,
@@ -4833,6 +4864,7 @@ GRANT ALL ON FUNCTION mana_ai.installation_spent(p_since timestamp with time zon
 
 REVOKE ALL ON FUNCTION mana_ai.is_shared(p_space text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.is_shared(p_space text) TO mana_owner;
+GRANT ALL ON FUNCTION mana_ai.is_shared(p_space text) TO mana_supervisor;
 
 GRANT SELECT ON TABLE public.sync_changes TO mana_router;
 GRANT SELECT,INSERT ON TABLE public.sync_changes TO mana_owner;
@@ -4877,6 +4909,12 @@ GRANT SELECT(closed_at) ON TABLE mana_ai.run_requests TO mana_janitor;
 REVOKE ALL ON FUNCTION mana_ai.look_again(p_user text, p_mission text, p_next timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.may_share(p_user text, p_space text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.may_share(p_user text, p_space text) TO mana_supervisor;
+
+GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.space_members TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.members_of(p_space text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.members_of(p_space text) TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) FROM PUBLIC;
 
@@ -5054,6 +5092,9 @@ REVOKE ALL ON FUNCTION mana_ai.wake_for_room(p_user text, p_agent text) FROM PUB
 
 REVOKE ALL ON FUNCTION mana_ai.wake_next(p_user text, p_agent text, p_mission text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION mana_ai.wake_space(p_user text, p_space text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.wake_space(p_user text, p_space text) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.was_told(p_run mana_ai.runs, p_decision text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.withdraw_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) FROM PUBLIC;
@@ -5203,8 +5244,6 @@ GRANT UPDATE(ended_at) ON TABLE mana_ai.sign_ins TO mana_gateway;
 GRANT UPDATE(ended_by) ON TABLE mana_ai.sign_ins TO mana_gateway;
 
 GRANT USAGE ON SEQUENCE mana_ai.snapshot_version TO mana_supervisor;
-
-GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.space_members TO mana_gateway;
 
 GRANT SELECT,INSERT ON TABLE mana_ai.spaces TO mana_gateway;
 

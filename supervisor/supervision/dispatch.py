@@ -206,6 +206,8 @@ def _facts(due: DueMission, running: int, *, has_room: bool) -> GateFacts:
         slot_served=due.slot_state is not None,
         slots_from=due.slots_from,
         leaves_missed=bool(due.leaves_missed),
+        has_left_space=due.has_left_space,
+        agent_of_another=due.agent_of_another,
         browser_since=due.browser_since,
         has_room=has_room,
     )

@@ -56,6 +56,7 @@ def test_a_mission_that_is_not_due_yet_is_looked_at_when_it_is():
     [
         ({"readable": False}, "skipped-unreadable"),
         ({"agent_known": False, "agent_state": None}, "skipped-missing-agent"),
+        ({"has_left_space": True}, "skipped-left-space"),
         ({"agent_state": "archived"}, "skipped-archived"),
         ({"agent_state": "paused"}, "skipped-paused"),
         ({"agent_state": "something"}, "skipped-paused"),

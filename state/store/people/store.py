@@ -355,6 +355,7 @@ class PeopleStore:
                 raise PeopleRefused("no-such-space")
             if await connection.fetchval(SQL["add_member"], space, user) is None:
                 return False
+            await connection.execute(SQL["wake_space"], user, space)
             await _note(connection, user, "space-joined", space, by)
             return True
 

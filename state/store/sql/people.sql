@@ -145,6 +145,9 @@ INSERT INTO mana_ai.spaces (space_id, name) VALUES ($1, $2)
 -- add_member --
 INSERT INTO mana_ai.space_members (space_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING added_at
 
+-- wake_space --
+SELECT mana_ai.wake_space($1, $2)
+
 -- remove_member --
 DELETE FROM mana_ai.space_members WHERE space_id = $1 AND user_id = $2 RETURNING added_at
 

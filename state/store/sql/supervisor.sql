@@ -172,6 +172,10 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
        i.slots_from, m.next_run_at < clock_timestamp() - interval '15 minutes'
          AND (SELECT k.record ->> 'missedRuns' = 'none' FROM mana_ai.mission_snapshots AS k
                WHERE k.user_id = m.user_id AND k.mission_id = m.mission_id) IS TRUE AS leaves_missed,
+       mana_ai.is_shared(m.space_id) AND NOT mana_ai.may_share(m.user_id, m.space_id) AS has_left_space,
+       a.agent_id IS NULL AND mana_ai.is_shared(m.space_id) AND EXISTS (
+         SELECT FROM mana_ai.agent_snapshots AS o WHERE o.user_id = ANY (mana_ai.members_of(m.space_id)) AND o.agent_id = m.agent_id
+            AND o.space_id = m.space_id AND o.complete AND NOT o.hidden) AS agent_of_another,
        clock_timestamp() AS now, z.time_zone, (SELECT c::text FROM mana_ai.caps_of(m.user_id, m.agent_id) AS c) AS limits
   FROM (SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY wake_at, mission_id) AS turn
           FROM (SELECT user_id, mission_id, agent_id, version, next_run_at, wake_at, state, hidden, complete, readable, heal,

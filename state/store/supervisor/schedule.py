@@ -63,6 +63,8 @@ class DueMission(msgspec.Struct, frozen=True):
     slots_from: datetime | None
     now: datetime
     agent_hidden: bool = False
+    has_left_space: bool = False  # its owner is no member of its space any more
+    agent_of_another: bool = False  # the agent that it names is another member's
     leaves_missed: bool | None = False  # its slot is late, and its owner wants none then
     time_zone: str | None = None
     limits: str | None = None  # caps of agent, user and installation as they were

@@ -9,3 +9,4 @@ COMMENT ON FUNCTION mana_ai.may_share IS
 'Whether a person may read a space now. Of a space that is kept here only its members may; of any other an auth service of the
 deployment decides, so that what a capability says of it holds.';
 ALTER FUNCTION mana_ai.may_share OWNER TO mana_owner;
+GRANT EXECUTE ON FUNCTION mana_ai.may_share TO mana_supervisor;

@@ -37,6 +37,9 @@ BEGIN
   IF mission.mission_id IS NULL OR mission.agent_id <> a OR mission.hidden OR NOT mission.complete OR mission.state <> 'active' THEN
     outcome := 'unwanted'; RETURN;
   END IF;
+  IF mana_ai.is_shared(mission.space_id) AND NOT mana_ai.may_share(u, mission.space_id) THEN
+    outcome := 'stale'; RETURN;  -- they left the space since it was ordered; a new look says so
+  END IF;
   IF p_mission_version <> take_run.mission_version OR p_agent_version <> take_run.agent_version OR p_time_zone <> take_run.time_zone THEN
     outcome := 'changed'; RETURN;
   END IF;

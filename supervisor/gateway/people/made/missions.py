@@ -66,7 +66,7 @@ async def post_mission(request: Request, caller: Caller, owners: Owners) -> Resp
     space = asked.space_id if isinstance(asked.space_id, str) else None
 
     async def made(own: OwnWrites) -> Done:
-        said, notes = await _said(own, asked)
+        said, notes = await _said(own, asked, caller.user)
         record = await own.record(RecordAt("ai", "aiMissions", str(uuid4())))
         zone = await zone_of(own, owners)
         everything: dict[str, Any] = {
@@ -96,7 +96,7 @@ async def patch_mission(request: Request, caller: Caller, owners: Owners) -> Res
 
     async def changed(own: OwnWrites) -> Done:
         record = await mission_of(own, id_)
-        said, notes = await _said(own, asked)
+        said, notes = await _said(own, asked, record.owner)
         zone = await zone_of(own, owners)
         if raw is not None:
             said["cadence"] = raw
@@ -212,8 +212,13 @@ def _cadence_of(asked: MissionFields) -> dict[str, Any] | None:
     return asked.cadence
 
 
-async def _said(own: OwnWrites, asked: MissionFields) -> tuple[dict[str, Any], list[str]]:
-    """The fields that a request sets, checked, and notes on its words; raises ApiProblem."""
+async def _said(
+    own: OwnWrites, asked: MissionFields, owner: str
+) -> tuple[dict[str, Any], list[str]]:
+    """The fields that a request sets, checked, and notes on its words; raises ApiProblem.
+
+    `owner` is whose mission it is: an agent runs for its own maker only.
+    """
     said, notes = given(asked, *FIELDS), list[str]()
     blank = [(name, "is blank") for name in ("title",) if name in said and not said[name].strip()]
     if blank:
@@ -222,6 +227,8 @@ async def _said(own: OwnWrites, asked: MissionFields) -> tuple[dict[str, Any], l
         agent = await own.record(RecordAt("ai", "agents", asked.agent_id), "nothing")
         if not agent.exists:
             raise invalid(("agentId", "you have no such agent"))
+        if agent.owner != owner:
+            raise invalid(("agentId", "is another member's, and agents run only for their maker"))
         if agent_from_record(agent.owner, asked.agent_id, agent.fields).state == "archived":
             raise invalid(("agentId", "the agent is archived"))
     if isinstance(asked.read, list):
