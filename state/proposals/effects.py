@@ -7,10 +7,9 @@ and writes nothing itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from enum import Enum
 from typing import Any, Literal, cast
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -63,7 +62,7 @@ class Scene(msgspec.Struct, frozen=True):
     params: Mapping[str, Any]
     found: Mapping[TablePlace, Sequence[Record]]
     now: datetime
-    zone: ZoneInfo
+    zone: tzinfo
 
     def record(self, place: TablePlace, id_: str) -> Record:
         """One live record; raises CannotCarryOut where it is gone."""

@@ -15,11 +15,18 @@ SEALED_FIELDS: Mapping[str, frozenset[str]] = {
         "events": "title description location",
         "timeBlocks": "title description",
         "journalEntries": "title content",
-        "contacts": "firstName lastName email phone notes",
+        "contacts": "firstName lastName email phone mobile birthday street city postalCode country"
+        " notes website linkedin twitter instagram github",
         "places": "name description address",
         "transactions": "description note",
         "moodEntries": "withWhom notes",
         "drinkEntries": "name note",
+        "quizzes": "title description category tags",
+        "questions": "questionText explanation options",  # of quizzes
+        "libraryEntries": "title originalTitle creators review tags",
+        "augurEntries": "source claim feltMeaning expectedOutcome outcomeNote tags"
+        " livingOracleSnapshot",
+        "lasts": "title meaning note whatIKnewThen whatIKnowNow reclaimedNote sharedWith",
         "kontextDoc": "content",
         "userContext": "about interests routine nutrition leisure goals social freeform",
         "agents": "systemPrompt memory",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from state.proposals.collection_handlers import COLLECTIONS
 from state.proposals.effects import (
     Append,
     CannotCarryOut,
@@ -184,6 +185,7 @@ _TRANSACTION: Mapping[str, Any] = {
 
 
 HANDLERS: Mapping[str, Handler] = {
+    **COLLECTIONS,
     "create_task": Create(
         TASKS,
         {

@@ -24,6 +24,11 @@ BEFORE: dict[tuple[str, str], Json] = {
     ("calendar", "calendars"): {"id": "c1", "name": "Mein", "isDefault": True},
     ("companion", "companionGoals"): {"id": "g1", "title": "Lesen", "status": "active"},
     ("places", "places"): {"id": "p1", "name": "Bad", "visitCount": 2},
+    ("quiz", "quizzes"): {"id": "q1", "title": "Flüsse", "questionCount": 1},
+    ("quiz", "questions"): {"id": "qq1", "quizId": "q1", "questionText": "Aare?", "order": 0},
+    ("library", "libraryEntries"): {"id": "l1", "kind": "book", "status": "planned"},
+    ("augur", "augurEntries"): {"id": "s1", "claim": "Regen", "outcome": "open"},
+    ("lasts", "lasts"): {"id": "la1", "title": "Rauchen", "status": "suspected"},
     ("drink", "drinkEntries"): {"id": "d1", "date": "2026-11-27", "time": "09:00"},
 }
 PARAMS: dict[str, tuple[Json, str, Json]] = {
@@ -66,7 +71,54 @@ PARAMS: dict[str, tuple[Json, str, Json]] = {
         "transactions",
         {"amount": 4.5, "categoryId": None},
     ),
+    "create_quiz": ({"title": "Seen"}, "quizzes", {"title": "Seen", "questionCount": 0}),
+    "update_quiz": ({"quizId": "q1", "isPinned": True}, "quizzes", {"isPinned": True}),
+    "add_quiz_question": (
+        {"quizId": "q1", "type": "truefalse", "questionText": "Tief?", "optionsJson": "true"},
+        "questions",
+        {"quizId": "q1", "order": 1, "type": "truefalse", "explanation": None},
+    ),
+    "update_quiz_question": (
+        {"questionId": "qq1", "questionText": "Rhein?"},
+        "questions",
+        {"questionText": "Rhein?", "quizId": "q1"},
+    ),
+    "delete_quiz_question": ({"questionId": "qq1"}, "quizzes", {"id": "q1", "questionCount": 0}),
+    "create_library_entry": (
+        {"kind": "series", "title": "Dark", "creators": "bo Odar, Friese", "rating": 5},
+        "libraryEntries",
+        {"creators": ["bo Odar", "Friese"], "details": {"kind": "series", "watched": []},
+         "status": "planned", "times": 0},
+    ),
+    "update_library_entry_status": (
+        {"entryId": "l1", "status": "dropped"},
+        "libraryEntries",
+        {"status": "dropped"},
+    ),
+    "rate_library_entry": ({"entryId": "l1", "rating": 4}, "libraryEntries", {"rating": 4}),
+    "capture_sign": (
+        {"kind": "omen", "source": "Katze", "claim": "Glück", "probability": 0.7},
+        "augurEntries",
+        {"outcome": "open", "vibe": "mysterious", "visibility": "private", "probability": 0.7},
+    ),
+    "resolve_sign": (
+        {"entryId": "s1", "outcome": "fulfilled"},
+        "augurEntries",
+        {"outcome": "fulfilled"},
+    ),
+    "create_last": (
+        {"title": "Schule", "status": "confirmed", "date": "2026-07-01T00:00:00Z"},
+        "lasts",
+        {"status": "confirmed", "confidence": "certain", "date": "2026-07-01"},
+    ),
+    "confirm_last": ({"lastId": "la1", "tenderness": 3}, "lasts", {"tenderness": 3}),
+    "reclaim_last": ({"lastId": "la1"}, "lasts", {"status": "reclaimed"}),
+}  # fmt: skip
+WANTED_BEFORE: dict[str, tuple[str, Json]] = {
+    "resume_goal": ("companionGoals", {"status": "paused"}),
+    "reclaim_last": ("lasts", {"status": "confirmed"}),
 }
+"""Records that have to be otherwise for a tool."""
 
 
 @pytest.fixture
@@ -112,8 +164,8 @@ async def test_a_tool_writes_what_clients_read_and_undo_takes_it_back(
     params, table, expected = PARAMS[tool]
     client = await mission_with(world, plan(call(0, tool, **params)))
     for (app, name), record in BEFORE.items():
-        is_paused = tool == "resume_goal" and name == "companionGoals"
-        whole = {"createdAt": NOW, **record, **({"status": "paused"} if is_paused else {})}
+        table_before, fields = WANTED_BEFORE.get(tool, ("", {}))
+        whole = {"createdAt": NOW, **record, **(fields if name == table_before else {})}
         await client.push("insert", record["id"], whole, table=name, app=app)
     before = await everything(world)
     (proposal,) = await staged(store)
