@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
@@ -18,8 +19,10 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 import msgspec
 
+from mana_actors.background import Background
 from mana_actors.client.errors import NotSignedIn, ServerAway, StoreUnusable
 from mana_actors.client.exchange import Exchange
+from mana_actors.client.inbox.proposals import Proposals
 from mana_actors.client.live import LiveSync
 from mana_actors.client.local import writes
 from mana_actors.client.local.clock import StampClock
@@ -27,6 +30,7 @@ from mana_actors.client.local.kept import NOTHING, Overwritten
 from mana_actors.client.local.store import LocalStore, NotedConflict, WaitingRow
 from mana_actors.client.local.turns import StoreTurns
 from mana_actors.client.local.writes import Hand
+from mana_actors.client.owner.sealing import OwnerKeys
 from mana_actors.client.server.credentials import Credentials, FixedToken, subject_in
 from mana_actors.client.server.remote import Remote
 from mana_actors.client.table import Made, Table, TypedTable
@@ -57,7 +61,26 @@ class AppStatus(msgspec.Struct, frozen=True):
     problem: str | None = None
 
 
-_acting: ContextVar[Actor | None] = ContextVar("mana_client_actor", default=None)
+ChangeIds = Callable[[RecordAt, int], str]
+
+
+class _Acting(msgspec.Struct):
+    """Who writes in the block of a `run_as`, and how."""
+
+    actor: Actor
+    space: str | None = None
+    change_ids: ChangeIds | None = None
+    made: defaultdict[RecordAt, int] = msgspec.field(default_factory=lambda: defaultdict(int))
+
+    def change_id(self, at: RecordAt) -> str | None:
+        """The id of the next change of a record, None for any."""
+        if self.change_ids is None:
+            return None
+        self.made[at] += 1
+        return self.change_ids(at, self.made[at] - 1)
+
+
+_acting: ContextVar[_Acting | None] = ContextVar("mana_client_actor", default=None)
 
 
 class Client:
@@ -75,6 +98,7 @@ class Client:
         display_name: str | None,
         wall_ns: Callable[[], int],
         reached: CrashPoint,
+        keys: OwnerKeys | None = None,
     ) -> None:
         self.user, self.client_id = user, store.about("client_id") or ""
         self.clock = StampClock(int(store.about("clock_offset_ns") or 0), wall_ns)
@@ -85,6 +109,8 @@ class Client:
             self._turns, remote, self.clock, client_id=self.client_id, reached=reached
         )
         self._live: LiveSync | None = None
+        self._background = Background()
+        self.proposals = Proposals(self, remote, keys, reached)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -98,6 +124,7 @@ class Client:
         display_name: str | None = None,
         apps: Sequence[str] = (),
         live: bool = True,
+        keys: OwnerKeys | None = None,
         http: httpx.AsyncClient | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
         crash: CrashPoint = lambda _point: None,
@@ -106,8 +133,9 @@ class Client:
 
         `live`: kept in sync as long as it is open; else `sync()` does that. `apps` are read from
         the start, others once a table of theirs is asked for. Without `user` it is whose the file
-        or the token is. `wall_ns` is this machine's clock, which may be wrong. Raises
-        StoreUnusable, and where nobody can say who: NotSignedIn and ServerAway.
+        or the token is. `wall_ns` is this machine's clock, which may be wrong. With the owner's
+        `keys` and `live`, what waits for a device of theirs is carried out. Raises StoreUnusable,
+        and where nobody can say who: NotSignedIn and ServerAway.
         """
         credentials = FixedToken(token) if isinstance(token, str) else token
         async with contextlib.AsyncExitStack() as closing:
@@ -137,6 +165,7 @@ class Client:
                 display_name=display_name,
                 wall_ns=wall_ns,
                 reached=crash,
+                keys=keys,
             )
             closing.push_async_callback(client._close)
             if live and remote is not None:
@@ -144,6 +173,7 @@ class Client:
             yield client
 
     async def _close(self) -> None:
+        await self._background.cancel()
         if self._live is not None:
             await self._live.close()
         await self._turns.close()
@@ -181,9 +211,15 @@ class Client:
         return self._turns.transaction()
 
     @contextlib.contextmanager
-    def run_as(self, actor: Actor) -> Generator[None]:
-        """What is written in the block is signed by `actor` (see `state.log.principals`)."""
-        before = _acting.set(actor)
+    def run_as(
+        self, actor: Actor, *, space: str | None = None, change_ids: ChangeIds | None = None
+    ) -> Generator[None]:
+        """What is written in the block is signed by `actor` (see `state.log.principals`).
+
+        New records go into `space`, this person's own without one. `change_ids` gives the id of a
+        record's first, second, … change in the block where random ones will not do.
+        """
+        before = _acting.set(_Acting(actor, space, change_ids))
         try:
             yield
         finally:
@@ -195,16 +231,24 @@ class Client:
 
     async def written(self, at: RecordAt, made: Made) -> None:
         """Write the rows that `made` returns for the record, as the one who writes now."""
-        actor = _acting.get() or self._actor
-        by = Hand(self.user, actor, personal_space(self.user), self.clock.now())
+        acting = _acting.get() or _Acting(self._actor)
+        space = acting.space or personal_space(self.user)
+        by = Hand(self.user, acting.actor, space, self.clock.now())
 
         def work(store: LocalStore) -> None:
             known = store.shown(at, inside=True) or NOTHING
-            rows = [writes.signed(row, at, known, by, self.new_id()) for row in made(known, by)]
+            rows = [
+                writes.signed(row, at, known, by, acting.change_id(at) or self.new_id())
+                for row in made(known, by)
+            ]
             if rows:
                 store.add(at, rows)
 
         await self._turns.written(work)
+
+    async def keep(self, work: Callable[[LocalStore], None]) -> None:
+        """Change what is kept beside records; in a transaction, as a part of it."""
+        await self._turns.written(work, is_own=False)
 
     def new_id(self) -> str:
         """An id that nobody has."""
@@ -233,6 +277,7 @@ class Client:
             raise NotSignedIn(401)
         if self._live is None:
             self._live = LiveSync(self._exchange)
+            self._background.start(self.proposals.run())
             self._turns.on_own_write = self._live.ring
         for app in apps:
             self._live.keep(app)

@@ -17,7 +17,7 @@ from mana_actors.client.server import wire
 from mana_actors.client.server.remote import PushRefused, Remote
 from mana_actors.client.server.wire import SyncAnswer, SyncAnswerUnreadable
 from mana_actors.crash import CrashPoint
-from state.log.stamps import NS_PER_US, format_instant
+from state.log.stamps import NS_PER_MS, NS_PER_US, format_instant
 
 MOST_ROWS = 200
 MOST_BYTES = 4 * 1024 * 1024
@@ -51,7 +51,7 @@ class Exchange:
                 known, waiting = await self._turns.looked(
                     lambda store, most=most_rows: (
                         store.known(app),
-                        store.next_push(app, most_rows=most, most_bytes=MOST_BYTES),
+                        self._next_push(store, app, most, MOST_BYTES),
                     )
                 )
                 rows = [one.row for one in waiting]
@@ -68,9 +68,15 @@ class Exchange:
                 settled = await self._settled(app, rows, answer)
                 await self._keep(app, settled, answer)
                 if not answer.has_more and not await self._turns.looked(
-                    lambda store: store.next_push(app, most_rows=1, most_bytes=1)
+                    lambda store: self._next_push(store, app, 1, 1)
                 ):
                     return
+
+    def _next_push(
+        self, store: LocalStore, app: str, most_rows: int, most_bytes: int
+    ) -> list[WaitingRow]:
+        now_ms = self._clock.now() // NS_PER_MS
+        return store.next_push(app, most_rows=most_rows, most_bytes=most_bytes, now_ms=now_ms)
 
     async def _asked(self, app: str, body: bytes) -> SyncAnswer:
         asked_ns = self._clock.wall_ns()

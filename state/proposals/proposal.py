@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from state.log.own_changes import RecordAt
 from state.log.principals import Actor, agent_actor
 from state.log.stamps import text_of
 
@@ -107,6 +108,15 @@ def proposal_id(user_id: str, mission_id: str, iteration_id: str, step_id: str) 
 def new_record_id(proposal: str, number: int) -> str:
     """The id of a record that carrying a proposal out makes: the same at each try."""
     return str(uuid.uuid5(PROPOSAL_NAMESPACE, f"{proposal}:{number}"))
+
+
+def new_change_id(proposal: str, at: RecordAt, number: int) -> str:
+    """The id of the change that carrying a proposal out makes of a record, whoever carries it out.
+
+    A log takes an id once, so that two devices that both write change the record once.
+    """
+    name = "".join(f"{len(part)}:{part}" for part in (proposal, at.app, at.table, at.id))
+    return str(uuid.uuid5(PROPOSAL_NAMESPACE, f"change:{name}:{number}"))
 
 
 def shown_instant(moment: datetime | None) -> str | None:

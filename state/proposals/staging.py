@@ -15,7 +15,7 @@ import msgspec
 from state.log.iterations import Author, Iteration, started_at
 from state.log.records import ENCRYPTED_PREFIX, Mission
 from state.log.stamps import MIN_INSTANT, datetime_of
-from state.proposals.proposal import Decision, Proposal, State, proposal_id
+from state.proposals.proposal import Decision, Proposal, State, proposal_id, shown_instant
 from state.sealing.derived_text import SHOWN
 
 EXPIRES_AFTER = timedelta(days=30)
@@ -36,6 +36,19 @@ OPEN_STATES: frozenset[State] = frozenset({"pending", "waiting-for-device"})
 
 Steps = Mapping[str, Proposal]
 """The proposals of a mission by step id."""
+
+
+def state_of_step(step: Mapping[str, Any]) -> State | None:
+    """What a record says of a step's proposal, None without one; what was undone looks expired."""
+    if step.get("status") == "staged":
+        return "waiting-for-device" if step.get("waitsFor") == "device" else "pending"
+    told: dict[str, State] = {
+        "approved": "done",
+        "rejected": "rejected",
+        "skipped": "expired",
+        "failed": "refused",
+    }
+    return told.get(str(step.get("status")))
 
 
 def new_proposals(mission: Mission, author: Author, known: Steps, now: datetime) -> list[Proposal]:
@@ -124,9 +137,13 @@ def _mirrored(iteration: Iteration, known: Steps) -> Iteration:
             "status": STEP_STATUS[proposal.state],
             "proposalId": proposal.id,
         }
-        shown.pop("waitsFor", None)
+        for name in ("waitsFor", "claimedBy", "claimedUntil"):
+            shown.pop(name, None)
         if proposal.state == "waiting-for-device":
             shown["waitsFor"] = "device"
+            if proposal.claimed_until is not None:
+                shown["claimedBy"] = proposal.claimed_by
+                shown["claimedUntil"] = shown_instant(proposal.claimed_until)
         if proposal.edited is not None:
             shown["editedParams"] = proposal.edited
         plan.append(shown)

@@ -40,7 +40,8 @@ CREATE TABLE pending (
   record TEXT NOT NULL,
   size INTEGER NOT NULL,
   body BLOB NOT NULL,
-  problem TEXT
+  problem TEXT,
+  not_after_ms INTEGER -- from this time on it is held back
 );
 CREATE INDEX pending_of_record ON pending (app, tbl, record, seq) WHERE problem IS NULL;
 CREATE INDEX pending_of_app ON pending (app, seq) WHERE problem IS NULL;
@@ -58,6 +59,14 @@ CREATE TABLE record (
   PRIMARY KEY (app, tbl, record)
 ) WITHOUT ROWID;
 CREATE INDEX record_updated ON record (app, tbl, updated_at) WHERE NOT is_hidden;
+
+-- What is to be done beside rows, kept with them in one transaction: an answer to send, say.
+CREATE TABLE errand (
+  kind TEXT NOT NULL,
+  id TEXT NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
 
 CREATE TABLE conflict (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,

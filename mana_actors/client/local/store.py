@@ -51,6 +51,7 @@ class WaitingRow(msgspec.Struct, frozen=True):
     push: int
     row: LocalRow
     problem: str | None = None
+    not_after_ms: int | None = None
 
 
 class NotedConflict(msgspec.Struct, frozen=True):
@@ -217,13 +218,19 @@ class LocalStore:
         waiting = [msgspec.structs.replace(row, created_us=_WAITING_US) for row in rows]
         self._show(at, folded(before, waiting))
 
-    def next_push(self, app: str, *, most_rows: int, most_bytes: int) -> list[WaitingRow]:
-        """The next rows to push: whole transactions, in their order, at least one of them."""
+    def next_push(
+        self, app: str, *, most_rows: int, most_bytes: int, now_ms: int = 0
+    ) -> list[WaitingRow]:
+        """The next rows to push: whole transactions, in their order, at least one of them.
+
+        What is held back by `now_ms` is left out.
+        """
         found: list[WaitingRow] = []
         size = 0
         rows = self._write.execute(
-            "SELECT push, size, body FROM pending WHERE app = ? AND problem IS NULL ORDER BY seq",
-            (app,),
+            "SELECT push, size, body FROM pending WHERE app = ? AND problem IS NULL"
+            " AND (not_after_ms IS NULL OR not_after_ms > ?) ORDER BY seq",
+            (app, now_ms),
         )
         for push, more, body in rows:
             is_another = bool(found) and push != found[-1].push
@@ -244,6 +251,43 @@ class LocalStore:
             (app,),
         )
         return [WaitingRow(p, msgspec.json.decode(b, type=LocalRow), why) for p, b, why in rows]
+
+    def waiting_of(self, change_ids: Sequence[str]) -> list[WaitingRow]:
+        """Those of these changes that were not taken by the server."""
+        found: list[WaitingRow] = []
+        for id_ in change_ids:
+            rows = self._read.execute(
+                "SELECT push, body, problem, not_after_ms FROM pending WHERE id = ?", (id_,)
+            )
+            found += [
+                WaitingRow(push, msgspec.json.decode(body, type=LocalRow), problem, held)
+                for push, body, problem, held in rows
+            ]
+        return found
+
+    def hold(self, change_ids: Sequence[str], not_after_ms: int) -> None:
+        """Hold these changes back from a time on, until they are held anew or dropped."""
+        self._write.executemany(
+            "UPDATE pending SET not_after_ms = ? WHERE id = ?",
+            [(not_after_ms, id_) for id_ in change_ids],
+        )
+
+    def drop_waiting(self, change_ids: Sequence[str]) -> None:
+        """These changes are never pushed, and no longer shown."""
+        for id_ in change_ids:
+            row = self._write.execute(
+                "DELETE FROM pending WHERE id = ? RETURNING app, tbl, record", (id_,)
+            ).fetchone()
+            if row is not None:
+                at = RecordAt(*row)
+                self._show(at, self._with_waiting(at, self._base(at)))
+
+    def has_row(self, change_id: str, *, inside: bool = False) -> bool:
+        """Whether the log has this change, as far as it has come here."""
+        rows = (self._write if inside else self._read).execute(
+            "SELECT 1 FROM change WHERE id = ?", (change_id,)
+        )
+        return rows.fetchone() is not None
 
     def refuse(self, push: int, app: str, problem: str) -> None:
         """The server will never take a transaction: its values are no longer shown."""
@@ -373,6 +417,37 @@ class LocalStore:
                 shown.is_hidden,
                 updated_index(shown),
             ),
+        )
+
+    # --- errands --------------------------------------------------------------------------------
+
+    def errands(self, kind: str, *, inside: bool = False) -> list[tuple[str, bytes]]:
+        """What is to be done of a kind, by id."""
+        return (
+            (self._write if inside else self._read)
+            .execute("SELECT id, body FROM errand WHERE kind = ? ORDER BY id", (kind,))
+            .fetchall()
+        )
+
+    def keep_errand(self, kind: str, id_: str, body: bytes, was: bytes | None = None) -> None:
+        """It is to be done; only in place of `was`, if that is given."""
+        if was is None:
+            self._write.execute(
+                "INSERT INTO errand VALUES (?, ?, ?)"
+                " ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
+                (kind, id_, body),
+            )
+        else:
+            self._write.execute(
+                "UPDATE errand SET body = ? WHERE kind = ? AND id = ? AND body = ?",
+                (body, kind, id_, was),
+            )
+
+    def drop_errand(self, kind: str, id_: str, was: bytes | None = None) -> None:
+        """It is done, or given up; only if it still is `was`, if that is given."""
+        self._write.execute(
+            "DELETE FROM errand WHERE kind = ?1 AND id = ?2 AND (?3 IS NULL OR body = ?3)",
+            (kind, id_, was),
         )
 
     # --- conflicts ------------------------------------------------------------------------------

@@ -1,0 +1,342 @@
+"""What only an owner's device can write: claimed, written once, told; and the inbox there."""
+
+import asyncio
+import base64
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mana_actors.client import Client, NotSignedIn
+from mana_actors.client.inbox import device
+from mana_actors.client.inbox.device import CarriedOut
+from mana_actors.client.owner.sealing import OwnerKeys, new_private_key
+from state.proposals.proposal import new_record_id
+from state.sealing.derived_text import Place, sealed_iteration
+from state.sealing.key_pairs import OwnerKey, key_id
+from state.sealing.values import DataKey, is_sealed
+from tests.inbox import TASK, call, mission_with, plan
+from tests.inbox import records as log_records
+from tests.integration.support import Json, World, open_world
+from tests.owners import Desk, House, open_house
+from tests.postgres import Database
+
+pytestmark = pytest.mark.one_postgres
+
+PROPOSALS = "/api/v1/me/proposals"
+APPROVE: Json = {"status": "resolved", "payload": {"approved": True}}
+REJECT: Json = {"status": "resolved", "payload": {"approved": False, "feedback": "nein"}}
+NOTE: Json = {"id": "n1", "title": "Liste", "content": "Brot", "authorId": "u1"}
+APPEND = call(0, "append_to_note", noteId="n1", content="Milch")
+AWAY = httpx.AsyncClient(base_url="http://127.0.0.1:1", trust_env=False)
+
+
+class Home:
+    """A person with a vault, and devices that have its key."""
+
+    def __init__(self, world: World, house: House, folder: Path, key: bytes) -> None:
+        self.world, self.house, self.folder, self.key = world, house, folder, key
+        self.private_keys: list[bytes] = []
+
+    @property
+    def desk(self) -> Desk:
+        return self.house.desk()
+
+    @property
+    def keys(self) -> OwnerKeys:
+        return OwnerKeys("u1", self.key, self.private_keys)
+
+    @asynccontextmanager
+    async def device(
+        self, name: str, *, away: bool = False, keyless: bool = False
+    ) -> AsyncGenerator[Client]:
+        """One of their devices, by the name of its file."""
+        async with Client.open(
+            self.folder / name,
+            http=AWAY if away else self.house.client,
+            token=self.house.auth.token("u1"),
+            user="u1",
+            keys=None if keyless else self.keys,
+            live=False,
+        ) as client:
+            yield client
+
+    async def carried_out(self, name: str) -> list[CarriedOut]:
+        """One pass of a device."""
+        async with self.device(name) as client:
+            return await client.proposals.carry_out()
+
+    async def dies(self, name: str, point: str) -> None:
+        """One pass of a device that is killed at a point."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.device_worker",
+            str(self.folder / name), str(self.house.client.base_url), point,
+            stdin=PIPE,
+        )  # fmt: skip
+        said = f"{self.house.auth.token('u1')}\n{base64.b64encode(self.key).decode()}"
+        await process.communicate(said.encode())
+        assert process.returncode == -signal.SIGKILL
+
+    async def listed(self) -> list[Json]:
+        told = await self.desk.ask("GET", PROPOSALS)
+        assert told.status_code == 200, told.text
+        return told.json()["proposals"]
+
+    async def answer(self, body: Json = APPROVE) -> str:
+        """The state of the only proposal after this answer."""
+        (proposal,) = await self.listed()
+        told = await self.desk.ask("POST", f"{PROPOSALS}/{proposal['id']}/answer", json=body)
+        assert told.status_code == 200, told.text
+        return told.json()["metadata"]["mana"]["state"]
+
+    async def state(self) -> str:
+        (proposal,) = await self.listed()
+        return proposal["metadata"]["mana"]["state"]
+
+    async def claims_end(self) -> None:
+        """Ten minutes pass for the server."""
+        await self.house.sql(
+            "UPDATE mana_ai.proposals SET claimed_until = clock_timestamp() - interval '1 s'"
+        )
+
+    async def records(self, table: str) -> list[Json]:
+        """A table's records as the owner reads them."""
+        found = await log_records(self.world, table)
+        return [self.keys.open(fields) for fields in found.values()]
+
+    async def rows(self, table: str, client: str = "mana-%") -> int:
+        """Rows of a table that devices wrote."""
+        found = await self.world.sql(
+            "SELECT FROM public.sync_changes WHERE table_name = $1 AND NOT client_id LIKE $2"
+            " AND actor ->> 'kind' = 'ai'",
+            table,
+            client,
+        )
+        return len(found)
+
+
+@pytest.fixture
+async def home(database: Database, tmp_path: Path) -> AsyncGenerator[Home]:
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(open_world(database))
+        house = await stack.enter_async_context(open_house(database, tmp_path))
+        yield Home(world, house, tmp_path, await house.desk().key())
+
+
+async def with_task(home: Home) -> None:
+    """A task that was approved and waits for a device."""
+    await mission_with(home.world, plan(TASK))
+    assert await home.answer() == "waiting-for-device"
+
+
+async def with_line(home: Home) -> None:
+    """A line to be added to a sealed note, approved."""
+    async with home.device("setup") as client:
+        fields = home.keys.seal("notes", {n: v for n, v in NOTE.items() if n != "id"})
+        await client.table("notes").insert(fields, "n1")
+        await client.sync("notes")
+    await mission_with(home.world, plan(APPEND))
+    assert await home.answer() == "waiting-for-device"
+
+
+async def test_a_device_writes_it_sealed_and_signed_by_the_agent_and_says_so(home: Home):
+    await with_task(home)
+    (told,) = await home.listed()
+    assert [one.outcome for one in await home.carried_out("a")] == ["done"]
+    assert await home.state() == "done"
+    ((id_, written),) = (await log_records(home.world, "tasks")).items()
+    assert id_ == new_record_id(told["id"], 0)
+    assert is_sealed(written["title"])
+    assert home.keys.open(written)["title"] == "Einkaufen"
+    assert (written["isCompleted"], written["order"], written["authorId"]) == (False, 0, "u1")
+    assert "updatedAt" not in written
+    (row,) = await home.world.sql(
+        "SELECT actor ->> 'iterationId' AS iteration, origin FROM public.sync_changes"
+        " WHERE table_name = 'tasks'"
+    )
+    assert (row["iteration"], row["origin"]) == ("i1", "agent")
+    assert await home.carried_out("b") == []
+
+
+async def test_two_devices_at_once_write_it_once(home: Home):
+    await with_task(home)
+    async with home.device("a") as a, home.device("b") as b:
+        both = await asyncio.gather(a.proposals.carry_out(), b.proposals.carry_out())
+    assert [one.outcome for told in both for one in told] == ["done"]
+    assert (await home.state(), await home.rows("tasks")) == ("done", 1)
+
+
+@pytest.mark.parametrize(
+    "point", ["claimed", "before_local_commit", "written_here", "pushed_before_told",
+              "told_before_forgotten"],
+)  # fmt: skip
+async def test_a_device_that_is_killed_does_it_once_when_it_is_back(home: Home, point: str):
+    await with_line(home)
+    async with home.device("a") as client:
+        await client.sync("ai", "notes")  # its first commits are behind it
+    await home.dies("a", point)
+    for _ in range(2):
+        await home.carried_out("a")
+    assert await home.state() == "done"
+    (note,) = await home.records("notes")
+    assert (note["content"], await home.rows("notes")) == ("Brot\nMilch", 1)
+
+
+@pytest.mark.parametrize("point", ["claimed", "written_here", "pushed_before_told"])
+async def test_what_a_device_left_is_done_once_by_another_and_not_again_when_it_is_back(
+    home: Home, point: str
+):
+    await with_line(home)
+    await home.dies("a", point)
+    assert await home.carried_out("b") == []  # it is the first one's for ten minutes
+    await home.claims_end()
+    assert [one.outcome for one in await home.carried_out("b")] == ["done"]
+    await home.carried_out("a")
+    assert await home.state() == "done"
+    (note,) = await home.records("notes")
+    assert (note["content"], await home.rows("notes")) == ("Brot\nMilch", 1)
+    async with home.device("a") as client:
+        await client.sync("notes")
+        shown = await client.table("notes").get("n1")
+        assert shown is not None
+        assert home.keys.open(shown.fields)["content"] == "Brot\nMilch"
+        assert await client.refused() == []
+
+
+async def test_what_was_written_and_not_pushed_never_lands_once_its_owner_said_no(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(device, "HELD_BACK_MS", 600_000)  # its claim is over as soon as it has it
+    await with_task(home)
+    async with home.device("a") as client:
+        (left,) = await client.proposals.carry_out()
+        assert (left.outcome, len(await client.table("tasks").list())) == ("left", 1)
+        await client.sync()  # an ordinary sync does not push it either
+        await home.claims_end()
+        assert await home.answer(REJECT) == "rejected"
+        (left,) = await client.proposals.carry_out()
+        assert left.outcome == "left"
+        await client.sync()
+        assert await client.table("tasks").list() == []
+    assert await home.rows("tasks") == 0
+
+
+async def test_what_cannot_be_done_is_told_with_why(home: Home):
+    await with_line(home)
+    async with home.device("setup") as client:
+        await client.table("notes").delete("n1")
+        await client.sync("notes")
+    (told,) = await home.carried_out("a")
+    assert (told.outcome, "no such record" in told.why) == ("refused", True)
+    assert await home.state() == "refused"
+    assert await home.carried_out("b") == []
+
+
+async def test_a_plan_that_is_sealed_is_opened_and_carried_out_where_its_key_is(home: Home):
+    private, public = new_private_key()
+    iteration = sealed_iteration(
+        plan(TASK),
+        OwnerKey(key_id(public), public),
+        Place("u1", "m1", "i1"),
+        DataKey(bytearray(range(32))),
+        lambda: bytes(12),
+    )
+    await mission_with(home.world, iteration)
+    assert await home.answer() == "waiting-for-device"
+    assert await home.carried_out("without") == []
+    home.private_keys = [private]
+    assert [one.outcome for one in await home.carried_out("with")] == ["done"]
+    assert [task["title"] for task in await home.records("tasks")] == ["Einkaufen"]
+
+
+async def test_without_keys_nothing_is_claimed(home: Home):
+    await with_task(home)
+    async with home.device("a", keyless=True) as client:
+        with pytest.raises(NotSignedIn):
+            await client.proposals.carry_out()
+    (told,) = await home.listed()
+    assert told["metadata"]["mana"]["claimedBy"] is None
+
+
+# --- the inbox on a device ------------------------------------------------------------------------
+
+
+def short(of: Json) -> tuple[str, str, str, Json]:
+    mana = of["metadata"]["mana"]
+    return of["id"], mana["state"], mana["tool"], mana["params"]
+
+
+async def shown(client: Client) -> list[tuple[str, str, str, Json | None]]:
+    return [(one.id, one.state, one.tool, one.params) for one in await client.proposals.list()]
+
+
+async def test_the_inbox_here_is_the_servers_also_while_it_is_away(home: Home):
+    await mission_with(home.world, plan(TASK, call(1, "complete_goal", goalId="g1")))
+    async with home.device("a") as client:
+        await client.sync("ai")
+        unstaged = sorted(await shown(client))
+    async with home.device("offline", away=True) as client:
+        assert await shown(client) == []
+    told = sorted(map(short, await home.listed()))
+    assert unstaged == told
+    async with home.device("a") as client:
+        assert sorted(await shown(client)) == told
+        await client.sync("ai")
+    async with home.device("a", away=True) as client:
+        assert sorted(await shown(client)) == told
+
+
+async def test_a_device_knows_the_proposals_of_a_plan_before_the_server_made_them(home: Home):
+    await mission_with(home.world, plan(TASK))
+    async with home.device("a") as client:
+        await client.sync("ai")
+    async with home.device("a", away=True) as client:
+        (known,) = await client.proposals.list()
+        await client.proposals.approve(known.id)
+        (waits,) = await client.proposals.list()
+        assert (waits.state, waits.answered_here) == ("pending", APPROVE)
+    (made,) = await home.listed()
+    assert known.id == made["id"]
+    async with home.device("a") as client:
+        assert await client.proposals.send_answers() == 1
+        assert await client.proposals.send_answers() == 0
+        (after,) = await client.proposals.list()
+    assert (after.state, after.answered_here) == ("waiting-for-device", None)
+
+
+async def test_an_answer_of_here_that_comes_too_late_is_kept_with_why(home: Home):
+    await mission_with(home.world, plan(TASK))
+    await home.listed()
+    async with home.device("a") as client:
+        (known,) = await client.proposals.list()
+    async with home.device("a", away=True) as client:
+        await client.proposals.approve(known.id, {"title": "Anderes"})
+    assert await home.answer(REJECT) == "rejected"
+    async with home.device("a") as client:
+        assert await client.proposals.send_answers() == 0
+        (late,) = await client.proposals.list()
+        assert (late.state, "rejected" in late.refused_answer) == ("rejected", True)
+        await client.proposals.forget_answer(known.id)
+        (told,) = await client.proposals.list()
+        assert told.refused_answer == ""
+    assert await home.rows("tasks") == 0
+
+
+async def test_a_proposal_can_be_put_off_and_changed_here(home: Home):
+    await mission_with(home.world, plan(TASK))
+    async with home.device("a") as client:
+        (one,) = await client.proposals.list()
+        await client.proposals.later(one.id, datetime.now(UTC) + timedelta(days=1))
+        (one,) = await client.proposals.list()
+        assert (one.state, one.not_before is None) == ("pending", False)
+        await client.proposals.approve(one.id, {"title": "Brot kaufen"})
+        await client.proposals.carry_out()
+        (one,) = await client.proposals.list()
+    assert (one.state, one.edited) == ("done", {"title": "Brot kaufen"})
+    assert [task["title"] for task in await home.records("tasks")] == ["Brot kaufen"]
