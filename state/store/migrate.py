@@ -35,8 +35,9 @@ from state.store.sql import function_texts, needed_by, statements_of
 OLDEST_POSTGRES = 14
 """Major version; `bit_xor` and `BEGIN ATOMIC` functions came with 14."""
 
-GROUP_ROLES = ("mana_owner", "mana_router", "mana_fleet", "mana_ender")
-"""Roles without a login: they own tables, cross-user functions, views, and the end of sessions."""
+GROUP_ROLES = ("mana_owner", "mana_router", "mana_fleet", "mana_ender", "mana_compactor")
+"""Roles without a login: they own tables, cross-user functions, views, the end of sessions and what
+removes rows of the log."""
 
 MEMBERSHIP = "GRANT mana_agent TO mana_ender"
 """So that a function of ours may end agents' sessions without being superuser."""
@@ -172,7 +173,7 @@ def _put_script(names: Sequence[str]) -> str:
     puts = [_sql("put_function").format(name=name, text=texts[name]) for name in names]
     digests = ", ".join(f"('{name}', '{text_digest(texts[name])}')" for name in names)
     note = _sql("note_functions").format(functions_made=_sql("functions_made"), digests=digests)
-    owners = "mana_router, mana_fleet, mana_ender"  # roles that own some of them
+    owners = "mana_router, mana_fleet, mana_ender, mana_compactor"  # roles that own some of them
     hand_over = f"ON SCHEMA mana_ai {{}} {owners};\n"
     return "\n".join(
         [

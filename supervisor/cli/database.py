@@ -37,7 +37,7 @@ def print_sql() -> None:
 
 def migrate_now(data_dir: str | None, database_url: str | None) -> None:
     """Apply what is missing."""
-    settings = _settings(data_dir, database_url)
+    settings = settings_for(data_dir, database_url)
     dsn, password = _owner(settings)
     work = migrate(
         dsn,
@@ -55,7 +55,7 @@ def migrate_now(data_dir: str | None, database_url: str | None) -> None:
 
 def verify_snapshots(data_dir: str | None, database_url: str | None, *, as_json: bool) -> int:
     """List the records whose snapshot differs from the log."""
-    found = asyncio.run(_verified(_settings(data_dir, database_url)))
+    found = asyncio.run(_verified(settings_for(data_dir, database_url)))
     if as_json:
         output.json_out({"ok": not found, "differ": found})
     else:
@@ -66,7 +66,7 @@ def verify_snapshots(data_dir: str | None, database_url: str | None, *, as_json:
 
 
 async def _verified(settings: Settings) -> list[RecordKey]:
-    database = _database(settings)
+    database = database_of(settings)
     try:
         return await _differences(SnapshotStore(database, Lease("verify", 0)))
     finally:
@@ -88,7 +88,7 @@ async def _differences(store: SnapshotStore) -> list[RecordKey]:
 
 def rebuild_snapshots(data_dir: str | None, database_url: str | None, *, as_json: bool) -> int:
     """Replay what differs; a supervisor that runs meanwhile goes on folding in between."""
-    rebuilt, left = asyncio.run(_rebuilt(_settings(data_dir, database_url)))
+    rebuilt, left = asyncio.run(_rebuilt(settings_for(data_dir, database_url)))
     if as_json:
         output.json_out({"ok": not left, "rebuilt": rebuilt, "differ": left})
     else:
@@ -99,7 +99,7 @@ def rebuild_snapshots(data_dir: str | None, database_url: str | None, *, as_json
 
 
 async def _rebuilt(settings: Settings) -> tuple[int, list[RecordKey]]:
-    database = _database(settings)
+    database = database_of(settings)
     rebuilt = 0
     left: list[RecordKey] = []
     try:
@@ -137,7 +137,7 @@ def examine(data_dir: str | None, database_url: str | None, *, as_json: bool) ->
     from supervisor.cli.gateway_client import gateway  # noqa: PLC0415 - only this command needs it
     from supervisor.node.doctor import examined, models_finding  # noqa: PLC0415 - likewise
 
-    settings = _settings(data_dir, database_url)
+    settings = settings_for(data_dir, database_url)
     dsn, password = _owner(settings)
     findings = asyncio.run(examined(dsn, password, settings))
     with suppress(Failure):  # where no node runs, nobody knows its models
@@ -153,20 +153,21 @@ def examine(data_dir: str | None, database_url: str | None, *, as_json: bool) ->
 
 def rotate_capability_now(data_dir: str | None, database_url: str | None, *, at_once: bool) -> None:
     """New secrets for capabilities, made as the log's owner."""
-    dsn, password = _owner(_settings(data_dir, database_url))
+    dsn, password = _owner(settings_for(data_dir, database_url))
     asyncio.run(rotate_capability(dsn, password, at_once=at_once))
 
 
 async def capability_secrets_now(settings: Settings) -> Sequence[CapabilitySecret]:
     """Which secrets sign and verify capabilities."""
-    database = _database(settings)
+    database = database_of(settings)
     try:
         return await capability_secrets(database)
     finally:
         await database.close()
 
 
-def _settings(data_dir: str | None, database_url: str | None) -> Settings:
+def settings_for(data_dir: str | None, database_url: str | None) -> Settings:
+    """The settings by which commands find the database."""
     return settings_of({"MANA_DATA_DIR": data_dir, "SYNC_DATABASE_URL": database_url})
 
 
@@ -190,9 +191,10 @@ def _server(settings: Settings) -> embedded.Server:
     return server
 
 
-def _database(settings: Settings) -> Database:
-    dsn = settings.database_url or _server(settings).dsn(SUPERVISOR)
-    password = Path(settings.secrets_dir, SUPERVISOR)
+def database_of(settings: Settings, role: str = SUPERVISOR) -> Database:
+    """Connections as one of our logins."""
+    dsn = settings.database_url or _server(settings).dsn(role)
+    password = Path(settings.secrets_dir, role)
     if not password.is_file():
         raise Failure(f"there is no password {password}: run mana migrate", FAILED)
-    return Database(Access(dsn, SUPERVISOR, str(password), "mana-cli"), max_connections=2)
+    return Database(Access(dsn, role, str(password), "mana-cli"), max_connections=2)

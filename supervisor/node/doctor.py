@@ -40,7 +40,12 @@ LATE_MISSIONS = 100
 """More missions than this, due for over two minutes, are no passing crowd."""
 
 LOG_POLICIES = frozenset(
-    {"sync_changes_user_isolation", "mana_router_read", "mana_agent_within_capability"}
+    {
+        "sync_changes_user_isolation",
+        "mana_router_read",
+        "mana_agent_within_capability",
+        "mana_compactor_only",
+    }
 )
 
 

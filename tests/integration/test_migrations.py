@@ -49,6 +49,7 @@ STEPS = [
     "0009_default_agents",
     "0010_own_log",
     "0011_sync_feeds",
+    "0012_log_compaction",
 ]
 EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"

@@ -73,7 +73,7 @@ CALLABLE_BY = {
         *BUDGET_READS,
     },
     "mana_keys": {"granted_mission", "note_release"},
-    "mana_janitor": set[str](),
+    "mana_janitor": {"compact_record", "next_to_compact"},
     "mana_issuer": set[str](),
 }  # fmt: skip
 HIDDEN_FROM = {
@@ -86,7 +86,8 @@ HIDDEN_FROM = {
                      "copy_requests", "sync_feeds", "sync_pending", "sync_late"},
     "mana_keys": {"sync_changes", "journal", "capability_secrets", "mission_snapshots",
                   "owner_keys"},
-    "mana_janitor": {"sync_changes", "journal", "capability_secrets", "mission_snapshots"},
+    "mana_janitor": {"sync_changes", "compactor_log", "journal", "capability_secrets",
+                     "mission_snapshots"},
     "mana_issuer": {"sync_changes", "journal", "capability_secrets", "mission_snapshots",
                     "decrypt_audit", "agent_snapshots", "runs", "owner_keys"},
 }  # fmt: skip

@@ -1,4 +1,4 @@
--- What the janitor deletes, by age alone: it sees no other column.
+-- What the janitor deletes, by age alone: it sees no other column. Of the log, a function deletes, which decides what may go.
 
 -- prune_releases --
 DELETE FROM mana_ai.key_releases WHERE ts < clock_timestamp() - $1 * interval '1 second'
@@ -62,3 +62,10 @@ DELETE FROM mana_ai.personal_tokens WHERE expires_at < clock_timestamp() - $1 * 
 -- prune_people_trail --
 DELETE FROM mana_ai.people_trail WHERE at < clock_timestamp() - $1 * interval '1 second'
    AND at <= coalesce((SELECT at FROM mana_ai.people_trail ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
+
+-- next_to_compact --
+SELECT user_id, app_id, table_name, records FROM mana_ai.next_to_compact($1, $2, $3, $4)
+
+-- compact_record --
+SELECT outcome, removed, bytes, next_at, next_id
+  FROM mana_ai.compact_record(:user, :app, :table, :record, :keep, :after_at, :after_id, :removes)

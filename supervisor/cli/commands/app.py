@@ -12,6 +12,7 @@ from supervisor.cli.commands import (
     keys,
     limits,
     llm,
+    log,
 )
 from supervisor.cli.commands.own import agents, data, missions, proposals
 from supervisor.cli.commands.people import people, sign_in
@@ -39,6 +40,7 @@ app.add_typer(proposals.proposals_app, name="proposals")
 app.add_typer(proposals.approvals_app, name="approvals")
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
+app.add_typer(log.app, name="log")
 app.add_typer(snapshots_app, name="snapshots")
 app.add_typer(users_app, name="users")
 app.add_typer(llm.app, name="llm")

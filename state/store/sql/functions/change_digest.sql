@@ -7,4 +7,4 @@ COMMENT ON FUNCTION mana_ai.change_digest IS
 'One number per change row. A snapshot stores the xor of its rows'' numbers, so that the sweep can compare it with the
 log; state/log/merge.py computes the same.';
 ALTER FUNCTION mana_ai.change_digest OWNER TO mana_owner;
-GRANT EXECUTE ON FUNCTION mana_ai.change_digest TO mana_router, mana_supervisor, mana_gateway;
+GRANT EXECUTE ON FUNCTION mana_ai.change_digest TO mana_router, mana_supervisor, mana_gateway, mana_compactor;

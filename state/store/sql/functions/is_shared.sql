@@ -6,4 +6,4 @@ COMMENT ON FUNCTION mana_ai.is_shared IS
 'Whether a space is shared. A row of a shared space folds into the record of whoever inserted it; a personal row always
 into its author''s.';
 ALTER FUNCTION mana_ai.is_shared OWNER TO mana_router;
-GRANT EXECUTE ON FUNCTION mana_ai.is_shared TO mana_owner, mana_supervisor;
+GRANT EXECUTE ON FUNCTION mana_ai.is_shared TO mana_owner, mana_supervisor, mana_compactor;

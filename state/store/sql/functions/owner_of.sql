@@ -11,4 +11,4 @@ COMMENT ON FUNCTION mana_ai.owner_of IS
 'Whose record a row folds into: its author''s if the author inserted the record, else that of whoever inserted it first
 in the same space.';
 ALTER FUNCTION mana_ai.owner_of OWNER TO mana_router;
-GRANT EXECUTE ON FUNCTION mana_ai.owner_of TO mana_owner;
+GRANT EXECUTE ON FUNCTION mana_ai.owner_of TO mana_owner, mana_compactor;

@@ -18,4 +18,4 @@ END;
 COMMENT ON FUNCTION mana_ai.record_rows IS
 'Every row that folds into one user''s record: the user''s own, and in a shared space those of other members.';
 ALTER FUNCTION mana_ai.record_rows OWNER TO mana_router;
-GRANT EXECUTE ON FUNCTION mana_ai.record_rows TO mana_owner;
+GRANT EXECUTE ON FUNCTION mana_ai.record_rows TO mana_owner, mana_compactor;
