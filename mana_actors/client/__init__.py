@@ -13,7 +13,7 @@ from mana_actors.client.errors import (
     WriteRefused,
 )
 from mana_actors.client.local.kept import FieldMeta, Overwritten, derive_updated_at
-from mana_actors.client.server.credentials import Credentials, FixedToken
+from mana_actors.client.server.credentials import Credentials, FixedToken, SignInFile
 from mana_actors.client.table import ShownRecord, Table, TypedTable
 from mana_actors.client.table_names import APPS, TableName, TypedTableName
 
@@ -29,6 +29,7 @@ __all__ = [
     "ServerAway",
     "ServerRefused",
     "ShownRecord",
+    "SignInFile",
     "StoreUnusable",
     "SyncInactive",
     "Table",

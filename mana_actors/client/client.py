@@ -37,6 +37,7 @@ from mana_actors.client.table import Made, Table, TypedTable
 from mana_actors.client.table_names import TableName, TypedTableName, table_named
 from mana_actors.crash import CrashPoint
 from mana_actors.json_values import as_object, as_text
+from mana_actors.trust import trust_for
 from state.log.own_changes import RecordAt, personal_space
 from state.log.principals import Actor, user_actor
 
@@ -102,7 +103,7 @@ class Client:
     ) -> None:
         self.user, self.client_id = user, store.about("client_id") or ""
         self.clock = StampClock(int(store.about("clock_offset_ns") or 0), wall_ns)
-        self.remote = remote
+        self.remote, self.url = remote, store.about("url")
         self._actor = user_actor(user) if display_name is None else user_actor(user, display_name)
         self._turns = StoreTurns(store)
         self._exchange = remote and Exchange(
@@ -131,33 +132,36 @@ class Client:
     ) -> AsyncGenerator[Client]:
         """A client on the file at `path`, synced with the server at `url` as `token` lets it.
 
-        `live`: kept in sync as long as it is open; else `sync()` does that. `apps` are read from
-        the start, others once a table of theirs is asked for. Without `user` it is whose the file
-        or the token is. `wall_ns` is this machine's clock, which may be wrong. With the owner's
-        `keys` and `live`, what waits for a device of theirs is carried out. Raises StoreUnusable,
-        and where nobody can say who: NotSignedIn and ServerAway.
+        Without `url` it is the one that the file was last opened with. `live`: kept in sync as long
+        as it is open; else `sync()` does that. `apps` are read from the start, others once a table
+        of theirs is asked for. Without `user` it is whose the file or the token is. `wall_ns` is
+        this machine's clock, which may be wrong. With the owner's `keys` and `live`, what waits for
+        a device of theirs is carried out. Raises StoreUnusable, and where nobody can say who:
+        NotSignedIn and ServerAway.
         """
         credentials = FixedToken(token) if isinstance(token, str) else token
         async with contextlib.AsyncExitStack() as closing:
+            store = await asyncio.to_thread(LocalStore, Path(path), crash)
+            closing.callback(store.close)
+            owner, url = store.about("user"), url or store.about("url")
             remote = None
             if credentials is not None and (url is not None or http is not None):
                 import httpx  # noqa: PLC0415 - who works offline or only looks does not pay for it
 
                 if http is None:
-                    own = httpx.AsyncClient(base_url=url or "")
+                    own = httpx.AsyncClient(base_url=url or "", verify=trust_for(url or ""))
                     http = await closing.enter_async_context(own)
                 remote = Remote(http, credentials)
-            store = await asyncio.to_thread(LocalStore, Path(path), crash)
-            closing.callback(store.close)
-            owner = store.about("user")
             who = user or owner or await _who(credentials, remote)
             if owner not in (None, who):
                 raise StoreUnusable(str(path), f"belongs to {owner}", "choose another file")
+            store.begin()
             if owner is None:
-                store.begin()
                 store.note("client_id", str(uuid.uuid4()))
                 store.note("user", who)
-                store.commit()
+            if url is not None:
+                store.note("url", url)
+            store.commit()
             client = cls(
                 store,
                 remote,

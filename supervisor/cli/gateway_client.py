@@ -38,7 +38,7 @@ class Gateway:
         self, url: str, key: str | None, token: str | None = None, *, pages_url: str | None = None
     ) -> None:
         """With the service key an operator's, with a token a person's."""
-        self.url = url.rstrip("/")
+        self.url, self.token = url.rstrip("/"), token
         self.pages_url = pages_url or self.url  # where people look at it
         try:
             parts = urlsplit(self.url)

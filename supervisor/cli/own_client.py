@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from mana_actors.client.server.credentials import REFRESH, GivenTokens, StoredSignIn
 from mana_actors.http.paths import path_of
 from state.secret_files import replace_secret
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
@@ -22,18 +23,6 @@ from supervisor.cli.gateway_client import Gateway, address, gateway
 from supervisor.node.settings import SettingsError
 
 ME = "/api/v1/me"
-REFRESH = "/api/v1/auth/refresh"
-EARLY_S = 30.0
-
-
-class StoredSignIn(msgspec.Struct, frozen=True):
-    """A sign-in at one gateway that is kept in a file; a personal token has no refresh token."""
-
-    url: str
-    user: str
-    access_token: str
-    refresh_token: str | None = None
-    renew_at: float | None = None  # seconds of the epoch
 
 
 def person_client(
@@ -87,13 +76,7 @@ def stored_sign_in(at: str) -> StoredSignIn | None:
 
 def keep_sign_in(at: str, told: dict[str, Any]) -> StoredSignIn:
     """Keep what a gateway answered to a link or a refresh token."""
-    stored = StoredSignIn(
-        url=at,
-        user=told["user"],
-        access_token=told["accessToken"],
-        refresh_token=told["refreshToken"],
-        renew_at=time.time() + max(told["expiresIn"] - EARLY_S, 0),
-    )
+    stored = msgspec.convert(told, GivenTokens).stored(at, time.time())
     write_sign_in(stored)
     return stored
 

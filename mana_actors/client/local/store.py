@@ -147,7 +147,7 @@ class LocalStore:
 
     def about(self, name: str) -> str | None:
         """A fact of the store."""
-        row = self._write.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
+        row = self._read.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
     def note(self, name: str, value: str) -> None:

@@ -23,9 +23,9 @@ def sign_in(
     url: Url = None,
 ) -> None:
     """Sign in on this machine by a one-time link, or by a personal token from a prompt or stdin."""
+    from mana_actors.client.server.credentials import StoredSignIn
     from supervisor.cli import output, own_client
     from supervisor.cli.gateway_client import Gateway, address
-    from supervisor.cli.own_client import StoredSignIn
 
     given = link
     if given is None:
