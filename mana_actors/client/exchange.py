@@ -15,7 +15,7 @@ from mana_actors.client.local.store import Arrival, LocalStore, WaitingRow
 from mana_actors.client.local.turns import StoreTurns
 from mana_actors.client.server import wire
 from mana_actors.client.server.remote import PushRefused, Remote
-from mana_actors.client.server.wire import SyncAnswer, SyncAnswerUnreadable
+from mana_actors.client.server.wire import PushAnswer, PushAnswerUnreadable
 from mana_actors.crash import CrashPoint
 from state.log.stamps import NS_PER_MS, NS_PER_US, format_instant
 
@@ -78,7 +78,7 @@ class Exchange:
         now_ms = self._clock.now() // NS_PER_MS
         return store.next_push(app, most_rows=most_rows, most_bytes=most_bytes, now_ms=now_ms)
 
-    async def _asked(self, app: str, body: bytes) -> SyncAnswer:
+    async def _asked(self, app: str, body: bytes) -> PushAnswer:
         asked_ns = self._clock.wall_ns()
         answered = await self._remote.asked("POST", f"/sync/{app}", body)
         answered_ns = self._clock.wall_ns()
@@ -88,14 +88,14 @@ class Exchange:
             answer = await asyncio.to_thread(
                 wire.read_answer, app, answered.content, self._arrived_us + MOST_ROWS
             )
-        except SyncAnswerUnreadable as exc:
+        except PushAnswerUnreadable as exc:
             raise ServerAway("not an answer of a sync service") from exc
         if answer.server_ns is not None:
             self._clock.heard(answer.server_ns, asked_ns, answered_ns)
         return answer
 
     async def _settled(
-        self, app: str, rows: Sequence[LocalRow], answer: SyncAnswer
+        self, app: str, rows: Sequence[LocalRow], answer: PushAnswer
     ) -> list[LocalRow]:
         """What was pushed, as the log has it."""
         twice = [row for row in rows if answer.outcome(row).status == "duplicate"]
@@ -108,7 +108,7 @@ class Exchange:
         return settled
 
     async def _as_kept(
-        self, app: str, rows: Sequence[LocalRow], answer: SyncAnswer
+        self, app: str, rows: Sequence[LocalRow], answer: PushAnswer
     ) -> dict[str, LocalRow]:
         """Rows that the server took before, when its answer was lost: by id, as the log has them.
 
@@ -129,7 +129,7 @@ class Exchange:
             since = page.since if page.has_more and len(found) < len(rows) else ""
         return found
 
-    async def _keep(self, app: str, settled: Sequence[LocalRow], answer: SyncAnswer) -> None:
+    async def _keep(self, app: str, settled: Sequence[LocalRow], answer: PushAnswer) -> None:
         arrival = Arrival(answer.rows, answer.since, answer.cursor, not answer.has_more)
 
         def work(store: LocalStore) -> None:

@@ -49,6 +49,6 @@ async def test_a_person_writes_offline_and_syncs(house: House, tmp_path: Path):
     code, told = await mana(tmp_path, "list", "tasks")
     assert (code, "Milk" in told, "\x1b" in told) == (0, True, False)
     code, told = await mana(tmp_path, "pull", token="nobody")
-    assert (code, "sign in" in told, "Traceback" in told) == (3, True, False)
+    assert (code, "token" in told, "Traceback" in told) == (3, True, False)
     code, told = await mana(tmp_path, "put", "nobodyKnows", "x", "a=1")
     assert (code, "app" in told) == (2, True)

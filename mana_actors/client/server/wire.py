@@ -29,7 +29,7 @@ class PushOutcome(msgspec.Struct, frozen=True):
     lost: tuple[str, ...] = ()
 
 
-class SyncAnswer(msgspec.Struct, frozen=True):
+class PushAnswer(msgspec.Struct, frozen=True):
     """An answer to a push; `outcomes` by change id, of an older server none."""
 
     rows: list[LocalRow]
@@ -45,7 +45,7 @@ class SyncAnswer(msgspec.Struct, frozen=True):
         return self.outcomes.get(row.id, PushOutcome())
 
 
-class SyncAnswerUnreadable(Exception):
+class PushAnswerUnreadable(Exception):
     """The body is not what a sync service answers."""
 
 
@@ -101,22 +101,22 @@ def settled(row: LocalRow, outcome: PushOutcome, arrived_us: int) -> LocalRow:
 # --- from the server ------------------------------------------------------------------------------
 
 
-def read_answer(app: str, raw: bytes, arrived_us: int) -> SyncAnswer:
-    """The answer to a push; raises SyncAnswerUnreadable.
+def read_answer(app: str, raw: bytes, arrived_us: int) -> PushAnswer:
+    """The answer to a push; raises PushAnswerUnreadable.
 
     Rows of a server that says no time for them count as of `arrived_us` and later, in their order.
     """
     try:
         told = as_object(msgspec.json.decode(raw))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise SyncAnswerUnreadable from exc
+        raise PushAnswerUnreadable from exc
     since = as_text(told.get("syncedUntil")) if told is not None else ""
     if told is None or not since or not isinstance(told.get("serverChanges"), list):
-        raise SyncAnswerUnreadable
+        raise PushAnswerUnreadable
     given = cast("list[object]", told["serverChanges"])
     read = [row_in(app, change, arrived_us + at) for at, change in enumerate(given)]
     results = objects_in(told.get("results"))
-    return SyncAnswer(
+    return PushAnswer(
         rows=[row for row in read if row is not None],
         outcomes={as_text(one.get("changeId")): _outcome(one) for one in results},
         since=since,
