@@ -1,7 +1,9 @@
 """CPU that processes burned, as the kernel counts it: of a tree, and of one database login."""
 
 import os
+import re
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import asyncpg
@@ -29,6 +31,31 @@ def burned_s(pids: Iterable[int]) -> float:
         if fields := _fields(pid):
             ticks += sum(map(int, fields[11:15]))  # user, system, and both of ended children
     return ticks * _TICK_S
+
+
+def burned_by_kind(pids: Iterable[int]) -> dict[str, float]:
+    """The same by what a process is: an actor's class, a database login, a module, a program."""
+    found: dict[str, float] = {}
+    for pid in pids:
+        kind = _kind(pid)
+        found[kind] = found.get(kind, 0.0) + burned_s([pid])
+    return found
+
+
+def _kind(pid: int) -> str:
+    """A process by its command line, which Ray and Postgres set as they go."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().split()
+    except OSError:
+        return "ended"
+    if not words:
+        return "ended"
+    if words[0].startswith("ray::"):
+        return re.split(r"[.(]", words[0])[0]
+    if words[0] == "postgres:":
+        return f"postgres: {words[1]}"
+    modules = [word for before, word in pairwise(words) if before == "-m"]
+    return next(iter(modules), Path(words[0]).name)
 
 
 class Meter:

@@ -2,14 +2,15 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tests.bench.cpu import burned_s, postmaster, tree_of
-from tests.bench.figures import Figure, Say, in_five
+from tests.bench.cpu import burned_by_kind, postmaster, tree_of
+from tests.bench.figures import Figure, Say, in_five, median
 from tests.bench.ground import Ground, node_on
 from tests.bench.herd import AGENTS, NOTHING_AHEAD
 from tests.fake_provider import FakeProvider
 from tests.node import NodeProcess
 
 FIVE = 5
+_SEEN_MS = 0.1
 
 
 async def measure(say: Say, *, quick: bool) -> list[Figure]:
@@ -25,27 +26,32 @@ async def measure(say: Say, *, quick: bool) -> list[Figure]:
                 for number in range(1 if quick else FIVE)
             ]
     what = f"CPU per mission, {AGENTS * each} at once of {AGENTS} awake agents"
+    total = [sum(kinds.values()) for kinds in found]
+    parts = {kind: [kinds.get(kind, 0.0) for kinds in found] for each in found for kind in each}
+    dear = sorted(parts.items(), key=lambda part: -median(part[1]))
     return [
-        in_five(f"{what}: all together", [ours + theirs for ours, theirs in found], "ms"),
-        in_five(f"{what}: the node's processes", [ours for ours, _ in found], "ms"),
-        in_five(f"{what}: Postgres's", [theirs for _, theirs in found], "ms"),
+        in_five(f"{what}: all together", total, "ms"),
+        *(in_five(f"of that {kind}", ms, "ms") for kind, ms in dear if median(ms) >= _SEEN_MS),
     ]
 
 
 async def _round(
     say: Say, ground: Ground, node: NodeProcess, prefix: str, each: int
-) -> tuple[float, float]:
-    """CPU-ms per mission, of the node and of Postgres, from the push to the last plan."""
+) -> dict[str, float]:
+    """CPU-ms per mission by kind of process, from the push to the last plan."""
     server = await postmaster(ground.sql)
-    before = burned_s(node.processes()), burned_s(tree_of(server))
+    before = burned_by_kind([*node.processes(), *tree_of(server)])
     began = datetime.now(UTC)
     await _planned(ground, prefix, each)
     took = datetime.now(UTC) - began
-    after = burned_s(node.processes()), burned_s(tree_of(server))
+    after = burned_by_kind([*node.processes(), *tree_of(server)])
     missions = AGENTS * each
-    ours, theirs = ((b - a) * 1000 / missions for a, b in zip(before, after, strict=True))
-    say(f"{missions} missions in {took.total_seconds():.1f} s: {ours + theirs:.1f} CPU-ms each")
-    return ours, theirs
+    spent = {
+        kind: (after.get(kind, 0.0) - before.get(kind, 0.0)) * 1000 / missions
+        for kind in before | after
+    }
+    say(f"{missions} in {took.total_seconds():.1f} s: {sum(spent.values()):.1f} CPU-ms each")
+    return spent
 
 
 async def _planned(ground: Ground, prefix: str, each: int) -> None:
