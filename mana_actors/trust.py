@@ -17,7 +17,7 @@ def is_this_machine(url: str) -> bool:
 
 
 def trust_for(url: str) -> ssl.SSLContext | bool:
-    """For httpx's `verify`: the world's certificates, or nobody's for plain HTTP on this machine.
+    """For httpx2's `verify`: the world's certificates, or nobody's for plain HTTP on this machine.
 
     Reading those takes 35 ms of CPU for each client, and there none is met; a context that trusts
     nobody refuses should one be met after all.

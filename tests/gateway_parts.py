@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from starlette.types import ASGIApp
 
 from state.store.connect import Access
@@ -125,8 +125,8 @@ def app_of(fleet: FleetStore, supervisor: FakeSupervisor, folder: Path, **settin
     )
 
 
-def client_of(app: ASGIApp, *, key: str | None = KEY) -> httpx.AsyncClient:
+def client_of(app: ASGIApp, *, key: str | None = KEY) -> httpx2.AsyncClient:
     """A client of the app without a socket; server errors come back as answers."""
     headers = {} if key is None else {"X-Service-Key": key}
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    return httpx2.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)

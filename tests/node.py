@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2
 import msgspec
 
 from supervisor.node.keeper import COMMAND, JOIN_COMMAND
@@ -243,10 +243,10 @@ class NodeProcess:
 
     # --- asking it --------------------------------------------------------------------------------
 
-    def http(self, verb: str, path: str, **options: Any) -> httpx.Response:
+    def http(self, verb: str, path: str, **options: Any) -> httpx2.Response:
         """One request to its gateway, with the service key."""
         headers = {"X-Service-Key": self.service_key} | options.pop("headers", {})
-        return httpx.request(verb, self.url + path, headers=headers, timeout=15, **options)
+        return httpx2.request(verb, self.url + path, headers=headers, timeout=15, **options)
 
     def status(self) -> dict[str, Any]:
         """What `/internal/status` says."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
+import httpx2
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -39,10 +39,10 @@ VAULT = "/api/v1/me/encryption-vault"
 class Desk:
     """One person's browser."""
 
-    def __init__(self, client: httpx.AsyncClient, auth: FakeAuth, user: str) -> None:
+    def __init__(self, client: httpx2.AsyncClient, auth: FakeAuth, user: str) -> None:
         self._client, self._auth, self.user = client, auth, user
 
-    async def ask(self, verb: str, path: str, **more: Any) -> httpx.Response:
+    async def ask(self, verb: str, path: str, **more: Any) -> httpx2.Response:
         """One request with this person's token."""
         headers = {"Authorization": f"Bearer {self._auth.token(self.user)}", "Origin": PAGE}
         return await self._client.request(
@@ -70,14 +70,14 @@ class House:
         self,
         database: Database,
         auth: FakeAuth,
-        client: httpx.AsyncClient,
+        client: httpx2.AsyncClient,
         settings: Settings,
         owners: Owners,
     ) -> None:
         self.database, self.auth, self.client = database, auth, client
         self.settings, self.owners = settings, owners
 
-    async def operator(self, verb: str, path: str, body: Any = None) -> httpx.Response:
+    async def operator(self, verb: str, path: str, body: Any = None) -> httpx2.Response:
         """One request with the service key."""
         headers = {"X-Service-Key": KEY}
         more = {} if body is None else {"json": body}
@@ -166,6 +166,6 @@ async def open_house(database: Database, folder: Path, **changed: Any) -> AsyncG
         )
         serving = await serve(create_app(deps), "127.0.0.1", 0)
         stack.push_async_callback(serving.stop)
-        client = httpx.AsyncClient(base_url=serving.url, trust_env=False)
+        client = httpx2.AsyncClient(base_url=serving.url, trust_env=False)
         client = await stack.enter_async_context(client)
         yield House(database, auth, client, settings, owners)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2
 
 from mana_actors.http.door import Doorway
 from mana_actors.http.server import HttpServer, server_of
@@ -42,12 +42,12 @@ class RunningRouter:
         self._server: HttpServer
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def http(self, verb: str, path: str, **more: Any) -> httpx.Response:
+    def http(self, verb: str, path: str, **more: Any) -> httpx2.Response:
         """One request, with the token."""
         headers = {"authorization": f"Bearer {TOKEN}"} | more.pop("headers", {})
-        return httpx.request(verb, self.url + path, headers=headers, timeout=20, **more)
+        return httpx2.request(verb, self.url + path, headers=headers, timeout=20, **more)
 
-    def chat(self, model: str | None = "mana/fast-text", **more: Any) -> httpx.Response:
+    def chat(self, model: str | None = "mana/fast-text", **more: Any) -> httpx2.Response:
         """One question; `headers` and keys of the request."""
         headers = more.pop("headers", {})
         body = {"messages": [{"role": "user", "content": "Hallo"}]} | more

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-import httpx
+import httpx2
 
 from tests.integration.support import Json
 from tests.owners import House
@@ -42,7 +42,7 @@ class SyncDevice:
 
     async def post(
         self, *changes: Json, since: str = EPOCH, app: str = "todo", **more: Any
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         """One push, however it is answered."""
         body = {"clientId": self.client_id, "since": since, "changes": list(changes), **more}
         return await self.house.client.post(f"/sync/{app}", json=body, headers=self.headers)

@@ -42,7 +42,7 @@ from state.log.own_changes import RecordAt, personal_space
 from state.log.principals import Actor, user_actor
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 ME = "/api/v1/me"
 CONFLICT_LIFE_S = 30.0
@@ -126,7 +126,7 @@ class Client:
         apps: Sequence[str] = (),
         live: bool = True,
         keys: OwnerKeys | None = None,
-        http: httpx.AsyncClient | None = None,
+        http: httpx2.AsyncClient | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
         crash: CrashPoint = lambda _point: None,
     ) -> AsyncGenerator[Client]:
@@ -146,10 +146,10 @@ class Client:
             owner, url = store.about("user"), url or store.about("url")
             remote = None
             if credentials is not None and (url is not None or http is not None):
-                import httpx  # noqa: PLC0415 - who works offline or only looks does not pay for it
+                import httpx2  # noqa: PLC0415 - who works offline or only looks does not pay for it
 
                 if http is None:
-                    own = httpx.AsyncClient(base_url=url or "", verify=trust_for(url or ""))
+                    own = httpx2.AsyncClient(base_url=url or "", verify=trust_for(url or ""))
                     http = await closing.enter_async_context(own)
                 remote = Remote(http, credentials)
             who = user or owner or await _who(credentials, remote)

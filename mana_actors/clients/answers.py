@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 PLAIN = {"accept-encoding": "identity"}
@@ -48,7 +48,7 @@ class BoundedAnswer(msgspec.Struct, frozen=True):
 
 
 async def bounded_answer(
-    client: httpx.AsyncClient,
+    client: httpx2.AsyncClient,
     verb: str,
     url: str,
     *,
@@ -61,7 +61,7 @@ async def bounded_answer(
 
     `within_s` seconds cover everything from connecting to the last byte. Redirects are answers.
     """
-    import httpx  # noqa: PLC0415 - an agent pays for it only once it plans
+    import httpx2  # noqa: PLC0415 - an agent pays for it only once it plans
 
     sent = {**(headers or {}), **PLAIN}
     try:
@@ -89,5 +89,5 @@ async def bounded_answer(
         raise AnswerUnreadable("encoded") from None
     except TimeoutError:
         raise AnswerUnreadable("timeout") from None
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as exc:
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as exc:
         raise AnswerUnreadable(type(exc).__name__) from None

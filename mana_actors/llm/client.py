@@ -36,7 +36,7 @@ from mana_actors.llm.provider import AliasFacts, Exposure, provider_label
 from mana_actors.llm.transport import connections, transport_error
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 _CALLED_NOBODY = frozenset({"unconfigured", "cache-unhealthy", "exposure", "busy"})
 _KIND_OF_REASON: dict[str, ProviderErrorKind] = {
@@ -56,8 +56,8 @@ FACTS_DEADLINE_S = 3.0
 
 
 def _leave_out_cli() -> None:
-    """Keep httpx's command line out: it would load click, rich and pygments into every agent."""
-    cast("dict[str, Any]", sys.modules).setdefault("httpx._main", None)  # httpx does without it
+    """Keep httpx2's command line out: it would load click, rich and pygments into every agent."""
+    cast("dict[str, Any]", sys.modules).setdefault("httpx2._main", None)  # httpx2 does without it
 
 
 class _Attempt(msgspec.Struct, frozen=True):
@@ -94,7 +94,7 @@ class _Facts(msgspec.Struct, frozen=True):
 
 
 class HttpProvider:
-    """A ModelProvider over HTTP; httpx is imported with the first call.
+    """A ModelProvider over HTTP; httpx2 is imported with the first call.
 
     `url` is the base of the service, with or without `/v1`. The key is read from `key_file` at each
     call, so that it can be rotated; it is never kept. `wall_clock` gives the present UTC instant,
@@ -117,7 +117,7 @@ class HttpProvider:
         self._key_file = key_file
         self._max_body_bytes = max_body_bytes
         self._wall_clock = wall_clock
-        self._client: httpx.AsyncClient | None = None
+        self._client: httpx2.AsyncClient | None = None
 
     async def complete(
         self,
@@ -200,7 +200,7 @@ class HttpProvider:
         if client is not None:
             await client.aclose()
 
-    async def _body(self, response: "httpx.Response", provider: str) -> bytes:
+    async def _body(self, response: "httpx2.Response", provider: str) -> bytes:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise ProviderBusy(
                 "invalid_answer", response.status_code, None, "content_encoding", provider
@@ -220,7 +220,7 @@ class HttpProvider:
             headers["authorization"] = f"Bearer {read_key(self._key_file)}"
         return headers
 
-    def _http(self) -> "httpx.AsyncClient":
+    def _http(self) -> "httpx2.AsyncClient":
         if self._client is None:
             _leave_out_cli()
             self._client = connections(self._endpoint, "unknown")

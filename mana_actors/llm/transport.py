@@ -13,24 +13,24 @@ from mana_actors.llm.failures.cause import Cause
 from mana_actors.trust import is_this_machine, trust_for
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 _LONGEST_CHAIN = 10
 
 
-def connections(url: str, provider: str, *, limit: int | None = 100) -> httpx.AsyncClient:
+def connections(url: str, provider: str, *, limit: int | None = 100) -> httpx2.AsyncClient:
     """A client for the service at `url`, with at most `limit` connections, None = any number.
 
     Raises ProviderBusy (`settings`; its code is the setting's name in lower case) where a proxy or
     a file of certificates that this machine's environment names cannot be used.
     """
-    import httpx  # noqa: PLC0415 - an agent pays for it only once it plans
+    import httpx2  # noqa: PLC0415 - an agent pays for it only once it plans
 
     try:
-        return httpx.AsyncClient(
+        return httpx2.AsyncClient(
             verify=trust_for(url),
-            timeout=None,  # noqa: S113 - the deadline of the call covers all phases
-            limits=httpx.Limits(max_connections=limit),
+            timeout=None,
+            limits=httpx2.Limits(max_connections=limit),
             # A proxy from the environment serves services elsewhere, never one on this machine.
             trust_env=not is_this_machine(url),
         )
@@ -43,23 +43,23 @@ def transport_error(exc: BaseException, provider: str) -> ProviderBusy | None:
 
     Its code is a name of ours or of an exception, never a text: that could hold an address.
     """
-    import httpx  # noqa: PLC0415
+    import httpx2  # noqa: PLC0415
 
     match exc:
         case BaseExceptionGroup():  # of tries to connect that went side by side
             found = [transport_error(each, provider) for each in exc.exceptions]
             return next((error for error in found if error is not None), None)
-        case httpx.InvalidURL() | httpx.UnsupportedProtocol() | UnicodeError() | OverflowError():
+        case httpx2.InvalidURL() | httpx2.UnsupportedProtocol() | UnicodeError() | OverflowError():
             return _of_settings("url", provider)
         case (
-            httpx.ConnectError()
-            | httpx.ConnectTimeout()
-            | httpx.PoolTimeout()
-            | httpx.ProxyError()
-            | httpx.LocalProtocolError()
+            httpx2.ConnectError()
+            | httpx2.ConnectTimeout()
+            | httpx2.PoolTimeout()
+            | httpx2.ProxyError()
+            | httpx2.LocalProtocolError()
         ):
             cause: Cause = "unreachable"
-        case httpx.HTTPError() | OSError():
+        case httpx2.HTTPError() | OSError():
             cause = "network"
         case _:
             return None
@@ -80,7 +80,7 @@ def _of_settings(name: str, provider: str) -> ProviderBusy:
 
 def _culprit(exc: Exception) -> str:
     """The variable that keeps a client from being made; its value may hold a password."""
-    import httpx  # noqa: PLC0415
+    import httpx2  # noqa: PLC0415
 
     if isinstance(exc, OSError):
         return "ssl_cert_file"
@@ -90,8 +90,8 @@ def _culprit(exc: Exception) -> str:
         address = proxies.get(name, "")
         try:
             if address:
-                proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
-                httpx.AsyncHTTPTransport(verify=nobody, proxy=proxy)
+                proxy = httpx2.Proxy(address if "://" in address else f"http://{address}")
+                httpx2.AsyncHTTPTransport(verify=nobody, proxy=proxy)
         except Exception:  # noqa: BLE001 - as above
             return f"{name}_proxy"
     return "no_proxy" if "no" in proxies else "environment"

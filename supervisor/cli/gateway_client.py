@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import msgspec
 
 from mana_actors.clients.answers import AnswerUnreadable, BoundedAnswer, bounded_answer
@@ -125,16 +125,16 @@ class Gateway:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         """The whole answer, bounded in bytes and in time: who answers may be anybody."""
 
         async def asked() -> BoundedAnswer:
             # Nothing of the environment: a proxy has no business between us and a local gateway.
-            async with httpx.AsyncClient(verify=trust_for(self.url), trust_env=False) as http:
+            async with httpx2.AsyncClient(verify=trust_for(self.url), trust_env=False) as http:
                 return await bounded_answer(
                     http,
                     verb,
-                    str(httpx.URL(self.url + path, params=query) if query else self.url + path),
+                    str(httpx2.URL(self.url + path, params=query) if query else self.url + path),
                     within_s=TIMEOUT_S if timeout_s is None else timeout_s,
                     max_bytes=MAX_BYTES,
                     headers={**self._headers, **(headers or {})},
@@ -146,9 +146,9 @@ class Gateway:
         except AnswerUnreadable as exc:
             reason = REASONS.get(exc.reason, exc.reason)
             raise Failure(f"cannot reach {self.url}: {reason}", UNREACHABLE) from exc
-        except (httpx.InvalidURL, UnicodeEncodeError) as exc:
+        except (httpx2.InvalidURL, UnicodeEncodeError) as exc:
             raise Failure(f"{self.url}: not an address of a gateway", USAGE) from exc
-        return httpx.Response(answer.status_code, content=answer.content)
+        return httpx2.Response(answer.status_code, content=answer.content)
 
 
 def gateway(url: str | None, data_dir: str | None) -> Gateway:
@@ -180,7 +180,7 @@ def _node(place: Path) -> NodeRecord:
     return node
 
 
-def _error_in(answer: httpx.Response) -> str:
+def _error_in(answer: httpx2.Response) -> str:
     """What an answer says went wrong, in whichever of the shapes our routes have."""
     try:
         told = answer.json()

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from math import inf
 from typing import Any, Protocol
 
-import httpx
+import httpx2
 import msgspec
 
 from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
@@ -196,7 +196,7 @@ class Watch:
             return {"router": None}
         url = router_url(self._settings)
         try:
-            async with httpx.AsyncClient(verify=trust_for(url), trust_env=False) as http:
+            async with httpx2.AsyncClient(verify=trust_for(url), trust_env=False) as http:
                 told = await bounded_answer(http, "GET", f"{url}/health", within_s=WITHIN_S)
         except AnswerUnreadable as exc:
             return {"router": exc.reason}

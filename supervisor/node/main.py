@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
-import httpx
+import httpx2
 import msgspec
 import ray
 
@@ -368,7 +368,7 @@ class Node:
         assert self._router_settings is not None
         try:
             url, within_s = self._router_settings.url, _WATCH_EVERY_S
-            async with httpx.AsyncClient(verify=trust_for(url), trust_env=False) as http:
+            async with httpx2.AsyncClient(verify=trust_for(url), trust_env=False) as http:
                 told = await bounded_answer(http, "GET", f"{url}/health", within_s=within_s)
                 answers = told.is_success
         except AnswerUnreadable:

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 
 from mana_actors.agent.planner.exchange import (
@@ -198,7 +198,7 @@ async def ask_router(
         shown = {"authorization": f"Bearer {token}"} | (headers or {})
         raw = None if content is None else msgspec.json.encode(content)
         url = router_url(settings) + path
-        async with httpx.AsyncClient(verify=trust_for(url), trust_env=False) as http:
+        async with httpx2.AsyncClient(verify=trust_for(url), trust_env=False) as http:
             return await bounded_answer(
                 http, verb, url, within_s=seconds, headers=shown, content=raw
             )

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from mana_actors.http.server import RunningServer, serve
@@ -56,7 +56,7 @@ async def test_an_operator_sees_states_and_reasons_but_no_title(database: Databa
     await owner.execute(MISSION, TITLE)
     await owner.close()
     async with gateway(database, tmp_path) as serving:
-        async with httpx.AsyncClient(headers={"X-Service-Key": KEY}) as service:
+        async with httpx2.AsyncClient(headers={"X-Service-Key": KEY}) as service:
             token = (await service.post(f"{serving.url}/internal/login")).json()["token"]
         shown = await page(f"{serving.url}/login?token={token}", tmp_path / "first")
         assert "skipped-paused" in shown
@@ -76,7 +76,7 @@ async def test_an_operator_pauses_and_resumes_an_agent_with_a_button(
         await client.mission(agentId=AGENT, title=TITLE)
         world.provider.script[:0] = [{"status": 503, "text": "busy", "retry_after": "3600"}]
         await world.driver.tick()
-        async with httpx.AsyncClient(headers={"X-Service-Key": KEY}) as service:
+        async with httpx2.AsyncClient(headers={"X-Service-Key": KEY}) as service:
             token = (await service.post(f"{serving.url}/internal/login")).json()["token"]
         assert CHROMIUM is not None
         async with open_tab(CHROMIUM, tmp_path / "profile") as tab:

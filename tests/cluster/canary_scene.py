@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
+import httpx2
 import msgspec
 
 from mana_actors.client.owner.grants import MissionGrants
@@ -160,7 +160,7 @@ class Story:
     def _pages(self) -> list[tuple[str, bytes]]:
         """Every page and list that an operator can open, and the router's."""
         login = self.node.http("POST", "/internal/login").json()["path"]
-        with httpx.Client(base_url=self.node.url, trust_env=False, timeout=15) as browser:
+        with httpx2.Client(base_url=self.node.url, trust_env=False, timeout=15) as browser:
             assert browser.get(login).status_code == 200
             paths = [
                 *_internal_paths(),
@@ -243,7 +243,7 @@ async def told(database: Database, folder: Path) -> AsyncGenerator[Story]:
         admin = await database.connect(SUPERUSER)
         stack.push_async_callback(admin.close)
         http = await stack.enter_async_context(
-            httpx.AsyncClient(base_url=node.url, trust_env=False)
+            httpx2.AsyncClient(base_url=node.url, trust_env=False)
         )
         master_key = bytearray(await Desk(http, auth, USER).key())
         grants = MissionGrants(http, auth.token(USER), OwnerKeys(USER, master_key))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
+import httpx2
 
 from mana_actors.client.owner.grants import MissionGrants
 from mana_actors.client.owner.sealing import OwnerKeys
@@ -100,7 +100,7 @@ async def test_a_note_is_read_under_a_grant_and_no_longer_once_it_is_revoked(
             log = await database.connect(LOG_OWNER)
             admin = await database.connect(SUPERUSER)
             try:
-                async with httpx.AsyncClient(base_url=node.url, trust_env=False) as http:
+                async with httpx2.AsyncClient(base_url=node.url, trust_env=False) as http:
                     master_key = bytearray(await Desk(http, auth, "u1").key())
                     owner = MissionGrants(http, auth.token("u1"), OwnerKeys("u1", master_key))
                     await walk(Story(log, admin), owner, provider, node, http, auth)
@@ -114,7 +114,7 @@ async def walk(
     owner: MissionGrants,
     provider: ScriptedProvider,
     node: NodeProcess,
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
     auth: FakeAuth,
 ) -> None:
     """From the sealed note to the refusal."""

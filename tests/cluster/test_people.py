@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from tests.fake_auth import FakeAuth
 from tests.faults.scene import FAST
@@ -15,7 +15,7 @@ async def test_a_node_answers_people_and_refuses_strangers(database: Database, t
     async with FakeAuth() as auth:
         named = {"MANA_AUTH_URL": auth.url, "CORS_ORIGINS": PAGE, **key_variables(tmp_path)}
         with NodeProcess(database, **FAST, **named) as node:
-            async with httpx.AsyncClient(base_url=node.url, trust_env=False) as client:
+            async with httpx2.AsyncClient(base_url=node.url, trust_env=False) as client:
                 desk = Desk(client, auth, "u1")
                 assert len(await desk.key()) == 32
                 told = await desk.ask("GET", "/api/v1/me/ai-audit")

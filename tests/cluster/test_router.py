@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.fake_provider import Entry
@@ -20,7 +20,7 @@ PLANNED: Entry = {"content": "fertig", "usage": [10, 5]}
 def test_the_routers_token_is_asked_for_and_lies_in_a_file_of_ours_alone(scene: Scene) -> None:
     token = scene.database.secrets_dir / "llm_token"
     assert token.stat().st_mode & 0o077 == 0
-    answer = httpx.get(f"{told(scene)['url']}/v1/aliases", timeout=5)
+    answer = httpx2.get(f"{told(scene)['url']}/v1/aliases", timeout=5)
     assert answer.status_code == 401
 
 

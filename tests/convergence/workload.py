@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-import httpx
+import httpx2
 
 from mana_actors.client import Client, ServerAway
 from mana_actors.client.local.kept import KeptRecord
@@ -53,7 +53,7 @@ class Device:
         self._path, self._chance = folder / f"{user}-{name}.db", chance
         self._skew_ns = chance.choice((0, 0, chance.randint(-HOUR_NS, HOUR_NS)))
         self.link, self.seen = Link(), Seen(name)
-        self._http = httpx.AsyncClient(transport=self.link, base_url=house.client.base_url)
+        self._http = httpx2.AsyncClient(transport=self.link, base_url=house.client.base_url)
         self._open = contextlib.AsyncExitStack()
         self._client: Client | None = None
         self._killed_at: str | None = None

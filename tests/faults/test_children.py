@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 
-import httpx
+import httpx2
 import pytest
 
 from state.store.embedded.postmaster import is_alive
@@ -114,5 +114,5 @@ def test_a_part_that_ends_comes_back_alone(scene: Scene, title: str) -> None:
 def _is_well(node: NodeProcess) -> bool:
     try:
         return node.http("GET", "/health").status_code == 200
-    except httpx.TransportError:  # missions may run again before the gateway listens
+    except httpx2.TransportError:  # missions may run again before the gateway listens
         return False

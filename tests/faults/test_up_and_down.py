@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
@@ -68,8 +68,8 @@ class Installation:
 
     def is_well(self) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=15).status_code == 200
-        except httpx.TransportError:
+            return httpx2.get(f"http://127.0.0.1:{self.port}/health", timeout=15).status_code == 200
+        except httpx2.TransportError:
             return False
 
     def processes(self) -> dict[int, str]:

@@ -6,7 +6,7 @@ import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import httpx
+import httpx2
 import pytest
 
 from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
@@ -92,7 +92,7 @@ async def half(writer: asyncio.StreamWriter) -> None:
 
 
 async def read(speak: Speak, within_s: float = 30.0, max_bytes: int = 1000):
-    async with service(speak) as (url, _), httpx.AsyncClient(trust_env=False) as client:
+    async with service(speak) as (url, _), httpx2.AsyncClient(trust_env=False) as client:
         return await bounded_answer(client, "GET", url, within_s=within_s, max_bytes=max_bytes)
 
 
@@ -187,7 +187,7 @@ async def test_half_an_answer_is_none():
 
 
 async def test_nobody_there_is_no_answer():
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False) as client:
         with pytest.raises(AnswerUnreadable):
             await bounded_answer(client, "GET", "http://127.0.0.1:1", within_s=30.0)
         with pytest.raises(AnswerUnreadable):
@@ -200,7 +200,7 @@ async def test_a_redirect_is_an_answer_and_is_not_followed():
 
 
 async def test_it_asks_for_no_encoding():
-    async with service(saying(b"{}")) as (url, heard), httpx.AsyncClient() as client:
+    async with service(saying(b"{}")) as (url, heard), httpx2.AsyncClient() as client:
         await bounded_answer(client, "GET", url, within_s=30.0, headers={"x-own": "1"})
     assert b"accept-encoding: identity\r\n" in heard.head.lower()
     assert b"x-own: 1\r\n" in heard.head.lower()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
@@ -42,7 +42,7 @@ class Site:
 
     async def press(
         self, path: str, origin: str | None = "http://gateway", seal: str | None = None
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         """A form of the agent's page, with the seal of the session unless another is given."""
         if seal is None:
             found = re.search('name="seal" value="([^"]*)"', (await self.browser.get("/")).text)

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from mana_actors.client import Client, NotSignedIn
@@ -34,7 +34,7 @@ APPROVE: Json = {"status": "resolved", "payload": {"approved": True}}
 REJECT: Json = {"status": "resolved", "payload": {"approved": False, "feedback": "nein"}}
 NOTE: Json = {"id": "n1", "title": "Liste", "content": "Brot", "authorId": "u1"}
 APPEND = call(0, "append_to_note", noteId="n1", content="Milch")
-AWAY = httpx.AsyncClient(base_url="http://127.0.0.1:1", trust_env=False)
+AWAY = httpx2.AsyncClient(base_url="http://127.0.0.1:1", trust_env=False)
 
 
 class Home:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
@@ -573,7 +573,7 @@ async def test_the_dashboard_shows_while_the_database_is_away(gateway: Gateway):
 async def test_an_occupied_port_is_one_line_that_names_it(gateway: Gateway):
     serving = await serve(gateway.app, "127.0.0.1", 0)
     try:
-        async with httpx.AsyncClient(base_url=serving.url) as client:
+        async with httpx2.AsyncClient(base_url=serving.url) as client:
             assert (await client.get("/health")).json()["service"] == "mana-ai"
         with pytest.raises(CannotListen, match=str(serving.port)) as caught:
             await serve(gateway.app, "127.0.0.1", serving.port)
@@ -601,7 +601,7 @@ async def test_what_is_not_http_is_refused_and_the_next_caller_is_served(
         said = await asyncio.wait_for(reader.read(), 5)
         writer.close()
         assert said.startswith(b"HTTP/1.1 4")
-        async with httpx.AsyncClient(base_url=serving.url) as client:
+        async with httpx2.AsyncClient(base_url=serving.url) as client:
             assert (await client.get("/health")).status_code in (200, 503)
     finally:
         await serving.stop()

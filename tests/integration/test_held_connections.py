@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from mana_actors.http.door import Doorway, Limits
@@ -68,7 +68,7 @@ async def each_answered(ask: Callable[[], Coroutine[Any, Any, None]]) -> None:
         is_answered = False
         async with asyncio.timeout(WITHIN_S):
             while not is_answered:
-                with suppress(httpx.TransportError, KeyHolderUnreachable):
+                with suppress(httpx2.TransportError, KeyHolderUnreachable):
                     await ask()
                     is_answered = True
 
@@ -83,7 +83,7 @@ async def test_the_gateway_answers_people_and_operators(database: Database, tmp_
         async def ask() -> None:
             headers = {"X-Service-Key": KEY}
             for door in (people, operators):
-                async with httpx.AsyncClient(
+                async with httpx2.AsyncClient(
                     base_url=door.url, trust_env=False, timeout=WITHIN_S
                 ) as client:
                     assert (await client.get("/health/live")).status_code == 200
@@ -111,12 +111,12 @@ async def test_the_issuer_answers(database: Database, tmp_path: Path):
             url = line.removeprefix("ready at ").strip()
 
             async def ask() -> None:
-                async with httpx.AsyncClient(
+                async with httpx2.AsyncClient(
                     base_url=url, trust_env=False, timeout=WITHIN_S
                 ) as client:
                     assert len(await Desk(client, auth, "u1").key()) == 32
 
-            async with crowded(HTTP_WAYS, httpx.URL(url).port or 0):
+            async with crowded(HTTP_WAYS, httpx2.URL(url).port or 0):
                 await each_answered(ask)
 
 
@@ -128,7 +128,7 @@ async def test_the_router_answers(tmp_path: Path):
 
         async def ask() -> None:
             headers = {"authorization": f"Bearer {TOKEN}"}
-            async with httpx.AsyncClient(trust_env=False, timeout=WITHIN_S) as client:
+            async with httpx2.AsyncClient(trust_env=False, timeout=WITHIN_S) as client:
                 told = await client.get(f"{router.url}/v1/aliases", headers=headers)
                 assert told.status_code == 200
 

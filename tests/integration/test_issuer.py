@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from supervisor.custody.service_keys import known_issuers
@@ -59,7 +59,7 @@ async def test_an_issuer_of_its_own_serves_people_and_knows_nothing_of_ray(
         with started_issuer(issuer_environment(database, tmp_path, auth.url)) as process:
             assert process.stdout is not None
             url = process.stdout.readline().removeprefix("ready at ").strip()
-            async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
                 assert len(await Desk(client, auth, "u1").key()) == 32
                 assert (await client.get(f"{VAULT}/key")).status_code == 401
                 assert (await client.get("/internal/status")).status_code == 404

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from mana_actors.agent.planner.exchange import ChatMessage, ModelRequest
@@ -245,7 +245,7 @@ async def test_the_rehearsal_model_answers_over_http(tmp_path: Path):
 
 async def test_the_rehearsal_server_wants_its_token_and_sense():
     with RehearsalServer("tok") as server:
-        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+        async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:
             path, token = "/v1/chat/completions", {"authorization": "Bearer tok"}
             assert (await http.get("/health")).status_code == 200
             assert (await http.get("/v1/models")).status_code == 401

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -52,7 +52,7 @@ async def house(database: Database, tmp_path: Path) -> AsyncIterator[House]:
         yield opened
 
 
-async def _asked(house: House, user: str = "u1", **changed: Any) -> httpx.Response:
+async def _asked(house: House, user: str = "u1", **changed: Any) -> httpx2.Response:
     body = {name: value for name, value in {**WANTED, **changed}.items() if value is not ...}
     return await house.desk(user).ask("POST", PATH, json=body)
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.integration.support import DONE, PLAN, Json, World, open_world, text
@@ -137,7 +137,7 @@ async def test_iterations_that_the_record_no_longer_keeps_are_read_from_the_log(
 class Listener:
     """One open stream: its frames as they come."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx2.Response) -> None:
         self._lines = response.aiter_lines()
 
     async def next(self) -> Json:

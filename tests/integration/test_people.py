@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.owners import House, open_house
@@ -27,7 +27,7 @@ async def added(house: House, user: str) -> None:
     assert answer.status_code == 201, answer.text
 
 
-async def asked(house: House, token: str, path: str = "/api/v1/me") -> httpx.Response:
+async def asked(house: House, token: str, path: str = "/api/v1/me") -> httpx2.Response:
     return await house.client.get(path, headers={"Authorization": f"Bearer {token}"})
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import msgspec
 import pytest
 
@@ -166,7 +166,7 @@ def test_a_word_that_is_no_exposure_is_refused(near: FakeProvider, router: Runni
 # --- streams ------------------------------------------------------------------------------------
 
 
-def events(answer: httpx.Response) -> list[Any]:
+def events(answer: httpx2.Response) -> list[Any]:
     lines = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
     assert lines[-1] == "[DONE]"
     return [msgspec.json.decode(line) for line in lines[:-1]]
@@ -238,7 +238,7 @@ def test_a_caller_that_hangs_up_frees_the_provider(near: FakeProvider, router: R
     body = {"messages": [{"role": "user", "content": "x"}], "stream": True}
     headers = {"authorization": f"Bearer {router.token_file.read_text()}"}
     url = f"{router.url}/v1/chat/completions"
-    with httpx.stream("POST", url, json=body, headers=headers, timeout=10) as answer:
+    with httpx2.stream("POST", url, json=body, headers=headers, timeout=10) as answer:
         next(answer.iter_raw())
     calls = router.router
     assert router.on_loop(_until_free(calls))

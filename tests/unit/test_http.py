@@ -5,7 +5,7 @@ import pickle
 import socket
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -57,10 +57,12 @@ class Desk:
     def count(self, method: str, path: str, status: int, _seconds: float) -> None:
         self.counted.append((method, path, status))
 
-    async def ask(self, verb: str, path: str, *, token: str = TOKEN, **more: Any) -> httpx.Response:
-        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+    async def ask(
+        self, verb: str, path: str, *, token: str = TOKEN, **more: Any
+    ) -> httpx2.Response:
+        transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
         headers = {"authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
             return await client.request(verb, path, headers=headers, **more)
 
     async def echo(self, request: Request) -> Response:

@@ -71,7 +71,7 @@ def test_without_a_home_a_folder_has_to_be_named(command: str):
         "import os, runpy\n"
         "from mana_actors.command import main\n"
         "import supervisor.cli.commands.app, supervisor.cli.environment, supervisor.cli.database\n"
-        "import supervisor.cli.gateway_client, supervisor.cli.up_down, httpx\n"
+        "import supervisor.cli.gateway_client, supervisor.cli.up_down, httpx2, pydantic\n"
         "os.setgid(54321); os.setuid(54321); os.environ.pop('HOME', None)\n"
         "main()"
     )

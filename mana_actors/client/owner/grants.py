@@ -21,7 +21,7 @@ from state.sealing import forgiving_base64
 from state.sealing.copies import MOST_AT_ONCE
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 GRANT = "/api/v1/me/ai-mission-grant"
 CONSENT = f"{GRANT}/consent"
@@ -48,7 +48,7 @@ class MissionGrants:
     Every method may raise GrantRefused, and AnswerUnreadable: no answer that can be used.
     """
 
-    def __init__(self, http: httpx.AsyncClient, token: str, keys: OwnerKeys) -> None:
+    def __init__(self, http: httpx2.AsyncClient, token: str, keys: OwnerKeys) -> None:
         self._http, self._token, self.keys = http, token, keys
 
     async def ask(self, mission: str, records: Sequence[str], *, exposure: str = "local") -> Json:
@@ -106,11 +106,11 @@ class MissionGrants:
     async def _asked(
         self, verb: str, path: str, body: Json | None = None, params: Json | None = None
     ) -> Json:
-        import httpx  # noqa: PLC0415 - who only seals does not pay for it
+        import httpx2  # noqa: PLC0415 - who only seals does not pay for it
 
         headers = {"Authorization": f"Bearer {self._token}"}
         raw = None if body is None else msgspec.json.encode(body)
-        url = httpx.URL(path, params=params) if params else httpx.URL(path)
+        url = httpx2.URL(path, params=params) if params else httpx2.URL(path)
         answered = await bounded_answer(
             self._http, verb, str(url), within_s=ANSWER_S, headers=headers, content=raw
         )

@@ -17,7 +17,7 @@ from mana_actors.json_values import as_object, as_text
 from state.secret_files import replace_secret
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 REFRESH = "/api/v1/auth/refresh"
 EARLY_S = 30.0
@@ -73,7 +73,7 @@ class SignInFile:
     Of several processes one renews, and the others find what it got.
     """
 
-    def __init__(self, path: Path, http: httpx.AsyncClient | None = None) -> None:
+    def __init__(self, path: Path, http: httpx2.AsyncClient | None = None) -> None:
         self._path, self._http = path, http
 
     async def token(self, *, refused: str | None = None) -> str | None:
@@ -97,10 +97,10 @@ class SignInFile:
             return renewed.access_token
 
     async def _refreshed(self, url: str, refresh_token: str) -> GivenTokens | None:
-        import httpx  # noqa: PLC0415 - who works offline does not pay for it
+        import httpx2  # noqa: PLC0415 - who works offline does not pay for it
 
         body = msgspec.json.encode({"refreshToken": refresh_token})
-        http = self._http or httpx.AsyncClient()
+        http = self._http or httpx2.AsyncClient()
         try:
             answered = await bounded_answer(
                 http,

@@ -15,7 +15,7 @@ from mana_actors.clients.answers import AnswerUnreadable, BoundedAnswer, bounded
 from mana_actors.json_values import as_object, as_text
 
 if TYPE_CHECKING:
-    import httpx
+    import httpx2
 
 ATTEMPTS = 3
 FIRST_WAIT_S = 0.5
@@ -42,7 +42,7 @@ class Remote:
 
     def __init__(
         self,
-        http: httpx.AsyncClient,
+        http: httpx2.AsyncClient,
         credentials: Credentials,
     ) -> None:
         self._http, self._credentials = http, credentials

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
+import httpx2
 import msgspec
 
 from mana_actors.errors import (
@@ -51,7 +51,7 @@ class HttpUpstream:
         self._key_file = secrets_dir / entry.key_file if entry.key_file is not None else None
         self._max_body_bytes = max_body_bytes
         self._wall_clock = wall_clock
-        self._client: httpx.AsyncClient | None = None
+        self._client: httpx2.AsyncClient | None = None
 
     @property
     def is_configured(self) -> bool:
@@ -154,7 +154,7 @@ class HttpUpstream:
 
     def _sent(
         self, method: str, path: str, body: JsonObject | None
-    ) -> AbstractAsyncContextManager[httpx.Response]:
+    ) -> AbstractAsyncContextManager[httpx2.Response]:
         """The request, sent when the result is entered; raises ProviderRefused without a key."""
         if self._client is None:
             # Without a limit on connections: the router counts calls itself.
@@ -166,7 +166,7 @@ class HttpUpstream:
         url = self._base + path if path.startswith("/") else path
         return self._client.stream(method, url, content=content, headers=headers)
 
-    async def _check(self, response: httpx.Response) -> None:
+    async def _check(self, response: httpx2.Response) -> None:
         """Raise the error of an answer that is not 2xx, or that cannot be read."""
         if not response.is_success:
             wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
@@ -183,7 +183,7 @@ class HttpUpstream:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise self._busy("invalid_answer", response.status_code, "content_encoding")
 
-    async def _read(self, response: httpx.Response) -> bytes:
+    async def _read(self, response: httpx2.Response) -> bytes:
         body = bytearray()
         async for piece in response.aiter_raw():
             body += piece

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
-import httpx
+import httpx2
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -194,7 +194,7 @@ class KeySet:
 
     async def _fetched(self) -> bytes:
         """The answer's body, of at most 64 KiB; raises AnswerUnreadable or KeySetUnreadable."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False) as client:
             answer = await bounded_answer(
                 client, "GET", self._url, within_s=TIMEOUT_S, max_bytes=MAX_BYTES
             )
