@@ -1931,6 +1931,58 @@ COMMENT ON FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, 
 an agent that carries out what they approved. Stamps are plain strings: one object among them makes every pull of the app
 fail. A shared space has to be one of theirs.';
 
+CREATE FUNCTION mana_ai.publish_feeds(p_feeds text[], p_since timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  fresh text[];
+  known bigint;
+  upto timestamptz;
+  farthest timestamptz;
+  is_waiting boolean;
+  moment timestamptz := clock_timestamp();
+  told timestamptz := least(coalesce(p_since, 'epoch'), moment);
+BEGIN
+  -- One statement, so that all it sees is of one moment: what is noted nowhere was published before.
+  SELECT count(*), min(f.until), max(f.until), EXISTS (SELECT FROM mana_ai.sync_pending AS p WHERE p.feed = ANY (p_feeds))
+    INTO known, upto, farthest, is_waiting FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (p_feeds);
+  -- Feeds that others share may be ahead: their rows come once all are lifted to the same position.
+  IF known = cardinality(p_feeds) AND NOT is_waiting AND upto = farthest AND upto >= told THEN
+    RETURN upto;
+  END IF;
+  WITH made AS (
+    INSERT INTO mana_ai.sync_feeds (feed, until) SELECT f.feed, clock_timestamp() FROM unnest(p_feeds) AS f (feed) ORDER BY f.feed
+    ON CONFLICT DO NOTHING RETURNING feed)
+  SELECT coalesce(array_agg(m.feed), '{}') INTO fresh FROM made AS m;
+  PERFORM FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (p_feeds) ORDER BY f.feed FOR UPDATE;
+  moment := clock_timestamp();
+  WITH taken AS (
+    DELETE FROM mana_ai.sync_pending AS p WHERE p.feed = ANY (p_feeds) RETURNING p.feed, p.change_id, p.created_at),
+  judged AS (
+    -- Of a new feed nobody was told a position, but for the one that this device came with.
+    SELECT t.feed, t.change_id, t.created_at, f.until,
+           t.created_at <= CASE WHEN f.feed = ANY (fresh) THEN told ELSE f.until END OR t.created_at > moment AS is_late
+      FROM taken AS t JOIN mana_ai.sync_feeds AS f ON f.feed = t.feed),
+  next AS (
+    SELECT greatest((SELECT max(f.until) FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (p_feeds)), told,
+                    (SELECT max(j.created_at) FROM judged AS j WHERE NOT j.is_late),
+                    (SELECT max(j.until) + interval '1 microsecond' FROM judged AS j WHERE j.is_late)) AS until),
+  late AS (
+    INSERT INTO mana_ai.sync_late (feed, position, change_id)
+    SELECT j.feed, n.until, j.change_id FROM judged AS j CROSS JOIN next AS n WHERE j.is_late),
+  lifted AS (
+    UPDATE mana_ai.sync_feeds AS f SET until = n.until FROM next AS n WHERE f.feed = ANY (p_feeds) AND f.until <> n.until)
+  SELECT n.until INTO upto FROM next AS n;
+  RETURN upto;
+END $$;
+
+ALTER FUNCTION mana_ai.publish_feeds(p_feeds text[], p_since timestamp with time zone) OWNER TO mana_router;
+
+COMMENT ON FUNCTION mana_ai.publish_feeds(p_feeds text[], p_since timestamp with time zone) IS 'Publishes what was noted for these feeds, each named once, and returns the position up to which they may be read now:
+whatever becomes visible later gets a later one. No position above it may be told to a device, so p_since, the one that a
+device came with, lifts it (never above the clock). A feed that has nothing new is not locked.';
+
 CREATE FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2666,6 +2718,33 @@ ALTER FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) OWNER TO mana
 
 COMMENT ON FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) IS 'The feeds that hold what a person may read: their own rows, and each space''s. note_rows names them the same way.';
 
+CREATE FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) RETURNS SETOF record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true), set_config('app.current_user_space_ids', array_to_string(p_spaces, ','), true);
+  RETURN QUERY
+  SELECT a.in_table, a.record, h.id, (extract(epoch FROM h.created_at) * 1000000)::bigint, h.op,
+         CASE jsonb_typeof(h.data) WHEN 'object' THEN coalesce((
+           SELECT jsonb_object_agg(e.key, CASE WHEN e.key IN ('deletedAt', 'updatedAt', 'createdAt') THEN e.value END)
+             FROM jsonb_each(h.data) AS e), '{}')::text ELSE h.data::text END,
+         h.field_meta::text, h.user_id, h.client_id
+    FROM (SELECT DISTINCT r.change ->> 'table' AS in_table, r.change ->> 'id' AS record FROM jsonb_array_elements(p_rows) AS r (change)) AS a
+   CROSS JOIN LATERAL (
+     SELECT c.* FROM mana_ai.log_rows AS c
+      WHERE c.app_id = p_app AND c.table_name = a.in_table AND c.record_id = a.record AND isfinite(c.created_at)
+        AND (c.user_id = p_user OR mana_ai.is_shared(c.space_id) AND c.space_id = ANY (p_spaces))
+      LIMIT p_most) AS h
+   ORDER BY a.in_table, a.record, h.created_at, h.id;
+END $$;
+
+ALTER FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) IS 'All rows of the records that a push is about, as far as that person may read them, for the gateway: what wins a field, and not
+what it says. Values are left out but for times that the merge looks at. p_most bounds the rows of a record.';
+
 CREATE FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) RETURNS SETOF record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2747,50 +2826,14 @@ CREATE FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since times
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-DECLARE
-  feeds text[] := mana_ai.sync_feeds_of(p_user, p_spaces);
-  fresh text[];
-  known bigint;
-  upto timestamptz;
-  is_waiting boolean;
-  moment timestamptz := clock_timestamp();
-  told timestamptz := least(coalesce(p_since, 'epoch'), moment);
 BEGIN
-  -- One statement, so that all it sees is of one moment: what is noted nowhere was published before.
-  SELECT count(*), min(f.until), EXISTS (SELECT FROM mana_ai.sync_pending AS p WHERE p.feed = ANY (feeds))
-    INTO known, upto, is_waiting FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (feeds);
-  IF known = cardinality(feeds) AND NOT is_waiting AND upto >= told THEN
-    RETURN upto;
-  END IF;
-  WITH made AS (
-    INSERT INTO mana_ai.sync_feeds (feed, until) SELECT f.feed, clock_timestamp() FROM unnest(feeds) AS f (feed) ORDER BY f.feed
-    ON CONFLICT DO NOTHING RETURNING feed)
-  SELECT coalesce(array_agg(m.feed), '{}') INTO fresh FROM made AS m;
-  PERFORM FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (feeds) ORDER BY f.feed FOR UPDATE;
-  moment := clock_timestamp();
-  WITH taken AS (
-    DELETE FROM mana_ai.sync_pending AS p WHERE p.feed = ANY (feeds) RETURNING p.feed, p.change_id, p.created_at),
-  judged AS (
-    -- Of a new feed nobody was told a position, but for the one that this device came with.
-    SELECT t.feed, t.change_id, t.created_at, f.until,
-           t.created_at <= CASE WHEN f.feed = ANY (fresh) THEN told ELSE f.until END OR t.created_at > moment AS is_late
-      FROM taken AS t JOIN mana_ai.sync_feeds AS f ON f.feed = t.feed),
-  next AS (
-    SELECT greatest((SELECT max(f.until) FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (feeds)), told,
-                    (SELECT max(j.created_at) FROM judged AS j WHERE NOT j.is_late),
-                    (SELECT max(j.until) + interval '1 microsecond' FROM judged AS j WHERE j.is_late)) AS until),
-  late AS (
-    INSERT INTO mana_ai.sync_late (feed, position, change_id)
-    SELECT j.feed, n.until, j.change_id FROM judged AS j CROSS JOIN next AS n WHERE j.is_late)
-  UPDATE mana_ai.sync_feeds AS f SET until = n.until FROM next AS n WHERE f.feed = ANY (feeds) RETURNING f.until INTO upto;
-  RETURN upto;
+  RETURN mana_ai.publish_feeds(mana_ai.sync_feeds_of(p_user, p_spaces), p_since);
 END $$;
 
 ALTER FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) OWNER TO mana_router;
 
-COMMENT ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) IS 'Publishes what was noted for a person''s feeds, for the gateway, and returns the position up to which they may be read now:
-whatever becomes visible later gets a later one. No position above it may be told to a device, so p_since, the one that a
-device came with, lifts it (never above the clock). A feed that has nothing new is not locked.';
+COMMENT ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) IS 'Up to which position a person''s feeds may be read now (publish_feeds), for the gateway. p_since is the position that their
+device came with.';
 
 CREATE FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) RETURNS SETOF record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2828,6 +2871,32 @@ ALTER FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_cli
 COMMENT ON FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) IS 'Writes a client''s changes into the log, for the gateway: each once, by the id that the client gave it. A shared space has to be
 one of theirs. A change whose id is there already is not written; sync_there says whether it is the same.';
 
+CREATE FUNCTION mana_ai.sync_settle(p_older_s double precision, p_most integer, OUT forgotten bigint, OUT published bigint, OUT oldest_s double precision) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  name text;
+  until_then timestamptz := clock_timestamp() - p_older_s * interval '1 second';
+BEGIN
+  DELETE FROM mana_ai.sync_pending AS p
+   WHERE p.noted_at < until_then AND NOT EXISTS (SELECT FROM mana_ai.sync_feeds AS f WHERE f.feed = p.feed);
+  GET DIAGNOSTICS forgotten = ROW_COUNT;
+  published := 0;
+  FOR name IN
+    SELECT DISTINCT p.feed FROM mana_ai.sync_pending AS p WHERE p.noted_at < until_then ORDER BY 1 LIMIT p_most
+  LOOP
+    PERFORM mana_ai.publish_feeds(ARRAY[name], 'epoch');
+    published := published + 1;
+  END LOOP;
+  SELECT coalesce(extract(epoch FROM clock_timestamp() - min(p.noted_at)), 0) INTO oldest_s FROM mana_ai.sync_pending AS p;
+END $$;
+
+ALTER FUNCTION mana_ai.sync_settle(p_older_s double precision, p_most integer, OUT forgotten bigint, OUT published bigint, OUT oldest_s double precision) OWNER TO mana_router;
+
+COMMENT ON FUNCTION mana_ai.sync_settle(p_older_s double precision, p_most integer, OUT forgotten bigint, OUT published bigint, OUT oldest_s double precision) IS 'Keeps what is noted short where no device asks, for the gateway: publishes feeds that waited for so long, and forgets what is
+noted for feeds that no device ever asked for, since nobody has a position in them. oldest_s: how long the oldest has waited.';
+
 CREATE FUNCTION mana_ai.sync_slot(p_id uuid) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2857,6 +2926,61 @@ ALTER FUNCTION mana_ai.sync_there(p_user text, p_app text, p_rows jsonb, OUT n i
 
 COMMENT ON FUNCTION mana_ai.sync_there(p_user text, p_app text, p_rows jsonb, OUT n integer, OUT created_us bigint) IS 'Which of a client''s changes the log has already as the same change of the same person. Stamps may differ: what was too far
 ahead of the clock was taken back when it was written.';
+
+CREATE FUNCTION mana_ai.sync_touched(p_user text, p_spaces text[], p_since timestamp with time zone, p_until timestamp with time zone, OUT app_id text, OUT table_name text, OUT client text) RETURNS SETOF record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+#variable_conflict use_column
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true), set_config('app.current_user_space_ids', array_to_string(p_spaces, ','), true);
+  RETURN QUERY
+  -- By the index of each app: a person's rows are found by app and time.
+  WITH RECURSIVE own_apps AS (
+    (SELECT c.app_id FROM mana_ai.log_rows AS c WHERE c.user_id = p_user ORDER BY c.app_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT c.app_id FROM mana_ai.log_rows AS c WHERE c.user_id = p_user AND c.app_id > a.app_id ORDER BY c.app_id LIMIT 1)
+      FROM own_apps AS a WHERE a.app_id IS NOT NULL),
+  shared_apps AS (
+    (SELECT s.space, c.app_id FROM unnest(p_spaces) AS s (space) CROSS JOIN LATERAL (
+       SELECT c.app_id FROM mana_ai.log_rows AS c
+        WHERE c.space_id = s.space AND c.space_id IS NOT NULL AND NOT starts_with(c.space_id, '_personal:')
+        ORDER BY c.app_id LIMIT 1) AS c)
+    UNION ALL
+    SELECT a.space, (SELECT c.app_id FROM mana_ai.log_rows AS c
+                      WHERE c.space_id = a.space AND c.space_id IS NOT NULL AND NOT starts_with(c.space_id, '_personal:')
+                        AND c.app_id > a.app_id ORDER BY c.app_id LIMIT 1)
+      FROM shared_apps AS a WHERE a.app_id IS NOT NULL)
+  SELECT c.app_id, c.table_name, c.client_id FROM own_apps AS a JOIN mana_ai.log_rows AS c
+      ON c.user_id = p_user AND c.app_id = a.app_id AND c.created_at > p_since AND c.created_at <= p_until
+  UNION
+  SELECT c.app_id, c.table_name, NULL FROM shared_apps AS a JOIN mana_ai.log_rows AS c
+      ON c.space_id = a.space AND c.space_id IS NOT NULL AND NOT starts_with(c.space_id, '_personal:') AND c.app_id = a.app_id
+     AND c.user_id <> p_user AND c.created_at > p_since AND c.created_at <= p_until
+  UNION
+  SELECT c.app_id, c.table_name, CASE WHEN c.user_id = p_user THEN c.client_id END
+    FROM mana_ai.sync_late AS l JOIN mana_ai.log_rows AS c ON c.id = l.change_id
+   WHERE l.feed = ANY (mana_ai.sync_feeds_of(p_user, p_spaces)) AND l.position > p_since AND l.position <= p_until
+     AND (c.user_id = p_user OR mana_ai.is_shared(c.space_id) AND c.space_id = ANY (p_spaces));
+END $$;
+
+ALTER FUNCTION mana_ai.sync_touched(p_user text, p_spaces text[], p_since timestamp with time zone, p_until timestamp with time zone, OUT app_id text, OUT table_name text, OUT client text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.sync_touched(p_user text, p_spaces text[], p_since timestamp with time zone, p_until timestamp with time zone, OUT app_id text, OUT table_name text, OUT client text) IS 'In which tables a person has something new between two published positions, and which of their clients wrote it (null: somebody
+else), for notices by the gateway.';
+
+CREATE FUNCTION mana_ai.sync_watch(p_feeds text[], OUT feed text, OUT until timestamp with time zone, OUT is_noted boolean) RETURNS SETOF record
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+  SELECT w.feed, f.until, EXISTS (SELECT FROM mana_ai.sync_pending AS p WHERE p.feed = w.feed)
+    FROM unnest(p_feeds) AS w (feed) LEFT JOIN mana_ai.sync_feeds AS f ON f.feed = w.feed
+$$;
+
+ALTER FUNCTION mana_ai.sync_watch(p_feeds text[], OUT feed text, OUT until timestamp with time zone, OUT is_noted boolean) OWNER TO mana_router;
+
+COMMENT ON FUNCTION mana_ai.sync_watch(p_feeds text[], OUT feed text, OUT until timestamp with time zone, OUT is_noted boolean) IS 'How far these feeds are published, and whether there is more to publish, for the gateway: what it asks every second while
+devices listen, for all of them at once.';
 
 CREATE FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) RETURNS TABLE(owner_id text, change_id uuid, table_name text, record_id text, op text, data jsonb, field_meta jsonb, created_at timestamp with time zone, space_id text, left_out bigint)
     LANGUAGE sql SECURITY DEFINER
@@ -5198,6 +5322,8 @@ GRANT ALL ON FUNCTION mana_ai.own_table(p_user text, p_app text, p_table text, p
 REVOKE ALL ON FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_op text, p_data text, p_meta text, p_client text, p_actor text, p_origin text, p_space text, OUT id uuid, OUT created_us bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.own_write(p_user text, p_spaces text[], p_app text, p_table text, p_record text, p_op text, p_data text, p_meta text, p_client text, p_actor text, p_origin text, p_space text, OUT id uuid, OUT created_us bigint) TO mana_gateway;
 
+REVOKE ALL ON FUNCTION mana_ai.publish_feeds(p_feeds text[], p_since timestamp with time zone) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.put_owner_key(p_user text, p_key_id text, p_public_key bytea, p_address text, p_agent text) TO mana_gateway;
 
@@ -5269,6 +5395,9 @@ GRANT ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text
 REVOKE ALL ON FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) TO mana_router;
 
+REVOKE ALL ON FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) TO mana_gateway;
 
@@ -5278,10 +5407,19 @@ GRANT ALL ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since
 REVOKE ALL ON FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) TO mana_gateway;
 
+REVOKE ALL ON FUNCTION mana_ai.sync_settle(p_older_s double precision, p_most integer, OUT forgotten bigint, OUT published bigint, OUT oldest_s double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_settle(p_older_s double precision, p_most integer, OUT forgotten bigint, OUT published bigint, OUT oldest_s double precision) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.sync_slot(p_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.sync_there(p_user text, p_app text, p_rows jsonb, OUT n integer, OUT created_us bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sync_there(p_user text, p_app text, p_rows jsonb, OUT n integer, OUT created_us bigint) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.sync_touched(p_user text, p_spaces text[], p_since timestamp with time zone, p_until timestamp with time zone, OUT app_id text, OUT table_name text, OUT client text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_touched(p_user text, p_spaces text[], p_since timestamp with time zone, p_until timestamp with time zone, OUT app_id text, OUT table_name text, OUT client text) TO mana_gateway;
+
+REVOKE ALL ON FUNCTION mana_ai.sync_watch(p_feeds text[], OUT feed text, OUT until timestamp with time zone, OUT is_noted boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_watch(p_feeds text[], OUT feed text, OUT until timestamp with time zone, OUT is_noted boolean) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.take_changes(p_lo integer, p_hi integer, p_users text[], p_tables text[], p_records text[], p_shared boolean[], p_seqs bigint[], p_bytes bigint) TO mana_supervisor;

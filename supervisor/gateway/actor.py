@@ -85,6 +85,7 @@ class GatewayActor:
         log.info("gateway_listening url=%s operators=%s", serving.url, operators.url)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(Stager(owners).run())
+            loops.create_task(owners.sync_hub.run())
             loops.create_task(asyncio.Event().wait() if copier is None else copier.run())
 
     def _watch(self, access: Access) -> Watch:

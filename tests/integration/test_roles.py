@@ -70,6 +70,7 @@ CALLABLE_BY = {
         "answer_copies", "copy_source", "take_copy_requests", "own_record", "own_write",
         "own_records", "own_ids", "wake_space",
         "own_table", "own_is_sealed", "sync_publish", "sync_page", "sync_push", "sync_there",
+        "sync_history", "sync_watch", "sync_touched", "sync_settle",
         *BUDGET_READS,
     },
     "mana_keys": {"granted_mission", "note_release"},

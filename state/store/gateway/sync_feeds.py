@@ -6,19 +6,24 @@ then has positions behind all that any device was told.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from state.errors import StateError, TerminalError
+from state.log.merge import Change
 from state.log.stamps import EPOCH, NS_PER_US, datetime_of
 from state.store.connect import Database
+from state.store.rows import logged_change
 from state.store.sql import statements_of
 
 SQL = statements_of("gateway.sql")
 PAGE_BYTES = 8 * 1024 * 1024
+MOST_SETTLED = 200
+MOST_ROWS = 2000
+"""Of a record whose history is looked at."""
 
 
 class Position(NamedTuple):
@@ -76,6 +81,30 @@ class Pushed(msgspec.Struct, frozen=True):
     created_us: int
 
 
+class HistoryRow(msgspec.Struct, frozen=True):
+    """A row of a record that a push was about, without the values of its fields."""
+
+    change: Change
+    author: str
+    client: str
+
+
+Histories = dict[tuple[str, str], list[HistoryRow]]
+"""By table and record, in row order; none of a record with too many rows."""
+
+
+class Touched(NamedTuple):
+    """Something new in a table; `client` is the person's own that wrote it, None somebody else."""
+
+    app: str
+    table: str
+    client: str | None
+
+
+View = tuple[str, tuple[str, ...]]
+"""A person and the shared spaces that they belong to."""
+
+
 class ChangeIdInUse(StateError, TerminalError):
     """A change carries the id of another one; `change` is its place in the push."""
 
@@ -91,8 +120,8 @@ class SyncFeeds(msgspec.Struct, frozen=True):
 
     async def push(
         self, user: str, spaces: Sequence[str], app: str, client: str, rows: Sequence[PushedRow]
-    ) -> list[Pushed]:
-        """All of these changes, or none, and each once. Raises ChangeIdInUse."""
+    ) -> tuple[list[Pushed], Histories]:
+        """All of these changes, or none, and each once; and what they met. Raises ChangeIdInUse."""
         text = msgspec.json.encode(rows).decode()
         async with self.database.transaction() as connection:
             asked = SQL.given(
@@ -108,7 +137,22 @@ class SyncFeeds(msgspec.Struct, frozen=True):
                     if not is_new[n] and n not in same:
                         raise ChangeIdInUse(n - 1)
                 times = {**times, **{n: at for n, at in same.items() if not is_new[n]}}
-        return [Pushed(is_new[n], times[n]) for n in sorted(times)]
+            asked = SQL.given(
+                "sync_history",
+                user=user,
+                spaces=list(spaces),
+                app=app,
+                rows=text,
+                most=MOST_ROWS + 1,
+            )
+            met = await connection.fetch(*asked)
+        histories: Histories = {}
+        for row in met:
+            change = logged_change(row, row["author"], row["record_id"])
+            kept = histories.setdefault((row["table_name"], row["record_id"]), [])
+            kept.append(HistoryRow(change, row["author"], row["client"]))
+        known = {at: rows for at, rows in histories.items() if len(rows) <= MOST_ROWS}
+        return [Pushed(is_new[n], times[n]) for n in sorted(times)], known
 
     async def page(
         self,
@@ -146,6 +190,48 @@ class SyncFeeds(msgspec.Struct, frozen=True):
             reached = Position(last["at_us"], last["slot"])
             return FeedPage([_row(row) for row in found], reached, has_more=True)
         return FeedPage([_row(row) for row in found], Position(_us(until)), has_more=False)
+
+    async def moved(self, told: Mapping[View, datetime | None]) -> dict[View, datetime | None]:
+        """Those who were told up to a position (None: not yet), and for whom there may be more."""
+        feeds_of = {view: _feeds(*view) for view in told}
+        names = sorted({name for names in feeds_of.values() for name in names})
+        async with self.database.connection() as connection:
+            rows = await connection.fetch(SQL["sync_watch"], names)
+        until = {row["feed"]: row["until"] for row in rows}
+        noted = {row["feed"] for row in rows if row["is_noted"]}
+        return {
+            view: at
+            for view, at in told.items()
+            if at is None
+            or any(
+                name in noted or until[name] is None or until[name] > at for name in feeds_of[view]
+            )
+        }
+
+    async def touched(
+        self, user: str, spaces: Sequence[str], since: datetime | None
+    ) -> tuple[datetime, list[Touched]]:
+        """The position reached, and where there is something new after `since` up to it."""
+        shared = list(spaces)
+        async with self.database.connection() as connection:
+            until = await connection.fetchval(SQL["sync_publish"], user, shared, EPOCH)
+            if since is None:
+                return until, []
+            asked = SQL.given("sync_touched", user=user, spaces=shared, since=since, until=until)
+            rows = await connection.fetch(*asked)
+        return until, [Touched(*row) for row in rows]
+
+    async def settle(self, older_s: float) -> float:
+        """Publish what waited for so long; how many seconds the oldest has waited."""
+        async with self.database.connection() as connection:
+            row = await connection.fetchrow(SQL["sync_settle"], older_s, MOST_SETTLED)
+        assert row is not None  # a function's row
+        return row["oldest_s"]
+
+
+def _feeds(user: str, spaces: Sequence[str]) -> list[str]:
+    """As `sync_feeds_of` names them."""
+    return [f"user:{user}"[:512], *(f"space:{space}"[:512] for space in spaces)]
 
 
 def _moment(at_us: int) -> datetime:

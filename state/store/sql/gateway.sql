@@ -259,3 +259,15 @@ SELECT n, status, created_us FROM mana_ai.sync_push(:user, :spaces, :app, :clien
 
 -- sync_there --
 SELECT n, created_us FROM mana_ai.sync_there($1, $2, $3::jsonb)
+
+-- sync_history --
+SELECT * FROM mana_ai.sync_history(:user, :spaces, :app, :rows::jsonb, :most)
+
+-- sync_watch --
+SELECT feed, until, is_noted FROM mana_ai.sync_watch($1)
+
+-- sync_touched --
+SELECT app_id, table_name, client FROM mana_ai.sync_touched(:user, :spaces, :since, :until)
+
+-- sync_settle --
+SELECT forgotten, published, oldest_s FROM mana_ai.sync_settle($1, $2)

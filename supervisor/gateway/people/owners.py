@@ -27,6 +27,7 @@ from supervisor.gateway.people.rate import Pacing
 from supervisor.gateway.people.tokens import Expected, KeySet, Verifier
 from supervisor.gateway.sign_in.door import AuthServiceDoor, Door, OwnDoor, cookie_of
 from supervisor.gateway.sign_in.office import SignInOffice
+from supervisor.gateway.sync.hub import SyncHub
 from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import Settings
 
@@ -43,6 +44,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     records: OwnRecords
     own_log: OwnLog
     sync: SyncFeeds
+    sync_hub: SyncHub
     pacing: Pacing
     streams: OpenStreams
     proposals: ProposalStore
@@ -96,6 +98,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         expected = Expected(issuers, settings.jwt_audience)
         door = AuthServiceDoor(Verifier(KeySet(settings.auth_url), expected))
     own = _database(settings, dsn, GATEWAY_ROLE, 4)
+    feeds = SyncFeeds(_database(settings, dsn, GATEWAY_ROLE, 6))
     return Owners(
         door=door,
         office=office,
@@ -103,7 +106,8 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         runs=OwnRuns(own),
         records=OwnRecords(own),
         own_log=OwnLog(own),
-        sync=SyncFeeds(_database(settings, dsn, GATEWAY_ROLE, 6)),
+        sync=feeds,
+        sync_hub=SyncHub(feeds),
         pacing=Pacing(),
         streams=OpenStreams(),
         proposals=ProposalStore(_database(settings, dsn, GATEWAY_ROLE, 4), CatalogueShelf()),

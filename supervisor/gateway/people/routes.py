@@ -40,6 +40,7 @@ from supervisor.gateway.sign_in import account
 from supervisor.gateway.sign_in.door import ScopeLacking, must_have
 from supervisor.gateway.sign_in.office import NotOurs, refused
 from supervisor.gateway.sync import routes as sync
+from supervisor.gateway.sync import stream as sync_stream
 
 Handler = Callable[[Request, Caller, Owners], Awaitable[Response]]
 Teller = Callable[[int, str], Response]
@@ -103,6 +104,7 @@ ROUTES: tuple[PersonRoute, ...] = (
     PersonRoute("POST", f"{VAULT}/zero-knowledge", "keys", vault.post_zero_knowledge),
     PersonRoute("POST", "/sync/{app}", "write", sync.post_push, sync.told_as_text),
     PersonRoute("GET", "/sync/{app}/pull", "read", sync.get_pull, sync.told_as_text),
+    PersonRoute("GET", "/sync/{app}/stream", "read", sync_stream.get_stream, sync.told_as_text),
     *(PersonRoute(*one, tell=told_as_problem) for one in INBOX),
     *(
         PersonRoute(one.verb, one.path, one.scope, one.handler, told_as_problem)

@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer
-from state.log.stamps import NS_PER_MS, NS_PER_S, NS_PER_US, format_instant
+from state.log.stamps import NS_PER_MS, NS_PER_S, format_instant
 from state.store.connect import Refused, Unavailable
-from state.store.gateway.sync_feeds import ChangeIdInUse, FeedPage, Pushed
+from state.store.gateway.sync_feeds import ChangeIdInUse, FeedPage, Histories, Pushed
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import checked_id, path_part, query
 from supervisor.gateway.api.problems import MEDIA_TYPE, FieldProblem, problem_response
@@ -22,7 +22,8 @@ from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.sign_in.door import must_have
 from supervisor.gateway.sync import wire
 from supervisor.gateway.sync.position import position_text, read_position
-from supervisor.gateway.sync.wire import Delivery, ReadChange, Result, SyncRefused
+from supervisor.gateway.sync.verdict import Verdict, verdict
+from supervisor.gateway.sync.wire import Delivery, SyncRefused
 
 PULL_ROWS = 1000
 PUSH_ROWS = 5000
@@ -80,7 +81,7 @@ async def post_push(request: Request, caller: Caller, owners: Owners) -> Respons
         if len(raw) > wire.MAX_BODY_BYTES:
             raise SyncRefused(413, f"the body is over {wire.MAX_BODY_BYTES} bytes")
     sent = await asyncio.to_thread(wire.read_changeset, bytes(raw))
-    client = _client(request, sent.client_id or "")
+    client = client_of(request, sent.client_id or "")
     read = await asyncio.to_thread(
         wire.read_changes,
         sent,
@@ -92,13 +93,22 @@ async def post_push(request: Request, caller: Caller, owners: Owners) -> Respons
     )
     rows = [one.row for one in read]
     pushed: list[Pushed] = []
+    met: Histories = {}
     if rows:
-        pushed = await owners.sync.push(caller.user, caller.spaces, app, client, rows)
+        pushed, met = await owners.sync.push(caller.user, caller.spaces, app, client, rows)
+    verdicts = [
+        verdict(change, done, met, author=caller.user, client=client)
+        for change, done in zip(read, pushed, strict=True)
+    ]
+    hub = owners.sync_hub
+    hub.changes_pushed += sum(done.is_new for done in pushed)
+    hub.conflicts += sum(len(one.conflicts) for one in verdicts)
+    hub.look_now()
     since = read_position(sent.cursor or sent.since or "")
     page = await owners.sync.page(
         caller.user, caller.spaces, app, since, client=client, rows=PUSH_ROWS
     )
-    return await _answer(page, [_result(*one) for one in zip(read, pushed, strict=True)])
+    return await _answer(page, verdicts)
 
 
 @refusals_told
@@ -114,36 +124,27 @@ async def get_pull(request: Request, caller: Caller, owners: Owners) -> Response
         caller.spaces,
         app,
         read_position(since),
-        client=_client(request, ""),
+        client=client_of(request, ""),
         rows=PULL_ROWS,
         table=given["collection"],
     )
     return await _answer(page, None)
 
 
-def _client(request: Request, named: str) -> str:
+def client_of(request: Request, named: str) -> str:
     """Which of the person's devices asks; "" for one that does not say."""
     client = request.headers.get("x-client-id") or named
     return checked_id("clientId", client) if client else ""
 
 
-def _result(read: ReadChange, pushed: Pushed) -> Result:
-    return Result(
-        change_id=read.row.change_id,
-        status="applied" if pushed.is_new else "duplicate",
-        fields={name: wire.LostField("future-stamp", at) for name, at in read.taken_back.items()},
-        created_at=format_instant(pushed.created_us * NS_PER_US),
-    )
-
-
-async def _answer(page: FeedPage, results: list[Result] | None) -> Response:
+async def _answer(page: FeedPage, verdicts: list[Verdict] | None) -> Response:
     told = await asyncio.to_thread(lambda: [wire.told(row) for row in page.rows])
     content = Delivery(
         server_changes=told,
-        conflicts=[],
+        conflicts=[lost for one in verdicts or () for lost in one.conflicts],
         synced_until=position_text(page.reached),
         has_more=page.has_more,
         server_time=format_instant(time.time_ns() // NS_PER_MS * NS_PER_MS),
-        results=results,
+        results=None if verdicts is None else [one.result for one in verdicts],
     )
     return answer(content)
