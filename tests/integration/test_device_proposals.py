@@ -37,6 +37,10 @@ APPEND = call(0, "append_to_note", noteId="n1", content="Milch")
 AWAY = httpx2.AsyncClient(base_url="http://127.0.0.1:1", trust_env=False)
 
 
+class Stopped(Exception):
+    """This device does no more just now."""
+
+
 class Home:
     """A person with a vault, and devices that have its key."""
 
@@ -54,9 +58,14 @@ class Home:
 
     @asynccontextmanager
     async def device(
-        self, name: str, *, away: bool = False, keyless: bool = False
+        self, name: str, *, away: bool = False, keyless: bool = False, stops_at: str = ""
     ) -> AsyncGenerator[Client]:
         """One of their devices, by the name of its file."""
+
+        def reached(point: str) -> None:
+            if point == stops_at:
+                raise Stopped
+
         async with Client.open(
             self.folder / name,
             http=AWAY if away else self.house.client,
@@ -64,6 +73,7 @@ class Home:
             user="u1",
             keys=None if keyless else self.keys,
             live=False,
+            crash=reached,
         ) as client:
             yield client
 
@@ -214,15 +224,18 @@ async def test_what_was_written_and_not_pushed_never_lands_once_its_owner_said_n
 ):
     monkeypatch.setattr(device, "HELD_BACK_MS", 600_000)  # its claim is over as soon as it has it
     await with_task(home)
-    async with home.device("a") as client:
-        (left,) = await client.proposals.carry_out()
-        assert (left.outcome, len(await client.table("tasks").list())) == ("left", 1)
-        await client.sync()  # an ordinary sync does not push it either
+    async with home.device("a", stops_at="written_here") as client:
+        with pytest.raises(Stopped):
+            await client.proposals.carry_out()
+        assert len(await client.table("tasks").list()) == 1
+        await client.sync()
+        assert await home.rows("tasks") == 0
         await home.claims_end()
         assert await home.answer(REJECT) == "rejected"
         (left,) = await client.proposals.carry_out()
         assert left.outcome == "left"
         await client.sync()
+        assert await client.proposals.carry_out() == []
         assert await client.table("tasks").list() == []
     assert await home.rows("tasks") == 0
 

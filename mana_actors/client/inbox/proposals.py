@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -216,15 +216,17 @@ class Proposals:
 
     async def run(self) -> None:
         """Until it is cancelled: answers are sent, and what waits for a device is carried out."""
-        work: Callable[[], Any] = self.send_answers if self._device is None else self.carry_out
-        changes = self._client.table(MISSIONS).changes()
+        changes = None if self._device is None else self._client.table(MISSIONS).changes()
         waiting: asyncio.Task[str] | None = None
         try:
             while True:
                 try:
-                    await work()
+                    await (self.send_answers() if changes is None else self.carry_out())
                 except (ServerAway, SyncInactive, NotSignedIn, ServerRefused) as exc:
                     log.debug("inbox_waits error=%s", type(exc).__name__)
+                if changes is None:
+                    await asyncio.sleep(EVERY_S)
+                    continue
                 waiting = waiting or asyncio.ensure_future(anext(changes))
                 done, _ = await asyncio.wait([waiting], timeout=EVERY_S)
                 if done:
