@@ -43,7 +43,7 @@ from supervisor.supervision.counts import count_decisions, count_report, count_w
 from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, Pass, dispatch, next_slot
 from supervisor.supervision.fold import FoldLoop, changes_by_agent
 from supervisor.supervision.metrics import Metrics
-from supervisor.supervision.orders import Ordering
+from supervisor.supervision.orders import HELD_REST_S, Ordering
 from supervisor.supervision.placement import HELLO_LIMIT_S, Awake, Placement, most_awake
 from supervisor.supervision.pruning import Pruning
 from supervisor.supervision.sweep import Reconciler
@@ -53,8 +53,8 @@ from supervisor.supervision.upkeep import Culprits, Tenure, upkeep
 log = logging.getLogger("mana.supervisor")
 
 DUE_LIMIT = 500
-HELD_REST_S = 0.5
-"""After so long a mission that somebody holds is tried again."""
+Wake = Callable[[], Awaitable[Collection[MissionKey] | bool]]
+"""Looks again at missions; what it returns is true while somebody holds one of them."""
 
 _UNMOVED = timedelta(seconds=1)
 _FULL_PAUSE_S = 0.25
@@ -171,7 +171,11 @@ class Supervision:
                 _, left = await self.schedule.release_holder(holder)
                 if left:
                     self.background.start(self._free(holder, None, ()))
-        await self.schedule.wake_ordered(lease, ORDER_PATIENCE.total_seconds())
+        for user_id, mission_id in await self.schedule.wake_ordered(
+            lease, ORDER_PATIENCE.total_seconds()
+        ):
+            wake = partial(self.schedule.wake_missions, user_id, [mission_id])
+            self.background.start(self._look_later(wake))
         log.info("shard_taken shard=%s epoch=%s", lease.shard, lease.epoch)
 
     @property
@@ -226,12 +230,14 @@ class Supervision:
         if self.is_draining or time.monotonic() < self._full_until:
             return Pass()
         has_room = not await self.rooms.look()
+        left = 0  # what somebody holds is woken by a later look
         if has_room and self._lacked_room:
-            woken = await self.schedule.wake_deferred(self._held.lease)
-            log.info("room_found missions=%s", woken)
+            woken, left = await self.schedule.wake_deferred(self._held.lease)
+            if woken:
+                log.info("room_found missions=%s", woken)
         elif not has_room and not self._lacked_room:
             log.warning("room_lost folders=%s", ", ".join(self.rooms.short))
-        self._lacked_room = not has_room
+        self._lacked_room = not has_room or left > 0
         now_s = time.monotonic()
         self._resting = {key: until for key, until in self._resting.items() if until > now_s}
         due = await self.schedule.due(self._held.lease, DUE_LIMIT, list(self._resting))
@@ -386,8 +392,7 @@ class Supervision:
         if ending.rechecks:
             await self._withdraw_unwanted(user_id, mission_id)
         if ending.wakes_next:
-            async with deciding:
-                await self.schedule.wake_blocked(user_id, report.agent_id)
+            await self._until_free(partial(self._wake_blocked, user_id, report.agent_id))
 
     async def _keep_refusal(self, look: Look, decided: list[Decided]) -> set[MissionKey]:
         """Keep an ending's word unless a change overtook it: then the mission is looked at now."""
@@ -397,16 +402,21 @@ class Supervision:
             return settled.held
         return await self.schedule.wake_missions(look.user_id, [look.mission_id])
 
-    async def _until_free(self, look: Callable[[], Awaitable[Collection[MissionKey]]]) -> None:
-        """Look now, or in the background once whoever holds the mission lets go."""
-        if await look():
-            self.background.start(self._look_later(look))
+    async def _wake_blocked(self, user_id: str, agent_id: str) -> bool:
+        """Give a place that is free to who waits for one; True where all of those are held."""
+        async with self._held.ordering.deciding:
+            return await self.schedule.wake_blocked(user_id, agent_id)
 
-    async def _look_later(self, look: Callable[[], Awaitable[Collection[MissionKey]]]) -> None:
-        for _ in range(int(ORDER_PATIENCE.total_seconds() / HELD_REST_S)):
+    async def _until_free(self, wake: Wake) -> None:
+        """Look now, or in the background once whoever holds the mission lets go."""
+        if await wake():
+            self.background.start(self._look_later(wake))
+
+    async def _look_later(self, wake: Wake) -> None:
+        while not self.has_stood_down:
             await asyncio.sleep(HELD_REST_S)
             with contextlib.suppress(StateError):
-                if not await look():
+                if not await wake():
                     self._nudged.set()
                     return
 
@@ -438,7 +448,7 @@ class Supervision:
             if pair is not None:
                 async with self._held.ordering.deciding:
                     await self._until_free(partial(self.schedule.wake_missions, pair[0], lost))
-                    await self.schedule.wake_blocked(*pair)
+                await self._until_free(partial(self._wake_blocked, *pair))
             while left:  # until its last transaction or its leases are over
                 await asyncio.sleep(HELD_REST_S)
                 _, left = await self.schedule.release_holder(holder)

@@ -24,7 +24,7 @@ from state.store.supervisor.schedule import Decided, DueMission, Look, ScheduleS
 from state.store.supervisor.snapshots import Lease
 from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions
-from supervisor.supervision.dispatch import Pair
+from supervisor.supervision.dispatch import ORDER_PATIENCE, Pair
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.placement import Placement, awake_memory_bytes, most_awake
 from supervisor.supervision.ticks import Ticks
@@ -34,6 +34,8 @@ log = logging.getLogger("mana.supervisor")
 CAPABILITY_S = 900
 TOO_MUCH_WAIT_S = 300.0
 BARRED_WAIT_S = 60.0
+HELD_REST_S = 0.5
+"""After so long a mission that somebody holds is tried again."""
 
 
 async def capability_of(schedule: ScheduleStore, pair: Pair) -> str:
@@ -190,8 +192,13 @@ class Ordering:
             put_off = self.leave(pair, order.mission_id)
             self._ticks.reported((pair[0], order.mission_id), ended)
             looks.append(put_off or Look(pair[0], order.mission_id, order.version, soon))
+        give_up = time.monotonic() + ORDER_PATIENCE.total_seconds()
         try:
-            async with self.deciding:
-                await self._schedule.look_again(looks)
+            while looks and time.monotonic() < give_up:
+                async with self.deciding:
+                    held = await self._schedule.look_again(looks)
+                looks = [look for look in looks if (look.user_id, look.mission_id) in held]
+                if looks:  # until whoever holds them lets go
+                    await asyncio.sleep(HELD_REST_S)
         except StateError as exc:  # the look that was set before the order covers it
             log.warning("orders_left agent=%s/%s error=%s", *pair, exc)

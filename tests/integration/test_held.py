@@ -3,7 +3,8 @@
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -11,13 +12,16 @@ import asyncpg
 import pytest
 
 from mana_actors.crash import crash_points
-from state.store.supervisor.schedule import Decided, Look
+from mana_actors.messages import Order
+from mana_actors.processes import ProcessGone
+from state.store.supervisor.schedule import Decided, Look, MissionKey, ScheduleStore
 from state.store.supervisor.snapshots import Folded, SnapshotStore
 from supervisor.cli import database as database_commands
 from supervisor.supervision import fold, loop, sweep
+from supervisor.supervision.dispatch import Pair
 from supervisor.supervision.fold import FoldLoop
 from supervisor.supervision.metrics import Metrics
-from supervisor.supervision.orders import capability_of
+from supervisor.supervision.orders import Ordering, capability_of
 from supervisor.supervision.sweep import Reconciler
 from tests.integration.support import DONE, LONG_AGO, World, fold_all, open_world, text, until
 from tests.postgres import LOG_OWNER, Database
@@ -442,8 +446,12 @@ async def test_every_statement_of_the_supervisor_passes_over_what_is_held(world:
         assert await schedule.note_decisions(decided) == []
         assert await schedule.wake_missions("u1", ["m1"]) == {("u1", "m1")}
         assert await schedule.wake_missions("u2", ["m1"]) == set()
-        await schedule.wake_blocked("u1", MANA)
-        await schedule.wake_ordered(lease, 7200)
+        assert not await schedule.wake_blocked("u1", MANA), "nobody waits for a place"
+        assert await schedule.wake_ordered(lease, 7200) == set(), "what is due needs no look"
+        await holder.execute(
+            "UPDATE mana_ai.mission_snapshots SET decision = 'deferred-disk-full',"
+            " wake_at = now() + interval '1 hour' WHERE user_id = 'u1'"
+        )
         assert await schedule.release_holder("agent-dead") == ([("u2", "m1")], [("u1", "m1")])
         assert await schedule.charge_expired_holds() == 1
         moved = await schedule.move_slot("u1", "m1", LONG_AGO, None, text(later), "{}")
@@ -537,6 +545,114 @@ async def test_a_held_mission_rests_and_is_looked_at_again(
     assert (await supervision.look()).handled == 1
     assert world.driver.decisions == {"skipped-paused": 1}
     assert (await world.snapshot())["wake_at"] is None
+
+
+NEXT_LOOK = "UPDATE mana_ai.mission_snapshots SET wake_at = now() + interval '1 hour'"
+
+
+@asynccontextmanager
+async def held_mission(world: World, mission: str) -> AsyncGenerator[None]:
+    """Somebody keeps this mission of u1's."""
+    holder = await world.connect("postgres")
+    async with holder.transaction():
+        await holder.execute(
+            "SELECT FROM mana_ai.mission_snapshots WHERE user_id = 'u1' AND mission_id = $1"
+            " FOR UPDATE",
+            mission,
+        )
+        yield
+
+
+async def is_due(world: World, mission: str = "m1") -> bool:
+    at = (await world.snapshot(mission))["wake_at"]
+    return at is not None and at <= datetime.now(UTC)
+
+
+async def test_what_a_dead_supervisor_ordered_is_looked_at_once_it_is_free(world: World):
+    """Its look lies ahead, for as long as the order might have taken."""
+    await two_people(world)
+    await world.sql("UPDATE mana_ai.mission_snapshots SET wake_at = now() + interval '29 s'")
+    async with held_mission(world, "m1"):
+        await asyncio.wait_for(world.driver.restart(), 10)
+        assert await is_due_of(world, "u2")
+        assert not await is_due(world)
+    await until(lambda: is_due(world))
+
+
+async def is_due_of(world: World, user: str) -> bool:
+    return (await world.snapshot("m1", user))["wake_at"] <= datetime.now(UTC)
+
+
+async def test_who_waits_for_a_place_and_is_held_gets_it_once_it_is_free(world: World):
+    world.provider.script = [DONE, DONE]
+    client = await world.client()
+    await client.mission("m1")
+    await client.mission("m2")
+    await fold_all(world.store)
+    await world.sql(NEXT_LOOK)
+    await world.sql(
+        "UPDATE mana_ai.mission_snapshots SET decision = 'skipped-concurrency'"
+        " WHERE mission_id = 'm2'"
+    )
+    await world.sql("UPDATE mana_ai.mission_snapshots SET wake_at = now() WHERE mission_id = 'm1'")
+    async with world.driver.running():
+        async with held_mission(world, "m2"):
+            await until(lambda: ran(world, "u1"))
+            await until(lambda: reported(world, 1))
+        await until(lambda: reported(world, 2))
+    assert [run["state"] for run in await world.runs("m2")] == ["committed"]
+
+
+async def reported(world: World, count: int) -> bool:
+    return len(world.driver.reports) >= count
+
+
+async def test_an_order_that_no_process_took_is_given_again_once_its_mission_is_free(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    world.provider.script = [DONE]
+    await (await world.client()).mission()
+    await fold_all(world.store)
+    hand_over, look_again = Ordering._hand_over, ScheduleStore.look_again  # pyright: ignore[reportPrivateUsage]
+    lost, held = asyncio.Event(), asyncio.Event()
+
+    async def lost_once(ordering: Ordering, pair: Pair, orders: tuple[Order, ...]) -> None:
+        if held.is_set():
+            return await hand_over(ordering, pair, orders)
+        await stack.enter_async_context(held_mission(world, "m1"))
+        lost.set()
+        raise ProcessGone("agent-lost")
+
+    async def looked_again(store: ScheduleStore, looks: Sequence[Look]) -> set[MissionKey]:
+        found = await look_again(store, looks)
+        if found:
+            held.set()
+        return found
+
+    monkeypatch.setattr(Ordering, "_hand_over", lost_once)
+    monkeypatch.setattr(ScheduleStore, "look_again", looked_again)
+    async with world.driver.running():
+        async with asyncio.timeout(10), AsyncExitStack() as stack:
+            await lost.wait()
+            await held.wait()
+        await until(lambda: ran(world, "u1"))
+
+
+async def test_what_waited_for_room_and_is_held_is_looked_at_once_it_is_free(world: World):
+    world.provider.script = [DONE]
+    await (await world.client()).mission()
+    await fold_all(world.store)
+    await world.sql(NEXT_LOOK)
+    await world.sql("UPDATE mana_ai.mission_snapshots SET decision = 'deferred-disk-full'")
+    async with held_mission(world, "m1"):
+        await world.driver.supervision.look()
+        assert not await is_due(world)
+
+    async def looked_and_ran() -> bool:
+        await world.driver.supervision.look()
+        return await ran(world, "u1")
+
+    await until(looked_and_ran)
 
 
 async def is_quiet(world: World) -> bool:

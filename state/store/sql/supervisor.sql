@@ -220,11 +220,17 @@ SELECT DISTINCT l.pid, coalesce(s.usename, 'a prepared transaction')::text AS lo
  WHERE l.pid IS NOT NULL ORDER BY l.pid LIMIT 5
 
 -- wake_deferred --
--- There is room again. What somebody holds is under way, or looked at when its time comes.
-UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
- WHERE (user_id, mission_id) IN (
-       SELECT user_id, mission_id FROM mana_ai.mission_snapshots
-        WHERE decision = 'deferred-disk-full' AND wake_at > clock_timestamp() AND bucket >= $1 AND bucket < $2 FOR UPDATE SKIP LOCKED)
+-- There is room again. Says how many were woken, and how many stay for whoever holds them.
+WITH deferred AS MATERIALIZED (
+  SELECT user_id, mission_id FROM mana_ai.mission_snapshots
+   WHERE decision = 'deferred-disk-full' AND wake_at > clock_timestamp() AND bucket >= $1 AND bucket < $2),
+free AS MATERIALIZED (
+  SELECT f.* FROM mana_ai.free_missions(ARRAY(SELECT d.user_id FROM deferred AS d ORDER BY d.user_id, d.mission_id),
+                                        ARRAY(SELECT d.mission_id FROM deferred AS d ORDER BY d.user_id, d.mission_id)) AS f),
+woken AS (
+  UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp() FROM free AS f
+   WHERE m.user_id = f.user_id AND m.mission_id = f.mission_id)
+SELECT (SELECT count(*) FROM free) AS woken, (SELECT count(*) FROM deferred) - (SELECT count(*) FROM free) AS held
 
 -- look_again --
 -- Only if nothing changed the row since it was looked at: a fold in between has the last word, and so has whoever woke it.
@@ -242,12 +248,18 @@ SELECT m.user_id, m.mission_id FROM mana_ai.mission_snapshots AS m JOIN keys USI
 
 -- wake_blocked --
 -- A place is free again, as the supervisor counts them: its count runs behind the database's, so the wake-up that came with
--- the commit may have been answered with "still running".
-UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
- WHERE user_id = $1 AND mission_id = (
-       SELECT mission_id FROM mana_ai.mission_snapshots
-        WHERE user_id = $1 AND decision = 'skipped-concurrency' AND wake_at > clock_timestamp()
-        ORDER BY agent_id <> $2, next_run_at NULLS FIRST, mission_id LIMIT 1 FOR UPDATE SKIP LOCKED)
+-- the commit may have been answered with "still running". True where somebody holds every mission that could have it.
+WITH blocked AS MATERIALIZED (
+  SELECT mission_id, agent_id, next_run_at FROM mana_ai.mission_snapshots
+   WHERE user_id = $1 AND decision = 'skipped-concurrency' AND wake_at > clock_timestamp()),
+first AS MATERIALIZED (
+  SELECT m.mission_id FROM mana_ai.mission_snapshots AS m JOIN blocked AS b USING (mission_id)
+   WHERE m.user_id = $1
+   ORDER BY m.agent_id <> $2, m.next_run_at NULLS FIRST, m.mission_id LIMIT 1 FOR UPDATE OF m SKIP LOCKED),
+woken AS (
+  UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp() FROM first AS f
+   WHERE m.user_id = $1 AND m.mission_id = f.mission_id)
+SELECT EXISTS (SELECT FROM blocked) AND NOT EXISTS (SELECT FROM first)
 
 -- wake_missions --
 -- Their orders are known to be lost: look now, and not when the patience with an order ends. Returns those that somebody holds.
@@ -259,12 +271,19 @@ SELECT m.user_id, m.mission_id FROM mana_ai.mission_snapshots AS m
  WHERE m.user_id = $1 AND m.mission_id = ANY ($2) AND m.mission_id NOT IN (SELECT f.mission_id FROM free AS f)
 
 -- wake_ordered --
--- Whoever was ordered by a supervisor that died: a look too early is harmless. What somebody holds is under way.
-UPDATE mana_ai.mission_snapshots SET wake_at = clock_timestamp()
- WHERE (user_id, mission_id) IN (
-       SELECT user_id, mission_id FROM mana_ai.mission_snapshots
-        WHERE wake_at > clock_timestamp() AND wake_at <= clock_timestamp() + $3 * interval '1 second'
-          AND bucket >= $1 AND bucket < $2 FOR UPDATE SKIP LOCKED)
+-- Whoever was ordered by a supervisor that died: a look too early is harmless. Returns those that somebody holds.
+WITH ordered AS MATERIALIZED (
+  SELECT user_id, mission_id FROM mana_ai.mission_snapshots
+   WHERE wake_at > clock_timestamp() AND wake_at <= clock_timestamp() + $3 * interval '1 second'
+     AND bucket >= $1 AND bucket < $2),
+free AS MATERIALIZED (
+  SELECT f.* FROM mana_ai.free_missions(ARRAY(SELECT o.user_id FROM ordered AS o ORDER BY o.user_id, o.mission_id),
+                                        ARRAY(SELECT o.mission_id FROM ordered AS o ORDER BY o.user_id, o.mission_id)) AS f),
+woken AS (
+  UPDATE mana_ai.mission_snapshots AS m SET wake_at = clock_timestamp() FROM free AS f
+   WHERE m.user_id = f.user_id AND m.mission_id = f.mission_id)
+SELECT o.user_id, o.mission_id FROM ordered AS o
+ WHERE (o.user_id, o.mission_id) NOT IN (SELECT f.user_id, f.mission_id FROM free AS f)
 
 -- note_decisions --
 -- Not of missions that somebody holds: those are looked at again, and told then.

@@ -201,11 +201,12 @@ class ScheduleStore:
             )
         return [RowHolder(**dict(row)) for row in rows]
 
-    async def wake_deferred(self, lease: Lease) -> int:
-        """Look now at what waited for room on a disk; returns how many."""
+    async def wake_deferred(self, lease: Lease) -> tuple[int, int]:
+        """Look now at what waited for room on a disk; how many those are, and how many are held."""
         async with self._db.connection() as connection:
-            done = await connection.execute(SQL["wake_deferred"], lease.lo, lease.hi)
-        return int(done.rsplit(" ", 1)[-1])
+            row = await connection.fetchrow(SQL["wake_deferred"], lease.lo, lease.hi)
+        assert row is not None
+        return row["woken"], row["held"]
 
     async def settle(self, looks: Sequence[Look], decided: Sequence[Decided]) -> Settled:
         """Look again and note decisions in one transaction: both for a mission, or neither.
@@ -246,10 +247,13 @@ class ScheduleStore:
         async with self._db.connection() as connection:
             return await _look_again(connection, looks)
 
-    async def wake_blocked(self, user_id: str, agent_id: str) -> None:
-        """Look again at the user's oldest mission that waits for a place, this agent's first."""
+    async def wake_blocked(self, user_id: str, agent_id: str) -> bool:
+        """Look again at the user's oldest mission that waits for a place, this agent's first.
+
+        True where somebody holds all of them: it is to be asked for again.
+        """
         async with self._db.connection() as connection:
-            await connection.execute(SQL["wake_blocked"], user_id, agent_id)
+            return await connection.fetchval(SQL["wake_blocked"], user_id, agent_id)
 
     async def wake_missions(self, user_id: str, missions: Sequence[str]) -> set[MissionKey]:
         """Look at these at once, their orders got lost; those that somebody holds stay."""
@@ -278,10 +282,11 @@ class ScheduleStore:
                     )
         return withdrawn
 
-    async def wake_ordered(self, lease: Lease, within_s: float) -> None:
-        """Look at once at whatever would be looked at within `within_s` seconds."""
+    async def wake_ordered(self, lease: Lease, within_s: float) -> set[MissionKey]:
+        """Look at once at what would be looked at within `within_s` s; what is held stays."""
         async with self._db.connection() as connection:
-            await connection.execute(SQL["wake_ordered"], lease.lo, lease.hi, within_s)
+            rows = await connection.fetch(SQL["wake_ordered"], lease.lo, lease.hi, within_s)
+        return {(row["user_id"], row["mission_id"]) for row in rows}
 
     async def note_decisions(self, decided: Sequence[Decided]) -> list[Decision]:
         """Keep decisions that differ from the mission's last; the labels of those are counted."""
