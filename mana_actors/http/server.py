@@ -106,6 +106,11 @@ class RunningServer:
                 raise CannotListen("", self.port, "the server ended while starting")
             await asyncio.sleep(POLL_S)
 
+    async def until_over(self) -> None:
+        """Return once it serves nobody any more; raises what ended it."""
+        await asyncio.wait([self._task])
+        self._task.result()
+
     async def stop(self) -> None:
         """Finish requests under way, for a few seconds at most, and free the port."""
         self._server.should_exit = True

@@ -74,9 +74,10 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
 )
 
 
-def create_app(deps: Deps) -> ASGIApp:
-    """The app that serves one node."""
-    of, sessions, seals = deps.settings, Sessions(deps.service_key), FormSeals(deps.service_key)
+def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
+    """The app that serves one node; `sessions` are those that another copy of it knows as well."""
+    of, seals = deps.settings, FormSeals(deps.service_key)
+    sessions = sessions or Sessions(deps.service_key)
 
     async def get_health(request: Request) -> Response:
         query(request, ())

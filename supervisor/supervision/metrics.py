@@ -1,5 +1,6 @@
 """Counters, gauges and histograms as plain data, without a library."""
 
+import threading
 from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -173,43 +174,51 @@ class Spread(msgspec.Struct):
 
 
 class Metrics:
-    """Counts in memory since this process began; a snapshot is plain data that crosses Ray."""
+    """Counts in memory since this process began; a snapshot is plain data that crosses Ray.
+
+    Any thread may count.
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[str, Series] = {}
         self._spreads: dict[str, dict[str, Spread]] = {}
+        self._counting = threading.Lock()
 
     def inc(self, name: MetricName, labels: Labels = (), n: float = 1) -> None:
         """Add to a counter; a KeyError is a mistake in the caller."""
         instrument = _instrument(name, "counter")
-        series = self._numbers.setdefault(name, {})
-        key = _key(instrument, labels, series)
-        series[key] = series.get(key, 0.0) + n
+        with self._counting:
+            series = self._numbers.setdefault(name, {})
+            key = _key(instrument, labels, series)
+            series[key] = series.get(key, 0.0) + n
 
     def set(self, name: MetricName, value: float, labels: Labels = ()) -> None:
         """Set a gauge."""
         instrument = _instrument(name, "gauge")
-        series = self._numbers.setdefault(name, {})
-        series[_key(instrument, labels, series)] = value
+        with self._counting:
+            series = self._numbers.setdefault(name, {})
+            series[_key(instrument, labels, series)] = value
 
     def observe(self, name: MetricName, value: float, labels: Labels = ()) -> None:
         """Put a value into a histogram."""
         instrument = _instrument(name, "histogram")
-        series = self._spreads.setdefault(name, {})
-        key = _key(instrument, labels, series)
-        spread = series.setdefault(key, Spread([0] * (len(instrument.buckets) + 1)))
-        spread.counts[bisect_left(instrument.buckets, value)] += 1
-        spread.sum += value
+        with self._counting:
+            series = self._spreads.setdefault(name, {})
+            key = _key(instrument, labels, series)
+            spread = series.setdefault(key, Spread([0] * (len(instrument.buckets) + 1)))
+            spread.counts[bisect_left(instrument.buckets, value)] += 1
+            spread.sum += value
 
     def snapshot(self) -> Snapshot:
         """Everything counted so far."""
         numbers: dict[str, dict[str, Any]] = {"counter": {}, "gauge": {}}
-        for name, series in self._numbers.items():
-            numbers[INSTRUMENTS[name].kind][name] = dict(series)
-        histograms = {
-            name: {key: {"counts": list(s.counts), "sum": s.sum} for key, s in series.items()}
-            for name, series in self._spreads.items()
-        }
+        with self._counting:
+            for name, series in self._numbers.items():
+                numbers[INSTRUMENTS[name].kind][name] = dict(series)
+            histograms = {
+                name: {key: {"counts": list(s.counts), "sum": s.sum} for key, s in series.items()}
+                for name, series in self._spreads.items()
+            }
         return {
             "counters": numbers["counter"],
             "gauges": numbers["gauge"],

@@ -21,7 +21,7 @@ from mana_actors.keys.tls_listener import TlsListener
 from mana_actors.llm.router.actor import MOST_CONNECTIONS
 from mana_actors.llm.router.settings import OneService
 from supervisor.custody.certificates import make_certificates
-from supervisor.gateway.actor import open_doors
+from supervisor.gateway.doors import opened_door
 from supervisor.supervision.metrics import Metrics
 from tests.fake_auth import FakeAuth
 from tests.gateway_parts import KEY, FakeSupervisor, app_of, fleet_of, settings_for
@@ -77,7 +77,8 @@ async def test_the_gateway_answers_people_and_operators(database: Database, tmp_
     fleet, metrics = fleet_of(database), Metrics()
     settings = settings_for(tmp_path, port=0)
     app = app_of(fleet, FakeSupervisor(), tmp_path)
-    people, operators = await open_doors(app, settings, metrics)
+    people = await opened_door(app, settings, metrics, "people")
+    operators = await opened_door(app, settings, metrics, "operators")
     try:
 
         async def ask() -> None:
