@@ -58,7 +58,7 @@ class AgentBudget(msgspec.Struct, frozen=True):
 
 
 class OwnMission(msgspec.Struct, frozen=True):
-    """A mission, what was last decided about it and why, and the run of its latest slot.
+    """A mission, what was last decided and why, the run of its latest slot, the one under way.
 
     `grant` is its grant as JSON with the record ids left out, `records` how many those were;
     `now` is the database's clock.
@@ -81,6 +81,13 @@ class OwnMission(msgspec.Struct, frozen=True):
     run_ended_at: datetime | None
     run_reason: str | None
     iteration_id: str | None
+    live_id: UUID | None
+    live_state: str | None
+    live_due_at: datetime | None
+    live_attempt: int | None
+    live_reason: str | None
+    waiting_for: str | None
+    not_before: datetime | None
 
 
 class RegisteredKey(msgspec.Struct, frozen=True):

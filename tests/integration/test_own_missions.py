@@ -111,7 +111,7 @@ async def test_the_whole_of_a_mission_is_told_without_its_texts(house: House):
                 "missionId": "m-1", "agentId": "a-1", "state": "paused", "nextRunAt": None,
                 "decision": None, "decisionText": None, "reason": None, "reasonText": None,
                 "reasonCodes": [], "decidedAt": None, "lookAgainAt": None,
-                "lastRun": None, "grant": NO_GRANT_SHOWN,
+                "lastRun": None, "liveRun": None, "grant": NO_GRANT_SHOWN,
             }
         ],
         "after": None,
@@ -127,6 +127,23 @@ async def test_the_last_run_is_the_one_of_the_latest_slot(house: House):
     last = mission["lastRun"]
     assert (last["state"], last["reason"]) == ("withdrawn", "day 3")
     assert last["dueAt"].startswith("2026-01-04")
+
+
+async def test_a_run_that_waits_is_told_beside_the_one_of_the_latest_slot(house: House):
+    await house.mission()
+    await house.sql(RUN, "u1", 3, "committed", None)
+    await house.sql(RUN, "u1", 1, "waiting", "the model is busy")
+    await house.sql(RUN, "u2", 2, "waiting", "of somebody else")
+    await house.sql(
+        "UPDATE mana_ai.runs SET waiting_for = 'back-off', not_before = '2026-01-09 07:00Z',"
+        " attempt = 2 WHERE state = 'waiting'"
+    )
+    (mission,) = (await missions(house))["missions"]
+    live = mission["liveRun"]
+    assert (live["state"], live["attempt"], live["waitingFor"]) == ("waiting", 2, "back-off")
+    assert (live["dueAt"][:10], live["reason"]) == ("2026-01-02", "the model is busy")
+    assert live["notBefore"].startswith("2026-01-09T07:00")
+    assert mission["lastRun"]["state"] == "committed"
 
 
 @pytest.mark.parametrize(

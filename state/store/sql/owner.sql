@@ -47,11 +47,13 @@ SELECT b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.
   FROM mana_ai.budgets_of($1, '', ARRAY['user']) AS b
 
 -- missions --
--- What was decided about each mission, and the run of its latest slot: one look into an index per mission. Of the grant everything
+-- What was decided about each mission, the run of its latest slot and the one that is not over: a look into an index each. Of the grant everything
 -- but its record ids, which are counted; a list that is none stays, and so does a text that is too long to be a grant's, as `true`.
 SELECT s.mission_id, s.agent_id, s.state, s.next_run_at, s.wake_at, s.decision, s.reason, s.decided_at,
        CASE WHEN octet_length(g.bare::text) > 16384 THEN 'true' ELSE g.bare END AS "grant", g.records, clock_timestamp() AS now,
-       r.run_id, r.state AS run_state, r.due_at AS run_due_at, r.closed_at AS run_ended_at, r.reason AS run_reason, r.iteration_id
+       r.run_id, r.state AS run_state, r.due_at AS run_due_at, r.closed_at AS run_ended_at, r.reason AS run_reason, r.iteration_id,
+       l.run_id AS live_id, l.state AS live_state, l.due_at AS live_due_at, l.attempt AS live_attempt, l.reason AS live_reason,
+       l.waiting_for, l.not_before
   FROM mana_ai.mission_snapshots AS s
  CROSS JOIN LATERAL (SELECT s.record #> '{grant,derivation,recordIds}' AS ids) AS listed
  CROSS JOIN LATERAL (SELECT jsonb_typeof(ids) = 'array' AND NOT jsonb_path_exists(ids, '$[*] ? (@.type() != "string")') AS counts) AS c
@@ -60,6 +62,7 @@ SELECT s.mission_id, s.agent_id, s.state, s.next_run_at, s.wake_at, s.decision, 
                             CASE WHEN counts THEN jsonb_array_length(ids) END AS records) AS g
   LEFT JOIN LATERAL (SELECT * FROM mana_ai.runs AS n WHERE n.user_id = $1 AND n.mission_id = s.mission_id
                       ORDER BY n.due_at DESC LIMIT 1) AS r ON true
+  LEFT JOIN mana_ai.runs AS l ON l.user_id = $1 AND l.mission_id = s.mission_id AND l.state IN ('open', 'waiting')
  WHERE s.user_id = $1 AND NOT s.hidden AND ($2::text IS NULL OR s.mission_id = $2) AND ($3::text IS NULL OR s.mission_id > $3)
  ORDER BY s.mission_id LIMIT $4
 

@@ -41,6 +41,15 @@ def _mission(of: OwnMission, language: Language) -> dict[str, Any]:
         **why(of.run_reason, language),
         "iterationId": of.iteration_id,
     }
+    live_run = {
+        "runId": of.live_id,
+        "state": of.live_state,
+        "dueAt": instant_text(of.live_due_at),
+        "attempt": of.live_attempt,
+        "waitingFor": of.waiting_for,
+        "notBefore": instant_text(of.not_before),
+        **why(of.live_reason, language),
+    }
     return {
         "missionId": of.mission_id,
         "agentId": of.agent_id,
@@ -52,6 +61,7 @@ def _mission(of: OwnMission, language: Language) -> dict[str, Any]:
         "decidedAt": instant_text(of.decided_at),
         "lookAgainAt": instant_text(of.wake_at),
         "lastRun": None if of.run_id is None else last_run,
+        "liveRun": None if of.live_id is None else live_run,
         "grant": {
             "state": grant,
             "expiresAt": None if end is None else format_instant(end),
