@@ -16,7 +16,10 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -24,6 +27,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx2
 import msgspec
 import ray
+from ray.exceptions import ActorDiedError, RayError
 
 from mana_actors import fork_server
 from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
@@ -37,7 +41,7 @@ from mana_actors.logs import configure_logging
 from mana_actors.messages import AgentSettings
 from mana_actors.processes import ProcessGone
 from mana_actors.release import release
-from mana_actors.remote import ASKED, NAMESPACE, OFFERED, SupervisorHandle
+from mana_actors.remote import ASKED, NAMESPACE, OFFERED, SupervisorHandle, ray_places
 from mana_actors.trust import trust_for
 from state.errors import StateError
 from state.private_files import private_folder
@@ -47,6 +51,8 @@ from state.store import embedded
 from state.store.migrate import migrate
 from supervisor import __version__
 from supervisor.gateway.actor import GatewayActor
+from supervisor.health.ray_guard import RayGuard
+from supervisor.health.ray_life import RayLife
 from supervisor.node import models
 from supervisor.node.address import log_file, write_node
 from supervisor.node.credentials import (
@@ -57,7 +63,7 @@ from supervisor.node.credentials import (
     read_service_key,
 )
 from supervisor.node.keeper import COMMAND
-from supervisor.node.keeper.life import READY
+from supervisor.node.keeper.life import LOST, READY
 from supervisor.node.keeper.processes import end_with_parent, ray_parts
 from supervisor.node.key_holder import KeyHolderProcess
 from supervisor.node.settings import Settings, SettingsError, read_settings, unused_variables
@@ -79,6 +85,7 @@ DRAIN_S = 30.0
 _WATCH_EVERY_S = 2.0
 _TRY_S = 20.0
 _GONE_S, _GONE_POLL_S = 10.0, 0.1
+_MAKE_S, _MADE_AGAIN_S = 60.0, 10.0
 _LOOPBACK = "127.0.0.1"
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # Ray carries ids and versions only
 
@@ -127,6 +134,9 @@ class Node:
         self._router_settings: RouterSettings | None = None
         self._router_answers = True
         self._supervisor: Any = None
+        self._make_supervisor: Callable[[], Awaitable[str]]  # these two once they were made
+        self._make_gateway: Callable[[], Awaitable[str]]
+        self._made_again_at = -inf
         self._keys: KeyHolderProcess | None = None
 
     async def run(self) -> int:
@@ -173,6 +183,8 @@ class Node:
             raise StartFailed("Ray", first or type(exc).__name__) from exc
         for name, pid in ray_parts(self._here).items():
             self._say(f"{name} {pid}")
+        if settings.ray_address is None:  # another Ray is not ours to start again
+            RayGuard(RayLife(ray_places()), lambda why: self._say(f"{LOST}{why}")).start()
         await self._start_router()
         if service is not None and service.model and settings.llm_try:
             await self._try_model(service.model, found)
@@ -195,8 +207,10 @@ class Node:
             key_address=settings.key_address,
             slots=Slots(str(Path(settings.data_dir, "slots")), settings.agent_slots),
         )
-        name = await self._start_supervisor(agent_settings)
-        url = await self._start_gateway(dsn, name)
+        self._make_supervisor = partial(self._start_supervisor, agent_settings)
+        name = await self._make_supervisor()
+        self._make_gateway = partial(self._start_gateway, dsn, name)
+        url = await self._make_gateway()
         write_node(settings.data_dir, self._keeper, url, __version__, settings.operators_url)
         self._say(READY)
         tell_step(f"ready at {url}")
@@ -380,6 +394,27 @@ class Node:
                 await asyncio.wait_for(self._start_router(), _WATCH_EVERY_S)
         self._router_answers = answers
 
+    async def _see_to_actors(self) -> None:
+        """Ray restarts the processes of supervisor and gateway; one it gave up is made anew."""
+        now = asyncio.get_running_loop().time()
+        if now - self._made_again_at < _MADE_AGAIN_S:
+            return
+        for name, actor, make in (
+            ("supervisor", self._supervisor, self._make_supervisor),
+            ("gateway", self._gateway, self._make_gateway),
+        ):
+            try:
+                await asyncio.wait_for(actor.pid.remote(), _WATCH_EVERY_S)
+            except ActorDiedError:
+                self._made_again_at = now
+                tell_step(f"Ray gave the {name} up")
+                try:
+                    await asyncio.wait_for(make(), _MAKE_S)
+                except Exception as exc:  # noqa: BLE001 - Ray's are many; tried again
+                    log.warning("actor_not_made name=%s error=%s", name, type(exc).__name__)
+            except (RayError, TimeoutError):  # it restarts, or is busy
+                pass
+
     async def _start_gateway(self, dsn: str, supervisor: str) -> str:
         settings = self._settings
         tell_step("starting the gateway")
@@ -408,6 +443,8 @@ class Node:
                     sys.stderr.write(f"error: {exc}\n")  # tried again at the next look
             if not self._stop.is_set():
                 await self._see_to_router()
+            if not self._stop.is_set():
+                await self._see_to_actors()
             if not self._stop.is_set() and self._keys is not None:
                 await self._keys.tend()
 

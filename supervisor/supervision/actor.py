@@ -143,5 +143,5 @@ class SupervisorActor:
         return await self._on_loop(self._it.drain(within_s))
 
     async def pid(self) -> int:
-        """This process, for tests that kill it."""
+        """This process, for whoever asks whether it lives."""
         return os.getpid()

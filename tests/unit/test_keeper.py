@@ -1,5 +1,6 @@
 """What a node's keeper rests on: one node per folder, and processes that are found and ended."""
 
+import asyncio
 import fcntl
 import os
 import signal
@@ -13,7 +14,10 @@ import pytest
 
 from supervisor.cli import run
 from supervisor.cli.failures import UNREACHABLE
+from supervisor.health.ray_guard import SILENT_LOOKS, RayGuard
+from supervisor.health.ray_life import RayLife
 from supervisor.node.address import running_node, write_node
+from supervisor.node.keeper.life import Life
 from supervisor.node.keeper.processes import MARK, descendants, end_all, mark_of, marked
 from supervisor.node.keeper.sole import LOCK, AlreadyRuns, holder, sole_node
 from supervisor.node.keeper.state import NodeState, read_state, write_state
@@ -199,3 +203,38 @@ def test_commands_say_that_a_node_starts_again_and_why(
     write_state(tmp_path, state)
     assert run(["status", "--data-dir", str(tmp_path)]) == UNREACHABLE
     assert "restarting, because Ray's raylet (process 7) ended" in capsys.readouterr().err
+
+
+LOSES = r"""
+import os, sys, time
+os.write(int(sys.argv[2]), b"ready\nlost: Ray's raylet does not answer\n")
+time.sleep(600)
+"""
+
+
+async def test_work_that_says_what_it_lost_is_over():
+    ready = asyncio.Event()
+    life = Life((sys.executable, "-c", LOSES), os.environ, on_ready=ready.set)
+    try:
+        ended = await asyncio.wait_for(life.over, 30)
+    finally:
+        os.kill(life.child, signal.SIGKILL)
+        os.waitpid(life.child, 0)  # noqa: ASYNC222 - it is dead
+    assert (ended.why, ready.is_set()) == ("Ray's raylet does not answer", True)
+
+
+class Silent(RayLife):
+    """Says what the test wrote down, look by look."""
+
+    def __init__(self, said: list[bool]) -> None:
+        self._said = said
+
+    async def look(self) -> dict[str, str]:
+        return {"raylet": "does not answer"} if self._said.pop(0) else {}
+
+
+async def test_ray_is_lost_after_so_many_silent_looks_in_a_row():
+    lost: list[str] = []
+    looks = [True] * (SILENT_LOOKS - 1) + [False] + [True] * SILENT_LOOKS
+    await RayGuard(Silent(looks), lost.append, every_s=0).run()
+    assert (lost, looks) == (["does not answer"], [])

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 READY = "ready"
+LOST = "lost: "
+"""Begins a line that says why all of the work has to start again."""
 
 
 class LifeEnd(msgspec.Struct, frozen=True):
@@ -32,7 +34,7 @@ class Life:
     """Starts the process; `over` is done with the first end that is seen.
 
     The process tells by lines in a pipe: `ready`, or the name and number of a process of another
-    parent, without which it is nothing.
+    parent, without which it is nothing, or what it lost.
     """
 
     def __init__(
@@ -72,13 +74,15 @@ class Life:
             self._loop.remove_reader(self._told)
             os.close(self._told)
         *lines, self._heard = (self._heard + raw).split(b"\n")
-        for line in lines:
-            name, _, number = line.decode().rpartition(" ")
-            if line.decode() == READY:
+        for line in (raw.decode() for raw in lines):
+            name, _, number = line.rpartition(" ")
+            if line == READY:
                 self.is_ready = True
                 self._on_ready()
-            else:
+            elif not line.startswith(LOST):
                 self._watch(name, int(number))
+            elif not self._is_ending:
+                self.end(LifeEnd(line.removeprefix(LOST)))
 
     def _watch(self, name: str, pid: int) -> None:
         """A process that waits for nobody to reap it counts as ended, unlike for `kill(pid, 0)`."""
