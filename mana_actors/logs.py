@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -125,6 +126,24 @@ def turn_over(path: Path, most_bytes: int = MOST_BYTES) -> None:
                     older.replace(path.with_name(f"{path.name}.{number}"))
         finally:
             os.close(lock)
+
+
+def cut_over(path: Path, most_bytes: int = MOST_BYTES) -> None:
+    """The same for a full log that others append to and never open again: copied, then emptied.
+
+    What comes between the two is lost, and all of it where there is no room for a copy.
+    """
+    with suppress(OSError):
+        if path.stat().st_size < most_bytes:
+            return
+        newest = path.with_name(f"{path.name}.1")
+        with suppress(FileNotFoundError):
+            newest.replace(path.with_name(f"{path.name}.2"))
+        try:
+            shutil.copyfile(path, newest)
+        except OSError:
+            newest.unlink(missing_ok=True)
+        os.truncate(path, 0)
 
 
 def without_text(exc: BaseException) -> BaseException:

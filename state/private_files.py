@@ -41,6 +41,9 @@ def own_root(root: Path) -> None:
     """
     mode = 0o711 if os.geteuid() == 0 else 0o700
     remedy = "choose another data directory with --data-dir"
+    if not str(root).isprintable():  # Postgres and Ray read paths line by line, and as UTF-8
+        problem = "has a line break or what is no text in its name"
+        raise FolderNotOurs(ascii(str(root)), problem, remedy)
     try:
         for folder in (*reversed(root.parents), root):
             if not folder.exists():

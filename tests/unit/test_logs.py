@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mana_actors.logs import SharedLog, keep_texts_out, without_text
+from mana_actors.logs import SharedLog, cut_over, keep_texts_out, without_text
 from supervisor.cli import run
 from supervisor.cli.failures import USAGE
 from supervisor.cli.node_logs import Tail
@@ -173,3 +173,16 @@ def test_a_log_that_is_turned_over_is_shown_without_gap_or_repeat(tmp_path: Path
             shown += tail.read()
     shown += tail.read()
     assert [int(line.rpartition(b"=")[2]) for line in shown] == list(range(200))
+
+
+def test_a_full_log_that_others_append_to_is_put_aside_and_they_go_on(tmp_path: Path):
+    """Without it what a node prints fills the disk: nobody opens that file again."""
+    path = tmp_path / "node.log"
+    with path.open("ab", buffering=0) as printing:
+        for number in range(3):
+            printing.write(f"{number}".encode() * 100)
+            cut_over(path, 100)
+        printing.write(b"next")
+        cut_over(path, 100)
+    found = {each.name: each.read_bytes()[:4] for each in tmp_path.iterdir()}
+    assert found == {"node.log": b"next", "node.log.1": b"2222", "node.log.2": b"1111"}

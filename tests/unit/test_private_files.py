@@ -109,6 +109,15 @@ def test_a_data_directory_of_somebody_else_is_refused_also_behind_their_link(tmp
         own_root(tmp_path / "theirs")
 
 
+@pytest.mark.parametrize("odd", ["line\nbreak", "not\udcffutf-8", "bell\a"])
+def test_a_data_directory_that_programs_could_misread_is_one_line(tmp_path: Path, odd: str):
+    with pytest.raises(FolderNotOurs, match="has a line break or what is no text") as told:
+        own_root(tmp_path / odd)
+    assert str(told.value).isprintable()
+    assert list(tmp_path.iterdir()) == []
+    own_root(tmp_path / "with a blank")
+
+
 def test_a_data_directory_that_cannot_be_is_one_line(tmp_path: Path):
     (tmp_path / "file").touch()
     for impossible in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nothing")):

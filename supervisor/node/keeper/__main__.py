@@ -18,11 +18,11 @@ from pathlib import Path
 
 from mana_actors.crash import keep_to_ourselves
 from mana_actors.http.sockets import CannotListen, bound_socket
-from mana_actors.logs import configure_logging
+from mana_actors.logs import configure_logging, cut_over
 from state.errors import StateError
 from state.private_files import own_root
 from state.store import embedded
-from supervisor.node.address import node_file
+from supervisor.node.address import log_file, node_file
 from supervisor.node.keeper import JOIN_WORK, WORK
 from supervisor.node.keeper.life import Life, LifeEnd
 from supervisor.node.keeper.processes import (
@@ -41,6 +41,7 @@ from supervisor.node.steps import tell_step, told_failure
 STOP_S = 50.0
 """For the work to drain and end; what is left then is killed, and its runs resume next time."""
 KILL_S = 10.0
+LOG_S = 10.0
 POSTGRES_S = 20.0
 WAIT_MIN_S, WAIT_MAX_S = 0.25, 60.0
 _LOOPBACK = "127.0.0.1"
@@ -99,9 +100,11 @@ class Keeper:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
+        tidying = asyncio.create_task(self._bound_log())
         try:
             return await self._keep()
         finally:
+            tidying.cancel()
             end_all(self._of_the_work, KILL_S)
             if self._has_postgres:
                 embedded.stop(self._data_dir, progress=tell_step, within_s=POSTGRES_S)
@@ -133,6 +136,16 @@ class Keeper:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), wait_s)
                 return 0
+
+    async def _bound_log(self) -> None:
+        """Keep what we and the work print from filling the disk, where that is the node's log."""
+        log = log_file(self._data_dir)
+        while True:
+            await asyncio.sleep(LOG_S)
+            is_up = self._life is not None and self._life.is_ready and not self._stop.is_set()
+            with contextlib.suppress(OSError):  # a start or an end is shown from where it began
+                if is_up and os.path.samestat(os.fstat(sys.stderr.fileno()), log.stat()):
+                    cut_over(log)
 
     @property
     def _has_postgres(self) -> bool:
