@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 
 from tests.faults.scene import FAST, Scene, ScriptedProvider
@@ -50,7 +50,7 @@ def failing(scene: Scene) -> dict[str, str] | None:
     """The parts that fail, with all that is said of each; None while nobody answers."""
     try:
         told: dict[str, Any] = scene.node.http("GET", "/health").json()
-    except httpx.TransportError:
+    except httpx2.TransportError:
         return None
     found = defaultdict[str, list[str]](list)
     for one in told["signs"]:

@@ -297,7 +297,7 @@ def frames(router: RunningRouter, model: str) -> tuple[int, list[Any]]:
     body = {"model": model, "messages": [{"role": "user", "content": "Hallo"}], "stream": True}
     headers = {"authorization": f"Bearer {router.token_file.read_text()}"}
     url = f"{router.url}/v1/chat/completions"
-    done = httpx2.post(url, json=body, headers=headers, verify=False, timeout=20)  # noqa: S501 - loopback only
+    done = httpx2.post(url, json=body, headers=headers, verify=False, timeout=20)
     if done.status_code != 200:
         return done.status_code, [done.json()]
     lines = [line for line in done.text.split("\n\n") if line and not line.startswith(":")]
