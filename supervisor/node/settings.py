@@ -124,6 +124,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_runs_days: KeepDays = 90
     keep_requests_days: KeepDays = 30
     keep_audit_days: KeepDays = 90
+    sync_rows_per_minute: Count = 60_000  # of one person's devices; 0, here and below: any number
+    sync_mb_per_minute: Count = 120
+    sync_records_max: Count = 1_000_000  # of one person in the log
+    sync_mb_max: Count = 4096
     metrics_open: bool = False  # True: /metrics asks for no key
     auth_url: str | None = None  # None: /api/v1/me is off; whose JWKS tokens are checked by
     jwt_issuers: tuple[str, ...] = ()  # accepted beside auth_url
@@ -280,6 +284,10 @@ VARIABLES = {
     "keep_runs_days": "MANA_KEEP_RUNS_DAYS",
     "keep_requests_days": "MANA_KEEP_REQUESTS_DAYS",
     "keep_audit_days": "MANA_KEEP_AUDIT_DAYS",
+    "sync_rows_per_minute": "MANA_SYNC_ROWS_PER_MINUTE",
+    "sync_mb_per_minute": "MANA_SYNC_MB_PER_MINUTE",
+    "sync_records_max": "MANA_SYNC_RECORDS_MAX",
+    "sync_mb_max": "MANA_SYNC_MB_MAX",
     "metrics_open": "MANA_METRICS_OPEN",
     "auth_url": "MANA_AUTH_URL",
     "jwt_audience": "JWT_AUDIENCE",

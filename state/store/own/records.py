@@ -30,6 +30,13 @@ class OwnTable(msgspec.Struct, frozen=True):
     rows: int
 
 
+class KeptInLog(msgspec.Struct, frozen=True):
+    """What the log holds of one person: records they inserted, and bytes as they are stored."""
+
+    records: int
+    bytes: int
+
+
 class RecordRows(msgspec.Struct, frozen=True):
     """The rows of one record in row order; None where it is too large to read."""
 
@@ -82,6 +89,13 @@ class OwnRecords:
         async with self._db.acting_for(user, spaces) as connection:
             rows = await connection.fetch(SQL["tables"])
         return [OwnTable(**dict(row.items())) for row in rows]
+
+    async def kept(self, user: str) -> KeptInLog:
+        """How much the log holds of this person; reads all their rows, so not for each request."""
+        async with self._db.acting_for(user) as connection:
+            row = await connection.fetchrow(SQL["kept"], user)
+        assert row is not None  # an aggregate's
+        return KeptInLog(row["records"], row["bytes"])
 
     async def records(
         self,

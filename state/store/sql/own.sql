@@ -128,3 +128,8 @@ SELECT id, created_at, app_id, table_name, record_id, op, actor::text AS actor, 
 -- fields_written --
 SELECT id, ARRAY(SELECT jsonb_object_keys(CASE jsonb_typeof(data) WHEN 'object' THEN data ELSE '{}' END)) AS fields
   FROM mana_ai.own_log WHERE id = ANY ($1::uuid[])
+
+-- kept --
+SELECT count(*) FILTER (WHERE op = 'insert') AS records,
+       coalesce(sum(200 + coalesce(pg_column_size(data), 0) + coalesce(pg_column_size(field_meta), 0)), 0)::bigint AS bytes
+  FROM mana_ai.own_log WHERE user_id = $1

@@ -28,6 +28,7 @@ from supervisor.gateway.people.tokens import Expected, KeySet, Verifier
 from supervisor.gateway.sign_in.door import AuthServiceDoor, Door, OwnDoor, cookie_of
 from supervisor.gateway.sign_in.office import SignInOffice
 from supervisor.gateway.sync.hub import SyncHub
+from supervisor.gateway.sync.shares import PushShares, ShareLimits
 from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import Settings
 
@@ -48,6 +49,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     pacing: Pacing
     streams: OpenStreams
     proposals: ProposalStore
+    shares: PushShares
     custody: Custody | None = None
     issuer: Issuer | None = None
     exposure: Exposure = "any"  # the most that any prompt here may use
@@ -99,12 +101,20 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         door = AuthServiceDoor(Verifier(KeySet(settings.auth_url), expected))
     own = _database(settings, dsn, GATEWAY_ROLE, 4)
     feeds = SyncFeeds(_database(settings, dsn, GATEWAY_ROLE, 6))
+    records = OwnRecords(own)
+    limits = ShareLimits(
+        rows_a_minute=settings.sync_rows_per_minute,
+        bytes_a_minute=settings.sync_mb_per_minute * 1_000_000,
+        records=settings.sync_records_max,
+        bytes=settings.sync_mb_max * 1_000_000,
+    )
     return Owners(
         door=door,
         office=office,
         view=OwnerView(own),
         runs=OwnRuns(own),
-        records=OwnRecords(own),
+        records=records,
+        shares=PushShares(limits, records.kept),
         own_log=OwnLog(own),
         sync=feeds,
         sync_hub=SyncHub(feeds),

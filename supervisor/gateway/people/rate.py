@@ -25,16 +25,20 @@ class Pacing:
         self._burst, self._per_s, self._clock = float(burst), per_minute / 60, clock
         self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def wait_s(self, user: str) -> float:
-        """0 and one token less, or how long until there is one again."""
+    def wait_s(self, user: str, tokens: float = 1.0) -> float:
+        """0 and so many tokens less, or how long until there are as many again.
+
+        What costs more than a whole bucket has to find it full, and leaves a debt.
+        """
         now = self._clock()
         left, at = self._seen.pop(user, (self._burst, now))
         left = min(self._burst, left + (now - at) * self._per_s)
-        is_free = left >= 1
-        self._seen[user] = (left - 1 if is_free else left, now)
+        needed = min(tokens, self._burst)
+        is_free = left >= needed
+        self._seen[user] = (left - tokens if is_free else left, now)
         if len(self._seen) > MAX_PEOPLE:
             self._seen.popitem(last=False)
-        return 0.0 if is_free else (1 - left) / self._per_s
+        return 0.0 if is_free else (needed - left) / self._per_s
 
 
 def paced(pacing: Pacing, user: str) -> None:

@@ -19,9 +19,11 @@ from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import checked_id, path_part, query
 from supervisor.gateway.api.problems import MEDIA_TYPE, FieldProblem, problem_response
 from supervisor.gateway.people.owners import Owners
+from supervisor.gateway.people.rate import TooOften
 from supervisor.gateway.sign_in.door import must_have
 from supervisor.gateway.sync import wire
 from supervisor.gateway.sync.position import position_text, read_position
+from supervisor.gateway.sync.shares import LogFull, PushSize
 from supervisor.gateway.sync.verdict import Verdict, verdict
 from supervisor.gateway.sync.wire import Delivery, SyncRefused
 
@@ -42,6 +44,7 @@ def refusals_told(handler: Handler) -> Handler:
     """The handler, with what it refuses told as its caller reads it."""
 
     async def told(request: Request, caller: Caller, owners: Owners) -> Response:
+        headers: dict[str, str] = {}
         try:
             return await handler(request, caller, owners)
         except SyncRefused as exc:
@@ -55,12 +58,19 @@ def refusals_told(handler: Handler) -> Handler:
             if not exc.blames_a_value:
                 raise
             refused = SyncRefused(400, "a change holds what cannot be kept")
+        except LogFull as exc:
+            refused = SyncRefused(507, str(exc))
+        except TooOften as exc:
+            refused = SyncRefused(429, "too many changes just now")
+            headers = {"Retry-After": str(exc.wait_s)}
         except Unavailable:
             refused = SyncRefused(503, "the database does not answer")
         if MEDIA_TYPE not in request.headers.get("accept", ""):
-            return told_as_text(refused.status, refused.problem)
+            answered = told_as_text(refused.status, refused.problem)
+            answered.headers.update(headers)
+            return answered
         wrong = () if refused.field is None else (_wrong(refused.change, refused.field, refused),)
-        return problem_response(refused.status, refused.problem, wrong)
+        return problem_response(refused.status, refused.problem, wrong, headers)
 
     return told
 
@@ -95,6 +105,10 @@ async def post_push(request: Request, caller: Caller, owners: Owners) -> Respons
     pushed: list[Pushed] = []
     met: Histories = {}
     if rows:
+        inserted = sum(row.op == "insert" for row in rows)
+        grows = any(row.op != "delete" for row in rows)
+        size = PushSize(rows=len(rows), bytes=len(raw), records=inserted, grows=grows)
+        await owners.shares.take(caller.user, size)
         pushed, met = await owners.sync.push(caller.user, caller.spaces, app, client, rows)
     verdicts = [
         verdict(change, done, met, author=caller.user, client=client)
