@@ -33,10 +33,10 @@ class Reading(msgspec.Struct, frozen=True):
 class Kept(Generic[C]):
     """One record as far as it is known; `version` is also that of the news that it is not here."""
 
-    def __init__(self, id_: str, read: int = 0) -> None:
+    def __init__(self, id_: str, read: int = 0, version: int = 0) -> None:
         self.id = id_
         self.held: HeldRecord[C] | None = None
-        self.version = 0
+        self.version = version
         self.heard = 0
         self.reads = 0
         self.has_left = False
@@ -60,14 +60,15 @@ class Kept(Generic[C]):
         if is_whole and delta.before == (self.held.version if self.held else None):
             self.held, self.version = applied(self.held, delta), delta.after
 
-    def found(self, record: HeldRecord[C] | None, number: int) -> None:
+    def found(self, record: HeldRecord[C] | None, number: int, forgotten: int = 0) -> None:
         """Take what a read found, unless a read that began later has ended before it.
 
-        All that was heard of before it began is in it, and what came meanwhile waits.
+        All that was heard of before it began is in it, and what came meanwhile waits. What it did
+        not find may have been deleted, by the version `forgotten` at last.
         """
         if number > self._read:
             self._read, self.held = number, record
-            self.version = record.version if record else max(self.version, self.heard)
+            self.version = record.version if record else max(self.version, self.heard, forgotten)
             self.heard = self.version
 
     def leave(self) -> None:
@@ -100,6 +101,7 @@ class Memory:
         self._whole_reads = 0
         self._reads_begun = 0
         self._newest_read = self._newest_whole = 0
+        self._forgotten = 0  # the version up to which a mission that is not here may be deleted
         self._cap_old_at = -1  # how many reads had begun when it was heard to be
         self._noted: list[tuple[int, OpenHold | Charge]] = []
 
@@ -162,7 +164,7 @@ class Memory:
             for id_ in found.missions:
                 self._kept(id_)
             for kept in self._covered(reading.missions):
-                kept.found(found.missions.get(kept.id), number)
+                kept.found(found.missions.get(kept.id), number, found.forgotten)
             if number > self._newest_read:
                 self._newest_read = number
                 self._take_facts(number, found)
@@ -170,7 +172,8 @@ class Memory:
         covered = self._covered(reading.missions)
         if reading.missions is None:
             self._whole_reads -= 1
-            self._newest_whole = max(self._newest_whole, number if found else 0)
+            if found is not None and number > self._newest_whole:
+                self._newest_whole, self._forgotten = number, found.forgotten
         for kept in covered:
             kept.read_over()
             self._check_owner(kept)
@@ -257,7 +260,9 @@ class Memory:
     def _kept(self, mission_id: str) -> Kept[MissionColumns]:
         kept = self._missions.get(mission_id)
         if kept is None:
-            kept = self._missions[mission_id] = Kept(mission_id, self._newest_whole)
+            kept = self._missions[mission_id] = Kept(
+                mission_id, self._newest_whole, self._forgotten
+            )
             kept.reads = self._whole_reads
         return kept
 

@@ -15,6 +15,8 @@ class Found(msgspec.Struct, frozen=True):
 
     Missions that were asked for by their ids may be other agents'. `requested` says when the first
     open request to run one of these now was made; `agent_record` is the agent's whole, as JSON.
+    Of deleted missions a read of all brings those that a run is under way of; `forgotten` is the
+    newest version of any of them.
     """
 
     now: datetime
@@ -27,3 +29,4 @@ class Found(msgspec.Struct, frozen=True):
     holds: tuple[OpenHold, ...] = ()
     requested: dict[str, datetime] = {}
     agent_record: str | None = None
+    forgotten: int = 0

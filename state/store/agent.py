@@ -534,6 +534,7 @@ class AgentStore:
             holds=msgspec.json.decode(row["holds"] or "[]", type=tuple[OpenHold, ...]),
             requested=msgspec.json.decode(row["requested"] or "{}", type=dict[str, datetime]),
             agent_record=row["agent_record"],
+            forgotten=row["forgotten"] or 0,
         )
 
 

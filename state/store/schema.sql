@@ -1338,7 +1338,7 @@ ALTER FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt 
 
 COMMENT ON FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) IS 'Signs a capability for the key holder: for this run''s attempt alone, and for one minute.';
 
-CREATE FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb) RETURNS record
+CREATE FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb, OUT forgotten bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET "TimeZone" TO 'UTC'
@@ -1360,7 +1360,9 @@ BEGIN
                      'next_run_at', m.next_run_at, 'complete', m.complete, 'present', m.present, 'hidden', m.hidden,
                      'readable', m.readable, 'browser_since', m.browser_since)))
             FROM mana_ai.mission_snapshots AS m
-           WHERE m.user_id = u AND (p_missions IS NULL AND m.agent_id = a OR m.mission_id = ANY (p_missions))),
+           WHERE m.user_id = u AND (m.mission_id = ANY (p_missions)
+                 OR p_missions IS NULL AND m.agent_id = a AND (NOT m.hidden OR EXISTS (
+                      SELECT FROM mana_ai.runs AS r WHERE r.user_id = u AND r.mission_id = m.mission_id AND r.state IN ('open', 'waiting'))))),
          (SELECT z.time_zone FROM mana_ai.user_settings AS z WHERE z.user_id = u),
          (SELECT c.agent_tokens FROM mana_ai.caps_of(u, a) AS c),
          (SELECT i.slots_from FROM mana_ai.install AS i),
@@ -1372,15 +1374,19 @@ BEGIN
          (SELECT jsonb_object_agg(q.mission_id, q.due_at)
             FROM (SELECT r.mission_id, min(r.due_at) AS due_at FROM mana_ai.run_requests AS r
                    WHERE r.user_id = u AND r.mission_id = ANY (p_missions) AND r.closed_at IS NULL GROUP BY r.mission_id) AS q),
-         clock_timestamp(), (SELECT s.record FROM mana_ai.agent_snapshots AS s WHERE s.user_id = u AND s.agent_id = a)
-    INTO agent, missions, time_zone, cap, slots_from, charges, holds, requested, now, agent_record;
+         clock_timestamp(), (SELECT s.record FROM mana_ai.agent_snapshots AS s WHERE s.user_id = u AND s.agent_id = a),
+         (SELECT max(m.version) FROM mana_ai.mission_snapshots AS m
+           WHERE p_missions IS NULL AND m.user_id = u AND m.agent_id = a AND m.hidden)
+    INTO agent, missions, time_zone, cap, slots_from, charges, holds, requested, now, agent_record, forgotten;
 END $$;
 
-ALTER FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb, OUT forgotten bigint) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb) IS 'What an agent''s process holds, read at one moment: its record, its missions (or those named, whoever has them; null names
+COMMENT ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb, OUT forgotten bigint) IS 'What an agent''s process holds, read at one moment: its record, its missions (or those named, whoever has them; null names
 all of its own), the zone, its cap in force, what it spent in 24 hours and what is held. Of the records only the fields
-asked for, and its own record whole. Nothing about other agents'' spending or the limits of user and installation.';
+asked for, and its own record whole. Of deleted missions, of which there may be any number, those that
+a run is under way of come with all; forgotten is the newest version of one, so that news of what did not come is known to
+be old. Nothing about other agents'' spending or the limits of user and installation.';
 
 CREATE FUNCTION mana_ai.lock_installation() RETURNS void
     LANGUAGE plpgsql
@@ -5238,8 +5244,8 @@ REVOKE ALL ON FUNCTION mana_ai.is_as_decided(p_user text, p_mission text, p_agen
 REVOKE ALL ON FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) TO mana_agent;
 
-REVOKE ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb) TO mana_agent;
+REVOKE ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb, OUT forgotten bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb, OUT forgotten bigint) TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.lock_installation() FROM PUBLIC;
 

@@ -151,6 +151,27 @@ async def test_an_unwanted_mission_stays_unwanted_whatever_the_versions(world: W
     assert (await ask(await world.driver.store(MANA), decided_by=basis)).outcome == "unwanted"
 
 
+# --- what its process reads before ----------------------------------------------------------------
+
+
+async def test_deleted_missions_stay_out_of_memory_unless_they_run_or_are_asked_for(world: World):
+    client, store = await world.client(), await world.driver.store(MANA)
+    for mission in ("gone", "runs"):
+        await client.mission(mission)
+    await world.driver.fold_all()
+    assert (await store.claim("runs", LONG_AGO, 60_000, "h", "{}")).outcome == "claimed"
+    for mission in ("runs", "gone"):
+        await client.push("delete", mission, {})
+        await world.driver.fold_all()
+    found = await store.memory()
+    asked = await store.memory(["gone"])
+    assert set(found.missions) == {"m1", "runs"}
+    assert found.missions["runs"].columns.hidden
+    assert asked.missions["gone"].columns.hidden
+    assert found.forgotten == asked.missions["gone"].version
+    assert asked.forgotten == 0
+
+
 # --- what comes with it ---------------------------------------------------------------------------
 
 

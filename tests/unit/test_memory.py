@@ -93,13 +93,19 @@ class Rows:
 
     def found(self, missions: frozenset[str] | None) -> Found:
         """What a read finds now: all of the agent's, or these, whoever has them."""
-        shown = self.ours() if missions is None else self.missions
+        if missions is None:  # what is deleted comes only when it is asked for
+            shown = {k: v for k, v in self.ours().items() if not v.columns.hidden}
+            forgotten = [v.version for v in self.ours().values() if v.columns.hidden]
+        else:
+            shown = {k: v for k, v in self.missions.items() if k in missions}
+            forgotten = []
         return Found(
             now=NOW,
             agent=self.agent,
-            missions={k: v for k, v in shown.items() if missions is None or k in missions},
+            missions=shown,
             time_zone=self.zone,
             cap=self.cap,
+            forgotten=max(forgotten, default=0),
         )
 
 
@@ -236,7 +242,9 @@ ANYTHING = st.tuples(
 
 
 def as_the_rows(scene: Scene) -> None:
-    assert scene.memory.missions == scene.rows.ours()
+    known, ours = scene.memory.missions, scene.rows.ours()
+    deleted = {id_ for id_, mission in ours.items() if mission.columns.hidden}
+    assert known == {id_: m for id_, m in ours.items() if id_ in known or id_ not in deleted}
     assert scene.memory.agent.held == scene.rows.agent
     if scene.memory.missions:
         assert (scene.memory.time_zone, scene.memory.cap) == (scene.rows.zone, scene.rows.cap)
@@ -438,3 +446,20 @@ def test_news_of_what_a_read_did_not_find_is_old():
     memory.hear([delta_of("m1", None, mission(3))])
     assert memory.missions == {}
     assert not memory.is_behind
+
+
+def test_news_from_before_a_mission_was_deleted_is_old_though_the_read_left_it_out():
+    memory = Memory(OURS)
+    reading = memory.read_begins(None)
+    memory.hear([delta_of("m2", None, mission(3))])  # waits for the read
+    memory.read_ended(reading, Found(NOW, agent(), {"m1": mission()}, forgotten=9))
+    memory.hear([delta_of("m3", None, mission(4)), delta_of("m4", None, mission(10))])
+    assert set(memory.missions) == {"m1", "m4"}
+    assert memory.behind == frozenset()
+
+
+def test_a_mission_that_comes_back_is_read():
+    memory = Memory(OURS)
+    read(memory, Found(NOW, agent(), {}, forgotten=9))
+    memory.hear([delta_of("m3", mission(9, hidden=True), mission(12))])
+    assert memory.behind == {"m3"}
