@@ -1,11 +1,14 @@
 """Integration tests use real Postgres servers; tests/conftest.py says which."""
 
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.devices import Home
 from tests.fake_provider import FakeProvider
+from tests.integration.support import open_world
 from tests.owners import House, open_house
 from tests.postgres import Database
 from tests.router_parts import RunningRouter, alias_file
@@ -16,6 +19,15 @@ async def house(database: Database, tmp_path: Path) -> AsyncGenerator[House]:
     """A gateway as people reach it, on the test's own database."""
     async with open_house(database, tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture
+async def home(database: Database, tmp_path: Path) -> AsyncGenerator[Home]:
+    """A person with a vault, their devices, a gateway, and a runtime behind it."""
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(open_world(database))
+        house = await stack.enter_async_context(open_house(database, tmp_path))
+        yield Home(world, house, tmp_path, await house.desk().key())
 
 
 @pytest.fixture
