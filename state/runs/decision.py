@@ -19,5 +19,6 @@ Decision = Literal[
     "skipped-inputs",
     "deferred-browser-run",
     "deferred-disk-full",
+    "deferred-barred",
 ]
 """Kept with the mission, in its history, and in the label of `agent_decisions_total`."""

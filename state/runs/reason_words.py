@@ -76,7 +76,7 @@ ReasonCode = Literal[
     # why a mission that is due does not run
     "left-space", "unreadable", "missing-agent", "agent-of-another", "agent-archived",
     "agent-paused", "agent-busy", "agent-taken", "user-busy", "budget-zero",
-    "budget-used", "limit-used", "browser-runs", "disk-full", "inputs-too-many",
+    "budget-used", "limit-used", "browser-runs", "disk-full", "inputs-too-many", "agent-barred",
     "room-above-cap", "room-left", "room-of-others",
     # why a run is withdrawn
     "mission-deleted", "mission-state", "mission-moved-agent", "agent-deleted", "agent-state",
@@ -207,6 +207,12 @@ WORDS: dict[ReasonCode, Entry] = {
             "Take inputs out of its missions, or spread the missions over several agents.",
             "Nimm Eingaben aus seinen Missionen, oder verteile sie auf mehrere Agenten.",
         ),
+    ),
+    "agent-barred": (
+        "this agent held up others twice, so it begins nothing for up to an hour",
+        "dieser Agent hat andere zweimal aufgehalten und beginnt bis zu einer Stunde nichts",
+        "by-itself",
+        OPERATOR,
     ),
     "room-above-cap": (
         "one call needs up to {need}, the {scope}'s cap is {most_amount}",
@@ -748,6 +754,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "skipped-inputs": ("waits: too many inputs", "wartet: zu viele Eingaben"),
     "deferred-browser-run": ("a browser runs it", "ein Browser führt sie aus"),
     "deferred-disk-full": ("waits for room on the server", "wartet auf Platz auf dem Server"),
+    "deferred-barred": ("waits: agent held back", "wartet: Agent zurückgehalten"),
     "open": ("running", "läuft"),
     "waiting": ("waiting", "wartet"),
     "committed": ("planned", "geplant"),

@@ -109,7 +109,8 @@ class Ordering:
         """Have the agent carry these out; a failure leaves the missions due."""
         if pair in self.barred:
             log.warning("orders_withheld agent=%s/%s reason=its sessions were ended twice", *pair)
-            await self._take_back(pair, orders, Later(None), wait_s=BARRED_WAIT_S)
+            barred = Skipped("deferred-barred", told("agent-barred"), None, None)
+            await self._refuse(pair, orders, due, barred, BARRED_WAIT_S)
             return
         try:
             if not await self._make_room(pair):  # all awake agents are busy: an ordinary wait
@@ -121,7 +122,8 @@ class Ordering:
                 self._arriving.discard(pair)
         except CapabilityTooLong as exc:
             log.warning("orders_not_signed agent=%s/%s error=%s", *pair, exc)
-            await self._refuse(pair, orders, due)
+            too_many = Skipped("skipped-inputs", told("inputs-too-many"), None, None)
+            await self._refuse(pair, orders, due, too_many, TOO_MUCH_WAIT_S)
             return
         except (ProcessGone, StateError) as exc:
             log.warning("orders_not_delivered agent=%s/%s error=%s", *pair, exc)
@@ -160,11 +162,16 @@ class Ordering:
         if not identity.accepted:
             raise ProcessGone(agent.process.name)
 
-    async def _refuse(self, pair: Pair, orders: Sequence[Order], due: Sequence[DueMission]) -> None:
-        """Say where owner and operator look that this agent's missions list too much."""
-        reason = told("inputs-too-many")
-        refused = Skipped("skipped-inputs", reason, None, None)
-        await self._take_back(pair, orders, refused, wait_s=TOO_MUCH_WAIT_S)
+    async def _refuse(
+        self,
+        pair: Pair,
+        orders: Sequence[Order],
+        due: Sequence[DueMission],
+        refused: Skipped,
+        wait_s: float,
+    ) -> None:
+        """Say where owner and operator look why this agent gets no capability."""
+        await self._take_back(pair, orders, refused, wait_s=wait_s)
         runs = {order.mission_id for order in orders if order.kind == "run"}
         decided = [
             Decided(
@@ -173,7 +180,7 @@ class Ordering:
                 agent_id=mission.agent_id,
                 due_at=mission.requested_at or mission.next_run_at,
                 decision=refused.decision,
-                reason=reason,
+                reason=refused.reason,
             )
             for mission in due
             if mission.mission_id in runs

@@ -8,6 +8,7 @@ from functools import partial
 import asyncpg
 import pytest
 
+from state.runs.reasons import told
 from supervisor.supervision import upkeep
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.upkeep import REMEMBERED_S, Culprits, one_round
@@ -203,7 +204,9 @@ async def test_an_agent_ended_twice_gets_no_orders_and_no_capability(world: Worl
     _, reports = await world.driver.tick()
     assert [report.user_id for report in reports] == ["u2"]
     assert [run["user_id"] for run in await world.runs()] == ["u2"]
-    assert (await world.snapshot())["wake_at"] > LONG_AGO + timedelta(days=1), "it is tried later"
+    snapshot = await world.snapshot()
+    assert snapshot["wake_at"] > LONG_AGO + timedelta(days=1), "it is tried later"
+    assert (snapshot["decision"], snapshot["reason"]) == ("deferred-barred", told("agent-barred"))
 
 
 async def test_after_an_hour_a_session_that_was_ended_counts_no_more(world: World):
