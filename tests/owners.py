@@ -164,7 +164,7 @@ async def open_house(database: Database, folder: Path, **changed: Any) -> AsyncG
             metrics=Metrics(),
             owners=owners,
         )
-        serving = await serve(create_app(deps), "127.0.0.1", 0)
+        serving = await serve(create_app(deps), "127.0.0.1", 0, has_sockets=True)
         stack.push_async_callback(serving.stop)
         client = httpx2.AsyncClient(base_url=serving.url, trust_env=False)
         client = await stack.enter_async_context(client)

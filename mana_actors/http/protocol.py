@@ -11,6 +11,7 @@ import msgspec
 import uvicorn
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from mana_actors.http.door import IN_SCOPE, Doorway, Ending, Guest
 from mana_actors.http.strict import StrictConnection
@@ -154,3 +155,33 @@ class DoorProtocol(H11Protocol):
 
     def _dropped(self) -> None:
         self.transport.abort()
+
+
+class DoorSocket(WebSocketsSansIOProtocol):
+    """A connection that became a WebSocket: it keeps its place at the door, and must be read."""
+
+    def __init__(
+        self,
+        config: DoorConfig,
+        server_state: Any,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._door, self._guest = config.door, app_state[IN_SCOPE]
+        self._unread_since: float | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free the place."""
+        self._door.leave(self._guest)
+        super().connection_lost(exc)
+
+    def look(self, now: float) -> None:
+        """End the connection if what was sent is not taken."""
+        if not self.transport.get_write_buffer_size():
+            self._unread_since = None
+            return
+        self._unread_since = self._unread_since or now
+        if now - self._unread_since > self._door.limits.write_s:
+            self._door.count("answer-unread")
+            self.transport.abort()

@@ -11,10 +11,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mana_actors.http.bodies import answer
 from mana_actors.http.door import LOOPBACK_PROXIES, Doorway, Limits
 from mana_actors.http.names import Names, header, local_url
-from mana_actors.http.protocol import DoorConfig, DoorProtocol
+from mana_actors.http.protocol import DoorConfig, DoorProtocol, DoorSocket
 from mana_actors.http.sockets import BACKLOG, CannotListen, bound_socket
 
 POLL_S = 0.01
+MAX_MESSAGE_BYTES = 16 * 1024
+"""Of a message that a WebSocket brings."""
 _LOOK_EVERY_TICKS = 5  # of a tenth of a second
 
 
@@ -26,7 +28,7 @@ class HttpServer(uvicorn.Server):
         if counter % _LOOK_EVERY_TICKS == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, DoorProtocol):
+                if isinstance(connection, DoorProtocol | DoorSocket):
                     connection.look(now)
         return await super().on_tick(counter)
 
@@ -44,18 +46,21 @@ def server_of(
     proxies: tuple[str, ...] = LOOPBACK_PROXIES,
     drain_s: int = 2,
     keep_alive_s: int = 5,
+    has_sockets: bool = False,
 ) -> HttpServer:
     """A server for an app, not started; the caller brings the socket.
 
     Without `names` it answers to loopback's only. `proxies` may say from where, and by which
     scheme, a request came. `drain_s` is how long requests under way may take after a stop,
-    `keep_alive_s` how long an idle connection stays.
+    `keep_alive_s` how long an idle connection stays. `has_sockets`: the app serves WebSockets, too.
     """
     door = Doorway(Limits()) if door is None else door
     config = DoorConfig(
         OwnNamesOnly(app, names or Names()),
         door,
-        ws="none",
+        ws=DoorSocket if has_sockets else "none",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         log_config=None,
         log_level="error",  # what strangers send is counted; a line for each would fill a disk
         access_log=False,
@@ -126,12 +131,13 @@ async def serve(
     *,
     names: Names | None = None,
     proxies: tuple[str, ...] = LOOPBACK_PROXIES,
+    has_sockets: bool = False,
 ) -> RunningServer:
     """The app on an address that people reach, answering; port 0 takes a free one.
 
     Raises CannotListen.
     """
-    server = server_of(app, door, names=names, proxies=proxies, drain_s=5)
+    server = server_of(app, door, names=names, proxies=proxies, drain_s=5, has_sockets=has_sockets)
     running = RunningServer(server, bound_socket(host, port), host)
     await running.ready()
     return running

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer
 from mana_actors.http.door import vouch_for
@@ -31,6 +31,8 @@ from supervisor.gateway.people.routes import people_routes
 from supervisor.gateway.sign_in.office import NotOurs, refused
 from supervisor.gateway.sign_in.routes import sign_in_routes
 from supervisor.gateway.supervisor import SupervisorSilent, asked
+from supervisor.gateway.sync import routes as sync
+from supervisor.gateway.sync.sockets import SyncSockets
 
 Handler = Callable[[Request, Deps], Awaitable[Response]]
 log = logging.getLogger("mana.gateway")
@@ -105,6 +107,9 @@ def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
         text = render(snapshots) + await models.router_metrics(deps)
         return Response(text, media_type=CONTENT_TYPE, headers=NO_STORE)
 
+    async def get_sync_health(request: Request) -> Response:
+        return await sync.get_health(request, deps.owners)
+
     async def post_login(request: Request) -> Response:
         return await api.post_login(request, sessions)
 
@@ -136,6 +141,7 @@ def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
         Route("/health/live", get_live),
         Route("/health/ready", get_ready),
         Route("/metrics", get_metrics),
+        Route("/sync/health", get_sync_health),
         Route("/internal/login", post_login, methods=["POST"]),
         *(Route(path, _bound(handler, deps), methods=[verb]) for verb, path, handler in INTERNAL),
         *people_routes(deps.owners, deps.settings.cors_origins),
@@ -144,7 +150,7 @@ def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
         *asset_routes(),
         *preference_routes(of.names, of.agent.language, of.agent.time_zone),
     ]
-    return Edge(
+    edge = Edge(
         Router(routes=routes, redirect_slashes=False),
         guard=guard,
         known=known,
@@ -152,6 +158,12 @@ def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
         log=log,
         count=count,
     )
+    sockets = SyncSockets(deps.owners)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (sockets if scope["type"] == "websocket" else edge)(scope, receive, send)
+
+    return app
 
 
 def _bound(handler: Handler, deps: Deps) -> Callable[[Request], Awaitable[Response]]:

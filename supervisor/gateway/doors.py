@@ -135,6 +135,7 @@ class Doors:
         self._opened[whose].set_result(serving.url)
         log.info("gateway_listening door=%s url=%s", whose, serving.url)
         work = [asyncio.create_task(serving.until_over()), asyncio.create_task(over.wait())]
+        owners.sync_hub.count_in(self._metrics, whose)
         work.append(asyncio.create_task(owners.sync_hub.run()))
         if whose == "people":
             work.append(asyncio.create_task(Stager(owners).run()))
@@ -173,4 +174,6 @@ async def opened_door(
         host, port, names = settings.host, settings.port, settings.names
         limits = msgspec.structs.replace(settings.limits, most=affordable(settings.limits.most))
     door = Doorway(limits, counted)
-    return await serve(app, host, port, door, names=names, proxies=settings.proxies)
+    return await serve(
+        app, host, port, door, names=names, proxies=settings.proxies, has_sockets=True
+    )

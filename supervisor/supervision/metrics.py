@@ -52,6 +52,13 @@ NodeMetric = Literal[
     "snapshots_new_total",
     "snapshots_updated_total",
     "tick_duration_seconds",
+    "sync_changes_pushed_total",
+    "sync_changes_sent_total",
+    "sync_checkpoint_age_seconds",
+    "sync_conflicts_total",
+    "sync_connections",
+    "sync_queue_age_seconds",
+    "sync_users_connected",
     "ticks_total",
     "tokens_used_total",
     "wake_seconds",
@@ -152,6 +159,15 @@ INSTRUMENTS: dict[str, Instrument] = {
         Instrument("runs_failed_last_hour", "gauge", "Runs that failed in the last hour"),
         Instrument("disk_free_bytes", "gauge", "Free for us where a node writes", ("folder",)),
         Instrument("disk_free_inodes", "gauge", "Files that can be made there", ("folder",)),
+        Instrument("sync_changes_pushed_total", "counter", "Changes that devices brought"),
+        Instrument("sync_changes_sent_total", "counter", "Changes that devices were sent"),
+        Instrument("sync_conflicts_total", "counter", "Fields of them that somebody else has won"),
+        Instrument("sync_connections", "gauge", "Devices that listen", ("door",)),
+        Instrument("sync_users_connected", "gauge", "People whose devices listen", ("door",)),
+        Instrument("sync_queue_age_seconds", "gauge", "The longest that a new row waits unread"),
+        Instrument(
+            "sync_checkpoint_age_seconds", "gauge", "Since new rows were looked for last", ("door",)
+        ),
     )
 }
 

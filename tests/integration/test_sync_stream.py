@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from supervisor.gateway.sync.hub import Listener
-from tests.integration.support import Json
+from tests.integration.support import Json, until
 from tests.owners import House
 from tests.sync_parts import SyncDevice, insert, update, writing
 
@@ -155,3 +155,18 @@ async def test_what_nobody_reads_is_not_kept_for_ever(house: House):
     assert {one["id"] for one in found} == {"t1", "later"}
     found, _ = await SyncDevice(house, "nobody").pull()
     assert [one["id"] for one in found] == ["never"]
+
+
+async def test_health_and_metrics_say_who_listens(house: House, hub: None):
+    counted = house.owners.sync_hub.metrics
+
+    async def shows_one() -> bool:
+        return counted.snapshot()["gauges"].get("sync_connections") == {'["people"]': 1}
+
+    with house.owners.sync_hub.listening(Listener("anna", (), "c-1", None)):
+        answered = (await house.client.get("/sync/health")).json()
+        assert (answered["status"], answered["service"]) == ("ok", "mana-sync")
+        assert (answered["connections"], answered["users"]) == (1, 1)
+        await SyncDevice(house).push(insert("t1"), insert("t2"))
+        await until(shows_one, SOON_S)
+    assert counted.snapshot()["counters"]["sync_changes_pushed_total"] == {"[]": 2}

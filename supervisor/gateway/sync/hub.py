@@ -8,6 +8,7 @@ agent's commit, a proposal carried out, an operator.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Generator, Iterable
 from datetime import datetime
 
@@ -17,6 +18,7 @@ from mana_actors.logs import without_text
 from state.store.connect import Unavailable
 from state.store.gateway.sync_feeds import SyncFeeds, Touched
 from supervisor.gateway.people.open_streams import OpenStreams
+from supervisor.supervision.metrics import Metrics
 
 LOOK_S = 1.0
 SETTLE_S = 30.0
@@ -71,11 +73,8 @@ class SyncHub:
         self._told_until: dict[tuple[str, tuple[str, ...]], datetime] = {}
         self._look = asyncio.Event()
         self.sockets = OpenStreams(most=800, each=32)
-        self.changes_pushed = 0
-        self.changes_sent = 0
-        self.conflicts = 0
-        self.queue_age_s = 0.0
-        self.looked_at: datetime | None = None
+        self.metrics, self._door = Metrics(), "people"
+        self._looked_at = time.monotonic()
 
     @property
     def connections(self) -> int:
@@ -86,6 +85,16 @@ class SyncHub:
     def users(self) -> int:
         """People whose devices listen."""
         return len({one.user for one in self._listeners})
+
+    def count_in(self, metrics: Metrics, door: str) -> None:
+        """Count there from now on, as this door's."""
+        self.metrics, self._door = metrics, door
+
+    def _gauge(self) -> None:
+        door = (self._door,)
+        self.metrics.set("sync_connections", self.connections, door)
+        self.metrics.set("sync_users_connected", self.users, door)
+        self.metrics.set("sync_checkpoint_age_seconds", time.monotonic() - self._looked_at, door)
 
     @contextlib.contextmanager
     def listening(self, listener: Listener) -> Generator[None]:
@@ -112,12 +121,15 @@ class SyncHub:
                     await self.look()
                 if loop.time() - settled_at >= SETTLE_S:
                     settled_at = loop.time()
-                    self.queue_age_s = await self._feeds.settle(NOTED_S)
+                    oldest_s = await self._feeds.settle(NOTED_S)
+                    self.metrics.set("sync_queue_age_seconds", oldest_s)
+                self._looked_at = time.monotonic()
             except Unavailable:
                 log.warning("sync_not_looked error=Unavailable")
             except Exception as exc:
                 told = without_text(exc)
                 log.error("sync_not_looked error=%s", type(exc).__name__, exc_info=told)  # noqa: TRY400
+            self._gauge()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._look.wait()

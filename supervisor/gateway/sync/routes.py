@@ -115,14 +115,14 @@ async def post_push(request: Request, caller: Caller, owners: Owners) -> Respons
         for change, done in zip(read, pushed, strict=True)
     ]
     hub = owners.sync_hub
-    hub.changes_pushed += sum(done.is_new for done in pushed)
-    hub.conflicts += sum(len(one.conflicts) for one in verdicts)
+    hub.metrics.inc("sync_changes_pushed_total", n=sum(done.is_new for done in pushed))
+    hub.metrics.inc("sync_conflicts_total", n=sum(len(one.conflicts) for one in verdicts))
     hub.look_now()
     since = read_position(sent.cursor or sent.since or "")
     page = await owners.sync.page(
         caller.user, caller.spaces, app, since, client=client, rows=PUSH_ROWS
     )
-    return await _answer(page, verdicts)
+    return await _answer(owners, page, verdicts)
 
 
 @refusals_told
@@ -142,7 +142,7 @@ async def get_pull(request: Request, caller: Caller, owners: Owners) -> Response
         rows=PULL_ROWS,
         table=given["collection"],
     )
-    return await _answer(page, None)
+    return await _answer(owners, page, None)
 
 
 def client_of(request: Request, named: str) -> str:
@@ -151,7 +151,8 @@ def client_of(request: Request, named: str) -> str:
     return checked_id("clientId", client) if client else ""
 
 
-async def _answer(page: FeedPage, verdicts: list[Verdict] | None) -> Response:
+async def _answer(owners: Owners, page: FeedPage, verdicts: list[Verdict] | None) -> Response:
+    owners.sync_hub.metrics.inc("sync_changes_sent_total", n=len(page.rows))
     told = await asyncio.to_thread(lambda: [wire.told(row) for row in page.rows])
     content = Delivery(
         server_changes=told,
@@ -162,3 +163,17 @@ async def _answer(page: FeedPage, verdicts: list[Verdict] | None) -> Response:
         results=None if verdicts is None else [one.result for one in verdicts],
     )
     return answer(content)
+
+
+async def get_health(request: Request, owners: Owners | None) -> Response:
+    """That devices are served, and how many listen."""
+    query(request, ())
+    return answer(
+        {
+            "status": "ok" if owners else "off",
+            "service": "mana-sync",
+            "timestamp": format_instant(time.time_ns() // NS_PER_MS * NS_PER_MS),
+            "connections": owners.sync_hub.connections if owners else 0,
+            "users": owners.sync_hub.users if owners else 0,
+        }
+    )

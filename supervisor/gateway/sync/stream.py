@@ -77,7 +77,7 @@ async def _frames(
             except Unavailable:
                 return
             since, has_more = page.reached, page.has_more
-            owners.sync_hub.changes_sent += len(page.rows)
+            owners.sync_hub.metrics.inc("sync_changes_sent_total", n=len(page.rows))
             frames = _changes(page, asked)
             if frames:
                 told_at = time.monotonic()
