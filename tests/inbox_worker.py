@@ -1,4 +1,7 @@
-"""Answers a proposal and dies by SIGKILL at a point: `inbox_worker DSN PASSWORD_FILE ID POINT`."""
+"""Answers a proposal and dies by SIGKILL at a point: `inbox_worker DSN PASSWORD_FILE ID POINT`.
+
+A point `claim_…` is of a claim by the device `d-1`, one `told_…` of what it tells after that.
+"""
 
 import asyncio
 import os
@@ -21,7 +24,11 @@ async def main(dsn: str, password_file: str, proposal: str, point: str) -> None:
 
     database = Database(Access(dsn, "mana_gateway", password_file), max_connections=2)
     store = ProposalStore(database, CatalogueShelf(), crash=reached)
-    if proposal:
+    if point.startswith("claim_"):
+        await store.claim(Answering("u1"), proposal, "d-1")
+    elif point.startswith("told_"):
+        await store.finish(Answering("u1"), proposal, "d-1", None)
+    elif proposal:
         await store.answer(Answering("u1"), proposal, Approve())
     else:
         await store.stage(Answering("u1"), "m1")

@@ -1,6 +1,7 @@
 """`mana client`: the library by hand, each command a process of its own."""
 
 import asyncio
+import base64
 import json
 import os
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.devices import Home
+from tests.inbox import TASK, mission_with, plan
 from tests.owners import House
 
 pytestmark = pytest.mark.one_postgres
@@ -52,3 +55,31 @@ async def test_a_person_writes_offline_and_syncs(house: House, tmp_path: Path):
     assert (code, "token" in told, "Traceback" in told) == (3, True, False)
     code, told = await mana(tmp_path, "put", "nobodyKnows", "x", "a=1")
     assert (code, "app" in told) == (2, True)
+
+
+async def test_a_person_answers_offline_and_a_device_with_their_key_carries_it_out(
+    home: Home, tmp_path: Path
+):
+    token, url = home.house.auth.token("u1"), str(home.house.client.base_url)
+    await mission_with(home.world, plan(TASK))
+    await home.listed()
+    assert (await mana(tmp_path, "init", "--url", url, token=token))[0] == 0
+    assert (await mana(tmp_path, "pull", "ai", token=token))[0] == 0
+    code, told = await mana(tmp_path, "inbox", "list")
+    assert (code, "pending" in told, "create_task" in told) == (0, True, True), told
+    code, told = await mana(tmp_path, "inbox", "approve", "zz")
+    assert (code, "no proposal" in told) == (2, True)
+    (known,) = await home.listed()
+    code, told = await mana(tmp_path, "inbox", "approve", known["id"][:6])
+    assert code == 0, told
+    assert await home.state() == "pending", "it waits here"
+    code, told = await mana(tmp_path, "push", token=token)
+    assert (code, await home.state()) == (0, "waiting-for-device"), told
+    key = tmp_path / "key"
+    key.write_text("not a key")
+    code, told = await mana(tmp_path, "inbox", "carry-out", "--key-file", str(key), token=token)
+    assert (code, "base64" in told, "not a key" in told) == (2, True, False)
+    key.write_text(base64.b64encode(home.key).decode())
+    code, told = await mana(tmp_path, "inbox", "carry-out", "--key-file", str(key), token=token)
+    assert (code, "create_task: done" in told) == (0, True), told
+    assert [task["title"] for task in await home.records("tasks")] == ["Einkaufen"]

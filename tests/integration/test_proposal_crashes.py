@@ -10,7 +10,7 @@ from state.proposals.answers import Approve
 from state.store.connect import Database as Connections
 from state.store.gateway.proposals import ProposalFilter, ProposalStore
 from supervisor.gateway.people.inbox.shelf import CatalogueShelf
-from tests.inbox import ME, TASK, mission_with, plan, records, shown, staged
+from tests.inbox import ME, TASK, call, mission_with, plan, records, shown, staged
 from tests.integration.support import World, open_world
 from tests.postgres import Database
 
@@ -65,4 +65,40 @@ async def test_staging_that_is_killed_is_done_again_whole(database: Database):
         assert await store.list("u1", 10, ProposalFilter()) == []
         assert [one.state for one in await staged(store)] == ["pending"]
         assert (await shown(world))[0]["plan"][0]["status"] == "staged"
+        await store.close()
+
+
+@pytest.mark.parametrize("point", ["saved", "mirrored", "committed"])
+async def test_a_claim_and_what_a_device_tells_are_whole_or_nothing(database: Database, point: str):
+    async with open_world(database) as world:
+        await mission_with(world, plan(call(0, "publish_website", siteId="w")))
+        store = ProposalStore(
+            Connections(world.access("mana_gateway"), max_connections=2), CatalogueShelf()
+        )
+        (proposal,) = await staged(store)
+        await store.answer(ME, proposal.id, Approve())
+        landed = point == "committed"
+        await dies_at(world, proposal.id, f"claim_{point}")
+        (claimed,) = await store.list("u1", 10, ProposalFilter())
+        assert claimed.claimed_by == ("d-1" if landed else "")
+        step = (await shown(world))[0]["plan"][0]
+        assert (step.get("claimedBy"), "claimedUntil" in step) == (
+            "d-1" if landed else None,
+            landed,
+        )
+        again = await store.claim(ME, proposal.id, "d-1")
+        assert again is not None
+        assert again.refusal is None, "its own claim keeps no device from going on"
+        await dies_at(world, proposal.id, f"told_{point}")
+        (told,) = await store.list("u1", 10, ProposalFilter())
+        assert told.state == ("done" if landed else "waiting-for-device")
+        again = await store.finish(ME, proposal.id, "d-1", None)
+        assert again is not None
+        assert (again.proposal.state, again.changed) == ("done", not landed)
+        step = (await shown(world))[0]["plan"][0]
+        assert (step["status"], "claimedBy" in step, "waitsFor" in step) == (
+            "approved",
+            False,
+            False,
+        )
         await store.close()

@@ -180,9 +180,12 @@ class ProposalStore:
                     proposal, claimed_by=device, claimed_until=now + CLAIM_LASTS
                 )
             await self._save(writes, scene, proposal)
+            self._crash("claim_saved")
             await self._mirror(writes, scene, owner_writes(asked.user))
-            refusal = AnswerRefused("not-carried-out", why) if why else None
-            return Answered(proposal, changed=True, refusal=refusal)
+            self._crash("claim_mirrored")
+        self._crash("claim_committed")
+        refusal = AnswerRefused("not-carried-out", why) if why else None
+        return Answered(proposal, changed=True, refusal=refusal)
 
     async def finish(
         self, asked: Answering, id_: str, device: str, problem: str | None
@@ -203,8 +206,11 @@ class ProposalStore:
                 claimed_until=None,
             )
             await self._save(writes, scene, proposal)
+            self._crash("told_saved")
             await self._mirror(writes, scene, owner_writes(asked.user))
-            return Answered(proposal, changed=True)
+            self._crash("told_mirrored")
+        self._crash("told_committed")
+        return Answered(proposal, changed=True)
 
     # --- undo -------------------------------------------------------------------------------------
 

@@ -14,7 +14,14 @@ from supervisor.cli.commands import (
     llm,
     log,
 )
-from supervisor.cli.commands.own import agents, client, data, missions, proposals
+from supervisor.cli.commands.own import (
+    agents,
+    client,
+    client_inbox,
+    data,
+    missions,
+    proposals,
+)
 from supervisor.cli.commands.people import people, sign_in
 from supervisor.cli.failures import Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
@@ -35,6 +42,7 @@ fleet.missions_app.add_typer(missions.app)
 app.add_typer(fleet.agents_app, name="agents")
 app.add_typer(fleet.missions_app, name="missions")
 app.add_typer(fleet.runs_app, name="runs")
+client.app.add_typer(client_inbox.app, name="inbox")
 app.add_typer(client.app, name="client")
 app.add_typer(data.app, name="data")
 app.add_typer(proposals.proposals_app, name="proposals")

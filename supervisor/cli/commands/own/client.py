@@ -17,6 +17,7 @@ from supervisor.cli.options import As, AsJson, DataDir, TokenFile, Url
 
 if TYPE_CHECKING:
     from mana_actors.client import Client, ShownRecord
+    from mana_actors.client.owner.sealing import OwnerKeys
 
 app = typer.Typer(help="A local store that works offline and is synced.", no_args_is_help=True)
 
@@ -52,7 +53,7 @@ def init(
         async with opened as client:
             output.line_out(f"{client.user} at {at.url}, as client {client.client_id}")
 
-    _run(made)
+    run_told(made)
 
 
 @app.command()
@@ -86,13 +87,13 @@ def watch(
     from supervisor.cli import output
 
     async def watched() -> None:
-        async with _online(store, token_file, data_dir, live=True) as client:
+        async with online(store, token_file, data_dir, live=True) as client:
             followed = client.table(table, app_name)
             async for record in followed.changes():
                 found = await followed.get(record)
                 output.line_out(f"{record} {'deleted' if found is None else _fields(found)}")
 
-    _run(watched)
+    run_told(watched)
 
 
 @app.command("list")
@@ -109,7 +110,7 @@ def list_records(
     from supervisor.cli import output
 
     async def listed() -> None:
-        async with _offline(store) as client:
+        async with offline(store) as client:
             if table is None:
                 counts = await client.read(lambda store, _: store.counts())
                 rows: list[dict[str, Any]] = [
@@ -137,7 +138,7 @@ def list_records(
             ]
             output.table_out(columns, rows, "no such record is here")
 
-    _run(listed)
+    run_told(listed)
 
 
 @app.command()
@@ -167,10 +168,10 @@ def put(
             fields[name] = text
 
     async def written() -> None:
-        async with _offline(store) as client:
+        async with offline(store) as client:
             await client.table(table, app_name).put(record, fields)
 
-    _run(written)
+    run_told(written)
 
 
 @app.command()
@@ -184,10 +185,10 @@ def delete(
     """Delete a record, here; the next pull, push or watch sends it."""
 
     async def written() -> None:
-        async with _offline(store) as client:
+        async with offline(store) as client:
             await client.table(table, app_name).delete(record)
 
-    _run(written)
+    run_told(written)
 
 
 @app.command()
@@ -202,7 +203,7 @@ def conflicts(
     from supervisor.cli.failures import USAGE, Failure
 
     async def looked() -> None:
-        async with _offline(store) as client:
+        async with offline(store) as client:
             found = await client.conflicts(life_s=time.time(), most=100)
             if restore is not None:
                 chosen = [one for one in found if one.seq == restore]
@@ -228,7 +229,7 @@ def conflicts(
             columns = [(name, output.field(name)) for name in names]
             output.table_out(columns, rows, "nothing of yours was replaced")
 
-    _run(looked)
+    run_told(looked)
 
 
 @app.command()
@@ -237,7 +238,7 @@ def status(*, store: Store = None, as_json: AsJson = False) -> None:
     from supervisor.cli import output
 
     async def looked() -> None:
-        async with _offline(store) as client:
+        async with offline(store) as client:
             rows: list[dict[str, Any]] = [
                 {"app": one.app, "waiting": one.waiting, "refused": one.refused}
                 for one in await client.status()
@@ -252,7 +253,7 @@ def status(*, store: Store = None, as_json: AsJson = False) -> None:
             for one in refused:
                 output.line_out(f"refused: {one.row.table}/{one.row.record}: {one.problem}")
 
-    _run(looked)
+    run_told(looked)
 
 
 class _CommandCredentials:
@@ -278,7 +279,7 @@ class _CommandCredentials:
 
 
 @contextlib.asynccontextmanager
-async def _offline(store: Path | None) -> AsyncGenerator[Client]:
+async def offline(store: Path | None) -> AsyncGenerator[Client]:
     """The store of the options, which `mana client init` made."""
     from mana_actors.client import Client
 
@@ -287,16 +288,21 @@ async def _offline(store: Path | None) -> AsyncGenerator[Client]:
 
 
 @contextlib.asynccontextmanager
-async def _online(
-    store: Path | None, token_file: str | None, data_dir: str | None, *, live: bool = False
+async def online(
+    store: Path | None,
+    token_file: str | None,
+    data_dir: str | None,
+    *,
+    live: bool = False,
+    keys: OwnerKeys | None = None,
 ) -> AsyncGenerator[Client]:
     """The same, with the gateway that it was made for."""
     from mana_actors.client import Client
 
-    async with _offline(store) as client:
+    async with offline(store) as client:
         user, url = client.user, client.url or ""
     credentials = _CommandCredentials(user, url, token_file, data_dir)
-    async with Client.open(_file(store), token=credentials, live=live) as client:
+    async with Client.open(_file(store), token=credentials, live=live, keys=keys) as client:
         yield client
 
 
@@ -312,23 +318,24 @@ def _sync(
     from supervisor.cli import output
 
     async def synced() -> None:
-        async with _online(store, token_file, data_dir) as client:
+        async with online(store, token_file, data_dir) as client:
             before = await client.status()
             wanted = apps or sorted({*APPS.values(), *(one.app for one in before)})
             if only_waiting:
                 wanted = [one.app for one in before if one.waiting]
             if wanted:
                 await client.sync(*wanted)
+            await client.proposals.send_answers()
             counts = await client.read(lambda store, _: store.counts())
             gone = sum(one[3] for one in counts)
             output.line_out(f"{sum(one[2] for one in counts) - gone} records, {gone} deleted ones")
             for one in await client.refused():
                 output.line_out(f"refused: {one.row.table}/{one.row.record}: {one.problem}")
 
-    _run(synced)
+    run_told(synced)
 
 
-def _run(work: Callable[[], Awaitable[None]]) -> None:
+def run_told(work: Callable[[], Awaitable[None]]) -> None:
     """Do it, with what may go wrong told in one line."""
     from mana_actors.client import (
         NotSignedIn,
