@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from mana_actors.client.server import wire
 from mana_actors.client.server.remote import PushRefused, Remote
 from mana_actors.client.server.wire import PushAnswer, PushAnswerUnreadable
 from mana_actors.crash import CrashPoint
+from mana_actors.http.paths import path_of, segment
 from state.log.stamps import NS_PER_MS, NS_PER_US, format_instant
 
 MOST_ROWS = 200
@@ -72,6 +73,31 @@ class Exchange:
                 ):
                     return
 
+    async def follow(self, app: str, opened: Callable[[], None]) -> None:
+        """Show what others write as it comes, until the server ends the stream.
+
+        `opened` is called at the first sign of it. Raises as `sync` does.
+        """
+        known = await self._turns.looked(lambda store: store.known(app))
+        path = f"{path_of('/sync', app)}/stream?since={segment(known.since or wire.EPOCH)}"
+        rows: list[LocalRow] = []
+        async for event in self._remote.events(path, self._client_id):
+            opened()
+            if event.kind != "changes":
+                continue
+            try:
+                found, has_more = wire.read_event(app, event.data, self._arrived_us)
+            except PushAnswerUnreadable as exc:
+                raise ServerAway("not a stream of a sync service") from exc
+            rows += found
+            if event.id:  # the last of a page, up to which everything was told
+                arrival = Arrival(rows, event.id, "", not has_more)
+                async with self._under_way[app]:
+                    await self._turns.written(
+                        lambda store, arrival=arrival: store.arrive(app, arrival), is_own=False
+                    )
+                rows = []
+
     def _next_push(
         self, store: LocalStore, app: str, most_rows: int, most_bytes: int
     ) -> list[WaitingRow]:
@@ -80,7 +106,7 @@ class Exchange:
 
     async def _asked(self, app: str, body: bytes) -> PushAnswer:
         asked_ns = self._clock.wall_ns()
-        answered = await self._remote.asked("POST", f"/sync/{app}", body)
+        answered = await self._remote.asked("POST", path_of("/sync", app), body)
         answered_ns = self._clock.wall_ns()
         # Where the server says no time of its rows, they are as old as their arrival.
         self._arrived_us = max(answered_ns // NS_PER_US, self._arrived_us)

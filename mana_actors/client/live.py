@@ -1,4 +1,7 @@
-"""Keeping apps in sync: at every own write, whenever the server has news, and every 30 seconds."""
+"""Keeping apps in sync: at every own write, and by a stream of what others write.
+
+Where there is no stream, the server is asked every 30 seconds.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ class LiveSync:
         self._exchange = exchange
         self._background = Background()
         self._bells: dict[str, asyncio.Event] = {}
+        self._followed: set[str] = set()
+        self._streamed: set[str] = set()
         self.problems: dict[str, str] = {}
 
     async def close(self) -> None:
@@ -55,7 +60,30 @@ class LiveSync:
                 continue
             failures = 0
             self.problems.pop(app, None)
+            if app not in self._followed:
+                self._followed.add(app)
+                self._background.start(self._follow(app))
+            every_s = LONGEST_PAUSE_S if app in self._streamed else PULL_EVERY_S
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PULL_EVERY_S):
+                async with asyncio.timeout(every_s):
                     await bell.wait()
                     await asyncio.sleep(PUSH_DELAY_S)
+
+    async def _follow(self, app: str) -> None:
+        failures = 0
+        while True:
+            pause_s = 0.0
+            try:
+                await self._exchange.follow(app, lambda: self._streamed.add(app))
+                failures = 0
+            except (NotSignedIn, ServerRefused):  # it has none, or none for us
+                pause_s = LONGEST_PAUSE_S
+            except (ServerAway, SyncInactive) as exc:
+                asked = exc.retry_after_s if isinstance(exc, ServerAway) else None
+                most = min(LONGEST_PAUSE_S, PUSH_DELAY_S * 2 ** min(failures, 8))
+                pause_s = max(asked or 0.0, most * spread())
+                failures += 1
+            finally:
+                self._streamed.discard(app)
+                self._bells[app].set()  # what came meanwhile is asked for
+            await asyncio.sleep(PUSH_DELAY_S * spread() + pause_s)

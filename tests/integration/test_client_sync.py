@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sqlite3
+import stat
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import AbstractAsyncContextManager, closing
@@ -10,13 +11,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mana_actors.client import Client
+import msgspec
+import pytest
+
+from mana_actors.client import Client, NotSignedIn, SignInFile, live
 from mana_actors.client.local.kept import NOTHING
 from mana_actors.client.server import wire
+from mana_actors.client.server.credentials import GivenTokens, StoredSignIn
 from state.log import merge
 from state.log.own_changes import RecordAt
 from state.log.stamps import NS_PER_S
-from tests.owners import House
+from tests.owners import House, open_house
+from tests.postgres import Database
 
 HOUR_NS = 3600 * NS_PER_S
 
@@ -99,12 +105,17 @@ async def test_an_answer_that_was_lost_doubles_nothing(house: House, tmp_path: P
         headers = {"Authorization": f"Bearer {house.auth.token('u1')}"}
         answered = await house.client.post("/sync/todo", content=body, headers=headers)
         assert answered.status_code == 200  # and nobody reads it
+        async with device(house, tmp_path, "two") as two:
+            await two.sync("todo")
+            await two.table("tasks").update("t1", {"title": "Rice milk"})
+            await two.sync("todo")
         await one.sync()
-        assert await house.sql("SELECT count(*) FROM sync_changes") == [(2,)]
+        assert await house.sql("SELECT count(*) FROM sync_changes") == [(3,)]
         await assert_same(house, one, "t1")
         found = await one.table("tasks").get("t1")
         assert found is not None
-        assert found.field_meta["title"].origin == "user"
+        assert found["title"] == "Rice milk"
+        assert found.field_meta["createdAt"].origin == "user"
         assert [each.waiting for each in await one.status()] == [0]
 
 
@@ -241,3 +252,62 @@ async def test_a_page_ends_where_it_may_and_all_pages_show_at_once(house: House,
         await one.sync("todo")
         assert seen == [0, 0]
         assert len(await one.table("tasks").list()) == 6000
+
+
+async def test_clients_that_are_open_follow_each_other(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """By the stream alone: nobody asks again within the time of this test."""
+    monkeypatch.setattr(live, "PULL_EVERY_S", 3600.0)
+    async with (
+        device(house, tmp_path, live=True) as one,
+        device(house, tmp_path, "two", live=True) as two,
+    ):
+        changes = two.table("tasks").changes()
+        for n in range(3):
+            waiting = asyncio.ensure_future(anext(changes))
+            await asyncio.sleep(0)
+            await one.table("tasks").put(f"t{n}", {"title": "Milk"})
+            async with asyncio.timeout(60):
+                assert await waiting == f"t{n}"
+        found = await two.table("tasks").get("t2")
+        assert found is not None
+        assert [each.problem for each in await two.status()] == [None]
+
+
+async def test_a_token_that_only_reads_reads(database: Database, tmp_path: Path):
+    """Where people sign in here: by a personal token, and by a sign-in that is renewed."""
+    more = {"keys_dir": str(tmp_path / "keys")}
+    async with open_house(database, tmp_path, auth_url=None, **more) as house:
+        answered = await house.operator("POST", "/people", {"user": "anna"})
+        assert answered.status_code == 201
+        link = (await house.operator("POST", "/people/anna/link")).json()["link"]
+        told = await house.client.post("/api/v1/auth/sign-in", json={"link": link})
+        given = msgspec.json.decode(told.content, type=GivenTokens)
+        path, url = tmp_path / "sign-in.json", str(house.client.base_url)
+        # Kept as if it were over, so that it has to be renewed first.
+        stored = msgspec.structs.replace(given.stored(url, 0.0), access_token="old")
+        path.write_bytes(msgspec.json.encode(stored))
+        sign_in = SignInFile(path)
+        opened = Client.open(tmp_path / "a.db", url=url, token=sign_in, user="anna", live=False)
+        async with opened as client:
+            await client.table("tasks").put("t1", {"title": "Milk"})
+            await client.sync()
+            renewed = msgspec.json.decode(path.read_bytes(), type=StoredSignIn)
+            assert renewed.refresh_token != stored.refresh_token
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        made = await house.client.post(
+            "/api/v1/me/tokens",
+            json={"name": "backup", "scopes": ["read"], "days": 1},
+            headers={"Authorization": f"Bearer {renewed.access_token}"},
+        )
+        token = made.json()["token"]
+        async with Client.open(tmp_path / "b.db", url=url, token=token, live=False) as client:
+            assert client.user == "anna"
+            await client.sync("todo")
+            found = await client.table("tasks").get("t1")
+            assert found is not None
+            await client.table("tasks").update("t1", {"title": "not mine to write"})
+            with pytest.raises(NotSignedIn, match="scope"):
+                await client.sync()
+            assert [one.waiting for one in await client.status()] == [1]

@@ -330,7 +330,7 @@ class LocalStore:
             " is_whole = excluded.is_whole, rebuild = excluded.rebuild",
             (
                 app,
-                came.since,
+                max(came.since, before.since),  # a stream may be behind
                 came.cursor,
                 before.is_whole or came.is_last,
                 before.rebuild and not came.is_last,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from mana_actors.client.errors import NotSignedIn, ServerAway, ServerRefused, SyncInactive
 from mana_actors.client.server.credentials import Credentials
-from mana_actors.clients.answers import AnswerUnreadable, BoundedAnswer, bounded_answer
+from mana_actors.client.server.events import EventReader, EventsUnreadable, ServerEvent
+from mana_actors.clients.answers import PLAIN, AnswerUnreadable, BoundedAnswer, bounded_answer
 from mana_actors.json_values import as_object, as_text
 
 if TYPE_CHECKING:
@@ -21,8 +23,11 @@ ATTEMPTS = 3
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 8.0
 ANSWER_S = 60.0
+SILENCE_S = 75.0
+"""Of a stream that has a heartbeat every 30 s."""
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 PROBLEM = "application/problem+json"
+_spread = secrets.SystemRandom().random
 _WHICH_CHANGE = re.compile(r"\bin change ([0-9]{1,6})\b")
 _PASSES = frozenset({408, 429})
 _REFUSES_CHANGE = frozenset({400, 409, 413, 422})
@@ -44,9 +49,11 @@ class Remote:
         self,
         http: httpx2.AsyncClient,
         credentials: Credentials,
+        *,
+        spread: Callable[[], float] = _spread,
     ) -> None:
         self._http, self._credentials = http, credentials
-        self._spread = secrets.SystemRandom().random
+        self._spread = spread
 
     async def asked(self, verb: str, path: str, body: bytes | None = None) -> BoundedAnswer:
         """An answer of 2xx.
@@ -73,6 +80,39 @@ class Remote:
             if wait_s is not None and wait_s > LONGEST_WAIT_S:
                 break
         raise problem
+
+    async def events(self, path: str, client_id: str) -> AsyncGenerator[ServerEvent]:
+        """What the server tells as it happens, until it ends the stream.
+
+        Raises as `asked` does, and ServerAway after a silence; nothing is tried again here.
+        """
+        import httpx2  # noqa: PLC0415 - here it is loaded, as the client was made
+
+        token = await self._credentials.token()
+        while token is not None:
+            headers = {"Authorization": f"Bearer {token}", "X-Client-Id": client_id, **PLAIN}
+            timeout = httpx2.Timeout(ANSWER_S, read=SILENCE_S)
+            try:
+                async with self._http.stream(
+                    "GET", path, headers=headers, timeout=timeout
+                ) as answered:
+                    if answered.status_code == 200:
+                        reader = EventReader()
+                        async for chunk in answered.aiter_raw():
+                            for event in reader.feed(chunk):
+                                yield event
+                        return
+            except (httpx2.HTTPError, OSError, EventsUnreadable) as exc:
+                raise ServerAway(type(exc).__name__) from exc
+            status = answered.status_code
+            if status != 401:
+                wait = answered.headers.get("retry-after", "")
+                if status in _PASSES or status >= 500:
+                    wait_s = float(wait) if wait.isdecimal() else None
+                    raise ServerAway(f"status {status}", wait_s)
+                raise refusal_of(BoundedAnswer(status, b"", {}))
+            token = await self._credentials.token(refused=token)
+        raise NotSignedIn(401)
 
     async def _once(self, verb: str, path: str, body: bytes | None) -> BoundedAnswer:
         token = await self._credentials.token()

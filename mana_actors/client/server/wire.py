@@ -12,7 +12,14 @@ from typing import Any, cast
 import msgspec
 
 from mana_actors.client.local.kept import LocalRow
-from mana_actors.json_values import JsonObject, as_object, as_text, canonical_json, objects_in
+from mana_actors.json_values import (
+    JsonObject,
+    as_list,
+    as_object,
+    as_text,
+    canonical_json,
+    objects_in,
+)
 from state.log import merge
 from state.log.stamps import NS_PER_US, parse_instant
 
@@ -125,6 +132,23 @@ def read_answer(app: str, raw: bytes, arrived_us: int) -> PushAnswer:
         server_ns=parse_instant(as_text(told.get("serverTime"))),
         malformed=read.count(None),
     )
+
+
+def read_event(app: str, raw: bytes, arrived_us: int) -> tuple[list[LocalRow], bool]:
+    """Rows of an event of a stream, and whether more of them come.
+
+    Raises PushAnswerUnreadable.
+    """
+    try:
+        told = as_object(msgspec.json.decode(raw))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise PushAnswerUnreadable from exc
+    if told is None:
+        raise PushAnswerUnreadable
+    read = [
+        row_in(app, one, arrived_us + at) for at, one in enumerate(as_list(told.get("changes")))
+    ]
+    return [row for row in read if row is not None], told.get("hasMore") is True
 
 
 def row_in(app: str, raw: object, arrived_us: int) -> LocalRow | None:

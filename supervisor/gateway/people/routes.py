@@ -102,7 +102,7 @@ ROUTES: tuple[PersonRoute, ...] = (
     PersonRoute("POST", f"{VAULT}/recovery-wrap", "keys", vault.post_recovery_wrap),
     PersonRoute("DELETE", f"{VAULT}/recovery-wrap", "keys", vault.delete_recovery_wrap),
     PersonRoute("POST", f"{VAULT}/zero-knowledge", "keys", vault.post_zero_knowledge),
-    PersonRoute("POST", "/sync/{app}", "write", sync.post_push, sync.told_as_text),
+    PersonRoute("POST", "/sync/{app}", "read", sync.post_push, sync.told_as_text),
     PersonRoute("GET", "/sync/{app}/pull", "read", sync.get_pull, sync.told_as_text),
     PersonRoute("GET", "/sync/{app}/stream", "read", sync_stream.get_stream, sync.told_as_text),
     *(PersonRoute(*one, tell=told_as_problem) for one in INBOX),

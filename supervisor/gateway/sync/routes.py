@@ -83,7 +83,6 @@ def _wrong(change: int | None, field: str, refused: SyncRefused) -> FieldProblem
 @refusals_told
 async def post_push(request: Request, caller: Caller, owners: Owners) -> Response:
     """Changes into the log, all or none, and what others changed since."""
-    must_have(caller, "read")
     app = path_part(request, "app")
     raw = bytearray()
     async for chunk in request.stream():
@@ -91,6 +90,8 @@ async def post_push(request: Request, caller: Caller, owners: Owners) -> Respons
         if len(raw) > wire.MAX_BODY_BYTES:
             raise SyncRefused(413, f"the body is over {wire.MAX_BODY_BYTES} bytes")
     sent = await asyncio.to_thread(wire.read_changeset, bytes(raw))
+    if sent.changes:  # without any it only reads
+        must_have(caller, "write")
     client = client_of(request, sent.client_id or "")
     read = await asyncio.to_thread(
         wire.read_changes,

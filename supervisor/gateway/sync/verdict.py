@@ -51,7 +51,8 @@ def verdict(
         )
     is_lost = bool(names) and len(conflicts) == len(names)
     created_at = format_instant(pushed.created_us * NS_PER_US)
-    status = "lost" if is_lost else "applied" if pushed.is_new else "duplicate"
+    # A device that is told of a duplicate reads it back: stamps that were taken back then differ.
+    status = "duplicate" if not pushed.is_new else "lost" if is_lost else "applied"
     return Verdict(Result(row.change_id, status, told, created_at), conflicts)
 
 
