@@ -132,6 +132,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     auth_url: str | None = None  # None: /api/v1/me is off; whose JWKS tokens are checked by
     jwt_issuers: tuple[str, ...] = ()  # accepted beside auth_url
     jwt_audience: str = "mana"
+    sync_ahead_s: Annotated[float, Meta(ge=1, le=86_400)] = 300  # a device's stamps of our clock
+    credits_url: str | None = None  # who says whether sync is paid for; None: it is
+    billing_exempt_apps: tuple[str, ...] = ()  # apps whose sync is free
+    memberships_url: str | None = None  # who names spaces beside tokens; None: nobody
     cors_origins: tuple[str, ...] = ()  # exact; none: no page may read /api/v1/me
     kek_file: str | None = None  # None: no vaults
     ai_public_key_file: str | None = None  # None: the newest in keys_dir
@@ -290,6 +294,9 @@ VARIABLES = {
     "sync_mb_max": "MANA_SYNC_MB_MAX",
     "metrics_open": "MANA_METRICS_OPEN",
     "auth_url": "MANA_AUTH_URL",
+    "sync_ahead_s": "MANA_SYNC_AHEAD_S",
+    "credits_url": "MANA_CREDITS_URL",
+    "memberships_url": "MANA_MEMBERSHIPS_URL",
     "jwt_audience": "JWT_AUDIENCE",
     "kek_file": "MANA_AUTH_KEK_FILE",
     "ai_public_key_file": "MANA_AI_PUBLIC_KEY_FILE",
@@ -353,6 +360,7 @@ LISTS = {
     "jwt_issuers": "JWT_ISSUER",
     "cors_origins": "CORS_ORIGINS",
     "public_urls": "MANA_PUBLIC_URL",
+    "billing_exempt_apps": "BILLING_EXEMPT_APPS",
     "proxies": "MANA_PROXIES",
 }
 """Fields whose variables hold several values, separated by commas."""
@@ -509,6 +517,8 @@ def _contradictions(settings: Settings) -> Iterator[SettingsError]:
         ("MANA_LLM_URL", settings.llm_url, ("http", "https")),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otlp_endpoint, ("http", "https")),
         ("MANA_AUTH_URL", settings.auth_url, ("http", "https")),
+        ("MANA_CREDITS_URL", settings.credits_url, ("http", "https")),
+        ("MANA_MEMBERSHIPS_URL", settings.memberships_url, ("http", "https")),
     ):
         if url is not None and _parts(url, schemes) is None:
             # Without its text: it may hold a password.

@@ -28,6 +28,7 @@ from supervisor.gateway.people.tokens import Expected, KeySet, Verifier
 from supervisor.gateway.sign_in.door import AuthServiceDoor, Door, OwnDoor, cookie_of
 from supervisor.gateway.sign_in.office import SignInOffice
 from supervisor.gateway.sync.hub import SyncHub
+from supervisor.gateway.sync.outside import SyncOutside, opened_outside
 from supervisor.gateway.sync.shares import PushShares, ShareLimits
 from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import Settings
@@ -46,6 +47,8 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     own_log: OwnLog
     sync: SyncFeeds
     sync_hub: SyncHub
+    sync_outside: SyncOutside
+    sync_ahead_s: float = 300.0  # how far stamps may be ahead
     pacing: Pacing
     streams: OpenStreams
     proposals: ProposalStore
@@ -118,6 +121,8 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         own_log=OwnLog(own),
         sync=feeds,
         sync_hub=SyncHub(feeds),
+        sync_outside=opened_outside(settings),
+        sync_ahead_s=settings.sync_ahead_s,
         pacing=Pacing(),
         streams=OpenStreams(),
         proposals=ProposalStore(_database(settings, dsn, GATEWAY_ROLE, 4), CatalogueShelf()),

@@ -29,7 +29,10 @@ from supervisor.gateway.sync.wire import Delivery, SyncRefused
 
 PULL_ROWS = 1000
 PUSH_ROWS = 5000
-AHEAD_NS = 300 * NS_PER_S
+INACTIVE = {
+    "error": "sync_inactive",
+    "message": "Cloud Sync ist nicht aktiv. Aktiviere Sync in den Einstellungen.",
+}
 
 Handler = Callable[[Request, Caller, Owners], Awaitable[Response]]
 
@@ -41,12 +44,15 @@ def told_as_text(status: int, message: str) -> Response:
 
 
 def refusals_told(handler: Handler) -> Handler:
-    """The handler, with what it refuses told as its caller reads it."""
+    """The handler for whom sync is paid for; what it refuses is told as its caller reads it."""
 
     async def told(request: Request, caller: Caller, owners: Owners) -> Response:
         headers: dict[str, str] = {}
         try:
-            return await handler(request, caller, owners)
+            app = path_part(request, "app")
+            if not await owners.sync_outside.is_active(caller.user, app):
+                return answer(INACTIVE, 402)
+            return await handler(request, await owners.sync_outside.seen(caller), owners)
         except SyncRefused as exc:
             refused = exc
         except ChangeIdInUse as exc:
@@ -100,7 +106,7 @@ async def post_push(request: Request, caller: Caller, owners: Owners) -> Respons
         caller.spaces,
         [str(uuid4()) for _ in sent.changes or ()],
         now_ns=time.time_ns(),
-        ahead_ns=AHEAD_NS,
+        ahead_ns=int(owners.sync_ahead_s * NS_PER_S),
     )
     rows = [one.row for one in read]
     pushed: list[Pushed] = []

@@ -193,7 +193,7 @@ class Conversation:
             raise SocketEnds(POLICY, "invalid token") from None
         except (TooOften, Unavailable):
             raise SocketEnds(TRY_LATER) from None
-        return caller
+        return await self._owners.sync_outside.seen(caller)
 
 
 async def _tell(socket: WebSocket, frame: ToldFrame) -> None:
