@@ -23,6 +23,8 @@ from supervisor.gateway.operators import api, control, limits, models, people, t
 from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator import agent as agent_page
 from supervisor.gateway.pages.operator.fleet import OperatorPages
+from supervisor.gateway.pages.owner.gate import OwnerGate
+from supervisor.gateway.pages.owner.routes import owner_routes
 from supervisor.gateway.pages.page import asset_routes
 from supervisor.gateway.pages.preferences import preference_routes
 from supervisor.gateway.pages.problems import ToldAsRead
@@ -147,6 +149,7 @@ def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
         *people_routes(deps.owners, deps.settings.cors_origins),
         *sign_in_routes(deps.owners, deps.service_key),
         *OperatorPages(deps, sessions, seals).routes(),
+        *owner_routes(OwnerGate(deps, seals)),
         *asset_routes(),
         *preference_routes(of.names, of.agent.language, of.agent.time_zone),
     ]

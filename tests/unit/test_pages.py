@@ -8,7 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
+from starlette.requests import Request
 
+from mana_actors.http.names import Names
 from state.log.cadence import Cadence, Cron, Daily, Interval, Manual, Weekly
 from state.runs.reasons import Language
 from supervisor.gateway.pages import words
@@ -16,6 +18,7 @@ from supervisor.gateway.pages.charts import bar_chart, gauge
 from supervisor.gateway.pages.page import HEADERS, page
 from supervisor.gateway.pages.preferences import own_path
 from supervisor.gateway.pages.reader import Reader
+from supervisor.gateway.sign_in.door import cookie_in
 
 GATEWAY = Path(__file__).parents[2] / "supervisor" / "gateway"
 NOW = datetime(2026, 11, 27, 22, 30, tzinfo=UTC)
@@ -60,7 +63,7 @@ def test_every_message_has_its_german_and_no_german_is_left_over():
         (1, "tomorrow 00:30", "morgen 00:30"),
         (0, "23:30", "23:30"),
         (-24, "yesterday 23:30", "gestern 23:30"),
-        (24 * 20, "Thu, Dec 17 23:30", "Do., 17. Dez. 23:30"),
+        (24 * 20, "Thu 17 Dec 23:30", "Do., 17. Dez. 23:30"),
     ],
 )
 def test_a_time_is_told_in_the_readers_zone(hours: int, english: str, german: str):
@@ -117,3 +120,22 @@ def test_many_series_become_few_and_no_number_is_lost():
     assert len(chart.names) == 5
     assert [sum(row.counts) for row in chart.rows] == [36, 72]
     assert max(bar.y + bar.height for bar in chart.bars) <= chart.height
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "cookie", "found"),
+    [
+        ("http", "127.0.0.1:3070", "mana_person=plain", "plain"),
+        ("http", "127.0.0.1:3070", "mana_person=plain; __Host-mana_person=own", "own"),
+        ("http", "mana.example", "mana_person=plain", None),  # TLS ends at the proxy
+        ("http", "mana.example", "mana_person=plain; __Host-mana_person=own", "own"),
+        ("https", "127.0.0.1:3070", "mana_person=plain", None),
+    ],
+)
+def test_over_tls_a_cookie_that_another_host_could_have_set_counts_for_nothing(
+    scheme: str, host: str, cookie: str, found: str | None
+):
+    headers = [(b"host", host.encode()), (b"cookie", cookie.encode())]
+    scope = {"type": "http", "scheme": scheme, "headers": headers}
+    names = Names(public=("https://mana.example",))
+    assert cookie_in(Request(scope), "mana_person", names) == found

@@ -133,3 +133,41 @@ SELECT id, ARRAY(SELECT jsonb_object_keys(CASE jsonb_typeof(data) WHEN 'object' 
 SELECT count(*) FILTER (WHERE op = 'insert') AS records,
        coalesce(sum(200 + coalesce(pg_column_size(data), 0) + coalesce(pg_column_size(field_meta), 0)), 0)::bigint AS bytes
   FROM mana_ai.own_log WHERE user_id = $1
+
+-- head --
+-- What the head of every page of a person says: their zone, and how many proposals wait for an answer.
+SELECT (SELECT time_zone FROM mana_ai.user_settings WHERE user_id = $1) AS time_zone,
+       (SELECT count(*) FROM mana_ai.proposals WHERE user_id = $1 AND state IN ('pending', 'refused')
+           AND (not_before IS NULL OR not_before <= clock_timestamp())) AS waiting
+
+-- pulse --
+-- Another text whenever a page of this person may show something else: records by version, decisions, live runs with their calls,
+-- and the newest proposals, which are all that an inbox shows.
+SELECT md5(concat_ws('|',
+  (SELECT concat(count(*), ' ', sum(version), ' ', max(decided_at)) FROM mana_ai.mission_snapshots WHERE user_id = $1),
+  (SELECT concat(count(*), ' ', sum(version)) FROM mana_ai.agent_snapshots WHERE user_id = $1),
+  (SELECT string_agg(concat(run_id, state, attempt, model_calls), ' ' ORDER BY run_id) FROM mana_ai.runs
+    WHERE user_id = $1 AND state IN ('open', 'waiting')),
+  (SELECT concat(count(*), ' ', max(opened_at)) FROM mana_ai.token_holds WHERE user_id = $1),
+  (SELECT string_agg(concat(proposal_id, state, not_before), ' ') FROM (
+     SELECT proposal_id, state, not_before FROM mana_ai.proposals WHERE user_id = $1 ORDER BY created_at DESC, proposal_id LIMIT 200) AS p)))
+
+-- history --
+-- What became of a person's missions: each run, and of each due time without one what was decided last.
+SELECT mission_id, agent_id, due_at, at, kind, state, reason, run_id, steps, tokens, requested FROM (
+  SELECT r.mission_id, r.agent_id, r.due_at, coalesce(r.closed_at, r.claimed_at) AS at, 'run' AS kind, r.state, r.reason, r.run_id, r.steps,
+         r.tokens, r.requested
+    FROM mana_ai.runs AS r WHERE r.user_id = $1 AND ($2::text IS NULL OR r.agent_id = $2) AND r.claimed_at >= $3
+  UNION ALL
+  SELECT * FROM (
+    SELECT DISTINCT ON (d.mission_id, d.due_at) d.mission_id, d.agent_id, d.due_at, d.at, 'decision', d.decision, d.reason, NULL::uuid,
+           NULL::integer, 0::bigint, false
+      FROM mana_ai.decisions AS d
+     WHERE d.user_id = $1 AND ($2::text IS NULL OR d.agent_id = $2) AND d.at >= $3 AND d.due_at IS NOT NULL
+       AND NOT EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = $1 AND r.mission_id = d.mission_id AND r.due_at = d.due_at)
+     ORDER BY d.mission_id, d.due_at, d.id DESC) AS decided) AS told
+ ORDER BY at DESC LIMIT $4
+
+-- use_by_day --
+SELECT agent_id, mission_id, (ts AT TIME ZONE $2)::date AS day, sum(tokens_used)::bigint AS tokens, sum(cost_micros)::bigint AS micros
+  FROM mana_ai.token_usage WHERE user_id = $1 AND ts >= $3 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3

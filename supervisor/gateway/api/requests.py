@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -44,6 +44,14 @@ async def body_of(request: Request, kind: type[T]) -> T:
         raise invalid(_said(str(exc))) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ApiProblem(400, "the body is not JSON") from exc
+
+
+def form_as(fields: Mapping[str, str], kind: type[T]) -> T:
+    """A form's fields as this struct; raises ApiProblem, naming the field."""
+    try:
+        return msgspec.convert(dict(fields), type=kind)
+    except msgspec.ValidationError as exc:
+        raise invalid(_said(str(exc))) from exc
 
 
 def page_of(request: Request, *more: str) -> tuple[int, str | None, dict[str, str]]:

@@ -7,7 +7,7 @@ from math import ceil, log10
 
 import msgspec
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 560, 160, 46, 8, 22
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 420, 150, 44, 8, 24
 MOST_SERIES = 5
 
 

@@ -13,12 +13,14 @@ from babel.numbers import format_decimal
 
 from state.log.cadence import Cadence, Cron, Daily, Interval, Manual, Weekly
 from state.log.stamps import datetime_of, parse_instant
-from state.runs.reasons import label
+from state.runs.reasons import Language, label
 from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 MOST_ID_CHARS = 22
+LOCALES: dict[Language, str] = {"en": "en_GB", "de": "de"}
+"""How dates and numbers are written in each language."""
 
 SHAPES: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("running", "open", "awake", "due"), ("●", "busy")),
@@ -35,6 +37,10 @@ SHAPES: dict[str, tuple[str, str]] = {
     "auto": ("●", "good"),
 }
 """A state's shape and tone; what is not here and was skipped is trouble, all else is quiet."""
+
+
+def _locale(reader: Reader) -> str:
+    return LOCALES[reader.language]
 
 
 def shape(word: str | None) -> tuple[str, str]:
@@ -112,7 +118,12 @@ def day(at: datetime, reader: Reader) -> str:
     if (local - today).days in near:
         return near[(local - today).days]
     skeleton = "MMMEd" if abs((local - today).days) < 200 else "yMMMd"
-    return format_skeleton(skeleton, local, locale=reader.language)
+    return format_skeleton(skeleton, local, locale=_locale(reader))
+
+
+def weekday(at: datetime, reader: Reader) -> str:
+    """A day under a chart: `Sun 22`."""
+    return format_skeleton("Ed", at.astimezone(reader.zone).date(), locale=_locale(reader))
 
 
 def moment(at: datetime, reader: Reader) -> str:
@@ -124,7 +135,7 @@ def moment(at: datetime, reader: Reader) -> str:
 def whole(at: datetime, reader: Reader) -> str:
     """Day, time and zone, to the second."""
     local = at.astimezone(reader.zone)
-    named = format_date(local, "full", locale=reader.language)
+    named = format_date(local, "full", locale=_locale(reader))
     return f"{named} {local:%H:%M:%S} {local.tzname() or reader.zone.key}"
 
 
@@ -133,7 +144,7 @@ def distance(at: datetime, reader: Reader) -> str:
     delta = at - reader.now
     if abs(delta) < timedelta(seconds=1):
         return translations_of(reader.language).gettext("now")
-    return format_timedelta(delta, add_direction=True, threshold=1.2, locale=reader.language)
+    return format_timedelta(delta, add_direction=True, threshold=1.2, locale=_locale(reader))
 
 
 def lasted(seconds: float | None, reader: Reader) -> str:
@@ -141,9 +152,9 @@ def lasted(seconds: float | None, reader: Reader) -> str:
     if seconds is None:
         return "—"
     if seconds < MINUTE:
-        return f"{format_decimal(round(seconds, 1), locale=reader.language)} s"
+        return f"{format_decimal(round(seconds, 1), locale=_locale(reader))} s"
     return format_timedelta(
-        timedelta(seconds=seconds), threshold=1.2, format="short", locale=reader.language
+        timedelta(seconds=seconds), threshold=1.2, format="short", locale=_locale(reader)
     )
 
 
@@ -154,7 +165,7 @@ def zone_name(reader: Reader) -> str:
 
 def date_line(reader: Reader) -> str:
     """Today's date as a line: `Fri 27 Nov`."""
-    return format_skeleton("MMMEd", reader.now.astimezone(reader.zone), locale=reader.language)
+    return format_skeleton("MMMEd", reader.now.astimezone(reader.zone), locale=_locale(reader))
 
 
 def greeting(reader: Reader) -> str:
@@ -221,11 +232,11 @@ def _cron_said(expression: str, reader: Reader) -> str:
 def _on_days(days: list[int], time: str, reader: Reader) -> str:
     """Weekdays, from Sunday as 0, at a time of day."""
     _ = translations_of(reader.language).gettext
-    names = get_day_names("wide", locale=reader.language)
+    names = get_day_names("wide", locale=_locale(reader))
     listed = [str(names[(one - 1) % 7]) for one in days]
     if len(listed) == 1:
         return _("%(day)ss at %(time)s") % {"day": listed[0], "time": time}
-    short = get_day_names("abbreviated", locale=reader.language)
+    short = get_day_names("abbreviated", locale=_locale(reader))
     together = ", ".join(str(short[(one - 1) % 7]) for one in days)
     return _("%(days)s at %(time)s") % {"days": together, "time": time}
 
@@ -235,7 +246,7 @@ def _on_days(days: list[int], time: str, reader: Reader) -> str:
 
 def number(count: float | None, reader: Reader) -> str:
     """A number as the reader's language writes it."""
-    return "—" if count is None else format_decimal(count, locale=reader.language)
+    return "—" if count is None else format_decimal(count, locale=_locale(reader))
 
 
 def compact(count: int | None, reader: Reader) -> str:
@@ -244,7 +255,7 @@ def compact(count: int | None, reader: Reader) -> str:
         return "—"
     for size, sign in ((1_000_000, "M"), (1_000, "k")):
         if count >= size:
-            return f"{format_decimal(round(count / size, 1), locale=reader.language)}{sign}"
+            return f"{format_decimal(round(count / size, 1), locale=_locale(reader))}{sign}"
     return number(count, reader)
 
 
@@ -252,7 +263,7 @@ def money(micros: int | None, reader: Reader) -> str:
     """Millionths of the currency of the alias file, as an amount."""
     if micros is None:
         return "—"
-    return format_decimal(micros / 1_000_000, "#,##0.0000", locale=reader.language)
+    return format_decimal(micros / 1_000_000, "#,##0.0000", locale=_locale(reader))
 
 
 def short_id(text: str) -> str:

@@ -13,6 +13,7 @@ from state.store.gateway.own_log import OwnLog
 from state.store.gateway.proposals import ProposalStore
 from state.store.gateway.sync_feeds import SyncFeeds
 from state.store.issuer import VaultStore
+from state.store.own.glance import OwnGlance
 from state.store.own.records import OwnRecords
 from state.store.own.runs import OwnRuns
 from state.store.owner import OwnerView
@@ -43,6 +44,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     door: Door
     view: OwnerView
     runs: OwnRuns
+    glance: OwnGlance
     records: OwnRecords
     own_log: OwnLog
     sync: SyncFeeds
@@ -116,6 +118,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         office=office,
         view=OwnerView(own),
         runs=OwnRuns(own),
+        glance=OwnGlance(own),
         records=records,
         shares=PushShares(limits, records.kept),
         own_log=OwnLog(own),

@@ -8,14 +8,14 @@ from typing import Any
 from state.log.cadence import Cron, Daily, Interval, Manual, Weekly
 from supervisor.gateway.pages.charts import bar_chart, gauge, sparkline
 from supervisor.gateway.pages.reader import Reader
-from supervisor.gateway.pages.words import SHAPES, day
+from supervisor.gateway.pages.words import SHAPES, weekday
 
 WEEK = (4200, 8100, 0, 12400, 6900, 3100, 9800)
 
 
 def design_values(reader: Reader) -> dict[str, Any]:
     """The values of the template."""
-    days = [day(reader.now - timedelta(days=back), reader) for back in range(6, -1, -1)]
+    days = [weekday(reader.now - timedelta(days=back), reader) for back in range(6, -1, -1)]
     half = tuple(count // 3 for count in WEEK)
     return {
         "states": sorted(SHAPES),

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from mana_actors.agent.tools.catalogue import catalogue
 from mana_actors.http.bodies import BadRequest, answer, json_object
+from mana_actors.json_values import JsonObject
 from state.proposals.obstacles import StandingApproval
 from state.store.gateway.own_log import NoSuchRecord
 from supervisor.custody.vaults import Caller
@@ -32,6 +33,15 @@ async def get_approvals(request: Request, caller: Caller, owners: Owners) -> Res
 async def post_approval(request: Request, caller: Caller, owners: Owners) -> Response:
     """A new one. An Idempotency-Key makes asking again give the same one."""
     body = await json_object(request)
+    key = request.headers.get("idempotency-key")
+    id_ = uuid4() if key is None else uuid5(NAMESPACE_OID, f"{len(caller.user)}:{caller.user}{key}")
+    store, asked = await inbox_of(caller, owners)
+    made = await store.add_approval(asked, approval_from(body, str(id_)))
+    return answer(approval_json(made), 201)
+
+
+def approval_from(body: JsonObject, id_: str) -> StandingApproval:
+    """The standing approval that these fields ask for; raises BadRequest, naming one."""
     for name in body:
         if name not in FIELDS:
             raise BadRequest(name[:64], f"is not known here; known are {', '.join(FIELDS)}")
@@ -54,22 +64,15 @@ async def post_approval(request: Request, caller: Caller, owners: Owners) -> Res
         isinstance(per_day, bool) or not isinstance(per_day, int) or not 1 <= per_day <= MOST_A_DAY
     ):
         raise BadRequest("perDay", f"must be a whole number from 1 to {MOST_A_DAY}")
-    key = request.headers.get("idempotency-key")
-    id_ = uuid4() if key is None else uuid5(NAMESPACE_OID, f"{len(caller.user)}:{caller.user}{key}")
-    store, asked = await inbox_of(caller, owners)
-    made = await store.add_approval(
-        asked,
-        StandingApproval(
-            id=str(id_),
-            agent_id=checked_id("agentId", agent),
-            tool=tool,
-            module=module,
-            until=end,
-            per_day=per_day,
-            created_at=datetime.now(UTC),
-        ),
+    return StandingApproval(
+        id=id_,
+        agent_id=checked_id("agentId", agent),
+        tool=tool,
+        module=module,
+        until=end,
+        per_day=per_day,
+        created_at=datetime.now(UTC),
     )
-    return answer(approval_json(made), 201)
 
 
 async def delete_approval(request: Request, caller: Caller, owners: Owners) -> Response:

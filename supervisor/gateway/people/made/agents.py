@@ -22,6 +22,7 @@ from supervisor.gateway.people.made.templates import templates
 from supervisor.gateway.people.made.wire import (
     AgentFields,
     AgentPage,
+    AgentShown,
     AgentWanted,
     NothingWanted,
     agent_shown,
@@ -49,13 +50,22 @@ async def get_agents(request: Request, caller: Caller, owners: Owners) -> Respon
 async def get_agent(request: Request, caller: Caller, owners: Owners) -> Response:
     """One agent."""
     async with owners.own_log.acting(caller.user, caller.spaces) as own:
-        record = await _agent(own, path_part(request, "agent"), hold=False)
+        record = await agent_of(own, path_part(request, "agent"), hold=False)
     return requests.shown(msgspec.to_builtins(agent_shown(record)))
 
 
 async def post_agent(request: Request, caller: Caller, owners: Owners) -> Response:
     """A new agent."""
     asked = await body_of(request, AgentWanted)
+
+    async def done(own: OwnWrites) -> Done:
+        return Done(201, msgspec.to_builtins(await agent_made(own, asked)))
+
+    return await carried_out(request, caller, owners.own_log, asked, done)
+
+
+async def agent_made(own: OwnWrites, asked: AgentWanted) -> AgentShown:
+    """A new agent, from a template where one is named; raises ApiProblem and ChangeRefused."""
     said = given(asked, *FIELDS)
     if isinstance(asked.template, str):
         if asked.template not in templates():
@@ -72,51 +82,62 @@ async def post_agent(request: Request, caller: Caller, owners: Owners) -> Respon
         **{name: value for name, value in said.items() if value is not None},
     }
     space = asked.space_id if isinstance(asked.space_id, str) else None
-
-    async def made(own: OwnWrites) -> Done:
-        at = RecordAt("ai", "agents", str(uuid4()))
-        await own.record(at)
-        await _name_is_free(own, everything["name"], but=at.id)
-        record = await own.insert(at, everything, owner_writes(caller.user), space=space)
-        return Done(201, msgspec.to_builtins(agent_shown(record)))
-
-    return await carried_out(request, caller, owners.own_log, asked, made)
+    at = RecordAt("ai", "agents", str(uuid4()))
+    await own.record(at)
+    await _name_is_free(own, everything["name"], but=at.id)
+    return agent_shown(await own.insert(at, everything, owner_writes(own.user), space=space))
 
 
 async def patch_agent(request: Request, caller: Caller, owners: Owners) -> Response:
     """The fields that are given, anew; null clears one."""
     asked = await body_of(request, AgentFields)
-    said, id_ = given(asked, *FIELDS), path_part(request, "agent")
+    id_ = path_part(request, "agent")
+
+    async def done(own: OwnWrites) -> Done:
+        shown = await agent_changed(own, id_, asked, expected_version(request))
+        return Done(200, msgspec.to_builtins(shown))
+
+    return await carried_out(request, caller, owners.own_log, asked, done)
+
+
+async def agent_changed(
+    own: OwnWrites, id_: str, asked: AgentFields, expects: str | None = None
+) -> AgentShown:
+    """The agent with these fields anew; raises ApiProblem, NoSuchRecord and VersionConflict."""
+    said = given(asked, *FIELDS)
     _check(said)
-
-    async def changed(own: OwnWrites) -> Done:
-        record = await _agent(own, id_)
-        if "name" in said:
-            await _name_is_free(own, said["name"], but=id_)
-        writer, version = owner_writes(caller.user), expected_version(request)
-        record = await own.update(record, said, writer, version) if said else record
-        return Done(200, msgspec.to_builtins(agent_shown(record)))
-
-    return await carried_out(request, caller, owners.own_log, asked, changed)
+    record = await agent_of(own, id_)
+    if "name" in said:
+        await _name_is_free(own, said["name"], but=id_)
+    if said:
+        record = await own.update(record, said, owner_writes(own.user), expects)
+    return agent_shown(record)
 
 
 async def post_state(request: Request, caller: Caller, owners: Owners) -> Response:
     """Pause, resume or archive: the last word of the path says which."""
     asked = await body_of(request, NothingWanted)
     verb, id_ = request.scope["path"].rpartition("/")[2], path_part(request, "agent")
+
+    async def done(own: OwnWrites) -> Done:
+        shown = await agent_switched(own, id_, verb, expected_version(request))
+        return Done(200, msgspec.to_builtins(shown))
+
+    return await carried_out(request, caller, owners.own_log, asked, done)
+
+
+async def agent_switched(
+    own: OwnWrites, id_: str, verb: str, expects: str | None = None
+) -> AgentShown:
+    """The agent after `pause`, `resume` or `archive`; raises NoSuchRecord and VersionConflict."""
     wish = {"pause": "paused", "resume": "active", "archive": "archived"}[verb]
-
-    async def switched(own: OwnWrites) -> Done:
-        record = await _agent(own, id_)
-        if agent_shown(record).state != wish:
-            writer, version = owner_writes(caller.user), expected_version(request)
-            record = await own.update(record, {"state": wish}, writer, version)
-        return Done(200, msgspec.to_builtins(agent_shown(record)))
-
-    return await carried_out(request, caller, owners.own_log, asked, switched)
+    record = await agent_of(own, id_)
+    if agent_shown(record).state != wish:
+        record = await own.update(record, {"state": wish}, owner_writes(own.user), expects)
+    return agent_shown(record)
 
 
-async def _agent(own: OwnWrites, id_: str, *, hold: bool = True) -> OwnRecord:
+async def agent_of(own: OwnWrites, id_: str, *, hold: bool = True) -> OwnRecord:
     """The agent; raises NoSuchRecord."""
     record = await own.record(RecordAt("ai", "agents", id_), "writers" if hold else "nothing")
     if not record.exists:

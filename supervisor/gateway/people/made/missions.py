@@ -26,6 +26,7 @@ from supervisor.gateway.people.made.inputs import inputs_of
 from supervisor.gateway.people.made.wire import (
     MissionFields,
     MissionPage,
+    MissionShown,
     MissionWanted,
     NothingWanted,
     given,
@@ -92,55 +93,75 @@ async def post_mission(request: Request, caller: Caller, owners: Owners) -> Resp
 async def patch_mission(request: Request, caller: Caller, owners: Owners) -> Response:
     """The fields that are given, anew; a new cadence says anew when it runs next."""
     asked, id_ = await body_of(request, MissionFields), path_part(request, "mission")
-    raw = _cadence_of(asked)
 
-    async def changed(own: OwnWrites) -> Done:
-        record = await mission_of(own, id_)
-        said, notes = await _said(own, asked, record.owner)
-        zone = await zone_of(own, owners)
-        if raw is not None:
-            said["cadence"] = raw
-            is_active = mission_from_record(record.owner, id_, record.fields).state == "active"
-            said["nextRunAt"] = _next_text(raw, record.now, zone) if is_active else None
-        if said:
-            writer = owner_writes(caller.user)
-            record = await own.update(record, said, writer, expected_version(request))
-        return Done(200, msgspec.to_builtins(_shown(record, zone, notes)))
+    async def done(own: OwnWrites) -> Done:
+        shown = await mission_changed(own, owners, id_, asked, expected_version(request))
+        return Done(200, msgspec.to_builtins(shown))
 
-    return await carried_out(request, caller, owners.own_log, asked, changed)
+    return await carried_out(request, caller, owners.own_log, asked, done)
+
+
+async def mission_changed(
+    own: OwnWrites, owners: Owners, id_: str, asked: MissionFields, expects: str | None = None
+) -> MissionShown:
+    """The mission with these fields anew; raises ApiProblem, NoSuchRecord and VersionConflict."""
+    raw, record = _cadence_of(asked), await mission_of(own, id_)
+    said, notes = await _said(own, asked, record.owner)
+    zone = await zone_of(own, owners)
+    if raw is not None:
+        said["cadence"] = raw
+        is_active = mission_from_record(record.owner, id_, record.fields).state == "active"
+        said["nextRunAt"] = _next_text(raw, record.now, zone) if is_active else None
+    if said:
+        record = await own.update(record, said, owner_writes(own.user), expects)
+    return _shown(record, zone, notes)
 
 
 async def post_pause(request: Request, caller: Caller, owners: Owners) -> Response:
     """Nothing runs any more until it is resumed; a run under way is withdrawn."""
     asked, id_ = await body_of(request, NothingWanted), path_part(request, "mission")
 
-    async def paused(own: OwnWrites) -> Done:
-        record, zone = await mission_of(own, id_), await zone_of(own, owners)
-        state = mission_from_record(record.owner, id_, record.fields).state
-        if state not in ("active", "paused"):
-            raise ApiProblem(409, f"the mission is {state}")
-        if state == "active":
-            writer, version = owner_writes(caller.user), expected_version(request)
-            record = await own.update(record, {"state": "paused"}, writer, version)
-        return Done(200, msgspec.to_builtins(_shown(record, zone)))
+    async def done(own: OwnWrites) -> Done:
+        shown = await mission_paused(own, owners, id_, expected_version(request))
+        return Done(200, msgspec.to_builtins(shown))
 
-    return await carried_out(request, caller, owners.own_log, asked, paused)
+    return await carried_out(request, caller, owners.own_log, asked, done)
+
+
+async def mission_paused(
+    own: OwnWrites, owners: Owners, id_: str, expects: str | None = None
+) -> MissionShown:
+    """The mission, paused; raises ApiProblem, NoSuchRecord and VersionConflict."""
+    record, zone = await mission_of(own, id_), await zone_of(own, owners)
+    state = mission_from_record(record.owner, id_, record.fields).state
+    if state not in ("active", "paused"):
+        raise ApiProblem(409, f"the mission is {state}")
+    if state == "active":
+        record = await own.update(record, {"state": "paused"}, owner_writes(own.user), expects)
+    return _shown(record, zone)
 
 
 async def post_resume(request: Request, caller: Caller, owners: Owners) -> Response:
     """It runs again, next when its cadence says from now on; also one that was done or archived."""
     asked, id_ = await body_of(request, NothingWanted), path_part(request, "mission")
 
-    async def resumed(own: OwnWrites) -> Done:
-        record, zone = await mission_of(own, id_), await zone_of(own, owners)
-        if mission_from_record(record.owner, id_, record.fields).state != "active":
-            following = _next_text(record.fields.get("cadence"), record.now, zone)
-            said = {"state": "active", "nextRunAt": following}
-            writer, version = owner_writes(caller.user), expected_version(request)
-            record = await own.update(record, said, writer, version)
-        return Done(200, msgspec.to_builtins(_shown(record, zone)))
+    async def done(own: OwnWrites) -> Done:
+        shown = await mission_resumed(own, owners, id_, expected_version(request))
+        return Done(200, msgspec.to_builtins(shown))
 
-    return await carried_out(request, caller, owners.own_log, asked, resumed)
+    return await carried_out(request, caller, owners.own_log, asked, done)
+
+
+async def mission_resumed(
+    own: OwnWrites, owners: Owners, id_: str, expects: str | None = None
+) -> MissionShown:
+    """The mission, active again; raises NoSuchRecord and VersionConflict."""
+    record, zone = await mission_of(own, id_), await zone_of(own, owners)
+    if mission_from_record(record.owner, id_, record.fields).state != "active":
+        following = _next_text(record.fields.get("cadence"), record.now, zone)
+        said = {"state": "active", "nextRunAt": following}
+        record = await own.update(record, said, owner_writes(own.user), expects)
+    return _shown(record, zone)
 
 
 async def delete_mission(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -162,6 +183,12 @@ async def post_run(request: Request, caller: Caller, owners: Owners) -> Response
     key = request.headers.get("idempotency-key") or str(uuid4())
     if len(key) > requests.MAX_KEY_CHARS or not key.isprintable():
         raise ApiProblem(400, "the Idempotency-Key is too long, or has letters that do not print")
+    due_at = await run_asked_for(caller, owners, id_, key)
+    return answer({"missionId": id_, "dueAt": instant_text(due_at)}, 202)
+
+
+async def run_asked_for(caller: Caller, owners: Owners, id_: str, key: str) -> datetime:
+    """When a run that is asked for under this key is due; raises ApiProblem and NoSuchRecord."""
     due: list[datetime] = []
 
     async def is_asked_for() -> bool:
@@ -178,7 +205,7 @@ async def post_run(request: Request, caller: Caller, owners: Owners) -> Response
 
     if not await once_folded(is_asked_for):
         raise ApiProblem(503, "the mission was made just now: ask again in a moment")
-    return answer({"missionId": id_, "dueAt": instant_text(due[0])}, 202)
+    return due[0]
 
 
 async def mission_of(own: OwnWrites, id_: str, *, hold: bool = True) -> OwnRecord:
@@ -262,5 +289,5 @@ def upcoming(record: OwnRecord, zone: ZoneInfo, most: int) -> list[dict[str, str
     ]
 
 
-def _shown(record: OwnRecord, zone: ZoneInfo, notes: list[str] | None = None) -> Any:
+def _shown(record: OwnRecord, zone: ZoneInfo, notes: list[str] | None = None) -> MissionShown:
     return mission_shown(record, zone.key, upcoming(record, zone, NEXT_RUNS), notes or [])

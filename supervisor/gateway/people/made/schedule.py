@@ -84,11 +84,7 @@ async def get_schedule(request: Request, caller: Caller, owners: Owners) -> Resp
     given = query(request, ("limit",))
     limit = whole_number("limit", given.get("limit", str(DEFAULT_LIMIT)), 1, MOST)
     id_ = path_part(request, "mission")
-    async with owners.own_log.acting(caller.user, caller.spaces) as own:
-        record = await mission_of(own, id_, hold=False)
-        zone = await zone_of(own, owners)
-        decided = [TimeDecided(*row) for row in await own.decisions(id_, record.now - WINDOWS[0])]
-    runs = await owners.runs.runs(caller.user, id_, MOST)
+    record, zone, times = await schedule_of(caller, owners, id_)
     language = language_of(request.headers.get("accept-language"), owners.language)
     past = [
         TimeShown(
@@ -100,10 +96,22 @@ async def get_schedule(request: Request, caller: Caller, owners: Owners) -> Resp
             run_id=one.run_id,
             served_by=instant_text(one.served_by),
         )
-        for one in due_times(_planned(record, zone), runs, decided, waits=_slot(record))
+        for one in times
     ]
     told = MissionSchedule(zone.key, past[:limit], upcoming(record, zone, 5))
     return answer(msgspec.to_builtins(told))
+
+
+async def schedule_of(
+    caller: Caller, owners: Owners, id_: str
+) -> tuple[OwnRecord, ZoneInfo, list[DueTime]]:
+    """The mission, its owner's zone, and each due time that is past; raises NoSuchRecord."""
+    async with owners.own_log.acting(caller.user, caller.spaces) as own:
+        record = await mission_of(own, id_, hold=False)
+        zone = await zone_of(own, owners)
+        decided = [TimeDecided(*row) for row in await own.decisions(id_, record.now - WINDOWS[0])]
+    runs = await owners.runs.runs(caller.user, id_, MOST)
+    return record, zone, due_times(_planned(record, zone), runs, decided, waits=_slot(record))
 
 
 def due_times(

@@ -1,0 +1,35 @@
+"""Every page of an owner and every form on one, with the scope that it takes."""
+
+from __future__ import annotations
+
+from starlette.routing import Route
+
+from state.rules.scopes import Scope
+from supervisor.gateway.pages.owner import agent, home, inbox, live, mission, settings
+from supervisor.gateway.pages.owner.gate import OwnerGate, OwnerHandler
+
+PAGES: tuple[tuple[str, str, Scope, OwnerHandler], ...] = (
+    ("GET", "/me", "read", home.get_home),
+    ("GET", "/me/live", "read", live.get_live),
+    ("GET", "/me/inbox", "read", inbox.get_inbox),
+    ("POST", "/me/inbox/{id}/{verb}", "approve", inbox.post_answer),
+    ("POST", "/me/iterations/{iteration}/approve", "approve", inbox.post_approve_all),
+    ("GET", "/me/agents", "read", home.get_agents),
+    ("POST", "/me/agents", "write", home.post_agent),
+    ("GET", "/me/agents/{agent}", "read", agent.get_agent),
+    ("POST", "/me/agents/{agent}/{verb}", "write", agent.post_agent),
+    ("POST", "/me/agents/{agent}/approvals/{id}/revoke", "approve", agent.post_revoke),
+    ("GET", "/me/missions/{mission}", "read", mission.get_mission),
+    ("POST", "/me/missions/{mission}/{verb}", "write", mission.post_mission),
+    ("GET", "/me/settings", "account", settings.get_settings),
+    ("POST", "/me/sign-ins/{id}/end", "account", settings.post_end),
+    ("POST", "/me/sign-out", "read", settings.post_sign_out),
+)
+
+
+def owner_routes(gate: OwnerGate) -> list[Route]:
+    """All of them."""
+    return [
+        Route(path, gate.guarded(scope, handler), methods=[verb])
+        for verb, path, scope, handler in PAGES
+    ]
