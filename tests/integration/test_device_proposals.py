@@ -8,7 +8,8 @@ import pytest
 from mana_actors.client import Client, NotSignedIn
 from mana_actors.client.inbox import device
 from mana_actors.client.owner.sealing import new_private_key
-from state.proposals.proposal import new_record_id
+from state.log.own_changes import RecordAt
+from state.proposals.proposal import new_change_id, new_record_id
 from state.sealing.derived_text import Place, sealed_iteration
 from state.sealing.key_pairs import OwnerKey, key_id
 from state.sealing.values import DataKey, is_sealed
@@ -123,6 +124,24 @@ async def test_what_was_written_and_not_pushed_never_lands_once_its_owner_said_n
         assert await client.proposals.carry_out() == []
         assert await client.table("tasks").list() == []
     assert await home.rows("tasks") == 0
+
+
+async def test_an_id_that_a_stranger_took_is_not_taken_for_another_device(home: Home):
+    await with_task(home)
+    (told,) = await home.listed()
+    record = new_record_id(told["id"], 0)
+    taken = new_change_id(told["id"], RecordAt("todo", "tasks", record), 0)
+    await home.house.sql(
+        "INSERT INTO public.sync_changes"
+        " (id, app_id, table_name, record_id, user_id, op, client_id)"
+        " VALUES ($1, 'todo', 'tasks', 'x', 'stranger', 'insert', 'c-9')",
+        taken,
+    )
+    (refused,) = await home.carried_out("a")
+    assert (refused.outcome, "change id" in refused.why) == ("refused", True)
+    assert (await home.state(), await home.rows("tasks")) == ("refused", 0)
+    async with home.device("a") as client:
+        assert await client.table("tasks").list() == []
 
 
 async def test_what_cannot_be_done_is_told_with_why(home: Home):

@@ -53,6 +53,9 @@ CARRIED = "carried"
 HELD_BACK_MS = 240_000
 """Longer than a push under way can take: nothing of a claim that has ended is still to land."""
 
+ID_IN_USE = "change id in use"
+"""How the server refuses a push where another device's counts, and that of a stranger's id."""
+
 R = TypeVar("R")
 
 
@@ -294,7 +297,19 @@ class CarryOut:
         left = await client.read(lambda store, _: store.waiting_of(written.change_ids))
         if any(one.problem is None for one in left):
             return CarriedOut(id_, written.tool, "left", "its claim ended before it was pushed")
-        why = next((one.problem for one in left if one.problem and not _is_there(one.problem)), "")
+        is_there = await client.read(
+            lambda store, inside: any(
+                store.has_row(id_, inside=inside) for id_ in written.change_ids
+            )
+        )
+        why = next(
+            (
+                one.problem
+                for one in left
+                if one.problem and not (is_there and one.problem.startswith(ID_IN_USE))
+            ),
+            "",
+        )
         await client.keep(lambda store: store.drop_waiting(written.change_ids))
         return await self._finished(id_, written.tool, why or "")
 
@@ -320,11 +335,6 @@ class CarryOut:
 
 def _carried(store: LocalStore, inside: bool) -> list[tuple[str, bytes]]:
     return store.errands(CARRIED, inside=inside)
-
-
-def _is_there(problem: str) -> bool:
-    """Whether a push was refused because another device's counts: the ids are the same."""
-    return problem.startswith("change id in use")
 
 
 def _here() -> tzinfo:
