@@ -1,5 +1,6 @@
 """Fixtures for every kind of test, and which servers they run on."""
 
+import os
 import re
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if is_one or not metafunc.definition.path.is_relative_to(INTEGRATION):
         found = found[:1]
     metafunc.parametrize("postgres", found, indirect=True, ids=str, scope="session")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: who runs the tests with Ray mostly waits for other processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,4 +1,7 @@
-"""One node serves all tests of this folder that do not end it: a start takes several seconds."""
+"""One node serves all tests of this folder that do not end it: a start takes several seconds.
+
+It ends with the folder: an idle node takes a tenth of a processor from whatever runs beside it.
+"""
 
 from collections.abc import Iterator
 
@@ -12,7 +15,7 @@ from tests.postgres import TestServer
 AWAKE_MAX = 6
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_scene(postgres: TestServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A node with short leases and keys for grants that lets six agents be awake."""
     database = postgres.migrated()

@@ -3,29 +3,25 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx2
 import pytest
 
 from state.store.embedded.postmaster import is_alive
 from tests.fake_provider import Entry
-from tests.faults.scene import FAST, Mission, Scene, ScriptedProvider
+from tests.faults.scene import Mission, Scene
 from tests.node import NodeProcess, wait_for
-from tests.postgres import TestServer
 
 SLOW: Entry = {"content": "langsam", "usage": [10, 5], "delay_s": 2}
 BACK_S = 90.0
 """Two cores that others use as well start a Ray in half a minute."""
 
 
-@pytest.fixture(scope="module")
-def scene(postgres: TestServer) -> Iterator[Scene]:
+@pytest.fixture
+def scene(hurt_scene: Scene) -> Scene:
     """A node that is hurt again and again."""
-    database = postgres.migrated()
-    with ScriptedProvider() as provider, NodeProcess(database, provider.url, **FAST) as node:
-        yield Scene(database, provider, node)
-    postgres.drop(database)
+    return hurt_scene
 
 
 def part(scene: Scene, title: str) -> int:

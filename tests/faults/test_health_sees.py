@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ import asyncpg
 import httpx2
 import pytest
 
-from tests.faults.scene import FAST, Scene, ScriptedProvider
-from tests.node import NodeProcess, send, wait_for
-from tests.postgres import SUPERUSER, TestServer, run_apart
+from tests.faults.scene import Scene
+from tests.node import send, wait_for
+from tests.postgres import SUPERUSER, run_apart
 
 pytestmark = pytest.mark.one_postgres
 
@@ -32,13 +31,10 @@ for one in ray.util.list_named_actors(all_namespaces=True):
 """
 
 
-@pytest.fixture(scope="module")
-def scene(postgres: TestServer) -> Iterator[Scene]:
+@pytest.fixture
+def scene(hurt_scene: Scene) -> Scene:
     """A node that is well before each test, and that each may break."""
-    database = postgres.migrated()
-    with ScriptedProvider() as provider, NodeProcess(database, provider.url, **FAST) as node:
-        yield Scene(database, provider, node)
-    postgres.drop(database)
+    return hurt_scene
 
 
 @pytest.fixture(autouse=True)
