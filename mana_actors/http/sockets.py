@@ -7,6 +7,8 @@ import socket
 BACKLOG = 128
 """How many may wait to be accepted, and how many are accepted at a time."""
 
+NO_ADDRESS = "this machine has no such address"
+
 _MOST_FILES = 65_536
 
 
@@ -36,10 +38,10 @@ class CannotListen(Exception):
         self.host, self.port, self.reason = host, port, reason
 
     def __str__(self) -> str:
-        return (
-            f"cannot listen on {self.host} port {self.port}: {self.reason};"
-            " choose another with PORT or --port"
-        )
+        other = "choose another with PORT or --port"
+        if self.reason == NO_ADDRESS:
+            other = "give it that one, or name another with MANA_HOST"
+        return f"cannot listen on {self.host} port {self.port}: {self.reason}; {other}"
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -59,7 +61,10 @@ def bound_socket(host: str, port: int) -> socket.socket:
         listening.listen(BACKLOG)
     except OSError as exc:
         listening.close()
-        is_taken = exc.errno == errno.EADDRINUSE
-        words = "the port is taken by another program" if is_taken else exc.strerror
-        raise CannotListen(host, port, words or type(exc).__name__) from exc
+        known = {
+            errno.EADDRINUSE: "the port is taken by another program",
+            errno.EADDRNOTAVAIL: NO_ADDRESS,  # as where loopback has IPv6 alone
+        }
+        reason = known.get(exc.errno or 0) or exc.strerror or type(exc).__name__
+        raise CannotListen(host, port, reason) from exc
     return listening

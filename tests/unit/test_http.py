@@ -168,6 +168,13 @@ def test_an_address_that_is_none_is_said_to_be_none():
         bound_socket("256.0.0.1", 0)
 
 
+def test_an_address_of_another_machine_asks_for_no_other_port():
+    """As loopback's of IPv4 where a machine has only that of IPv6."""
+    with pytest.raises(CannotListen, match="no such address; give it that one") as caught:
+        bound_socket("192.0.2.77", 0)
+    assert "--port" not in str(caught.value)
+
+
 def test_listening_sockets_are_told_to_be_tcp():
     with bound_socket("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's algorithm on
