@@ -1528,7 +1528,7 @@ ALTER FUNCTION mana_ai.model_word(p_text text) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.model_word(p_text text) IS 'A model''s name as a provider may write it, else ''unknown''. Operators see it, so it must not carry a sentence.';
 
-CREATE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) RETURNS boolean
+CREATE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb, p_missed_after interval) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -1542,7 +1542,7 @@ BEGIN
                         AND (r.state IN ('committed', 'failed') OR r.cancelled_at IS NOT NULL))
              OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)
              OR (EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission
-                            AND s.record ->> 'missedRuns' = 'none' AND p_due < clock_timestamp() - interval '15 minutes')
+                            AND s.record ->> 'missedRuns' = 'none' AND p_due < clock_timestamp() - p_missed_after)
                  AND NOT EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission
                                     AND r.state IN ('open', 'waiting')))) THEN
     RETURN false;
@@ -1552,10 +1552,10 @@ BEGIN
   RETURN true;
 END $$;
 
-ALTER FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb, p_missed_after interval) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) IS 'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, that fell due
-before the installation, or that nobody began within 15 minutes where the owner wants no run then. While rows of the
+COMMENT ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb, p_missed_after interval) IS 'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, that fell due
+before the installation, or that nobody began within p_missed_after where the owner wants no run then. While rows of the
 mission wait to be folded nothing is moved: one of them may be the plan''s own next run, or a time that the owner chose;
 nor while somebody holds the mission: the supervisor waits for nobody.';
 
@@ -5275,8 +5275,8 @@ REVOKE ALL ON FUNCTION mana_ai.mission_now(p_user text, p_mission text, p_agent 
 
 REVOKE ALL ON FUNCTION mana_ai.model_word(p_text text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb) TO mana_supervisor;
+REVOKE ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb, p_missed_after interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb, p_missed_after interval) TO mana_supervisor;
 
 REVOKE ALL ON FUNCTION mana_ai.next_to_compact(p_user text, p_app text, p_table text, p_keep interval) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.next_to_compact(p_user text, p_app text, p_table text, p_keep interval) TO mana_janitor;

@@ -157,7 +157,8 @@ SELECT wake_at <= clock_timestamp() FROM mana_ai.mission_snapshots
 
 -- due --
 -- What to look at now, one mission of each user first, so that a crowd of one tenant's cannot stand before the others'. The
--- last two say what was just found to be held: it would come first again, for as long as it is held.
+-- next two say what was just found to be held: it would come first again, for as long as it is held. A record is unpacked
+-- only where the slot is so late that it may have been missed.
 SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at, m.state, m.hidden, m.complete, m.readable, m.heal,
        m.decision, m.space_id,
        a.agent_id IS NOT NULL AND a.complete AND NOT a.hidden AS agent_known, a.state AS agent_state,
@@ -169,7 +170,7 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
        u.used, u.back_at, coalesce(u.full_scope, f.scope) AS full_scope, coalesce(u.full_unit, f.unit) AS full_unit,
        CASE WHEN u.full_scope IS NULL THEN f.back_at ELSE u.full_back_at END AS full_back_at,
        coalesce(n.running, 0)::int AS running,
-       i.slots_from, m.next_run_at < clock_timestamp() - interval '15 minutes'
+       i.slots_from, m.next_run_at < clock_timestamp() - $6::interval
          AND (SELECT k.record ->> 'missedRuns' = 'none' FROM mana_ai.mission_snapshots AS k
                WHERE k.user_id = m.user_id AND k.mission_id = m.mission_id) IS TRUE AS leaves_missed,
        mana_ai.is_shared(m.space_id) AND NOT mana_ai.may_share(m.user_id, m.space_id) AS has_left_space,
@@ -303,7 +304,7 @@ SELECT user_id, mission_id, agent_id, due_at, decision, reason FROM new RETURNIN
 SELECT mana_ai.sign_capability(:user, :agent, :spaces, :scope, 'db', :ttl_s)
 
 -- move_slot --
-SELECT mana_ai.move_slot(:user, :mission, :due_at, :next_run_at, :stamp, :actor::jsonb)
+SELECT mana_ai.move_slot(:user, :mission, :due_at, :next_run_at, :stamp, :actor::jsonb, :missed_after)
 
 -- mission_record --
 SELECT m.record, z.time_zone FROM mana_ai.mission_snapshots AS m LEFT JOIN mana_ai.user_settings AS z USING (user_id)

@@ -12,6 +12,7 @@ import msgspec
 from state.log.records import InputRef, input_refs
 from state.rules.policy import DENY_ALL, AiPolicy, parse_policy
 from state.runs.decision import Decision
+from state.runs.gate import MISSED_AFTER
 from state.runs.occurrence import RunState
 from state.runs.versions import Versions
 from state.runs.withdrawal import why_unwanted
@@ -178,7 +179,9 @@ class ScheduleStore:
             if not await connection.fetchval(SQL["is_due"], lease.lo, lease.hi):
                 return []
             users, missions = [user for user, _ in held], [mission for _, mission in held]
-            rows = await connection.fetch(SQL["due"], lease.lo, lease.hi, limit, users, missions)
+            rows = await connection.fetch(
+                SQL["due"], lease.lo, lease.hi, limit, users, missions, MISSED_AFTER
+            )
         return [DueMission(**dict(row)) for row in rows]
 
     async def agents_due_soon(self, lease: Lease, within_s: float) -> int:
@@ -356,6 +359,7 @@ class ScheduleStore:
                         next_run_at=next_run_at,
                         stamp=stamp,
                         actor=actor,
+                        missed_after=MISSED_AFTER,
                     )
                 )
             )

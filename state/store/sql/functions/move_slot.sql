@@ -1,4 +1,5 @@
-CREATE OR REPLACE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamptz, p_next text, p_stamp text, p_actor jsonb) RETURNS boolean
+CREATE OR REPLACE FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamptz, p_next text, p_stamp text, p_actor jsonb,
+  p_missed_after interval) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true);
@@ -10,7 +11,7 @@ BEGIN
                         AND (r.state IN ('committed', 'failed') OR r.cancelled_at IS NOT NULL))
              OR EXISTS (SELECT FROM mana_ai.install AS i WHERE p_due < i.slots_from)
              OR (EXISTS (SELECT FROM mana_ai.mission_snapshots AS s WHERE s.user_id = p_user AND s.mission_id = p_mission
-                            AND s.record ->> 'missedRuns' = 'none' AND p_due < clock_timestamp() - interval '15 minutes')
+                            AND s.record ->> 'missedRuns' = 'none' AND p_due < clock_timestamp() - p_missed_after)
                  AND NOT EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission
                                     AND r.state IN ('open', 'waiting')))) THEN
     RETURN false;
@@ -22,7 +23,7 @@ END $$;
 
 COMMENT ON FUNCTION mana_ai.move_slot IS
 'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, that fell due
-before the installation, or that nobody began within 15 minutes where the owner wants no run then. While rows of the
+before the installation, or that nobody began within p_missed_after where the owner wants no run then. While rows of the
 mission wait to be folded nothing is moved: one of them may be the plan''s own next run, or a time that the owner chose;
 nor while somebody holds the mission: the supervisor waits for nobody.';
 ALTER FUNCTION mana_ai.move_slot OWNER TO mana_owner;
