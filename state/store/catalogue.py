@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -41,6 +42,15 @@ class ServerFacts(msgspec.Struct, frozen=True):
     version: str
     mighty_owner: str | None
     has_log: bool
+
+
+class LogSize(msgspec.Struct, frozen=True):
+    """The log with its indexes, in bytes; rows are estimated, `written` counts since `since`."""
+
+    bytes: int
+    rows: int
+    written: int
+    since: datetime | None
 
 
 class FunctionFacts(msgspec.Struct, frozen=True):
@@ -97,10 +107,15 @@ class Catalogue:
         """Defaults of our logins that somebody set."""
         return [row["planted"] for row in await self._rows("planted_settings", list(logins))]
 
-    async def feed_trigger(self) -> tuple[str, bool] | None:
-        """The trigger's state (`O` and `A` fire) and whether it calls our function."""
-        rows = await self._rows("feed_trigger")
+    async def log_trigger(self, name: str, function: str) -> tuple[str, bool] | None:
+        """A trigger's state (`O` and `A` fire) and whether it calls this function of ours."""
+        rows = await self._rows("log_trigger", name, function)
         return (rows[0]["enabled"], rows[0]["is_ours"]) if rows else None
+
+    async def log_size(self) -> LogSize | None:
+        """How large the log is, and how many rows came since statistics began."""
+        rows = await self._rows("log_size")
+        return LogSize(**rows[0]) if rows else None
 
     async def functions(self) -> list[FunctionFacts]:
         """Every function of ours."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from state.store.catalogue import (
 from state.store.connect import Access, Database
 from state.store.embedded.places import Places
 from state.store.gateway.fleet import FleetStore
+from state.store.janitor import JanitorStore
 from state.store.migrate import GROUP_ROLES, LOGINS, OLDEST_POSTGRES, pending
 from state.troubles import trouble_of
 from supervisor.health.judgement import Facts, health
@@ -33,11 +36,17 @@ AGENT = "mana_agent"
 GATEWAY = "mana_gateway"
 SUPERVISOR = "mana_supervisor"
 ISSUER = "mana_issuer"
+JANITOR = "mana_janitor"
 MIGRATE = "run mana migrate"
 TAMPERED = "somebody changed it: restore the schema from a backup, or as in state/store/schema.sql"
 _FAULTS_SHOWN = 8
 LATE_MISSIONS = 100
 """More missions than this, due for over two minutes, are no passing crowd."""
+
+ADVISED_BYTES = 256_000_000
+LOOK_AT_LOG_S = 3.0
+COMPACTED_AFTER = timedelta(days=30)
+"""From which size of the log on somebody should look at it, for how long we do, and what is old."""
 
 LOG_POLICIES = frozenset(
     {
@@ -196,20 +205,66 @@ def _open_in_ray() -> list[str]:
 
 async def feed_trigger(patient: Patient) -> Finding:
     """Every push leaves rows in the feed."""
-    found = await patient.catalogue.feed_trigger()
-    enable = "ALTER TABLE public.sync_changes ENABLE TRIGGER mana_ai_feed"
+    faults = await _trigger_faults(patient, "mana_ai_feed", "feed_changes")
+    remedy = _trigger_remedy(faults, "mana_ai_feed", "feed_changes")
+    return _finding("feed trigger", faults, f"{remedy}; then mana snapshots rebuild")
+
+
+async def device_trigger(patient: Patient) -> Finding:
+    """Every push is noted for the devices that read it."""
+    faults = await _trigger_faults(patient, "mana_ai_sync", "note_rows")
+    return _finding("device trigger", faults, _trigger_remedy(faults, "mana_ai_sync", "note_rows"))
+
+
+async def _trigger_faults(patient: Patient, name: str, function: str) -> list[str]:
+    found = await patient.catalogue.log_trigger(name, function)
     if found is None:
-        remedy = (
-            "CREATE TRIGGER mana_ai_feed AFTER INSERT ON public.sync_changes REFERENCING NEW TABLE"
-            " AS added FOR EACH STATEMENT EXECUTE FUNCTION mana_ai.feed_changes();"
-            " then mana snapshots rebuild"
-        )
-        return _finding("feed trigger", ["mana_ai_feed is missing on sync_changes"], remedy)
+        return [f"{name} is missing on sync_changes"]
     state, is_ours = found
-    faults = [] if state in ("O", "A") else [f"mana_ai_feed does not fire ({_STATES[state]})"]
-    if not is_ours:
-        faults.append("mana_ai_feed calls another function than mana_ai.feed_changes")
-    return _finding("feed trigger", faults, f"{enable}; then mana snapshots rebuild")
+    faults = [] if state in ("O", "A") else [f"{name} does not fire ({_STATES[state]})"]
+    return (
+        faults if is_ours else [*faults, f"{name} calls another function than mana_ai.{function}"]
+    )
+
+
+def _trigger_remedy(faults: Sequence[str], name: str, function: str) -> str:
+    if any("is missing" in fault for fault in faults):
+        return (
+            f"CREATE TRIGGER {name} AFTER INSERT ON public.sync_changes REFERENCING NEW TABLE"
+            f" AS added FOR EACH STATEMENT EXECUTE FUNCTION mana_ai.{function}()"
+        )
+    return f"ALTER TABLE public.sync_changes ENABLE TRIGGER {name}"
+
+
+async def log_size(patient: Patient) -> Finding:
+    """How large the log is, and whether compacting it would save much; looks for some seconds."""
+    size = await patient.catalogue.log_size()
+    if size is None:
+        return Finding("log size", ok=True, detail="there is no log", remedy="")
+    since = f" since {size.since:%Y-%m-%d}" if size.since else ""
+    detail = f"{size.bytes / 1e6:,.0f} MB, about {size.rows:,} rows"
+    detail += f", {size.written:,} written{since}"
+    if size.bytes < ADVISED_BYTES:
+        return Finding("log size", ok=True, detail=detail, remedy="")
+    password = Path(patient.settings.secrets_dir, JANITOR)
+    access = Access(patient.dsn, JANITOR, str(password), "mana-doctor")
+    janitor = JanitorStore(Database(access, max_connections=1))
+    records, saved, ends_at = 0, 0, time.monotonic() + LOOK_AT_LOG_S
+    try:
+        async for table in janitor.tables_to_compact(COMPACTED_AFTER):
+            for record in table.records:
+                done = await janitor.compact(table, record, COMPACTED_AFTER, removes=False)
+                records, saved = records + 1, saved + done.bytes
+                if time.monotonic() > ends_at:
+                    break
+            if time.monotonic() > ends_at:
+                break
+    finally:
+        await janitor.close()
+    detail += f"; of {records:,} records looked at, {saved / 1e6:,.0f} MB at least could go"
+    is_much = saved >= ADVISED_BYTES / 8
+    remedy = "mana log compact" if is_much else ""
+    return Finding("log size", ok=True, detail=detail, remedy=remedy, warning=is_much)
 
 
 _STATES = {"D": "disabled", "R": "replica only"}
@@ -424,10 +479,12 @@ CHECKS: Sequence[Check] = (
     public_functions,
     functions,
     feed_trigger,
+    device_trigger,
     router_policy,
     shards,
     backlog,
     quarantine,
+    log_size,
     other_runner,
 )
 

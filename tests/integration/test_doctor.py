@@ -19,6 +19,7 @@ from supervisor.node.doctor import (
     Patient,
     agent_privileges,
     examined,
+    log_size,
     surroundings,
 )
 from supervisor.node.settings import Settings
@@ -118,6 +119,11 @@ BROKEN = [
     ("feed trigger", ("DROP TRIGGER mana_ai_feed ON sync_changes; CREATE TRIGGER mana_ai_feed"
      " BEFORE UPDATE ON sync_changes FOR EACH ROW"
      " EXECUTE FUNCTION suppress_redundant_updates_trigger()"), "another function", "TRIGGER"),
+    ("device trigger", "DROP TRIGGER mana_ai_sync ON sync_changes", "missing", "CREATE TRIGGER"),
+    ("device trigger", "ALTER TABLE sync_changes DISABLE TRIGGER mana_ai_sync", "disabled",
+     "ENABLE TRIGGER"),
+    ("row security", "DROP POLICY mana_compactor_only ON sync_changes", "mana_compactor_only",
+     "schema.sql"),
     ("router policy", "DROP POLICY mana_router_read ON sync_changes", "does not see",
      "mana_router_read"),
     ("router policy", ("CREATE POLICY too_much ON sync_changes FOR SELECT TO mana_router"
@@ -491,3 +497,23 @@ async def test_the_doctor_looks_after_vaults_where_they_are_kept(
         assert (await _found(database))["vault"].ok  # no vaults are kept
         await admin.execute("GRANT SELECT ON auth.encryption_vault_audit TO mana_agent")
         assert not (await _found(database))["vault"].ok
+
+
+async def test_a_large_log_is_said_and_how_much_compacting_would_save(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    found = await log_size(_patient(database))
+    assert (found.ok, found.warning, found.remedy) == (True, False, "")
+    async with session(database, SUPERUSER) as admin:
+        await admin.execute(
+            "INSERT INTO sync_changes (app_id, table_name, record_id, user_id, op, data,"
+            " field_meta, client_id, created_at) SELECT 'notes', 'notes', 'n' || n % 3, 'u1',"
+            " 'update', jsonb_build_object('a', repeat(md5(n::text), 40)), jsonb_build_object('a',"
+            " to_char(t.at, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')), 'c', t.at"
+            " FROM generate_series(1, 90) AS n CROSS JOIN LATERAL (SELECT timestamptz"
+            " '2026-01-01Z' + n * interval '1 second' AS at) AS t"
+        )
+    monkeypatch.setattr("supervisor.node.doctor.ADVISED_BYTES", 100_000)
+    found = await log_size(_patient(database))
+    assert (found.ok, found.warning, found.remedy) == (True, True, "mana log compact")
+    assert "of 3 records looked at, 0 MB at least could go" in found.detail

@@ -3,8 +3,10 @@
 import pytest
 
 from state.store.own.records import KeptInLog
+from supervisor.gateway.operators.api import devices_of
 from supervisor.gateway.people.rate import TooOften
 from supervisor.gateway.sync.shares import LogFull, PushShares, PushSize, ShareLimits
+from supervisor.supervision.metrics import Metrics
 
 
 class Clock:
@@ -98,3 +100,14 @@ async def test_nothing_is_bounded_or_measured_where_no_bound_is_set():
     for _ in range(3):
         await shares.take("u1", size(rows=10**6, bytes_=10**9, records=10**6))
     assert log.measured == 0
+
+
+def test_operators_see_what_the_devices_of_all_doors_do():
+    metrics = Metrics()
+    assert set(devices_of(metrics).values()) == {0}
+    metrics.inc("sync_changes_pushed_total", n=2)
+    metrics.inc("sync_conflicts_total", n=1)
+    for door in ("people", "operators"):
+        metrics.set("sync_connections", 3, (door,))
+    told = devices_of(metrics)
+    assert (told["changes_pushed"], told["conflicts"], told["connected"]) == (2, 1, 6)

@@ -22,10 +22,16 @@ SELECT s.setrole::regrole || ': ' || c.setting AS planted
   FROM pg_db_role_setting AS s CROSS JOIN unnest(s.setconfig) AS c (setting)
  WHERE s.setrole::regrole::text = ANY ($1) AND c.setting NOT LIKE 'idle\_in\_transaction\_session\_timeout=%'
 
--- feed_trigger --
+-- log_trigger --
 SELECT t.tgenabled::text AS enabled, t.tgfoid = (SELECT p.oid FROM pg_proc AS p WHERE p.pronamespace = to_regnamespace('mana_ai')
-                                                          AND p.proname = 'feed_changes') AS is_ours
-  FROM pg_trigger AS t WHERE t.tgrelid = to_regclass('public.sync_changes') AND t.tgname = 'mana_ai_feed'
+                                                          AND p.proname = $2) AS is_ours
+  FROM pg_trigger AS t WHERE t.tgrelid = to_regclass('public.sync_changes') AND t.tgname = $1
+
+-- log_size --
+-- Rows as the last analysis counted them; who owns the log sees none by himself.
+SELECT pg_total_relation_size(c.oid) AS bytes, greatest(c.reltuples, 0)::bigint AS rows, coalesce(s.n_tup_ins, 0) AS written,
+       (SELECT d.stats_reset FROM pg_stat_database AS d WHERE d.datname = current_database()) AS since
+  FROM pg_class AS c LEFT JOIN pg_stat_user_tables AS s ON s.relid = c.oid WHERE c.oid = to_regclass('public.sync_changes')
 
 -- functions --
 SELECT p.proname AS name, p.prosrc AS source, p.prosecdef AS is_definer, p.proowner::regrole::text AS owner,

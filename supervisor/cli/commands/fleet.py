@@ -58,6 +58,13 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
         counts: dict[str, int] = told["counts"] or {}
         for name, count in counts.items():
             output.line_out(f"  {name.replace('_', ' ')}: {output.shown(count)}")
+        if devices := told.get("devices"):
+            output.line_out(
+                f"  devices connected: {devices['connected']:.0f},"
+                f" of people: {devices['people']:.0f};"
+                f" {devices['changes_pushed']:,.0f} changes pushed,"
+                f" {devices['conflicts']:,.0f} conflicts"
+            )
         if told["supervisor"] is not None:
             idle: dict[str, float | None] = told["supervisor"].get("idle") or {}
             idle_s = idle.get("seconds")

@@ -31,6 +31,7 @@ from supervisor.gateway.cursors import cursor, read_cursor
 from supervisor.gateway.deps import Deps, facts
 from supervisor.health.judgement import health
 from supervisor.node.models import model_in_words
+from supervisor.supervision.metrics import Metrics
 
 T = TypeVar("T")
 NameKey = tuple[str, str]
@@ -52,9 +53,26 @@ async def get_status(request: Request, deps: Deps) -> Response:
             "counts": None if found.shards is None else await deps.fleet.counts(),
             "shards": found.shards,
             "supervisor": found.supervisor,
+            "devices": devices_of(deps.metrics),
             "model": model_in_words(deps.settings),
         }
     )
+
+
+def devices_of(metrics: Metrics) -> dict[str, float]:
+    """What this gateway knows of people's devices since it started, all doors together."""
+    told = metrics.snapshot()
+    return {
+        name: sum(told[kind].get(f"sync_{metric}", {}).values())
+        for name, kind, metric in (
+            ("connected", "gauges", "connections"),
+            ("people", "gauges", "users_connected"),
+            ("changes_pushed", "counters", "changes_pushed_total"),
+            ("changes_sent", "counters", "changes_sent_total"),
+            ("conflicts", "counters", "conflicts_total"),
+            ("oldest_unpublished_s", "gauges", "queue_age_seconds"),
+        )
+    }
 
 
 async def get_missions(request: Request, deps: Deps) -> Response:
