@@ -50,6 +50,11 @@ class Tab:
         """Click what a selector finds first."""
         await self.value(f"document.querySelector({json.dumps(selector)}).click()")
 
+    async def press(self, key: str) -> None:
+        """Press and release a key."""
+        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
     async def screenshot(self, path: Path) -> None:
         """A picture of the page."""
         shot = await self.call("Page.captureScreenshot", captureBeyondViewport=True)

@@ -12,7 +12,9 @@ import pytest
 from mana_actors.http.server import RunningServer, serve
 from tests.browser.tab import open_tab
 from tests.gateway_parts import KEY, FakeSupervisor, app_of, fleet_of
+from tests.inbox import TASK, call, plan, records
 from tests.integration.support import World, open_world, until
+from tests.owners import open_house
 from tests.postgres import Database
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -95,6 +97,39 @@ async def test_an_operator_pauses_and_resumes_an_agent_with_a_button(
                 await tab.sees("location.pathname.startsWith('/agents/')")
                 await tab.go(f"{serving.url}/agents/u%2F1/a%3A%3Cb%3E%2F1")
                 await tab.sees(f"document.querySelector('nav button')?.innerText === '{button}'")
+
+
+async def test_an_owner_answers_by_keyboard_and_sees_what_is_new_without_a_reload(
+    database: Database, tmp_path: Path
+):
+    async with (
+        open_world(database) as world,
+        open_house(database, tmp_path, auth_url=None) as house,
+    ):
+        assert CHROMIUM is not None
+        await house.operator("POST", "/people", {"user": "u1"})
+        link = (await house.operator("POST", "/people/u1/link")).json()["link"]
+        url = str(house.client.base_url).rstrip("/")
+        client = await world.client("u1")
+        await client.mission(title=TITLE, iterations=[plan(TASK)])
+        await world.driver.fold_all()
+        async with open_tab(CHROMIUM, tmp_path / "profile") as tab:
+            await tab.go(f"{url}/sign-in?link={link.rpartition('link=')[2]}")
+            await tab.sees("!!document.querySelector('form[action=\"/sign-in\"] button')")
+            await tab.click("form[action='/sign-in'] button")
+            await tab.sees("location.pathname === '/me'")
+            await tab.go(f"{url}/me/inbox")
+            await tab.sees("document.querySelectorAll('.proposal').length === 1")
+            await tab.value("window.isStill = true")
+            await tab.press("j")
+            await tab.sees("document.activeElement.matches('.proposal')")
+            await tab.press("a")
+            await tab.sees("document.querySelectorAll('.proposal').length === 0 && isStill")
+            assert len(await records(world, "tasks")) == 1
+            another = call(0, "create_task", title="Noch etwas")
+            await client.mission("m2", title=TITLE, iterations=[plan(another, id_="i2")])
+            await world.driver.fold_all()
+            await tab.sees("document.body.innerText.includes('Noch etwas') && isStill")
 
 
 async def _is(world: World, state: str) -> bool:
