@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx
+import httpx2
 import pytest
 
 from tests.inbox import TASK, call, plan, records
@@ -24,14 +24,14 @@ EVENT = call(1, "complete_task", taskId="t-gone")
 class Tab:
     """A browser of somebody who signed in by a link."""
 
-    def __init__(self, house: House, client: httpx.AsyncClient) -> None:
+    def __init__(self, house: House, client: httpx2.AsyncClient) -> None:
         self.house, self.client = house, client
 
     @property
     def origin(self) -> str:
         return str(self.client.base_url).rstrip("/")
 
-    async def sign_in(self, user: str = "u1") -> httpx.Response:
+    async def sign_in(self, user: str = "u1") -> httpx2.Response:
         """Use a fresh link up."""
         link = (await self.house.operator("POST", f"/people/{user}/link")).json()["link"]
         form = {"link": link.rpartition("link=")[2]}
@@ -44,7 +44,7 @@ class Tab:
         assert answer.headers["content-type"].startswith("text/html")
         return answer.text
 
-    async def press(self, path: str, **fields: str) -> httpx.Response:
+    async def press(self, path: str, **fields: str) -> httpx2.Response:
         """A form of one's own page; `seal` and `origin` may be another's."""
         found = re.search('name="seal" value="([^"]*)"', await self.see("/me"))
         assert found is not None
@@ -62,7 +62,7 @@ async def scene(database: Database, tmp_path: Path) -> AsyncGenerator[tuple[Worl
         tabs: list[Tab] = []
         for user in ("u1", "u2"):
             assert (await house.operator("POST", "/people", {"user": user})).status_code == 201
-            client = httpx.AsyncClient(base_url=str(house.client.base_url), trust_env=False)
+            client = httpx2.AsyncClient(base_url=str(house.client.base_url), trust_env=False)
             tab = Tab(house, await stack.enter_async_context(client))
             assert (await tab.sign_in(user)).headers["location"] == "/me"
             tabs.append(tab)
@@ -195,7 +195,7 @@ async def test_a_sign_in_that_ended_sees_nothing_and_a_new_one_replaces_the_old(
     assert dict(tab.client.cookies) != before
     (old,) = (name for name in before if name.startswith("mana_person_"))
     stolen = {"Cookie": f"{old}={before[old]}"}
-    async with httpx.AsyncClient(base_url=str(tab.client.base_url), trust_env=False) as thief:
+    async with httpx2.AsyncClient(base_url=str(tab.client.base_url), trust_env=False) as thief:
         assert (await thief.get("/me", headers=stolen)).status_code == 401
     signed = dict(tab.client.cookies)
     assert (await tab.press("/me/sign-out")).status_code == 303
@@ -209,7 +209,7 @@ async def test_a_cookie_of_a_host_alone_counts_and_one_of_another_name_does_not(
     _, tab, _ = scene
     ((name, value),) = dict(tab.client.cookies).items()
     for kept, status in ((name, 200), (f"__Host-{name}", 200), ("other", 401)):
-        async with httpx.AsyncClient(base_url=str(tab.client.base_url), trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=str(tab.client.base_url), trust_env=False) as client:
             answer = await client.get("/me", headers={"Cookie": f"{kept}={value}"})
             assert answer.status_code == status
 
