@@ -83,6 +83,19 @@ async def test_a_transaction_is_kept_whole_or_not_at_all(tmp_path: Path):
         assert [one.id for one in await tasks.list()] == ["t1", "t3"]
 
 
+async def test_a_transaction_that_no_server_takes_is_refused_here(tmp_path: Path):
+    async with opened(tmp_path) as client:
+        tasks, large = client.table("tasks"), {"text": "x" * 3 * 1024 * 1024}
+        async with client.transaction():
+            for n in range(2):
+                await tasks.put(f"t{n}", large)
+            with pytest.raises(WriteRefused, match="transaction"):
+                await tasks.put("t3", {"text": "y" * 3 * 1024 * 1024})
+            await tasks.put("t2", {"text": "small"})
+        await tasks.put("t4", large)
+        assert [one.id for one in await tasks.list()] == ["t0", "t1", "t2", "t4"]
+
+
 async def test_others_do_not_see_a_transaction_before_it_ends(tmp_path: Path):
     async with opened(tmp_path) as client:
         tasks = client.table("tasks")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from mana_actors.client.errors import StoreUnusable
+from mana_actors.client.errors import StoreUnusable, WriteRefused
 from mana_actors.client.local.kept import (
     NOTHING,
     KeptRecord,
@@ -34,6 +34,9 @@ _WAITING_US = 1 << 62
 """The time of rows that the server has yet to give one: after all that have one."""
 
 MOST_CONFLICTS = 100
+MOST_PUSH_ROWS = 5000
+MOST_PUSH_BYTES = 9 * 1024 * 1024
+"""Of one transaction: a push is taken whole, and a server takes 5,000 changes or 10 MiB."""
 
 
 class ReadSoFar(msgspec.Struct, frozen=True):
@@ -100,7 +103,7 @@ class LocalStore:
             raise
         self._touched: dict[RecordAt, None] = {}
         self._conflicts: list[tuple[str, Overwritten]] = []
-        self._push = 0
+        self._push = self._push_rows = self._push_bytes = 0
 
     def close(self) -> None:
         """Let another process have the file."""
@@ -113,6 +116,7 @@ class LocalStore:
     def begin(self) -> None:
         """What follows is kept together, or not at all; what waits of it is one push."""
         self._touched, self._conflicts = {}, []
+        self._push_rows = self._push_bytes = 0
         self._write.execute("BEGIN IMMEDIATE")
         (last,) = self._write.execute(
             "SELECT seq FROM sqlite_sequence WHERE name = 'pending' UNION ALL SELECT 0 LIMIT 1"
@@ -206,9 +210,17 @@ class LocalStore:
     # --- writing --------------------------------------------------------------------------------
 
     def add(self, at: RecordAt, rows: Sequence[LocalRow]) -> None:
-        """Rows that wait to be pushed, shown from now on."""
+        """Rows that wait to be pushed, shown from now on.
+
+        Raises WriteRefused where the transaction is larger than a server takes at once.
+        """
         for row in rows:
             body = msgspec.json.encode(row)
+            count, size = self._push_rows + 1, self._push_bytes + len(body)
+            if count > MOST_PUSH_ROWS or size > MOST_PUSH_BYTES:
+                most = f"{MOST_PUSH_ROWS} changes or {MOST_PUSH_BYTES} bytes"
+                raise WriteRefused("transaction", f"holds over {most}")
+            self._push_rows, self._push_bytes = count, size
             self._write.execute(
                 "INSERT INTO pending (push, id, app, tbl, record, size, body)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
