@@ -290,3 +290,29 @@ def test_a_conflict_is_told_of_where_something_newer_replaced_a_persons_value(
         later = store.commit().conflicts
         assert len(later) <= 1
         assert not (told and later)
+
+
+def test_of_two_values_of_one_instant_the_later_rows_stays_though_it_came_first(tmp_path: Path):
+    log = Log()
+    for n in range(2):
+        log.add(other_row(n, ("other", "insert", "r1", "a", 1, n, True))[0], n + 1)
+    with store_in(tmp_path, "1") as store:
+        device = Device(1, store)
+        for row in reversed(log.rows):
+            device.take(log, [row], is_last=True)
+        found = store.shown(RecordAt(APP, TABLE, "r1"))
+        assert found is not None
+        assert found.snapshot.fields == log.replayed("r1").fields == {"a": "o1"}
+
+
+def test_an_own_row_that_comes_back_waits_no_longer_and_stays_ones_own(tmp_path: Path):
+    log = Log()
+    with store_in(tmp_path, "1") as store:
+        device = Device(1, store)
+        device.write("r1", {"a": 1}, 10)
+        device.push(log, START_NS // NS_PER_US, is_answered=False)
+        device.take(log, log.rows, is_last=True)
+        assert store.waiting() == []
+        found = store.shown(RecordAt(APP, TABLE, "r1"))
+        assert found is not None
+        assert found.meta["a"].origin == "user"
