@@ -41,6 +41,7 @@ BENCHES = {
     "router": "router",
     "prompt": "prompt",
     "growth": "growth",
+    "sync": "sync",
 }
 """Name to module, which is imported when it is asked for: so the folder also measures a release
 in which another bench's parts are missing."""
