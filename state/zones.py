@@ -13,7 +13,7 @@ def is_time_zone(name: str) -> bool:
     The folder that zones are read from holds more: the machine's own (`localtime`), rules for
     others (`posixrules`), clocks that count leap seconds (`right/…`), a stand-in for none set.
     """
-    return name in _names()
+    return name in time_zones()
 
 
 def zone_of(name: str | None, otherwise: str) -> ZoneInfo:
@@ -22,6 +22,7 @@ def zone_of(name: str | None, otherwise: str) -> ZoneInfo:
 
 
 @cache
-def _names() -> frozenset[str]:
+def time_zones() -> frozenset[str]:
+    """The names of all of them."""
     listed = resources.files("tzdata").joinpath("zones").read_text("utf-8").split()
     return frozenset(listed) - {"Factory"}

@@ -1338,6 +1338,64 @@ ALTER FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt 
 
 COMMENT ON FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) IS 'Signs a capability for the key holder: for this run''s attempt alone, and for one minute.';
 
+CREATE TABLE mana_ai.proposals (
+    user_id text NOT NULL,
+    proposal_id uuid NOT NULL,
+    mission_id text NOT NULL,
+    iteration_id text NOT NULL,
+    step_id text NOT NULL,
+    agent_id text NOT NULL,
+    agent_name text NOT NULL,
+    tool text NOT NULL,
+    params jsonb,
+    rationale text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
+    state text DEFAULT 'pending'::text NOT NULL,
+    not_before timestamp with time zone,
+    edited jsonb,
+    decided_by text,
+    decided_at timestamp with time zone,
+    decided_address text,
+    decided_client text,
+    approval_id uuid,
+    feedback text DEFAULT ''::text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    written jsonb DEFAULT '[]'::jsonb NOT NULL,
+    claimed_by text DEFAULT ''::text NOT NULL,
+    claimed_until timestamp with time zone,
+    CONSTRAINT decided_unless_pending CHECK (((state = 'pending'::text) OR (decided_by IS NOT NULL))),
+    CONSTRAINT decided_with_time CHECK (((decided_by IS NULL) = (decided_at IS NULL))),
+    CONSTRAINT proposal_decider_known CHECK ((decided_by = ANY (ARRAY['user'::text, 'standing-approval'::text, 'auto-expire'::text, 'device'::text]))),
+    CONSTRAINT proposal_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'waiting-for-device'::text, 'done'::text, 'rejected'::text, 'expired'::text, 'refused'::text, 'undone'::text])))
+);
+
+ALTER TABLE ONLY mana_ai.proposals FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.proposals OWNER TO mana_owner;
+
+CREATE FUNCTION mana_ai.late_proposals(p_limit integer) RETURNS TABLE(user_id text, mission_id text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    BEGIN ATOMIC
+ SELECT l.user_id,
+     l.mission_id
+    FROM ( SELECT p.user_id,
+             p.mission_id,
+             p.expires_at
+            FROM mana_ai.proposals p
+           WHERE ((p.state = ANY (ARRAY['pending'::text, 'refused'::text])) AND (p.expires_at <= clock_timestamp()))
+           ORDER BY p.expires_at
+          LIMIT late_proposals.p_limit) l
+   GROUP BY l.user_id, l.mission_id
+   ORDER BY (min(l.expires_at));
+END;
+
+ALTER FUNCTION mana_ai.late_proposals(p_limit integer) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.late_proposals(p_limit integer) IS 'Missions with proposals that nobody answered in time, the latest first to have been so; for the gateway, which lets them
+expire though their owner does not look.';
+
 CREATE FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb, OUT forgotten bigint) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4103,42 +4161,6 @@ ALTER TABLE ONLY mana_ai.personal_tokens FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.personal_tokens OWNER TO mana_owner;
 
-CREATE TABLE mana_ai.proposals (
-    user_id text NOT NULL,
-    proposal_id uuid NOT NULL,
-    mission_id text NOT NULL,
-    iteration_id text NOT NULL,
-    step_id text NOT NULL,
-    agent_id text NOT NULL,
-    agent_name text NOT NULL,
-    tool text NOT NULL,
-    params jsonb,
-    rationale text NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone,
-    state text DEFAULT 'pending'::text NOT NULL,
-    not_before timestamp with time zone,
-    edited jsonb,
-    decided_by text,
-    decided_at timestamp with time zone,
-    decided_address text,
-    decided_client text,
-    approval_id uuid,
-    feedback text DEFAULT ''::text NOT NULL,
-    reason text DEFAULT ''::text NOT NULL,
-    written jsonb DEFAULT '[]'::jsonb NOT NULL,
-    claimed_by text DEFAULT ''::text NOT NULL,
-    claimed_until timestamp with time zone,
-    CONSTRAINT decided_unless_pending CHECK (((state = 'pending'::text) OR (decided_by IS NOT NULL))),
-    CONSTRAINT decided_with_time CHECK (((decided_by IS NULL) = (decided_at IS NULL))),
-    CONSTRAINT proposal_decider_known CHECK ((decided_by = ANY (ARRAY['user'::text, 'standing-approval'::text, 'auto-expire'::text, 'device'::text]))),
-    CONSTRAINT proposal_state_known CHECK ((state = ANY (ARRAY['pending'::text, 'waiting-for-device'::text, 'done'::text, 'rejected'::text, 'expired'::text, 'refused'::text, 'undone'::text])))
-);
-
-ALTER TABLE ONLY mana_ai.proposals FORCE ROW LEVEL SECURITY;
-
-ALTER TABLE mana_ai.proposals OWNER TO mana_owner;
-
 CREATE TABLE mana_ai.refresh_tokens (
     token_hash bytea NOT NULL,
     sign_in_id uuid NOT NULL,
@@ -4529,6 +4551,8 @@ CREATE INDEX proposals_by_approval ON mana_ai.proposals USING btree (user_id, ap
 
 CREATE INDEX proposals_in_order ON mana_ai.proposals USING btree (user_id, created_at DESC, proposal_id);
 
+CREATE INDEX proposals_late ON mana_ai.proposals USING btree (expires_at) WHERE (state = ANY (ARRAY['pending'::text, 'refused'::text]));
+
 CREATE INDEX proposals_open ON mana_ai.proposals USING btree (user_id, expires_at) WHERE (state = ANY (ARRAY['pending'::text, 'refused'::text]));
 
 CREATE INDEX quarantine_user ON mana_ai.quarantine USING btree (user_id, seen_at DESC);
@@ -4867,6 +4891,8 @@ CREATE POLICY owner_acts_for_user ON mana_ai.user_settings TO mana_owner USING (
 CREATE POLICY owner_compares ON mana_ai.space_members FOR SELECT TO mana_owner USING (true);
 
 CREATE POLICY owner_compares ON mana_ai.spaces FOR SELECT TO mana_owner USING (true);
+
+CREATE POLICY owner_finds_late ON mana_ai.proposals FOR SELECT TO mana_owner USING (((state = ANY (ARRAY['pending'::text, 'refused'::text])) AND (expires_at <= clock_timestamp())));
 
 ALTER TABLE mana_ai.owner_key_changes ENABLE ROW LEVEL SECURITY;
 
@@ -5244,6 +5270,14 @@ REVOKE ALL ON FUNCTION mana_ai.is_as_decided(p_user text, p_mission text, p_agen
 REVOKE ALL ON FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.keys_capability(p_capability text, p_run uuid, p_attempt integer) TO mana_agent;
 
+GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.proposals TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.proposals TO mana_janitor;
+
+GRANT SELECT(decided_at) ON TABLE mana_ai.proposals TO mana_janitor;
+
+REVOKE ALL ON FUNCTION mana_ai.late_proposals(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.late_proposals(p_limit integer) TO mana_gateway;
+
 REVOKE ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb, OUT forgotten bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.load_memory(p_capability text, p_missions text[], p_mission_fields text[], p_agent_fields text[], OUT agent jsonb, OUT missions jsonb, OUT time_zone text, OUT cap bigint, OUT slots_from timestamp with time zone, OUT charges jsonb, OUT holds jsonb, OUT requested jsonb, OUT now timestamp with time zone, OUT agent_record jsonb, OUT forgotten bigint) TO mana_agent;
 
@@ -5569,11 +5603,6 @@ GRANT SELECT(expires_at) ON TABLE mana_ai.personal_tokens TO mana_janitor;
 GRANT UPDATE(used_at) ON TABLE mana_ai.personal_tokens TO mana_gateway;
 
 GRANT UPDATE(revoked_at) ON TABLE mana_ai.personal_tokens TO mana_gateway;
-
-GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.proposals TO mana_gateway;
-GRANT DELETE ON TABLE mana_ai.proposals TO mana_janitor;
-
-GRANT SELECT(decided_at) ON TABLE mana_ai.proposals TO mana_janitor;
 
 GRANT SELECT,INSERT ON TABLE mana_ai.refresh_tokens TO mana_gateway;
 

@@ -68,6 +68,7 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("DELETE", "/internal/people/{user}", people.delete_person),
     ("POST", "/internal/people/{user}/link", people.post_link),
     ("POST", "/internal/people/{user}/token", people.post_operators_token),
+    ("GET", "/internal/people/{user}/trail", people.get_trail),
     ("GET", "/internal/people/{user}/tokens", people.get_tokens),
     ("POST", "/internal/people/{user}/tokens", people.post_token),
     ("DELETE", "/internal/people/{user}/tokens/{token}", people.delete_token),

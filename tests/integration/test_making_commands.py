@@ -62,6 +62,32 @@ async def test_from_nothing_to_a_mission_with_its_next_runs(mana: Mana):
     assert "no missions yet" in await mana("missions", "list")
 
 
+async def test_a_module_stands_for_all_of_its_records_that_are_there(mana: Mana, house: House):
+    await house.sql(
+        "INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, data,"
+        " field_meta, client_id, created_at)"
+        " SELECT 'companion', 'companionGoals', 'g' || n, 'u1', op,"
+        " CASE op WHEN 'insert' THEN jsonb_build_object('title', n::text) ELSE '{}' END, '{}', 'c',"
+        " clock_timestamp() + (op = 'delete')::int * interval '1 s'"
+        " FROM generate_series(1, 70) AS n, unnest(ARRAY['insert', 'delete']) AS op"
+        " WHERE op = 'insert' OR n <= 5"
+    )
+    said = await mana("missions", "new", "Plan", "--read", "goals", "--json")
+    made = json.loads(said)
+    assert len({ref["id"] for ref in made["inputs"]}) == 65
+    assert any("goals: 65 records as of now" in note for note in made["notes"])
+
+
+async def test_a_person_says_by_which_clock_they_live(mana: Mana):
+    assert "Europe/Berlin, as everybody's" in await mana("people", "zone", "u1")
+    assert "Asia/Tokyo" in await mana("people", "zone", "u1", "Asia/Tokyo")
+    said = await mana("missions", "new", "Plan", "--every", "daily 07:00")
+    assert "next runs (Asia/Tokyo):" in said
+    said = await mana("people", "zone", "u1", "Tokyo", code=2)
+    assert "timeZone: must be the name of an IANA time zone" in said
+    assert "Europe/Berlin" in await mana("people", "zone", "u1", "--default")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -50,6 +50,7 @@ STEPS = [
     "0010_own_log",
     "0011_sync_feeds",
     "0012_log_compaction",
+    "0014_late_proposals",
 ]
 EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"

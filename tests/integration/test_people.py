@@ -53,6 +53,8 @@ async def test_an_operator_acts_in_a_persons_place_and_leaves_a_row(house: House
         "scopes": ["read", "write", "approve", "account"],
         "spaces": [],
         "signedInBy": "operator",
+        "timeZone": house.settings.agent.time_zone,
+        "zoneIsOwn": False,
     }
     rows = await house.sql("SELECT action, done_by FROM mana_ai.people_trail ORDER BY id")
     assert [tuple(row) for row in rows] == [("added", "operator"), ("operator-acts", "operator")]
@@ -99,3 +101,47 @@ async def test_who_was_removed_gets_in_by_nothing(house: House):
     assert (await house.operator("DELETE", "/people/anna")).status_code == 200
     for token in tokens:
         assert (await asked(house, token)).status_code == 401
+
+
+async def test_a_person_reads_what_was_done_about_them_page_by_page(house: House):
+    await added(house, "bert")
+    token = await operators_token(house)
+    await personal_token(house, "read")
+    path, seen = "/api/v1/me/trail?limit=1", list[str]()
+    while path:
+        told = (await asked(house, token, path)).json()
+        seen += [f"{row['action']} by {row['by']}" for row in told["items"]]
+        path = f"/api/v1/me/trail?limit=1&after={told['after']}" if told["after"] else ""
+    assert seen == ["token-made by operator", "operator-acts by operator", "added by operator"]
+    told = (await house.operator("GET", "/people/anna/trail")).json()
+    assert [row["action"] for row in told["items"]] == ["token-made", "operator-acts", "added"]
+
+
+async def test_who_sets_a_zone_moves_what_runs_by_the_clock_and_nothing_else(house: House):
+    token = await operators_token(house)
+
+    async def sent(verb: str, path: str, body: dict[str, Any]) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {token}"}
+        return await house.client.request(verb, path, json=body, headers=headers)
+
+    async def next_run(mission: str) -> str:
+        return (await asked(house, token, f"{missions}/{mission}")).json()["nextRunAt"]
+
+    missions = "/api/v1/me/missions"
+    made = {
+        every: (await sent("POST", missions, {"title": every, "every": every})).json()["id"]
+        for every in ("daily 07:00", "30 minutes")
+    }
+    before = {every: await next_run(id_) for every, id_ in made.items()}
+    answer = await sent("PATCH", "/api/v1/me", {"timeZone": "Asia/Kolkata"})
+    assert (answer.status_code, answer.json()["timeZone"]) == (200, "Asia/Kolkata")
+    assert (await next_run(made["daily 07:00"]))[11:16] == "01:30", "seven there"
+    assert await next_run(made["30 minutes"]) == before["30 minutes"]
+    answer = await sent("PATCH", "/api/v1/me", {"timeZone": "Asia/Kolkatta"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "timeZone")
+    assert "did you mean Asia/Kolkata?" in answer.text
+    answer = await sent("PATCH", "/api/v1/me", {"timeZone": None})
+    assert (answer.json()["zoneIsOwn"], await next_run(made["daily 07:00"])) == (
+        False,
+        before["daily 07:00"],
+    )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.inbox import TASK, call, mission_with, plan, records
+from supervisor.gateway.people.inbox.stager import Stager
+from tests.inbox import TASK, call, mission_with, plan, records, shown
 from tests.integration.support import Json, World, open_world
 from tests.owners import Desk, House, open_house
 from tests.postgres import Database
@@ -127,3 +128,16 @@ async def test_a_standing_approval_is_made_listed_and_revoked(scene: tuple[World
     assert (await desk.ask("GET", path)).json()["standingApprovals"] == []
     for wrong in ({"tool": "list_tasks"}, {"tool": None}, {"perDay": 0}, {"until": "2020-01-01"}):
         assert (await desk.ask("POST", path, json={**body, **wrong})).status_code == 400
+
+
+async def test_what_nobody_answered_expires_though_nobody_looks(scene: tuple[World, House]):
+    world, house = scene
+    await mission_with(world, plan(TASK))
+    stager = Stager(house.owners)
+    assert await stager.once() == 1
+    await world.sql("UPDATE mana_ai.proposals SET expires_at = clock_timestamp()")
+    await stager.once()
+    states = "SELECT state, decided_by FROM mana_ai.proposals"
+    ((state, by),) = [tuple(row) for row in await world.sql(states)]
+    assert (state, by) == ("expired", "auto-expire")
+    assert [step["status"] for step in (await shown(world))[0]["plan"]] == ["skipped"]

@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -97,6 +99,32 @@ async def test_looking_at_a_link_does_not_use_it_up(house: House):
         seen = await house.client.get("/sign-in", params={"link": link})
         assert (seen.status_code, "Sign in" in seen.text) == (200, True)
     assert (await post(house, "/sign-in", {"link": link})).status_code == 200
+
+
+STORES_A_LINK_AND_DIES = """
+import asyncio, os, signal, sys
+from datetime import timedelta
+from state.store.connect import Access, Database
+from state.store.people.store import Doer, PeopleStore
+
+async def main(dsn, password_file):
+    people = PeopleStore(Database(Access(dsn, "mana_gateway", password_file), max_connections=1))
+    await people.add_link("anna", bytes(32), timedelta(minutes=30), Doer("operator"))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_link_whose_maker_died_before_it_was_shown_stands_in_nobodys_way(house: House):
+    at = house.database.dsn("mana_gateway"), str(house.database.password_file("mana_gateway"))
+    run = await asyncio.create_subprocess_exec(sys.executable, "-c", STORES_A_LINK_AND_DIES, *at)
+    assert await run.wait() == -signal.SIGKILL
+    count = "SELECT count(*) AS links FROM mana_ai.sign_in_links WHERE user_id = 'anna'"
+    ((links,),) = [tuple(row) for row in await house.sql(count)]
+    assert links == 1, "stored before it died"
+    answer = await post(house, "/sign-in", {"link": await link_of(house)})
+    assert answer.status_code == 200, answer.text
 
 
 async def test_whatever_is_wrong_with_a_link_is_told_in_the_same_words(house: House):

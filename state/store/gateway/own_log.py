@@ -165,6 +165,10 @@ class OwnWrites:
         """The zone that the person's cadences are meant in; None: the deployment's."""
         return await self.connection.fetchval(SQL["time_zone"], self.user)
 
+    async def save_time_zone(self, zone: str | None) -> None:
+        """The zone that the person's cadences are meant in; None: the deployment's."""
+        await self.connection.execute(SQL["save_time_zone"], self.user, zone)
+
     async def decisions(
         self, mission: str, since: datetime
     ) -> list[tuple[datetime, str, str | None]]:

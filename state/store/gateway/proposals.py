@@ -99,6 +99,12 @@ class ProposalStore:
             rows = await connection.fetch(SQL["unstaged"], *(after or (None, None)), limit)
         return [(row["user_id"], row["mission_id"], row["version"]) for row in rows]
 
+    async def late(self, limit: int) -> list[tuple[str, str]]:
+        """User and mission of proposals that nobody answered in time; `stage` lets them expire."""
+        async with self._db.transaction() as connection:
+            rows = await connection.fetch(SQL["late_proposals"], limit)
+        return [(row["user_id"], row["mission_id"]) for row in rows]
+
     async def stage_all(self, asked: Answering) -> None:
         """Put every plan of this person to them, and expire what nobody answered in time."""
         async with self._log.acting(asked.user) as writes:

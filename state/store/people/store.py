@@ -89,6 +89,18 @@ class PersonalToken(msgspec.Struct, frozen=True):
     is_expired: bool
 
 
+class TrailRow(msgspec.Struct, frozen=True):
+    """Something that was done about a person's ways in, spaces or place, and by whom."""
+
+    id: int
+    action: str
+    detail: str | None
+    done_by: str
+    address: str | None
+    user_agent: str | None
+    at: datetime
+
+
 class Refreshed(msgspec.Struct, frozen=True):
     """A sign-in that goes on, and its refresh token from now on."""
 
@@ -175,6 +187,12 @@ class PeopleStore:
             await _note(connection, user, action, detail, by)
 
     # --- links and sign-ins -----------------------------------------------------------------------
+
+    async def trail(self, user: str, before: int | None, limit: int) -> list[TrailRow]:
+        """What was done about somebody, the newest first, those before an id."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(SQL["trail_of"], user, before, limit)
+        return [TrailRow(**dict(row.items())) for row in rows]
 
     async def add_link(self, user: str, link: bytes, life: timedelta, by: Doer) -> datetime:
         """Let somebody in once by what has this hash; until when. Raises PeopleRefused."""

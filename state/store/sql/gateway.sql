@@ -216,6 +216,9 @@ SELECT * FROM mana_ai.proposals
    AND (:before_at::timestamptz IS NULL OR (created_at, proposal_id) < (:before_at, :before_id::uuid))
  ORDER BY created_at DESC, proposal_id DESC LIMIT :limit
 
+-- late_proposals --
+SELECT user_id, mission_id FROM mana_ai.late_proposals($1)
+
 -- expired_proposals --
 SELECT DISTINCT mission_id FROM mana_ai.proposals
  WHERE user_id = $1 AND state IN ('pending', 'refused') AND expires_at <= clock_timestamp() LIMIT 100

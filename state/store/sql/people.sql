@@ -39,6 +39,10 @@ UPDATE mana_ai.sign_ins SET ended_at = clock_timestamp(), ended_by = 'removed' W
 INSERT INTO mana_ai.people_trail (user_id, action, detail, done_by, address, user_agent)
 VALUES (:user, :action, :detail, :done_by, :address, :user_agent)
 
+-- trail_of --
+SELECT id, action, detail, done_by, address, user_agent, at FROM mana_ai.people_trail
+ WHERE user_id = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
+
 -- standing --
 -- A person as they are now; nobody where they were removed, or the sign-in that they name is over.
 SELECT p.display_name, ARRAY(SELECT m.space_id FROM mana_ai.space_members AS m WHERE m.user_id = p.user_id ORDER BY 1) AS spaces

@@ -27,7 +27,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that people ask for: its route, the scope it takes, and the types of both ways.
 
     `body` None: there is none. `gives` is the answer's type. What changes something takes an
-    `Idempotency-Key`, and `If-Match` where it is `versioned`.
+    `Idempotency-Key`, and `If-Match` where it is `versioned`. `asks` are parameters of the query:
+    name, schema and a sentence. Without
+    `has_problems` it tells errors in an older way, as text or some JSON.
     """
 
     verb: str
@@ -39,7 +41,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     body: Any = None
     paged: bool = False
+    asks: tuple[tuple[str, Json, str], ...] = ()
     versioned: bool = False
+    has_problems: bool = True
 
 
 def reading(
@@ -85,13 +89,18 @@ def _operation(of: Operation, by_type: dict[int, Json]) -> Json:
     ]
     if of.paged:
         parameters += [_parameter("query", name, kind, text) for name, kind, text in _PAGE]
+    parameters += [_parameter("query", *one) for one in of.asks]
     if of.verb != "GET":
         key = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS}
         parameters.append(_parameter("header", "Idempotency-Key", key, "Asking again is harmless."))
     if of.versioned:
         told = "The ETag that the change is meant for."
         parameters.append(_parameter("header", "If-Match", {"type": "string"}, told))
-    problem = {"content": {MEDIA_TYPE: {"schema": by_type[id(ProblemDetails)]}}}
+    problem: Json = {"content": {MEDIA_TYPE: {"schema": by_type[id(ProblemDetails)]}}}
+    if not of.has_problems:
+        problem = {
+            "content": {"application/json": {"schema": {"type": "object"}}, "text/plain": {}}
+        }
     told = {str(status): {"description": "a problem", **problem} for status in _PROBLEMS}
     good = {"application/json": {"schema": by_type[id(of.gives)]}}
     told[str(of.status)] = {"description": "what was asked for", "content": good}

@@ -16,7 +16,7 @@ from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import failure, path_part, query, whole_number, yes_or_no
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.people.requests import from_where
-from supervisor.gateway.sign_in.account import body_of, name_in, token_made
+from supervisor.gateway.sign_in.account import body_of, name_in, token_made, trail_told
 from supervisor.gateway.sign_in.office import SignInOffice, office_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
@@ -76,6 +76,11 @@ async def post_operators_token(request: Request, deps: Deps) -> Response:
     query(request, ())
     tokens = await office.operators_token(path_part(request, "user"), _operator(request))
     return answer(tokens, 201)
+
+
+async def get_trail(request: Request, deps: Deps) -> Response:
+    """What was done about a person's ways in, spaces and place; the newest first."""
+    return await trail_told(request, _office(deps), path_part(request, "user"))
 
 
 async def get_tokens(request: Request, deps: Deps) -> Response:

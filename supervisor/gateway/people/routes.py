@@ -26,17 +26,16 @@ from state.store.people.store import PeopleRefused
 from supervisor import __version__
 from supervisor.custody.vaults import Caller, status_of
 from supervisor.gateway.answers import failure
-from supervisor.gateway.api.openapi import description
+from supervisor.gateway.api.openapi import Operation, description
 from supervisor.gateway.api.problems import problem_of, told_as_problem
-from supervisor.gateway.people import audit, budgets, derived_key, grants, missions, vault
 from supervisor.gateway.people.inbox.requests import INBOX
 from supervisor.gateway.people.made.operations import OPERATIONS
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import TooOften
 from supervisor.gateway.people.reading import stream
+from supervisor.gateway.people.reading.older import OLDER
 from supervisor.gateway.people.reading.operations import MISSION, READING, RUN
 from supervisor.gateway.people.tokens import TokenRefused
-from supervisor.gateway.sign_in import account
 from supervisor.gateway.sign_in.door import ScopeLacking, must_have
 from supervisor.gateway.sign_in.office import NotOurs, refused
 from supervisor.gateway.sync import routes as sync
@@ -47,13 +46,10 @@ Teller = Callable[[int, str], Response]
 log = logging.getLogger("mana.gateway")
 
 NO_OWNERS = "this server serves no people"
-DERIVED_KEY = "/api/v1/me/ai-derived-key"
-VAULT = "/api/v1/me/encryption-vault"
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match, X-Client-Id"
 READ_HEADERS = "ETag, Idempotency-Replayed"
-SIGN_INS = "/api/v1/me/sign-ins"
-TOKENS = "/api/v1/me/tokens"
+AUDIT = "/api/v1/me/ai-audit"
 PREFLIGHT_S = 600
 
 
@@ -77,45 +73,28 @@ class PersonRoute(msgspec.Struct, frozen=True):
     tell: Teller = _told_as_json
 
 
+def _teller(of: Operation) -> Teller:
+    if of.has_problems:
+        return told_as_problem
+    return _told_as_text if of.path == AUDIT else _told_as_json
+
+
+DESCRIBED = (*OPERATIONS, *READING, *INBOX, *OLDER)
+"""All that the API tells of itself; what streams, and what is synced, it does not."""
+
 ROUTES: tuple[PersonRoute, ...] = (
-    PersonRoute("GET", "/api/v1/me", "read", account.get_me),
-    PersonRoute("GET", SIGN_INS, "account", account.get_sign_ins),
-    PersonRoute("DELETE", f"{SIGN_INS}/{{sign_in}}", "account", account.delete_sign_in),
-    PersonRoute("GET", TOKENS, "account", account.get_tokens),
-    PersonRoute("POST", TOKENS, "account", account.post_token),
-    PersonRoute("DELETE", f"{TOKENS}/{{token}}", "account", account.delete_token),
-    PersonRoute("GET", "/api/v1/me/ai-audit", "read", audit.get_audit, _told_as_text),
-    PersonRoute("GET", "/api/v1/me/ai-budget", "read", budgets.get_budget),
-    PersonRoute("POST", "/api/v1/me/ai-mission-grant", "keys", grants.post_grant),
-    PersonRoute("POST", "/api/v1/me/ai-mission-grant/consent", "keys", grants.post_consent),
-    PersonRoute("GET", "/api/v1/me/ai-missions", "read", missions.get_missions),
-    PersonRoute("GET", DERIVED_KEY, "keys", derived_key.get_key),
-    PersonRoute("PUT", DERIVED_KEY, "keys", derived_key.put_key),
-    PersonRoute("DELETE", DERIVED_KEY, "keys", derived_key.delete_key),
     PersonRoute("GET", f"{MISSION}/stream", "read", stream.get_mission_stream, told_as_problem),
     PersonRoute("GET", f"{RUN}/stream", "read", stream.get_run_stream, told_as_problem),
-    PersonRoute("PUT", "/api/v1/me/ai-sealed-copies", "keys", grants.put_copies),
-    PersonRoute("GET", f"{VAULT}/status", "keys", vault.get_status),
-    PersonRoute("POST", f"{VAULT}/init", "keys", vault.post_init),
-    PersonRoute("GET", f"{VAULT}/key", "keys", vault.get_key),
-    PersonRoute("POST", f"{VAULT}/rotate", "keys", vault.post_rotate),
-    PersonRoute("POST", f"{VAULT}/recovery-wrap", "keys", vault.post_recovery_wrap),
-    PersonRoute("DELETE", f"{VAULT}/recovery-wrap", "keys", vault.delete_recovery_wrap),
-    PersonRoute("POST", f"{VAULT}/zero-knowledge", "keys", vault.post_zero_knowledge),
     PersonRoute("POST", "/sync/{app}", "read", sync.post_push, sync.told_as_text),
     PersonRoute("GET", "/sync/{app}/pull", "read", sync.get_pull, sync.told_as_text),
     PersonRoute("GET", "/sync/{app}/stream", "read", sync_stream.get_stream, sync.told_as_text),
-    *(PersonRoute(*one, tell=told_as_problem) for one in INBOX),
-    *(
-        PersonRoute(one.verb, one.path, one.scope, one.handler, told_as_problem)
-        for one in (*OPERATIONS, *READING)
-    ),
+    *(PersonRoute(one.verb, one.path, one.scope, one.handler, _teller(one)) for one in DESCRIBED),
 )
 
 
 def people_routes(owners: Owners | None, origins: tuple[str, ...]) -> list[Route]:
     """All of it; without owners every request but a preflight is answered 503."""
-    described = answer(description((*OPERATIONS, *READING), __version__))
+    described = answer(description(DESCRIBED, __version__))
 
     async def get_description(_: Request) -> Response:
         return described

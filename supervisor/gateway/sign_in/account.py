@@ -1,4 +1,4 @@
-"""`/api/v1/me`: who somebody is here, where they are signed in, and their personal tokens."""
+"""`/api/v1/me`: where somebody is signed in, their tokens, and what was done about them."""
 
 import secrets
 from datetime import timedelta
@@ -11,28 +11,20 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.rules import sign_ins
-from state.rules.scopes import SCOPES, Scope, ScopeUnknown, scopes_from
+from state.rules.scopes import Scope, ScopeUnknown, scopes_from
 from state.store.people.store import Doer
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.answers import failure, path_part, query
+from supervisor.gateway.answers import failure, instant_text, path_part, query, whole_number
+from supervisor.gateway.cursors import cursor, read_cursor
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.sign_in.office import SignInOffice, doer, office_of
 
 MAX_NAME_CHARS = 100
 
 
-async def get_me(request: Request, caller: Caller, _: Owners) -> Response:
-    """Who asks, by which way in, and what that lets them do and share."""
-    query(request, ())
-    return answer(
-        {
-            "user": caller.user,
-            "displayName": caller.display_name,
-            "scopes": [scope for scope in SCOPES if scope in caller.scopes],
-            "spaces": caller.spaces,
-            "signedInBy": caller.way,
-        }
-    )
+async def get_trail(request: Request, caller: Caller, owners: Owners) -> Response:
+    """What was done about my ways in, spaces and place, also by operators; the newest first."""
+    return await trail_told(request, office_of(owners), caller.user)
 
 
 async def get_sign_ins(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -71,6 +63,26 @@ async def delete_token(request: Request, caller: Caller, owners: Owners) -> Resp
     people, which = office_of(owners).people, path_part(request, "token")
     ended = await people.revoke_token(caller.user, which, doer(request, caller.user))
     return answer({"revoked": True}) if ended else failure(404, "no such token", "token")
+
+
+async def trail_told(request: Request, office: SignInOffice, user: str) -> Response:
+    """A page of a person's trail; `after`, given back, continues with older rows."""
+    given = query(request, ("after", "limit"))
+    limit = whole_number("limit", given.get("limit", "50"), 1, 200)
+    before = read_cursor(given["after"], int, "after") if "after" in given else None
+    rows = await office.people.trail(user, before, limit)
+    told = [
+        {
+            "at": instant_text(row.at),
+            "action": row.action,
+            "detail": row.detail,
+            "by": row.done_by,
+            "address": row.address,
+            "client": row.user_agent,
+        }
+        for row in rows
+    ]
+    return answer({"items": told, "after": cursor(rows[-1].id) if len(rows) == limit else None})
 
 
 async def token_made(

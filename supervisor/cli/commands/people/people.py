@@ -13,7 +13,7 @@ import typer
 
 from mana_actors.http.paths import path_of
 from supervisor.cli.failures import USAGE, Failure
-from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
+from supervisor.cli.options import AsJson, DataDir, Limit, TokenFile, Url, gateway_of
 
 if TYPE_CHECKING:
     from supervisor.cli.gateway_client import Gateway
@@ -148,6 +148,59 @@ def tokens(
         ("last used", output.when("used_at")),
     )
     output.table_out(columns, rows, "no tokens")
+
+
+@app.command()
+def trail(
+    name: Name,
+    *,
+    limit: Limit = 50,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """What was done about a person's ways in, spaces and place, and by whom; the newest first."""
+    from supervisor.cli import output
+
+    rows = gateway_of(url, data_dir).items(f"{_path(name)}/trail", {}, limit, page_size=200)
+    if as_json:
+        output.json_out(rows)
+        return
+    columns = (
+        ("at", output.when("at")),
+        ("what", output.field("action")),
+        ("of", output.field("detail")),
+        ("by", output.field("by")),
+        ("from", output.field("address")),
+    )
+    output.table_out(columns, rows, "nothing was done")
+
+
+@app.command()
+def zone(
+    name: Name,
+    zone: Annotated[
+        str | None, typer.Argument(metavar="ZONE", help="Such as Europe/Berlin; without: say it.")
+    ] = None,
+    *,
+    is_default: Annotated[
+        bool, typer.Option("--default", help="The deployment's from now on.")
+    ] = False,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Say or set the zone that a person's times are meant in; their missions follow it."""
+    from supervisor.cli import output
+    from supervisor.cli.own_client import ME, person_client
+
+    me = person_client(name, url=url, data_dir=data_dir, token_file=token_file)
+    if zone is None and not is_default:
+        told = me.get(ME)
+    else:
+        told = me.call("PATCH", ME, content={"timeZone": None if is_default else zone})
+    of = "" if told["zoneIsOwn"] else ", as everybody's here who sets none"
+    output.line_out(f"{told['timeZone']}{of}")
 
 
 @app.command()

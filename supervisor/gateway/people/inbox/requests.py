@@ -1,31 +1,117 @@
 """All that people can ask for about what becomes of their agents' plans."""
 
-from collections.abc import Awaitable, Callable
+from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import Response
-
-from state.rules.scopes import Scope
-from supervisor.custody.vaults import Caller
+from supervisor.gateway.api.openapi import Handler, Operation
 from supervisor.gateway.people.inbox import approvals, proposals
-from supervisor.gateway.people.owners import Owners
+from supervisor.gateway.people.inbox.shapes import (
+    AnswerGiven,
+    AnswerList,
+    AnswersGiven,
+    ApprovalGiven,
+    ApprovalList,
+    ApprovalRevoked,
+    ApprovalTold,
+    DeviceGiven,
+    OutcomeGiven,
+    ProposalAnswered,
+    ProposalClaimed,
+    ProposalList,
+    ProposalTold,
+)
 
 PROPOSALS = "/api/v1/me/proposals"
+PROPOSAL = f"{PROPOSALS}/{{id}}"
 APPROVALS = "/api/v1/me/standing-approvals"
-ITERATION = "/api/v1/me/iterations/{id}"
+TEXT = {"type": "string"}
+FLAG = {"type": "boolean"}
+FILTERS = (
+    ("state", {"type": "string", "enum": list(proposals.STATES)}, "Only those in this state."),
+    ("missionId", TEXT, "Only of this mission."),
+    ("agentId", TEXT, "Only of this agent."),
+    ("due", FLAG, "Leaves out what was put off."),
+)
 
-InboxHandler = Callable[[Request, Caller, Owners], Awaitable[Response]]
 
-INBOX: tuple[tuple[str, str, Scope, InboxHandler], ...] = (
-    ("GET", PROPOSALS, "read", proposals.get_proposals),
-    ("POST", f"{PROPOSALS}/answers", "approve", proposals.post_answers),
-    ("GET", f"{PROPOSALS}/{{id}}", "read", proposals.get_proposal),
-    ("POST", f"{PROPOSALS}/{{id}}/answer", "approve", proposals.post_answer),
-    ("POST", f"{PROPOSALS}/{{id}}/claim", "approve", proposals.post_claim),
-    ("POST", f"{PROPOSALS}/{{id}}/done", "approve", proposals.post_done),
-    ("POST", f"{PROPOSALS}/{{id}}/undo", "approve", proposals.post_undo),
-    ("POST", f"{ITERATION}/revert", "approve", proposals.post_revert),
-    ("GET", APPROVALS, "read", approvals.get_approvals),
-    ("POST", APPROVALS, "approve", approvals.post_approval),
-    ("DELETE", f"{APPROVALS}/{{id}}", "approve", approvals.delete_approval),
+def _posted(
+    path: str, handler: Handler, summary: str, gives: Any, body: Any = None, status: int = 200
+) -> Operation:
+    return Operation(
+        verb="POST",
+        path=path,
+        scope="approve",
+        handler=handler,
+        summary=summary,
+        gives=gives,
+        status=status,
+        body=body,
+    )
+
+
+INBOX: tuple[Operation, ...] = (
+    Operation(
+        verb="GET",
+        path=PROPOSALS,
+        scope="read",
+        handler=proposals.get_proposals,
+        summary="Proposals, the newest first",
+        gives=ProposalList,
+        paged=True,
+        asks=FILTERS,
+    ),
+    _posted(
+        f"{PROPOSALS}/answers", proposals.post_answers, "Answer many", AnswerList, AnswersGiven
+    ),
+    Operation(
+        verb="GET",
+        path=PROPOSAL,
+        scope="read",
+        handler=proposals.get_proposal,
+        summary="One proposal",
+        gives=ProposalTold,
+    ),
+    _posted(
+        f"{PROPOSAL}/answer", proposals.post_answer, "Answer it", ProposalAnswered, AnswerGiven
+    ),
+    _posted(
+        f"{PROPOSAL}/claim",
+        proposals.post_claim,
+        "A device takes what only it can carry out",
+        ProposalClaimed,
+        DeviceGiven,
+    ),
+    _posted(
+        f"{PROPOSAL}/done",
+        proposals.post_done,
+        "A device says what became of it",
+        ProposalAnswered,
+        OutcomeGiven,
+    ),
+    _posted(f"{PROPOSAL}/undo", proposals.post_undo, "Take back what it wrote", ProposalAnswered),
+    _posted(
+        "/api/v1/me/iterations/{id}/revert",
+        proposals.post_revert,
+        "Take back all of one plan",
+        AnswerList,
+    ),
+    Operation(
+        verb="GET",
+        path=APPROVALS,
+        scope="read",
+        handler=approvals.get_approvals,
+        summary="What is always approved",
+        gives=ApprovalList,
+        asks=(("revoked", FLAG, "Also what no longer is."),),
+    ),
+    _posted(
+        APPROVALS, approvals.post_approval, "Approve in advance", ApprovalTold, ApprovalGiven, 201
+    ),
+    Operation(
+        verb="DELETE",
+        path=f"{APPROVALS}/{{id}}",
+        scope="approve",
+        handler=approvals.delete_approval,
+        summary="Approve so no longer",
+        gives=ApprovalRevoked,
+    ),
 )

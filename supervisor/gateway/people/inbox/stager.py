@@ -1,4 +1,4 @@
-"""Puts new plans to their owners though nobody looks, and carries out what is always approved."""
+"""Puts plans to their owners though nobody looks, and lets expire what nobody answered."""
 
 import asyncio
 import logging
@@ -12,6 +12,8 @@ from supervisor.gateway.people.owners import Owners
 
 log = logging.getLogger("mana.gateway")
 
+Key = tuple[str, str]  # user and mission
+
 POLL_S = 2.0
 AT_ONCE = 200
 
@@ -24,7 +26,8 @@ class Stager:
 
     def __init__(self, owners: Owners) -> None:
         self._store, self._owners = owners.proposals, owners
-        self._seen: dict[tuple[str, str], int] = {}
+        self._seen: dict[Key, int] = {}
+        self._gone = set[Key]()  # missions that are not there any more, with what is late of them
 
     async def run(self) -> Never:
         """Until it is cancelled; what goes wrong is logged, and tried again."""
@@ -42,27 +45,32 @@ class Stager:
     async def once(self) -> int:
         """Every plan that waits and is not as it was seen before; how many proposals that made."""
         made, after = 0, None
-        seen: dict[tuple[str, str], int] = {}
+        seen: dict[Key, int] = {}
         while page := await self._store.unstaged(AT_ONCE, after):
             for user, mission, version in page:
                 seen[user, mission] = version
                 if self._seen.get((user, mission)) == version:
                     continue  # staged, and not folded yet; or there is nothing to stage in it
-                made += await self._staged(user, mission, seen)
+                try:
+                    made += await self._store.stage(await self._asked(user), mission)
+                except StateError as exc:
+                    if self._may_pass(user, mission, exc):
+                        del seen[user, mission]
             after = page[-1][:2]
         self._seen = seen
+        for user, mission in await self._store.late(AT_ONCE):
+            if (user, mission) not in self._gone:
+                try:
+                    made += await self._store.stage(await self._asked(user), mission)
+                except StateError as exc:
+                    if not self._may_pass(user, mission, exc):
+                        self._gone.add((user, mission))
         return made
 
-    async def _staged(self, user: str, mission: str, seen: dict[tuple[str, str], int]) -> int:
-        try:
-            return await self._store.stage(await self._asked(user), mission)
-        except StateError as exc:
-            if isinstance(exc, TransientError):
-                del seen[user, mission]
-            log.warning(
-                "staging_failed user=%s mission=%s error=%s", user, mission, type(exc).__name__
-            )
-            return 0
+    def _may_pass(self, user: str, mission: str, exc: StateError) -> bool:
+        """Whether what went wrong is worth another try; it is logged."""
+        log.warning("staging_failed user=%s mission=%s error=%s", user, mission, type(exc).__name__)
+        return isinstance(exc, TransientError)
 
     async def _asked(self, user: str) -> Answering:
         custody, office = self._owners.custody, self._owners.office

@@ -9,14 +9,15 @@ from state.log.tables import INPUT_APPS, INPUT_TABLES, READ_TABLES
 from state.store.gateway.own_log import OwnWrites
 from supervisor.gateway.api.problems import invalid
 
-MAX_OF_MODULE = 50
+MAX_OF_MODULE = 1000
+"""As many as one grant may name."""
 
 
 async def inputs_of(own: OwnWrites, words: Sequence[str]) -> tuple[list[InputRef], list[str]]:
     """The records that these words name, each once, and what was made of whole modules.
 
-    A module alone means the records that it has now, at most 50, the newest. Raises ApiProblem for
-    a module that nobody knows, and for a record that is not there.
+    A module alone means the records that it has now, at most 1,000, the newest. Raises ApiProblem
+    for a module that nobody knows, and for a record that is not there.
     """
     found: dict[InputRef, None] = {}
     notes: list[str] = []

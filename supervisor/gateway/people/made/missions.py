@@ -77,7 +77,7 @@ async def post_mission(request: Request, caller: Caller, owners: Owners) -> Resp
             "agentId": DEFAULT_AGENT_ID,
             "cadence": raw,
             "state": "active",
-            "nextRunAt": _next_text(raw, record.now, zone),
+            "nextRunAt": next_text(raw, record.now, zone),
             "iterations": [],
             **said,
         }
@@ -111,7 +111,7 @@ async def mission_changed(
     if raw is not None:
         said["cadence"] = raw
         is_active = mission_from_record(record.owner, id_, record.fields).state == "active"
-        said["nextRunAt"] = _next_text(raw, record.now, zone) if is_active else None
+        said["nextRunAt"] = next_text(raw, record.now, zone) if is_active else None
     if said:
         record = await own.update(record, said, owner_writes(own.user), expects)
     return _shown(record, zone, notes)
@@ -158,7 +158,7 @@ async def mission_resumed(
     """The mission, active again; raises NoSuchRecord and VersionConflict."""
     record, zone = await mission_of(own, id_), await zone_of(own, owners)
     if mission_from_record(record.owner, id_, record.fields).state != "active":
-        following = _next_text(record.fields.get("cadence"), record.now, zone)
+        following = next_text(record.fields.get("cadence"), record.now, zone)
         said = {"state": "active", "nextRunAt": following}
         record = await own.update(record, said, owner_writes(own.user), expects)
     return _shown(record, zone)
@@ -268,7 +268,8 @@ async def _said(
     return said, notes
 
 
-def _next_text(raw: object, now: datetime, zone: ZoneInfo) -> str | None:
+def next_text(raw: object, now: datetime, zone: ZoneInfo) -> str | None:
+    """When a cadence as records hold it says that it runs next; None: it does not."""
     cadence = parse_cadence(raw)
     following = None if isinstance(cadence, str) else next_run(cadence, now, zone)
     return None if following is None else text_of(following)

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from supervisor.gateway.api.openapi import Operation, reading
-from supervisor.gateway.people.made import agents, missions, schedule, templates
+from supervisor.gateway.people.made import agents, missions, person, schedule, templates
 from supervisor.gateway.people.made.wire import (
     AgentFields,
     AgentPage,
@@ -59,6 +59,18 @@ def _state(of: str, verb: str, handler: Any, summary: str, gives: Any) -> Operat
 
 
 OPERATIONS: tuple[Operation, ...] = (
+    reading(
+        "/api/v1/me", person.get_me, "Who I am, my scopes, spaces and zone", person.PersonShown
+    ),
+    Operation(
+        verb="PATCH",
+        path="/api/v1/me",
+        scope="write",
+        handler=person.patch_me,
+        summary="Set the zone that my times are meant in",
+        body=person.PersonFields,
+        gives=person.PersonShown,
+    ),
     reading(TEMPLATES, templates.get_templates, "Agents to begin with", TemplateList),
     reading(AGENTS, agents.get_agents, "Own agents by id", AgentPage, paged=True),
     Operation(
