@@ -17,6 +17,7 @@ Decision = Literal[
     "skipped-budget",
     "skipped-grant",
     "skipped-inputs",
+    "skipped-missed",
     "deferred-browser-run",
     "deferred-disk-full",
     "deferred-barred",

@@ -102,9 +102,11 @@ def gate(at: GateFacts) -> GateAnswer:
         return GateAnswer("later", due, look_at=busy_until)
     is_from_before = at.slots_from is not None and due < at.slots_from  # this installation
     is_missed = at.leaves_missed and due + MISSED_AFTER < at.now
-    is_over = at.slot_served or is_from_before or is_missed
-    if at.requested_at != due and at.run_state is None and is_over:
-        return GateAnswer("move", due)
+    if at.requested_at != due and at.run_state is None:
+        if at.slot_served or is_from_before:
+            return GateAnswer("move", due)
+        if is_missed:
+            return GateAnswer("move", due, "skipped-missed", told("slot-missed"))
     refused = _refusal(at)
     return GateAnswer("run", due) if refused is None else GateAnswer("skip", due, *refused)
 

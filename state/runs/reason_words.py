@@ -77,6 +77,7 @@ ReasonCode = Literal[
     "left-space", "unreadable", "missing-agent", "agent-of-another", "agent-archived",
     "agent-paused", "agent-busy", "agent-taken", "user-busy", "budget-zero",
     "budget-used", "limit-used", "browser-runs", "disk-full", "inputs-too-many", "agent-barred",
+    "slot-missed",
     "room-above-cap", "room-left", "room-of-others",
     # why a run is withdrawn
     "mission-deleted", "mission-state", "mission-moved-agent", "agent-deleted", "agent-state",
@@ -213,6 +214,15 @@ WORDS: dict[ReasonCode, Entry] = {
         "dieser Agent hat andere zweimal aufgehalten und beginnt bis zu einer Stunde nichts",
         "by-itself",
         OPERATOR,
+    ),
+    "slot-missed": (
+        "nobody could run it in time, and its owner wants no late runs",
+        "niemand konnte sie rechtzeitig ausführen, und verspätete Läufe sind nicht gewünscht",
+        "by-itself",
+        (
+            "Let the mission make up for missed runs, if it should.",
+            "Lass die Mission verpasste Läufe nachholen, wenn sie das soll.",
+        ),
     ),
     "room-above-cap": (
         "one call needs up to {need}, the {scope}'s cap is {most_amount}",
@@ -752,6 +762,7 @@ LABELS: dict[str, tuple[str, str]] = {
     "skipped-budget": ("waits for budget", "wartet auf Budget"),
     "skipped-grant": ("waits for a grant", "wartet auf eine Freigabe"),
     "skipped-inputs": ("waits: too many inputs", "wartet: zu viele Eingaben"),
+    "skipped-missed": ("not run: too late", "nicht ausgeführt: zu spät"),
     "deferred-browser-run": ("a browser runs it", "ein Browser führt sie aus"),
     "deferred-disk-full": ("waits for room on the server", "wartet auf Platz auf dem Server"),
     "deferred-barred": ("waits: agent held back", "wartet: Agent zurückgehalten"),

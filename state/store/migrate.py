@@ -60,7 +60,7 @@ LOGINS = (
     Login("mana_supervisor", 40),
     Login("mana_agent", 120, 30),
     Login("mana_keys", 20, 30),
-    Login("mana_gateway", 40, 30),
+    Login("mana_gateway", 64, 30),
     Login("mana_janitor", 4),
     Login("mana_issuer", 20, 30),
 )

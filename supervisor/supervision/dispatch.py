@@ -46,9 +46,10 @@ class Caps(msgspec.Struct, frozen=True):
 
 
 class Move(msgspec.Struct, frozen=True):
-    """A slot that is served, or older than the installation."""
+    """A slot that is over; `decision` is what its owner is told, if anything."""
 
     due: DueMission
+    decision: Decision | None = None
 
 
 class Pass(msgspec.Struct):
@@ -144,7 +145,7 @@ def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps
         running = max(mission.running, places.agents[pair])
         answer = gate(_facts(mission, running, has_room=caps.has_room))
         if answer.action == "move":
-            result.moves.append(Move(mission))
+            result.moves.append(Move(mission, answer.decision))
             continue
         if answer.action != "run":
             is_about_budget = answer.decision == "skipped-budget"

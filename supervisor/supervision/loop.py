@@ -267,7 +267,8 @@ class Supervision:
         count_decisions(self.metrics, settled.noted)
         self._resting |= dict.fromkeys(held | settled.held, now_s + HELD_REST_S)
         for move in result.moves:
-            await self._move(move.due)
+            if await self._move(move.due) and move.decision is not None:
+                count_decisions(self.metrics, [move.decision])
         self._crash("before_dispatch")
         rows = {(mission.user_id, mission.mission_id): mission for mission in due}
         for pair, orders in result.orders.items():
@@ -278,11 +279,11 @@ class Supervision:
         self._crash("after_dispatch")
         return result
 
-    async def _move(self, mission: DueMission) -> None:
-        """Write the next run of a slot that nobody has to serve any more."""
+    async def _move(self, mission: DueMission) -> bool:
+        """Write the next run of a slot that nobody has to serve any more; whether that was done."""
         found = await self.schedule.mission_record(mission.user_id, mission.mission_id)
         if found is None or mission.next_run_at is None:
-            return
+            return False
         zone = zone_of(found[1], self.settings.agent.time_zone)
         following, stamp, actor = next_slot(
             mission.user_id, mission.mission_id, found[0], zone, mission.now
@@ -290,11 +291,12 @@ class Supervision:
         key = mission.user_id, mission.mission_id
         if await self.schedule.move_slot(*key, mission.next_run_at, following, stamp, actor):
             log.info("slot_moved agent=%s/%s mission=%s", key[0], mission.agent_id, key[1])
-        else:  # it is the mission's slot no more, as the fold will show
-            soon = mission.now + _UNMOVED
-            look = Look(*key, mission.version, soon, mission.wake_at)
-            if await self.schedule.look_again([look]):
-                self._resting[key] = time.monotonic() + HELD_REST_S
+            return True
+        # It is the mission's slot no more, as the fold will show.
+        look = Look(*key, mission.version, mission.now + _UNMOVED, mission.wake_at)
+        if await self.schedule.look_again([look]):
+            self._resting[key] = time.monotonic() + HELD_REST_S
+        return False
 
     def _route(self, folded: Folded) -> None:
         tenure = self._held

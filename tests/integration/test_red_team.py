@@ -428,7 +428,7 @@ async def test_no_sequence_can_be_used(scene: Database):
         "mana_ai.replay_records('{u2}', '{aiMissions}', '{m2}')",
         "mana_ai.record_rows('u2', 'aiMissions', 'm2')",
         "mana_ai.reconcile('', 1, 0, 256)",
-        "mana_ai.move_slot('u2', 'm2', now(), NULL, '', '{}', '0')",
+        "mana_ai.move_slot('u2', 'm2', now(), NULL, '', '{}', '0', '')",
         "mana_ai.request_run('u2', 'm2', 'k')",
         "mana_ai.write_mission('u1', 'm1', '{}', '', '{}', 'user')",
         "mana_ai.lock_ledger('u2', 'a1')",

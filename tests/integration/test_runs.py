@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mana_actors.messages import Order, Report
+from state.runs.reasons import told
 from tests.driver import Driver
 from tests.integration.support import (
     DONE,
@@ -112,6 +113,9 @@ async def test_a_missed_slot_moves_on_where_its_owner_wants_none_and_runs_else(w
     assert set(row["data"]) == {"nextRunAt"}
     assert row["data"]["nextRunAt"] > text(datetime.now(UTC))
     assert await world.runs() == []
+    decided = "SELECT decision, reason, due_at FROM mana_ai.decisions"
+    (told_owner,) = await world.sql(decided)
+    assert tuple(told_owner) == ("skipped-missed", told("slot-missed"), LONG_AGO)
     # Asked for, it runs all the same; and with another word the next that is missed does, too.
     late = text(datetime.now(UTC) - timedelta(hours=1))
     ahead = datetime.now(UTC) + timedelta(days=1)

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from state.runs.gate import BROWSER_RUN_GRACE, MISSED_AFTER, Full, GateFacts, gate
+from state.runs.reasons import told
 
 NOW = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)
 SLOT = NOW - timedelta(minutes=1)
@@ -113,7 +114,12 @@ def test_a_slot_that_is_served_or_from_before_us_moves_on():
 def test_a_missed_slot_moves_on_where_its_owner_wants_none():
     late = replace(DUE, now=SLOT + MISSED_AFTER + timedelta(seconds=1))
     assert gate(late).action == "run"
-    assert gate(replace(late, leaves_missed=True)).action == "move"
+    moved = gate(replace(late, leaves_missed=True))
+    assert (moved.action, moved.decision, moved.reason) == (
+        "move",
+        "skipped-missed",
+        told("slot-missed"),
+    )
     assert gate(replace(late, leaves_missed=True, now=SLOT + MISSED_AFTER)).action == "run"
     asked = replace(late, leaves_missed=True, requested_at=SLOT)
     assert gate(asked).action == "run"

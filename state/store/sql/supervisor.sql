@@ -304,7 +304,7 @@ SELECT user_id, mission_id, agent_id, due_at, decision, reason FROM new RETURNIN
 SELECT mana_ai.sign_capability(:user, :agent, :spaces, :scope, 'db', :ttl_s)
 
 -- move_slot --
-SELECT mana_ai.move_slot(:user, :mission, :due_at, :next_run_at, :stamp, :actor::jsonb, :missed_after)
+SELECT mana_ai.move_slot(:user, :mission, :due_at, :next_run_at, :stamp, :actor::jsonb, :missed_after, :missed)
 
 -- mission_record --
 SELECT m.record, z.time_zone FROM mana_ai.mission_snapshots AS m LEFT JOIN mana_ai.user_settings AS z USING (user_id)

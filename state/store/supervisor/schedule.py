@@ -14,6 +14,7 @@ from state.rules.policy import DENY_ALL, AiPolicy, parse_policy
 from state.runs.decision import Decision
 from state.runs.gate import MISSED_AFTER
 from state.runs.occurrence import RunState
+from state.runs.reasons import told
 from state.runs.versions import Versions
 from state.runs.withdrawal import why_unwanted
 from state.store.connect import Database
@@ -347,7 +348,7 @@ class ScheduleStore:
         stamp: str,
         actor: str,
     ) -> bool:
-        """Write the next run of a slot that is served already, or older than this installation."""
+        """Write the next run of a slot that nobody has to serve any more."""
         async with self._db.transaction() as connection:
             return bool(
                 await connection.fetchval(
@@ -360,6 +361,7 @@ class ScheduleStore:
                         stamp=stamp,
                         actor=actor,
                         missed_after=MISSED_AFTER,
+                        missed=told("slot-missed"),
                     )
                 )
             )
