@@ -28,7 +28,7 @@ class LocalRow(msgspec.Struct, frozen=True, omit_defaults=True):
     record: str
     op: str
     data: dict[str, Any] | None = None
-    field_meta: dict[str, str] = {}
+    field_meta: dict[str, Any] = {}
     actor: Actor | None = None
     origin: str | None = None
     space: str | None = None

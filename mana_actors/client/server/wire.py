@@ -157,7 +157,12 @@ def row_in(app: str, raw: object, arrived_us: int) -> LocalRow | None:
     if change is None or not _is_sound(change):
         return None
     data, stamps = _written(change)
-    if change["op"] == "update" and not data:
+    row = as_object(change.get("row"))
+    if row is not None:
+        if row.get("isUnreadable"):
+            return None
+        data, stamps = as_object(row.get("data")) or {}, as_object(row.get("fieldMeta")) or {}
+    elif change["op"] == "update" and not data:
         return None
     event = as_text(change.get("eventId"))
     created = parse_instant(as_text(change.get("createdAt")))

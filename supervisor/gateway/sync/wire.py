@@ -298,8 +298,19 @@ class ToldField(msgspec.Struct, frozen=True, omit_defaults=True):
     at: str | None = None
 
 
+class ToldRow(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A row as it stands in the log; one that is unreadable changes nothing, whatever it says."""
+
+    data: Any = None
+    field_meta: Any = None
+    is_unreadable: bool = False
+
+
 class ToldChange(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A row as devices are sent it; `created_at` is its place in the order of the log."""
+    """A row as devices are sent it; `created_at` is its place in the order of the log.
+
+    `row` is there where the other members do not say all of it, as for rows of other writers.
+    """
 
     event_id: str
     schema_version: int | None
@@ -313,6 +324,7 @@ class ToldChange(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     actor: Any = None
     origin: str | None = None
     created_at: str | None = None
+    row: ToldRow | None = None
 
 
 class Conflict(msgspec.Struct, frozen=True, rename="camel"):
@@ -386,7 +398,24 @@ def told(row: FeedRow) -> ToldChange:
         actor=_json(row.actor),
         origin=row.origin or None,
         created_at=created_at,
+        row=_told_whole(read),
     )
+
+
+def _told_whole(read: Change) -> ToldRow | None:
+    """The row as it stands, where `fields`, `data` and `deletedAt` would give another merge."""
+    if merge.defect(read) is not None:
+        return ToldRow(is_unreadable=True)
+    data, meta = read.data or {}, read.field_meta or {}
+    names = data.keys() - INTERNAL_FIELDS
+    if read.op == "delete":
+        is_said = isinstance(data.get("deletedAt") or "", str)
+    else:
+        slots = meta.keys() - INTERNAL_FIELDS
+        is_said = slots <= names and all(_at(read, name) for name in slots)
+        if read.op == "update":
+            is_said = is_said and names == slots and bool(names)
+    return None if is_said else ToldRow(data, meta)
 
 
 def _stamped(read: Change) -> dict[str, ToldField]:
