@@ -94,7 +94,7 @@ def _culprit(exc: Exception) -> str:
                 httpx2.AsyncHTTPTransport(verify=nobody, proxy=proxy)
         except Exception:  # noqa: BLE001 - as above
             return f"{name}_proxy"
-    return "no_proxy" if "no" in proxies else "environment"
+    return "environment"
 
 
 def _reasons(exc: BaseException) -> list[BaseException]:

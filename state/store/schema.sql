@@ -716,10 +716,10 @@ CREATE FUNCTION mana_ai.compact_record(p_user text, p_app text, p_table text, p_
 DECLARE
   before timestamptz := clock_timestamp() - greatest(p_keep, interval '1 day');
   is_folded boolean := p_app = 'ai' AND p_table IN ('aiMissions', 'agents');
-  owners text[] := '{}';
-  snapshots jsonb := '{}';
-  told jsonb := '{}';
-  gone uuid[] := '{}';
+  owners text[] := '{}'::text[];
+  snapshots jsonb := '{}'::jsonb;
+  told jsonb := '{}'::jsonb;
+  gone uuid[] := '{}'::uuid[];
   change record;
 BEGIN
   removed := 0;
@@ -833,7 +833,7 @@ BEGIN
     agents AS (
       UPDATE mana_ai.agent_snapshots AS s SET folded_count = s.folded_count - d.n, folded_digest = s.folded_digest # d.digest
         FROM counted AS d WHERE is_folded AND p_table = 'agents' AND s.user_id = d.owner AND s.agent_id = p_record)
-    SELECT coalesce(sum(d.n), 0) INTO removed FROM counted AS d;
+    SELECT coalesce(sum(d.n), 0)::bigint INTO removed FROM counted AS d;
   END IF;
   IF next_at IS NOT NULL AND NOT EXISTS (
        SELECT FROM mana_ai.compactor_log AS l
@@ -2826,7 +2826,7 @@ DECLARE
   line record;
   last_at timestamptz;
   taken int := 0;
-  bytes bigint := 0;
+  bytes bigint := 0::bigint;
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true), set_config('app.current_user_space_ids', array_to_string(p_spaces, ','), true);
   is_more := false;
@@ -2961,7 +2961,7 @@ BEGIN
     PERFORM mana_ai.publish_feeds(ARRAY[name], 'epoch');
     published := published + 1;
   END LOOP;
-  SELECT coalesce(extract(epoch FROM clock_timestamp() - min(p.noted_at)), 0) INTO oldest_s FROM mana_ai.sync_pending AS p;
+  SELECT coalesce(extract(epoch FROM clock_timestamp() - min(p.noted_at)), 0)::double precision INTO oldest_s FROM mana_ai.sync_pending AS p;
 END $$;
 
 ALTER FUNCTION mana_ai.sync_settle(p_older_s double precision, p_most integer, OUT forgotten bigint, OUT published bigint, OUT oldest_s double precision) OWNER TO mana_router;

@@ -272,6 +272,8 @@ class Node:
         # Many cold starts at once on few cores take longer than Ray's usual patience.
         os.environ.setdefault("RAY_worker_register_timeout_seconds", "120")
         os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # else the raylet ends
+        # Else Ray's monitor tells whoever asks, on a port of its own, what Ray is doing.
+        os.environ.setdefault("AUTOSCALER_METRIC_PORT", "-1")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ[LOG_FOLDER] = str(log_file(settings.data_dir).parent)

@@ -548,7 +548,12 @@ def proxied(monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
         ({"ALL_PROXY": "socks5://127.0.0.1:9"}, FAR, "settings: ALL_PROXY"),
         ({"HTTPS_PROXY": "http://[::1"}, FAR, "settings: HTTPS_PROXY"),
         ({"HTTP_PROXY": "ftp://127.0.0.1:9"}, FAR, "settings: HTTP_PROXY"),
-        ({"NO_PROXY": "[::1", "HTTP_PROXY": "http://127.0.0.1:9"}, FAR, "settings: NO_PROXY"),
+        # A word of it that is no address matches nothing.
+        (
+            {"NO_PROXY": "[::1", "HTTP_PROXY": "http://127.0.0.1:9"},
+            FAR,
+            "unreachable: connect error",
+        ),
         ({"SSL_CERT_FILE": "/nowhere"}, FAR, "settings: SSL_CERT_FILE"),
         ({"HTTP_PROXY": "http://127.0.0.1:99999"}, FAR, "settings: url"),
         ({}, "http://127.0.0.1:99999", "settings: url"),

@@ -5,10 +5,10 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   before timestamptz := clock_timestamp() - greatest(p_keep, interval '1 day');
   is_folded boolean := p_app = 'ai' AND p_table IN ('aiMissions', 'agents');
-  owners text[] := '{}';
-  snapshots jsonb := '{}';
-  told jsonb := '{}';
-  gone uuid[] := '{}';
+  owners text[] := '{}'::text[];
+  snapshots jsonb := '{}'::jsonb;
+  told jsonb := '{}'::jsonb;
+  gone uuid[] := '{}'::uuid[];
   change record;
 BEGIN
   removed := 0;
@@ -122,7 +122,7 @@ BEGIN
     agents AS (
       UPDATE mana_ai.agent_snapshots AS s SET folded_count = s.folded_count - d.n, folded_digest = s.folded_digest # d.digest
         FROM counted AS d WHERE is_folded AND p_table = 'agents' AND s.user_id = d.owner AND s.agent_id = p_record)
-    SELECT coalesce(sum(d.n), 0) INTO removed FROM counted AS d;
+    SELECT coalesce(sum(d.n), 0)::bigint INTO removed FROM counted AS d;
   END IF;
   IF next_at IS NOT NULL AND NOT EXISTS (
        SELECT FROM mana_ai.compactor_log AS l

@@ -8,7 +8,7 @@ DECLARE
   line record;
   last_at timestamptz;
   taken int := 0;
-  bytes bigint := 0;
+  bytes bigint := 0::bigint;
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true), set_config('app.current_user_space_ids', array_to_string(p_spaces, ','), true);
   is_more := false;

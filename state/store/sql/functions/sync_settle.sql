@@ -15,7 +15,7 @@ BEGIN
     PERFORM mana_ai.publish_feeds(ARRAY[name], 'epoch');
     published := published + 1;
   END LOOP;
-  SELECT coalesce(extract(epoch FROM clock_timestamp() - min(p.noted_at)), 0) INTO oldest_s FROM mana_ai.sync_pending AS p;
+  SELECT coalesce(extract(epoch FROM clock_timestamp() - min(p.noted_at)), 0)::double precision INTO oldest_s FROM mana_ai.sync_pending AS p;
 END $$;
 
 COMMENT ON FUNCTION mana_ai.sync_settle IS
