@@ -98,6 +98,8 @@ async def test_looking_at_a_link_does_not_use_it_up(house: House):
     for _ in range(3):
         seen = await house.client.get("/sign-in", params={"link": link})
         assert (seen.status_code, "Sign in" in seen.text) == (200, True)
+        # Who chooses another language there comes back with the link.
+        assert f'name="back" value="/sign-in?link={link}"' in seen.text
     assert (await post(house, "/sign-in", {"link": link})).status_code == 200
 
 

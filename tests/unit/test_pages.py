@@ -101,11 +101,22 @@ def test_what_others_wrote_is_text_and_nothing_but_text():
 
 
 @pytest.mark.parametrize(
-    "path", ["//evil.example", "https://evil.example", "/a\r\nSet-Cookie: x=1", "/\\evil", "", "x"]
+    "path",
+    [
+        "//evil.example",
+        "https://evil.example",
+        "/a\r\nSet-Cookie: x=1",
+        "/a?b=c\r\nSet-Cookie: x=1",
+        "/\\evil",
+        "?link=a",
+        "",
+        "x",
+    ],
 )
 def test_a_form_leads_back_to_no_other_server(path: str):
     assert own_path(path, "/me") == "/me"
     assert own_path("/me/missions/a%2Fb", "/me") == "/me/missions/a%2Fb"
+    assert own_path("/sign-in?link=a-B_1", "/me") == "/sign-in?link=a-B_1"
 
 
 def test_a_gauge_never_says_more_than_all():

@@ -17,7 +17,7 @@ from supervisor.gateway.pages.problems import problem_told
 from supervisor.gateway.pages.reader import LANGUAGE, LANGUAGES, THEME, THEMES, reader_of
 
 A_YEAR_S = 31_536_000
-_OWN_PATH = re.compile(r"/(?:[A-Za-z0-9._~%:-][A-Za-z0-9._~%:/-]*)?")
+_OWN_PATH = re.compile(r"/(?:[A-Za-z0-9._~%:-][A-Za-z0-9._~%:/-]*)?(?:\?[A-Za-z0-9._~%:/?&=+-]*)?")
 CHOICES = {"language": (LANGUAGE, set(LANGUAGES)), "theme": (THEME, set(THEMES))}
 
 

@@ -22,7 +22,7 @@ Way = Literal["owner", "operator", "nobody"]
 
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at a page; `seal` is what its forms bring back, `path` is where it is."""
+    """One look at a page: `path` and `query` say where; `seal` is what its forms bring back."""
 
     way: Way = "nobody"
     name: str = ""
@@ -31,6 +31,7 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
     zone: ZoneInfo
     now: datetime
     path: str
+    query: str = ""
     seal: str = ""
     waiting: int = 0  # proposals that wait for an answer
 
@@ -44,4 +45,5 @@ def reader_of(request: Request, language: Language, zone: str) -> Reader:
         zone=ZoneInfo(zone),
         now=datetime.now(UTC),
         path=request.scope["path"],
+        query=request.url.query,
     )

@@ -151,7 +151,7 @@ def label_of(name: str, reader: Reader) -> str:
         "title": _("Title"),
         "name": _("Name"),
         "description": _("Description"),
-        "dueDate": _("Due on"),
+        "dueDate": _("Due"),
         "priority": _("Priority"),
         "content": _("Text"),
         "startTime": _("From"),
