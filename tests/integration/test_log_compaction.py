@@ -459,9 +459,6 @@ async def few_are_left(world: World) -> bool:
     return await world.value("SELECT count(*) FROM public.sync_changes") < 6 * 60 / 4
 
 
-# Seen once in about ten loaded runs: one mission's snapshot was not what its log gives. The cause
-# is not found; the command is off by default, and the sweep rebuilds such a snapshot.
-@pytest.mark.xfail(strict=False, reason="a race between a compaction and a fold, not found yet")
 async def test_compactions_pushes_and_folds_at_once_lose_nothing(world: World):
     client = await world.client()
     for mission in range(6):
@@ -491,6 +488,7 @@ async def test_compactions_pushes_and_folds_at_once_lose_nothing(world: World):
         await fold_all(world.store)
         await until(lambda: few_are_left(world))
         is_over.set()
+    await fold_all(world.store)  # what was set aside while a compaction held its snapshot
     assert sum(task.result() for task in tasks) > 300
     assert await world.wrong_snapshots() == []
     assert {(await world.record(f"m{n}"))["title"] for n in range(6)} == {59}

@@ -37,13 +37,6 @@ BEGIN
       outcome := 'held';
       RETURN;
     END IF;
-    IF EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = p_record AND f.table_name = p_table)
-       OR EXISTS (SELECT FROM unnest(owners) AS o (owner) WHERE snapshots -> o.owner IS DISTINCT FROM (
-            SELECT jsonb_build_array(count(*), bit_xor(mana_ai.change_digest(r.id)))
-              FROM mana_ai.record_rows(o.owner, p_table, p_record) AS r)) THEN
-      outcome := 'unfolded';
-      RETURN;
-    END IF;
   END IF;
 
   FOR change IN
@@ -109,6 +102,18 @@ BEGIN
       bytes := bytes + change.stored + 150;
     END IF;
   END LOOP;
+
+  -- Asked after all that was looked at: a row that came meanwhile is not folded, and must neither go nor overtake one that is.
+  IF is_folded AND (
+       EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = p_record AND f.table_name = p_table)
+       OR EXISTS (SELECT FROM unnest(owners) AS o (owner) WHERE snapshots -> o.owner IS DISTINCT FROM (
+            SELECT jsonb_build_array(count(*), bit_xor(mana_ai.change_digest(r.id)))
+              FROM mana_ai.record_rows(o.owner, p_table, p_record) AS r))) THEN
+    removed := 0;
+    bytes := 0;
+    outcome := 'unfolded';
+    RETURN;
+  END IF;
 
   IF p_removes AND removed > 0 THEN
     WITH deleted AS (
