@@ -5,14 +5,12 @@ VERSION = 1
 SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
--- How far an app was read. `is_whole`: once all of it was; `rebuild`: its records are made anew of
--- all their rows as soon as everything has been read again.
+-- How far an app was read. `is_whole`: once all of it was.
 CREATE TABLE app (
   app TEXT PRIMARY KEY,
   since TEXT NOT NULL DEFAULT '',
   cursor TEXT NOT NULL DEFAULT '',
-  is_whole INTEGER NOT NULL DEFAULT 0,
-  rebuild INTEGER NOT NULL DEFAULT 0
+  is_whole INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 -- The log as far as it has come here. Rows that are not folded are not shown: a push of somebody
@@ -55,7 +53,6 @@ CREATE TABLE record (
   shown BLOB NOT NULL,
   is_hidden INTEGER NOT NULL,
   updated_at INTEGER NOT NULL, -- ms since the epoch
-  purged_us INTEGER,           -- its rows up to this time were thrown away
   PRIMARY KEY (app, tbl, record)
 ) WITHOUT ROWID;
 CREATE INDEX record_updated ON record (app, tbl, updated_at) WHERE NOT is_hidden;

@@ -45,7 +45,6 @@ class ReadSoFar(msgspec.Struct, frozen=True):
     since: str = ""
     cursor: str = ""
     is_whole: bool = False
-    rebuild: bool = False
 
 
 class WaitingRow(msgspec.Struct, frozen=True):
@@ -172,9 +171,9 @@ class LocalStore:
     def known(self, app: str) -> ReadSoFar:
         """How far an app was read."""
         row = self._write.execute(
-            "SELECT since, cursor, is_whole, rebuild FROM app WHERE app = ?", (app,)
+            "SELECT since, cursor, is_whole FROM app WHERE app = ?", (app,)
         ).fetchone()
-        return ReadSoFar() if row is None else ReadSoFar(row[0], row[1], bool(row[2]), bool(row[3]))
+        return ReadSoFar() if row is None else ReadSoFar(row[0], row[1], bool(row[2]))
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -337,19 +336,18 @@ class LocalStore:
         self._reached("while_applying")
         before = self.known(app)
         self._write.execute(
-            "INSERT INTO app (app, since, cursor, is_whole, rebuild) VALUES (?, ?, ?, ?, ?)"
+            "INSERT INTO app (app, since, cursor, is_whole) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (app) DO UPDATE SET since = excluded.since, cursor = excluded.cursor,"
-            " is_whole = excluded.is_whole, rebuild = excluded.rebuild",
+            " is_whole = excluded.is_whole",
             (
                 app,
                 max(came.since, before.since),  # a stream may be behind
                 came.cursor,
                 before.is_whole or came.is_last,
-                before.rebuild and not came.is_last,
             ),
         )
         if came.is_last:
-            self._fold(app, notify=before.is_whole, anew=before.rebuild)
+            self._fold(app, notify=before.is_whole)
 
     def _keep(self, row: LocalRow) -> None:
         self._write.execute(
@@ -364,11 +362,8 @@ class LocalStore:
             ),
         )
 
-    def _fold(self, app: str, *, notify: bool, anew: bool) -> None:
+    def _fold(self, app: str, *, notify: bool) -> None:
         """Show all rows that are here."""
-        if anew:
-            self._write.execute("UPDATE change SET is_folded = 0 WHERE app = ?", (app,))
-            self._write.execute("UPDATE record SET base = NULL WHERE app = ?", (app,))
         records = self._write.execute(
             "SELECT DISTINCT app, tbl, record FROM change WHERE app = ? AND NOT is_folded", (app,)
         ).fetchall()
