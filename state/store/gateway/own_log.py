@@ -76,6 +76,11 @@ class OwnRecord(msgspec.Struct, frozen=True):
         return not merge.hidden(self.snapshot)
 
     @property
+    def is_listed(self) -> bool:
+        """Whether lists show it: it is there, and not only changes of what is still to come."""
+        return self.exists and self.snapshot.complete
+
+    @property
     def fields(self) -> dict[str, Any]:
         """What it says."""
         return self.snapshot.fields
@@ -137,6 +142,13 @@ class OwnWrites:
             is_member=row["is_member"],
             now=row["now"],
         )
+
+    async def existing(self, at: RecordAt, hold: Hold = "writers") -> OwnRecord:
+        """The record; raises NoSuchRecord."""
+        record = await self.record(at, hold)
+        if not record.exists:
+            raise NoSuchRecord
+        return record
 
     async def records(self, table: Table, limit: int, after: str | None = None) -> list[OwnRecord]:
         """The person's own agents or missions by id, deleted ones too, without iterations."""

@@ -20,6 +20,8 @@ _PAGE = (
     ("after", {"type": "string"}, "Where an earlier page says that the list goes on."),
 )
 Json = dict[str, Any]
+Asked = tuple[str, Json, str]
+"""A parameter of a query: its name, its schema, and a sentence."""
 Handler = Callable[..., Awaitable[Response]]
 
 
@@ -27,9 +29,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that people ask for: its route, the scope it takes, and the types of both ways.
 
     `body` None: there is none. `gives` is the answer's type. What changes something takes an
-    `Idempotency-Key`, and `If-Match` where it is `versioned`. `asks` are parameters of the query:
-    name, schema and a sentence. Without
-    `has_problems` it tells errors in an older way, as text or some JSON.
+    `Idempotency-Key`, and `If-Match` where it is `versioned`. `asks` are parameters of the query.
+    Without `has_problems` it tells errors in an older way, as text or some JSON.
     """
 
     verb: str
@@ -41,13 +42,19 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     body: Any = None
     paged: bool = False
-    asks: tuple[tuple[str, Json, str], ...] = ()
+    asks: tuple[Asked, ...] = ()
     versioned: bool = False
     has_problems: bool = True
 
 
 def reading(
-    path: str, handler: Handler, summary: str, gives: Any, *, paged: bool = False
+    path: str,
+    handler: Handler,
+    summary: str,
+    gives: Any,
+    *,
+    paged: bool = False,
+    asks: tuple[Asked, ...] = (),
 ) -> Operation:
     """What only reads, and so takes that scope."""
     return Operation(
@@ -58,6 +65,7 @@ def reading(
         summary=summary,
         gives=gives,
         paged=paged,
+        asks=asks,
     )
 
 

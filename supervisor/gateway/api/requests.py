@@ -100,6 +100,21 @@ async def carried_out(
     return _answer(told, {})
 
 
+async def changed(
+    request: Request,
+    caller: Caller,
+    log: OwnLog,
+    asked: Any,
+    change: Callable[[OwnWrites], Awaitable[msgspec.Struct]],
+) -> Response:
+    """What `change` leaves of a record, carried out as above."""
+
+    async def act(own: OwnWrites) -> Done:
+        return Done(200, msgspec.to_builtins(await change(own)))
+
+    return await carried_out(request, caller, log, asked, act)
+
+
 def shown(content: dict[str, Any]) -> Response:
     """A record as JSON, with its version as the ETag."""
     return _answer(KeptAnswer(200, msgspec.json.encode(content).decode()), {})

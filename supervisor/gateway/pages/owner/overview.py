@@ -45,11 +45,11 @@ async def overview_of(visit: Visit) -> Overview:
         agents = await own.records("agents", MOST)
         missions = await own.records("aiMissions", MOST)
     return Overview(
-        {one.at.id: agent_shown(one) for one in agents if one.exists and one.snapshot.complete},
+        {one.at.id: agent_shown(one) for one in agents if one.is_listed},
         {
             one.at.id: mission_shown(one, zone.key, upcoming(one, zone, NEXT_RUNS), [])
             for one in missions
-            if one.exists and one.snapshot.complete
+            if one.is_listed
         },
     )
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from supervisor.gateway.api.openapi import Handler, Operation
+from supervisor.gateway.api.openapi import Handler, Operation, reading
 from supervisor.gateway.people.inbox import approvals, proposals
 from supervisor.gateway.people.inbox.shapes import (
     AnswerGiven,
@@ -49,27 +49,18 @@ def _posted(
 
 
 INBOX: tuple[Operation, ...] = (
-    Operation(
-        verb="GET",
-        path=PROPOSALS,
-        scope="read",
-        handler=proposals.get_proposals,
-        summary="Proposals, the newest first",
-        gives=ProposalList,
+    reading(
+        PROPOSALS,
+        proposals.get_proposals,
+        "Proposals, the newest first",
+        ProposalList,
         paged=True,
         asks=FILTERS,
     ),
     _posted(
         f"{PROPOSALS}/answers", proposals.post_answers, "Answer many", AnswerList, AnswersGiven
     ),
-    Operation(
-        verb="GET",
-        path=PROPOSAL,
-        scope="read",
-        handler=proposals.get_proposal,
-        summary="One proposal",
-        gives=ProposalTold,
-    ),
+    reading(PROPOSAL, proposals.get_proposal, "One proposal", ProposalTold),
     _posted(
         f"{PROPOSAL}/answer", proposals.post_answer, "Answer it", ProposalAnswered, AnswerGiven
     ),
@@ -94,13 +85,11 @@ INBOX: tuple[Operation, ...] = (
         "Take back all of one plan",
         AnswerList,
     ),
-    Operation(
-        verb="GET",
-        path=APPROVALS,
-        scope="read",
-        handler=approvals.get_approvals,
-        summary="What is always approved",
-        gives=ApprovalList,
+    reading(
+        APPROVALS,
+        approvals.get_approvals,
+        "What is always approved",
+        ApprovalList,
         asks=(("revoked", FLAG, "Also what no longer is."),),
     ),
     _posted(

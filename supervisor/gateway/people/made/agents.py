@@ -1,5 +1,6 @@
 """`/api/v1/me/agents`: what a person's agents are, and making and changing them."""
 
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +13,18 @@ from mana_actors.http.bodies import answer
 from mana_actors.json_values import as_object
 from state.log.own_changes import RecordAt, owner_writes
 from state.rules.policy import parse_policy
-from state.store.gateway.own_log import NoSuchRecord, OwnRecord, OwnWrites
+from state.store.gateway.own_log import OwnRecord, OwnWrites
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import path_part
 from supervisor.gateway.api import requests
 from supervisor.gateway.api.problems import ApiProblem, invalid
-from supervisor.gateway.api.requests import Done, body_of, carried_out, expected_version
+from supervisor.gateway.api.requests import (
+    Done,
+    body_of,
+    carried_out,
+    changed,
+    expected_version,
+)
 from supervisor.gateway.people.made.templates import templates
 from supervisor.gateway.people.made.wire import (
     AgentFields,
@@ -42,7 +49,7 @@ async def get_agents(request: Request, caller: Caller, owners: Owners) -> Respon
     limit, after, _ = requests.page_of(request)
     async with owners.own_log.acting(caller.user) as own:
         found = await own.records("agents", limit, after)
-    items = [agent_shown(one) for one in found if one.exists and one.snapshot.complete]
+    items = [agent_shown(one) for one in found if one.is_listed]
     more = requests.next_page(found[-1].at.id if len(found) == limit else None)
     return answer(msgspec.to_builtins(AgentPage(items, more)))
 
@@ -92,12 +99,8 @@ async def patch_agent(request: Request, caller: Caller, owners: Owners) -> Respo
     """The fields that are given, anew; null clears one."""
     asked = await body_of(request, AgentFields)
     id_ = path_part(request, "agent")
-
-    async def done(own: OwnWrites) -> Done:
-        shown = await agent_changed(own, id_, asked, expected_version(request))
-        return Done(200, msgspec.to_builtins(shown))
-
-    return await carried_out(request, caller, owners.own_log, asked, done)
+    change = partial(agent_changed, id_=id_, asked=asked, expects=expected_version(request))
+    return await changed(request, caller, owners.own_log, asked, change)
 
 
 async def agent_changed(
@@ -118,12 +121,8 @@ async def post_state(request: Request, caller: Caller, owners: Owners) -> Respon
     """Pause, resume or archive: the last word of the path says which."""
     asked = await body_of(request, NothingWanted)
     verb, id_ = request.scope["path"].rpartition("/")[2], path_part(request, "agent")
-
-    async def done(own: OwnWrites) -> Done:
-        shown = await agent_switched(own, id_, verb, expected_version(request))
-        return Done(200, msgspec.to_builtins(shown))
-
-    return await carried_out(request, caller, owners.own_log, asked, done)
+    change = partial(agent_switched, id_=id_, verb=verb, expects=expected_version(request))
+    return await changed(request, caller, owners.own_log, asked, change)
 
 
 async def agent_switched(
@@ -139,10 +138,7 @@ async def agent_switched(
 
 async def agent_of(own: OwnWrites, id_: str, *, hold: bool = True) -> OwnRecord:
     """The agent; raises NoSuchRecord."""
-    record = await own.record(RecordAt("ai", "agents", id_), "writers" if hold else "nothing")
-    if not record.exists:
-        raise NoSuchRecord
-    return record
+    return await own.existing(RecordAt("ai", "agents", id_), "writers" if hold else "nothing")
 
 
 def _check(said: dict[str, Any]) -> None:

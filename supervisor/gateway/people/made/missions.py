@@ -1,6 +1,7 @@
 """`/api/v1/me/missions`: what a person's missions are, and making, changing and running them."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -15,12 +16,18 @@ from state.log.own_changes import RecordAt, owner_writes
 from state.log.principals import DEFAULT_AGENT_ID
 from state.log.records import agent_from_record, mission_from_record
 from state.log.stamps import text_of
-from state.store.gateway.own_log import NoSuchRecord, OwnRecord, OwnWrites
+from state.store.gateway.own_log import OwnRecord, OwnWrites
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import instant_text, path_part
 from supervisor.gateway.api import requests
 from supervisor.gateway.api.problems import ApiProblem, invalid
-from supervisor.gateway.api.requests import Done, body_of, carried_out, expected_version
+from supervisor.gateway.api.requests import (
+    Done,
+    body_of,
+    carried_out,
+    changed,
+    expected_version,
+)
 from supervisor.gateway.people.made.cadence_words import cadence_record
 from supervisor.gateway.people.made.inputs import inputs_of
 from supervisor.gateway.people.made.wire import (
@@ -45,7 +52,7 @@ async def get_missions(request: Request, caller: Caller, owners: Owners) -> Resp
     async with owners.own_log.acting(caller.user) as own:
         found = await own.records("aiMissions", limit, after)
         zone = await zone_of(own, owners)
-    items = [_shown(one, zone) for one in found if one.exists and one.snapshot.complete]
+    items = [_shown(one, zone) for one in found if one.is_listed]
     more = requests.next_page(found[-1].at.id if len(found) == limit else None)
     return answer(msgspec.to_builtins(MissionPage(items, more)))
 
@@ -93,12 +100,9 @@ async def post_mission(request: Request, caller: Caller, owners: Owners) -> Resp
 async def patch_mission(request: Request, caller: Caller, owners: Owners) -> Response:
     """The fields that are given, anew; a new cadence says anew when it runs next."""
     asked, id_ = await body_of(request, MissionFields), path_part(request, "mission")
-
-    async def done(own: OwnWrites) -> Done:
-        shown = await mission_changed(own, owners, id_, asked, expected_version(request))
-        return Done(200, msgspec.to_builtins(shown))
-
-    return await carried_out(request, caller, owners.own_log, asked, done)
+    expects = expected_version(request)
+    change = partial(mission_changed, owners=owners, id_=id_, asked=asked, expects=expects)
+    return await changed(request, caller, owners.own_log, asked, change)
 
 
 async def mission_changed(
@@ -120,12 +124,9 @@ async def mission_changed(
 async def post_pause(request: Request, caller: Caller, owners: Owners) -> Response:
     """Nothing runs any more until it is resumed; a run under way is withdrawn."""
     asked, id_ = await body_of(request, NothingWanted), path_part(request, "mission")
-
-    async def done(own: OwnWrites) -> Done:
-        shown = await mission_paused(own, owners, id_, expected_version(request))
-        return Done(200, msgspec.to_builtins(shown))
-
-    return await carried_out(request, caller, owners.own_log, asked, done)
+    expects = expected_version(request)
+    change = partial(mission_paused, owners=owners, id_=id_, expects=expects)
+    return await changed(request, caller, owners.own_log, asked, change)
 
 
 async def mission_paused(
@@ -144,12 +145,9 @@ async def mission_paused(
 async def post_resume(request: Request, caller: Caller, owners: Owners) -> Response:
     """It runs again, next when its cadence says from now on; also one that was done or archived."""
     asked, id_ = await body_of(request, NothingWanted), path_part(request, "mission")
-
-    async def done(own: OwnWrites) -> Done:
-        shown = await mission_resumed(own, owners, id_, expected_version(request))
-        return Done(200, msgspec.to_builtins(shown))
-
-    return await carried_out(request, caller, owners.own_log, asked, done)
+    expects = expected_version(request)
+    change = partial(mission_resumed, owners=owners, id_=id_, expects=expects)
+    return await changed(request, caller, owners.own_log, asked, change)
 
 
 async def mission_resumed(
@@ -210,10 +208,7 @@ async def run_asked_for(caller: Caller, owners: Owners, id_: str, key: str) -> d
 
 async def mission_of(own: OwnWrites, id_: str, *, hold: bool = True) -> OwnRecord:
     """The mission; raises NoSuchRecord."""
-    record = await own.record(RecordAt("ai", "aiMissions", id_), "writers" if hold else "nothing")
-    if not record.exists:
-        raise NoSuchRecord
-    return record
+    return await own.existing(RecordAt("ai", "aiMissions", id_), "writers" if hold else "nothing")
 
 
 async def zone_of(own: OwnWrites, owners: Owners) -> ZoneInfo:

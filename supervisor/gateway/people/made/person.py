@@ -84,7 +84,7 @@ async def _clocks_moved(own: OwnWrites, before: ZoneInfo, zone: ZoneInfo) -> Non
     after: str | None = None
     while listed := await own.records("aiMissions", PAGE, after):
         for one in listed:
-            if not (one.exists and one.snapshot.complete):
+            if not one.is_listed:
                 continue
             mission = mission_from_record(own.user, one.at.id, one.fields)
             if mission.state != "active" or not isinstance(mission.cadence, Daily | Weekly | Cron):
