@@ -8,10 +8,17 @@ import pytest
 
 from tests.devices import Home
 from tests.fake_provider import FakeProvider
-from tests.integration.support import open_world
+from tests.integration.support import World, open_world
 from tests.owners import House, open_house
 from tests.postgres import Database
 from tests.router_parts import RunningRouter, alias_file
+
+
+@pytest.fixture
+async def world(database: Database) -> AsyncGenerator[World]:
+    """A log, its store, and a supervision that the test drives; its model has no script."""
+    async with open_world(database) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import ast
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ from state.store.agent import AgentStore
 from state.store.connect import Database as Connections
 from state.store.connect import Unavailable
 from state.store.gateway.control import CANCELLED, ControlStore
-from tests.integration.support import DONE, LEASE_OVER, PLAN, Json, Killed, World, open_world
-from tests.postgres import Database
+from tests.integration.support import DONE, LEASE_OVER, PLAN, Json, Killed, World
 
 pytestmark = pytest.mark.one_postgres
 
@@ -27,12 +26,6 @@ PACKAGES = tuple(str(ROOT / name) for name in ("state", "mana_actors", "supervis
 MOST_FRAMES = 8
 """From `run` to the store's commit: whoever reads what a run does has to keep these in mind."""
 READS: Json = {"calls": [{"name": "list_tasks", "args": {}}], "usage": [60, 10]}
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 async def due_mission(world: World, **fields: Any) -> None:

@@ -15,8 +15,7 @@ from state.runs.reasons import told
 from state.store.agent import AgentStore, Unsettled
 from state.store.connect import Database as Connections
 from state.store.connect import Unavailable
-from tests.integration.support import DONE, PLAN, World, open_world, until
-from tests.postgres import Database
+from tests.integration.support import DONE, PLAN, World, until
 
 MANA = ("u1", "legacy:ai-default")
 HOLDS = "SELECT tokens FROM mana_ai.token_holds"
@@ -24,12 +23,6 @@ NO_LOCK = """
 CREATE OR REPLACE FUNCTION mana_ai.lock_ledger(p_user text, p_agent text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN END $$
 """
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 async def hold_of_one_call(world: World) -> int:

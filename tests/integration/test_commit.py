@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,11 +22,10 @@ from tests.integration.support import (
     Json,
     World,
     occurrence,
-    open_world,
     text,
     until,
 )
-from tests.postgres import SUPERUSER, Database
+from tests.postgres import SUPERUSER
 
 MANA = ("u1", "legacy:ai-default")
 LATER = "2099-01-01T07:00:00.000Z"
@@ -35,12 +34,6 @@ WAITS = (
     " AND query LIKE '%commit_run%' AND datname = current_database()"
 )
 WAITING = f"SELECT count(*) > 0 FROM ({WAITS}) AS waits"
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 async def meanwhile(world: World, happening: Callable[[Client], Awaitable[Any]]) -> Report:

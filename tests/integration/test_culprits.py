@@ -1,7 +1,7 @@
 """An agent's session that keeps a transaction open is ended, and nobody who waits for it (P9)."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 
@@ -12,9 +12,8 @@ from state.runs.reasons import told
 from supervisor.supervision import upkeep
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.upkeep import REMEMBERED_S, Culprits, one_round
-from tests.integration.support import DONE, LONG_AGO, World, open_world, until
+from tests.integration.support import DONE, LONG_AGO, World, until
 from tests.integration.test_held import MANA, Clock, Culprit, culprit_of, two_people
-from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
 
@@ -38,12 +37,6 @@ OLD = (
     " AND pid = ANY ($1) AND xact_start IS NOT NULL"
     f" AND xact_start < clock_timestamp() - {OLD_S} * interval '1 second'"
 )
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 def pid_of(connection: asyncpg.Connection) -> int:

@@ -1,6 +1,5 @@
 """What the supervisor reads is what the gate needs, and its looks and decisions cost nothing."""
 
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,18 +7,11 @@ import pytest
 
 from state.store.supervisor.schedule import Decided, Look
 from supervisor.supervision.dispatch import Caps, dispatch
-from tests.integration.support import LONG_AGO, World, open_world, text
-from tests.postgres import Database
+from tests.integration.support import LONG_AGO, World, text
 
 pytestmark = pytest.mark.one_postgres
 
 MANA = "legacy:ai-default"
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 NEXT_WAKE = "SELECT min(wake_at) FROM mana_ai.mission_snapshots"

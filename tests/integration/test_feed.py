@@ -3,7 +3,6 @@
 import json
 import math
 import uuid
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -16,14 +15,8 @@ from supervisor.supervision import fold
 from supervisor.supervision.fold import FoldLoop
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.sweep import Reconciler
-from tests.integration.support import LONG_AGO, World, fold_all, open_world, until
-from tests.postgres import LOG_OWNER, Database
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
+from tests.integration.support import LONG_AGO, World, fold_all, until
+from tests.postgres import LOG_OWNER
 
 
 async def insert(connection: asyncpg.Connection, record: str, data: object, user: str = "u1"):

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,17 +14,11 @@ import pytest
 from state.log.merge import Change, Snapshot
 from state.store.supervisor import snapshots
 from state.store.supervisor.snapshots import SnapshotStore
-from tests.integration.support import LONG_AGO, Json, World, fold_all, open_world, text, until
-from tests.postgres import LOG_OWNER, Database
+from tests.integration.support import LONG_AGO, Json, World, fold_all, text, until
+from tests.postgres import LOG_OWNER
 
 FIELDS = ("title", "state", "objective", "deletedAt")
 SEEDS = (1, 2, 3)
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 # --- histories in any order of arrival ------------------------------------------------------------

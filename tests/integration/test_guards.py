@@ -6,7 +6,6 @@ test_budget.py.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,10 +19,8 @@ from tests.integration.support import (
     PLAN,
     World,
     killed_at,
-    open_world,
     text,
 )
-from tests.postgres import Database
 
 MANA = ("u1", "legacy:ai-default")
 
@@ -44,12 +41,6 @@ CREATE FUNCTION mana_ai.forget() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RE
 FORGETS_ANSWERS = """
 CREATE TRIGGER forget BEFORE INSERT ON mana_ai.journal
   FOR EACH ROW EXECUTE FUNCTION mana_ai.forget()"""
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 async def due_mission(world: World) -> None:

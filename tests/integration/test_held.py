@@ -23,19 +23,13 @@ from supervisor.supervision.fold import FoldLoop
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.orders import Ordering, capability_of
 from supervisor.supervision.sweep import Reconciler
-from tests.integration.support import DONE, LONG_AGO, World, fold_all, open_world, text, until
-from tests.postgres import LOG_OWNER, Database
+from tests.integration.support import DONE, LONG_AGO, World, fold_all, text, until
+from tests.postgres import LOG_OWNER
 
 pytestmark = pytest.mark.one_postgres
 
 MANA = "legacy:ai-default"
 M1 = ("u1", "aiMissions", "m1")
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 class Culprit:

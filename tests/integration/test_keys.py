@@ -23,14 +23,7 @@ from state.sealing.values import opened, sealed
 from state.store.agent import ReadRecord, note_outcomes
 from state.store.connect import CapabilityInvalid, Refused, Superseded
 from tests.integration.key_scene import DAY_S, HolderProcess, Scene, key_scene, minted, trust
-from tests.integration.support import LEASE_OVER, World, open_world
-from tests.postgres import Database
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened_world:
-        yield opened_world
+from tests.integration.support import LEASE_OVER, World
 
 
 @pytest.fixture

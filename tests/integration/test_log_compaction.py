@@ -23,7 +23,7 @@ from state.store.connect import Database as Connections
 from state.store.janitor import Compacted, JanitorStore, TableToCompact
 from state.store.own.runs import OwnRuns
 from tests.integration.steps import session
-from tests.integration.support import World, fold_all, open_world, text, until
+from tests.integration.support import World, fold_all, text, until
 from tests.postgres import LOG_OWNER, SUPERUSER, Database
 
 KEEP = timedelta(days=30)
@@ -360,12 +360,6 @@ async def test_a_long_record_is_worked_through_in_steps(scene: Scene):
 
 
 # --- missions, which are folded -------------------------------------------------------------------
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 def iteration(number: int, status: str) -> dict[str, Any]:

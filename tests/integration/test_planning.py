@@ -1,7 +1,6 @@
 """A whole plan through the Runner: reasons, marks, guardrails, receipts, sub-agents, compaction."""
 
 import json
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -14,18 +13,11 @@ from state.runs.reasons import told as told_reason
 from state.store.connect import Database as Reached
 from state.store.gateway.fleet import Filter, FleetStore, RunRow
 from tests.fake_provider import Entry
-from tests.integration.support import DONE, PLAN, Json, World, open_world
-from tests.postgres import Database
+from tests.integration.support import DONE, PLAN, Json, World
 
 pytestmark = pytest.mark.one_postgres
 
 MANA = ("u1", "legacy:ai-default")
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 def call(name: str, **args: Any) -> Json:

@@ -15,18 +15,11 @@ from state.store.gateway.carry_out import Answering
 from state.store.gateway.proposals import Answered, ProposalFilter, ProposalStore
 from supervisor.gateway.people.inbox.shelf import CatalogueShelf
 from tests.inbox import ME, NOW, TASK, call, mission_with, plan, records, shown, staged
-from tests.integration.support import Json, World, open_world, text
-from tests.postgres import Database
+from tests.integration.support import Json, World, text
 
 pytestmark = pytest.mark.one_postgres
 
 AGENT = "legacy:ai-default"
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """What an agent may read and propose, with a real database and scripted models (P6, P8)."""
 
 import json
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
 from mana_actors.messages import Report
 from tests.fake_provider import Entry
-from tests.integration.support import DONE, Client, World, open_world
-from tests.postgres import Database
+from tests.integration.support import DONE, Client, World
 
 pytestmark = pytest.mark.one_postgres
 
@@ -22,12 +20,6 @@ NOTES = "SELECT count(*) FROM public.sync_changes WHERE app_id = 'notes'"
 def asks(*calls: tuple[str, dict[str, Any]]) -> Entry:
     """A turn with these calls."""
     return {"calls": [{"name": n, "args": a, "id": f"c{i}"} for i, (n, a) in enumerate(calls)]}
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 async def fill(world: World, policy: Any = None, **mission: Any) -> Client:

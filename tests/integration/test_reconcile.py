@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,14 +12,8 @@ from state.store.supervisor.snapshots import Folded, Lease, RecordKey, SnapshotS
 from supervisor.supervision import sweep as sweeping
 from supervisor.supervision import upkeep
 from supervisor.supervision.sweep import Reconciler
-from tests.integration.support import World, fold_all, open_world, until
-from tests.postgres import SUPERUSER, Database
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
+from tests.integration.support import World, fold_all, until
+from tests.postgres import SUPERUSER
 
 
 @pytest.fixture(autouse=True)

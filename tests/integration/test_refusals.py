@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,19 +12,12 @@ from mana_actors.messages import Report
 from state.runs.outcome import Skipped
 from state.store.supervisor.schedule import DueMission
 from supervisor.supervision.dispatch import Caps, dispatch
-from tests.integration.support import LONG_AGO, Client, World, open_world
-from tests.postgres import Database
+from tests.integration.support import LONG_AGO, Client, World
 
 pytestmark = pytest.mark.one_postgres
 
 MANA = "legacy:ai-default"
 Change = Callable[[World, Client], Awaitable[None]]
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 async def cap_raised(world: World, client: Client) -> None:

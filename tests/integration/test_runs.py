@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,19 +18,11 @@ from tests.integration.support import (
     World,
     killed_at,
     occurrence,
-    open_world,
     text,
     until,
 )
-from tests.postgres import Database
 
 MANA = ("u1", "legacy:ai-default")
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 async def due_mission(world: World, **fields: Any) -> None:

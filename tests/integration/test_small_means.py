@@ -1,7 +1,6 @@
 """A small model and a small cap are enough for a plan, with the limits that a deployment has."""
 
 import textwrap
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ import pytest
 from mana_actors.llm.router.settings import AliasFile
 from mana_actors.messages import Order, Report
 from tests.fake_provider import Entry, FakeProvider
-from tests.integration.support import World, killed_at, open_world
-from tests.postgres import Database
+from tests.integration.support import World, killed_at
 from tests.router_parts import RunningRouter
 
 pytestmark = pytest.mark.one_postgres
@@ -25,12 +23,6 @@ PROPOSES: Entry = {
     "usage": [2000, 250],
 }
 DONE: Entry = {"content": "Fünf Schritte.", "usage": [2200, 120]}
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as opened:
-        yield opened
 
 
 async def run(world: World, mission: dict[str, Any], **settings: Any) -> Report:

@@ -13,8 +13,7 @@ from state.store.connect import Database as Connections
 from state.store.gateway.proposals import ProposalStore
 from supervisor.gateway.people.inbox.shelf import CatalogueShelf
 from tests.inbox import ME, NOW, call, mission_with, plan, records, staged
-from tests.integration.support import Json, World, open_world
-from tests.postgres import Database
+from tests.integration.support import Json, World
 
 pytestmark = pytest.mark.one_postgres
 
@@ -119,12 +118,6 @@ WANTED_BEFORE: dict[str, tuple[str, Json]] = {
     "reclaim_last": ("lasts", {"status": "confirmed"}),
 }
 """Records that have to be otherwise for a tool."""
-
-
-@pytest.fixture
-async def world(database: Database) -> AsyncGenerator[World]:
-    async with open_world(database) as made:
-        yield made
 
 
 @pytest.fixture
