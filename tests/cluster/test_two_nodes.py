@@ -65,6 +65,7 @@ class Rays:
                 for pid in found:
                     os.kill(pid, signal.SIGKILL)
                 node.poll()
+            node.wait()
         shutil.rmtree(self.folder)
 
 

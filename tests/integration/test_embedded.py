@@ -223,7 +223,7 @@ def test_another_live_holder_is_refused_in_one_line(root: Path) -> None:
     elsewhere.mkdir()
     os.chown(elsewhere, account.uid, account.gid)
     programs = reachable(wheel_binaries()[0], account, Places(root), quiet)
-    options = f"-c port={server.port + 1} -c unix_socket_directories={elsewhere}"
+    options = f"-c listen_addresses='' -c unix_socket_directories={elsewhere}"
     pg_ctl = programs.folder / "pg_ctl"
     log = elsewhere / "log"
     run_as(account, [pg_ctl, "start", "-w", "-D", server.data_dir, "-o", options, "-l", log])
