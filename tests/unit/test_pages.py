@@ -6,6 +6,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from babel.messages.catalog import Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 from starlette.requests import Request
@@ -42,9 +43,12 @@ def messages() -> set[object]:
 
 
 def test_every_message_has_its_german_and_no_german_is_left_over():
-    with (GATEWAY / "pages" / "catalogues" / "de.po").open("rb") as file:
-        catalogue = read_po(file, locale="de")
-    told = {tuple(m.id) if isinstance(m.id, (list, tuple)) else m.id: m for m in catalogue if m.id}
+    found: list[Message] = []
+    for path in (GATEWAY / "pages" / "catalogues" / "de").iterdir():
+        with path.open("rb") as file:
+            found += [message for message in read_po(file, locale="de") if message.id]
+    told = {tuple(m.id) if isinstance(m.id, (list, tuple)) else m.id: m for m in found}
+    assert len(told) == len(found), "no message stands in two files"
     assert messages() == set(told)
     names = re.compile(r"%\((\w+)\)")
     for message in told.values():

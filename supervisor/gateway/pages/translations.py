@@ -6,7 +6,9 @@ import gettext
 import io
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 
+from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
@@ -15,12 +17,24 @@ from state.runs.reasons import Language
 
 @cache
 def translations_of(language: Language) -> gettext.NullTranslations:
-    """The catalogue of a language; English is what the pages are written in."""
+    """The catalogue of a language, of one file per group of pages.
+
+    English is what the pages are written in.
+    """
     if language == "en":
         return gettext.NullTranslations()
-    source = resources.files("supervisor.gateway.pages").joinpath("catalogues", f"{language}.po")
+    folder = resources.files("supervisor.gateway.pages").joinpath("catalogues", language)
+    whole = Catalog(locale=language)
+    for source in sorted(folder.iterdir(), key=_name):
+        with source.open("rb") as file:
+            for message in read_po(file, locale=language):
+                if message.id:
+                    whole[message.id] = message
     compiled = io.BytesIO()
-    with source.open("rb") as file:
-        write_mo(compiled, read_po(file, locale=language))
+    write_mo(compiled, whole)
     compiled.seek(0)
     return gettext.GNUTranslations(compiled)
+
+
+def _name(source: Traversable) -> str:
+    return source.name
