@@ -1,6 +1,6 @@
 # Everything works on a fresh machine: set-up happens in .venv first, and nothing is installed elsewhere.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo unit test check format converge bench lock clean
+.PHONY: help setup demo unit test check format converge bench pictures lock clean
 BIN := .venv/bin
 # Half of the time of most tests is spent waiting for Postgres. tests/conftest.py says what stays together.
 TESTS_AT_ONCE := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
@@ -35,6 +35,10 @@ format: setup ## rewrite what ruff can rewrite
 converge: setup ## many devices of one person under faults; SEEDS=1000 FIRST=0
 	@MANA_CONVERGE_SEEDS=$(or $(SEEDS),100) MANA_CONVERGE_FIRST=$(or $(FIRST),0) \
 	  $(BIN)/python -m pytest -q tests/integration/test_convergence.py $(ARGS)
+
+pictures: setup ## docs/images anew: each page in light, dark and on a phone
+	@mkdir -p docs/images
+	@MANA_TEST_PG=pg18 MANA_PICTURES=docs/images $(BIN)/python -m pytest -q tests/browser/test_every_page.py
 
 bench: setup ## ratios measured in one run
 	@$(BIN)/python -m tests.bench $(ARGS)

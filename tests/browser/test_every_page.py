@@ -1,0 +1,136 @@
+"""Every page, on a desk and a phone, in light and dark: readable for everybody, nothing cut off.
+
+`make pictures` keeps what was seen under `docs/images`.
+"""
+
+import os
+import re
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, BrowserContext, Error, Page, StorageState
+from starlette.routing import Route
+
+from supervisor.gateway.auth import Sessions
+from supervisor.gateway.pages.forms import FormSeals
+from supervisor.gateway.pages.operator.fleet import OperatorPages
+from supervisor.gateway.pages.owner.routes import PAGES
+from tests.browser.chromium import NEEDED, open_browser
+from tests.browser.household import ANNA, PLANNER, WEEK, household
+from tests.gateway_parts import KEY
+from tests.integration.support import World, open_world
+from tests.owners import House, open_house
+from tests.postgres import Database
+
+pytestmark = [*NEEDED, pytest.mark.one_postgres]
+
+DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"viewport": DESK, "color_scheme": "light"},
+    "dark": {"viewport": DESK, "color_scheme": "dark"},
+    "phone": {"viewport": PHONE, "color_scheme": "light"},
+    "phone-dark": {"viewport": PHONE, "color_scheme": "dark"},
+}
+UNSEEN = {"/live", "/me/live", "/login"}
+"""What is no page: streams, and the door that a token opens once."""
+TOO_WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+GRAVE = ("serious", "critical")
+FOLDER = os.environ.get("MANA_PICTURES")
+
+
+class Sight:
+    """A household behind a gateway, and a browser that is signed in as owner and operator."""
+
+    def __init__(self, world: World, house: House, browser: Browser, run: str) -> None:
+        self.world, self.house, self.browser = world, house, browser
+        self.url = str(house.client.base_url).rstrip("/")
+        self.known = {"agent": PLANNER, "mission": WEEK, "user": ANNA, "run": run}
+        self.state: StorageState = {}
+
+    async def sign_in(self) -> None:
+        """As anna by a link, and as an operator by a token."""
+        link = (await self.house.operator("POST", f"/people/{ANNA}/link")).json()["link"]
+        token = (await self.house.operator("POST", "/login")).json()["token"]
+        context = await self.browser.new_context()
+        page = await context.new_page()
+        await page.goto(f"{self.url}/sign-in?link={link.rpartition('link=')[2]}")
+        await page.locator("form[action='/sign-in'] button").click()
+        await page.wait_for_url("**/me")
+        await page.goto(f"{self.url}/login?token={token}")
+        await page.wait_for_url(f"{self.url}/")
+        self.state = await context.storage_state()
+        await context.close()
+
+    async def looking(self, look: str) -> BrowserContext:
+        """A window of this look."""
+        return await self.browser.new_context(storage_state=self.state, **LOOKS[look])
+
+    def address(self, path: str) -> str:
+        """A page of the household; KeyError where nobody said what to show there."""
+        return self.url + re.sub(r"{(\w+)}", lambda part: self.known[part[1]], path)
+
+
+@pytest.fixture
+async def sight(database: Database, tmp_path: Path) -> AsyncGenerator[Sight]:
+    """Everything, made once for all looks."""
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(open_world(database))
+        house = await stack.enter_async_context(open_house(database, tmp_path, auth_url=None))
+        await house.operator("POST", "/people", {"user": ANNA, "displayName": "Anna"})
+        await household(world)
+        (run,) = await world.runs(WEEK)
+        browser = await stack.enter_async_context(open_browser())
+        seen = Sight(world, house, browser, str(run["run_id"]))
+        await seen.sign_in()
+        yield seen
+
+
+def _pages() -> list[str]:
+    operator = OperatorPages(Any, Sessions(KEY), FormSeals(KEY)).routes()  # pyright: ignore[reportArgumentType]  # only its paths
+    paths = [route.path for route in operator if _is_page(route)]
+    paths += [path for verb, path, _, _ in PAGES if verb == "GET"]
+    return sorted(set(paths) - UNSEEN)
+
+
+def _is_page(route: Route) -> bool:
+    return "GET" in (route.methods or ())
+
+
+async def test_every_page_reads_well_for_everybody_and_is_nowhere_cut_off(sight: Sight):
+    wrong, broken = list[str](), list[Error]()
+    axe = Axe()
+    for look in LOOKS:
+        context = await sight.looking(look)
+        page = await context.new_page()
+        page.on("pageerror", broken.append)
+        for path in _pages():
+            answer = await page.goto(sight.address(path))
+            where = f"{path} ({look})"
+            assert answer is not None
+            if not answer.ok:
+                wrong.append(f"{where}: {answer.status}")
+                continue
+            told = cast("dict[str, Any]", (await axe.run(page)).response)
+            grave = [one for one in told["violations"] if one["impact"] in GRAVE]
+            wrong += [f"{where}: {_said(one)}" for one in grave]
+            if await page.evaluate(TOO_WIDE):
+                wrong.append(f"{where}: wider than the window")
+            await _kept(page, path, look)
+        await context.close()
+    assert not wrong, "\n".join(wrong)
+    assert not broken, broken[0].stack
+
+
+def _said(violation: dict[str, Any]) -> str:
+    places = ", ".join(" ".join(node["target"]) for node in violation["nodes"][:3])
+    return f"{violation['id']} at {places}"
+
+
+async def _kept(page: Page, path: str, look: str) -> None:
+    if FOLDER is not None and look != "phone-dark":
+        name = re.sub(r"[/{}]+", "-", path).strip("-") or "operators"
+        await page.screenshot(path=Path(FOLDER) / f"{name}-{look}.png")
