@@ -15,6 +15,10 @@ AT_MOST = timedelta(days=90)
 GRACE = timedelta(seconds=30)
 """Two tabs may bring one refresh token at once, and an answer may get lost: both get the same next
 one. Whoever brings a replaced token later has an old copy, and the sign-in ends for all."""
+BROWSER_LINK = timedelta(minutes=2)
+"""A link that somebody who is known asks for, to open pages in a browser of theirs at once."""
+VISIT = timedelta(hours=12)
+"""Of a browser whose person another auth service knows, which cannot say when it does no more."""
 TOKEN_LIFE = timedelta(days=30)
 LONGEST_TOKEN_LIFE = timedelta(days=366)
 

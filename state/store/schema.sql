@@ -4345,6 +4345,26 @@ ALTER TABLE ONLY mana_ai.vault_key_checks FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.vault_key_checks OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.visitors (
+    sign_in_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text NOT NULL,
+    spaces text[] NOT NULL,
+    link_hash bytea,
+    cookie_hash bytea,
+    address text,
+    user_agent text,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    used_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    CONSTRAINT visitors_are_hashed CHECK ((length(COALESCE(link_hash, cookie_hash)) = 32)),
+    CONSTRAINT visitors_have_one_way CHECK (((link_hash IS NULL) <> (cookie_hash IS NULL)))
+);
+
+ALTER TABLE ONLY mana_ai.visitors FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.visitors OWNER TO mana_owner;
+
 ALTER TABLE ONLY mana_ai.decrypt_audit ALTER COLUMN id SET DEFAULT nextval('mana_ai.decrypt_audit_id_seq'::regclass);
 
 ALTER TABLE ONLY mana_ai.token_usage ALTER COLUMN id SET DEFAULT nextval('mana_ai.token_usage_id_seq'::regclass);
@@ -4499,6 +4519,15 @@ ALTER TABLE ONLY mana_ai.user_settings
 ALTER TABLE ONLY mana_ai.vault_key_checks
     ADD CONSTRAINT vault_key_checks_pkey PRIMARY KEY (user_id);
 
+ALTER TABLE ONLY mana_ai.visitors
+    ADD CONSTRAINT visitors_cookie_hash_key UNIQUE (cookie_hash);
+
+ALTER TABLE ONLY mana_ai.visitors
+    ADD CONSTRAINT visitors_link_hash_key UNIQUE (link_hash);
+
+ALTER TABLE ONLY mana_ai.visitors
+    ADD CONSTRAINT visitors_pkey PRIMARY KEY (sign_in_id);
+
 ALTER TABLE ONLY public.sync_changes
     ADD CONSTRAINT sync_changes_pkey PRIMARY KEY (id);
 
@@ -4607,6 +4636,10 @@ CREATE UNIQUE INDEX token_usage_call ON mana_ai.token_usage USING btree (call_id
 CREATE INDEX token_usage_ts ON mana_ai.token_usage USING btree (ts) INCLUDE (tokens_used, cost_micros);
 
 CREATE INDEX token_usage_window ON mana_ai.token_usage USING btree (user_id, agent_id, ts DESC);
+
+CREATE INDEX visitors_by_end ON mana_ai.visitors USING btree (expires_at);
+
+CREATE INDEX visitors_of_person ON mana_ai.visitors USING btree (user_id) WHERE (ended_at IS NULL);
 
 CREATE INDEX idx_sync_changes_shared ON public.sync_changes USING btree (space_id, app_id, created_at) WHERE ((space_id IS NOT NULL) AND (NOT starts_with(space_id, '_personal:'::text)));
 
@@ -4775,6 +4808,8 @@ CREATE POLICY gateway_keeps ON mana_ai.space_members TO mana_gateway USING (true
 
 CREATE POLICY gateway_keeps ON mana_ai.spaces TO mana_gateway USING (true) WITH CHECK (true);
 
+CREATE POLICY gateway_keeps ON mana_ai.visitors TO mana_gateway USING (true) WITH CHECK (true);
+
 CREATE POLICY gateway_reads_as_user ON mana_ai.agent_snapshots TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.change_feed TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
@@ -4846,6 +4881,8 @@ CREATE POLICY janitor_prunes ON mana_ai.sign_in_links TO mana_janitor USING (tru
 CREATE POLICY janitor_prunes ON mana_ai.sign_ins TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.token_usage TO mana_janitor USING (true);
+
+CREATE POLICY janitor_prunes ON mana_ai.visitors TO mana_janitor USING (true);
 
 ALTER TABLE mana_ai.journal ENABLE ROW LEVEL SECURITY;
 
@@ -4992,6 +5029,8 @@ ALTER TABLE mana_ai.token_usage ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mana_ai.user_settings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.vault_key_checks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.visitors ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY mana_agent_within_capability ON public.sync_changes AS RESTRICTIVE TO mana_agent USING ((((user_id = ( SELECT mana_ai.capability_user() AS capability_user)) OR (space_id = ANY (ARRAY( SELECT jsonb_array_elements_text((( SELECT mana_ai.capability() AS capability) -> 's'::text)) AS jsonb_array_elements_text)))) AND (((app_id = 'ai'::text) AND (table_name = ANY (ARRAY['aiMissions'::text, 'agents'::text]))) OR (((((app_id || '/'::text) || table_name) || '/'::text) || record_id) = ANY (( SELECT mana_ai.capability_scope() AS capability_scope)::text[])) OR ((((app_id || '/'::text) || table_name) || '/*'::text) = ANY (( SELECT mana_ai.capability_scope() AS capability_scope)::text[])))));
 
@@ -5673,3 +5712,21 @@ GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.sync_pending TO mana_router;
 GRANT USAGE ON SEQUENCE mana_ai.token_usage_id_seq TO mana_supervisor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.vault_key_checks TO mana_issuer;
+
+GRANT SELECT,INSERT ON TABLE mana_ai.visitors TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.visitors TO mana_janitor;
+
+GRANT UPDATE(link_hash) ON TABLE mana_ai.visitors TO mana_gateway;
+
+GRANT UPDATE(cookie_hash) ON TABLE mana_ai.visitors TO mana_gateway;
+
+GRANT UPDATE(address) ON TABLE mana_ai.visitors TO mana_gateway;
+
+GRANT UPDATE(user_agent) ON TABLE mana_ai.visitors TO mana_gateway;
+
+GRANT UPDATE(used_at) ON TABLE mana_ai.visitors TO mana_gateway;
+
+GRANT UPDATE(expires_at) ON TABLE mana_ai.visitors TO mana_gateway;
+GRANT SELECT(expires_at) ON TABLE mana_ai.visitors TO mana_janitor;
+
+GRANT UPDATE(ended_at) ON TABLE mana_ai.visitors TO mana_gateway;

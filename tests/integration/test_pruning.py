@@ -61,6 +61,9 @@ SELECT sha256(n::text::bytea), ('00000000-0000-0000-0000-00000000000' || n)::uui
 INSERT INTO mana_ai.personal_tokens (user_id, name, token_hash, scopes, expires_at)
 SELECT 'u1', 't' || n, sha256(n::text::bytea), '{read}', now() - n * interval '40 days'
   FROM generate_series(0, 3) AS n;
+INSERT INTO mana_ai.visitors (user_id, spaces, cookie_hash, expires_at)
+SELECT 'u1', '{}', sha256(n::text::bytea), now() - n * interval '40 days'
+  FROM generate_series(0, 3) AS n;
 INSERT INTO mana_ai.people_trail (user_id, action, done_by, at)
 SELECT 'u1', 'added', 'operator', now() - n * interval '40 days' FROM generate_series(0, 3) AS n;
 """
@@ -73,7 +76,8 @@ SELECT (SELECT count(*) FROM mana_ai.token_usage), (SELECT count(*) FROM mana_ai
        (SELECT count(*) FROM mana_ai.own_answers), (SELECT count(*) FROM mana_ai.proposals),
        (SELECT count(*) FROM mana_ai.sign_in_links),
        (SELECT count(*) FROM mana_ai.sign_ins), (SELECT count(*) FROM mana_ai.refresh_tokens),
-       (SELECT count(*) FROM mana_ai.personal_tokens), (SELECT count(*) FROM mana_ai.people_trail)
+       (SELECT count(*) FROM mana_ai.personal_tokens), (SELECT count(*) FROM mana_ai.people_trail),
+       (SELECT count(*) FROM mana_ai.visitors)
 """
 
 
@@ -104,9 +108,9 @@ async def test_old_rows_go_and_live_ones_stay(
         "token_usage": 53, "decisions": 3, "runs": 3, "run_requests": 1,
         "decrypt_audit": 1, "key_releases": 2, "owner_key_changes": 1, "sealed_copies": 4,
         "copy_requests": 2, "own_answers": 2, "proposals": 1, "sign_in_links": 2, "sign_ins": 1,
-        "personal_tokens": 1, "people_trail": 1,
+        "personal_tokens": 1, "people_trail": 1, "visitors": 1,
     }  # fmt: skip
-    assert await left(database) == (47, 3, 3, 1, 3, 3, 3, 2, 2, 2, 3, 2, 3, 3, 3, 3)
+    assert await left(database) == (47, 3, 3, 1, 3, 3, 3, 2, 2, 2, 3, 2, 3, 3, 3, 3, 3)
     assert set((await janitor.prune(Retention())).values()) == {0}
 
 
@@ -123,5 +127,5 @@ async def test_it_prunes_once_an_hour_and_counts(janitor: JanitorStore, tmp_path
         '["decrypt_audit"]': 1, '["key_releases"]': 2, '["owner_key_changes"]': 1,
         '["sealed_copies"]': 4, '["copy_requests"]': 2,
         '["own_answers"]': 2, '["proposals"]': 1, '["sign_in_links"]': 2, '["sign_ins"]': 1,
-        '["personal_tokens"]': 1, '["people_trail"]': 1,
+        '["personal_tokens"]': 1, '["people_trail"]': 1, '["visitors"]': 1,
     }  # fmt: skip

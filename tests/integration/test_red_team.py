@@ -55,6 +55,8 @@ INSERT INTO mana_ai.sign_ins (user_id, cookie_hash, expires_at)
   VALUES ('u2', sha256('cookie'), now() + interval '1 day');
 INSERT INTO mana_ai.personal_tokens (user_id, name, token_hash, scopes, expires_at)
   VALUES ('u2', 'laptop', sha256('token'), '{read}', now() + interval '1 day');
+INSERT INTO mana_ai.visitors (user_id, spaces, cookie_hash, expires_at)
+  VALUES ('u2', '{}', sha256('visit'), now() + interval '1 day');
 INSERT INTO mana_ai.spaces (space_id, name) VALUES ('home', 'Home');
 INSERT INTO mana_ai.space_members (space_id, user_id) VALUES ('home', 'u1'), ('home', 'u2');
 INSERT INTO mana_ai.people_trail (user_id, action, done_by) VALUES ('u2', 'added', 'operator');

@@ -14,12 +14,14 @@ from starlette.requests import Request
 from mana_actors.http.names import Names
 from state.log.cadence import Cadence, Cron, Daily, Interval, Manual, Weekly
 from state.runs.reasons import Language
+from state.store.connect import Access, Database
+from state.store.people.visitors import VisitorStore
 from supervisor.gateway.pages import words
 from supervisor.gateway.pages.charts import bar_chart, gauge
 from supervisor.gateway.pages.page import HEADERS, page
 from supervisor.gateway.pages.preferences import own_path
 from supervisor.gateway.pages.reader import Reader
-from supervisor.gateway.sign_in.door import cookie_in
+from supervisor.gateway.sign_in.browsers import Browsers
 
 GATEWAY = Path(__file__).parents[2] / "supervisor" / "gateway"
 NOW = datetime(2026, 11, 27, 22, 30, tzinfo=UTC)
@@ -153,4 +155,5 @@ def test_over_tls_a_cookie_that_another_host_could_have_set_counts_for_nothing(
     headers = [(b"host", host.encode()), (b"cookie", cookie.encode())]
     scope = {"type": "http", "scheme": scheme, "headers": headers}
     names = Names(public=("https://mana.example",))
-    assert cookie_in(Request(scope), "mana_person", names) == found
+    store = VisitorStore(Database(Access("", "", ""), max_connections=1))
+    assert Browsers(store, "mana_person", names).cookie_in(Request(scope)) == found

@@ -51,6 +51,10 @@ DELETE FROM mana_ai.proposals WHERE decided_at < clock_timestamp() - $1 * interv
 DELETE FROM mana_ai.sign_in_links WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
    AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.sign_in_links ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')
 
+-- prune_visitors --
+DELETE FROM mana_ai.visitors WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
+   AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.visitors ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')
+
 -- prune_sign_ins --
 DELETE FROM mana_ai.sign_ins WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
    AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.sign_ins ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')

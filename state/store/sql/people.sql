@@ -157,3 +157,35 @@ DELETE FROM mana_ai.space_members WHERE space_id = $1 AND user_id = $2 RETURNING
 
 -- memberships --
 SELECT space_id FROM mana_ai.space_members WHERE user_id = $1 ORDER BY 1
+
+-- add_visitor --
+INSERT INTO mana_ai.visitors (user_id, spaces, link_hash, expires_at)
+VALUES ($1, $2, $3, clock_timestamp() + $4) RETURNING expires_at
+
+-- is_visitors_link --
+SELECT EXISTS (SELECT FROM mana_ai.visitors WHERE link_hash = $1 AND expires_at > clock_timestamp())
+
+-- visitor_in --
+-- Of two who bring a link at once, one finds it.
+UPDATE mana_ai.visitors
+   SET link_hash = NULL, cookie_hash = :cookie, address = :address, user_agent = :user_agent,
+       used_at = clock_timestamp(), expires_at = clock_timestamp() + :life
+ WHERE link_hash = :link AND expires_at > clock_timestamp() RETURNING sign_in_id, user_id, spaces
+
+-- visitor_by_cookie --
+WITH found AS MATERIALIZED (
+  SELECT v.sign_in_id, v.user_id, v.spaces, v.used_at FROM mana_ai.visitors AS v
+   WHERE v.cookie_hash = $1 AND v.ended_at IS NULL AND v.expires_at > clock_timestamp()),
+noted AS (
+  UPDATE mana_ai.visitors AS v SET used_at = clock_timestamp() FROM found AS f
+   WHERE v.sign_in_id = f.sign_in_id AND f.used_at < clock_timestamp() - interval '1 hour')
+SELECT f.sign_in_id, f.user_id, f.spaces FROM found AS f
+
+-- visitors_of --
+SELECT sign_in_id, true AS is_browser, address, user_agent, made_at, used_at, expires_at FROM mana_ai.visitors
+ WHERE user_id = $1 AND cookie_hash IS NOT NULL AND ended_at IS NULL AND expires_at > clock_timestamp()
+ ORDER BY made_at DESC, sign_in_id LIMIT 200
+
+-- end_visitor --
+UPDATE mana_ai.visitors SET ended_at = clock_timestamp() WHERE sign_in_id = $1 AND user_id = $2 AND ended_at IS NULL
+RETURNING sign_in_id

@@ -18,6 +18,7 @@ from state.store.own.records import OwnRecords
 from state.store.own.runs import OwnRuns
 from state.store.owner import OwnerView
 from state.store.people.store import PeopleStore
+from state.store.people.visitors import VisitorStore
 from supervisor.custody.copier import Copier
 from supervisor.custody.service_keys import known_issuers, read_issuer, read_kek
 from supervisor.custody.sign_in_keys import SignInKeys
@@ -26,7 +27,8 @@ from supervisor.gateway.people.inbox.shelf import CatalogueShelf
 from supervisor.gateway.people.open_streams import OpenStreams
 from supervisor.gateway.people.rate import Pacing
 from supervisor.gateway.people.tokens import Expected, KeySet, Verifier
-from supervisor.gateway.sign_in.door import AuthServiceDoor, Door, OwnDoor, cookie_of
+from supervisor.gateway.sign_in.browsers import Browsers, cookie_of
+from supervisor.gateway.sign_in.door import AuthServiceDoor, Door, OwnDoor
 from supervisor.gateway.sign_in.office import SignInOffice
 from supervisor.gateway.sync.hub import SyncHub
 from supervisor.gateway.sync.outside import SyncOutside, opened_outside
@@ -42,6 +44,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     """Everything people's requests need; no custody means no vaults, no issuer no grants."""
 
     door: Door
+    browsers: Browsers
     view: OwnerView
     runs: OwnRuns
     glance: OwnGlance
@@ -70,8 +73,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
         await self.sync.database.close()
         if self.custody is not None:
             await self.custody.close()
-        if self.office is not None:
-            await self.office.people.close()
+        await self.browsers.store.close()
 
 
 def opened_owners(settings: Settings, dsn: str) -> Owners:
@@ -81,7 +83,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
     SettingsError for a wrong key file, also where nothing would use it.
     """
     kek, issuer = read_kek(settings), read_issuer(settings)
-    office = None
+    office, cookie = None, cookie_of(read_service_key(settings))
     if settings.auth_url is None:
         people = PeopleStore(_database(settings, dsn, GATEWAY_ROLE, 4))
         keys = SignInKeys(settings.keys_path)
@@ -89,21 +91,16 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
             people,
             keys,
             audience=settings.jwt_audience,
-            cookie=cookie_of(read_service_key(settings)),
-            names=settings.names,
             pacing=Pacing(),
         )
-        door: Door = OwnDoor(
-            people,
-            keys,
-            audience=office.audience,
-            cookie=office.cookie,
-            names=office.names,
-        )
+        browsers = Browsers(people, cookie, settings.names)
+        door: Door = OwnDoor(people, keys, browsers, audience=office.audience)
     else:
         issuers = (*settings.jwt_issuers, settings.auth_url.rstrip("/"))
         expected = Expected(issuers, settings.jwt_audience)
-        door = AuthServiceDoor(Verifier(KeySet(settings.auth_url), expected))
+        visitors = VisitorStore(_database(settings, dsn, GATEWAY_ROLE, 2))
+        browsers = Browsers(visitors, cookie, settings.names)
+        door = AuthServiceDoor(Verifier(KeySet(settings.auth_url), expected), browsers)
     own = _database(settings, dsn, GATEWAY_ROLE, 4)
     feeds = SyncFeeds(_database(settings, dsn, GATEWAY_ROLE, 6))
     records = OwnRecords(own)
@@ -115,6 +112,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
     )
     return Owners(
         door=door,
+        browsers=browsers,
         office=office,
         view=OwnerView(own),
         runs=OwnRuns(own),

@@ -3,7 +3,6 @@
 import secrets
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
@@ -30,18 +29,22 @@ async def get_trail(request: Request, caller: Caller, owners: Owners) -> Respons
 async def get_sign_ins(request: Request, caller: Caller, owners: Owners) -> Response:
     """Browsers and clients that are signed in, the newest first."""
     query(request, ())
-    return answer({"items": await office_of(owners).people.sign_ins(caller.user)})
+    return answer({"items": await owners.browsers.of(caller.user)})
 
 
 async def delete_sign_in(request: Request, caller: Caller, owners: Owners) -> Response:
     """Sign one of them out."""
     query(request, ())
-    people, which = office_of(owners).people, path_part(request, "sign_in")
-    try:
-        ended = await people.end_sign_in(caller.user, UUID(which), doer(request, caller.user))
-    except ValueError:
-        ended = False
+    which, by = path_part(request, "sign_in"), doer(request, caller.user)
+    ended = await owners.browsers.end(caller.user, which, by)
     return answer({"ended": True}) if ended else failure(404, "no such sign-in", "sign_in")
+
+
+async def post_browser_link(request: Request, caller: Caller, owners: Owners) -> Response:
+    """A link that lets a browser of mine in once, within two minutes."""
+    query(request, ())
+    link, until = await owners.browsers.link_for(caller, doer(request, caller.user))
+    return answer({"path": f"/sign-in?link={link}", "link": link, "expiresAt": until}, 201)
 
 
 async def get_tokens(request: Request, caller: Caller, owners: Owners) -> Response:

@@ -5,14 +5,11 @@ tokens of a sign-in, personal tokens, a browser's cookie. Whatever was ended in 
 nobody in at their next request, since the person is looked up each time.
 """
 
-import hmac
 from typing import Any, Protocol, cast
 from uuid import UUID
 
 from starlette.requests import Request
-from starlette.responses import Response
 
-from mana_actors.http.names import Names
 from state.rules import sign_ins
 from state.rules.scopes import ALL, OPERATORS, Scope, Way
 from state.store.people.store import PeopleStore, Standing
@@ -21,10 +18,9 @@ from supervisor.custody.vaults import Caller
 from supervisor.gateway.people.rate import Pacing, TooOften
 from supervisor.gateway.people.requests import from_where, peer_of
 from supervisor.gateway.people.tokens import Expected, TokenRefused, Verifier, bearer, subject_of
+from supervisor.gateway.sign_in.browsers import Browsers
 
 MAX_SPACES = 1000
-HOST_ONLY = "__Host-"
-"""Browsers take a cookie of such a name over TLS only, and from this very host."""
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -47,25 +43,6 @@ class Door(Protocol):
         ...
 
 
-def cookie_of(service_key: str) -> str:
-    """What a browser calls its sign-in: cookies know no ports, and a host may have two of us."""
-    return f"mana_person_{hmac.digest(service_key.encode(), b'person', 'sha256').hex()[:8]}"
-
-
-def cookie_in(request: Request, name: str, names: Names) -> str | None:
-    """What a browser shows of its sign-in; over TLS only what no other host could have set."""
-    kept = request.cookies.get(f"{HOST_ONLY}{name}")
-    if kept or names.is_tls(request.scope):
-        return kept
-    return request.cookies.get(name)
-
-
-def forget_cookie(response: Response, name: str) -> None:
-    """Have a browser forget its sign-in, by whichever name it has it."""
-    response.delete_cookie(name, httponly=True, samesite="strict")
-    response.delete_cookie(f"{HOST_ONLY}{name}", secure=True, httponly=True, samesite="strict")
-
-
 def must_have(caller: Caller, scope: Scope) -> None:
     """Every route asks this one; raises ScopeLacking."""
     if scope not in caller.scopes:
@@ -75,11 +52,16 @@ def must_have(caller: Caller, scope: Scope) -> None:
 class AuthServiceDoor:
     """Lets in whom the deployment's auth service gave a token."""
 
-    def __init__(self, verifier: Verifier) -> None:
-        self.verifier = verifier
+    def __init__(self, verifier: Verifier, browsers: Browsers) -> None:
+        self.verifier, self._browsers = verifier, browsers
 
     async def caller(self, request: Request) -> Caller:
-        """Whose token it is; its claim `spaces` names the shared ones. Raises TokenRefused."""
+        """Whose token it is; its claim `spaces` names the shared ones.
+
+        A browser that such a token let in shows its cookie. Raises TokenRefused.
+        """
+        if by_cookie := await _by_cookie(request, self._browsers):
+            return by_cookie
         claims = await self.verifier.claims(bearer(request.headers))
         caller = Caller(subject_of(claims), scopes=ALL, spaces=_spaces_in(claims))
         return from_where(request, caller)
@@ -89,9 +71,9 @@ class OwnDoor:
     """Lets in who signed in here."""
 
     def __init__(
-        self, people: PeopleStore, keys: SignInKeys, *, audience: str, cookie: str, names: Names
+        self, people: PeopleStore, keys: SignInKeys, browsers: Browsers, *, audience: str
     ) -> None:
-        self._people, self._cookie, self._names = people, cookie, names
+        self._people, self._browsers = people, browsers
         self._verifier = Verifier(_OwnKeys(keys), Expected((ISSUER,), audience))
         self._failed = Pacing(burst=60, per_minute=60)
 
@@ -105,13 +87,8 @@ class OwnDoor:
             raise
 
     async def _caller(self, request: Request) -> Caller:
-        cookie = cookie_in(request, self._cookie, self._names)
-        if "authorization" not in request.headers and cookie:
-            is_ours = self._names.is_own_page(request.scope)
-            if request.method not in SAFE_METHODS and not is_ours:
-                raise TokenRefused("a cookie counts only for requests from a page of this server")
-            found = await self._people.by_cookie(sign_ins.hash_of(cookie))
-            return _let_in(request, found, ALL, "browser")
+        if by_cookie := await _by_cookie(request, self._browsers):
+            return by_cookie
         token = bearer(request.headers)
         if token.startswith(sign_ins.PERSONAL):
             found = await self._people.by_token(sign_ins.hash_of(token))
@@ -124,6 +101,16 @@ class OwnDoor:
             raise TokenRefused("token lacks a claim")
         found = await self._people.standing(user, UUID(sign_in))
         return _let_in(request, found, ALL, "sign-in")
+
+
+async def _by_cookie(request: Request, browsers: Browsers) -> Caller | None:
+    """Whose browser it is; None for a request that is no browser's. Raises TokenRefused."""
+    cookie = browsers.cookie_in(request)
+    if "authorization" in request.headers or not cookie:
+        return None
+    if request.method not in SAFE_METHODS and not browsers.names.is_own_page(request.scope):
+        raise TokenRefused("a cookie counts only for requests from a page of this server")
+    return _let_in(request, await browsers.standing(cookie), ALL, "browser")
 
 
 def _let_in(request: Request, found: Standing | None, scopes: frozenset[Scope], way: Way) -> Caller:

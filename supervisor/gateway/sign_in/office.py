@@ -8,7 +8,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mana_actors.http.names import Names
 from state.rules import sign_ins
 from state.store.people.store import Doer, PeopleRefused, PeopleStore
 from supervisor.custody.sign_in_keys import SignInKeys
@@ -57,13 +56,11 @@ class Tokens(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class SignInOffice(msgspec.Struct, frozen=True):
-    """Gives out tokens and cookies; each is told once and kept as its hash."""
+    """Gives out tokens; each is told once and kept as its hash."""
 
     people: PeopleStore
     keys: SignInKeys
     audience: str
-    cookie: str  # what a browser calls its own
-    names: Names
     pacing: Pacing
 
     async def operators_token(self, user: str, by: Doer) -> Tokens:
@@ -85,16 +82,6 @@ class SignInOffice(msgspec.Struct, frozen=True):
         except PeopleRefused:  # removed while they clicked
             return None
         return None if found is None else self._tokens(found.user_id, found.way_id, refresh)
-
-    async def browser_in(self, link: str, by: Doer) -> tuple[str, str] | None:
-        """The user id and a cookie's value for whoever brings a link; None for no good link."""
-        cookie = secrets.token_urlsafe(32)
-        hashed = sign_ins.hash_of(link), sign_ins.hash_of(cookie)
-        try:
-            found = await self.people.browser_in(*hashed, by)
-        except PeopleRefused:
-            return None
-        return None if found is None else (found.user_id, cookie)
 
     async def refreshed(self, token: str, by: Doer) -> Tokens | None:
         """The next tokens for a refresh token; None where it lets nobody in any more.

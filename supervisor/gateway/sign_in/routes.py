@@ -1,4 +1,7 @@
-"""Signing in, going on and signing out, where no other auth service does that; else all is 404.
+"""Signing in, going on and signing out.
+
+Where an auth service of the deployment signs people in, browsers come by links that its tokens ask
+for, and the rest is 404.
 
 A link is used up by a POST only: programs that look ahead at links in mails send GETs. Whatever is
 wrong about a link or a token, the answer is the same, and each wrong one costs its address a while.
@@ -6,14 +9,12 @@ wrong about a link or a token, the answer is the same, and each wrong one costs 
 
 import logging
 from collections.abc import Awaitable, Callable
-from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from mana_actors.http.bodies import BadRequest, answer
-from state.rules import sign_ins
 from supervisor.gateway.answers import failure, path_part, query
 from supervisor.gateway.auth import is_service
 from supervisor.gateway.pages.forms import form_of
@@ -24,8 +25,8 @@ from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import Pacing, paced
 from supervisor.gateway.people.requests import peer_of
 from supervisor.gateway.sign_in.account import body_of
-from supervisor.gateway.sign_in.door import HOST_ONLY, cookie_in, forget_cookie
-from supervisor.gateway.sign_in.office import SignInOffice, Tokens, doer, office_of
+from supervisor.gateway.sign_in.browsers import Browsers
+from supervisor.gateway.sign_in.office import NotOurs, SignInOffice, Tokens, doer, office_of
 
 AUTH = "/api/v1/auth"
 MAX_SECRET_CHARS = 256
@@ -49,49 +50,42 @@ class SignInRoutes:
 
     async def get_page(self, request: Request) -> Response:
         """A page with one button, which is what uses the link up."""
-        office = self._office
+        browsers = self._browsers
         link = query(request, ("link",)).get("link", "")
-        if len(link) <= MAX_SECRET_CHARS and await office.people.is_link(sign_ins.hash_of(link)):
+        if len(link) <= MAX_SECRET_CHARS and await browsers.is_link(link):
             return page(self._reader(request), "sign_in.html", link=link)
         self._note_failure(request)
         return self._no_link(request)
 
     async def post_page(self, request: Request) -> Response:
         """Sign this browser in; only from our own page."""
-        office = self._office
-        if not office.names.is_own_page(request.scope):
+        browsers = self._browsers
+        if not browsers.names.is_own_page(request.scope):
             reader = self._reader(request)
             problem = translations_of(reader.language).gettext(
                 "Open the link itself, in this browser."
             )
             return page(reader, "locked.html", 403, way="owner", problem=problem)
         link = (await form_of(request, MAX_FORM_BYTES)).get("link", "")[: MAX_SECRET_CHARS + 1]
-        found = await office.browser_in(link, doer(request))
+        found = await browsers.browser_in(link, doer(request))
         if found is None:
             self._note_failure(request)
             return self._no_link(request)
         user, cookie = found
         log.info("signed_in user=%s way=browser", user)
-        await self._end_earlier(request, office)
+        await self._end_earlier(request, browsers)
         response = seen("/me")
         is_tls = request.headers["origin"].startswith("https:")
-        response.set_cookie(
-            f"{HOST_ONLY}{office.cookie}" if is_tls else office.cookie,
-            cookie,
-            max_age=int(sign_ins.AT_MOST.total_seconds()),
-            httponly=True,
-            samesite="strict",
-            secure=is_tls,
-        )
+        browsers.remember(response, cookie, is_tls=is_tls)
         return response
 
-    async def _end_earlier(self, request: Request, office: SignInOffice) -> None:
+    async def _end_earlier(self, request: Request, browsers: Browsers) -> None:
         """End what this browser was signed in by before: its cookie is replaced."""
-        before = cookie_in(request, office.cookie, office.names)
-        known = None if before is None else await office.people.by_cookie(sign_ins.hash_of(before))
+        before = browsers.cookie_in(request)
+        known = None if before is None else await browsers.standing(before)
         if known is not None and known.way_id is not None:
             by = doer(request, known.user_id)
-            await office.people.end_sign_in(known.user_id, UUID(known.way_id), by)
+            await browsers.end(known.user_id, known.way_id, by)
 
     async def post_sign_in(self, request: Request) -> Response:
         """Tokens for a link, for clients that are no browsers."""
@@ -109,16 +103,16 @@ class SignInRoutes:
 
     async def post_sign_out(self, request: Request) -> Response:
         """End the sign-in that a request comes by: a cookie's, or an access token's."""
-        office = self._office
         query(request, ())
-        assert self._owners is not None  # or there were no office
+        if self._owners is None:
+            raise NotOurs
         caller = await self._owners.door.caller(request)
         if caller.way not in ("sign-in", "browser") or caller.way_id is None:
             return failure(409, "there is no sign-in to end: revoke a token, or let it end")
         by = doer(request, caller.user)
-        await office.people.end_sign_in(caller.user, UUID(caller.way_id), by)
+        await self._owners.browsers.end(caller.user, caller.way_id, by)
         response = answer({"signedOut": True})
-        forget_cookie(response, office.cookie)
+        self._owners.browsers.forget(response)
         return response
 
     async def get_memberships(self, request: Request) -> Response:
@@ -141,6 +135,12 @@ class SignInRoutes:
             "This link is not good, or not any more: ask for another."
         )
         return page(reader, "locked.html", 404, way="owner", problem=problem)
+
+    @property
+    def _browsers(self) -> Browsers:
+        if self._owners is None:
+            raise NotOurs
+        return self._owners.browsers
 
     @property
     def _office(self) -> SignInOffice:

@@ -19,8 +19,8 @@ from supervisor.gateway.pages.problems import problem_told
 from supervisor.gateway.pages.reader import Reader, reader_of
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.tokens import TokenRefused
-from supervisor.gateway.sign_in.door import cookie_in, must_have
-from supervisor.gateway.sign_in.office import office_of
+from supervisor.gateway.sign_in.door import must_have
+from supervisor.gateway.sign_in.office import NotOurs
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -70,14 +70,14 @@ class OwnerGate:
 
     async def _visit(self, request: Request, reader: Reader, scope: Scope) -> Visit:
         owners = self._deps.owners
-        office = office_of(owners)
-        assert owners is not None  # or there were no office
-        session = cookie_in(request, office.cookie, office.names)
+        if owners is None:
+            raise NotOurs
+        session = owners.browsers.cookie_in(request)
         if session is None:
             raise TokenRefused("no cookie")
         form = {}
         if request.method == "POST":
-            form = await self._seals.opened(request, office.names, session)
+            form = await self._seals.opened(request, owners.browsers.names, session)
         caller = await owners.door.caller(request)
         vouch_for(request.scope)
         must_have(caller, scope)

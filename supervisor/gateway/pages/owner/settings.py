@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from starlette.responses import Response
 
 from state.store.gateway.own_log import NoSuchRecord
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.pages.owner.gate import Visit
 from supervisor.gateway.pages.page import page, seen
-from supervisor.gateway.sign_in.door import forget_cookie
-from supervisor.gateway.sign_in.office import doer, office_of
+from supervisor.gateway.sign_in.office import doer
 
 
 async def get_settings(visit: Visit) -> Response:
     """`/me/settings`."""
     query(visit.request, ())
-    people, user = office_of(visit.owners).people, visit.caller.user
+    office, user = visit.owners.office, visit.caller.user
     return page(
         visit.reader,
         "owner/settings.html",
-        sign_ins=await people.sign_ins(user),
-        tokens=await people.tokens(user),
+        sign_ins=await visit.owners.browsers.of(user),
+        tokens=[] if office is None else await office.people.tokens(user),
         this=visit.caller.way_id,
         spaces=visit.caller.spaces,
     )
@@ -41,16 +38,12 @@ async def post_sign_out(visit: Visit) -> Response:
     if visit.caller.way_id is not None:
         await _end(visit, visit.caller.way_id)
     response = seen("/me")
-    forget_cookie(response, office_of(visit.owners).cookie)
+    visit.owners.browsers.forget(response)
     return response
 
 
 async def _end(visit: Visit, which: str) -> None:
     """Raises NoSuchRecord."""
-    people, by = office_of(visit.owners).people, doer(visit.request, visit.caller.user)
-    try:
-        ended = await people.end_sign_in(visit.caller.user, UUID(which), by)
-    except ValueError:
-        ended = False
-    if not ended:
+    by = doer(visit.request, visit.caller.user)
+    if not await visit.owners.browsers.end(visit.caller.user, which, by):
         raise NoSuchRecord

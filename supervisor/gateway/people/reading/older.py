@@ -3,6 +3,7 @@
 Their answers are described as far as clients of the auth service and of the runner rely on them.
 """
 
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -52,6 +53,14 @@ class TokenGiven(msgspec.Struct, frozen=True):
     days: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class BrowserLink(msgspec.Struct, frozen=True, rename="camel"):
+    """What a browser opens, once and soon."""
+
+    path: str
+    link: str
+    expires_at: datetime
+
+
 def _older(
     verb: Literal["GET", "POST", "PUT", "DELETE"],
     path: str,
@@ -89,6 +98,15 @@ OLDER: tuple[Operation, ...] = (
         paged=True,
     ),
     _older("GET", SIGN_INS, "account", account.get_sign_ins, "Where I am signed in", Listed),
+    _older(
+        "POST",
+        "/api/v1/me/browser-link",
+        "account",
+        account.post_browser_link,
+        "A link that lets a browser of mine in once",
+        BrowserLink,
+        status=201,
+    ),
     _older("DELETE", f"{SIGN_INS}/{{sign_in}}", "account", account.delete_sign_in, "Sign one out"),
     _older("GET", TOKENS, "account", account.get_tokens, "My personal tokens", Listed),
     _older(
