@@ -51,6 +51,7 @@ STEPS = [
     "0011_sync_feeds",
     "0012_log_compaction",
     "0014_late_proposals",
+    "0023_visitors",
 ]
 EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
