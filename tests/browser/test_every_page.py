@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -22,6 +23,7 @@ from supervisor.gateway.pages.owner.routes import PAGES
 from tests.browser.chromium import NEEDED, open_browser
 from tests.browser.household import ANNA, PLANNER, WEEK, household
 from tests.gateway_parts import KEY
+from tests.inbox import call, plan
 from tests.integration.support import World, open_world
 from tests.owners import House, open_house
 from tests.postgres import Database
@@ -37,6 +39,9 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 UNSEEN = {"/live", "/me/live", "/login"}
 """What is no page: streams, and the door that a token opens once."""
+STOLEN = "stolen.example"
+HOSTILE = f"\"'><img src=//{STOLEN}/x onerror=alert(1)><svg onload=alert(2)>{{{{7*7}}}}"
+HOSTILE_ID = "a'\"><svg onload=alert(3)>/1"
 TOO_WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 GRAVE = ("serious", "critical")
 FOLDER = os.environ.get("MANA_PICTURES")
@@ -123,6 +128,30 @@ async def test_every_page_reads_well_for_everybody_and_is_nowhere_cut_off(sight:
         await context.close()
     assert not wrong, "\n".join(wrong)
     assert not broken, broken[0].stack
+
+
+async def test_what_models_and_people_wrote_is_text_in_a_real_browser(sight: Sight):
+    client = await sight.world.client(ANNA)
+    await client.agent(HOSTILE_ID, name=HOSTILE, role=HOSTILE)
+    step = call(0, "create_task", title=HOSTILE) | {"rationale": HOSTILE}
+    await client.mission(
+        "hostile",
+        title=HOSTILE,
+        objective=HOSTILE,
+        agentId=HOSTILE_ID,
+        iterations=[plan(step, summary=HOSTILE)],
+    )
+    await sight.world.driver.fold_all()
+    sight.known |= {"agent": quote(HOSTILE_ID, safe=""), "mission": "hostile"}
+    context = await sight.looking("light")
+    page = await context.new_page()
+    ran: list[str] = []
+    page.on("dialog", lambda dialog: ran.append(dialog.message))
+    page.on("request", lambda asked: ran.append(asked.url) if STOLEN in asked.url else None)
+    for path in _pages():
+        await page.goto(sight.address(path))
+        assert await page.locator("img, svg[onload], [onerror]").count() == 0, path
+    assert ran == []
 
 
 def _said(violation: dict[str, Any]) -> str:

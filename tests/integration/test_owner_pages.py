@@ -1,5 +1,6 @@
 """Owners' pages over HTTP: who sees them, what their forms do, and what is only ever text."""
 
+import html
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
+from supervisor.gateway.pages.owner.routes import PAGES
 from tests.inbox import TASK, call, plan, records
 from tests.integration.support import World, open_world
 from tests.owners import House, open_house
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.one_postgres
 
 HOSTILE = '"><script>alert(1)</script>'
 AGENT = "a:<b>/1"
+ONES_OWN = {"agent": quote(AGENT, safe=""), "mission": "m1"}
 EVENT = call(1, "complete_task", taskId="t-gone")
 
 
@@ -115,6 +118,26 @@ async def test_nobody_sees_or_does_anything_of_anothers(scene: tuple[World, Tab,
         answer = await tab.client.get(strange, headers={"Accept": "text/html"})
         assert answer.status_code in (400, 404)
         assert answer.headers["content-type"].startswith("text/html")
+
+
+async def test_every_page_asks_who_looks_and_every_form_whose_page_it_is_on(
+    scene: tuple[World, Tab, Tab],
+):
+    _, tab, other = scene
+    strange = {"Origin": "http://elsewhere"}
+    async with httpx2.AsyncClient(base_url=tab.origin, trust_env=False) as nobody:
+        for verb, path, _, _ in PAGES:
+            at = re.sub(r"{(\w+)}", lambda part: ONES_OWN.get(part[1], "x"), path)
+            signed_out = await nobody.request(verb, at, headers={"Accept": "text/html"})
+            assert signed_out.status_code == 401, at
+            assert HOSTILE not in html.unescape(signed_out.text)
+            if verb == "POST":
+                assert (await tab.press(at, seal="")).status_code == 403, at
+                assert (await tab.press(at, origin="http://elsewhere")).status_code == 403, at
+                answer = await tab.client.post(at, headers=strange)
+                assert answer.status_code in (401, 403), at
+            elif at != path:
+                assert "&lt;script&gt;" not in await other.see(at, 404), at
 
 
 @pytest.mark.parametrize(
