@@ -108,10 +108,14 @@ def _is_page(route: Route) -> bool:
 async def test_every_page_reads_well_for_everybody_and_is_nowhere_cut_off(sight: Sight):
     wrong, broken = list[str](), list[Error]()
     axe = Axe()
+
+    def hear(error: Error) -> None:
+        broken.append(error)
+
     for look in LOOKS:
         context = await sight.looking(look)
         page = await context.new_page()
-        page.on("pageerror", broken.append)
+        page.on("pageerror", hear)
         for path in _pages():
             answer = await page.goto(sight.address(path))
             where = f"{path} ({look})"
