@@ -17,8 +17,10 @@ from mana_actors.agent.planner.prompt import (
     PlanInput,
     ResolvedInput,
     iterations_in_prompt,
+    known_texts,
     loop_input,
 )
+from mana_actors.agent.planner.prompt_parts import KnownTexts
 from mana_actors.agent.planner.reminders import Allowance, reminder_channel
 from mana_actors.agent.planner.subagents import TASK, SubAgents, with_proposals, with_sub_agents
 from mana_actors.agent.tools.catalogue import FIND_TOOLS, Toolbox, proposing_tools
@@ -130,14 +132,19 @@ def plan_input(
 
 
 async def make_plan(
-    plan: PlanInput, call_model: CallModel, executor: Executor
+    plan: PlanInput,
+    call_model: CallModel,
+    executor: Executor,
+    begins: Callable[[KnownTexts], None] | None = None,
 ) -> tuple[PlanOutcome, list[Count]]:
     """The plan with what sub-agents proposed, and what it adds to the metrics.
 
-    `executor` is this plan's own: sub-agents are registered with it, and use it as well. Errors of
-    `call_model` propagate as in `run_loop`.
+    `executor` is this plan's own: sub-agents are registered with it, and use it as well. `begins`
+    hears what its prompts begin with. Errors of `call_model` propagate as in `run_loop`.
     """
     given = loop_input(plan)
+    if begins is not None:
+        begins(known_texts(plan, given))
     subs = SubAgents(given, call_model, executor, boundary=plan.boundary)
     executor.register(TASK.name, subs)
     remind = reminder_channel(plan.allowance, lambda: subs.usage.total_tokens)

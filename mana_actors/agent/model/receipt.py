@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest
+from mana_actors.agent.planner.prompt_parts import KnownTexts, prompt_parts
 from mana_actors.llm.provider import provider_label
 
 
@@ -26,13 +27,20 @@ class CallReceipt(msgspec.Struct, frozen=True):
     carried_lost: int = 0
     wasted_tokens: int = 0
     tools: tuple[str, ...] = ()
+    parts: dict[str, int] = {}  # msgspec copies it
+    inputs: tuple[int, ...] = ()
 
 
 class Receipt:
     """Calls by a key that is the same for a journalled answer in every attempt of the run."""
 
     def __init__(self) -> None:
+        self._known = KnownTexts()
         self._calls: dict[str, CallReceipt] = {}
+
+    def begins(self, known: KnownTexts) -> None:
+        """Its prompts begin with these texts."""
+        self._known = known
 
     def answered(
         self, number: int, request: ModelRequest, answer: ModelAnswer, tokens: int
@@ -43,6 +51,8 @@ class Receipt:
         called = {call.name for call in answer.tool_calls}
         # Offered names only: one that a model made up may hold anything that it has read.
         offered = (str(tool["function"]["name"]) for tool in request.tools)
+        told = answer.prompt_tokens if answer.usage_reported else 0
+        parts = prompt_parts(request, self._known, told)
         self._calls[str(number)] = CallReceipt(
             *named,
             answer.exposure,
@@ -52,6 +62,8 @@ class Receipt:
             carried_lost=answer.carried_lost,
             wasted_tokens=answer.wasted.tokens,
             tools=tuple(name for name in offered if name in called),
+            parts=parts.tokens,
+            inputs=parts.inputs,
         )
 
     def failed(self, number: int, attempt: int, provider: str, tokens: int) -> None:

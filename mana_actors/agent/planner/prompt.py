@@ -12,6 +12,7 @@ from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.exchange import DEFAULT_MAX_OUTPUT
 from mana_actors.agent.planner.fences import fence, is_ciphertext, without_tags
 from mana_actors.agent.planner.loop import DEFAULT_MAX_ROUNDS, LoopInput
+from mana_actors.agent.planner.prompt_parts import KnownTexts, size
 from mana_actors.agent.planner.rationale import (
     check_without_rationale,
     short_spec_with_rationale,
@@ -123,6 +124,28 @@ def loop_input(plan: PlanInput) -> LoopInput:
     )
 
 
+def known_texts(plan: PlanInput, given: LoopInput) -> KnownTexts:
+    """What the two texts that the plan's prompts begin with are made of."""
+    persona = _persona(plan.agent)
+    inputs = [
+        size(_input(each, number, plan.boundary)) for number, each in enumerate(plan.inputs, 1)
+    ]
+    history = size("".join(_history(plan.mission, len(plan.inputs) + 1, plan.boundary)))
+    said = sum(size(text) for text in persona)
+    places = {(each.table, each.id): count for each, count in zip(plan.inputs, inputs, strict=True)}
+    return KnownTexts(
+        {
+            given.system: {"rules": size(given.system) - said, "persona": said},
+            given.user: {
+                "mission": size(given.user) - sum(inputs) - history,
+                "inputs": sum(inputs),
+                "history": history,
+            },
+        },
+        [places.get((ref.table, ref.id), 0) for ref in plan.mission.inputs],
+    )
+
+
 def modules_of(
     mission: Mission, inputs: Sequence[ResolvedInput], tools: Mapping[str, Tool]
 ) -> tuple[str, ...]:
@@ -154,28 +177,25 @@ def system_prompt(agent: Agent | None, tools: Sequence[Tool], *, can_find: bool 
         f"{intro}. Your role: {role}" if role else f"{intro}.",
         _rules(tools, can_find=can_find),
     ]
-    if agent is not None:
-        memory = as_text(agent.memory).strip()
-        if len(memory) > MAX_MEMORY_CHARS:
-            memory = f"{memory[: MAX_MEMORY_CHARS - 1]}…"
-        parts += _tagged("agent_persona", agent.system_prompt)
-        parts += _tagged("agent_memory", memory)
-    return "\n\n".join(parts)
+    return "\n\n".join((*parts, *_persona(agent)))
+
+
+def _persona(agent: Agent | None) -> list[str]:
+    """What an agent is, and what it remembers."""
+    if agent is None:
+        return []
+    memory = as_text(agent.memory).strip()
+    if len(memory) > MAX_MEMORY_CHARS:
+        memory = f"{memory[: MAX_MEMORY_CHARS - 1]}…"
+    return [*_tagged("agent_persona", agent.system_prompt), *_tagged("agent_memory", memory)]
 
 
 def user_prompt(
     mission: Mission, inputs: Sequence[ResolvedInput], *, boundary: str, now: str = ""
 ) -> str:
     """The mission, its inputs and last iterations; everything that is data stands in a fence."""
-    given: list[str] = []
-    for number, each in enumerate(inputs, 1):
-        source = f"{each.module}/{each.table}"
-        text = f"### {source}: {_line(each.title or '') or each.id}\n{each.content}"
-        given.append(fence(text, number=number, source=source, boundary=boundary))
-    history = [
-        fence(_iteration(each), number=number, source="earlier-iteration", boundary=boundary)
-        for number, each in enumerate(iterations_in_prompt(mission), len(inputs) + 1)
-    ]
+    given = [_input(each, number, boundary) for number, each in enumerate(inputs, 1)]
+    history = _history(mission, len(inputs) + 1, boundary)
     parts = [
         f"# Mission: {without_tags(mission.title).strip() or _NOTHING}",
         *([f"Present time: {now}"] if now else []),
@@ -186,6 +206,20 @@ def user_prompt(
         "Begin now.",
     ]
     return "\n\n".join(parts)
+
+
+def _input(each: ResolvedInput, number: int, boundary: str) -> str:
+    source = f"{each.module}/{each.table}"
+    text = f"### {source}: {_line(each.title or '') or each.id}\n{each.content}"
+    return fence(text, number=number, source=source, boundary=boundary)
+
+
+def _history(mission: Mission, first: int, boundary: str) -> list[str]:
+    """What the last iterations came to, numbered from `first` on."""
+    return [
+        fence(_iteration(each), number=number, source="earlier-iteration", boundary=boundary)
+        for number, each in enumerate(iterations_in_prompt(mission), first)
+    ]
 
 
 def latest_iterations(mission: Mission) -> tuple[dict[str, Any], ...]:

@@ -10,7 +10,14 @@ RETURN coalesce((
            'wasted_tokens', coalesce((a.value ->> 'wasted_tokens')::bigint, 0),
            'tools', (SELECT coalesce(jsonb_agg(mana_ai.model_word(t.name)), '[]') FROM (
               SELECT * FROM jsonb_array_elements_text(CASE jsonb_typeof(a.value -> 'tools') WHEN 'array' THEN a.value -> 'tools'
-                ELSE '[]' END) AS e (name) LIMIT 50) AS t)))
+                ELSE '[]' END) AS e (name) LIMIT 50) AS t),
+           'parts', (SELECT coalesce(jsonb_object_agg(t.part, t.tokens), '{}') FROM (
+              SELECT e.key AS part, e.value::bigint AS tokens FROM jsonb_each(CASE jsonb_typeof(a.value -> 'parts') WHEN 'object'
+                THEN a.value -> 'parts' ELSE '{}' END) AS e WHERE e.key ~ '^[a-z]{1,12}$' AND jsonb_typeof(e.value) = 'number' LIMIT 12) AS t),
+           'inputs', (SELECT coalesce(jsonb_agg(t.tokens ORDER BY t.place), '[]') FROM (
+              SELECT e.value::bigint AS tokens, e.place FROM jsonb_array_elements(CASE jsonb_typeof(a.value -> 'inputs') WHEN 'array'
+                THEN a.value -> 'inputs' ELSE '[]' END) WITH ORDINALITY AS e (value, place)
+               WHERE jsonb_typeof(e.value) = 'number' LIMIT 100) AS t)))
     FROM jsonb_each(p_answers) AS a WHERE a.key ~ '^[0-9]{1,7}([.][0-9]{1,7})?$'), '{}');
 
 COMMENT ON FUNCTION mana_ai.noted_answers IS
