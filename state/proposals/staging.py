@@ -15,11 +15,14 @@ import msgspec
 from state.log.iterations import Author, Iteration, started_at
 from state.log.records import ENCRYPTED_PREFIX, Mission
 from state.log.stamps import MIN_INSTANT, datetime_of
+from state.proposals.answers import MAX_FEEDBACK_CHARS, AnswerRefused
 from state.proposals.proposal import Decision, Proposal, State, proposal_id, shown_instant
 from state.sealing.derived_text import SHOWN
 
 EXPIRES_AFTER = timedelta(days=30)
 MAX_RATIONALE_CHARS = 2000
+MOST_FEEDBACK_CHARS = 8000
+"""All words on one plan together: the prompts of three more runs hold them."""
 
 STEP_STATUS: dict[State, str] = {
     "pending": "staged",
@@ -101,6 +104,29 @@ def new_proposals(mission: Mission, author: Author, known: Steps, now: datetime)
 def mirrored(iterations: Sequence[Iteration], known: Steps) -> list[Iteration]:
     """The iterations with the state of every proposal of theirs; others stay as they are."""
     return [_mirrored(iteration, known) for iteration in iterations]
+
+
+def commented(
+    iterations: Sequence[Iteration], iteration_id: str, words: str
+) -> list[Iteration] | None:
+    """The iterations with an owner's words on one of them; None where it is not there.
+
+    Raises AnswerRefused for words that are too long, or would make too many.
+    """
+    if len(words) > MAX_FEEDBACK_CHARS:
+        raise AnswerRefused("too-long", f"feedback is over {MAX_FEEDBACK_CHARS} characters")
+    shown: list[Iteration] = []
+    is_there = False
+    for iteration in iterations:
+        if iteration.get("id") != iteration_id or is_there:
+            shown.append(iteration)
+            continue
+        is_there = True
+        told = _joined(iteration.get("userFeedback"), [words])
+        if len(told) > MOST_FEEDBACK_CHARS:
+            raise AnswerRefused("too-long", "there is no room for more words on this plan")
+        shown.append({**iteration, "userFeedback": told})
+    return shown if is_there else None
 
 
 def told_by_device(iterations: Sequence[Iteration], known: Steps) -> dict[str, str]:

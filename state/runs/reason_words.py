@@ -81,7 +81,7 @@ ReasonCode = Literal[
     "room-above-cap", "room-left", "room-of-others",
     # why a run is withdrawn
     "mission-deleted", "mission-state", "mission-moved-agent", "agent-deleted", "agent-state",
-    "browser-served", "slot-moved", "cancelled",
+    "browser-served", "slot-moved", "cancelled", "cancelled-by-owner",
     # why encrypted inputs cannot be read
     "no-grant", "grant-older-than-input", "grant-narrower", "grant-ended-amid", "grant-expired",
     "grant-malformed", "grant-gone", "grant-not-configured", "grant-rejected", "key-too-often",
@@ -290,6 +290,12 @@ WORDS: dict[ReasonCode, Entry] = {
             "Ask who runs this server, if you want to know why.",
             "Frag den Betreiber, wenn du wissen willst, warum.",
         ),
+    ),
+    "cancelled-by-owner": (
+        "cancelled by its owner",
+        "vom Eigentümer abgebrochen",
+        "next-run",
+        NOTHING,
     ),
     "no-grant": (
         "its encrypted inputs need a grant, and it has none",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import asyncpg
 import msgspec
@@ -251,6 +251,42 @@ class Database:
         if self._pool is not None:
             self._pool.terminate()
             self._pool = None
+
+
+class ActsForPeople(Protocol):
+    """Where reads and writes in a person's place are done."""
+
+    def acting_for(
+        self, user: str, spaces: Sequence[str] = ()
+    ) -> AbstractAsyncContextManager[asyncpg.Connection]:
+        """A transaction that row security takes for this user's."""
+        ...
+
+    async def close(self) -> None:
+        """Close what is open."""
+        ...
+
+
+class OneTransaction:
+    """A person's transaction that is open already, for all who would each begin one of their own.
+
+    One statement runs at a time. It is for reading: what fails ends it for everybody.
+    """
+
+    def __init__(self, connection: asyncpg.Connection, user: str) -> None:
+        self._connection, self._user = connection, user
+
+    @asynccontextmanager
+    async def acting_for(
+        self, user: str, spaces: Sequence[str] = ()
+    ) -> AsyncGenerator[asyncpg.Connection]:
+        """The same connection, for the same person only; raises Refused for anybody else."""
+        if user != self._user or spaces:
+            raise Refused("42501")
+        yield self._connection
+
+    async def close(self) -> None:
+        """Nothing: who opened it ends it."""
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

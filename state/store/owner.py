@@ -13,7 +13,7 @@ import msgspec
 from state.errors import UserIdMissingError
 from state.sealing.copies import SealedCopy
 from state.sealing.key_pairs import OwnerKey
-from state.store.connect import Database
+from state.store.connect import ActsForPeople
 from state.store.gateway.limits import LimitState
 from state.store.sql import statements_of
 
@@ -111,7 +111,7 @@ class KeyChange(msgspec.Struct, frozen=True):
 class OwnerView:
     """Reads for one person at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: ActsForPeople) -> None:
         self._db = database
 
     async def has_mission(self, user: str, mission: str) -> bool:
@@ -135,11 +135,11 @@ class OwnerView:
         return [AuditRow(**dict(row.items())) for row in rows]
 
     async def budgets(
-        self, user: str, limit: int, after: str | None = None
+        self, user: str, limit: int, after: str | None = None, agent: str | None = None
     ) -> tuple[list[AgentBudget], LimitState | None]:
-        """A person's agents by id, those after an id, and the limit on all of them together."""
+        """A person's agents by id, those after an id or one, and the limit on all together."""
         async with self._as(user) as connection:
-            rows = await connection.fetch(SQL["budgets"], user, after, limit)
+            rows = await connection.fetch(SQL["budgets"], user, after, limit, agent)
             whole = await connection.fetchrow(SQL["whole_budget"], user)
         together = None if whole is None else LimitState(**dict(whole.items()))
         return [

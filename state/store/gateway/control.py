@@ -26,6 +26,7 @@ SQL = statements_of("gateway.sql")
 Table = Literal["agents", "aiMissions"]
 Wish = Literal["active", "paused"]
 CANCELLED = told("cancelled")
+CANCELLED_BY_OWNER = told("cancelled-by-owner")
 
 
 class Switched(msgspec.Struct, frozen=True):
@@ -96,6 +97,11 @@ class ControlStore:
             user = await connection.fetchval(SQL["owner_of_run"], run_id)
             return None if user is None else await _cancelled(connection, user, run_id)
 
+    async def cancel_own(self, user: str, run_id: UUID) -> Cancelled | None:
+        """End a run of this person, who asks; None where they have none. Raises NotPossible."""
+        async with self._db.transaction() as connection:
+            return await _cancelled(connection, user, run_id, CANCELLED_BY_OWNER)
+
     async def cancel_live(self, user: str, mission: str) -> Cancelled | None:
         """End the run that a mission has open or waiting; None where it has none."""
         async with self._db.transaction() as connection:
@@ -106,8 +112,10 @@ class ControlStore:
 _KIND = {"agents": "agent", "aiMissions": "mission"}
 
 
-async def _cancelled(connection: asyncpg.Connection, user: str, run_id: UUID) -> Cancelled | None:
-    row = await connection.fetchrow(SQL["cancel_run"], user, run_id, CANCELLED)
+async def _cancelled(
+    connection: asyncpg.Connection, user: str, run_id: UUID, why: str = CANCELLED
+) -> Cancelled | None:
+    row = await connection.fetchrow(SQL["cancel_run"], user, run_id, why)
     if row is None or row["outcome"] is None:
         return None
     if row["outcome"] == "over":

@@ -273,6 +273,12 @@ class FleetStore:
             run["receipt"] = _receipt(run["receipt"])
         return [RunRow(**run) for run in found]
 
+    async def place_of_run(self, run_id: UUID) -> tuple[str, str] | None:
+        """Whose run it is, user and agent; None without such a run."""
+        async with self._db.connection() as connection:
+            row = await connection.fetchrow(SQL["place_of_run"], run_id)
+        return None if row is None else (row["user_id"], row["agent_id"])
+
     async def decisions(self, wanted: Filter, before: int | None = None) -> list[DecisionRow]:
         """Decisions, the newest first, those before an id."""
         kind = (wanted.user, wanted.agent, wanted.mission)

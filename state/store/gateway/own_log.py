@@ -31,7 +31,7 @@ from state.log.own_changes import (
     version_of,
 )
 from state.log.stamps import instant_of
-from state.store.connect import Database
+from state.store.connect import ActsForPeople
 from state.store.rows import stored_snapshot, unfolded_changes
 from state.store.sql import statements_of
 
@@ -101,7 +101,7 @@ class KeptAnswer(msgspec.Struct, frozen=True):
 class OwnLog:
     """Changes of one person at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: ActsForPeople) -> None:
         self._db = database
 
     @asynccontextmanager

@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from state.log import merge
@@ -33,7 +32,7 @@ from state.proposals.answers import (
 from state.proposals.effects import CannotCarryOut, NeedsDevice
 from state.proposals.obstacles import StandingApproval, obstacle
 from state.proposals.proposal import Decision, Proposal, Written
-from state.proposals.staging import mirrored, new_proposals, same, told_by_device
+from state.proposals.staging import commented, mirrored, new_proposals, same, told_by_device
 from state.proposals.tool_handlers import HANDLERS
 from state.proposals.undo import CannotTakeBack, inherited, take_back
 from state.store.connect import Database
@@ -73,6 +72,33 @@ def never(_point: str) -> None:
     """No crash is wanted."""
 
 
+async def proposals_in(
+    own: OwnWrites, limit: int, wanted: ProposalFilter, before: tuple[Any, Any] | None = None
+) -> list[Proposal]:
+    """This person's, the newest first, those before a key (created_at, id)."""
+    before_at, before_id = before or (None, None)
+    rows = await own.connection.fetch(
+        *SQL.given(
+            "proposals",
+            user=own.user,
+            state=wanted.state,
+            mission=wanted.mission,
+            agent=wanted.agent,
+            due=wanted.due,
+            before_at=before_at,
+            before_id=before_id,
+            limit=limit,
+        )
+    )
+    return [proposal_of(row) for row in rows]
+
+
+async def approvals_in(own: OwnWrites, *, revoked: bool = False) -> list[StandingApproval]:
+    """What this person always allows, the newest first."""
+    rows = await own.connection.fetch(SQL["standing_approvals"], own.user, revoked)
+    return [approval_of(row) for row in rows]
+
+
 class ProposalStore:
     """One person's proposals and standing approvals at a time.
 
@@ -108,9 +134,8 @@ class ProposalStore:
     async def stage_all(self, asked: Answering) -> None:
         """Put every plan of this person to them, and expire what nobody answered in time."""
         async with self._log.acting(asked.user) as writes:
-            fresh = await writes.connection.fetch(SQL["unstaged_of_user"], asked.user)
-            late = await writes.connection.fetch(SQL["expired_proposals"], asked.user)
-        for mission in dict.fromkeys(row["mission_id"] for row in (*fresh, *late)):
+            rows = await writes.connection.fetch(SQL["to_stage_of_user"], asked.user)
+        for mission in (row["mission_id"] for row in rows):
             await self.stage(asked, mission)
 
     async def stage(self, asked: Answering, mission_id: str) -> int:
@@ -143,22 +168,8 @@ class ProposalStore:
         self, user: str, limit: int, wanted: ProposalFilter, before: tuple[Any, Any] | None = None
     ) -> list[Proposal]:
         """The newest first, those before a key (created_at, id)."""
-        before_at, before_id = before or (None, None)
         async with self._log.acting(user) as writes:
-            rows = await writes.connection.fetch(
-                *SQL.given(
-                    "proposals",
-                    user=user,
-                    state=wanted.state,
-                    mission=wanted.mission,
-                    agent=wanted.agent,
-                    due=wanted.due,
-                    before_at=before_at,
-                    before_id=before_id,
-                    limit=limit,
-                )
-            )
-        return [proposal_of(row) for row in rows]
+            return await proposals_in(writes, limit, wanted, before)
 
     async def answer(self, asked: Answering, id_: str, answer: Answer) -> Answered | None:
         """The owner's answer, carried out where it approves; None without such a proposal."""
@@ -266,12 +277,30 @@ class ProposalStore:
         results = [await self.undo(asked, one.id) for one in done]
         return [result for result in results if result is not None]
 
+    # --- words ------------------------------------------------------------------------------------
+
+    async def comment(
+        self, asked: Answering, mission_id: str, iteration_id: str, words: str
+    ) -> bool:
+        """The owner's words on a plan, which the agent reads before its next; False: no such plan.
+
+        Raises AnswerRefused where they are too long, and NoSuchRecord.
+        """
+        async with self._log.acting(asked.user, asked.spaces) as writes:
+            # Held as a plan's commit holds it: neither writes over the other's array.
+            record = await writes.existing(RecordAt("ai", "aiMissions", mission_id), "plan")
+            mission = mission_from_record(record.owner, mission_id, record.fields)
+            shown = commented(mission.iterations, iteration_id, words)
+            if shown is not None:
+                await writes.update(record, {"iterations": shown}, owner_writes(asked.user))
+        return shown is not None
+
     # --- standing approvals -----------------------------------------------------------------------
 
     async def approvals(self, user: str, *, revoked: bool = False) -> list[StandingApproval]:
         """What this person always allows, the newest first."""
         async with self._log.acting(user) as writes:
-            return await _approvals(writes.connection, user, revoked=revoked)
+            return await approvals_in(writes, revoked=revoked)
 
     async def add_approval(self, asked: Answering, approval: StandingApproval) -> StandingApproval:
         """Allow it from now on; one of that id stays as it is. What waits already is up to them."""
@@ -290,7 +319,7 @@ class ProposalStore:
                     client=asked.client,
                 )
             )
-            rows = await _approvals(writes.connection, asked.user, revoked=True)
+            rows = await approvals_in(writes, revoked=True)
         return next(one for one in rows if one.id == approval.id)
 
     async def revoke_approval(self, asked: Answering, id_: str) -> bool:
@@ -468,7 +497,7 @@ class ProposalStore:
     async def _approve_standing(self, asked: Answering, mission_id: str) -> None:
         """Approve what waits and is always allowed, each on its own."""
         async with self._log.acting(asked.user) as writes:
-            approvals = await _approvals(writes.connection, asked.user)
+            approvals = await approvals_in(writes)
             if not approvals:
                 return
             rows = await writes.connection.fetch(
@@ -488,7 +517,7 @@ class ProposalStore:
     ) -> bool:
         """Whether the standing approval is still in force, and not used up, under the lock."""
         rule = self._tools.rule(proposal.tool)
-        held = await _approvals(writes.connection, writes.user)
+        held = await approvals_in(writes)
         return (
             proposal.state == "pending"
             and rule is not None
@@ -500,7 +529,7 @@ class ProposalStore:
         decision = proposal.decision
         if decision is None or decision.approval_id is None:
             return ""
-        held = await _approvals(writes.connection, writes.user)
+        held = await approvals_in(writes)
         is_there = any(approval.id == decision.approval_id for approval in held)
         return "" if is_there else "its standing approval was revoked"
 
@@ -545,10 +574,3 @@ def _agent_writer(scene: _Staged, new: list[Proposal]) -> Writer:
         ),
         "agent",
     )
-
-
-async def _approvals(
-    connection: asyncpg.Connection, user: str, *, revoked: bool = False
-) -> list[StandingApproval]:
-    rows = await connection.fetch(SQL["standing_approvals"], user, revoked)
-    return [approval_of(row) for row in rows]

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Annotated, Any, cast
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from state.log.iterations import Iteration
-from state.store.connect import Database
+from state.store.connect import ActsForPeople
 from state.store.sql import statements_of
 
 SQL = statements_of("own.sql")
@@ -42,7 +43,8 @@ class OwnRun(msgspec.Struct, frozen=True):
 class OwnCall(msgspec.Struct, frozen=True):
     """One call to a model; `ended_at` None while it is under way, `tokens` then what it holds.
 
-    Who answered and which tools the answer called are known once its run ends or waits.
+    Who answered and which tools the answer called are known once it is paid for. `parts` says what
+    its prompt was made of, `inputs` how much of it each input of the mission was, both in tokens.
     """
 
     number: int
@@ -56,6 +58,8 @@ class OwnCall(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
     wasted_tokens: int = 0
     tools: tuple[str, ...] = ()
+    parts: dict[str, int] = {}  # msgspec copies it
+    inputs: tuple[int, ...] = ()
 
 
 class OwnDecision(msgspec.Struct, frozen=True):
@@ -64,6 +68,15 @@ class OwnDecision(msgspec.Struct, frozen=True):
     decision: str
     reason: str | None
     at: datetime
+
+
+class OwnDecided(msgspec.Struct, frozen=True):
+    """What was decided last about a mission's due time."""
+
+    mission_id: str
+    due_at: datetime
+    decision: str
+    reason: str | None
 
 
 class OwnReading(msgspec.Struct, frozen=True):
@@ -113,7 +126,7 @@ class OwnIteration(msgspec.Struct, frozen=True):
 class OwnRuns:
     """Reads for one person at a time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: ActsForPeople) -> None:
         self._db = database
 
     async def runs(
@@ -138,9 +151,21 @@ class OwnRuns:
             readings = await connection.fetch(SQL["readings"], user, run)
         return OwnRunDetail(
             found,
-            [msgspec.convert(dict(call.items()), OwnCall) for call in calls],
+            [_call(call) for call in calls],
             [OwnDecision(**dict(each.items())) for each in decisions],
             [OwnReading(**dict(each.items())) for each in readings],
+        )
+
+    async def between(
+        self, user: str, since: datetime, until: datetime, limit: int
+    ) -> tuple[list[OwnRun], list[OwnDecided]]:
+        """Runs of all missions that were due in a time or under way then, and what was decided."""
+        async with self._db.acting_for(user) as connection:
+            runs = await connection.fetch(SQL["runs_between"], user, since, until, limit)
+            decided = await connection.fetch(SQL["decided_between"], user, since, until, limit)
+        return (
+            [msgspec.convert(dict(row.items()), OwnRun) for row in runs],
+            [OwnDecided(**dict(row.items())) for row in decided],
         )
 
     async def events(
@@ -187,6 +212,11 @@ class OwnRuns:
         of = {each["iteration_id"]: each["run_id"] for each in runs}
         told = [OwnIteration(each, of.get(str(each.get("id")))) for each in page]
         return told, OlderPlace(*_key(page[-1]), logged_at) if page else None
+
+
+def _call(row: asyncpg.Record) -> OwnCall:
+    noted = {name: msgspec.json.decode(row[name]) for name in ("parts", "inputs")}
+    return msgspec.convert({**dict(row.items()), **noted}, OwnCall)
 
 
 def _older(stored: str | None, before: OlderPlace | None) -> list[Iteration]:

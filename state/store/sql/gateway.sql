@@ -65,6 +65,9 @@ SELECT run_id, user_id, agent_id, mission_id, due_at, state, requested, attempt,
    AND ($4::text IS NULL OR state = $4) AND ($5::timestamptz IS NULL OR (opened_at, run_id) < ($5, $6::uuid))
  ORDER BY opened_at DESC, run_id DESC LIMIT $7
 
+-- place_of_run --
+SELECT user_id, agent_id FROM mana_ai.fleet_runs WHERE run_id = $1
+
 -- decisions --
 SELECT id, user_id, mission_id, agent_id, due_at, decision, reason, at
   FROM mana_ai.fleet_decisions
@@ -186,8 +189,13 @@ SELECT time_zone FROM mana_ai.user_settings WHERE user_id = $1
 SELECT user_id, mission_id, version FROM mana_ai.fleet_unstaged
  WHERE $1::text IS NULL OR (user_id, mission_id) > ($1, $2::text) ORDER BY user_id, mission_id LIMIT $3
 
--- unstaged_of_user --
-SELECT mission_id FROM mana_ai.mission_snapshots WHERE user_id = $1 AND awaits_staging AND complete AND NOT hidden ORDER BY mission_id LIMIT 100
+-- to_stage_of_user --
+-- Missions with plans that nobody was asked about yet, and those with proposals that nobody answered in time.
+(SELECT mission_id FROM mana_ai.mission_snapshots WHERE user_id = $1 AND awaits_staging AND complete AND NOT hidden ORDER BY mission_id LIMIT 100)
+UNION
+(SELECT DISTINCT mission_id FROM mana_ai.proposals
+  WHERE user_id = $1 AND state IN ('pending', 'refused') AND expires_at <= clock_timestamp() LIMIT 100)
+ORDER BY mission_id
 
 -- proposals_of_mission --
 SELECT * FROM mana_ai.proposals WHERE user_id = $1 AND mission_id = $2
@@ -218,10 +226,6 @@ SELECT * FROM mana_ai.proposals
 
 -- late_proposals --
 SELECT user_id, mission_id FROM mana_ai.late_proposals($1)
-
--- expired_proposals --
-SELECT DISTINCT mission_id FROM mana_ai.proposals
- WHERE user_id = $1 AND state IN ('pending', 'refused') AND expires_at <= clock_timestamp() LIMIT 100
 
 -- proposals_of_iteration --
 SELECT * FROM mana_ai.proposals WHERE user_id = $1 AND iteration_id = $2 ORDER BY decided_at DESC, step_id DESC

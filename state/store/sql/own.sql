@@ -23,7 +23,8 @@ made AS (
     FROM mana_ai.token_holds AS h JOIN run AS r ON h.user_id = r.user_id AND h.agent_id = r.agent_id AND h.run_id = r.run_id)
 SELECT m.*, n.note ->> 'provider' AS provider, n.note ->> 'model' AS model, n.note ->> 'exposure' AS exposure,
        coalesce((n.note ->> 'cached_tokens')::bigint, 0) AS cached_tokens, coalesce((n.note ->> 'wasted_tokens')::bigint, 0) AS wasted_tokens,
-       ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(n.note -> 'tools') WHEN 'array' THEN n.note -> 'tools' ELSE '[]' END)) AS tools
+       ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(n.note -> 'tools') WHEN 'array' THEN n.note -> 'tools' ELSE '[]' END)) AS tools,
+       coalesce(n.note -> 'parts', '{}')::text AS parts, coalesce(n.note -> 'inputs', '[]')::text AS inputs
   FROM made AS m CROSS JOIN run AS r CROSS JOIN LATERAL (SELECT r.answers -> m.number::text AS note) AS n
  ORDER BY coalesce(m.ended_at, m.began_at), m.number
 
@@ -135,10 +136,14 @@ SELECT count(*) FILTER (WHERE op = 'insert') AS records,
   FROM mana_ai.own_log WHERE user_id = $1
 
 -- head --
--- What the head of every page of a person says: their zone, and how many proposals wait for an answer.
+-- What the head of every page of a person says: their zone, and how many proposals wait for an answer; and whether plans of theirs
+-- are to be put to them first.
 SELECT (SELECT time_zone FROM mana_ai.user_settings WHERE user_id = $1) AS time_zone,
        (SELECT count(*) FROM mana_ai.proposals WHERE user_id = $1 AND state IN ('pending', 'refused')
-           AND (not_before IS NULL OR not_before <= clock_timestamp())) AS waiting
+           AND (not_before IS NULL OR not_before <= clock_timestamp())) AS waiting,
+       EXISTS (SELECT FROM mana_ai.mission_snapshots WHERE user_id = $1 AND awaits_staging AND complete AND NOT hidden)
+       OR EXISTS (SELECT FROM mana_ai.proposals
+                   WHERE user_id = $1 AND state IN ('pending', 'refused') AND expires_at <= clock_timestamp()) AS awaits_staging
 
 -- pulse --
 -- Another text whenever a page of this person may show something else: records by version, decisions, live runs with their calls,
@@ -156,18 +161,49 @@ SELECT md5(concat_ws('|',
 -- What became of a person's missions: each run, and of each due time without one what was decided last.
 SELECT mission_id, agent_id, due_at, at, kind, state, reason, run_id, steps, tokens, requested FROM (
   SELECT r.mission_id, r.agent_id, r.due_at, coalesce(r.closed_at, r.claimed_at) AS at, 'run' AS kind, r.state, r.reason, r.run_id, r.steps,
-         r.tokens, r.requested
-    FROM mana_ai.runs AS r WHERE r.user_id = $1 AND ($2::text IS NULL OR r.agent_id = $2) AND r.claimed_at >= $3
+         r.tokens, r.requested,
+         CASE r.state WHEN 'committed' THEN 'ran' WHEN 'failed' THEN 'failed' WHEN 'withdrawn' THEN 'not-run' ELSE 'under-way' END AS outcome
+    FROM mana_ai.runs AS r
+   WHERE r.user_id = :user AND (:agent::text IS NULL OR r.agent_id = :agent) AND (:mission::text IS NULL OR r.mission_id = :mission)
+     AND r.claimed_at >= :since
   UNION ALL
-  SELECT * FROM (
+  SELECT d.*, 'not-run' FROM (
     SELECT DISTINCT ON (d.mission_id, d.due_at) d.mission_id, d.agent_id, d.due_at, d.at, 'decision', d.decision, d.reason, NULL::uuid,
            NULL::integer, 0::bigint, false
       FROM mana_ai.decisions AS d
-     WHERE d.user_id = $1 AND ($2::text IS NULL OR d.agent_id = $2) AND d.at >= $3 AND d.due_at IS NOT NULL
-       AND NOT EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = $1 AND r.mission_id = d.mission_id AND r.due_at = d.due_at)
-     ORDER BY d.mission_id, d.due_at, d.id DESC) AS decided) AS told
- ORDER BY at DESC LIMIT $4
+     WHERE d.user_id = :user AND (:agent::text IS NULL OR d.agent_id = :agent) AND (:mission::text IS NULL OR d.mission_id = :mission)
+       AND d.at >= :since AND d.due_at IS NOT NULL
+       AND NOT EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = :user AND r.mission_id = d.mission_id AND r.due_at = d.due_at)
+     ORDER BY d.mission_id, d.due_at, d.id DESC) AS d) AS told
+ WHERE (:outcome::text IS NULL OR outcome = :outcome)
+   AND (:before_at::timestamptz IS NULL OR (at, mission_id, due_at) < (:before_at, :before_mission::text, :before_due::timestamptz))
+ ORDER BY at DESC, mission_id DESC, due_at DESC LIMIT :limit
 
 -- use_by_day --
 SELECT agent_id, mission_id, (ts AT TIME ZONE $2)::date AS day, sum(tokens_used)::bigint AS tokens, sum(cost_micros)::bigint AS micros
   FROM mana_ai.token_usage WHERE user_id = $1 AND ts >= $3 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+
+-- use_of_agent --
+-- What an agent used by day, mission and model; a call whose run is forgotten, or whose price nobody knows, counts as without price.
+SELECT t.mission_id, coalesce(n.note ->> 'model', '') AS model, (t.ts AT TIME ZONE $3)::date AS day, sum(t.tokens_used)::bigint AS tokens,
+       sum(t.cost_micros)::bigint AS micros, count(*) FILTER (WHERE n.note ->> 'cost_micros' IS NULL) AS unpriced
+  FROM mana_ai.token_usage AS t LEFT JOIN mana_ai.runs AS r ON r.user_id = t.user_id AND r.run_id = t.run_id
+ CROSS JOIN LATERAL (SELECT r.answers -> t.round::text AS note) AS n
+ WHERE t.user_id = $1 AND t.agent_id = $2 AND t.ts >= $4 GROUP BY 1, 2, 3 ORDER BY 3, 1, 2
+
+-- versions_of_agent --
+-- Its missions' rows by id, to lay beside what its process holds; the agent's own has no id.
+SELECT '' AS id, version FROM mana_ai.agent_snapshots WHERE user_id = $1 AND agent_id = $2
+UNION ALL
+SELECT mission_id, version FROM mana_ai.mission_snapshots WHERE user_id = $1 AND agent_id = $2 AND NOT hidden
+
+-- runs_between --
+-- Also those that were under way when a time began, which say what later ones were missed for.
+SELECT run_id, mission_id, agent_id, due_at, requested, state, attempt, failures, lost, waiting_for, not_before, reason, stop_reason,
+       iteration_id, steps, tokens, opened_at, claimed_at, closed_at
+  FROM mana_ai.runs WHERE user_id = $1 AND due_at < $3 AND (due_at >= $2 OR closed_at >= $2 OR closed_at IS NULL)
+ ORDER BY due_at DESC LIMIT $4
+
+-- decided_between --
+SELECT DISTINCT ON (mission_id, due_at) mission_id, due_at, decision, reason FROM mana_ai.decisions
+ WHERE user_id = $1 AND due_at >= $2 AND due_at < $3 ORDER BY mission_id, due_at, id DESC LIMIT $4

@@ -26,7 +26,8 @@ SELECT key_id, action, ip_address, user_agent, at FROM mana_ai.owner_key_changes
 WITH named AS (
   SELECT agent_id FROM mana_ai.agent_snapshots WHERE user_id = $1 AND NOT hidden
   UNION SELECT agent_id FROM mana_ai.mission_snapshots WHERE user_id = $1 AND NOT hidden),
-page AS (SELECT agent_id FROM named WHERE $2::text IS NULL OR agent_id > $2 ORDER BY agent_id LIMIT $3)
+page AS (
+  SELECT agent_id FROM named WHERE ($2::text IS NULL OR agent_id > $2) AND ($4::text IS NULL OR agent_id = $4) ORDER BY agent_id LIMIT $3)
 SELECT p.agent_id, b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.micros_held,
        CASE WHEN b.cap IS NOT NULL THEN mana_ai.room_at('agent', $1, p.agent_id, clock_timestamp() - interval '24 hours', 'tokens',
             greatest(1, b.used - b.cap + 1))

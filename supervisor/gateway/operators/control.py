@@ -11,7 +11,15 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer
 from state.log.principals import DEFAULT_AGENT_ID
-from state.store.gateway.control import CANCELLED, Cancelled, NotPossible, Switched, Table, Wish
+from state.store.gateway.control import (
+    CANCELLED,
+    CANCELLED_BY_OWNER,
+    Cancelled,
+    NotPossible,
+    Switched,
+    Table,
+    Wish,
+)
 from supervisor.gateway.answers import failure, path_part, query
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.supervisor import SupervisorSilent, asked
@@ -49,13 +57,22 @@ async def cancel_run(deps: Deps, run_id: UUID) -> Cancelled:
     return await _told(deps, await deps.control.cancel(run_id), Missing("run", "no such run"))
 
 
+async def cancel_own_run(deps: Deps, user: str, run_id: UUID) -> Cancelled:
+    """End a run of this person's; raises Missing, also for another's, or NotPossible."""
+    none = Missing("run", "no such run")
+    cancelled = await deps.control.cancel_own(user, run_id)
+    return await _told(deps, cancelled, none, CANCELLED_BY_OWNER)
+
+
 async def cancel_mission(deps: Deps, user: str, mission: str) -> Cancelled:
     """End the run a mission has under way; raises Missing or NotPossible."""
     none = Missing("mission", "no run of this mission is under way")
     return await _told(deps, await deps.control.cancel_live(user, mission), none)
 
 
-async def _told(deps: Deps, cancelled: Cancelled | None, none: Missing) -> Cancelled:
+async def _told(
+    deps: Deps, cancelled: Cancelled | None, none: Missing, why: str = CANCELLED
+) -> Cancelled:
     """Have the run's process drop the rest of its call; its row is closed whether it hears or not.
 
     Told again when asked again: the first message may have got lost.
@@ -73,7 +90,7 @@ async def _told(deps: Deps, cancelled: Cancelled | None, none: Missing) -> Cance
     pair = (cancelled.user_id, cancelled.agent_id)
     try:
         await asked(
-            deps.supervisor.stop_run(*pair, cancelled.mission_id, str(cancelled.run_id), CANCELLED)
+            deps.supervisor.stop_run(*pair, cancelled.mission_id, str(cancelled.run_id), why)
         )
     except SupervisorSilent:
         log.info("cancel_not_delivered agent=%s/%s", *pair)

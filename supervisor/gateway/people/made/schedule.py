@@ -24,6 +24,7 @@ from supervisor.gateway.people.owners import Owners
 WINDOWS = (timedelta(days=30), timedelta(days=2), timedelta(hours=3))
 MOST = 200
 DEFAULT_LIMIT = 20
+CANCELLED_BY = frozenset({"cancelled", "cancelled-by-owner"})
 
 Outcome = Literal[
     "planned", "failed", "cancelled", "withdrawn", "running", "waiting", "skipped", "missed", "due"
@@ -111,7 +112,7 @@ async def schedule_of(
         zone = await zone_of(own, owners)
         decided = [TimeDecided(*row) for row in await own.decisions(id_, record.now - WINDOWS[0])]
     runs = await owners.runs.runs(caller.user, id_, MOST)
-    return record, zone, due_times(_planned(record, zone), runs, decided, waits=_slot(record))
+    return record, zone, due_times(_planned(record, zone), runs, decided, waits=slot_of(record))
 
 
 def due_times(
@@ -130,7 +131,9 @@ def due_times(
     for run in runs:
         found[run.due_at] = DueTime(
             due_at=run.due_at,
-            outcome="cancelled" if "cancelled" in codes_of(run.reason) else _OF_RUN[run.state],
+            outcome="cancelled"
+            if CANCELLED_BY.intersection(codes_of(run.reason))
+            else _OF_RUN[run.state],
             requested=run.requested,
             reason=run.reason,
             run_id=str(run.run_id),
@@ -154,20 +157,19 @@ def due_times(
     return sorted(found.values(), key=_due_at, reverse=True)
 
 
-def _slot(record: OwnRecord) -> datetime | None:
+def slot_of(record: OwnRecord) -> datetime | None:
     """The slot of an active mission, if it is due."""
     mission = mission_from_record(record.owner, record.at.id, record.fields)
     return mission.next_run_at if is_due(mission, record.now) else None
 
 
-def _due_at(one: DueTime) -> datetime:
-    return one.due_at
+def planned_between(
+    record: OwnRecord, zone: ZoneInfo, since: datetime, until: datetime, most: int = MOST
+) -> list[datetime] | None:
+    """The times that the cadence said since it was set and the mission is active.
 
-
-def _planned(record: OwnRecord, zone: ZoneInfo) -> list[datetime]:
-    """The times until now that the cadence said since it was set and the mission is active.
-
-    Of a cadence that says many, only the latest: no more than are shown at once.
+    None where they are more than `most`. An interval is counted from its last run, so that nobody
+    can say which times it would have had.
     """
     mission = mission_from_record(record.owner, record.at.id, record.fields)
     cadence = mission.cadence
@@ -177,13 +179,24 @@ def _planned(record: OwnRecord, zone: ZoneInfo) -> list[datetime]:
     known: list[Any] = [stamps.get("cadence"), stamps.get("state"), created]
     instants = [parse_instant(text) for text in known if isinstance(text, str)]
     begun = [datetime_of(one) for one in instants if one is not None]
+    at = next_run(cadence, max([since, *begun]), zone)
     listed: list[datetime] = []
-    for window in WINDOWS:
-        at = next_run(cadence, max([record.now - window, *begun]), zone)
-        listed = []
-        while at is not None and at <= record.now and len(listed) <= MOST:
-            listed.append(at)
-            at = next_run(cadence, at, zone)
-        if len(listed) <= MOST:
-            break
+    while at is not None and at <= until:
+        if len(listed) == most:
+            return None
+        listed.append(at)
+        at = next_run(cadence, at, zone)
     return listed
+
+
+def _due_at(one: DueTime) -> datetime:
+    return one.due_at
+
+
+def _planned(record: OwnRecord, zone: ZoneInfo) -> list[datetime]:
+    """Of a cadence that says many, only the latest: no more than are shown at once."""
+    for window in WINDOWS:
+        listed = planned_between(record, zone, record.now - window, record.now)
+        if listed is not None:
+            return listed
+    return []

@@ -173,6 +173,8 @@ def _call(of: OwnCall) -> CallTold:
         cached_tokens=of.cached_tokens,
         wasted_tokens=of.wasted_tokens,
         tools=list(of.tools),
+        parts=of.parts,
+        inputs=list(of.inputs),
     )
 
 

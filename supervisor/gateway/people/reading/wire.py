@@ -71,6 +71,8 @@ class CallTold(ApiAnswer, frozen=True):
     """One call to a model; `tokens` of one under way are those it holds.
 
     Who answered and which of the offered tools were called are known once its run ends or waits.
+    `parts` says what its prompt was made of, `inputs` how much of it each input of the mission was,
+    in the mission's order: in tokens.
     """
 
     number: int
@@ -85,6 +87,8 @@ class CallTold(ApiAnswer, frozen=True):
     cached_tokens: int
     wasted_tokens: int
     tools: list[str]
+    parts: dict[str, int]
+    inputs: list[int]
 
 
 class DecisionTold(ReasonTold, frozen=True):
