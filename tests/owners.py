@@ -73,9 +73,10 @@ class House:
         client: httpx2.AsyncClient,
         settings: Settings,
         owners: Owners,
+        supervisor: FakeSupervisor,
     ) -> None:
         self.database, self.auth, self.client = database, auth, client
-        self.settings, self.owners = settings, owners
+        self.settings, self.owners, self.supervisor = settings, owners, supervisor
 
     async def operator(self, verb: str, path: str, body: Any = None) -> httpx2.Response:
         """One request with the service key."""
@@ -168,4 +169,4 @@ async def open_house(database: Database, folder: Path, **changed: Any) -> AsyncG
         stack.push_async_callback(serving.stop)
         client = httpx2.AsyncClient(base_url=serving.url, trust_env=False)
         client = await stack.enter_async_context(client)
-        yield House(database, auth, client, settings, owners)
+        yield House(database, auth, client, settings, owners, supervisor)

@@ -32,6 +32,7 @@ MADE_LATER = {
 HELD = {
     "mana_actors/llm/failures/wordings.py": ("WORDINGS", "search"),
     "state/runs/reasons.py": ("_compiled", "fullmatch"),
+    "supervisor/gateway/pages/owner/parts/refusal_words.py": ("_compiled", "fullmatch"),
 }
 """Files whose patterns a function makes, what then holds all of them, and how they are used."""
 

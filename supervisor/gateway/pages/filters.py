@@ -13,6 +13,7 @@ from markupsafe import Markup
 from mana_actors.http.paths import segment
 from state.runs.reasons import in_words, reasons_of
 from supervisor.gateway.pages import words
+from supervisor.gateway.pages.owner.parts.refusal_words import refusal_said
 from supervisor.gateway.pages.reader import Reader
 
 T = TypeVar("T")
@@ -69,6 +70,10 @@ def _sentence(reason: str | None, reader: Reader) -> str:
     return in_words(reason, reader.language)
 
 
+def _refusal(why: str, reader: Reader) -> str:
+    return refusal_said(why, reader.language)
+
+
 def _id(text: str) -> Markup:
     """An id, with the whole of it as its title."""
     return Markup('<span class="id" title="{}">{}</span>').format(text, words.short_id(text))
@@ -83,10 +88,12 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "cadence": _by_reader(words.cadence_said),
     "compact": _by_reader(words.compact),
     "id": _id,
+    "instant": words.instant,
     "lasted": _by_reader(words.lasted),
     "money": _by_reader(words.money),
     "number": _by_reader(words.number),
     "part": segment,
+    "refusal": _by_reader(_refusal),
     "sentence": _by_reader(_sentence),
     "state": _state,
     "why": _why,

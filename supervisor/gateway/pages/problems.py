@@ -10,11 +10,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mana_actors.logs import without_text
+from state.proposals.answers import AnswerRefused
 from state.runs.reasons import Language
 from state.store.gateway.control import NotPossible
 from supervisor.gateway.api.problems import ApiProblem, known_problem
 from supervisor.gateway.operators.control import Missing
 from supervisor.gateway.pages.forms import NotOurForm
+from supervisor.gateway.pages.owner.parts.refusal_words import refusal_said
 from supervisor.gateway.pages.page import problem_page
 from supervisor.gateway.pages.reader import Reader, reader_of
 from supervisor.gateway.pages.translations import translations_of
@@ -33,8 +35,8 @@ def said_of(exc: Exception, language: Language) -> tuple[int, str, str]:
             told = 403, _("That form was not sent from this page"), _("Go back, reload, try again.")
         case Missing():
             told = 404, _("There is nothing here"), exc.problem
-        case NotPossible():
-            told = 409, _("That is not possible just now"), exc.why
+        case NotPossible() | AnswerRefused():
+            told = 409, _("That is not possible just now"), refusal_said(exc.why, language)
         case TooOften():
             wait = _("Try again in %(seconds)s seconds.") % {"seconds": exc.wait_s}
             told = 429, _("Too often just now"), wait
@@ -43,17 +45,17 @@ def said_of(exc: Exception, language: Language) -> tuple[int, str, str]:
         case HTTPException():
             told = said_of_status(exc.status_code, "", language)
         case _ if (known := known_problem(exc)) is not None:
-            told = said_of_status(known[0].status, details_of(known[0]), language)
+            told = said_of_status(known[0].status, details_of(known[0], language), language)
         case _:
             log.error("page_failed error=%s", type(exc).__name__, exc_info=without_text(exc))
             told = said_of_status(500, "", language)
     return told
 
 
-def details_of(problem: ApiProblem) -> str:
+def details_of(problem: ApiProblem, language: Language) -> str:
     """What is wrong, field by field where it is about fields."""
     told = "; ".join(f"{one.field} {one.message}" for one in problem.errors)
-    return told or problem.detail
+    return told or refusal_said(problem.detail, language)
 
 
 def said_of_status(status: int, detail: str, language: Language) -> tuple[int, str, str]:

@@ -7,6 +7,12 @@
 const keyOf = (node) => node.nodeType === 1 && (node.id || node.dataset.key) || null;
 const isTyped = (node) => node.matches("input:not([type=hidden]), textarea, select");
 
+function isChanged(field) {
+  if (field === document.activeElement) return true;
+  if (field.nodeName === "SELECT") return [...field.options].some((one) => one.selected !== one.defaultSelected);
+  return field.value !== field.defaultValue || field.checked !== field.defaultChecked;
+}
+
 function alike(one, other) {
   return one.nodeType === other.nodeType && one.nodeName === other.nodeName && keyOf(one) === keyOf(other);
 }
@@ -22,7 +28,7 @@ function become(here, came) {
   for (const { name, value } of came.attributes) {
     if (here.getAttribute(name) !== value && name !== "open") here.setAttribute(name, value);
   }
-  if (isTyped(here)) return; // what somebody types or has chosen is theirs
+  if (isTyped(here) && isChanged(here)) return; // what somebody types or has chosen is theirs
   become.children(here, came);
 }
 
@@ -131,6 +137,11 @@ function say(words) {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || isTyped(event.target)) return;
   if (event.key === "Escape") { document.querySelector(".menu[open]")?.removeAttribute("open"); return; }
+  if (event.key === "/") {
+    const field = document.querySelector("input[type=search]");
+    if (field) { field.focus(); field.select(); event.preventDefault(); }
+    return;
+  }
   const all = [...document.querySelectorAll(".proposal[tabindex]")];
   if (!all.length) return;
   const here = all.indexOf(document.activeElement.closest(".proposal[tabindex]"));

@@ -28,6 +28,7 @@ from supervisor.gateway.pages.operator.design import design_values
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.problems import problem_told, said_of
 from supervisor.gateway.pages.reader import Reader, reader_of
+from supervisor.gateway.pages.search import get_fleet
 from supervisor.health.judgement import health
 from supervisor.node.models import model_in_words
 
@@ -55,6 +56,7 @@ class OperatorPages:
             Route("/", self._guarded(self.fleet)),
             Route("/live", self._guarded(self.live)),
             Route("/design", self._guarded(self.design)),
+            Route("/search", self._guarded(self.search)),
             Route("/sign-out", self._guarded(self.sign_out), methods=["POST"]),
             Route(agent, self._guarded(self.agent)),
             *(Route(agent + path, self._guarded(self.form), methods=["POST"]) for path in forms),
@@ -84,6 +86,10 @@ class OperatorPages:
         """Every part, once."""
         query(request, ())
         return page(reader, "operator/design.html", **design_values(reader))
+
+    async def search(self, request: Request, reader: Reader) -> Response:
+        """What an id names."""
+        return await get_fleet(request, self._deps, reader)
 
     async def login(self, request: Request) -> Response:
         """Open a session by a one-time token."""

@@ -24,7 +24,10 @@ from supervisor.gateway.sign_in.office import NotOurs
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """One request of somebody signed in; `form` is what a form of theirs says."""
+    """One request of somebody signed in; `form` is what a form of theirs says.
+
+    `awaits_staging`: some of their plans are to be put to them before proposals are shown.
+    """
 
     request: Request
     caller: Caller
@@ -32,6 +35,7 @@ class Visit(msgspec.Struct, frozen=True):
     deps: Deps
     reader: Reader
     form: dict[str, str]
+    awaits_staging: bool = False
 
 
 OwnerHandler = Callable[[Visit], Awaitable[Response]]
@@ -90,4 +94,4 @@ class OwnerGate:
             waiting=head.waiting,
             seal=self._seals.of(session),
         )
-        return Visit(request, caller, owners, self._deps, own, form)
+        return Visit(request, caller, owners, self._deps, own, form, head.awaits_staging)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,19 +11,18 @@ from starlette.responses import Response
 
 from state.log.stamps import datetime_of, parse_instant
 from state.proposals.proposal import OPEN, Proposal
-from state.store.gateway.proposals import ProposalFilter
-from state.store.own.glance import DayUse
+from state.store.gateway.proposals import ProposalFilter, proposals_in
+from state.store.own.glance import DayUse, HistoryFilter
 from state.store.owner import AgentBudget, OwnMission
 from supervisor.gateway.answers import query
 from supervisor.gateway.api.requests import form_as
 from supervisor.gateway.pages import words
 from supervisor.gateway.pages.charts import Gauge, Sparkline, gauge, sparkline
 from supervisor.gateway.pages.owner.gate import Visit
-from supervisor.gateway.pages.owner.overview import Overview, awake_of, overview_of
+from supervisor.gateway.pages.owner.overview import Overview, awake_of, overview_of, reading, staged
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
-from supervisor.gateway.people.inbox.proposals import inbox_of
 from supervisor.gateway.people.made.agents import agent_made
 from supervisor.gateway.people.made.templates import templates
 from supervisor.gateway.people.made.wire import AgentShown, AgentWanted
@@ -90,28 +88,25 @@ async def post_agent(visit: Visit) -> Response:
 
 async def home_values(visit: Visit) -> dict[str, Any]:
     """What the page says."""
-    owners, user, reader = visit.owners, visit.caller.user, visit.reader
-    store, asked = await inbox_of(visit.caller, owners)
-    await store.stage_all(asked)
+    user, reader = visit.caller.user, visit.reader
+    await staged(visit)
     today = reader.now.astimezone(reader.zone).replace(hour=0, minute=0, second=0, microsecond=0)
     since = today - WEEK + timedelta(days=1)
-    overview, proposals, happened, decided = await asyncio.gather(
-        overview_of(visit),
-        store.list(user, MOST_PROPOSALS, ProposalFilter(due=True)),
-        owners.glance.history(user, today, MOST_TODAY),
-        owners.view.missions(user, MOST_PROPOSALS),
-    )
-    used, (budgets, _), awake = await asyncio.gather(
-        owners.glance.use_by_day(user, reader.zone.key, since),
-        owners.view.budgets(user, MOST_PROPOSALS),
-        awake_of(visit),
-    )
+    async with reading(visit) as look:
+        view, glance = look.owners.view, look.owners.glance
+        overview = await overview_of(look)
+        happened = await glance.history(user, today, MOST_TODAY, HistoryFilter())
+        decided = await view.missions(user, MOST_PROPOSALS)
+        used = await glance.use_by_day(user, reader.zone.key, since)
+        budgets, _ = await view.budgets(user, MOST_PROPOSALS)
+        async with look.owners.own_log.acting(user) as own:
+            proposals = await proposals_in(own, MOST_PROPOSALS, ProposalFilter(due=True))
     return {
         "overview": overview,
         "groups": waiting_groups(proposals, overview, reader),
         "happened": [one for one in happened if one.mission_id in overview.missions],
         "coming": _coming(overview, decided, reader),
-        "agents": agent_lines(overview, budgets, used, awake, reader),
+        "agents": agent_lines(overview, budgets, used, await awake_of(visit), reader),
         "templates": templates(),
     }
 
@@ -155,7 +150,7 @@ def agent_lines(
         due = [
             _instant(one.next_run_at)
             for one in overview.missions.values()
-            if one.agent_id == agent.id and one.state == "active"
+            if one.agent_id == agent.id and one.state == agent.state == "active"
         ]
         cap = None if budget is None else budget.cap
         spent, kept = (0, 0) if budget is None else (budget.used, budget.held)
@@ -189,7 +184,9 @@ def _coming(overview: Overview, decided: list[OwnMission], reader: Reader) -> li
     found = [
         NextRun(at, one.id, overview.title(one.id, reader), reasons.get(one.id))
         for one in overview.missions.values()
-        if one.state == "active" and (at := _instant(one.next_run_at)) is not None
+        if one.state == "active"
+        and overview.is_at_work(one.agent_id)
+        and (at := _instant(one.next_run_at)) is not None
     ]
     return sorted(found, key=lambda one: one.at)[:MOST_NEXT]
 

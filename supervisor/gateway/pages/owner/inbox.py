@@ -19,10 +19,11 @@ from state.proposals.answers import Answer, Approve, NotNow, Reject
 from state.proposals.proposal import OPEN, Proposal
 from state.proposals.tool_handlers import TablePlace
 from state.store.gateway.own_log import NoSuchRecord
-from state.store.gateway.proposals import ProposalFilter
+from state.store.gateway.proposals import ProposalFilter, proposals_in
 from supervisor.gateway.answers import path_part, query, whole_number
 from supervisor.gateway.pages.owner.gate import Visit
-from supervisor.gateway.pages.owner.overview import Overview, overview_of
+from supervisor.gateway.pages.owner.overview import Overview, overview_of, reading, staged
+from supervisor.gateway.pages.owner.parts.refusal_words import refusal_said
 from supervisor.gateway.pages.owner.things import (
     FieldShown,
     Thing,
@@ -73,20 +74,20 @@ async def inbox_page(
     visit: Visit, *, done: str | None = None, count: str | None = None, problem: str = ""
 ) -> Response:
     """The inbox; `done` is what was answered last, `problem` why an answer did not count."""
-    store, asked = await inbox_of(visit.caller, visit.owners)
-    await store.stage_all(asked)
-    user = visit.caller.user
-    found = await store.list(user, MOST, ProposalFilter())
-    now = visit.reader.now
-    waits = [
-        one
-        for one in found
-        if one.state in OPEN and (one.not_before is None or one.not_before <= now)
-    ]
-    put_off = [one for one in found if one.state in OPEN and one not in waits]
-    decided = [one for one in found if one.state not in OPEN][:MOST_DECIDED]
-    overview = await overview_of(visit)
-    shown = await proposals_shown(visit, [*waits, *put_off, *decided])
+    await staged(visit)
+    async with reading(visit) as look:
+        async with look.owners.own_log.acting(visit.caller.user) as own:
+            found = await proposals_in(own, MOST, ProposalFilter())
+        overview = await overview_of(look)
+        now = visit.reader.now
+        waits = [
+            one
+            for one in found
+            if one.state in OPEN and (one.not_before is None or one.not_before <= now)
+        ]
+        put_off = [one for one in found if one.state in OPEN and one not in waits]
+        decided = [one for one in found if one.state not in OPEN][:MOST_DECIDED]
+        shown = await proposals_shown(look, [*waits, *put_off, *decided])
     plans: defaultdict[str, list[ProposalShown]] = defaultdict(list)
     for one in waits:
         plans[one.iteration_id].append(shown[one.id])
@@ -121,7 +122,8 @@ async def post_answer(visit: Visit) -> Response:
     if result is None:
         raise NoSuchRecord
     if result.refusal is not None:
-        return await inbox_page(visit, problem=result.refusal.why)
+        why = refusal_said(result.refusal.why, visit.reader.language)
+        return await inbox_page(visit, problem=why)
     back = own_path(visit.form.get("back", ""), "/me/inbox")
     return seen(f"{back}?done={id_}" if back == "/me/inbox" else back)
 
@@ -134,7 +136,11 @@ async def post_approve_all(visit: Visit) -> Response:
     found = await store.list(visit.caller.user, MOST, ProposalFilter(due=True))
     waits = [one for one in found if one.iteration_id == iteration and one.state in OPEN]
     answers = [await store.answer(asked, one.id, Approve()) for one in reversed(waits)]
-    refused = [one.refusal.why for one in answers if one is not None and one.refusal is not None]
+    refused = [
+        refusal_said(one.refusal.why, visit.reader.language)
+        for one in answers
+        if one is not None and one.refusal is not None
+    ]
     if refused:
         return await inbox_page(visit, problem="; ".join(dict.fromkeys(refused)))
     return seen(f"/me/inbox?all={len(answers)}")

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest
 from mana_actors.http.paths import segment
-from state.store.gateway.own_log import OwnRecord
-from state.store.gateway.proposals import ProposalFilter
+from state.log.records import mission_from_record
+from state.store.gateway.own_log import NoSuchRecord, OwnRecord
+from state.store.gateway.proposals import ProposalFilter, proposals_in
 from state.store.own.runs import OwnIteration, OwnRun, OwnRunDetail
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.api.requests import form_as
+from supervisor.gateway.operators.control import cancel_own_run
 from supervisor.gateway.pages.owner.gate import Visit
 from supervisor.gateway.pages.owner.inbox import MOST, ProposalShown, proposals_shown
-from supervisor.gateway.pages.owner.overview import cadence_of, overview_of
+from supervisor.gateway.pages.owner.overview import cadence_of, overview_of, reading, staged
+from supervisor.gateway.pages.owner.parts.context import ContextShown, context_of
 from supervisor.gateway.pages.page import page, seen
+from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.people.inbox.proposals import inbox_of
 from supervisor.gateway.people.made.missions import (
     mission_changed,
@@ -30,7 +33,7 @@ from supervisor.gateway.people.made.missions import (
     upcoming,
 )
 from supervisor.gateway.people.made.schedule import schedule_of
-from supervisor.gateway.people.made.wire import MissionFields, mission_shown
+from supervisor.gateway.people.made.wire import MissionFields, MissionShown, mission_shown
 
 MOST_TIMES, MOST_RUNS, MOST_WHOLE = 8, 20, 3
 EDITED = ("title", "objective", "every")
@@ -41,48 +44,65 @@ class RunShown(msgspec.Struct, frozen=True, kw_only=True):
 
     run: OwnRun
     whole: OwnRunDetail | None = None
+    iteration: str = ""
     summary: str = ""
+    feedback: str = ""
+    context: list[ContextShown] = []
     proposals: list[ProposalShown] = []
     cost_micros: int = 0
 
 
 async def get_mission(visit: Visit) -> Response:
-    """`/me/missions/{mission}`; `run` opens one of its runs."""
-    given = query(visit.request, ("run",))
-    return await mission_page(visit, given.get("run"))
+    """`/me/missions/{mission}`; `run` opens one of its runs, `times` shows all due times."""
+    given = query(visit.request, ("run", "times"))
+    return await mission_page(visit, given.get("run"), has_all_times="times" in given)
 
 
-async def mission_page(visit: Visit, wanted: str | None = None) -> Response:
+async def mission_page(
+    visit: Visit, wanted: str | None = None, *, has_all_times: bool = False
+) -> Response:
     """The page; `wanted` is a run that is shown whole."""
-    id_, owners, caller = path_part(visit.request, "mission"), visit.owners, visit.caller
-    store, asked = await inbox_of(caller, owners)
-    await store.stage_all(asked)
-    record, _, times = await schedule_of(caller, owners, id_)
-    runs, iterations, proposals, overview = await asyncio.gather(
-        owners.runs.runs(caller.user, id_, MOST_RUNS),
-        owners.runs.iterations(caller.user, id_, MOST_RUNS),
-        store.list(caller.user, MOST, ProposalFilter(mission=id_)),
-        overview_of(visit),
-    )
-    whole = [str(run.run_id) for run in runs[:MOST_WHOLE]] + ([wanted] if wanted else [])
-    details = await asyncio.gather(
-        *(owners.runs.run(caller.user, run.run_id) for run in runs if str(run.run_id) in whole)
-    )
-    by_run = {one.run.run_id: one for one in details if one is not None}
-    listed = [] if iterations is None else iterations[0]
-    shown = await proposals_shown(visit, proposals)
+    id_, caller, reader = path_part(visit.request, "mission"), visit.caller, visit.reader
+    await staged(visit)
+    async with reading(visit) as look:
+        owners = look.owners
+        record, _, times = await schedule_of(caller, owners, id_)
+        runs = await owners.runs.runs(caller.user, id_, MOST_RUNS)
+        kept = await owners.runs.iterations(caller.user, id_, MOST_RUNS)
+        overview = await overview_of(look)
+        whole = dict.fromkeys(run.run_id for run in runs[:MOST_WHOLE])
+        if wanted is not None:
+            whole[_run_id(wanted)] = None
+        async with owners.own_log.acting(caller.user) as own:
+            proposals = await proposals_in(own, MOST, ProposalFilter(mission=id_))
+        shown = await proposals_shown(look, proposals)
+        details = [await owners.runs.run(caller.user, run_id) for run_id in whole]
+    by_run = {
+        one.run.run_id: one for one in details if one is not None and one.run.mission_id == id_
+    }
+    if wanted is not None and _run_id(wanted) not in by_run:
+        raise NoSuchRecord
+    shown_runs = {run.run_id: run for run in [*runs, *(one.run for one in by_run.values())]}
+    listed = [] if kept is None else kept[0]
     mission = _told(visit, record)
+    agent = overview.agents.get(mission.agent_id)
     return page(
-        visit.reader,
+        reader,
         "owner/mission.html",
         mission=mission,
         agent=overview.agent_name(mission.agent_id),
+        is_still=agent is not None and agent.state != "active",
         cadence=cadence_of(mission),
-        times=times[:MOST_TIMES],
-        runs=[_run(run, by_run.get(run.run_id), listed, shown) for run in runs],
-        is_live=any(run.state in ("open", "waiting") for run in runs),
+        times=times if has_all_times else times[:MOST_TIMES],
+        all_times=len(times),
+        runs=[
+            _run(run, by_run.get(run.run_id), listed, shown, mission, record, reader)
+            for run in shown_runs.values()
+        ],
+        wanted=wanted,
         without_run=_without_run(listed, shown),
         here=f"/me/missions/{segment(id_)}",
+        now=reader.now,
     )
 
 
@@ -90,8 +110,18 @@ async def post_mission(visit: Visit) -> Response:
     """What a button of the page says."""
     query(visit.request, ())
     id_, verb = path_part(visit.request, "mission"), path_part(visit.request, "verb")
+    form = visit.form
     if verb == "run":
-        await run_asked_for(visit.caller, visit.owners, id_, visit.form.get("key") or str(uuid4()))
+        await run_asked_for(visit.caller, visit.owners, id_, form.get("key") or str(uuid4()))
+    elif verb == "cancel":
+        await cancel_own_run(visit.deps, visit.caller.user, _run_id(form.get("run", "")))
+    elif verb == "feedback":
+        words = form.get("words", "").replace("\r\n", "\n").strip()
+        if not words:
+            raise BadRequest("words", "are missing")
+        store, asked_ = await inbox_of(visit.caller, visit.owners)
+        if not await store.comment(asked_, id_, form.get("iteration", ""), words):
+            raise NoSuchRecord
     else:
         log, owners = visit.owners.own_log, visit.owners
         async with log.acting(visit.caller.user, visit.caller.spaces) as own:
@@ -109,7 +139,15 @@ async def post_mission(visit: Visit) -> Response:
     return seen(f"/me/missions/{segment(id_)}")
 
 
-def _told(visit: Visit, record: OwnRecord) -> Any:
+def _run_id(text: str) -> UUID:
+    """A run's id; of what is none there is no run."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NoSuchRecord from None
+
+
+def _told(visit: Visit, record: OwnRecord) -> MissionShown:
     zone = visit.reader.zone
     return mission_shown(record, zone.key, upcoming(record, zone, 5), [])
 
@@ -119,6 +157,9 @@ def _run(
     whole: OwnRunDetail | None,
     iterations: list[OwnIteration],
     shown: dict[str, ProposalShown],
+    mission: MissionShown,
+    record: OwnRecord,
+    reader: Reader,
 ) -> RunShown:
     """A run with what its iteration says and what became of its steps."""
     found = next((one.iteration for one in iterations if one.run_id == run.run_id), None)
@@ -127,9 +168,14 @@ def _run(
         found = next((one for one in listed if one.get("id") == run.iteration_id), None)
     id_ = None if found is None else found.get("id")
     summary = "" if found is None else found.get("summary")
+    now = mission_from_record(record.owner, record.at.id, record.fields).iterations
+    feedback = next((one.get("userFeedback") for one in now if id_ and one.get("id") == id_), "")
     return RunShown(
         run=run,
         whole=whole,
+        iteration=id_ if isinstance(id_, str) else "",
+        feedback=feedback if isinstance(feedback, str) else "",
+        context=[] if whole is None else context_of(whole, mission, record, reader),
         summary=summary if isinstance(summary, str) else "",
         proposals=sorted(
             (one for one in shown.values() if id_ and one.proposal.iteration_id == id_),

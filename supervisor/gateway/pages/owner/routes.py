@@ -5,7 +5,8 @@ from __future__ import annotations
 from starlette.routing import Route
 
 from state.rules.scopes import Scope
-from supervisor.gateway.pages.owner import agent, home, inbox, live, mission, settings
+from supervisor.gateway.pages import search
+from supervisor.gateway.pages.owner import agent, home, inbox, live, mission, schedule, settings
 from supervisor.gateway.pages.owner.gate import OwnerGate, OwnerHandler
 
 PAGES: tuple[tuple[str, str, Scope, OwnerHandler], ...] = (
@@ -21,6 +22,8 @@ PAGES: tuple[tuple[str, str, Scope, OwnerHandler], ...] = (
     ("POST", "/me/agents/{agent}/approvals/{id}/revoke", "approve", agent.post_revoke),
     ("GET", "/me/missions/{mission}", "read", mission.get_mission),
     ("POST", "/me/missions/{mission}/{verb}", "write", mission.post_mission),
+    ("GET", "/me/schedule", "read", schedule.get_schedule),
+    ("GET", "/me/search", "read", search.get_own),
     ("GET", "/me/settings", "account", settings.get_settings),
     ("POST", "/me/sign-ins/{id}/end", "account", settings.post_end),
     ("POST", "/me/sign-out", "read", settings.post_sign_out),

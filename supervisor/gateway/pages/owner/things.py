@@ -13,6 +13,7 @@ from mana_actors.http.bodies import BadRequest
 from state.proposals.proposal import Proposal
 from state.proposals.tool_handlers import GOALS, HABITS, NOTES, PLACES, TASKS, TablePlace
 from supervisor.gateway.pages import words
+from supervisor.gateway.pages.owner.parts.tool_words import label_of, verb_of
 from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
 
@@ -112,68 +113,6 @@ def thing_of(proposal: Proposal, record: str | None, reader: Reader) -> Thing:
 def _order(tool: Tool | None, params: dict[str, Any]) -> list[str]:
     """The parameters as the tool names them, those it does not name left out."""
     return [] if tool is None else [one.name for one in tool.parameters if one.name in params]
-
-
-def verb_of(tool: str, reader: Reader) -> str:
-    """What a tool does, in words."""
-    _ = translations_of(reader.language).gettext
-    known = {
-        "create_task": _("Create a task"),
-        "complete_task": _("Complete a task"),
-        "complete_tasks_by_title": _("Complete tasks by their title"),
-        "create_event": _("Create an event"),
-        "create_note": _("Write a note"),
-        "update_note": _("Change a note"),
-        "append_to_note": _("Add to a note"),
-        "add_tag_to_note": _("Tag a note"),
-        "create_journal_entry": _("Write in the journal"),
-        "create_goal": _("Set a goal"),
-        "pause_goal": _("Pause a goal"),
-        "resume_goal": _("Take a goal up again"),
-        "complete_goal": _("Complete a goal"),
-        "create_contact": _("Add a contact"),
-        "create_place": _("Add a place"),
-        "visit_place": _("Note a visit"),
-        "create_habit": _("Begin a habit"),
-        "log_habit": _("Log a habit"),
-        "log_mood": _("Log a mood"),
-        "add_transaction": _("Add a transaction"),
-        "undo_drink": _("Remove the last drink"),
-        "save_article": _("Save an article"),
-    }
-    return known.get(tool, tool.replace("_", " ").capitalize())
-
-
-def label_of(name: str, reader: Reader) -> str:
-    """What a parameter is called, in words."""
-    _ = translations_of(reader.language).gettext
-    known = {
-        "title": _("Title"),
-        "name": _("Name"),
-        "description": _("Description"),
-        "dueDate": _("Due"),
-        "priority": _("Priority"),
-        "content": _("Text"),
-        "startTime": _("From"),
-        "endTime": _("Until"),
-        "isAllDay": _("All day"),
-        "location": _("Where"),
-        "level": _("Level"),
-        "emotion": _("Mood"),
-        "activity": _("While"),
-        "notes": _("Notes"),
-        "note": _("Note"),
-        "tag": _("Tag"),
-        "amount": _("Amount"),
-        "date": _("Date"),
-        "type": _("Kind"),
-        "email": _("E-mail"),
-        "phone": _("Phone"),
-        "company": _("Company"),
-        "period": _("Period"),
-        "targetValue": _("Target"),
-    }
-    return known.get(name) or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
 
 
 def fields_of(proposal: Proposal, reader: Reader) -> list[FieldShown]:

@@ -1,0 +1,1 @@
+"""What the pages of an agent and a mission are made of, part by part."""

@@ -1,0 +1,286 @@
+"""The pages of an agent, a mission, the schedule and the search, after a real run."""
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import httpx2
+import pytest
+
+from tests.browser.household import (
+    ANNA,
+    ANSWERS,
+    CASHFLOW,
+    COACH,
+    PLANNER,
+    RUNNING,
+    WEEK,
+    household,
+)
+from tests.fake_provider import Entry
+from tests.gateway_parts import KEY
+from tests.integration.support import World, open_world
+from tests.integration.test_owner_pages import Tab
+from tests.owners import open_house
+from tests.postgres import Database
+
+pytestmark = pytest.mark.one_postgres
+
+AGENT, MISSION = f"/me/agents/{PLANNER}", f"/me/missions/{WEEK}"
+SECRET = "Never say it twice"
+
+
+@pytest.fixture
+async def scene(database: Database, tmp_path: Path) -> AsyncGenerator[tuple[World, Tab, Tab]]:
+    """Anna in the middle of her week, her browser, and another person's."""
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(open_world(database))
+        house = await stack.enter_async_context(open_house(database, tmp_path, auth_url=None))
+        tabs: list[Tab] = []
+        for user in (ANNA, "berta"):
+            assert (await house.operator("POST", "/people", {"user": user})).status_code == 201
+            client = httpx2.AsyncClient(base_url=str(house.client.base_url), trust_env=False)
+            tab = Tab(house, await stack.enter_async_context(client))
+            await tab.sign_in(user)
+            tabs.append(tab)
+        await household(world)
+        yield world, tabs[0], tabs[1]
+
+
+async def run_id(world: World) -> UUID:
+    (run,) = await world.runs(WEEK)
+    return run["run_id"]
+
+
+async def test_an_agents_page_says_what_it_did_with_which_model_and_what_it_may(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    run = await run_id(world)
+    shown = await tab.see(AGENT)
+    assert f"{MISSION}?run={run}#r-{run}" in shown
+    assert "Tokens by mission, last 7 days" in shown
+    assert "Tokens by model, last 7 days" in shown
+    assert "You set this cap." in shown
+    assert "37,317 left" in shown
+    assert 'name="tool.' not in shown
+    opened = await tab.see(f"{AGENT}?module=todo")
+    assert 'name="tool.create_task"' in opened
+    assert 'name="tool.create_note"' not in opened
+    assert len(shown) < 60_000
+
+
+async def test_history_is_filtered_and_goes_on_page_by_page(scene: tuple[World, Tab, Tab]):
+    world, tab, _ = scene
+    await world.sql(
+        "INSERT INTO mana_ai.decisions (user_id, mission_id, agent_id, due_at, decision, reason,"
+        " at) SELECT $1, $2, $3, now() - n * interval '1 hour', 'skipped-paused', 'the agent is"
+        " paused', now() - n * interval '1 hour' FROM generate_series(1, 45) AS n",
+        ANNA,
+        WEEK,
+        PLANNER,
+    )
+    seen: list[str] = []
+    path = f"{AGENT}?outcome=not-run"
+    while path:
+        shown = await tab.see(path)
+        seen += re.findall(r'<li data-key="(h-week-[^"]+)"', shown)
+        older = re.search(r'href="([^"]+)#history">Older', shown)
+        path = older[1].replace("&amp;", "&") if older else ""
+    assert len(seen) == len(set(seen)) == 45
+    assert "Resume the agent, if it shall run." in await tab.see(path or f"{AGENT}?outcome=not-run")
+    ran = await tab.see(f"{AGENT}?outcome=ran&mission=any")
+    assert len(re.findall('<li data-key="h-', ran)) == 1
+    assert "Nothing fits." in await tab.see(f"{AGENT}?outcome=failed&mission={WEEK}")
+    for odd in ("outcome=x", "after=x", "mission=", "after=bnVsbA=="):
+        await tab.see(f"{AGENT}?{odd}", 400)
+
+
+async def test_a_page_tells_what_the_process_holds_beside_its_rows(scene: tuple[World, Tab, Tab]):
+    world, tab, _ = scene
+    version = await world.value(
+        "SELECT version FROM mana_ai.mission_snapshots WHERE mission_id = $1", WEEK
+    )
+    place = {"user": ANNA, "agent": PLANNER, "idle_s": 75.0, "memory_bytes": 31e6, "running": ()}
+    tab.house.supervisor.more = {"awake": [place]}
+    held = {"missions": {WEEK: version - 1}, "agent_version": 1, "used": 7, "held": 0}
+    tab.house.supervisor.memories[ANNA, PLANNER] = {**held, "is_behind": True}
+    shown = await tab.see(AGENT)
+    assert "31 MB" in shown
+    assert f">{version - 1}</td>" in shown
+    assert str(version) in shown
+    assert shown.count('title="differs"') == 2
+    assert "asleep" in await tab.see(f"/me/agents/{COACH}")
+    tab.house.supervisor.dead = True
+    assert "Nobody could say." in await tab.see(AGENT)
+
+
+async def test_a_word_that_was_said_of_an_older_record_changes_nothing(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    found = re.search('name="version" value="([^"]+)"', await tab.see(f"{AGENT}?module=todo"))
+    assert found is not None
+    form = {"tool.create_task": "auto", "version": found[1]}
+    await (await world.client(ANNA)).edit(PLANNER, table="agents", role="Other")
+    assert (await tab.press(f"{AGENT}/policy", **form)).status_code == 412
+    del form["version"]
+    assert (await tab.press(f"{AGENT}/policy", **form)).status_code == 303
+    assert "does it" in await tab.see(f"{AGENT}?module=goals")
+
+
+async def test_a_run_says_what_its_prompts_were_made_of_and_no_word_of_them(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    shown = await tab.see(MISSION)
+    assert "What its prompts were made of" in shown
+    assert "Its tools" in shown
+    noted = await world.value(
+        "SELECT (answers -> '1' -> 'parts')::text FROM mana_ai.runs WHERE mission_id = $1", WEEK
+    )
+    assert set(re.findall(r'"(\w+)"', noted)) >= {"rules", "tools", "mission", "talk"}
+    assert abs(sum(map(int, re.findall(r": (\d+)", noted))) - 5912) < 9
+    told = await tab.client.get(f"/api/v1/me/missions/{WEEK}/runs")
+    assert told.status_code == 200
+    call = (await tab.client.get(f"/api/v1/me/runs/{await run_id(world)}")).json()["calls"][0]
+    assert sum(call["parts"].values()) > 5900
+
+
+async def test_a_hostile_note_on_a_call_keeps_numbers_and_small_words_only(
+    scene: tuple[World, Tab, Tab],
+):
+    world, _, _ = scene
+    kept = await world.value(
+        "SELECT mana_ai.noted_answers($1::jsonb)::text",
+        '{"1": {"tokens": 1, "parts": {"rules": 5, "Pay 4711": 1, "tools": "secret", "x": {}},'
+        ' "inputs": [3, "secret", 4, null]}, "2": {"tokens": 1, "parts": [1], "inputs": "secret"}}',
+    )
+    assert "secret" not in kept
+    assert "4711" not in kept
+    assert '"parts": {"rules": 5}' in kept
+    assert '"inputs": [3, 4]' in kept
+
+
+async def test_words_on_a_plan_are_in_the_next_prompt(scene: tuple[World, Tab, Tab]):
+    world, tab, other = scene
+    found = re.search('name="iteration" value="([^"]+)"', await tab.see(MISSION))
+    assert found is not None
+    form = {"iteration": found[1], "words": f"  {SECRET}  "}
+    assert (await other.press(f"{MISSION}/feedback", **form)).status_code == 404
+    assert (await tab.press(f"{MISSION}/feedback", **form)).status_code == 303
+    assert (await tab.press(f"{MISSION}/feedback", **form)).status_code == 303
+    assert (await tab.see(MISSION)).count(SECRET) == 1
+    assert (await tab.press(f"{MISSION}/feedback", iteration="no", words="x")).status_code == 404
+    assert (await tab.press(f"{MISSION}/feedback", iteration=found[1])).status_code == 400
+    long = {"iteration": found[1], "words": "x" * 2001}
+    assert (await tab.press(f"{MISSION}/feedback", **long)).status_code == 409
+    await world.driver.fold_all()
+    assert (await tab.press(f"{MISSION}/run")).status_code == 303
+    await world.driver.tick()
+    assert SECRET in str(world.provider.requests[-1])
+
+
+async def test_an_owner_ends_a_run_that_waits_and_nobody_elses(scene: tuple[World, Tab, Tab]):
+    world, tab, other = scene
+    busy: Entry = {"status": 503, "text": "busy", "retry_after": "3600"}
+    world.provider.script.insert(len(ANSWERS), busy)
+    assert (await tab.press(f"{MISSION}/run")).status_code == 303
+    await world.driver.tick()
+    (waits,) = [run for run in await world.runs(WEEK) if run["state"] == "waiting"]
+    run = str(waits["run_id"])
+    shown = await tab.see(MISSION)
+    assert f'action="{MISSION}/cancel"' in shown
+    assert "waits" in await tab.see(AGENT)
+    assert (await other.press(f"{MISSION}/cancel", run=run)).status_code == 404
+    assert (await tab.press(f"{MISSION}/cancel", run="x")).status_code == 404
+    assert (await tab.press(f"{MISSION}/cancel", run=run)).status_code == 303
+    (ended,) = [one for one in await world.runs(WEEK) if str(one["run_id"]) == run]
+    assert ended["state"] == "withdrawn"
+    assert tab.house.supervisor.stopped[-1][:3] == (ANNA, PLANNER, WEEK)
+    shown = await tab.see(MISSION)
+    assert "Cancelled by its owner" in shown or "cancelled by its owner" in shown
+    assert f'action="{MISSION}/cancel"' not in shown
+
+
+async def test_what_is_paused_is_not_said_to_come(scene: tuple[World, Tab, Tab]):
+    world, tab, _ = scene
+    shown = await tab.see(f"/me/agents/{CASHFLOW}")
+    assert "It is paused: nothing runs until you resume it." in shown
+    assert "due</span>" not in shown
+    assert ">next " not in shown
+    assert "Watch the accounts" not in _part(await tab.see("/me"), "Next")
+    assert "is not active" in await tab.see("/me/missions/accounts")
+    assert (await tab.press(f"/me/agents/{COACH}/pause")).status_code == 303
+    assert "Keep running" not in _part(await tab.see("/me"), "Next")
+    assert await world.value("SELECT count(*) FROM mana_ai.runs") == 1
+
+
+async def test_the_schedule_shows_what_ran_and_what_comes_on_the_owners_clock(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, other = scene
+    run = await run_id(world)
+    week = await tab.see("/me/schedule")
+    assert f"{MISSION}?run={run}#r-{run}" in week
+    assert "Keep running" in week
+    assert "Paused, and planned at no time:" in week
+    today = datetime.now(UTC).date().isoformat()
+    assert f"{MISSION}?run={run}" in await tab.see(f"/me/schedule?day={today}")
+    assert f"?run={run}" not in await tab.see("/me/schedule?week=2026-01-05")
+    for odd in ("day=x", "week=2026-13-01", "day=0001-01-01", "day=9999-12-31", "month=1"):
+        await tab.see(f"/me/schedule?{odd}", 400)
+    assert "No missions yet" in await other.see("/me/schedule")
+
+
+async def test_search_finds_ones_own_by_words_and_runs_by_id(scene: tuple[World, Tab, Tab]):
+    world, tab, other = scene
+    run = await run_id(world)
+    assert f'href="{MISSION}"' in await tab.see("/me/search?q=my+WEEK+plan")
+    assert f'href="{AGENT}"' in await tab.see("/me/search?q=planner")
+    assert f"{MISSION}?run={run}" in await tab.see(f"/me/search?q={run}")
+    assert "Nothing found" in await tab.see("/me/search?q=nothing-like-it")
+    assert "What do you look for?" in await tab.see("/me/search?q=")
+    for wanted in ("planner", str(run), WEEK):
+        assert "Nothing found" in await other.see(f"/me/search?q={wanted}")
+    hostile = await tab.see("/me/search?q=%3Cscript%3E")
+    assert "<script>" not in hostile
+    assert "&lt;script&gt;" in hostile
+
+
+async def test_operators_find_ids_and_no_titles(scene: tuple[World, Tab, Tab]):
+    world, tab, _ = scene
+    run = await run_id(world)
+    headers = {"X-Service-Key": KEY}
+    token = (await tab.client.post("/internal/login", headers=headers)).json()["token"]
+    await tab.client.get("/login", params={"token": token})
+    for wanted in (f"{ANNA}/{PLANNER}", PLANNER, WEEK, str(run), ANNA):
+        shown = await tab.see(f"/search?q={wanted}")
+        assert f'href="/agents/{ANNA}/{PLANNER}"' in shown
+    assert "Nothing found" in await tab.see("/search?q=Plan+my+week")
+
+
+async def test_a_run_that_is_older_than_the_page_is_shown_by_its_link(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, other = scene
+    run = await run_id(world)
+    await world.sql(
+        "INSERT INTO mana_ai.runs SELECT (jsonb_populate_record(r, jsonb_build_object('run_id',"
+        " gen_random_uuid(), 'due_at', r.due_at + n * interval '1 minute'))).*"
+        " FROM mana_ai.runs AS r, generate_series(1, 25) AS n WHERE r.run_id = $1",
+        run,
+    )
+    assert f'id="r-{run}"' not in await tab.see(MISSION)
+    assert f'id="r-{run}"' in await tab.see(f"{MISSION}?run={run}")
+    await tab.see(f"/me/missions/{RUNNING}?run={run}", 404)
+    await tab.see(f"{MISSION}?run=nothing", 404)
+    await other.see(f"{MISSION}?run={run}", 404)
+
+
+def _part(page: str, title: str) -> str:
+    """A section of a page."""
+    return page.partition(f"<h2>{title}</h2>")[2].partition("</section>")[0]
