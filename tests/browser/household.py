@@ -41,6 +41,7 @@ async def household(world: World) -> Client:
     now = datetime.now(UTC)
     due = text(now.replace(second=0, microsecond=0) - timedelta(minutes=20))
     client = await world.client(ANNA)
+    made = text(now - timedelta(days=3))
     agents: tuple[tuple[str, Json], ...] = (
         (COACH, {"name": "Coach", "role": "Keeps me moving", "maxTokensPerDay": 50_000}),
         (PLANNER, {"name": "Week planner", "role": "Plans my week", "maxTokensPerDay": 50_000}),
@@ -51,6 +52,7 @@ async def household(world: World) -> Client:
     await client.mission(
         WEEK,
         title="Plan my week",
+        createdAt=made,
         objective="Look at my goals and open tasks and propose what this week needs.",
         agentId=PLANNER,
         cadence={"kind": "weekly", "dayOfWeek": 1, "atHour": 7, "atMinute": 0},
@@ -59,6 +61,7 @@ async def household(world: World) -> Client:
     await client.mission(
         RUNNING,
         title="Keep running",
+        createdAt=made,
         objective="Find three slots a week for a run.",
         agentId=COACH,
         cadence={"kind": "daily", "atHour": 18, "atMinute": 0},
@@ -68,9 +71,10 @@ async def household(world: World) -> Client:
     await client.mission(
         ACCOUNTS,
         title="Watch the accounts",
+        createdAt=made,
         objective="Warn me before money runs out.",
         agentId=CASHFLOW,
-        cadence={"kind": "interval", "minutes": 240},
+        cadence={"kind": "interval", "everyMinutes": 240},
         nextRunAt=due,
     )
     world.provider.script[:0] = ANSWERS
