@@ -2795,7 +2795,7 @@ ALTER FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) OWNER TO mana
 
 COMMENT ON FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) IS 'The feeds that hold what a person may read: their own rows, and each space''s. note_rows names them the same way.';
 
-CREATE FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) RETURNS SETOF record
+CREATE FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) RETURNS SETOF record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -2809,6 +2809,13 @@ BEGIN
              FROM jsonb_each(h.data) AS e), '{}')::text ELSE h.data::text END,
          h.field_meta::text, h.user_id, h.client_id
     FROM (SELECT DISTINCT r.change ->> 'table' AS in_table, r.change ->> 'id' AS record FROM jsonb_array_elements(p_rows) AS r (change)) AS a
+   -- Nobody loses to themselves.
+   CROSS JOIN LATERAL (
+     SELECT FROM mana_ai.log_rows AS c
+      WHERE c.app_id = p_app AND c.table_name = a.in_table AND c.record_id = a.record AND isfinite(c.created_at)
+        AND (c.user_id = p_user AND c.client_id <> p_client
+             OR c.user_id <> p_user AND mana_ai.is_shared(c.space_id) AND c.space_id = ANY (p_spaces))
+      LIMIT 1) AS others
    CROSS JOIN LATERAL (
      SELECT c.* FROM mana_ai.log_rows AS c
       WHERE c.app_id = p_app AND c.table_name = a.in_table AND c.record_id = a.record AND isfinite(c.created_at)
@@ -2817,87 +2824,72 @@ BEGIN
    ORDER BY a.in_table, a.record, h.created_at, h.id;
 END $$;
 
-ALTER FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) OWNER TO mana_owner;
+ALTER FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) OWNER TO mana_owner;
 
-COMMENT ON FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) IS 'All rows of the records that a push is about, as far as that person may read them, for the gateway: what wins a field, and not
-what it says. Values are left out but for times that the merge looks at. p_most bounds the rows of a record.';
+COMMENT ON FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) IS 'All rows of the records that a push is about and that others wrote as well, as far as that person may read them, for the gateway:
+what wins a field, and not what it says. Values are left out but for times that the merge looks at. p_most bounds the rows of a record.';
 
 CREATE FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) RETURNS SETOF record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+#variable_conflict use_column
 DECLARE
   feeds text[] := mana_ai.sync_feeds_of(p_user, p_spaces);
-  line record;
-  last_at timestamptz;
-  taken int := 0;
-  bytes bigint := 0::bigint;
 BEGIN
   PERFORM set_config('app.current_user_id', p_user, true), set_config('app.current_user_space_ids', array_to_string(p_spaces, ','), true);
-  is_more := false;
-  FOR line IN
-    SELECT k.at, mana_ai.sync_slot(k.id) AS slot, k.* FROM (
-      (SELECT c.created_at AS at, c.* FROM mana_ai.log_rows AS c
-        WHERE p_table IS NULL AND c.user_id = p_user AND c.app_id = p_app AND c.client_id <> p_client
-          AND c.created_at >= p_since AND c.created_at <= p_until AND (c.created_at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
-        ORDER BY c.created_at FETCH FIRST (p_rows + 1) ROWS WITH TIES)
-      UNION ALL
-      (SELECT c.created_at, c.* FROM mana_ai.log_rows AS c
-        WHERE c.table_name = p_table AND c.user_id = p_user AND c.app_id = p_app AND c.client_id <> p_client
-          AND c.created_at >= p_since AND c.created_at <= p_until AND (c.created_at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
-        ORDER BY c.created_at FETCH FIRST (p_rows + 1) ROWS WITH TIES)
-      UNION ALL
-      SELECT s.* FROM unnest(p_spaces) AS one (space) CROSS JOIN LATERAL (
-        SELECT c.created_at, c.* FROM mana_ai.log_rows AS c
-         WHERE c.space_id = one.space AND c.space_id IS NOT NULL AND NOT starts_with(c.space_id, '_personal:') AND c.app_id = p_app
-           AND c.user_id <> p_user AND (p_table IS NULL OR c.table_name = p_table)
-           AND c.created_at >= p_since AND c.created_at <= p_until AND (c.created_at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
-         ORDER BY c.created_at FETCH FIRST (p_rows + 1) ROWS WITH TIES) AS s
-      UNION ALL
-      -- What turned up behind the device's position; what is before it comes by the parts above, now or on a later page.
-      (SELECT l.position, c.* FROM mana_ai.sync_late AS l JOIN mana_ai.log_rows AS c ON c.id = l.change_id
-        WHERE l.feed = ANY (feeds) AND l.position >= p_since AND l.position <= p_until
-          AND (l.position > p_since OR mana_ai.sync_slot(c.id) > p_slot)
-          AND c.app_id = p_app AND (p_table IS NULL OR c.table_name = p_table) AND isfinite(c.created_at)
-          AND (c.user_id = p_user AND c.client_id <> p_client
-               OR c.user_id <> p_user AND mana_ai.is_shared(c.space_id) AND c.space_id = ANY (p_spaces))
-          AND (c.created_at < p_since OR c.created_at = p_since AND mana_ai.sync_slot(c.id) <= p_slot OR c.created_at > p_until)
-        ORDER BY l.position FETCH FIRST (p_rows + 1) ROWS WITH TIES)) AS k
-    ORDER BY k.at, k.id
-  LOOP
-    CONTINUE WHEN line.id = sync_page.id AND line.at = last_at;  -- by the author's feed and by the space's
-    IF (taken >= p_rows OR bytes >= p_bytes) AND (line.at, line.slot) IS DISTINCT FROM (last_at, sync_page.slot) THEN
-      is_more := true;
-      RETURN NEXT;
-      RETURN;
-    END IF;
-    last_at := line.at;
-    id := line.id;
-    author := line.user_id;
-    client := line.client_id;
-    table_name := line.table_name;
-    record_id := line.record_id;
-    op := line.op;
-    data := line.data::text;
-    field_meta := line.field_meta::text;
-    created_us := (extract(epoch FROM line.created_at) * 1000000)::bigint;
-    schema_version := line.schema_version;
-    actor := line.actor::text;
-    origin := line.origin;
-    space_id := line.space_id;
-    at_us := (extract(epoch FROM line.at) * 1000000)::bigint;
-    slot := line.slot;
-    taken := taken + 1;
-    bytes := bytes + 200 + coalesce(length(data), 0) + coalesce(length(field_meta), 0) + coalesce(length(actor), 0);
-    RETURN NEXT;
-  END LOOP;
+  RETURN QUERY
+  WITH found AS (
+    (SELECT c.created_at AS at, c.* FROM mana_ai.log_rows AS c
+      WHERE p_table IS NULL AND c.user_id = p_user AND c.app_id = p_app AND c.client_id <> p_client
+        AND c.created_at >= p_since AND c.created_at <= p_until AND (c.created_at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
+      ORDER BY c.created_at FETCH FIRST (p_rows + 1) ROWS WITH TIES)
+    UNION ALL
+    (SELECT c.created_at, c.* FROM mana_ai.log_rows AS c
+      WHERE c.table_name = p_table AND c.user_id = p_user AND c.app_id = p_app AND c.client_id <> p_client
+        AND c.created_at >= p_since AND c.created_at <= p_until AND (c.created_at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
+      ORDER BY c.created_at FETCH FIRST (p_rows + 1) ROWS WITH TIES)
+    UNION ALL
+    SELECT s.* FROM unnest(p_spaces) AS one (space) CROSS JOIN LATERAL (
+      SELECT c.created_at, c.* FROM mana_ai.log_rows AS c
+       WHERE c.space_id = one.space AND c.space_id IS NOT NULL AND NOT starts_with(c.space_id, '_personal:') AND c.app_id = p_app
+         AND c.user_id <> p_user AND (p_table IS NULL OR c.table_name = p_table)
+         AND c.created_at >= p_since AND c.created_at <= p_until AND (c.created_at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
+       ORDER BY c.created_at FETCH FIRST (p_rows + 1) ROWS WITH TIES) AS s
+    UNION ALL
+    -- What turned up behind the device's position; what is before it comes by the parts above, now or on a later page.
+    (SELECT l.position, c.* FROM mana_ai.sync_late AS l JOIN mana_ai.log_rows AS c ON c.id = l.change_id
+      WHERE l.feed = ANY (feeds) AND l.position >= p_since AND l.position <= p_until
+        AND (l.position > p_since OR mana_ai.sync_slot(c.id) > p_slot)
+        AND c.app_id = p_app AND (p_table IS NULL OR c.table_name = p_table) AND isfinite(c.created_at)
+        AND (c.user_id = p_user AND c.client_id <> p_client
+             OR c.user_id <> p_user AND mana_ai.is_shared(c.space_id) AND c.space_id = ANY (p_spaces))
+        AND (c.created_at < p_since OR c.created_at = p_since AND mana_ai.sync_slot(c.id) <= p_slot OR c.created_at > p_until)
+      ORDER BY l.position FETCH FIRST (p_rows + 1) ROWS WITH TIES)),
+  texts AS (
+    SELECT f.at, f.id, f.user_id, f.client_id, f.table_name, f.record_id, f.op, f.data::text AS data, f.field_meta::text AS field_meta,
+           f.created_at, f.schema_version, f.actor::text AS actor, f.origin, f.space_id
+      FROM found AS f),
+  once AS (  -- a row of a space comes by its author's feed and by the space's
+    SELECT DISTINCT ON (t.at, t.id) t.*, mana_ai.sync_slot(t.id) AS slot,
+           200 + coalesce(length(t.data), 0) + coalesce(length(t.field_meta), 0) + coalesce(length(t.actor), 0) AS size
+      FROM texts AS t ORDER BY t.at, t.id),
+  placed AS (
+    SELECT o.*, row_number() OVER w AS place, sum(o.size) OVER w - o.size AS before,
+           (lag(o.at) OVER w, lag(o.slot) OVER w) IS DISTINCT FROM (o.at, o.slot) AS is_next
+      FROM once AS o WINDOW w AS (ORDER BY o.at, o.id ROWS UNBOUNDED PRECEDING)),
+  ended AS (SELECT min(p.place) AS place FROM placed AS p WHERE (p.place > p_rows OR p.before >= p_bytes) AND p.is_next)
+  SELECT p.id, p.user_id, p.client_id, p.table_name, p.record_id, p.op, p.data, p.field_meta,
+         (extract(epoch FROM p.created_at) * 1000000)::bigint, p.schema_version, p.actor, p.origin, p.space_id,
+         (extract(epoch FROM p.at) * 1000000)::bigint, p.slot, e.place IS NOT NULL
+    FROM placed AS p CROSS JOIN ended AS e WHERE e.place IS NULL OR p.place < e.place ORDER BY p.place;
 END $$;
 
 ALTER FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) IS 'Rows of an app, or of one table, that a person may read, after a position up to a published one (sync_publish), in the order of
 their positions; not those that this client of theirs wrote. A page ends after so many rows or bytes, never between rows of
-one position; then one row more says is_more.';
+one position; is_more says that there are later rows.';
 
 CREATE FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2976,7 +2968,6 @@ noted for feeds that no device ever asked for, since nobody has a position in th
 
 CREATE FUNCTION mana_ai.sync_slot(p_id uuid) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    SET search_path TO 'pg_catalog', 'pg_temp'
     RETURN ((((get_byte(uuid_send(p_id), 0) * 256) + get_byte(uuid_send(p_id), 1)) * 1000) / 65536);
 
 ALTER FUNCTION mana_ai.sync_slot(p_id uuid) OWNER TO mana_owner;
@@ -5487,8 +5478,8 @@ GRANT ALL ON FUNCTION mana_ai.state_now(p_user text, p_table text, p_record text
 REVOKE ALL ON FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sync_feeds_of(p_user text, p_spaces text[]) TO mana_router;
 
-REVOKE ALL ON FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) TO mana_gateway;
+REVOKE ALL ON FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, p_most integer, OUT table_name text, OUT record_id text, OUT id uuid, OUT created_us bigint, OUT op text, OUT data text, OUT field_meta text, OUT author text, OUT client text) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) TO mana_gateway;

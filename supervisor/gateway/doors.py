@@ -136,7 +136,7 @@ class Doors:
         log.info("gateway_listening door=%s url=%s", whose, serving.url)
         work = [asyncio.create_task(serving.until_over()), asyncio.create_task(over.wait())]
         owners.sync_hub.count_in(self._metrics, whose)
-        work.append(asyncio.create_task(owners.sync_hub.run()))
+        work.append(asyncio.create_task(owners.sync_hub.run(settles=whose == "people")))
         if whose == "people":
             work.append(asyncio.create_task(Stager(owners).run()))
             if copier is not None:

@@ -52,6 +52,7 @@ STEPS = [
     "0012_log_compaction",
     "0014_late_proposals",
     "0023_visitors",
+    "0024_history_of_others",
 ]
 EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"

@@ -90,7 +90,7 @@ class HistoryRow(msgspec.Struct, frozen=True):
 
 
 Histories = dict[tuple[str, str], list[HistoryRow]]
-"""By table and record, in row order; none of a record with too many rows."""
+"""By table and record that others wrote, too, in row order; none of one with too many rows."""
 
 
 class Touched(NamedTuple):
@@ -142,6 +142,7 @@ class SyncFeeds(msgspec.Struct, frozen=True):
                 user=user,
                 spaces=list(spaces),
                 app=app,
+                client=client,
                 rows=text,
                 most=MOST_ROWS + 1,
             )
@@ -185,11 +186,10 @@ class SyncFeeds(msgspec.Struct, frozen=True):
         )
         async with self.database.connection() as connection:
             found = await connection.fetch(*asked)
+        read = [_row(row) for row in found]
         if found and found[-1]["is_more"]:
-            last = found.pop()
-            reached = Position(last["at_us"], last["slot"])
-            return FeedPage([_row(row) for row in found], reached, has_more=True)
-        return FeedPage([_row(row) for row in found], Position(_us(until)), has_more=False)
+            return FeedPage(read, Position(found[-1]["at_us"], found[-1]["slot"]), has_more=True)
+        return FeedPage(read, Position(_us(until)), has_more=False)
 
     async def moved(self, told: Mapping[View, datetime | None]) -> dict[View, datetime | None]:
         """Those who were told up to a position (None: not yet), and for whom there may be more."""

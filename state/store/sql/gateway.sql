@@ -268,7 +268,7 @@ SELECT n, status, created_us FROM mana_ai.sync_push(:user, :spaces, :app, :clien
 SELECT n, created_us FROM mana_ai.sync_there($1, $2, $3::jsonb)
 
 -- sync_history --
-SELECT * FROM mana_ai.sync_history(:user, :spaces, :app, :rows::jsonb, :most)
+SELECT * FROM mana_ai.sync_history(:user, :spaces, :app, :client, :rows::jsonb, :most)
 
 -- sync_watch --
 SELECT feed, until, is_noted FROM mana_ai.sync_watch($1)

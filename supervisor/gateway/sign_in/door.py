@@ -105,8 +105,10 @@ class OwnDoor:
 
 async def _by_cookie(request: Request, browsers: Browsers) -> Caller | None:
     """Whose browser it is; None for a request that is no browser's. Raises TokenRefused."""
+    if "authorization" in request.headers:
+        return None
     cookie = browsers.cookie_in(request)
-    if "authorization" in request.headers or not cookie:
+    if not cookie:
         return None
     if request.method not in SAFE_METHODS and not browsers.names.is_own_page(request.scope):
         raise TokenRefused("a cookie counts only for requests from a page of this server")

@@ -111,15 +111,15 @@ class SyncHub:
         if self._listeners:
             self._look.set()
 
-    async def run(self) -> None:
-        """Look for ever."""
+    async def run(self, *, settles: bool = True) -> None:
+        """Look for ever; one hub on a database settles what no device asks for."""
         settled_at = float("-inf")
         loop = asyncio.get_running_loop()
         while True:
             try:
                 if self._listeners:
                     await self.look()
-                if loop.time() - settled_at >= SETTLE_S:
+                if settles and loop.time() - settled_at >= SETTLE_S:
                     settled_at = loop.time()
                     oldest_s = await self._feeds.settle(NOTED_S)
                     self.metrics.set("sync_queue_age_seconds", oldest_s)

@@ -78,7 +78,7 @@ async def _frames(
                 return
             since, has_more = page.reached, page.has_more
             owners.sync_hub.metrics.inc("sync_changes_sent_total", n=len(page.rows))
-            frames = _changes(page, asked)
+            frames = await asyncio.to_thread(_changes, page, asked)
             if frames:
                 told_at = time.monotonic()
             for frame in frames:

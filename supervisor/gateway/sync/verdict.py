@@ -21,8 +21,9 @@ def verdict(
 ) -> Verdict:
     """What a device is told of its change.
 
-    What its own later changes replaced is no loss. Of a record with too long a history nothing
-    more is said than that the change was taken.
+    What its own later changes replaced is no loss, so nothing is lost in a record that nobody
+    else wrote. Of one with too long a history nothing more is said than that the change was
+    taken.
     """
     row = read.row
     told = {name: LostField("future-stamp", at) for name, at in read.taken_back.items()}

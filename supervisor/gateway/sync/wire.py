@@ -369,16 +369,21 @@ def told(row: FeedRow) -> ToldChange:
     """The row as devices are sent it."""
     read = merge.read_change(row.id, row.created_us, row.op, row.data, row.field_meta)
     created_at = format_instant(row.created_us * NS_PER_US)
+    stamps = _stamps(read)
     data: Any = None
     fields: dict[str, ToldField] | None = None
     deleted_at: str | None = None
     match row.op:
         case "insert":
             data = msgspec.Raw((row.data or "null").encode()) if read.problem else _tidy(read.data)
-            fields = _stamped(read) or None
+            fields = {
+                name: ToldField(value, at)
+                for name, value in (read.data or {}).items()
+                if (at := stamps.get(name)) is not None  # one without is older than all
+            } or None
         case "update":
             fields = {
-                name: ToldField(value, _at(read, name) or created_at)
+                name: ToldField(value, stamps.get(name) or created_at)
                 for name, value in (read.data or {}).items()
                 if name not in INTERNAL_FIELDS
             }
@@ -398,11 +403,11 @@ def told(row: FeedRow) -> ToldChange:
         actor=_json(row.actor),
         origin=row.origin or None,
         created_at=created_at,
-        row=_told_whole(read),
+        row=_told_whole(read, stamps),
     )
 
 
-def _told_whole(read: Change) -> ToldRow | None:
+def _told_whole(read: Change, stamps: dict[str, str | None]) -> ToldRow | None:
     """The row as it stands, where `fields`, `data` and `deletedAt` would give another merge."""
     if merge.defect(read) is not None:
         return ToldRow(is_unreadable=True)
@@ -411,27 +416,21 @@ def _told_whole(read: Change) -> ToldRow | None:
     if read.op == "delete":
         is_said = isinstance(data.get("deletedAt") or "", str)
     else:
-        slots = meta.keys() - INTERNAL_FIELDS
-        is_said = slots <= names and all(_at(read, name) for name in slots)
+        is_said = stamps.keys() <= names and all(stamps.values())
         if read.op == "update":
-            is_said = is_said and names == slots and bool(names)
+            is_said = is_said and names == stamps.keys() and bool(names)
     return None if is_said else ToldRow(data, meta)
 
 
-def _stamped(read: Change) -> dict[str, ToldField]:
-    """The fields of an insert that have stamps; one without is older than all."""
-    return {
-        name: ToldField(value, at)
-        for name, value in (read.data or {}).items()
-        if name not in INTERNAL_FIELDS and (at := _at(read, name)) is not None
-    }
-
-
-def _at(read: Change, name: str) -> str | None:
-    """A field's stamp as its row has it, if it is one."""
-    raw = (read.field_meta or {}).get(name)
-    text = cast("dict[str, Any]", raw).get("at") if isinstance(raw, dict) else raw
-    return text if isinstance(text, str) and parse_instant(text) is not None else None
+def _stamps(read: Change) -> dict[str, str | None]:
+    """The stamp of each of a row's slots; None where it holds none that can be read."""
+    stamps: dict[str, str | None] = {}
+    for name, raw in (read.field_meta or {}).items():
+        if name not in INTERNAL_FIELDS:
+            text = cast("dict[str, Any]", raw).get("at") if isinstance(raw, dict) else raw
+            is_stamp = isinstance(text, str) and parse_instant(text) is not None
+            stamps[name] = text if is_stamp else None
+    return stamps
 
 
 def _tidy(data: dict[str, Any] | None) -> Any:

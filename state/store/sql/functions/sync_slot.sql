@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION mana_ai.sync_slot(p_id uuid) RETURNS int
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (get_byte(uuid_send(p_id), 0) * 256 + get_byte(uuid_send(p_id), 1)) * 1000 / 65536;
 
 COMMENT ON FUNCTION mana_ai.sync_slot IS
