@@ -71,6 +71,7 @@ class JanitorStore:
             "decrypt_audit": await self._all(SQL["prune_audit"], keep.audit_s),
             "key_releases": await self._all(SQL["prune_releases"], keep.audit_s),
             "owner_key_changes": await self._all(SQL["prune_key_changes"], keep.audit_s),
+            "openings": await self._all(SQL["prune_openings"], keep.audit_s),
             "copy_requests": await self._all(SQL["prune_copy_requests"], keep.requests_s),
             "own_answers": await self._all(SQL["prune_answers"], keep.answers_s),
             "proposals": await self._all(SQL["prune_proposals"], keep.proposals_s),

@@ -42,6 +42,20 @@ class AuditRow(msgspec.Struct, frozen=True):
     agent_id: str | None
     released_at: datetime | None
     granted: list[str]  # what the released key opens
+    grant_version: str | None
+    grant_ends_at: datetime | None
+    exposures: list[str]  # how far the calls of the run travelled
+
+
+class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which looks are wanted; None for all. `record` is a table and an id."""
+
+    mission: str | None = None
+    agent: str | None = None
+    record: tuple[str, str] | None = None
+    statuses: tuple[str, ...] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 class AgentBudget(msgspec.Struct, frozen=True):
@@ -126,12 +140,31 @@ class OwnerView:
             return bool(await connection.fetchval(SQL["put_copies"], user, mission, wire))
 
     async def trail(
-        self, user: str, mission: str | None, limit: int, before: tuple[datetime, str] | None
+        self,
+        user: str,
+        wanted: AuditFilter,
+        limit: int,
+        before: tuple[datetime, str] | None = None,
     ) -> list[AuditRow]:
         """Who looked at what, the newest first, rows before a key (ts, key)."""
-        key = before or (None, None)
+        before_at, before_key = before or (None, None)
+        table, record = wanted.record or (None, None)
+        asked = SQL.given(
+            "trail",
+            user=user,
+            mission=wanted.mission,
+            agent=wanted.agent,
+            table=table,
+            record=record,
+            statuses=wanted.statuses,
+            since=wanted.since,
+            until=wanted.until,
+            before_at=before_at,
+            before_key=before_key,
+            limit=limit,
+        )
         async with self._as(user) as connection:
-            rows = await connection.fetch(SQL["trail"], user, mission, *key, limit)
+            rows = await connection.fetch(*asked)
         return [AuditRow(**dict(row.items())) for row in rows]
 
     async def budgets(

@@ -4057,6 +4057,34 @@ ALTER TABLE ONLY mana_ai.mission_research_jobs FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.mission_research_jobs OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.openings (
+    opening_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    user_id text NOT NULL,
+    agent_id text NOT NULL,
+    run_id uuid,
+    reason text NOT NULL,
+    opened_by text NOT NULL,
+    address text,
+    user_agent text,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    CONSTRAINT openings_are_short CHECK (((ends_at > at) AND (ends_at <= (at + '01:00:00'::interval)))),
+    CONSTRAINT openings_say_why CHECK (((length(btrim(reason)) >= 10) AND (length(btrim(reason)) <= 500)))
+);
+
+ALTER TABLE ONLY mana_ai.openings FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.openings OWNER TO mana_owner;
+
+CREATE TABLE mana_ai.openings_seen (
+    user_id text NOT NULL,
+    seen_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.openings_seen FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.openings_seen OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.own_answers (
     user_id text NOT NULL,
     key text NOT NULL,
@@ -4417,6 +4445,12 @@ ALTER TABLE ONLY mana_ai.mission_snapshots
 ALTER TABLE ONLY mana_ai.proposals
     ADD CONSTRAINT one_proposal_per_step UNIQUE (user_id, mission_id, iteration_id, step_id);
 
+ALTER TABLE ONLY mana_ai.openings
+    ADD CONSTRAINT openings_pkey PRIMARY KEY (opening_id);
+
+ALTER TABLE ONLY mana_ai.openings_seen
+    ADD CONSTRAINT openings_seen_pkey PRIMARY KEY (user_id);
+
 ALTER TABLE ONLY mana_ai.own_answers
     ADD CONSTRAINT own_answers_pkey PRIMARY KEY (user_id, key);
 
@@ -4542,6 +4576,8 @@ CREATE INDEX decisions_mission ON mana_ai.decisions USING btree (user_id, missio
 
 CREATE INDEX decrypt_audit_mission ON mana_ai.decrypt_audit USING btree (user_id, mission_id, ts DESC);
 
+CREATE INDEX decrypt_audit_record ON mana_ai.decrypt_audit USING btree (user_id, table_name, record_id, ts DESC);
+
 CREATE INDEX decrypt_audit_release ON mana_ai.decrypt_audit USING btree (release_id) WHERE (release_id IS NOT NULL);
 
 CREATE INDEX decrypt_audit_user ON mana_ai.decrypt_audit USING btree (user_id, ts DESC, id DESC);
@@ -4563,6 +4599,10 @@ CREATE INDEX mission_snapshots_orphans ON mana_ai.mission_snapshots USING btree 
 CREATE INDEX mission_snapshots_wake ON mana_ai.mission_snapshots USING btree (wake_at) WHERE (wake_at IS NOT NULL);
 
 CREATE INDEX missions_awaiting_staging ON mana_ai.mission_snapshots USING btree (user_id, mission_id) WHERE awaits_staging;
+
+CREATE INDEX openings_by_time ON mana_ai.openings USING btree (at DESC, opening_id DESC);
+
+CREATE INDEX openings_of_person ON mana_ai.openings USING btree (user_id, at DESC, opening_id DESC);
 
 CREATE INDEX own_answers_age ON mana_ai.own_answers USING btree (at);
 
@@ -4777,11 +4817,15 @@ CREATE POLICY fleet_reads ON mana_ai.token_holds FOR SELECT TO mana_fleet USING 
 
 CREATE POLICY fleet_reads ON mana_ai.token_usage FOR SELECT TO mana_fleet USING (true);
 
+CREATE POLICY gateway_acts_for_user ON mana_ai.openings_seen TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
 CREATE POLICY gateway_acts_for_user ON mana_ai.own_answers TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY gateway_acts_for_user ON mana_ai.proposals TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY gateway_acts_for_user ON mana_ai.standing_approvals TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true))) WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
+
+CREATE POLICY gateway_adds_as_user ON mana_ai.openings FOR INSERT TO mana_gateway WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
 
 CREATE POLICY gateway_keeps ON mana_ai.people TO mana_gateway USING (true) WITH CHECK (true);
 
@@ -4800,6 +4844,8 @@ CREATE POLICY gateway_keeps ON mana_ai.space_members TO mana_gateway USING (true
 CREATE POLICY gateway_keeps ON mana_ai.spaces TO mana_gateway USING (true) WITH CHECK (true);
 
 CREATE POLICY gateway_keeps ON mana_ai.visitors TO mana_gateway USING (true) WITH CHECK (true);
+
+CREATE POLICY gateway_reads ON mana_ai.openings FOR SELECT TO mana_gateway USING (true);
 
 CREATE POLICY gateway_reads_as_user ON mana_ai.agent_snapshots TO mana_gateway USING ((user_id = current_setting('app.current_user_id'::text, true)));
 
@@ -4847,6 +4893,8 @@ CREATE POLICY janitor_prunes ON mana_ai.decrypt_audit TO mana_janitor USING (tru
 
 CREATE POLICY janitor_prunes ON mana_ai.key_releases TO mana_janitor USING (true);
 
+CREATE POLICY janitor_prunes ON mana_ai.openings TO mana_janitor USING (true);
+
 CREATE POLICY janitor_prunes ON mana_ai.own_answers TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.owner_key_changes TO mana_janitor USING (true);
@@ -4886,6 +4934,10 @@ ALTER TABLE mana_ai.limits ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mana_ai.mission_research_jobs ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.mission_snapshots ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.openings ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.openings_seen ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.own_answers ENABLE ROW LEVEL SECURITY;
 
@@ -5612,6 +5664,31 @@ GRANT SELECT ON TABLE mana_ai.migrations TO mana_gateway;
 
 GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_supervisor;
 GRANT SELECT ON TABLE mana_ai.mission_research_jobs TO mana_agent;
+
+GRANT SELECT ON TABLE mana_ai.openings TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.openings TO mana_janitor;
+
+GRANT INSERT(user_id) ON TABLE mana_ai.openings TO mana_gateway;
+
+GRANT INSERT(agent_id) ON TABLE mana_ai.openings TO mana_gateway;
+
+GRANT INSERT(run_id) ON TABLE mana_ai.openings TO mana_gateway;
+
+GRANT INSERT(reason) ON TABLE mana_ai.openings TO mana_gateway;
+
+GRANT INSERT(opened_by) ON TABLE mana_ai.openings TO mana_gateway;
+
+GRANT INSERT(address) ON TABLE mana_ai.openings TO mana_gateway;
+
+GRANT INSERT(user_agent) ON TABLE mana_ai.openings TO mana_gateway;
+
+GRANT SELECT(at) ON TABLE mana_ai.openings TO mana_janitor;
+
+GRANT INSERT(ends_at) ON TABLE mana_ai.openings TO mana_gateway;
+
+GRANT SELECT,INSERT ON TABLE mana_ai.openings_seen TO mana_gateway;
+
+GRANT UPDATE(seen_at) ON TABLE mana_ai.openings_seen TO mana_gateway;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.own_answers TO mana_gateway;
 GRANT DELETE ON TABLE mana_ai.own_answers TO mana_janitor;

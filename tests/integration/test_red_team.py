@@ -57,6 +57,9 @@ INSERT INTO mana_ai.personal_tokens (user_id, name, token_hash, scopes, expires_
   VALUES ('u2', 'laptop', sha256('token'), '{read}', now() + interval '1 day');
 INSERT INTO mana_ai.visitors (user_id, spaces, cookie_hash, expires_at)
   VALUES ('u2', '{}', sha256('visit'), now() + interval '1 day');
+INSERT INTO mana_ai.openings (user_id, agent_id, reason, opened_by, ends_at)
+  VALUES ('u2', 'a1', 'a ticket says so', 'service key', now() + interval '9 minutes');
+INSERT INTO mana_ai.openings_seen (user_id, seen_at) VALUES ('u2', now());
 INSERT INTO mana_ai.spaces (space_id, name) VALUES ('home', 'Home');
 INSERT INTO mana_ai.space_members (space_id, user_id) VALUES ('home', 'u1'), ('home', 'u2');
 INSERT INTO mana_ai.people_trail (user_id, action, done_by) VALUES ('u2', 'added', 'operator');

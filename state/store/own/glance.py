@@ -18,11 +18,13 @@ class PageHead(msgspec.Struct, frozen=True):
     """Their zone, None for the deployment's, and how many proposals wait for an answer.
 
     `awaits_staging`: there are plans to put to them, or proposals to end, before these are shown.
+    `opened` is how often an operator opened their texts that they did not say they saw.
     """
 
     time_zone: str | None
     waiting: int
     awaits_staging: bool
+    opened: int
 
 
 class Happened(msgspec.Struct, frozen=True):

@@ -278,3 +278,29 @@ SELECT app_id, table_name, client FROM mana_ai.sync_touched(:user, :spaces, :sin
 
 -- sync_settle --
 SELECT forgotten, published, oldest_s FROM mana_ai.sync_settle($1, $2)
+
+-- openings --
+-- The newest first; of one person, or of all for operators. Which of the person's are new to them.
+SELECT o.opening_id, o.user_id, o.agent_id, o.run_id, o.reason, o.opened_by, o.address, o.user_agent, o.at, o.ends_at,
+       coalesce(o.at > s.seen_at, true) AS is_new
+  FROM mana_ai.openings AS o LEFT JOIN mana_ai.openings_seen AS s ON s.user_id = o.user_id
+ WHERE (:user::text IS NULL OR o.user_id = :user)
+   AND (:before_at::timestamptz IS NULL OR (o.at, o.opening_id) < (:before_at, :before_id::uuid))
+ ORDER BY o.at DESC, o.opening_id DESC LIMIT :limit
+
+-- add_opening --
+INSERT INTO mana_ai.openings (user_id, agent_id, run_id, reason, opened_by, address, user_agent, ends_at)
+VALUES (:user, :agent, :run, :reason, :by, :address, :user_agent, clock_timestamp() + :life::interval)
+RETURNING opening_id, at, ends_at
+
+-- live_opening --
+-- The one by which these texts may still be shown to this operator.
+SELECT opening_id, reason, at, ends_at FROM mana_ai.openings
+ WHERE user_id = $1 AND agent_id = $2 AND opened_by = $3 AND ends_at > clock_timestamp() ORDER BY ends_at DESC LIMIT 1
+
+-- openings_seen --
+-- Up to one of them, so that a later one is not passed over with it.
+INSERT INTO mana_ai.openings_seen AS s (user_id, seen_at)
+SELECT $1, at FROM mana_ai.openings WHERE user_id = $1 AND opening_id = $2
+ON CONFLICT (user_id) DO UPDATE SET seen_at = greatest(s.seen_at, excluded.seen_at)
+RETURNING true

@@ -16,6 +16,10 @@ DELETE FROM mana_ai.sealed_copies WHERE expires_at < clock_timestamp() - $1 * in
 DELETE FROM mana_ai.owner_key_changes WHERE at < clock_timestamp() - $1 * interval '1 second'
    AND at <= coalesce((SELECT at FROM mana_ai.owner_key_changes ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
 
+-- prune_openings --
+DELETE FROM mana_ai.openings WHERE at < clock_timestamp() - $1 * interval '1 second'
+   AND at <= coalesce((SELECT at FROM mana_ai.openings ORDER BY at OFFSET $2 LIMIT 1), 'infinity')
+
 -- prune_copy_requests --
 DELETE FROM mana_ai.copy_requests WHERE asked_at < clock_timestamp() - $1 * interval '1 second'
    AND asked_at <= coalesce((SELECT asked_at FROM mana_ai.copy_requests ORDER BY asked_at OFFSET $2 LIMIT 1), 'infinity')

@@ -136,24 +136,28 @@ SELECT count(*) FILTER (WHERE op = 'insert') AS records,
   FROM mana_ai.own_log WHERE user_id = $1
 
 -- head --
--- What the head of every page of a person says: their zone, and how many proposals wait for an answer; and whether plans of theirs
--- are to be put to them first.
+-- What the head of every page of a person says: their zone, and how many proposals wait for an answer; whether plans of theirs are
+-- to be put to them first; and how many times an operator opened their texts since they last said that they saw it.
 SELECT (SELECT time_zone FROM mana_ai.user_settings WHERE user_id = $1) AS time_zone,
        (SELECT count(*) FROM mana_ai.proposals WHERE user_id = $1 AND state IN ('pending', 'refused')
            AND (not_before IS NULL OR not_before <= clock_timestamp())) AS waiting,
        EXISTS (SELECT FROM mana_ai.mission_snapshots WHERE user_id = $1 AND awaits_staging AND complete AND NOT hidden)
        OR EXISTS (SELECT FROM mana_ai.proposals
-                   WHERE user_id = $1 AND state IN ('pending', 'refused') AND expires_at <= clock_timestamp()) AS awaits_staging
+                   WHERE user_id = $1 AND state IN ('pending', 'refused') AND expires_at <= clock_timestamp()) AS awaits_staging,
+       (SELECT count(*) FROM mana_ai.openings AS o WHERE o.user_id = $1
+           AND o.at > coalesce((SELECT seen_at FROM mana_ai.openings_seen WHERE user_id = $1), '-infinity')) AS opened
 
 -- pulse --
 -- Another text whenever a page of this person may show something else: records by version, decisions, live runs with their calls,
--- and the newest proposals, which are all that an inbox shows.
+-- looks at granted records, openings by operators, and the newest proposals, which are all that an inbox shows.
 SELECT md5(concat_ws('|',
   (SELECT concat(count(*), ' ', sum(version), ' ', max(decided_at)) FROM mana_ai.mission_snapshots WHERE user_id = $1),
   (SELECT concat(count(*), ' ', sum(version)) FROM mana_ai.agent_snapshots WHERE user_id = $1),
   (SELECT string_agg(concat(run_id, state, attempt, model_calls), ' ' ORDER BY run_id) FROM mana_ai.runs
     WHERE user_id = $1 AND state IN ('open', 'waiting')),
   (SELECT concat(count(*), ' ', max(opened_at)) FROM mana_ai.token_holds WHERE user_id = $1),
+  (SELECT max(at) FROM mana_ai.openings WHERE user_id = $1), (SELECT seen_at FROM mana_ai.openings_seen WHERE user_id = $1),
+  (SELECT max(ts) FROM mana_ai.key_releases WHERE user_id = $1), (SELECT max(ts) FROM mana_ai.decrypt_audit WHERE user_id = $1),
   (SELECT string_agg(concat(proposal_id, state, not_before), ' ') FROM (
      SELECT proposal_id, state, not_before FROM mana_ai.proposals WHERE user_id = $1 ORDER BY created_at DESC, proposal_id LIMIT 200) AS p)))
 

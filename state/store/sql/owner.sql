@@ -69,22 +69,38 @@ SELECT s.mission_id, s.agent_id, s.state, s.next_run_at, s.wake_at, s.decision, 
 
 -- trail --
 -- Outcomes, which agents write, and every release they wrote none for: what left without a word must be seen too. Both halves
--- page by (ts, key) in index order; the key is text so that one cursor fits both.
+-- page by (ts, key) in index order; the key is text so that one cursor fits both. A release without a word counts for each record
+-- that its key opens. How far the text travelled is what the calls of the run say.
 WITH page AS (
   (SELECT lpad(d.id::text, 20, '0') COLLATE "C" AS key, d.id::text AS id, d.mission_id, d.iteration_id, d.table_name, d.record_id,
           d.status, d.reason, d.ts, d.run_id, d.attempt, d.release_id
      FROM mana_ai.decrypt_audit AS d
-    WHERE d.user_id = $1 AND ($2::text IS NULL OR d.mission_id = $2)
-      AND ($3::timestamptz IS NULL OR d.ts <= $3 AND (d.ts, lpad(d.id::text, 20, '0') COLLATE "C") < ($3, $4::text))
-    ORDER BY d.ts DESC, key DESC LIMIT $5)
+    WHERE d.user_id = :user AND (:mission::text IS NULL OR d.mission_id = :mission)
+      AND (:table::text IS NULL OR d.table_name = :table AND d.record_id = :record::text)
+      AND (:statuses::text[] IS NULL OR d.status = ANY (:statuses))
+      AND (:agent::text IS NULL OR EXISTS (SELECT FROM mana_ai.key_releases AS k
+                                            WHERE k.user_id = :user AND k.release_id = d.release_id AND k.agent_id = :agent))
+      AND (:since::timestamptz IS NULL OR d.ts >= :since) AND (:until::timestamptz IS NULL OR d.ts < :until)
+      AND (:before_at::timestamptz IS NULL
+           OR d.ts <= :before_at AND (d.ts, lpad(d.id::text, 20, '0') COLLATE "C") < (:before_at, :before_key::text))
+    ORDER BY d.ts DESC, key DESC LIMIT :limit)
   UNION ALL
   (SELECT k.release_id::text COLLATE "C", k.release_id::text, k.mission_id, NULL, '', '', k.outcome,
           CASE k.outcome WHEN 'released' THEN 'no-outcome-recorded' ELSE k.reason END, k.ts, k.run_id, k.attempt, k.release_id
      FROM mana_ai.key_releases AS k
-    WHERE k.user_id = $1 AND ($2::text IS NULL OR k.mission_id = $2)
-      AND ($3::timestamptz IS NULL OR k.ts <= $3 AND (k.ts, k.release_id::text COLLATE "C") < ($3, $4::text))
-      AND NOT EXISTS (SELECT FROM mana_ai.decrypt_audit AS d WHERE d.user_id = $1 AND d.release_id = k.release_id)
-    ORDER BY k.ts DESC, k.release_id::text COLLATE "C" DESC LIMIT $5))
-SELECT page.*, k.agent_id, k.ts AS released_at, coalesce(k.record_ids, '{}') AS granted
-  FROM page LEFT JOIN mana_ai.key_releases AS k ON k.release_id = page.release_id AND k.user_id = $1
- ORDER BY page.ts DESC, page.key DESC LIMIT $5
+    WHERE k.user_id = :user AND (:mission::text IS NULL OR k.mission_id = :mission)
+      AND (:table::text IS NULL OR k.record_ids @> ARRAY[:table || ':' || :record::text])
+      AND (:statuses::text[] IS NULL OR k.outcome = ANY (:statuses))
+      AND (:agent::text IS NULL OR k.agent_id = :agent)
+      AND (:since::timestamptz IS NULL OR k.ts >= :since) AND (:until::timestamptz IS NULL OR k.ts < :until)
+      AND (:before_at::timestamptz IS NULL
+           OR k.ts <= :before_at AND (k.ts, k.release_id::text COLLATE "C") < (:before_at, :before_key::text))
+      AND NOT EXISTS (SELECT FROM mana_ai.decrypt_audit AS d WHERE d.user_id = :user AND d.release_id = k.release_id)
+    ORDER BY k.ts DESC, k.release_id::text COLLATE "C" DESC LIMIT :limit)
+  ORDER BY ts DESC, key DESC LIMIT :limit)
+SELECT page.*, k.agent_id, k.ts AS released_at, coalesce(k.record_ids, '{}') AS granted, k.grant_version, k.expires_at AS grant_ends_at,
+       ARRAY(SELECT DISTINCT n.value ->> 'exposure' FROM mana_ai.runs AS r, jsonb_each(r.answers) AS n
+              WHERE r.user_id = :user AND r.run_id = page.run_id AND jsonb_typeof(r.answers) = 'object'
+                AND n.value ->> 'exposure' IS NOT NULL) AS exposures
+  FROM page LEFT JOIN mana_ai.key_releases AS k ON k.release_id = page.release_id AND k.user_id = :user
+ ORDER BY page.ts DESC, page.key DESC

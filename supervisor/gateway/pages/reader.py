@@ -34,6 +34,7 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
     query: str = ""
     seal: str = ""
     waiting: int = 0  # proposals that wait for an answer
+    opened: int = 0  # times that an operator opened their texts, which they have not seen yet
 
 
 def reader_of(request: Request, language: Language, zone: str) -> Reader:

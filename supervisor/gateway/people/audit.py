@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import answer
+from state.store.owner import AuditFilter
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import checked_id, instant_text
 from supervisor.gateway.cursors import cursor, not_a_cursor, read_cursor
@@ -27,7 +28,7 @@ async def get_audit(request: Request, caller: Caller, owners: Owners) -> Respons
         if before[0].tzinfo is None or "\0" in before[1] or len(before[1]) > MAX_KEY_CHARS:
             raise not_a_cursor()
     limit = limit_of(given.get("limit"))
-    rows = await owners.view.trail(caller.user, mission, limit, before)
+    rows = await owners.view.trail(caller.user, AuditFilter(mission=mission), limit, before)
     told = [
         {
             "id": row.id,

@@ -92,6 +92,7 @@ class OwnerGate:
             name=caller.display_name or caller.user,
             zone=ZoneInfo(head.time_zone or owners.time_zone),
             waiting=head.waiting,
+            opened=head.opened,
             seal=self._seals.of(session),
         )
         return Visit(request, caller, owners, self._deps, own, form, head.awaits_staging)
