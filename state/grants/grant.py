@@ -182,7 +182,7 @@ def opened_grant(raw: object, grantee: Grantee, trust: Trust, now: int) -> Opene
     """
     if not trust.private_keys:
         return GrantFault("not-configured", "no-private-key")
-    grant = _checked(raw, grantee, trust, now)
+    grant = checked_grant(raw, grantee, trust, now)
     if isinstance(grant, GrantFault):
         return grant
     derivation = grant.derivation
@@ -209,7 +209,7 @@ def signed_grant(
     raw: object, grantee: Grantee, issuers: Mapping[str, Ed25519PublicKey], now: int
 ) -> SignedGrant | GrantFault:
     """What one of these issuers granted this user's mission, at `now` (ns); never a v1 grant."""
-    grant = _checked(raw, grantee, Trust(issuers=issuers), now)
+    grant = checked_grant(raw, grantee, Trust(issuers=issuers), now)
     if isinstance(grant, GrantFault):
         return grant
     derivation = grant.derivation
@@ -233,7 +233,11 @@ def grant_status(text: str | None, mission_id: str, now: int) -> tuple[GrantStat
     return "active", expires_at
 
 
-def _checked(raw: object, grantee: Grantee, trust: Trust, now: int) -> Grant | GrantFault:
+def checked_grant(raw: object, grantee: Grantee, trust: Trust, now: int) -> Grant | GrantFault:
+    """A living grant that was made for this user and mission by one of the issuers, at `now` (ns).
+
+    Whether the key holder can unwrap its key is not asked.
+    """
     expires_at = _expiry(raw)
     if expires_at is None or expires_at < now:
         return GrantFault("expired", "expired" if expires_at else "no-expiry")

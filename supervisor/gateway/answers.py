@@ -39,8 +39,11 @@ def checked_id(field: str, text: str) -> str:
     return text
 
 
-def query(request: Request, allowed: tuple[str, ...]) -> dict[str, str]:
-    """The query's parameters, each at most once and each known; raises BadRequest."""
+def query(request: Request, allowed: tuple[str, ...], *, blanks: bool = False) -> dict[str, str]:
+    """The query's parameters, each at most once and each known; raises BadRequest.
+
+    With `blanks` those without a value are left out, as forms send what nobody filled in.
+    """
     raw: bytes = request.scope.get("query_string", b"")
     try:
         pairs = parse_qsl(
@@ -54,6 +57,8 @@ def query(request: Request, allowed: tuple[str, ...]) -> dict[str, str]:
             raise BadRequest(name[:64], f"is not known here; known are {', '.join(allowed)}")
         if name in found:
             raise BadRequest(name, "is given twice")
+        if blanks and not value:
+            continue
         found[name] = checked_id(name, value)
     return found
 

@@ -142,6 +142,15 @@ class OwnRecords:
         logged = None if rows[0]["id"] is None else [_logged(row, record) for row in rows]
         return RecordRows(table, record, logged)
 
+    async def sealed(
+        self, user: str, places: Sequence[tuple[str, str, str]]
+    ) -> frozenset[tuple[str, str]]:
+        """Of records by app, table and id, table and id of those that have sealed fields."""
+        columns = [[place[at] for place in places] for at in range(3)]
+        async with self._db.acting_for(user) as connection:
+            rows = await connection.fetch(SQL["sealed_records"], *columns)
+        return frozenset((row["table_name"], row["record_id"]) for row in rows)
+
     async def timeline(
         self,
         user: str,

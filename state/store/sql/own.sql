@@ -117,6 +117,12 @@ SELECT c.id, c.user_id, c.op, c.data, c.field_meta, c.actor::text AS actor, c.or
  WHERE sized.rows > 0
  ORDER BY c.created_at, c.id
 
+-- sealed_records --
+-- Of these records the person's own that ever had a sealed field: only such a record needs a grant.
+SELECT w.table_name, w.record_id FROM unnest($1::text[], $2::text[], $3::text[]) AS w (app_id, table_name, record_id)
+ WHERE EXISTS (SELECT FROM mana_ai.own_log AS c WHERE c.app_id = w.app_id AND c.table_name = w.table_name AND c.record_id = w.record_id
+                  AND position('"enc:1:' IN c.data::text) > 0)
+
 -- timeline --
 -- Rows without what they say, which may be large: who wrote them is decided where actors are understood, and more are read than shown.
 SELECT id, created_at, app_id, table_name, record_id, op, actor::text AS actor, origin, client_id, space_id

@@ -97,4 +97,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "sentence": _by_reader(_sentence),
     "state": _state,
     "why": _why,
+    "word": _by_reader(words.said),
 }

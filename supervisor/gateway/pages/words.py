@@ -33,6 +33,12 @@ SHAPES: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("failed", "refused", "deleted", "unwell", "broken"), ("!", "bad")),
     **dict.fromkeys(("expires", "differs", "propose"), ("◐", "busy")),
     **dict.fromkeys(("paused", "skipped-paused"), ("❚❚", "quiet")),
+    **dict.fromkeys(("grant-active", "access-read"), ("●", "good")),
+    **dict.fromkeys(("grant-ends-soon", "grant-other-inputs"), ("◐", "busy")),
+    **dict.fromkeys(("grant-expired", "grant-other-key", "grant-other-issuer"), ("!", "bad")),
+    **dict.fromkeys(("grant-broken", "access-outside", "access-silent"), ("!", "bad")),
+    **dict.fromkeys(("access-not-opened", "access-no-key"), ("\u2013", "quiet")),
+    **dict.fromkeys(("grant-none", "grant-revoked"), ("\u2013", "quiet")),
     **dict.fromkeys(("skipped-concurrency", "deferred-browser-run"), ("◐", "busy")),
     "auto": ("●", "good"),
 }
@@ -83,6 +89,20 @@ def state_words(reader: Reader) -> dict[str, str]:
         "propose": _("asks first"),
         "deny": _("never"),
         "none": _("none"),
+        "grant-none": _("not granted"),
+        "grant-revoked": _("revoked"),
+        "grant-active": _("granted"),
+        "grant-ends-soon": _("ends soon"),
+        "grant-expired": _("has ended"),
+        "grant-other-issuer": _("made by somebody unknown"),
+        "grant-other-key": _("made for an older key"),
+        "grant-other-inputs": _("does not cover all"),
+        "grant-broken": _("cannot be used"),
+        "access-read": _("read"),
+        "access-not-opened": _("could not be opened"),
+        "access-outside": _("outside of the grant"),
+        "access-silent": _("key without a word"),
+        "access-no-key": _("no key given"),
     }
 
 

@@ -11,11 +11,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import answer
-from state.grants.consent import GrantAsked, consent_text
-from state.grants.mint import checked_scope, minted_grant, not_configured, read_request
+from state.grants.consent import ConsentText, GrantAsked, consent_text
+from state.grants.mint import (
+    MintRequest,
+    checked_scope,
+    minted_grant,
+    not_configured,
+    read_request,
+)
 from state.grants.vault import VaultRefused, bad_request
 from state.log.stamps import NS_PER_MS, datetime_of
 from state.rules.exposure import ORDER, Exposure
+from state.runs.reasons import Language
 from state.sealing.copies import CopiesRefused, read_copies
 from state.store.owner import OwnerView
 from supervisor.custody.vaults import Caller
@@ -39,7 +46,20 @@ async def post_grant(request: Request, caller: Caller, owners: Owners) -> Respon
         raise not_configured()
     checked_id("missionId", wanted.mission_id)
     checked_scope(wanted)
-    exposure = _asked_exposure(body)
+    return answer(
+        await grant_made(caller, owners, wanted, asked_exposure(body.get("exposure", "local")))
+    )
+
+
+async def grant_made(
+    caller: Caller, owners: Owners, wanted: MintRequest, exposure: Exposure
+) -> dict[str, Any]:
+    """A signed grant of this person's, which the vault's trail names.
+
+    Raises MintRefused, VaultRefused and TooOften.
+    """
+    if owners.issuer is None or owners.custody is None:
+        raise not_configured()
     paced(owners.pacing, caller.user)
 
     async def allowed() -> None:
@@ -56,7 +76,7 @@ async def post_grant(request: Request, caller: Caller, owners: Owners) -> Respon
             exposure=exposure,
         )
     log.info("grant_minted user=%s mission=%s", caller.user, wanted.mission_id)
-    return answer(grant)
+    return grant
 
 
 async def post_consent(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -67,22 +87,29 @@ async def post_consent(request: Request, caller: Caller, owners: Owners) -> Resp
     body = await json_object(request)
     wanted = read_request(body)
     checked_id("missionId", wanted.mission_id)
-    scope, exposure = checked_scope(wanted), _asked_exposure(body)
+    checked_scope(wanted)
+    exposure = asked_exposure(body.get("exposure", "local"))
     await _must_be_theirs(owners.view, caller.user, wanted.mission_id)
-    key = await owners.view.key(caller.user)
+    return answer(await consent_for(caller, owners, wanted, exposure, "de"))
+
+
+async def consent_for(
+    caller: Caller, owners: Owners, wanted: MintRequest, exposure: Exposure, language: Language
+) -> ConsentText:
+    """The words of this very grant; raises MintRefused."""
+    scope, key = checked_scope(wanted), await owners.view.key(caller.user)
     names_exposure = owners.issuer is not None and owners.issuer.signing_key is not None
-    return answer(
-        consent_text(
-            GrantAsked(
-                tables=scope.tables,
-                records=len(scope.record_ids),
-                ends_at=datetime_of(time.time_ns() + wanted.ttl_ms * NS_PER_MS),
-                ttl_ms=wanted.ttl_ms,
-                exposure=exposure if names_exposure else None,
-                deployment=owners.exposure,
-                key_id=None if key is None else key.key_id,
-            )
-        )
+    return consent_text(
+        GrantAsked(
+            tables=scope.tables,
+            records=len(scope.record_ids),
+            ends_at=datetime_of(time.time_ns() + wanted.ttl_ms * NS_PER_MS),
+            ttl_ms=wanted.ttl_ms,
+            exposure=exposure if names_exposure else None,
+            deployment=owners.exposure,
+            key_id=None if key is None else key.key_id,
+        ),
+        language,
     )
 
 
@@ -105,9 +132,8 @@ async def put_copies(request: Request, caller: Caller, owners: Owners) -> Respon
     return answer({"ok": True, "copies": len(copies)})
 
 
-def _asked_exposure(body: dict[str, Any]) -> Exposure:
+def asked_exposure(asked: object) -> Exposure:
     """How far the owner lets prompts with these records travel; raises VaultRefused."""
-    asked = body.get("exposure", "local")
     for one in ORDER:
         if one == asked:
             return one

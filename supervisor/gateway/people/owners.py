@@ -4,11 +4,13 @@ from pathlib import Path
 
 import msgspec
 
+from state.grants.grant import Trust
 from state.grants.mint import Issuer
 from state.rules.exposure import Exposure
 from state.runs.reasons import Language
 from state.store.connect import Access, Database
 from state.store.gateway.copy_requests import CopyRequests
+from state.store.gateway.openings import OpeningStore
 from state.store.gateway.own_log import OwnLog
 from state.store.gateway.proposals import ProposalStore
 from state.store.gateway.sync_feeds import SyncFeeds
@@ -60,6 +62,8 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     shares: PushShares
     custody: Custody | None = None
     issuer: Issuer | None = None
+    trust: Trust = Trust()  # whose grants the key holder takes; it has the private keys
+    openings: OpeningStore
     exposure: Exposure = "any"  # the most that any prompt here may use
     time_zone: str = "UTC"  # of people who set none
     language: Language = "en"  # where a request accepts none that there are words in
@@ -115,6 +119,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         browsers=browsers,
         office=office,
         view=OwnerView(own),
+        openings=OpeningStore(own),
         runs=OwnRuns(own),
         glance=OwnGlance(own),
         records=records,
@@ -131,6 +136,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         if kek is None
         else Custody(VaultStore(_database(settings, dsn, ISSUER_ROLE, 4)), kek),
         issuer=issuer,
+        trust=Trust(issuers=known_issuers(settings, issuer), accept_v1=settings.accept_v1_grants),
         exposure=settings.agent.exposure,
         time_zone=settings.agent.time_zone,
         language=settings.agent.language,

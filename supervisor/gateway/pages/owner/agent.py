@@ -21,6 +21,7 @@ from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.api.requests import form_as
 from supervisor.gateway.pages import words
 from supervisor.gateway.pages.charts import gauge
+from supervisor.gateway.pages.owner.consent.grants import grants_shown
 from supervisor.gateway.pages.owner.gate import Visit
 from supervisor.gateway.pages.owner.overview import cadence_of, overview_of, reading
 from supervisor.gateway.pages.owner.parts import history, policy
@@ -109,6 +110,7 @@ async def get_agent(visit: Visit) -> Response:
         outcomes=history.OUTCOMES,
         outcome_words=history.outcome_words(reader),
         module=given.get("module"),
+        grants=await grants_shown(visit, agent=id_),
     )
 
 

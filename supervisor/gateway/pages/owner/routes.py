@@ -7,6 +7,7 @@ from starlette.routing import Route
 from state.rules.scopes import Scope
 from supervisor.gateway.pages import search
 from supervisor.gateway.pages.owner import agent, home, inbox, live, mission, schedule, settings
+from supervisor.gateway.pages.owner.consent import access, export, grants
 from supervisor.gateway.pages.owner.gate import OwnerGate, OwnerHandler
 
 PAGES: tuple[tuple[str, str, Scope, OwnerHandler], ...] = (
@@ -21,6 +22,12 @@ PAGES: tuple[tuple[str, str, Scope, OwnerHandler], ...] = (
     ("POST", "/me/agents/{agent}/{verb}", "write", agent.post_agent),
     ("POST", "/me/agents/{agent}/approvals/{id}/revoke", "approve", agent.post_revoke),
     ("GET", "/me/missions/{mission}", "read", mission.get_mission),
+    ("GET", "/me/missions/{mission}/grant", "read", grants.get_grant),
+    ("POST", "/me/missions/{mission}/grant", "keys", grants.post_grant),
+    ("POST", "/me/missions/{mission}/grant/revoke", "write", grants.post_revoke),
+    ("GET", "/me/access", "read", access.get_access),
+    ("GET", "/me/access/export.{kind}", "read", export.get_export),
+    ("POST", "/me/access/seen", "read", access.post_seen),
     ("POST", "/me/missions/{mission}/{verb}", "write", mission.post_mission),
     ("GET", "/me/schedule", "read", schedule.get_schedule),
     ("GET", "/me/search", "read", search.get_own),

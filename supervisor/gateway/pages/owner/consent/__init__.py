@@ -1,0 +1,1 @@
+"""Consent: what missions may open, who looked at what, and which operators opened texts."""
