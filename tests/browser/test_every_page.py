@@ -37,8 +37,8 @@ LOOKS: dict[str, dict[str, Any]] = {
     "phone": {"viewport": PHONE, "color_scheme": "light"},
     "phone-dark": {"viewport": PHONE, "color_scheme": "dark"},
 }
-UNSEEN = {"/live", "/me/live", "/login"}
-"""What is no page: streams, and the door that a token opens once."""
+UNSEEN = {"/live", "/me/live", "/login", "/me/access/export.csv", "/me/access/export.json"}
+"""What is no page: streams, files, and the door that a token opens once."""
 STOLEN = "stolen.example"
 HOSTILE = f"\"'><img src=//{STOLEN}/x onerror=alert(1)><svg onload=alert(2)>{{{{7*7}}}}"
 HOSTILE_ID = "a'\"><svg onload=alert(3)>/1"

@@ -13,7 +13,7 @@ from state.runs.outcome import LookAt, after
 from state.sealing.copies import SEALED_FIELDS
 from state.sealing.values import DataKey, sealed_record
 from state.store.connect import Database as Pool
-from state.store.owner import OwnerView
+from state.store.owner import AuditFilter, OwnerView
 from tests.integration.key_scene import DAY_S, MASTER_KEY, Scene, key_scene, minted
 from tests.integration.support import DONE, PLAN, Json, World, open_world
 from tests.postgres import Database
@@ -223,12 +223,12 @@ async def test_an_owner_finds_the_run_of_every_look_in_the_audit(scene: Scene):
     await world.run()
     (run,) = await world.runs()
     view = OwnerView(Pool(world.access("mana_gateway"), max_connections=1))
-    (row,) = await view.trail("u1", "m1", 10, None)
+    (row,) = await view.trail("u1", AuditFilter(mission="m1"), 10)
     assert (row.run_id, row.attempt, row.iteration_id) == (
         run["run_id"],
         run["attempt"],
         run["iteration_id"],
     )
     assert (row.status, row.granted, row.released_at is not None) == ("ok", ["notes:n1"], True)
-    assert await view.trail("u2", None, 10, None) == []
+    assert await view.trail("u2", AuditFilter(), 10) == []
     await view.close()

@@ -1,10 +1,9 @@
-"""Data access: who looked at which record when, for which run, under which grant; who opened texts."""
+"""Data access: who looked at which record, when, for which run; which operators opened texts."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import date, datetime, time, timedelta
-from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -25,7 +24,7 @@ from supervisor.gateway.pages.owner.consent.outcomes import (
 )
 from supervisor.gateway.pages.owner.consent.records import kind_of, record_names
 from supervisor.gateway.pages.owner.gate import Visit
-from supervisor.gateway.pages.owner.overview import overview_of
+from supervisor.gateway.pages.owner.overview import Overview, overview_of
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.translations import translations_of
 from supervisor.gateway.people.audit import AuditPlace
@@ -87,7 +86,8 @@ async def get_access(visit: Visit) -> Response:
         many=len(violations) > MOST_VIOLATIONS,
         openings=openings,
         new=[one for one in openings if one.is_new],
-        given=filtered,
+        given={name: filtered.get(name) for name in FILTERS},
+        is_filtered=bool(filtered),
         record_name=names.get((table, id_)),
         agents={one.id: one.name for one in overview.agents.values()},
         missions={one: overview.title(one, reader) for one in overview.missions},
@@ -147,7 +147,7 @@ def _day(given: dict[str, str], field: str, visit: Visit) -> datetime | None:
 
 
 def _look(
-    row: AuditRow, names: dict[tuple[str, str], str], overview: Any, visit: Visit
+    row: AuditRow, names: dict[tuple[str, str], str], overview: Overview, visit: Visit
 ) -> LookShown:
     _ = translations_of(visit.reader.language).gettext
     name = names.get((row.table_name, row.record_id), "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from starlette.responses import Response
@@ -98,14 +98,14 @@ async def grants_shown(
         and (agent is None or (one.fields.get("agentId") or DEFAULT_AGENT_ID) == agent)
     ]
     places = [place for one in missions for place in _places(one)]
-    sealed = await owners.records.sealed(user, places) if places else frozenset()
+    sealed = await owners.records.sealed(user, places)
     needed = {one.at.id: _needed(one, sealed) for one in missions}
     relevant = [one for one in missions if needed[one.at.id] or one.fields.get("grant")]
     if not relevant:
         return []
     since, obstacle = await _key_since(visit)
     most = None if whole else MOST_LISTED
-    listed = {one.at.id: sorted(needed[one.at.id], key=_by_place)[:most] for one in relevant}
+    listed = {one.at.id: sorted(needed[one.at.id])[:most] for one in relevant}
     names = await record_names(visit, [each for some in listed.values() for each in some])
     now = time.time_ns()
     shown: list[GrantShown] = []
@@ -182,10 +182,9 @@ async def post_grant(visit: Visit) -> Response:
 async def post_revoke(visit: Visit) -> Response:
     """Take the grant back; from the answer on no key is handed out for this mission."""
     query(visit.request, ())
+    id_ = path_part(visit.request, "mission")
     async with visit.owners.own_log.acting(visit.caller.user) as own:
-        record = await own.existing(
-            RecordAt("ai", "aiMissions", path_part(visit.request, "mission"))
-        )
+        record = await own.existing(RecordAt("ai", "aiMissions", id_))
         if record.owner != visit.caller.user:
             raise NoSuchRecord
         if record.fields.get("grant") is not None:
@@ -343,12 +342,5 @@ def _needed(record: OwnRecord, sealed: frozenset[tuple[str, str]]) -> frozenset[
     return frozenset((table, id_) for _, table, id_ in _places(record)) & sealed
 
 
-def _by_place(place: tuple[str, str]) -> tuple[str, str]:
-    return place
-
-
 def _here(visit: Visit) -> str:
     return f"/me/missions/{segment(path_part(visit.request, 'mission'))}/grant"
-
-
-ShownValues = dict[str, Any]
