@@ -121,6 +121,20 @@ async def test_an_owner_answers_by_keyboard_and_sees_what_is_new_without_a_reloa
             await world.driver.fold_all()
             await expect(page.locator("body")).to_contain_text("Noch etwas", timeout=20_000)
             assert await page.evaluate("window.isStill")
+            await client.agent("a1", name="Coach")
+            await world.driver.fold_all()
+            await page.keyboard.press("/")
+            await page.keyboard.type("coach")
+            await page.keyboard.press("Enter")
+            await page.locator("main a[href='/me/agents/a1']").click()
+            await page.goto(f"{url}/me/agents/a1?module=todo")
+            await page.select_option("#t-create_task", "auto")
+            policy = {"tools": {"complete_task": "deny"}, "defaultForAi": "propose"}
+            await client.edit("a1", table="agents", policy=policy)
+            await world.driver.fold_all()
+            done, made = page.locator("#t-complete_task"), page.locator("#t-create_task")
+            await expect(done).to_have_value("deny", timeout=20_000)
+            await expect(made).to_have_value("auto")  # what somebody has chosen is theirs
 
 
 async def _is(world: World, state: str) -> bool:

@@ -1,5 +1,6 @@
 """The pages of an agent, a mission, the schedule and the search, after a real run."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -10,6 +11,10 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from state.log.own_changes import RecordAt, owner_writes
+from state.store.connect import OneTransaction, Refused
+from state.store.gateway.carry_out import Answering
+from state.store.own.runs import OwnRuns
 from tests.browser.household import (
     ANNA,
     ANSWERS,
@@ -22,7 +27,7 @@ from tests.browser.household import (
 )
 from tests.fake_provider import Entry
 from tests.gateway_parts import KEY
-from tests.integration.support import World, open_world
+from tests.integration.support import World, open_world, until
 from tests.integration.test_owner_pages import Tab
 from tests.owners import open_house
 from tests.postgres import Database
@@ -182,6 +187,44 @@ async def test_words_on_a_plan_are_in_the_next_prompt(scene: tuple[World, Tab, T
     assert (await tab.press(f"{MISSION}/run")).status_code == 303
     await world.driver.tick()
     assert SECRET in str(world.provider.requests[-1])
+
+
+async def test_words_on_a_plan_and_what_changes_it_do_not_write_over_each_other(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    found = re.search('name="iteration" value="([^"]+)"', await tab.see(MISSION))
+    assert found is not None
+    comment = tab.house.owners.proposals.comment(Answering(ANNA), WEEK, found[1], SECRET)
+
+    async def is_waiting() -> bool:
+        return await world.value(
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database()"
+        )
+
+    async with tab.house.owners.own_log.acting(ANNA) as own:
+        record = await own.record(RecordAt("ai", "aiMissions", WEEK), "plan")
+        saying = asyncio.create_task(comment)
+        await until(is_waiting)
+        (told,) = record.fields["iterations"]
+        changed = {**told, "summary": "Changed meanwhile"}
+        await own.update(record, {"iterations": [changed]}, owner_writes(ANNA))
+    assert await saying
+    await world.driver.fold_all()
+    (kept,) = (await world.record(WEEK, ANNA))["iterations"]
+    assert (kept["userFeedback"], kept["summary"]) == (SECRET, "Changed meanwhile")
+
+
+async def test_what_is_read_in_one_transaction_is_one_persons(scene: tuple[World, Tab, Tab]):
+    _, tab, _ = scene
+    async with tab.house.owners.own_log.acting(ANNA) as own:
+        one = OneTransaction(own.connection, ANNA)
+        assert await OwnRuns(one).runs(ANNA, WEEK, 9)
+        for user, spaces in (("berta", ()), (ANNA, ("s1",))):
+            with pytest.raises(Refused):
+                async with one.acting_for(user, spaces):
+                    pass
 
 
 async def test_an_owner_ends_a_run_that_waits_and_nobody_elses(scene: tuple[World, Tab, Tab]):

@@ -14,6 +14,7 @@ from mana_actors.http.paths import segment
 from state.runs.reasons import in_words, reasons_of
 from supervisor.gateway.pages import words
 from supervisor.gateway.pages.owner.parts.refusal_words import refusal_said
+from supervisor.gateway.pages.owner.parts.tool_words import verb_of
 from supervisor.gateway.pages.reader import Reader
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ def _by_reader(say: Callable[[T, Reader], str]) -> Callable[[Context, T], str]:
 
 @pass_context
 def _at(context: Context, value: datetime | str | None, how: str = "moment") -> Markup:
-    """A time as an element that carries the whole of it; `how`: moment, ago, clock or day."""
+    """A time as an element that carries the whole of it; `how` says what of it."""
     reader, at = _reader(context), words.instant(value)
     if at is None:
         return Markup("—")
@@ -40,6 +41,7 @@ def _at(context: Context, value: datetime | str | None, how: str = "moment") -> 
         "ago": words.distance,
         "clock": words.clock,
         "day": words.day,
+        "date": words.date_said,
     }
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         at.isoformat(timespec="seconds"), words.whole(at, reader), ways[how](at, reader)
@@ -96,6 +98,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "refusal": _by_reader(_refusal),
     "sentence": _by_reader(_sentence),
     "state": _state,
+    "verb": _by_reader(verb_of),
     "why": _why,
     "word": _by_reader(words.said),
 }

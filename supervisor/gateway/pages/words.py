@@ -137,6 +137,12 @@ def day(at: datetime, reader: Reader) -> str:
     near = {0: _("today"), 1: _("tomorrow"), -1: _("yesterday")}
     if (local - today).days in near:
         return near[(local - today).days]
+    return date_said(at, reader)
+
+
+def date_said(at: datetime, reader: Reader) -> str:
+    """The date, with its year where that is not near: `Mon 30 Nov`, `3 Jan 2025`."""
+    local, today = at.astimezone(reader.zone).date(), reader.now.astimezone(reader.zone).date()
     skeleton = "MMMEd" if abs((local - today).days) < 200 else "yMMMd"
     return format_skeleton(skeleton, local, locale=_locale(reader))
 

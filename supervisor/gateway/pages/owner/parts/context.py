@@ -46,18 +46,31 @@ def context_of(
 ) -> list[ContextShown]:
     """The prompts of a run's calls, the first first; none where nothing was noted."""
     names = _names(detail, mission, record, reader)
-    return [_shown(call, names, reader) for call in detail.calls if sum(call.parts.values())]
+    found: list[ContextShown] = []
+    for call in detail.calls:
+        if sum(call.parts.values()):
+            inputs = _inputs(call, names, reader)
+            found.append(context_shown(call.number, call.parts, inputs, reader))
+    return found
 
 
-def _shown(call: OwnCall, names: list[tuple[str, str]], reader: Reader) -> ContextShown:
-    said, whole = part_words(reader), sum(call.parts.values())
+def context_shown(
+    number: int, tokens: dict[str, int], inputs: list[InputShown], reader: Reader
+) -> ContextShown:
+    """The prompt of a call, part by part in one order, beside each other."""
+    said, whole = part_words(reader), sum(tokens.values())
     parts: list[PartShown] = []
     x = 0.0
     for colour, part in enumerate(PARTS):
-        if tokens := call.parts.get(part, 0):
-            width = round(100 * tokens / whole, 2)
-            parts.append(PartShown(said[part], tokens, round(x, 2), width, colour))
+        if count := tokens.get(part, 0):
+            width = round(100 * count / whole, 2)
+            parts.append(PartShown(said[part], count, round(x, 2), width, colour))
             x += width
+    return ContextShown(number, whole, parts, inputs)
+
+
+def _inputs(call: OwnCall, names: list[tuple[str, str]], reader: Reader) -> list[InputShown]:
+    """Those of the mission's inputs that the prompt had."""
     _ = translations_of(reader.language).gettext
     inputs: list[InputShown] = []
     for place, tokens in enumerate(call.inputs):
@@ -65,7 +78,7 @@ def _shown(call: OwnCall, names: list[tuple[str, str]], reader: Reader) -> Conte
         name, id_ = names[place] if place < len(names) else nameless
         if tokens:
             inputs.append(InputShown(name, id_, tokens))
-    return ContextShown(call.number, whole, parts, inputs)
+    return inputs
 
 
 def part_words(reader: Reader) -> dict[str, str]:
