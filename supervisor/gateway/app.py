@@ -19,7 +19,8 @@ from supervisor.gateway.answers import failure, query
 from supervisor.gateway.auth import Sessions, is_service
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.metrics import CONTENT_TYPE, gauge_health, render
-from supervisor.gateway.operators import api, control, limits, models, people, ticks
+from supervisor.gateway.operators import api, control, limits, models, openings, people, ticks
+from supervisor.gateway.operators.control import Missing
 from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator import agent as agent_page
 from supervisor.gateway.pages.operator.fleet import OperatorPages
@@ -61,6 +62,8 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/internal/agents/{user}/{agent}", agent_page.get_agent),
     ("POST", "/internal/agents/{user}/{agent}/pause", control.post_agent),
     ("POST", "/internal/agents/{user}/{agent}/resume", control.post_agent),
+    ("POST", "/internal/agents/{user}/{agent}/texts", openings.post_texts),
+    ("GET", "/internal/openings", openings.get_openings),
     ("PUT", "/internal/users/{user}/settings", api.put_user_settings),
     ("GET", "/internal/ai-runner-pubkey", api.get_public_keys),
     ("GET", "/internal/people", people.get_people),
@@ -181,6 +184,8 @@ def _known(exc: Exception) -> Response | None:
     match exc:
         case BadRequest():
             return failure(exc.status, str(exc), exc.field)
+        case Missing():
+            return failure(404, exc.problem, exc.field)
         case PeopleRefused() | NotOurs():
             return refused(exc)
         case TooOften():

@@ -95,6 +95,22 @@ def agents(
     _out(rows, output.AGENTS, "no agents yet", as_json)
 
 
+@agents_app.command("texts")
+def show_texts(
+    agent: Annotated[str, typer.Argument(metavar="USER/AGENT")],
+    *,
+    reason: Annotated[str, typer.Option(help="Why; the owner reads it.")],
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Titles and plans of one agent, as JSON; who opened them and why is kept for its owner."""
+    from supervisor.cli import output
+
+    gateway = gateway_of(url, data_dir)
+    path = path_of("/internal/agents", *pair_of(gateway, agent)) + "/texts"
+    output.json_out(gateway.call("POST", path, content={"reason": reason}))
+
+
 @agents_app.command("show")
 def show_agent(
     agent: Annotated[str, typer.Argument(metavar="USER/AGENT")],

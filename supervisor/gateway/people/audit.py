@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,13 +10,14 @@ from starlette.responses import Response
 from mana_actors.http.bodies import answer
 from state.store.owner import AuditFilter
 from supervisor.custody.vaults import Caller
-from supervisor.gateway.answers import checked_id, instant_text
-from supervisor.gateway.cursors import cursor, not_a_cursor, read_cursor
+from supervisor.gateway.answers import checked_id, instant_text, query, whole_number
+from supervisor.gateway.cursors import Moment, cursor, not_a_cursor, read_cursor
 from supervisor.gateway.people.owners import Owners
 
 DEFAULT_LIMIT, MAX_LIMIT = 200, 1000
 MAX_KEY_CHARS = 64
 AuditPlace = tuple[datetime, str]
+OpeningPlace = tuple[Moment, UUID]
 
 
 async def get_audit(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -50,6 +52,30 @@ async def get_audit(request: Request, caller: Caller, owners: Owners) -> Respons
     ]
     more = cursor((rows[-1].ts, rows[-1].key)) if len(rows) == limit else None
     return answer({"rows": told, "before": more})
+
+
+async def get_openings(request: Request, caller: Caller, owners: Owners) -> Response:
+    """Operators who opened texts of mine, the newest first; `after` continues the list."""
+    given = query(request, ("after", "limit"))
+    limit = whole_number("limit", given.get("limit", "50"), 1, 200)
+    after = read_cursor(given["after"], OpeningPlace, "after") if "after" in given else None
+    found = await owners.openings.list(caller.user, limit, after)
+    told = [
+        {
+            "id": str(one.opening_id),
+            "agentId": one.agent_id,
+            "runId": None if one.run_id is None else str(one.run_id),
+            "reason": one.reason,
+            "by": one.opened_by,
+            "address": one.address,
+            "at": instant_text(one.at),
+            "endsAt": instant_text(one.ends_at),
+            "isNew": one.is_new,
+        }
+        for one in found
+    ]
+    more = cursor((found[-1].at, found[-1].opening_id)) if len(found) == limit else None
+    return answer({"items": told, "after": more})
 
 
 def limit_of(text: str | None) -> int:

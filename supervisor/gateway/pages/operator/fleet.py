@@ -23,6 +23,7 @@ from supervisor.gateway.deps import Deps, facts
 from supervisor.gateway.operators.control import Missing, cancel_run, run_id_of, switch, verb_of
 from supervisor.gateway.operators.limits import warnings_of
 from supervisor.gateway.pages.forms import FormSeals
+from supervisor.gateway.pages.operator import texts
 from supervisor.gateway.pages.operator.agent import agent_facts
 from supervisor.gateway.pages.operator.design import design_values
 from supervisor.gateway.pages.page import page, seen
@@ -59,6 +60,8 @@ class OperatorPages:
             Route("/search", self._guarded(self.search)),
             Route("/sign-out", self._guarded(self.sign_out), methods=["POST"]),
             Route(agent, self._guarded(self.agent)),
+            Route("/openings", self._guarded(self.openings)),
+            Route(agent + "/texts", self._guarded(self.texts), methods=["GET", "POST"]),
             *(Route(agent + path, self._guarded(self.form), methods=["POST"]) for path in forms),
         ]
 
@@ -81,6 +84,18 @@ class OperatorPages:
             status, _, said = said_of(exc, reader.language)
             return await self._agent_page(request, reader, said, status)
         return seen("/".join(request.scope["path"].split("/")[:4]))
+
+    async def texts(self, request: Request, reader: Reader) -> Response:
+        """An agent's texts, once the operator said why."""
+        session = request.cookies.get(self._sessions.cookie, "")
+        if request.method == "POST":
+            form = request.state.form
+            return await texts.post_texts(request, reader, self._deps, session, form)
+        return await texts.get_texts(request, reader, self._deps, session)
+
+    async def openings(self, request: Request, reader: Reader) -> Response:
+        """Who opened whose texts."""
+        return await texts.get_openings(request, reader, self._deps)
 
     async def design(self, request: Request, reader: Reader) -> Response:
         """Every part, once."""
@@ -143,7 +158,8 @@ class OperatorPages:
                     return page(reader, "locked.html", 401, way="operator")
                 own = msgspec.structs.replace(reader, way="operator", seal=self._seals.of(session))
                 if request.method == "POST":
-                    await self._seals.opened(request, self._deps.settings.names, session)
+                    names = self._deps.settings.names
+                    request.state.form = await self._seals.opened(request, names, session)
                 return await handler(request, own)
             except ClientDisconnect:
                 raise

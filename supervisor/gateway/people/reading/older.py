@@ -120,6 +120,14 @@ OLDER: tuple[Operation, ...] = (
     ),
     _older("DELETE", f"{TOKENS}/{{token}}", "account", account.delete_token, "End a token"),
     _older("GET", "/api/v1/me/ai-audit", "read", audit.get_audit, "Which records were opened"),
+    _older(
+        "GET",
+        "/api/v1/me/ai-openings",
+        "read",
+        audit.get_openings,
+        "Which operators opened my texts, and why",
+        paged=True,
+    ),
     _older("GET", "/api/v1/me/ai-budget", "read", budgets.get_budget, "What agents may spend"),
     _older(
         "GET", "/api/v1/me/ai-missions", "read", missions.get_missions, "Why missions ran or not"

@@ -1,0 +1,95 @@
+"""Break-glass on pages: a reason first, then an agent's texts for a short time, and who did so."""
+
+from __future__ import annotations
+
+import hashlib
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mana_actors.http.bodies import BadRequest
+from mana_actors.http.paths import segment
+from supervisor.gateway.answers import path_part, query
+from supervisor.gateway.cursors import read_cursor
+from supervisor.gateway.deps import Deps
+from supervisor.gateway.operators.openings import (
+    LONGEST,
+    SHORTEST,
+    OpeningPlace,
+    next_opening,
+    opened,
+    operator_of,
+    owners_of,
+    texts_of,
+)
+from supervisor.gateway.pages.page import page, seen
+from supervisor.gateway.pages.reader import Reader
+
+ROWS = 50
+
+
+async def get_texts(request: Request, reader: Reader, deps: Deps, session: str) -> Response:
+    """`/agents/{user}/{agent}/texts`: the texts while this session may read them, else a form."""
+    run = query(request, ("run",)).get("run", "")
+    user, agent = path_part(request, "user"), path_part(request, "agent")
+    live = await owners_of(deps).openings.live(user, agent, session_name(session))
+    texts = None if live is None else await texts_of(owners_of(deps), user, agent)
+    return page(
+        reader,
+        "operator/texts.html",
+        user_id=user,
+        agent_id=agent,
+        run=run,
+        live=live,
+        texts=texts,
+        problem="",
+        reason="",
+        shortest=SHORTEST,
+        longest=LONGEST,
+    )
+
+
+async def post_texts(
+    request: Request, reader: Reader, deps: Deps, session: str, form: dict[str, str]
+) -> Response:
+    """Write down why; from then on the page shows the texts, for a short time."""
+    query(request, ())
+    user, agent = path_part(request, "user"), path_part(request, "agent")
+    run, reason = form.get("run", ""), form.get("reason", "")
+    try:
+        by = operator_of(request, session_name(session))
+        await opened(deps, user, agent, reason, run, by)
+    except BadRequest as exc:
+        if exc.field != "reason":
+            raise
+        return page(
+            reader,
+            "operator/texts.html",
+            400,
+            user_id=user,
+            agent_id=agent,
+            run=run,
+            live=None,
+            texts=None,
+            problem=exc.field,
+            reason=reason,
+            shortest=SHORTEST,
+            longest=LONGEST,
+        )
+    here = f"/agents/{segment(user)}/{segment(agent)}/texts"
+    return seen(f"{here}?run={segment(run)}" if run else here)
+
+
+async def get_openings(request: Request, reader: Reader, deps: Deps) -> Response:
+    """`/openings`: who opened whose texts, and why."""
+    given = query(request, ("before",))
+    before = read_cursor(given["before"], OpeningPlace) if "before" in given else None
+    found = await owners_of(deps).openings.list(None, ROWS, before)
+    older = next_opening(found, ROWS)
+    return page(reader, "operator/openings.html", openings=found, older=older)
+
+
+def session_name(session: str) -> str:
+    """What a row calls a session by: it lets nobody in."""
+    digest = hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"session {digest[:12]}"
