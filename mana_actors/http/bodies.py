@@ -24,15 +24,23 @@ class BadRequest(Exception):
         return f"{self.field}: {self.problem}"
 
 
-async def json_object(request: Request, limit: int = MAX_BODY_BYTES) -> JsonObject:
-    """The JSON object a caller sent, of `limit` bytes at most; raises BadRequest (400, 413)."""
+async def read_body(request: Request, limit: int) -> bytes | None:
+    """The bytes a caller sent; None where there are more than `limit`, of which no more is read."""
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
         if len(raw) > limit:
-            raise BadRequest("body", f"is larger than {limit} bytes", 413)
+            return None
+    return bytes(raw)
+
+
+async def json_object(request: Request, limit: int = MAX_BODY_BYTES) -> JsonObject:
+    """The JSON object a caller sent, of `limit` bytes at most; raises BadRequest (400, 413)."""
+    raw = await read_body(request, limit)
+    if raw is None:
+        raise BadRequest("body", f"is larger than {limit} bytes", 413)
     try:
-        return msgspec.json.decode(bytes(raw), type=dict[str, Any])
+        return msgspec.json.decode(raw, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise BadRequest("body", "is not a JSON object") from exc
 

@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mana_actors.http.bodies import NO_STORE
+from mana_actors.http.bodies import NO_STORE, read_body
 from state.store.gateway.own_log import KeptAnswer, OwnLog, OwnWrites
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import checked_id, query, whole_number
@@ -33,13 +33,11 @@ class Done(msgspec.Struct, frozen=True):
 
 async def body_of(request: Request, kind: type[T]) -> T:
     """The request's JSON object as this struct; raises ApiProblem, naming the field."""
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY_BYTES:
-            raise ApiProblem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    raw = await read_body(request, MAX_BODY_BYTES)
+    if raw is None:
+        raise ApiProblem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
     try:
-        return msgspec.json.decode(bytes(raw) or b"{}", type=kind)
+        return msgspec.json.decode(raw or b"{}", type=kind)
     except msgspec.ValidationError as exc:
         raise invalid(_said(str(exc))) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:

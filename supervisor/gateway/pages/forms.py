@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from mana_actors.http.bodies import BadRequest
+from mana_actors.http.bodies import BadRequest, read_body
 from mana_actors.http.names import Names
 
 SEAL = "seal"
@@ -46,11 +46,9 @@ class FormSeals:
 
 async def form_of(request: Request, most: int = MAX_FORM_BYTES) -> dict[str, str]:
     """The fields of a form, each once; raises BadRequest."""
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > most:
-            raise BadRequest("body", f"is larger than {most} bytes", 413)
+    raw = await read_body(request, most)
+    if raw is None:
+        raise BadRequest("body", f"is larger than {most} bytes", 413)
     try:
         pairs = parse_qsl(
             raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS

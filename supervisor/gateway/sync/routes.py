@@ -11,7 +11,7 @@ from uuid import uuid4
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from mana_actors.http.bodies import NO_STORE, BadRequest, answer
+from mana_actors.http.bodies import NO_STORE, BadRequest, answer, read_body
 from state.log.stamps import NS_PER_MS, NS_PER_S, format_instant
 from state.store.connect import Refused, Unavailable
 from state.store.gateway.sync_feeds import ChangeIdInUse, FeedPage, Histories, Pushed
@@ -90,12 +90,10 @@ def _wrong(change: int | None, field: str, refused: SyncRefused) -> FieldProblem
 async def post_push(request: Request, caller: Caller, owners: Owners) -> Response:
     """Changes into the log, all or none, and what others changed since."""
     app = path_part(request, "app")
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > wire.MAX_BODY_BYTES:
-            raise SyncRefused(413, f"the body is over {wire.MAX_BODY_BYTES} bytes")
-    sent = await asyncio.to_thread(wire.read_changeset, bytes(raw))
+    raw = await read_body(request, wire.MAX_BODY_BYTES)
+    if raw is None:
+        raise SyncRefused(413, f"the body is over {wire.MAX_BODY_BYTES} bytes")
+    sent = await asyncio.to_thread(wire.read_changeset, raw)
     if sent.changes:  # without any it only reads
         must_have(caller, "write")
     client = client_of(request, sent.client_id or "")
