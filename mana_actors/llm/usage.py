@@ -30,6 +30,8 @@ _COMPLETION = (
 _TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
 _PROMPT_TOO = ("toolUsePromptTokenCount",)
 _COMPLETION_TOO = ("thoughtsTokenCount",)
+_BESIDE_TOTAL = "citation_tokens"
+"""Perplexity bills what it read in the web, and counts it nowhere else."""
 _BESIDE_INPUT = ("cache_read_input_tokens", "cache_creation_input_tokens")
 """Anthropic leaves these out of `input_tokens`."""
 _CACHED = (
@@ -89,11 +91,16 @@ def usage_of(answer: JsonObject) -> Usage | None:
         and max(parts, total or 0) > least
         and (total is None or total >= parts)
     )
+    places = [told, *(as_object(told.get(name)) or {} for name in _DETAILS)]
+    cached = max(_count(place.get(name)) or 0 for place in places for name in _CACHED)
+    read, thought = _count(told.get(_BESIDE_TOTAL)) or 0, _count(told.get("reasoning_tokens")) or 0
+    if thought <= (completion or 0):
+        thought = 0  # mostly they are a part of the answer's; Perplexity's are more than it has
     return Usage(
-        prompt or 0,
-        completion or 0,
-        max(parts, total or 0),
-        min(_cached(told), prompt or 0),
+        (prompt or 0) + read,
+        (completion or 0) + thought,
+        max(parts + read + thought, total or 0),
+        min(cached, prompt or 0),
         is_possible,
     )
 
@@ -139,11 +146,6 @@ def _count(value: object) -> int | None:
 def _largest(counts: dict[str, int | None], names: tuple[str, ...]) -> int | None:
     found = [count for name in names if (count := counts.get(name)) is not None]
     return max(found, default=None)
-
-
-def _cached(told: JsonObject) -> int:
-    places = [told, *(as_object(told.get(name)) or {} for name in _DETAILS)]
-    return max(_count(place.get(name)) or 0 for place in places for name in _CACHED)
 
 
 def _said_bytes(answer: JsonObject) -> int:

@@ -178,6 +178,90 @@ LONG: list[tuple[int, Any, int, int]] = [
     (400, {"detail": [{"loc": ["body"], "msg": "prompt is too long"}]}, 0, 0),
     (400, {"detail": "input length exceeds the context length"}, 0, 0),
     (400, b"Error: prompt exceeds maximum context length", 0, 0),
+    (
+        400,
+        {
+            "message": "too many tokens: total number of tokens in the prompt cannot exceed 4081 -"
+            " received 5000. Try using a shorter prompt."
+        },
+        4081,
+        5000,
+    ),
+    (400, {"message": "Input is too long for requested model."}, 0, 0),
+    (
+        400,
+        {
+            "type": "error",
+            "error": {
+                "type": "invalid_request_error",
+                "message": "input length and `max_tokens` exceed context limit: 198000 + 8192 >"
+                " 200000, decrease input length or `max_tokens` and try again",
+            },
+        },
+        200_000,
+        198_000,
+    ),
+    (
+        400,
+        openai("The prompt is too long: 140000, model maximum context length: 131071"),
+        131_071,
+        140_000,
+    ),
+    (
+        422,
+        openai("Input validation error: `inputs` must have less than 4096 tokens. Given: 5000"),
+        4096,
+        5000,
+    ),
+    (
+        400,
+        {
+            "message": "Please reduce the length of the messages or completion. Current length is"
+            " 9000 while limit is 8192",
+            "code": "context_length_exceeded",
+        },
+        8192,
+        9000,
+    ),
+    (
+        400,
+        openai(
+            "This model's maximum context length is 8192 tokens. However, your prompt contains at"
+            " least 8193 input tokens.",
+            400,
+        ),
+        8192,
+        8193,
+    ),
+    (
+        400,
+        openai(
+            "prompt token count of 70000 exceeds the limit of 64000",
+            "model_max_prompt_tokens_exceeded",
+        ),
+        64_000,
+        70_000,
+    ),
+    (
+        400,
+        openai(
+            "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in"
+            " 300000 tokens.",
+            "context_length_exceeded",
+        ),
+        272_000,
+        300_000,
+    ),
+    (400, openai("Range of input length should be [1, 30720]"), 30_720, 0),
+    (400, {"error": {"code": "1261", "message": "Prompt 超长"}}, 0, 0),
+    (400, {"error": {"code": "1261", "message": "Prompt exceeds max length"}}, 0, 0),
+    (400, {"error": {"code": "tokens_too_long", "message": "Prompt tokens too long"}}, 0, 0),
+    (
+        400,
+        {"error": {"message": "invalid params, context window exceeds limit (2013)"}},
+        0,
+        0,
+    ),
 ]
 
 
@@ -323,6 +407,56 @@ LACKS: list[tuple[int, Any, Lack]] = [
         ),
         Lack("output_limit", limit=4096),
     ),
+    (400, {"message": "This model doesn't support tool use."}, Lack("tools")),
+    (
+        400,
+        {"message": "This model doesn\N{RIGHT SINGLE QUOTATION MARK}t support tool use."},
+        Lack("tools"),
+    ),
+    (400, vllm('"required" tool choice requires --tool-call-parser to be set'), Lack("tools")),
+    (400, {"message": "This model doesn't support system messages."}, Lack("system_first")),
+    (
+        400,
+        openai("Developer instruction is not enabled for models/gemma-3-27b-it"),
+        Lack("system_first"),
+    ),
+    (
+        400,
+        {"message": "This model doesn't support the image content block that you provided."},
+        Lack("images"),
+    ),
+    (400, openai("Image content is not supported by this model"), Lack("images")),
+    (
+        400,
+        {"error": "Model grok-4 does not support parameter stop."},
+        Lack("parameter", "stop"),
+    ),
+    (
+        400,
+        {"error": "Model grok-4 does not support parameter reasoningEffort."},
+        Lack("parameter", "reasoningEffort"),
+    ),
+    (
+        400,
+        openai("Extra inputs are not permitted, field: 'parallel_tool_calls', value: True"),
+        Lack("parameter", "parallel_tool_calls"),
+    ),
+    (
+        422,
+        {"message": "unknown field: parameter 'seed' is not a valid field"},
+        Lack("parameter", "seed"),
+    ),
+    (
+        400,
+        openai("`temperature` and `top_p` cannot both be specified for this model."),
+        Lack("parameter", "top_p"),
+    ),
+    (400, openai("Range of max_tokens should be [1, 8192]"), Lack("output_limit", limit=8192)),
+    (
+        400,
+        {"message": "The maximum tokens you requested exceeds the model limit of 4096. Try again"},
+        Lack("output_limit", limit=4096),
+    ),
 ]
 
 
@@ -395,6 +529,35 @@ CAUSES: list[tuple[int, Any, str]] = [
     (422, {"detail": [{"loc": ["body", "messages"], "msg": "Field required"}]}, "refused"),
     (418, b"teapot", "refused"),
     (400, openai("Unknown parameter: 'messages[0].role'"), "capability"),
+    (400, [{"error": {"message": "The request was blocked: PROHIBITED_CONTENT"}}], "blocked"),
+    (403, b"<html>Sorry, your request was blocked</html>", "auth"),  # a firewall, and no policy
+    (400, {"error": {"code": "1301", "message": "内容可能包含不安全或敏感内容"}}, "blocked"),
+    (400, openai("The system has detected potentially unsafe or sensitive content"), "blocked"),
+    (400, {"error": {"code": "1026", "message": "input new_sensitive"}}, "blocked"),
+    (422, openai("NSFW content detected"), "blocked"),
+    (429, {"error": {"code": "1113", "message": "余额不足或无可用资源包,请充值。"}}, "quota"),
+    (403, {"error": "Your newly created teams doesn't have any credits yet."}, "quota"),
+    (
+        429,
+        {
+            "error": {
+                "message": "Your project has exceeded its monthly spending cap.",
+                "status": "RESOURCE_EXHAUSTED",
+            }
+        },
+        "quota",
+    ),
+    (400, openai("Model Not Exist"), "m"),
+    (400, {"message": "The provided model identifier is invalid."}, "m"),
+    (403, {"message": "You don't have access to the model with the specified model ID."}, "m"),
+    (
+        429,
+        {
+            "message": "Service tier capacity exceeded for this model.",
+            "type": "service_tier_capacity_exceeded",
+        },
+        "overloaded",
+    ),
 ]
 
 
@@ -517,6 +680,12 @@ def test_what_is_read_can_be_sent_on(raw: bytes):
         ("refusal", None, "content_filter"),
         ("error", None, "error"),
         ("MALFORMED_FUNCTION_CALL", None, "error"),
+        ("TOO_MANY_TOOL_CALLS", None, "error"),
+        ("malformed_tool_use", None, "error"),
+        ("MODEL_ARMOR", None, "content_filter"),
+        ("OTHER", None, "length"),
+        ("null", None, None),
+        ("null", "MAX_TOKENS", "length"),
         ("gibberish", None, "length"),
         ("stop", "MAX_TOKENS", "length"),
         ("stop", "SAFETY", "content_filter"),

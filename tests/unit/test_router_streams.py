@@ -247,3 +247,19 @@ def test_where_the_bytes_are_cut_makes_no_difference(pieces: list[bytes], cuts: 
     for chunk in chunks:
         is_prelude(chunk)
         json.dumps(shown_chunk(chunk, model="a/b", with_usage=True))
+
+
+def test_a_word_that_says_not_yet_ends_nothing():
+    """Alibaba's own interface names "null" until the end, so that a cut would look whole."""
+    unended: JsonObject = {
+        "choices": [{"index": 0, "delta": {"content": "Ich"}, "finish_reason": "null"}]
+    }
+    chunks, error = read(event(unended))
+    assert chunks == [unended]
+    assert error is not None
+    shown = shown_chunk(unended, model="m", with_usage=False)
+    assert shown is not None
+    assert shown["choices"] == [{"index": 0, "delta": {"content": "Ich"}}]
+    assert whole(event(unended) + event(STOP)) == [unended, STOP]
+    role = {"choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": "null"}]}
+    assert is_prelude(role)

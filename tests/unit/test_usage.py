@@ -60,6 +60,22 @@ def answer(content: object = "fertig", **members: Any) -> dict[str, Any]:
         (
             {
                 "usage": {
+                    "prompt_tokens": 33,
+                    "completion_tokens": 7163,
+                    "total_tokens": 7196,
+                    "citation_tokens": 20_016,
+                    "reasoning_tokens": 73_997,
+                }
+            },
+            Usage(20_049, 81_160, 101_209),
+        ),
+        (
+            {"usage": {"prompt_tokens": 9, "completion_tokens": 40, "reasoning_tokens": 30}},
+            Usage(9, 40, 49),
+        ),
+        (
+            {
+                "usage": {
                     "prompt_tokens": 9,
                     "completion_tokens": 4,
                     "prompt_tokens_details": {"cached_tokens": 6},

@@ -60,6 +60,7 @@ _ENDS: dict[End, tuple[str, ...]] = {
         "language",
         "refusal",  # Anthropic
         "guardrail_intervened",  # Bedrock
+        "model_armor",  # Vertex
         "sensitive",  # GLM
         "error_toxic",  # Cohere
     ),
@@ -68,6 +69,10 @@ _ENDS: dict[End, tuple[str, ...]] = {
         "failed",
         "malformed_function_call",  # Gemini
         "unexpected_tool_call",
+        "too_many_tool_calls",
+        "malformed_response",
+        "malformed_model_output",  # Bedrock
+        "malformed_tool_use",
         "network_error",  # GLM
         "internal_error",
         "error_limit",  # Cohere
@@ -83,8 +88,8 @@ def end_of(word: object, native: object = None) -> End | None:
     own service, which a service in between may have softened to "stop".
     """
     inner = _of(native) if isinstance(native, str) else None
-    if not isinstance(word, str) or not word:
-        return inner
+    if not isinstance(word, str) or word.lower() in ("", "null", "none"):
+        return inner  # Alibaba's own interface says "null" until the end
     outer = _of(word) or "length"
     return inner if outer == "stop" and inner not in (None, "tool_calls") else outer
 

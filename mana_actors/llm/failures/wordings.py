@@ -40,6 +40,7 @@ def _says(*patterns: str) -> tuple[re.Pattern[str], ...]:
         each.replace("<LIMIT>", _NUMBER.format("limit"))
         .replace("<ASKED>", _NUMBER.format("asked"))
         .replace("<NAME>", _NAME)
+        .replace("not support", "(?:not|n['\u2019]t) support")
         for each in patterns
     )
     return tuple(re.compile(each, re.IGNORECASE | re.DOTALL) for each in filled)
@@ -78,8 +79,14 @@ WORDINGS: tuple[Wording, ...] = (
     ),
     Wording(
         "capability",
-        "DeepSeek: the valid range of max_tokens is [1, N]",
-        words=_says(r"valid range of max_tokens is \[\d+, ?<LIMIT>\]"),
+        "DeepSeek: the valid range of max_tokens is [1, N]; Alibaba: range of max_tokens should be",
+        words=_says(r"(?:valid )?range of max_tokens (?:is|should be) \[\d+, ?<LIMIT>\]"),
+        lack="output_limit",
+    ),
+    Wording(
+        "capability",
+        "Bedrock: the maximum tokens you requested exceeds the model limit",
+        words=_says(r"maximum tokens you requested exceeds the model limit of <LIMIT>"),
         lack="output_limit",
     ),
     Wording(
@@ -94,7 +101,7 @@ WORDINGS: tuple[Wording, ...] = (
         "OpenAI, vLLM, DeepSeek, OpenRouter: maximum context length",
         words=_says(
             r"maximum context length (?:is|of) <LIMIT>(?: tokens)?.{0,60}?"
-            r"(?:requested|resulted in|has|contains)(?: a total of| about)? <ASKED>",
+            r"(?:requested|resulted in|has|contains)(?: a total of| about| at least)? <ASKED>",
             r"maximum context length (?:is|of) <LIMIT>",
         ),
         lack="context",
@@ -123,7 +130,7 @@ WORDINGS: tuple[Wording, ...] = (
         "Anthropic: prompt is too long; exceed context limit",
         words=_says(
             r"prompt is too long: <ASKED> tokens > <LIMIT> maximum",
-            r"exceed context limit: [\d,]+ \+ [\d,]+ > <LIMIT>",
+            r"exceed context limit: <ASKED> \+ [\d,]+ > <LIMIT>",
         ),
         lack="context",
     ),
@@ -162,7 +169,7 @@ WORDINGS: tuple[Wording, ...] = (
         words=_says(
             r"max_new_tokens[`'\"]? must be <= <LIMIT>.{0,40}?given: <ASKED>",
             r"max_new_tokens[`'\"]? must be <= <LIMIT>",
-            r"inputs[`'\"]? must have less than <LIMIT> tokens",
+            r"inputs[`'\"]? must have less than <LIMIT> tokens(?:\. given: <ASKED>)?",
         ),
         lack="context",
     ),
@@ -183,11 +190,28 @@ WORDINGS: tuple[Wording, ...] = (
     ),
     Wording(
         "too_long",
+        "Cohere, Copilot, Fireworks, Cerebras, OpenAI's configured limit, Alibaba's error list",
+        words=_says(
+            r"tokens in the prompt cannot exceed <LIMIT> - received <ASKED>",
+            r"prompt token count of <ASKED> exceeds the limit of <LIMIT>",
+            r"prompt is too long: <ASKED>, model maximum context length: <LIMIT>",
+            r"current length is <ASKED> while limit is <LIMIT>",
+            r"the configured limit of <LIMIT> tokens.{0,40}?resulted in <ASKED>",
+            r"input length <ASKED> exceeds (?:the )?maximum (?:allowed )?length of <LIMIT>",
+            r"range of input length should be \[\d+, ?<LIMIT>\]",
+        ),
+        lack="context",
+    ),
+    Wording(
+        "too_long",
         "OpenAI and Groq by code; vLLM, Ollama and the rest by the sense of the words",
         codes=(
             "context_length_exceeded",
             "context_length_exceeded_error",
             "string_above_max_length",
+            "model_max_prompt_tokens_exceeded",  # Copilot
+            "tokens_too_long",  # Baidu
+            "characters_too_long",
         ),
         words=_says(
             r"(?:exceed\w{0,10}+|longer than|larger than|greater than|beyond|over) .{0,60}?"
@@ -196,6 +220,7 @@ WORDINGS: tuple[Wording, ...] = (
             r"(?:prompt|input|messages?|request|conversation) (?:is|are|was) too long",
             r"reduce the length of (?:the |your )?(?:messages?|prompt|inputs?)",
             r"max_tokens must be at least 1, got -\d",
+            r"prompt (?:exceeds max length|超长)",  # GLM 1261
         ),
         lack="context",
     ),
@@ -261,7 +286,8 @@ WORDINGS: tuple[Wording, ...] = (
         words=_says(
             r"unsupported (?:parameter|value)s?:? <NAME>",
             r"(?:unrecognized|unknown|unexpected|invalid) (?:request )?"
-            r"(?:argument|parameter|field|keyword argument)s?(?: supplied)?:? <NAME>",
+            r"(?:argument|parameter|field|keyword argument)s?(?: supplied)?:? "
+            r"(?:parameter )?<NAME>",
             r"unknown name \\?\"(?P<name>[$\w]{1,60})\\?\"",
             r"got an unexpected keyword argument <NAME>",
         ),
@@ -289,6 +315,8 @@ WORDINGS: tuple[Wording, ...] = (
             r"(?: parameter)? (?:is|are) "
             r"(?:not (?:supported|allowed|permitted)|unsupported|deprecated)",
             r"(?P<name>[a-z_]{2,40}): extra inputs are not permitted",
+            r"extra inputs are not permitted, field: <NAME>",
+            r"and ['\"`]?(?P<name>top_p)['\"`]? cannot both be specified",
         ),
         lack="parameter",
     ),
@@ -335,11 +363,11 @@ WORDINGS: tuple[Wording, ...] = (
     # --- tools, images, system messages -----------------------------------------------------------
     Wording(
         "capability",
-        "Ollama, OpenRouter, vLLM, llama.cpp, DeepSeek, Gemini, Groq: no tools",
+        "Ollama, OpenRouter, vLLM, llama.cpp, DeepSeek, Gemini, Groq, Bedrock: no tools",
         words=_says(
             r"not support (?:\w+ ){0,2}?(?:tools?\b|tool[ _-](?:use|call)|functions?\b)",
             r"no endpoints found that support tool",
-            r"requires --enable-auto-tool-choice",
+            r"requires --(?:enable-auto-tool-choice|tool-call-parser)",
             r"tools param requires --jinja",
             r"(?:tools?|functions?)[ _-]?(?:use|calls?|calling)?[`'\"]? (?:is|are) not "
             r"(?:supported|enabled|available)",
@@ -348,12 +376,13 @@ WORDINGS: tuple[Wording, ...] = (
     ),
     Wording(
         "capability",
-        "OpenRouter, vLLM, DeepSeek, Ollama, Groq: no images",
+        "OpenRouter, vLLM, DeepSeek, Ollama, Groq, Mistral, Bedrock: no images",
         words=_says(
             r"not support (?:\w+ ){0,2}?(?:images?|vision|multimodal|image_url)",
             r"no endpoints found that support image",
             r"at most 0 images?",
-            r"image inputs? (?:is|are) not (?:supported|enabled)",
+            r"image (?:content|inputs?) (?:is|are) not (?:supported|enabled)",
+            r"not support the image content",
             r"unknown variant `?image_url",
             r"(?:is )?not a (?:vision|multimodal) model",
         ),
@@ -361,7 +390,7 @@ WORDINGS: tuple[Wording, ...] = (
     ),
     Wording(
         "capability",
-        "chat templates under vLLM, llama.cpp, SGLang; Mistral: where a system message may stand",
+        "templates of vLLM, llama.cpp, SGLang; Mistral, Bedrock, Gemma: where they may stand",
         words=_says(
             r"system messages? (?:must|should|can only|may only|has to) (?:be|come|appear|stand)"
             r".{0,30}?(?:beginning|first|start)",
@@ -370,6 +399,8 @@ WORDINGS: tuple[Wording, ...] = (
             r"(?:only|at most) (?:supports? )?(?:one|1|a single) system message",
             r"multiple system messages",
             r"system role (?:is )?not supported",
+            r"not support system messages",
+            r"(?:system|developer) instruction is not (?:supported|enabled)",
             r"role ['\"`]?system['\"`]? (?:is )?(?:not supported|not allowed|must be)",
             r"expected last role user or tool.{0,80}?but got system",
         ),
@@ -402,10 +433,19 @@ WORDINGS: tuple[Wording, ...] = (
             r"rejected because it was considered high risk",
             r"content exists risk",
             r"may contain inappropriate content",
+            r"\bprohibited_content\b",
+            r"unsafe or sensitive content|不安全或敏感内容",  # GLM 1301
+            r"\bnew_sensitive\b",  # MiniMax 1026 and 1027
+            r"nsfw content",
         ),
         statuses=frozenset({200, 400, 403, 422, 451}),
     ),
     # --- money, keys ------------------------------------------------------------------------------
+    Wording(
+        "quota",
+        "Gemini: a spending cap, under the code of its rate limits",
+        words=_says(r"exceeded its (?:monthly )?spending cap"),
+    ),
     Wording(
         "rate_limit",
         "Gemini: RESOURCE_EXHAUSTED, whose words speak of billing also for a limit per minute",
@@ -413,7 +453,7 @@ WORDINGS: tuple[Wording, ...] = (
     ),
     Wording(
         "quota",
-        "OpenAI, Anthropic, OpenRouter, DeepSeek, Kimi, Hugging Face: an account without money",
+        "OpenAI, Anthropic, OpenRouter, DeepSeek, Kimi, GLM, xAI, Hugging Face: no money left",
         codes=(
             "insufficient_quota",
             "billing_hard_limit_reached",
@@ -433,6 +473,8 @@ WORDINGS: tuple[Wording, ...] = (
             r"exceeded your monthly included credits",
             r"usage limit for this billing cycle",
             r"monthly usage limit",
+            r"(?:n['\u2019]t|not) have any credits",
+            r"余额不足|账户已欠费",  # GLM 1113
         ),
     ),
     Wording(
@@ -455,7 +497,7 @@ WORDINGS: tuple[Wording, ...] = (
     # --- models -----------------------------------------------------------------------------------
     Wording(
         "missing_model",
-        "OpenAI, Azure, Groq, Mistral, Anthropic, Ollama, OpenRouter, Together: no such model",
+        "OpenAI, Azure, Groq, Mistral, Anthropic, Ollama, OpenRouter, Together, AWS: no such model",
         codes=(
             "model_not_found",
             "model_not_available",
@@ -472,13 +514,16 @@ WORDINGS: tuple[Wording, ...] = (
             r"the model [^\n]{0,120}? does not exist",
             r"(?:no such|unknown|invalid) model(?: id| name)?(?::| ['\"`])",
             r"is not a valid model",
+            r"\bmodel not exist",
+            r"model identifier is invalid",
+            r"n['\u2019]t have access to the model",
             r"deployment for this resource does not exist",
             r"try pulling it first",
             r"unable to access (?:non-serverless )?model",
             r"no models? (?:is |are )?(?:currently )?loaded",
             r"no endpoints found for",
         ),
-        statuses=frozenset({200, 400, 404, 410, 422, 500}),
+        statuses=frozenset({200, 400, 403, 404, 410, 422, 500}),
     ),
     # --- too much at once -------------------------------------------------------------------------
     Wording(
@@ -487,7 +532,7 @@ WORDINGS: tuple[Wording, ...] = (
         codes=("overloaded_error", "engine_overloaded_error", "engine_overloaded", "over_capacity"),
         words=_says(
             r"\boverloaded\b",
-            r"(?:at|over|no available|exceeded) capacity",
+            r"(?:at|over|no available|exceeded) capacity|capacity exceeded",
             r"loading model|model is (?:currently |still )?loading",
             r"experiencing high (?:demand|load|traffic)",
         ),
@@ -548,7 +593,7 @@ def _lack(row: Wording, told: Told, found: re.Match[str] | None) -> Lack | None:
     if row.lack is None:
         return None
     groups = {} if found is None else found.groupdict()
-    name = (groups.get("name") or row.name or told.param).rpartition(".")[2]
+    name = (groups.get("name") or row.name or told.param).rstrip(".").rpartition(".")[2]
     name = name if re.fullmatch(r"\$?[A-Za-z_]{1,60}", name) else ""
     instead, kind = groups.get("instead") or "", row.lack
     if kind == "parameter" and name in _ESSENTIAL:

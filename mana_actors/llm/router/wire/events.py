@@ -114,7 +114,13 @@ class ChunkReader:
         chunk = next(iter(objects_in([found, *as_list(found)])), None)
         error = self._error(chunk, value, event)
         if error is None and chunk is not None:
-            self._note(chunk)
+            self.usage = reported_usage(chunk) or self.usage
+            for choice in objects_in(chunk.get("choices")):
+                index = choice.get("index")
+                place = index if isinstance(index, int) else 0
+                self._open.add(place)
+                if end_of_choice(choice) is not None:
+                    self._ended.add(place)
             return chunk if "choices" in chunk or "usage" in chunk else None
         if error is not None and not self.is_finished:
             raise error
@@ -145,15 +151,6 @@ class ChunkReader:
             return self._failed(ProviderBusy, "no_chunk")
         return None
 
-    def _note(self, chunk: JsonObject) -> None:
-        self.usage = reported_usage(chunk) or self.usage
-        for choice in objects_in(chunk.get("choices")):
-            index = choice.get("index")
-            place = index if isinstance(index, int) else 0
-            self._open.add(place)
-            if choice.get("finish_reason"):
-                self._ended.add(place)
-
     def _failed(self, raised: type[ProviderError], code: str) -> ProviderError:
         return raised("invalid_answer", 200, None, code, self._provider, usage=self.usage)
 
@@ -165,7 +162,7 @@ def is_prelude(chunk: JsonObject) -> bool:
     choices = objects_in(chunk.get("choices"))
     for choice in choices:
         delta = as_object(choice.get("delta")) or {}
-        if choice.get("finish_reason") or any(delta[key] for key in delta if key != "role"):
+        if end_of_choice(choice) is not None or any(delta[key] for key in delta if key != "role"):
             return False
     return bool(choices)
 
@@ -192,8 +189,10 @@ def shown_chunk(chunk: JsonObject, *, model: str, with_usage: bool) -> JsonObjec
 def shown_choice(choice: JsonObject) -> JsonObject:
     """A choice with OpenAI's word for how it ended; another word stays as the native one."""
     word, end = choice.get("finish_reason"), end_of_choice(choice)
-    if end is None or end == word:
+    if end == word:
         return choice
+    if end is None:
+        return choice | {"finish_reason": None}
     return {"native_finish_reason": word} | choice | {"finish_reason": end}
 
 
