@@ -167,7 +167,18 @@ class Memory:
                 kept.found(found.missions.get(kept.id), number, found.forgotten)
             if number > self._newest_read:
                 self._newest_read = number
-                self._take_facts(number, found)
+                # Zone, cap and window as of the read, and what was spent here since that began.
+                self.time_zone, self.cap, self.slots_from = (
+                    found.time_zone,
+                    found.cap,
+                    found.slots_from,
+                )
+                self.window = TokenWindow([(c.at, c.tokens) for c in found.charges], found.holds)
+                known = {charge.call_id for charge in found.charges}
+                self._noted = [each for each in self._noted if each[0] >= number]
+                for _, what in self._noted:
+                    if what.call_id is not None and what.call_id not in known:
+                        self._count(what)
             self.is_whole = self.is_whole or reading.missions is None
         covered = self._covered(reading.missions)
         if reading.missions is None:
@@ -281,16 +292,6 @@ class Memory:
             own = [held.columns.max_tokens_per_day if held else None for held in (before, after)]
             if own[0] != own[1]:
                 self._cap_old_at = self._reads_begun
-
-    def _take_facts(self, number: int, found: Found) -> None:
-        """Zone, cap and window as of a read, and what this process spent since that began."""
-        self.time_zone, self.cap, self.slots_from = found.time_zone, found.cap, found.slots_from
-        self.window = TokenWindow([(c.at, c.tokens) for c in found.charges], found.holds)
-        known = {charge.call_id for charge in found.charges}
-        self._noted = [each for each in self._noted if each[0] >= number]
-        for _, what in self._noted:
-            if what.call_id is not None and what.call_id not in known:
-                self._count(what)
 
     def _count(self, what: OpenHold | Charge) -> None:
         match what:

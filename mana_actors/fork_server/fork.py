@@ -35,7 +35,11 @@ def go_on_as(connection: socket.socket, first: StartRequest) -> None:
             os._exit(1)
         # Ray ends a worker with all of its group.
         os.setpgid(0, 0)
-        _be_as_likely_to_be_ended(connection)
+        # It has the kernel end workers first when memory is out, and said so of the other process.
+        pid, _ = peer(connection)
+        with contextlib.suppress(OSError):
+            likely = Path(f"/proc/{pid}/oom_score_adj").read_text()
+            Path("/proc/self/oom_score_adj").write_text(likely)
         os.environ |= request.environment
         sys.orig_argv[:] = request.command
         sys.argv = request.command[1:]
@@ -68,10 +72,3 @@ def _read(connection: socket.socket) -> StartRequest:
         os.dup2(file, number)
         os.close(file)
     return StartRequest.from_wire(bytes(raw))
-
-
-def _be_as_likely_to_be_ended(connection: socket.socket) -> None:
-    """Ray has the kernel end workers first when memory is out; it said so of the other process."""
-    pid, _ = peer(connection)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(Path(f"/proc/{pid}/oom_score_adj").read_text())

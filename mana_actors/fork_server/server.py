@@ -78,7 +78,12 @@ class ForkServer:
         self._listener.setblocking(False)
         # In one step: who connects meets a server or none.
         os.rename(draft, SOCKET, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        self._code = _on_disk(_loaded())
+        ours_and_ray = [
+            str(module.__file__)
+            for name, module in list(sys.modules.items())
+            if name.startswith(_PACKAGES) or name == "ray"
+        ]
+        self._code = _on_disk(ours_and_ray)
 
     def next_fork(self) -> socket.socket:
         """In a fork: the connection of whoever asked for it. The server itself ends in here."""
@@ -93,7 +98,12 @@ class ForkServer:
                 with contextlib.suppress(OSError):
                     os.unlink(SOCKET, dir_fd=self._folder)
                 if RAYLET_FD in descriptors:
-                    _end_forks()
+                    # Workers of a raylet that is gone ask `kill(pid, 0)`: it may wait to be reaped.
+                    own = os.getpid()
+                    children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+                    for pid in children:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(int(pid), signal.SIGKILL)
                 os._exit(0)
             try:
                 connection, _ = self._listener.accept()
@@ -111,23 +121,6 @@ class ForkServer:
         for descriptor in (self._folder, LOCK_FD, RAYLET_FD):
             os.close(descriptor)
         return connection
-
-
-def _end_forks() -> None:
-    """Workers of a raylet that is gone: they ask `kill(pid, 0)`, and it may wait to be reaped."""
-    own = os.getpid()
-    for pid in Path(f"/proc/{own}/task/{own}/children").read_text().split():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
-
-
-def _loaded() -> list[str]:
-    """The files of our modules, and Ray's own."""
-    return [
-        str(module.__file__)
-        for name, module in list(sys.modules.items())
-        if name.startswith(_PACKAGES) or name == "ray"
-    ]
 
 
 def _on_disk(paths: Iterable[str]) -> dict[str, tuple[int, int, int]]:

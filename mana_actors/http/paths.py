@@ -6,7 +6,10 @@ they were sent. Who writes a path uses `path_of`, who serves one `text_of`.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, unquote_to_bytes
+
+_HALF_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
 class PathUnclear(ValueError):
@@ -40,15 +43,10 @@ def checked_path(raw: bytes) -> str:
     if not raw.startswith(b"/"):
         raise PathUnclear("must begin with a slash")
     path = raw.decode("latin-1")
-    pieces = path.split("%")
-    if not all(len(piece) >= 2 and _is_hex(piece[:2]) for piece in pieces[1:]):
+    if _HALF_ESCAPE.search(path):
         raise PathUnclear("has a % that is followed by no two hexadecimal digits")
     if "//" in path:
         raise PathUnclear("has an empty part")
     if {b".", b".."} & set(unquote_to_bytes(raw).replace(b"\\", b"/").split(b"/")):
         raise PathUnclear("has a part that is only dots")
     return path
-
-
-def _is_hex(text: str) -> bool:
-    return set(text) <= set("0123456789abcdefABCDEF")

@@ -46,18 +46,13 @@ _KIND_OF_REASON: dict[str, ProviderErrorKind] = {
     "failed_answer": "invalid_answer",
     "truncated": "truncated",
 }
-"""What a chain failed of, where one of its entries may have worked on the request."""
+"""What a chain failed of, where an entry may have worked on the request; the first that fits."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
 DEFAULT_DEADLINE_S = 120.0
 LONGEST_RETRY_AFTER_S = 86_400.0
 FACTS_KEPT_S = 60.0
 FACTS_AGAIN_S = 5.0
 FACTS_DEADLINE_S = 3.0
-
-
-def _leave_out_cli() -> None:
-    """Keep httpx2's command line out: it would load click, rich and pygments into every agent."""
-    cast("dict[str, Any]", sys.modules).setdefault("httpx2._main", None)  # httpx2 does without it
 
 
 class _Attempt(msgspec.Struct, frozen=True):
@@ -222,7 +217,8 @@ class HttpProvider:
 
     def _http(self) -> "httpx2.AsyncClient":
         if self._client is None:
-            _leave_out_cli()
+            # Its command line would load click, rich and pygments into every agent.
+            cast("dict[str, Any]", sys.modules).setdefault("httpx2._main", None)
             self._client = connections(self._endpoint, "unknown")
         return self._client
 
@@ -243,14 +239,13 @@ def told_of_attempts(error: ProviderError, body: bytes) -> ProviderError:
     if (provider := provider_label(named)) != "unknown":
         error.provider = provider
     if error.kind == "no_healthy_provider" and worked:
-        kind = _KIND_OF_REASON[min(worked, key=_rank).reason]
+        reasons = {attempt.reason for attempt in worked}
+        kind: ProviderErrorKind = next(
+            _KIND_OF_REASON[each] for each in _KIND_OF_REASON if each in reasons
+        )
         wait_s = error.retry_after_s
         return ProviderBusy(kind, error.status, wait_s, error.kind, error.provider)
     return error
-
-
-def _rank(attempt: _Attempt) -> int:
-    return list(_KIND_OF_REASON).index(attempt.reason)
 
 
 def with_headers(answer: ModelAnswer, headers: Mapping[str, str]) -> ModelAnswer:

@@ -77,6 +77,7 @@ def read_answer(body: bytes, *, resolved: str, asked_model: str, provider: str) 
     is_lost = is_too_large([carried, *(call.carried for call in calls)])
     if is_lost:
         calls, carried = tuple(replace(call, carried={}) for call in calls), {}
+    model = resolved or as_text(answer.get("model")) or asked_model
     return ModelAnswer(
         content=None if text is None else text.replace("\x00", ""),
         tool_calls=calls,
@@ -86,7 +87,7 @@ def read_answer(body: bytes, *, resolved: str, asked_model: str, provider: str) 
         total_tokens=usage.total if usage else 0,
         usage_reported=usage is not None and usage.is_possible,
         cached_tokens=usage.cached if usage else 0,
-        resolved_model=_short(resolved or as_text(answer.get("model")) or asked_model),
+        resolved_model="".join(char for char in model[:200] if char.isprintable()),
         carried=carried,
         carried_lost=int(is_lost),
         refusal=refusal_in(message),
@@ -206,8 +207,3 @@ def token_count(usage: JsonObject, field: str) -> int | None:
     value = usage.get(field)
     is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
     return value if is_count else None
-
-
-def _short(text: str) -> str:
-    """`text` without control characters, at most 200 characters."""
-    return "".join(char for char in text[:200] if char.isprintable())

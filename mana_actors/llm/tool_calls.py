@@ -14,30 +14,32 @@ _UNREADABLE = "they are not a JSON object"
 
 
 def tool_calls_of(message: JsonObject) -> tuple[ToolCall, ...]:
-    """The calls of an assistant's message, each with what it carries."""
+    """The calls of an assistant's message, each with what it carries.
+
+    Arguments that are no JSON object become {} and a problem; none at all are none.
+    """
     given = message.get("tool_calls")
     single = as_object(given)
     calls = objects_in(given) if single is None else [single]
     if not calls and (legacy := as_object(message.get("function_call"))):
         calls = [{"function": legacy}]
-    return tuple(_tool_call(place, call) for place, call in enumerate(calls))
-
-
-def _tool_call(place: int, call: JsonObject) -> ToolCall:
-    """One call; arguments that are no JSON object become {} and a problem, none at all are none."""
-    function = as_object(call.get("function"))
-    if function is None:  # without the wrapping
-        function = {name: call[name] for name in ("name", "arguments") if name in call}
-        call = {name: call[name] for name in call if name not in function}
-    arguments = _arguments(function.get("arguments"))
-    identity = as_text(call.get("id"))[:_MOST_ID_CHARS]
-    return ToolCall(
-        _printable(identity) or f"call_{place}",
-        _printable(as_text(function.get("name"))[:200]),
-        arguments or {},
-        "" if arguments is not None else _UNREADABLE,
-        carried=carried_by_call(call),
-    )
+    found: list[ToolCall] = []
+    for place, call in enumerate(calls):
+        function, kept = as_object(call.get("function")), call
+        if function is None:  # without the wrapping
+            function = {name: call[name] for name in ("name", "arguments") if name in call}
+            kept = {name: call[name] for name in call if name not in function}
+        arguments = _arguments(function.get("arguments"))
+        found.append(
+            ToolCall(
+                _printable(as_text(kept.get("id"))[:_MOST_ID_CHARS]) or f"call_{place}",
+                _printable(as_text(function.get("name"))[:200]),
+                arguments or {},
+                "" if arguments is not None else _UNREADABLE,
+                carried=carried_by_call(kept),
+            )
+        )
+    return tuple(found)
 
 
 def _arguments(given: object) -> JsonObject | None:

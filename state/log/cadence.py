@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
-from itertools import islice
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -100,14 +99,12 @@ def next_run(cadence: Cadence, from_: datetime, zone: ZoneInfo) -> datetime | No
 
 def next_runs(cadence: Cadence, from_: datetime, zone: ZoneInfo, most: int) -> list[datetime]:
     """The first due times after `from_`, as if each run ended the moment it fell due."""
-    return list(islice(_following(cadence, from_, zone), most))
-
-
-def _following(cadence: Cadence, from_: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    found: list[datetime] = []
     following = next_run(cadence, from_, zone)
-    while following is not None:
-        yield following
+    while following is not None and len(found) < most:
+        found.append(following)
         following = next_run(cadence, following, zone)
+    return found
 
 
 def _next_local(

@@ -113,26 +113,26 @@ def delta_of(id_: str, before: HeldRecord[C] | None, after: HeldRecord[C]) -> Re
     """What leads from `before` to `after`, also where only a stamp or the version changed."""
     fields, stamps = (before.fields, before.stamps) if before else ({}, {})
     since = before.version if before else None
+    encode = msgspec.json.encode
+    news = {  # compared as JSON: to Python, true and 1 are equal
+        name: value
+        for name, value in after.fields.items()
+        if name not in fields
+        or not (fields[name] is value or encode(fields[name]) == encode(value))
+    }
     delta = RecordDelta(
         id_,
         since,
         after.version,
         after.columns,
-        msgspec.json.encode(
-            {k: v for k, v in after.fields.items() if k not in fields or not _same(fields[k], v)}
-        ),
-        tuple(name for name in fields if name not in after.fields),
-        {k: v for k, v in after.stamps.items() if stamps.get(k) != v},
-        tuple(name for name in stamps if name not in after.stamps),
+        changed=encode(news),
+        removed=tuple(name for name in fields if name not in after.fields),
+        stamped={k: v for k, v in after.stamps.items() if stamps.get(k) != v},
+        unstamped=tuple(name for name in stamps if name not in after.stamps),
     )
     if len(msgspec.msgpack.encode(delta)) > MAX_DELTA_BYTES:
         return RecordDelta(id_, since, after.version)
     return delta
-
-
-def _same(one: object, other: object) -> bool:
-    """Whether they are the same JSON; to Python, true and 1 are equal."""
-    return one is other or msgspec.json.encode(one) == msgspec.json.encode(other)
 
 
 def applied(held: HeldRecord[C] | None, delta: RecordDelta[C]) -> HeldRecord[C] | None:

@@ -121,7 +121,7 @@ def stamp_for(known: Snapshot, field: str, now_ns: int) -> str:
 
 def as_change(row: OwnRow, change_id: str, created_us: int, user_id: str = "") -> Change:
     """The row as readers merge it."""
-    return Change(change_id, created_us, row.op, row.data, dict(row.field_meta), user_id)
+    return Change(change_id, created_us, row.op, row.data, dict(row.field_meta), user_id=user_id)
 
 
 def version_of(known: Snapshot) -> str:
@@ -146,17 +146,14 @@ def _checked(row: OwnRow) -> OwnRow:
     if len(text.encode()) > MAX_ROW_BYTES:
         raise ChangeRefused("data", f"is over {MAX_ROW_BYTES} bytes")
     if NUL.search(text):  # Postgres keeps none
-        raise ChangeRefused(_with_nul(row.data), "holds a NUL character")
+        holding = (
+            name.replace("\0", "")
+            for name, value in row.data.items()
+            if NUL.search(msgspec.json.encode([name, value]).decode())
+        )
+        raise ChangeRefused(next(holding, "data"), "holds a NUL character")
     problem = merge.read_change("", 0, row.op, text, "{}").problem
     if problem:
         field, _, what = problem.partition(": ")
         raise ChangeRefused(field, what)
     return row
-
-
-def _with_nul(data: Mapping[str, Any]) -> str:
-    """The first field whose value, or name, has a NUL character."""
-    for name, value in data.items():
-        if NUL.search(msgspec.json.encode([name, value]).decode()):
-            return name.replace("\0", "")
-    return "data"

@@ -78,7 +78,8 @@ def new_proposals(mission: Mission, author: Author, known: Steps, now: datetime)
                 continue
             is_sealed = "sealedFor" in iteration
             params = intent.get("params")
-            ends = _ends(iteration, now)
+            began = started_at(iteration)  # a plan of long ago is not put to anybody anew
+            ends = (now if began == MIN_INSTANT else datetime_of(began)) + EXPIRES_AFTER
             is_over = ends <= now
             found.append(
                 Proposal(
@@ -192,10 +193,10 @@ def _skipped_note(step: Any) -> Any:
     return {**fields, "status": "skipped"} if is_over else step
 
 
-def _ends(iteration: Iteration, now: datetime) -> datetime:
-    """Until when it may be answered: a plan of long ago is not put to anybody anew."""
-    began = started_at(iteration)
-    return (now if began == MIN_INSTANT else datetime_of(began)) + EXPIRES_AFTER
+def _joined(before: object, words: Sequence[str]) -> str:
+    """Several reasons in one text, each once, as clients join them."""
+    said = before.split("\n· ") if isinstance(before, str) and before else []
+    return "\n· ".join(dict.fromkeys((*said, *words)))
 
 
 def _overall(plan: Sequence[Any]) -> str:
@@ -206,12 +207,6 @@ def _overall(plan: Sequence[Any]) -> str:
     if "approved" in states:
         return "approved"
     return "failed" if "failed" in states and "rejected" not in states else "rejected"
-
-
-def _joined(before: object, words: Sequence[str]) -> str:
-    """Several reasons in one text, each once, as clients join them."""
-    said = before.split("\n· ") if isinstance(before, str) and before else []
-    return "\n· ".join(dict.fromkeys((*said, *words)))
 
 
 def _why(step: Mapping[str, Any], iteration: Iteration, mission: Mission) -> str:

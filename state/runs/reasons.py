@@ -6,7 +6,6 @@ model are in no reason.
 """
 
 import re
-from collections.abc import Iterable
 from functools import cache
 from typing import Literal, get_args
 
@@ -59,8 +58,15 @@ def reasons_of(text: str | None, language: Language = "en") -> list[Reason]:
 
 
 def in_words(text: str | None, language: Language = "en") -> str:
-    """What happened, in sentences with what happens next and what can be done."""
-    return " ".join(_text_of(reasons_of(text, language)))
+    """What happened, in sentences with what happens next and what can be done.
+
+    What several reasons share is said once, at the end.
+    """
+    found = reasons_of(text, language)
+    happened = [msgspec.structs.replace(each, then="", can="").text for each in found]
+    then = dict.fromkeys(each.then for each in found if each.then)
+    can = dict.fromkeys(each.can for each in found if each.can)
+    return " ".join((*happened, *then, *can))
 
 
 def in_short(text: str | None, language: Language = "en") -> str:
@@ -91,14 +97,6 @@ def language_of(header: str | None, default: Language = "en") -> Language:
             if weight < 0 and name.partition("-")[0] == known:
                 return known
     return default
-
-
-def _text_of(reasons: Iterable[Reason]) -> Iterable[str]:
-    """Sentences, with what several reasons share said once, at the end."""
-    found = list(reasons)
-    yield from (msgspec.structs.replace(each, then="", can="").text for each in found)
-    yield from dict.fromkeys(each.then for each in found if each.then)
-    yield from dict.fromkeys(each.can for each in found if each.can)
 
 
 def _reason(text: str, language: Language) -> Reason:

@@ -80,15 +80,19 @@ class KeyRequest:
 
     async def note(self, attempt: KeyAudit) -> uuid.UUID:
         """Write the attempt; its id."""
-        return await self._connection.fetchval(
-            SQL["note_release"],
-            *self._run,
-            attempt.outcome,
-            attempt.reason,
-            attempt.version,
-            list(attempt.record_ids),
-            attempt.expires_at,
+        run, number, mission = self._run
+        noted = SQL.given(
+            "note_release",
+            run=run,
+            attempt=number,
+            mission=mission,
+            outcome=attempt.outcome,
+            reason=attempt.reason,
+            version=attempt.version,
+            records=list(attempt.record_ids),
+            expires=attempt.expires_at,
         )
+        return await self._connection.fetchval(*noted)
 
 
 class KeyStore:

@@ -239,7 +239,14 @@ async def migrate(
         for name in GROUP_ROLES:
             await _ensure_role(connection, name, "NOLOGIN")
         for login in LOGINS:
-            await _ensure_login(connection, login, secrets_dir, progress)
+            password, is_new = password_of(secrets_dir, login.name)
+            verifier = scram_verifier(password, secrets.token_bytes(16))
+            options = f"{_login_options(login)} PASSWORD '{verifier}'"
+            if await _ensure_role(connection, login.name, f"{options}; {_idle_limit(login)}"):
+                progress(f"role {login.name} created")
+            elif is_new:
+                await connection.execute(f"ALTER ROLE {login.name} PASSWORD '{verifier}'")
+                progress(f"role {login.name} has a new password")
         await in_turn(connection, "roles", partial(_ensure_membership, connection))
         prepared = ";\n".join([_sql("ledger"), LOCK_LEDGER, _sql("adopt_earlier")])
         await in_turn(connection, "the ledger", partial(connection.execute, prepared))
@@ -275,19 +282,6 @@ async def log_owner(
         raise MigrationError(f"Postgres refused: {exc}") from exc
     finally:
         await connection.close()
-
-
-async def _ensure_login(
-    connection: asyncpg.Connection, login: Login, folder: Path, progress: Callable[[str], None]
-) -> None:
-    password, is_new = password_of(folder, login.name)
-    verifier = scram_verifier(password, secrets.token_bytes(16))
-    options = f"{_login_options(login)} PASSWORD '{verifier}'"
-    if await _ensure_role(connection, login.name, f"{options}; {_idle_limit(login)}"):
-        progress(f"role {login.name} created")
-    elif is_new:
-        await connection.execute(f"ALTER ROLE {login.name} PASSWORD '{verifier}'")
-        progress(f"role {login.name} has a new password")
 
 
 async def _ensure_role(connection: asyncpg.Connection, name: str, options: str) -> bool:

@@ -64,7 +64,11 @@ class SignInKeys:
     def key_set(self) -> dict[str, Any]:
         """The public keys as a JWK set (RFC 7517, 8037), for whoever checks our tokens."""
         self._look_again(LOOK_AGAIN_S)
-        keys = [{**_jwk(key), "kid": kid} for kid, key in self._public.items()]
+        keys: list[dict[str, str]] = []
+        for kid, key in self._public.items():
+            x = base64.urlsafe_b64encode(key.public_bytes_raw()).decode().rstrip("=")
+            kind = {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": ALGORITHM}
+            keys.append({**kind, "x": x, "kid": kid})
         return {"keys": keys}
 
     def _look_again(self, after_s: float) -> None:
@@ -98,8 +102,3 @@ class SignInKeys:
             key_pairs.issuer_key_id(key): key for key in (mine, *public)
         }
         self._read_at = self._clock()
-
-
-def _jwk(key: Ed25519PublicKey) -> dict[str, str]:
-    x = base64.urlsafe_b64encode(key.public_bytes_raw()).decode().rstrip("=")
-    return {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": ALGORITHM, "x": x}

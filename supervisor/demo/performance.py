@@ -95,7 +95,14 @@ class _Demo:
 
     async def play(self) -> Outcome:
         """Push, watch, and show what is pulled."""
-        await self._warmed()
+        # A moment for the pool, so that the table shows how long a wake takes and not a start.
+        up_down.say(f"warming {len(AWAKE)} processes")
+        give_up = time.monotonic() + WARM_WITHIN_S
+        while time.monotonic() < give_up:
+            told = await asyncio.to_thread(self._gateway.get, "/internal/status")
+            if (told["supervisor"] or {}).get("warm", 0) >= len(AWAKE):
+                break
+            await asyncio.sleep(POLL_S)
         now = datetime.now(UTC)
         self._due = now + DUE_IN
         for push in pushes(now, self._due):
@@ -105,16 +112,6 @@ class _Demo:
         result = outcome(missions, quarantined)
         self._stage.rows({user: await self._pulled(user) for user in self._clients})
         return result
-
-    async def _warmed(self) -> None:
-        """Give the pool a moment, so that the table shows how long a wake takes and not a start."""
-        up_down.say(f"warming {len(AWAKE)} processes")
-        give_up = time.monotonic() + WARM_WITHIN_S
-        while time.monotonic() < give_up:
-            told = await asyncio.to_thread(self._gateway.get, "/internal/status")
-            if (told["supervisor"] or {}).get("warm", 0) >= len(AWAKE):
-                return
-            await asyncio.sleep(POLL_S)
 
     async def _watched(self) -> tuple[list[MissionFacts], int]:
         """Look until everything is settled, or for 40 s."""

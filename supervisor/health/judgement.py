@@ -160,7 +160,13 @@ def _signs(facts: Facts, settings: Settings) -> Iterator[Sign]:
     yield from _database(facts)
     if facts.shards is not None:
         yield from _shards(facts.shards, settings)
-        yield from _runs(facts)
+        if facts.overdue:
+            over = "over " if facts.overdue >= 1000 else ""
+            what = f"{over}{facts.overdue} missions have been due for {START_S:.0f} s and more"
+            yield Sign("runs", what, "mana missions says what each waits for", is_failing=False)
+        if facts.failed:
+            what = f"{facts.failed} failed in the last hour"
+            yield Sign("runs", what, "mana runs --state failed says why", is_failing=False)
     yield from _supervisor(facts)
     if facts.router is not None:
         what = f"the model router does not answer ({facts.router}); no run can ask a model"
@@ -247,16 +253,6 @@ def _supervisor(facts: Facts) -> Iterator[Sign]:
     if waits and not facts.short:  # its machine is another one, or its look is the newer
         what = f"it has nearly no room in its {', '.join(waits)}: no run begins"
         yield Sign("disk", what, "make room there; runs go on by themselves then")
-
-
-def _runs(facts: Facts) -> Iterator[Sign]:
-    if facts.overdue:
-        over = "over " if facts.overdue >= 1000 else ""
-        what = f"{over}{facts.overdue} missions have been due for {START_S:.0f} s and more"
-        yield Sign("runs", what, "mana missions says what each waits for", is_failing=False)
-    if facts.failed:
-        what = f"{facts.failed} failed in the last hour"
-        yield Sign("runs", what, "mana runs --state failed says why", is_failing=False)
 
 
 def _keys(facts: Facts) -> Iterator[Sign]:

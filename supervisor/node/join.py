@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -75,7 +74,16 @@ def _check(settings: Settings) -> None:
 
 async def _serve(settings: Settings, keeper: int, tell: int) -> None:
     """Start the router, then the raylet; whoever asked for the end, the keeper brings it about."""
-    router = await _started_router(settings)
+    tell_step("starting the model router")
+    service = None
+    if settings.llm_aliases is None:
+        service, found = await models.found_service(settings)
+        tell_step(f"model service {found}")
+    # In a thread of this process, which it ends, should it break.
+    router = LlmRouterActor(models.router_settings(settings, __version__, None, service).to_wire())
+    _, problem = await asyncio.to_thread(router.address)
+    if problem:
+        raise NotJoined(f"the model router did not start: {problem}")
     for pid in await asyncio.to_thread(_start_raylet, settings, keeper):
         os.write(tell, f"Ray's raylet {pid}\n".encode())
     stop, reloading = asyncio.Event(), Background()
@@ -92,20 +100,6 @@ async def _reload(router: LlmRouterActor) -> None:
     await router.reload()  # it logs what came of it
 
 
-async def _started_router(settings: Settings) -> LlmRouterActor:
-    """The router, in a thread of this process; it ends the process, should it break."""
-    tell_step("starting the model router")
-    service = None
-    if settings.llm_aliases is None:
-        service, found = await models.found_service(settings)
-        tell_step(f"model service {found}")
-    router = LlmRouterActor(models.router_settings(settings, __version__, None, service).to_wire())
-    _, problem = await asyncio.to_thread(router.address)
-    if problem:
-        raise NotJoined(f"the model router did not start: {problem}")
-    return router
-
-
 def _start_raylet(settings: Settings, keeper: int) -> set[int]:
     """Have Ray start its part here, offering room to agents; the raylet's process."""
     tell_step(f"joining Ray at {settings.ray_address}")
@@ -114,9 +108,17 @@ def _start_raylet(settings: Settings, keeper: int) -> set[int]:
     command = [str(program), "start", f"--address={settings.ray_address}", "--disable-usage-stats"]
     command.append(f"--resources={msgspec.json.encode(OFFERED).decode()}")
     command.append(f"--temp-dir={ray_folder(Path(settings.data_dir))}")  # the head's may be open
+    environment = {
+        "RAY_worker_register_timeout_seconds": "120",
+        "RAY_agent_register_timeout_ms": "120000",
+        **os.environ,
+    }
+    if settings.fork_server:
+        forks = Path(settings.data_dir, "forks")
+        environment |= fork_server.variables(forks, os.environ.get("PYTHONPATH"))
     started = subprocess.run(
         command,
-        env=_environment(settings, os.environ),
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -129,18 +131,6 @@ def _start_raylet(settings: Settings, keeper: int) -> set[int]:
         reason = next((line for line in reversed(said) if line), "it said nothing")
         raise NotJoined(f"Ray did not start: {reason}")
     return raylets
-
-
-def _environment(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
-    """What Ray and its workers are to inherit."""
-    patience = {
-        "RAY_worker_register_timeout_seconds": "120",
-        "RAY_agent_register_timeout_ms": "120000",
-    }
-    ours = {**patience, **env}
-    if not settings.fork_server:
-        return ours
-    return ours | fork_server.variables(Path(settings.data_dir, "forks"), env.get("PYTHONPATH"))
 
 
 if __name__ == "__main__":

@@ -86,8 +86,9 @@ async def tried(settings: Settings, model: str, seconds: float = TRIAL_S) -> Tri
         ],
     }
     began = time.monotonic()
+    headers = {DEADLINE_HEADER: str(seconds)}
     told = await ask_router(
-        settings, "POST", "/v1/chat/completions", seconds, asked, {DEADLINE_HEADER: str(seconds)}
+        settings, "POST", "/v1/chat/completions", seconds, asked, headers=headers
     )
     took_ms = round((time.monotonic() - began) * 1000, 1)
     body = decoded(told)
@@ -110,7 +111,9 @@ async def tried(settings: Settings, model: str, seconds: float = TRIAL_S) -> Tri
         latency_ms=took_ms,
         resolved=told.headers.get(RESOLVED_HEADER, ""),
         exposure=told.headers.get(EXPOSURE_HEADER, ""),
-        calls_tools=any(_is_called(call) for call in calls),
+        calls_tools=any(
+            (as_object(call.get("function")) or {}).get("name") == "report_ready" for call in calls
+        ),
         prompt_tokens=prompt if isinstance(prompt, int) else None,
         completion_tokens=completion if isinstance(completion, int) else None,
         cost_micros=count_in(told.headers.get(COST_HEADER)),
@@ -214,7 +217,3 @@ def decoded(told: BoundedAnswer) -> dict[str, Any]:
         return msgspec.json.decode(told.content, type=dict[str, Any])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise RouterSilent("no JSON") from exc
-
-
-def _is_called(call: JsonObject) -> bool:
-    return (as_object(call.get("function")) or {}).get("name") == "report_ready"

@@ -62,8 +62,16 @@ class FoldLoop:
         self._walk_cost_s += self._clock() - began
         self.is_behind = page.has_more
         self._walk = page.floor if page.has_more else None
-        if self._walk is None:
-            self._walked()
+        if self._walk is not None:
+            return page.rows
+        # The walk is over: what it did not meet is held no more.
+        self.held = {key: since for key, since in self.held.items() if key in self._met}
+        every_s = self._held_again_s if self.held else UNFLOORED_EVERY_S
+        self._held_again_s = min(2 * self._held_again_s, UNFLOORED_EVERY_S)
+        if not self.held:
+            self._held_again_s = HELD_AGAIN_S
+        self._unfloored_at = self._clock() + max(every_s, UNFLOORED_SHARE * self._walk_cost_s)
+        self._walk_cost_s, self._met = 0.0, set()
         return page.rows
 
     @property
@@ -79,16 +87,6 @@ class FoldLoop:
             page = await self._page(page.floor)
             rows += page.rows
         return rows
-
-    def _walked(self) -> None:
-        """A walk is over: what it did not meet is held no more; when to walk again."""
-        self.held = {key: since for key, since in self.held.items() if key in self._met}
-        every_s = self._held_again_s if self.held else UNFLOORED_EVERY_S
-        self._held_again_s = min(2 * self._held_again_s, UNFLOORED_EVERY_S)
-        if not self.held:
-            self._held_again_s = HELD_AGAIN_S
-        self._unfloored_at = self._clock() + max(every_s, UNFLOORED_SHARE * self._walk_cost_s)
-        self._walk_cost_s, self._met = 0.0, set()
 
     async def _page(self, floor: int) -> Folded:
         """Fold the page after `floor`, count what it did, and tell who is concerned."""

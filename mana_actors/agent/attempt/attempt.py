@@ -12,6 +12,7 @@ import secrets
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, assert_never
 
 import msgspec
@@ -348,7 +349,9 @@ class Attempt:
                 if owner is not None:
                     place = Place(ours.user_id, ours.mission_id, ours.iteration_id)
                     with DataKey(bytearray(secrets.token_bytes(KEY_BYTES))) as key:
-                        iteration = sealed_iteration(iteration, owner, place, key, _new_iv)
+                        iteration = sealed_iteration(
+                            iteration, owner, place, key, partial(secrets.token_bytes, IV_BYTES)
+                        )
             decided = commit_of(
                 CommitFacts(
                     occurrence=ours,
@@ -400,10 +403,6 @@ class Attempt:
             raise Superseded
         if ended.outcome == "refused":
             raise Refused("22000")
-
-
-def _new_iv() -> bytes:
-    return secrets.token_bytes(IV_BYTES)
 
 
 def _unclaimed(claim: Claim) -> Outcome:

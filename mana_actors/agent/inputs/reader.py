@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 
 from mana_actors.agent.attempt.job import FinalFailure, Job
 from mana_actors.agent.attempt.means import Means
 from mana_actors.agent.attempt.plan import plan_input, tools_of
-from mana_actors.agent.inputs.copies import RecordKey
 from mana_actors.agent.inputs.resolvers import resolve_inputs
 from mana_actors.agent.inputs.sealed_inputs import (
     CopiesWanted,
@@ -29,7 +29,6 @@ from state.log.records import InputRef
 from state.rules.exposure import Exposure, lower_of
 from state.runs.reason_words import ReasonCode
 from state.runs.reasons import told
-from state.sealing.copies import KeptCopy
 from state.store.agent import (
     ReadRecord,
     keys_capability,
@@ -77,9 +76,8 @@ class InputReader:
         others = [ref for ref in refs if ref.module not in resolvers]
         sources = await read_sources(self._changes, others)
         try:
-            opened = await open_sealed(
-                sources, job.mission.grant, self._copies, self._key, self._note
-            )
+            copies = partial(sealed_copies, self._means.store, self._means.user_id, job.mission.id)
+            opened = await open_sealed(sources, job.mission.grant, copies, self._key, self._note)
         except CopiesWanted as exc:
             answer = await request_copies(store, job.run_id, job.attempt)
             raise CopiesWanted(exc.lacking, answer, exc.counts) from None
@@ -106,10 +104,6 @@ class InputReader:
         return (
             await self._means.store.input_changes(app, table, id_) if claimed is None else claimed
         )
-
-    async def _copies(self, wanted: Sequence[InputRef]) -> Mapping[RecordKey, KeptCopy]:
-        who = self._means.user_id, self._job.mission.id
-        return await sealed_copies(self._means.store, *who, wanted)
 
     @asynccontextmanager
     async def _key(self) -> AsyncGenerator[HeldKey]:

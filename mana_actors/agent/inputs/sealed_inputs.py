@@ -99,7 +99,14 @@ async def open_sealed(
     refs = sources.sealed
     if not refs:
         return OpenedInputs({})
-    _require_listed(refs, grant)
+    if grant is None:
+        raise Unreadable("no-grant", told("no-grant"))
+    derivation = as_object(grant.get("derivation")) or {}
+    listed = [each for each in as_list(derivation.get("recordIds")) if isinstance(each, str)]
+    # An input that is newer than the grant is no violation: its owner has to consent to it.
+    newer = sum(not is_granted(ref, listed) for ref in refs)
+    if newer:
+        raise Unreadable("input-newer-than-grant", told("grant-older-than-input", count=newer))
     found = with_copies(sources.records, await copies(refs))
     if isinstance(found, CopiesLacking):
         raise CopiesWanted(found)
@@ -141,17 +148,6 @@ def read_record(ref: InputRef, fields: Mapping[str, Any], key: DataKey) -> Recor
     title, content = record_text(ref.module, found.record)
     readable = ResolvedInput(ref.id, ref.module, ref.table, title, content)
     return RecordReading(readable, "ok" if found.fields else None, None, len(found.fields))
-
-
-def _require_listed(refs: Sequence[InputRef], grant: Mapping[str, Any] | None) -> None:
-    """An input that is newer than the grant is no violation: its owner has to consent to it."""
-    if grant is None:
-        raise Unreadable("no-grant", told("no-grant"))
-    derivation = as_object(grant.get("derivation")) or {}
-    listed = [each for each in as_list(derivation.get("recordIds")) if isinstance(each, str)]
-    newer = sum(not is_granted(ref, listed) for ref in refs)
-    if newer:
-        raise Unreadable("input-newer-than-grant", told("grant-older-than-input", count=newer))
 
 
 def _counted(readings: Sequence[tuple[InputRef, RecordReading]]) -> tuple[Count, ...]:

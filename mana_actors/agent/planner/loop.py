@@ -294,7 +294,13 @@ def step(given: LoopInput, state: LoopState, event: Event) -> tuple[LoopState, C
             state = _heard(given, state, answer)
             if state.turn:
                 to_run = tuple(each.call for each in state.turn if each.must_run)
-                return state, RunCalls(_batches(given, to_run), state.rounds)
+                # Tens where every call is safe to run beside the others, else one at a time.
+                is_safe = given.is_parallel_safe
+                is_together = is_safe is not None and all(is_safe(call.name) for call in to_run)
+                size = PARALLEL_BATCH if is_together else 1
+                firsts = range(0, len(to_run), size)
+                batches = tuple(to_run[first : first + size] for first in firsts)
+                return state, RunCalls(batches, state.rounds)
         case CallsDone(results=results):
             state = _calls_done(given, state, results)
         case Summarised(at=at, answer=answer):
@@ -504,14 +510,6 @@ def _screened(
 def _key(call: ToolCall) -> str:
     """Equal for two calls of one tool with the same arguments."""
     return f"{call.name} {canonical_json(call.arguments)}"
-
-
-def _batches(given: LoopInput, calls: tuple[ToolCall, ...]) -> tuple[tuple[ToolCall, ...], ...]:
-    """Tens where every call is safe to run beside the others, else one call at a time."""
-    is_safe = given.is_parallel_safe
-    together = is_safe is not None and len(calls) > 1 and all(is_safe(call.name) for call in calls)
-    size = PARALLEL_BATCH if together else 1
-    return tuple(calls[first : first + size] for first in range(0, len(calls), size))
 
 
 def _calls_done(given: LoopInput, state: LoopState, results: tuple[ToolResult, ...]) -> LoopState:

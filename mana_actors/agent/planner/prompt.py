@@ -173,9 +173,15 @@ def system_prompt(agent: Agent | None, tools: Sequence[Tool], *, can_find: bool 
     name = _line(agent.name) if agent else ""
     role = _line(agent.role) if agent else ""
     intro = f"You are {name or 'Mana'}, an assistant who works in the background for one person"
+    # What the tools can do, then what holds in every run.
+    rules = ["You have no tools in this run: answer with text only."]
+    if tools:
+        can_read = any(t.default_policy == "auto" and t.module != OWN_MODULE for t in tools)
+        rules = [*_WITH_TOOLS, _READING if can_read else _PROPOSING]
+        rules += [_FINDING] if can_find else []
     parts = [
         f"{intro}. Your role: {role}" if role else f"{intro}.",
-        _rules(tools, can_find=can_find),
+        "How you work:\n" + "\n".join(f"- {rule}" for rule in (*rules, *_RULES)),
     ]
     return "\n\n".join((*parts, *_persona(agent)))
 
@@ -270,16 +276,6 @@ _PROPOSING = (
 _FINDING = (
     "There are more tools: where one is missing for what the mission asks, call `find_tools` first."
 )
-
-
-def _rules(tools: Sequence[Tool], *, can_find: bool) -> str:
-    """How to work: what the tools can do, then what holds in every run."""
-    rules = ["You have no tools in this run: answer with text only."]
-    if tools:
-        can_read = any(t.default_policy == "auto" and t.module != OWN_MODULE for t in tools)
-        rules = [*_WITH_TOOLS, _READING if can_read else _PROPOSING]
-        rules += [_FINDING] if can_find else []
-    return "How you work:\n" + "\n".join(f"- {rule}" for rule in (*rules, *_RULES))
 
 
 def _tagged(tag: str, text: str | None) -> list[str]:

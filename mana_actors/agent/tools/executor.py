@@ -17,10 +17,6 @@ Handler = Callable[[ToolCall, int], Awaitable[ToolResult]]
 BROKEN = ToolResult(False, "The tool failed. Go on without it.")
 
 
-async def _nothing() -> None:
-    """Nothing has to happen before a tool is carried out."""
-
-
 class Executor:
     """One handler per tool that is carried out in the run; every other call is a proposal.
 
@@ -31,7 +27,7 @@ class Executor:
         self,
         handlers: Mapping[str, Handler],
         watch: InjectionWatch | None = None,
-        before: Callable[[], Awaitable[None]] = _nothing,
+        before: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._handlers = dict(handlers)
         self._watch, self._before = watch, before
@@ -52,7 +48,8 @@ class Executor:
         warning = self._watch.look("arguments", call.name, call.arguments) if self._watch else ""
         handler, result = self._handlers.get(call.name), RECORDED
         if handler is not None:
-            await self._before()
+            if self._before is not None:
+                await self._before()
             try:
                 result = await handler(call, round_)
             except Exception as exc:  # noqa: BLE001 - one tool's failure must not end the run

@@ -55,7 +55,8 @@ def told_of(value: object) -> Told:
             code = found.get(key)
             if isinstance(code, str) and len(code) <= 80:
                 codes.add(code.lower())
-            status = status or _status(code)
+            if isinstance(code, int) and 400 <= code < 600:
+                status = status or code
         param = param or _param(found)
         limit = limit or _count(found, "n_ctx")
         asked = asked or _count(found, "n_prompt_tokens")
@@ -67,15 +68,11 @@ def told_of(value: object) -> Told:
             elif text:
                 words.append(text)
     told = "\n".join(dict.fromkeys(words))[:_MOST_WORDS]
-    return Told(frozenset(codes), param, told, status, limit, asked)
+    return Told(frozenset(codes), param=param, words=told, status=status, limit=limit, asked=asked)
 
 
 def _holds_more(value: object) -> bool:
     return isinstance(value, dict | list)
-
-
-def _status(code: object) -> int:
-    return code if isinstance(code, int) and 400 <= code < 600 else 0
 
 
 def _param(found: JsonObject) -> str:

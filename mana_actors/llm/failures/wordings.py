@@ -190,15 +190,23 @@ WORDINGS: tuple[Wording, ...] = (
     ),
     Wording(
         "too_long",
-        "Cohere, Copilot, Fireworks, Cerebras, OpenAI's configured limit, Alibaba's error list",
+        "Cohere, Copilot, Fireworks, Cerebras: both numbers in words of their own",
         words=_says(
             r"tokens in the prompt cannot exceed <LIMIT> - received <ASKED>",
             r"prompt token count of <ASKED> exceeds the limit of <LIMIT>",
             r"prompt is too long: <ASKED>, model maximum context length: <LIMIT>",
             r"current length is <ASKED> while limit is <LIMIT>",
+        ),
+        lack="context",
+    ),
+    Wording(
+        "too_long",
+        "OpenAI's configured limit, SambaNova, Alibaba's error list, GLM 1261",
+        words=_says(
             r"the configured limit of <LIMIT> tokens.{0,40}?resulted in <ASKED>",
             r"input length <ASKED> exceeds (?:the )?maximum (?:allowed )?length of <LIMIT>",
             r"range of input length should be \[\d+, ?<LIMIT>\]",
+            r"prompt (?:exceeds max length|超长)",
         ),
         lack="context",
     ),
@@ -220,7 +228,6 @@ WORDINGS: tuple[Wording, ...] = (
             r"(?:prompt|input|messages?|request|conversation) (?:is|are|was) too long",
             r"reduce the length of (?:the |your )?(?:messages?|prompt|inputs?)",
             r"max_tokens must be at least 1, got -\d",
-            r"prompt (?:exceeds max length|超长)",  # GLM 1261
         ),
         lack="context",
     ),
@@ -315,8 +322,6 @@ WORDINGS: tuple[Wording, ...] = (
             r"(?: parameter)? (?:is|are) "
             r"(?:not (?:supported|allowed|permitted)|unsupported|deprecated)",
             r"(?P<name>[a-z_]{2,40}): extra inputs are not permitted",
-            r"extra inputs are not permitted, field: <NAME>",
-            r"and ['\"`]?(?P<name>top_p)['\"`]? cannot both be specified",
         ),
         lack="parameter",
     ),
@@ -335,14 +340,17 @@ WORDINGS: tuple[Wording, ...] = (
             "unknown_parameter",
             "extra_forbidden",
         ),
-        words=_says(r"extra inputs are not permitted"),
+        words=_says(
+            r"extra inputs are not permitted, field: <NAME>", r"extra inputs are not permitted"
+        ),
         lack="parameter",
     ),
     Wording(
         "capability",
-        "Kimi and OpenAI's reasoning models: a temperature that may only be 1",
+        "Kimi, OpenAI's reasoning models: a temperature of 1 only; Anthropic: not both of two",
         words=_says(
             r"['\"`]?\b(?P<name>temperature|top_p)['\"`]? (?:may|must|can|should) (?:only )?be",
+            r"and ['\"`]?(?P<name>top_p)['\"`]? cannot both be specified",
         ),
         lack="parameter",
     ),

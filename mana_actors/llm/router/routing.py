@@ -158,7 +158,7 @@ class Router:
         async def call(one: _Call) -> JsonObject:
             return await one.upstream.complete(one.body, one.model, deadline_s=one.share_s)
 
-        return await self._walk(body, needs_of(body), exposure, deadline_s, call, said_by)
+        return await self._walk(body, needs_of(body), exposure, deadline_s, call, said_by=said_by)
 
     async def stream(
         self,
@@ -193,7 +193,7 @@ class Router:
             return opened
 
         body = body | {"stream_options": {"include_usage": True}}
-        return await self._walk(body, needs_of(body), exposure, deadline_s, call, said_by)
+        return await self._walk(body, needs_of(body), exposure, deadline_s, call, said_by=said_by)
 
     async def embed(
         self, body: JsonObject, *, exposure: Exposure, deadline_s: float
@@ -223,11 +223,15 @@ class Router:
         said_by: Mapping[int, str] = {},
     ) -> Routed[_T]:
         """Go along the chain of `body["model"]` until `call` succeeds."""
-        way = _Way(self._table, body, needs, exposure, Trail(self._observer), said_by)
+        way = _Way(self._table, body, needs, exposure, Trail(self._observer), said_by=said_by)
         registry, end = way.table.registry, _now() + deadline_s
         chain = registry.chain(body.get("model"))
         # Whose refusal alone says that it cannot comes last: whoever wrote it may have been wrong.
-        doubtful = [target for target in chain if self._is_doubtful(way, target)]
+        knowledge, doubtful = way.table.knowledge, list[Target]()
+        for target in chain:
+            lacking = self._lacking(way, target, knowledge.of(target).abilities)
+            if knowledge.is_doubtful(target, lacking):
+                doubtful.append(target)
         sure = [target for target in chain if target not in doubtful]
         for place, target in enumerate((*sure, *doubtful)):
             obstacle = self._obstacle(way, target)
@@ -249,7 +253,7 @@ class Router:
             if alias := registry.alias(body.get("model")):
                 self._observer.resolved(alias, target)
             reach, trail = way.table.reach(target), way.trail
-            return Routed(target, reach, answer, trail.attempts, trail.wasted, lost)
+            return Routed(target, reach, answer, trail.attempts, trail.wasted, carried_lost=lost)
         error = way.trail.ended(self._circuits.wait_s(way.trail.callable_later, self._clock()))
         error.wasted = way.trail.wasted
         raise error
@@ -266,11 +270,6 @@ class Router:
             return "cache-unhealthy"
         lacking = self._lacking(way, target, table.knowledge.of(target).abilities)
         return None if lacking is None else "capability"
-
-    def _is_doubtful(self, way: _Way, target: Target) -> bool:
-        knowledge = way.table.knowledge
-        lacking = self._lacking(way, target, knowledge.of(target).abilities)
-        return knowledge.is_doubtful(target, lacking)
 
     def _lacking(self, way: _Way, target: Target, holds: Abilities) -> Lacking | None:
         return way.needs.lacking(holds, way.table.registry.model(target).bytes_per_token)

@@ -152,7 +152,9 @@ async def _write(
     stamps = {name: after.snapshot.stamps[name] for name in names}
     held = record.snapshot.stamps
     replaced = {name: held[name] for name in names if name in held}
-    return Written(place.app, place.table, effect.id, effect.op, stamps, before, replaced)
+    return Written(
+        place.app, place.table, effect.id, effect.op, stamps, before=before, replaced=replaced
+    )
 
 
 def _zone(name: str | None) -> ZoneInfo:

@@ -128,9 +128,16 @@ class OwnWrites:
 
         Hold `plan` to write a mission's `iterations`: no run ends meanwhile.
         """
-        row = await self.connection.fetchrow(
-            SQL["own_record"], self.user, self.spaces, at.app, at.table, at.id, hold
+        asked = SQL.given(
+            "own_record",
+            user=self.user,
+            spaces=self.spaces,
+            app=at.app,
+            table=at.table,
+            record=at.id,
+            hold=hold,
         )
+        row = await self.connection.fetchrow(*asked)
         assert row is not None  # a function's row
         known = stored_snapshot(msgspec.json.decode(row["snapshot"] or "null"))
         changes = unfolded_changes(msgspec.json.decode(row["changes"] or "[]"), self.user)

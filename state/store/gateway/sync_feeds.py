@@ -168,7 +168,7 @@ class SyncFeeds(msgspec.Struct, frozen=True):
     ) -> FeedPage:
         """Rows after a position, of one table or all of an app, that this client did not write."""
         shared = list(spaces)
-        from_ = _moment(since.at_us)
+        from_ = datetime_of(since.at_us * NS_PER_US)
         async with self.database.connection() as connection:
             until = await connection.fetchval(SQL["sync_publish"], user, shared, from_)
         asked = SQL.given(
@@ -193,7 +193,10 @@ class SyncFeeds(msgspec.Struct, frozen=True):
 
     async def moved(self, told: Mapping[View, datetime | None]) -> dict[View, datetime | None]:
         """Those who were told up to a position (None: not yet), and for whom there may be more."""
-        feeds_of = {view: _feeds(*view) for view in told}
+        feeds_of = {  # as `sync_feeds_of` names them
+            (user, spaces): [f"user:{user}"[:512], *(f"space:{space}"[:512] for space in spaces)]
+            for user, spaces in told
+        }
         names = sorted({name for names in feeds_of.values() for name in names})
         async with self.database.connection() as connection:
             rows = await connection.fetch(SQL["sync_watch"], names)
@@ -227,15 +230,6 @@ class SyncFeeds(msgspec.Struct, frozen=True):
             row = await connection.fetchrow(SQL["sync_settle"], older_s, MOST_SETTLED)
         assert row is not None  # a function's row
         return row["oldest_s"]
-
-
-def _feeds(user: str, spaces: Sequence[str]) -> list[str]:
-    """As `sync_feeds_of` names them."""
-    return [f"user:{user}"[:512], *(f"space:{space}"[:512] for space in spaces)]
-
-
-def _moment(at_us: int) -> datetime:
-    return datetime_of(at_us * NS_PER_US)
 
 
 def _us(moment: datetime) -> int:

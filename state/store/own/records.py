@@ -195,25 +195,23 @@ class OwnRecords:
                 row["id"]: sorted(frozenset(row["fields"]) - DERIVED)
                 for row in await connection.fetch(SQL["fields_written"], ids)
             }
-        return DeedPage(
-            [_deed(row, actor, written) for row, actor in found], last=None if is_all else before
-        )
-
-
-def _deed(row: asyncpg.Record, actor: Actor, written: dict[Any, list[str]]) -> Deed:
-    return Deed(
-        id=str(row["id"]),
-        at=row["created_at"],
-        app=row["app_id"],
-        table=row["table_name"],
-        record=row["record_id"],
-        op=row["op"],
-        fields=written.get(row["id"], []),
-        actor=actor,
-        origin=row["origin"] or "user",
-        client=row["client_id"],
-        space=row["space_id"],
-    )
+        deeds = [
+            Deed(
+                id=str(row["id"]),
+                at=row["created_at"],
+                app=row["app_id"],
+                table=row["table_name"],
+                record=row["record_id"],
+                op=row["op"],
+                fields=written.get(row["id"], []),
+                actor=actor,
+                origin=row["origin"] or "user",
+                client=row["client_id"],
+                space=row["space_id"],
+            )
+            for row, actor in found
+        ]
+        return DeedPage(deeds, last=None if is_all else before)
 
 
 def _logged(row: Any, record: str) -> AuthoredRow:

@@ -172,8 +172,9 @@ class OwnRuns:
         self, user: str, mission: str, since: datetime, run: UUID | None = None, limit: int = 500
     ) -> list[OwnEvent]:
         """What happened to a mission, or to one of its runs, from a time on; the earliest first."""
+        asked = SQL.given("events", user=user, mission=mission, since=since, run=run, limit=limit)
         async with self._db.acting_for(user) as connection:
-            rows = await connection.fetch(SQL["events"], user, mission, since, run, limit)
+            rows = await connection.fetch(*asked)
         return [
             OwnEvent(
                 row["at"], row["kind"], row["key"], row["run_id"], msgspec.json.decode(row["told"])

@@ -161,7 +161,7 @@ SELECT mana_ai.put_sealed_copies($1, $2, $3::jsonb)
 SELECT mana_ai.answer_copies($1, $2, $3, $4)
 
 -- own_record --
-SELECT owner, space, is_member, snapshot, changes, now FROM mana_ai.own_record($1, $2, $3, $4, $5, $6)
+SELECT owner, space, is_member, snapshot, changes, now FROM mana_ai.own_record(:user, :spaces, :app, :table, :record, :hold)
 
 -- own_write --
 SELECT id, created_us FROM mana_ai.own_write(:user, :spaces, :app, :table, :record, :op, :data, :meta, :client, :actor, :origin, :space)

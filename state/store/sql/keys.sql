@@ -4,4 +4,4 @@
 SELECT * FROM mana_ai.granted_mission($1, $2, $3)
 
 -- note_release --
-SELECT mana_ai.note_release($1, $2, $3, $4, $5, $6, $7, $8)
+SELECT mana_ai.note_release(:run, :attempt, :mission, :outcome, :reason, :version, :records, :expires)

@@ -39,12 +39,12 @@ SELECT d.table_name, d.record_id, d.status, d.reason, d.ts
 -- events --
 -- Everything here is durable before anybody hears of it, so whoever asks again from an earlier time hears the same.
 WITH runs AS (
-  SELECT * FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND ($4::uuid IS NULL OR run_id = $4)
-     AND (closed_at IS NULL OR closed_at >= $3)),
+  SELECT * FROM mana_ai.runs WHERE user_id = :user AND mission_id = :mission AND (:run::uuid IS NULL OR run_id = :run)
+     AND (closed_at IS NULL OR closed_at >= :since)),
 told AS (
   SELECT at, 'decision' AS kind, id::text AS key, NULL::uuid AS run_id, jsonb_build_object('decision', decision, 'reason', reason) AS told
-    FROM mana_ai.decisions WHERE user_id = $1 AND mission_id = $2 AND at >= $3
-     AND ($4::uuid IS NULL OR due_at IN (SELECT due_at FROM runs))
+    FROM mana_ai.decisions WHERE user_id = :user AND mission_id = :mission AND at >= :since
+     AND (:run::uuid IS NULL OR due_at IN (SELECT due_at FROM runs))
   UNION ALL
   SELECT opened_at, 'run-opened', run_id::text, run_id, jsonb_build_object('dueAt', due_at, 'requested', requested) FROM runs
   UNION ALL
@@ -62,12 +62,12 @@ told AS (
   UNION ALL
   SELECT d.ts, 'read', d.id::text, d.run_id, jsonb_build_object('table', d.table_name, 'record', d.record_id, 'status', d.status)
     FROM mana_ai.decrypt_audit AS d JOIN runs AS r ON d.user_id = r.user_id AND d.mission_id = r.mission_id AND d.run_id = r.run_id
-   WHERE d.ts >= $3
+   WHERE d.ts >= :since
   UNION ALL
   SELECT closed_at, 'run-closed', run_id::text || '.' || attempt, run_id,
          jsonb_build_object('state', state, 'reason', reason, 'iterationId', iteration_id, 'steps', steps, 'tokens', tokens)
     FROM runs WHERE closed_at IS NOT NULL)
-SELECT at, kind, key, run_id, told::text AS told FROM told WHERE at >= $3 ORDER BY at, kind, key LIMIT $5
+SELECT at, kind, key, run_id, told::text AS told FROM told WHERE at >= :since ORDER BY at, kind, key LIMIT :limit
 
 -- live_since --
 SELECT coalesce((SELECT opened_at FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND state IN ('open', 'waiting')), clock_timestamp())

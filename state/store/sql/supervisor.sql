@@ -54,10 +54,10 @@ SELECT * FROM mana_ai.reconcile($1, $2, $3, $4)
 SELECT coalesce(reconcile_after, '') FROM mana_ai.shards WHERE shard = $1 AND epoch = $2
 
 -- reconcile_progress --
-UPDATE mana_ai.shards SET reconcile_after = $3,
-       reconcile_started_at = CASE WHEN $4 THEN clock_timestamp() ELSE reconcile_started_at END,
-       reconciled_at = CASE WHEN $5 THEN clock_timestamp() ELSE reconciled_at END
- WHERE shard = $1 AND epoch = $2
+UPDATE mana_ai.shards SET reconcile_after = :after,
+       reconcile_started_at = CASE WHEN :started THEN clock_timestamp() ELSE reconcile_started_at END,
+       reconciled_at = CASE WHEN :finished THEN clock_timestamp() ELSE reconciled_at END
+ WHERE shard = :shard AND epoch = :epoch
 
 -- load_missions --
 SELECT user_id, mission_id AS record_id, agent_id, version, record, complete, present, newest_at, newest_id, folded_count, folded_digest
@@ -170,7 +170,7 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
        u.used, u.back_at, coalesce(u.full_scope, f.scope) AS full_scope, coalesce(u.full_unit, f.unit) AS full_unit,
        CASE WHEN u.full_scope IS NULL THEN f.back_at ELSE u.full_back_at END AS full_back_at,
        coalesce(n.running, 0)::int AS running,
-       i.slots_from, m.next_run_at < clock_timestamp() - $6::interval
+       i.slots_from, m.next_run_at < clock_timestamp() - :missed_after::interval
          AND (SELECT k.record ->> 'missedRuns' = 'none' FROM mana_ai.mission_snapshots AS k
                WHERE k.user_id = m.user_id AND k.mission_id = m.mission_id) IS TRUE AS leaves_missed,
        mana_ai.is_shared(m.space_id) AND NOT mana_ai.may_share(m.user_id, m.space_id) AS has_left_space,
@@ -182,9 +182,9 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.version, m.next_run_at, m.wake_at,
           FROM (SELECT user_id, mission_id, agent_id, version, next_run_at, wake_at, state, hidden, complete, readable, heal,
                        decision, space_id, browser_since
                   FROM mana_ai.mission_snapshots
-                 WHERE wake_at <= (SELECT clock_timestamp()) AND bucket >= $1 AND bucket < $2
-                   AND (user_id, mission_id) NOT IN (SELECT * FROM unnest($4::text[], $5::text[])) ORDER BY wake_at LIMIT 2000) AS oldest
-         ORDER BY turn, wake_at, user_id LIMIT $3) AS m
+                 WHERE wake_at <= (SELECT clock_timestamp()) AND bucket >= :lo AND bucket < :hi
+                   AND (user_id, mission_id) NOT IN (SELECT * FROM unnest(:users::text[], :missions::text[])) ORDER BY wake_at LIMIT 2000) AS oldest
+         ORDER BY turn, wake_at, user_id LIMIT :limit) AS m
   CROSS JOIN mana_ai.install AS i
   LEFT JOIN mana_ai.agent_snapshots AS a ON a.user_id = m.user_id AND a.agent_id = m.agent_id
   LEFT JOIN mana_ai.user_settings AS z ON z.user_id = m.user_id
@@ -237,9 +237,9 @@ SELECT (SELECT count(*) FROM free) AS woken, (SELECT count(*) FROM deferred) - (
 -- Only if nothing changed the row since it was looked at: a fold in between has the last word, and so has whoever woke it.
 -- Returns those that somebody holds: they stay as they are.
 WITH keys AS MATERIALIZED (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::timestamptz[], $5::timestamptz[])
+  SELECT * FROM unnest(:users::text[], :missions::text[], :versions::bigint[], :at::timestamptz[], :was::timestamptz[])
                 AS k (user_id, mission_id, version, at, was)),
-free AS MATERIALIZED (SELECT * FROM mana_ai.free_missions($1, $2)),
+free AS MATERIALIZED (SELECT * FROM mana_ai.free_missions(:users, :missions)),
 looked AS (
   UPDATE mana_ai.mission_snapshots AS m SET wake_at = k.at FROM keys AS k JOIN free USING (user_id, mission_id)
    WHERE m.user_id = k.user_id AND m.mission_id = k.mission_id AND m.version = k.version

@@ -180,9 +180,16 @@ class ScheduleStore:
             if not await connection.fetchval(SQL["is_due"], lease.lo, lease.hi):
                 return []
             users, missions = [user for user, _ in held], [mission for _, mission in held]
-            rows = await connection.fetch(
-                SQL["due"], lease.lo, lease.hi, limit, users, missions, MISSED_AFTER
+            asked = SQL.given(
+                "due",
+                lo=lease.lo,
+                hi=lease.hi,
+                limit=limit,
+                users=users,
+                missions=missions,
+                missed_after=MISSED_AFTER,
             )
+            rows = await connection.fetch(*asked)
         return [DueMission(**dict(row)) for row in rows]
 
     async def agents_due_soon(self, lease: Lease, within_s: float) -> int:
@@ -430,14 +437,15 @@ class ScheduleStore:
 async def _look_again(connection: asyncpg.Connection, looks: Sequence[Look]) -> set[MissionKey]:
     if not looks:
         return set()
-    rows = await connection.fetch(
-        SQL["look_again"],
-        [k.user_id for k in looks],
-        [k.mission_id for k in looks],
-        [k.version for k in looks],
-        [k.at for k in looks],
-        [k.was for k in looks],
+    asked = SQL.given(
+        "look_again",
+        users=[k.user_id for k in looks],
+        missions=[k.mission_id for k in looks],
+        versions=[k.version for k in looks],
+        at=[k.at for k in looks],
+        was=[k.was for k in looks],
     )
+    rows = await connection.fetch(*asked)
     return {(row["user_id"], row["mission_id"]) for row in rows}
 
 

@@ -33,6 +33,7 @@ from state.log.healing import needs_healing
 from state.log.merge import Change, Snapshot
 from state.log.principals import DEFAULT_AGENT_ID
 from state.log.records import Agent, Mission, agent_from_record, mission_from_record
+from state.log.tables import is_shared_space
 from state.runs.withdrawal import browser_since
 from state.store.connect import Database, Refused, Unavailable
 from state.store.sql import statements_of
@@ -243,8 +244,16 @@ class SnapshotStore:
                 rows = await connection.fetch(statement, [k[0] for k in keys], [k[2] for k in keys])
                 for row in rows:
                     key = (row["user_id"], table, row["record_id"])
-                    batch.before[key], batch.versions[key] = _snapshot(row), row["version"]
-                    batch.owners[key] = row["agent_id"]
+                    batch.before[key] = merge.decode_record(
+                        row["record"],
+                        exists=row["present"],
+                        complete=row["complete"],
+                        newest_at=_micros(row["newest_at"]),
+                        newest_id=str(row["newest_id"] or ""),
+                        count=row["folded_count"],
+                        digest=row["folded_digest"],
+                    )
+                    batch.versions[key], batch.owners[key] = row["version"], row["agent_id"]
 
     async def _merge(self, connection: asyncpg.Connection, batch: _Batch) -> None:
         late: list[RecordKey] = []
@@ -375,7 +384,7 @@ class SnapshotStore:
                     row["agent_id"],
                     row["version"],
                     _delta(batch, key, row["version"], read[key][1], MISSION_FIELDS),
-                    left if left != row["agent_id"] else None,
+                    left=left if left != row["agent_id"] else None,
                 )
             )
         return tuple(deltas)
@@ -424,29 +433,25 @@ class SnapshotStore:
         self, after: str | None, *, started: bool = False, finished: bool = False
     ) -> None:
         """Remember how far the sweep came, so that a restart goes on from there."""
+        noted = SQL.given(
+            "reconcile_progress",
+            shard=self.lease.shard,
+            epoch=self.lease.epoch,
+            after=after,
+            started=started,
+            finished=finished,
+        )
         async with self._db.connection() as connection:
-            await connection.execute(
-                SQL["reconcile_progress"],
-                self.lease.shard,
-                self.lease.epoch,
-                after,
-                started,
-                finished,
-            )
+            await connection.execute(*noted)
 
 
 def _collect(batch: _Batch, rows: Iterable[asyncpg.Record]) -> None:
     for row in rows:
         key = (row["owner_id"], row["table_name"], row["record_id"])
         batch.changes.setdefault(key, []).append(_change(row))
-        if row["op"] == "insert" and _is_shared(row["space_id"]):
+        if row["op"] == "insert" and is_shared_space(row["space_id"]):
             batch.adopting.add(key)
     batch.taken = {key: list(changes) for key, changes in batch.changes.items()}
-
-
-def _is_shared(space_id: str | None) -> bool:
-    """The same as `mana_ai.is_shared`."""
-    return bool(space_id) and not str(space_id).startswith("_personal:")
 
 
 def _is_savable(key: RecordKey) -> bool:
@@ -488,18 +493,6 @@ def _change(row: asyncpg.Record) -> Change:
 def _micros(at: datetime) -> int:
     delta = at.replace(tzinfo=UTC) - _EPOCH  # what the driver makes of infinity has no zone
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-
-
-def _snapshot(row: asyncpg.Record) -> Snapshot:
-    return merge.decode_record(
-        row["record"],
-        exists=row["present"],
-        complete=row["complete"],
-        newest_at=_micros(row["newest_at"]),
-        newest_id=str(row["newest_id"] or ""),
-        count=row["folded_count"],
-        digest=row["folded_digest"],
-    )
 
 
 def _delta(

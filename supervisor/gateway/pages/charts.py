@@ -102,7 +102,7 @@ def bar_chart(
             if count:
                 x = round(LEFT + step * (at + 0.2), 1)
                 label = f"{row.day}: {name} {count:,}"
-                bars.append(Bar(x, y, round(step * 0.6, 1), height, colour, label))
+                bars.append(Bar(x, y, round(step * 0.6, 1), height, colour, label=label))
     return BarChart(
         title=title,
         names=list(kept),

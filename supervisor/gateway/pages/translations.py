@@ -6,7 +6,7 @@ import gettext
 import io
 from functools import cache
 from importlib import resources
-from importlib.resources.abc import Traversable
+from operator import attrgetter
 
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
@@ -25,7 +25,7 @@ def translations_of(language: Language) -> gettext.NullTranslations:
         return gettext.NullTranslations()
     folder = resources.files("supervisor.gateway.pages").joinpath("catalogues", language)
     whole = Catalog(locale=language)
-    for source in sorted(folder.iterdir(), key=_name):
+    for source in sorted(folder.iterdir(), key=attrgetter("name")):
         with source.open("rb") as file:
             for message in read_po(file, locale=language):
                 if message.id:
@@ -34,7 +34,3 @@ def translations_of(language: Language) -> gettext.NullTranslations:
     write_mo(compiled, whole)
     compiled.seek(0)
     return gettext.GNUTranslations(compiled)
-
-
-def _name(source: Traversable) -> str:
-    return source.name

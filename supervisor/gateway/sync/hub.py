@@ -90,12 +90,6 @@ class SyncHub:
         """Count there from now on, as this door's."""
         self.metrics, self._door = metrics, door
 
-    def _gauge(self) -> None:
-        door = (self._door,)
-        self.metrics.set("sync_connections", self.connections, door)
-        self.metrics.set("sync_users_connected", self.users, door)
-        self.metrics.set("sync_checkpoint_age_seconds", time.monotonic() - self._looked_at, door)
-
     @contextlib.contextmanager
     def listening(self, listener: Listener) -> Generator[None]:
         """Tells the listener of whatever becomes visible from now on."""
@@ -129,7 +123,12 @@ class SyncHub:
             except Exception as exc:
                 told = without_text(exc)
                 log.error("sync_not_looked error=%s", type(exc).__name__, exc_info=told)  # noqa: TRY400
-            self._gauge()
+            door = (self._door,)
+            self.metrics.set("sync_connections", self.connections, door)
+            self.metrics.set("sync_users_connected", self.users, door)
+            self.metrics.set(
+                "sync_checkpoint_age_seconds", time.monotonic() - self._looked_at, door
+            )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._look.wait()

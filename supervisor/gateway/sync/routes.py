@@ -75,15 +75,13 @@ def refusals_told(handler: Handler) -> Handler:
             answered = told_as_text(refused.status, refused.problem)
             answered.headers.update(headers)
             return answered
-        wrong = () if refused.field is None else (_wrong(refused.change, refused.field, refused),)
+        at = refused.field
+        if at is not None and refused.change is not None:
+            at = f"changes[{refused.change}].{at}"
+        wrong = () if at is None else (FieldProblem(at[:128], refused.problem),)
         return problem_response(refused.status, refused.problem, wrong, headers)
 
     return told
-
-
-def _wrong(change: int | None, field: str, refused: SyncRefused) -> FieldProblem:
-    at = field if change is None else f"changes[{change}].{field}"
-    return FieldProblem(at[:128], refused.problem)
 
 
 @refusals_told

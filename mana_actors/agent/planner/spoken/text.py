@@ -125,13 +125,20 @@ class _Reading:
             elif not self._is_mark(mark):
                 self._keep(mark)
             elif kind == "thought":
-                self._thought(mark)
+                # Thinking goes; where it does not end, all that follows was thinking.
+                own = self._closing.get(mark.start())
+                ends, at = (self._thought_ends, mark.end()) if own is None else ([own], own)
+                self._has_thought = True
+                self._take_out(_next_mark(text, ends, at)[1])
             elif kind == "harmony":
                 self._harmony(mark)
             elif kind in ("block", "function"):
                 self._block(mark, kind)
             elif kind in ("mistral", "python"):
-                self._rest(mark)
+                # Calls up to the end of the text, or of what can be read as calls.
+                found = mistral_calls(text, mark.end(), self._offered)
+                self._called(None if found is None else found[0])
+                self._take_out(len(text) if found is None else found[1])
             else:  # a token that says nothing
                 self._take_out(mark.end())
         self._said.append(text[self._at :])
@@ -202,13 +209,6 @@ class _Reading:
         else:
             self._keep(mark, close.end())
 
-    def _thought(self, mark: re.Match[str]) -> None:
-        """Thinking goes; where it does not end, all that follows was thinking."""
-        own = self._closing.get(mark.start())
-        ends, at = (self._thought_ends, mark.end()) if own is None else ([own], own)
-        self._has_thought = True
-        self._take_out(_next_mark(self._text, ends, at)[1])
-
     def _thought_ended(self, mark: re.Match[str]) -> None:
         """An end without a beginning, which the template swallowed: all before was thinking."""
         is_literal = self._opening.get(mark.start()) in self._literal
@@ -249,12 +249,6 @@ class _Reading:
             inside_end, until = _next_mark(text, self._block_ends, after)
             self._called(calls_in_block(text[mark.end() : inside_end], self._offered))
         self._take_out(until)
-
-    def _rest(self, mark: re.Match[str]) -> None:
-        """Calls up to the end of the text, or of what can be read as calls."""
-        found = mistral_calls(self._text, mark.end(), self._offered)
-        self._called(None if found is None else found[0])
-        self._take_out(len(self._text) if found is None else found[1])
 
     def _called(self, calls: list[ToolCall] | None) -> None:
         if calls is None:

@@ -1,12 +1,12 @@
 """The way of one request along its chain: who was passed by and why, and how it ended."""
 
+from operator import attrgetter
 from typing import Protocol
 
 import msgspec
 
 from mana_actors.agent.planner.exchange import TokenUsage
 from mana_actors.errors import ProviderBusy, ProviderError, ProviderRefused
-from mana_actors.llm.failures.cause import Lack
 from mana_actors.llm.failures.wasted import Wasted
 from mana_actors.llm.router.aliases.registry import Price, Target
 
@@ -110,20 +110,11 @@ class Trail:
         if refusals:  # asked again, they would say it again
             return refusals[-1]
         if reasons - {"exposure", "unconfigured"} == {"capability"}:
-            return self._incapable()
+            lacks = [error.lack for error in self._errors if error.lack is not None]
+            lack = max(lacks, key=attrgetter("limit"), default=None)  # of the roomiest
+            is_long = lack is not None and lack.kind == "context"
+            code = "context_length_exceeded" if is_long else ""
+            return ProviderRefused("capability", 400, None, code, lack=lack)
         if reasons == {"exposure"}:
             return ProviderRefused("exposure", 403)
         return NoProviderLeft(self.attempts, retry_after_s)
-
-    def _incapable(self) -> ProviderError:
-        """No entry can do what is asked; what the roomiest of those that said so lacks goes on."""
-        lacks = [error.lack for error in self._errors if error.lack is not None]
-        lack = max(lacks, key=_limit, default=None)
-        is_long = lack is not None and lack.kind == "context"
-        return ProviderRefused(
-            "capability", 400, None, "context_length_exceeded" if is_long else "", lack=lack
-        )
-
-
-def _limit(lack: Lack) -> int:
-    return lack.limit

@@ -1,5 +1,6 @@
 """What a service says of its models when it is asked, in the dialects of those that say more."""
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
@@ -19,6 +20,7 @@ _CONTEXTS = (
     "max_context_length",  # Mistral, LM Studio
     "inputTokenLimit",  # Gemini
 )
+_NUM_CTX = re.compile(r"^[ \t]*num_ctx[ \t]+([0-9]{1,9})[ \t]*$", re.MULTILINE)
 _OUTPUTS = ("max_completion_tokens", "max_output_tokens", "outputTokenLimit")
 
 
@@ -118,8 +120,7 @@ def _shown(shown: JsonObject, loaded: list[JsonObject]) -> Abilities:
     if not shown and not loaded:
         return NOTHING
     info = as_object(shown.get("model_info")) or {}
-    lines = (line.split() for line in as_text(shown.get("parameters")).splitlines())
-    numbers = [int(words[1]) for words in lines if words[:1] == ["num_ctx"] and _is_count(words)]
+    numbers = [int(digits) for digits in _NUM_CTX.findall(as_text(shown.get("parameters")))]
     trained = [value for key, value in info.items() if key.endswith(".context_length")]
     context = _first([*(each.get("context_length") for each in loaded), *numbers, *trained])
     can = as_list(shown.get("capabilities"))
@@ -128,10 +129,6 @@ def _shown(shown: JsonObject, loaded: list[JsonObject]) -> Abilities:
         tools="tools" in can if can else None,
         vision="vision" in can if can else None,
     )
-
-
-def _is_count(words: list[str]) -> bool:
-    return len(words) == 2 and words[1].isascii() and words[1].isdigit() and len(words[1]) < 10
 
 
 def _first(values: Iterable[object]) -> int | None:

@@ -31,7 +31,10 @@ def lesson_of(  # noqa: PLR0911 - a table: one row per kind
             is_news = holds.tools is not False and bool(as_list(sent.get("tools")))
             return Abilities(tools=False) if is_news else None
         case "images":
-            is_news = holds.vision is not False and _has_images(sent)
+            messages = objects_in(sent.get("messages"))
+            parts = [part for each in messages for part in objects_in(each.get("content"))]
+            has_images = any(part.get("type") == "image_url" for part in parts)
+            is_news = holds.vision is not False and has_images
             return Abilities(vision=False) if is_news else None
         case "token_limit_name":
             return _other_limit(lack.instead, sent, holds)
@@ -66,7 +69,9 @@ def lesson_of(  # noqa: PLR0911 - a table: one row per kind
             is_name = _KEYWORD.fullmatch(lack.name) is not None
             return Abilities(schema_without=(lack.name,)) if is_name else None
         case "context":
-            is_news = LEAST_CONTEXT <= lack.limit < min(holds.context, _most_tokens(sent))
+            # More tokens than this the request cannot be: none is shorter than a byte.
+            most_tokens = len(msgspec.json.encode(sent)) + (asked_output(sent) or 0)
+            is_news = LEAST_CONTEXT <= lack.limit < min(holds.context, most_tokens)
             return Abilities(context_tokens=lack.limit) if is_news else None
 
 
@@ -94,13 +99,3 @@ def _other_limit(instead: str, sent: JsonObject, holds: Abilities) -> Abilities 
         return Abilities(unsupported=tuple(named))
     usual: TokenLimit = "max_completion_tokens" if named == ["max_tokens"] else "max_tokens"
     return Abilities(limit_name=usual)
-
-
-def _has_images(sent: JsonObject) -> bool:
-    parts = [objects_in(message.get("content")) for message in objects_in(sent.get("messages"))]
-    return any(part.get("type") == "image_url" for found in parts for part in found)
-
-
-def _most_tokens(sent: JsonObject) -> int:
-    """More tokens than this the request cannot be: none is shorter than a byte."""
-    return len(msgspec.json.encode(sent)) + (asked_output(sent) or 0)

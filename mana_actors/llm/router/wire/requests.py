@@ -141,15 +141,14 @@ def chat_request(body: JsonObject) -> JsonObject:
     for place, given in enumerate(messages):
         message = as_object(given) or {}
         if message.get("role") == "assistant" and objects_in(parts := message.get("content")):
-            known = [each for each in as_list(parts) if not _is_own(each)]
+            known = [
+                each
+                for each in as_list(parts)
+                if (part := as_object(each)) is None or part.get("type") in ("text", "image_url")
+            ]
             messages[place] = message | {"content": known}
     _checked(body | {"messages": messages} if messages else body, ChatRequest)
     return body
-
-
-def _is_own(part: object) -> bool:
-    fields = as_object(part)
-    return fields is not None and fields.get("type") not in ("text", "image_url")
 
 
 def embeddings_request(body: JsonObject) -> JsonObject:

@@ -95,4 +95,6 @@ class OwnerGate:
             opened=head.opened,
             seal=self._seals.of(session),
         )
-        return Visit(request, caller, owners, self._deps, own, form, head.awaits_staging)
+        return Visit(
+            request, caller, owners, self._deps, own, form=form, awaits_staging=head.awaits_staging
+        )

@@ -97,7 +97,7 @@ async def mission_page(
         times=times if has_all_times else times[:MOST_TIMES],
         all_times=len(times),
         runs=[
-            _run(run, by_run.get(run.run_id), listed, shown, mission, record, reader)
+            _run(run, by_run.get(run.run_id), listed, shown, mission, record=record, reader=reader)
             for run in shown_runs.values()
         ],
         wanted=wanted,

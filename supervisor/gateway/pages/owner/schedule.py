@@ -88,7 +88,7 @@ async def get_schedule(visit: Visit) -> Response:
             missions = await own.records("aiMissions", MOST)
         runs, decided = await look.owners.runs.between(user, since - BEFORE, until, MOST_ROWS)
     overview = overview_from(agents, missions, reader)
-    lines = lines_between(missions, runs, decided, overview, reader, since, until)
+    lines = lines_between(missions, runs, decided, overview, reader, since=since, until=until)
     step = timedelta(days=days)
     return page(
         reader,

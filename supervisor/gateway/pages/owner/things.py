@@ -139,7 +139,7 @@ def fields_of(proposal: Proposal, reader: Reader) -> list[FieldShown]:
                 "choice" if options else kind,
                 text,
                 options,
-                one.required,
+                required=one.required,
             )
         )
     return found

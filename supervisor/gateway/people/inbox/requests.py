@@ -93,7 +93,12 @@ INBOX: tuple[Operation, ...] = (
         asks=(("revoked", FLAG, "Also what no longer is."),),
     ),
     _posted(
-        APPROVALS, approvals.post_approval, "Approve in advance", ApprovalTold, ApprovalGiven, 201
+        APPROVALS,
+        approvals.post_approval,
+        "Approve in advance",
+        ApprovalTold,
+        ApprovalGiven,
+        status=201,
     ),
     Operation(
         verb="DELETE",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -154,7 +155,7 @@ def due_times(
             ]
             served += [] if waits is None or at < waits else [waits]
             found[at] = DueTime(at, "missed", served_by=max(served, default=None))
-    return sorted(found.values(), key=_due_at, reverse=True)
+    return sorted(found.values(), key=attrgetter("due_at"), reverse=True)
 
 
 def slot_of(record: OwnRecord) -> datetime | None:
@@ -187,10 +188,6 @@ def planned_between(
         listed.append(at)
         at = next_run(cadence, at, zone)
     return listed
-
-
-def _due_at(one: DueTime) -> datetime:
-    return one.due_at
 
 
 def _planned(record: OwnRecord, zone: ZoneInfo) -> list[datetime]:

@@ -14,8 +14,6 @@ from state.log.principals import (
     SYSTEM,
     USER,
     AuthoredRow,
-    WrittenField,
-    WrittenRecord,
     written_record,
 )
 from state.log.stamps import NS_PER_US, clamp, format_instant, instant_of
@@ -90,13 +88,17 @@ async def get_records(request: Request, caller: Caller, owners: Owners) -> Respo
         if record is None:
             items.append(RecordTold(table=each.table, id=each.id, too_large=True))
         elif not record.gone:
+            last = max(record.fields.values(), key=lambda field: field.at, default=None)
+            author = None
+            if last is not None:
+                author = AuthorTold(actor=_shown(last.actor), origin=last.origin)
             items.append(
                 RecordTold(
                     table=each.table,
                     id=each.id,
                     fields={name: _shown(field.value) for name, field in record.fields.items()},
                     updated_at=record.updated_at,
-                    updated_by=_last_author(record),
+                    updated_by=author,
                 )
             )
     more = cursor(DataPlace(found[-1].table, found[-1].id)) if found else None
@@ -117,7 +119,15 @@ async def get_record(request: Request, caller: Caller, owners: Owners) -> Respon
         RecordDetail(
             table=table,
             id=id_,
-            fields={name: _field(field) for name, field in record.fields.items()},
+            fields={
+                name: FieldTold(
+                    value=_shown(field.value),
+                    at=field.at,
+                    actor=_shown(field.actor),
+                    origin=field.origin,
+                )
+                for name, field in record.fields.items()
+            },
             updated_at=record.updated_at,
             rows=[_row(each) for each in found.rows[-MOST_ROWS_TOLD:]],
         )
@@ -168,15 +178,6 @@ def _deed(of: Deed) -> DeedTold:
         actor=_shown(of.actor),
         origin=of.origin,
     )
-
-
-def _last_author(of: WrittenRecord) -> AuthorTold | None:
-    last = max(of.fields.values(), key=lambda field: field.at, default=None)
-    return None if last is None else AuthorTold(actor=_shown(last.actor), origin=last.origin)
-
-
-def _field(of: WrittenField) -> FieldTold:
-    return FieldTold(value=_shown(of.value), at=of.at, actor=_shown(of.actor), origin=of.origin)
 
 
 def _row(of: AuthoredRow) -> RowTold:

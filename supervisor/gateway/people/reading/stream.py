@@ -60,7 +60,7 @@ async def get_run_stream(request: Request, caller: Caller, owners: Owners) -> Re
     if last is not None and last[1].startswith("run-closed "):
         return Response(status_code=204)  # a browser's EventSource stays closed then
     since = found.run.opened_at if last is None else last[0] - OVERLAP
-    return _stream(request, caller, owners, found.run.mission_id, since, run, ends=True)
+    return _stream(request, caller, owners, found.run.mission_id, since, run=run, ends=True)
 
 
 async def get_mission_stream(request: Request, caller: Caller, owners: Owners) -> Response:
@@ -82,7 +82,7 @@ async def get_mission_stream(request: Request, caller: Caller, owners: Owners) -
         begin = last[0] - OVERLAP
     elif begin is None:
         begin = await owners.runs.live_since(caller.user, mission)
-    return _stream(request, caller, owners, mission, begin, None, ends="until" in given)
+    return _stream(request, caller, owners, mission, begin, run=None, ends="until" in given)
 
 
 def _last_event(request: Request) -> tuple[datetime, str] | None:
@@ -103,8 +103,8 @@ def _stream(
     owners: Owners,
     mission: str,
     since: datetime,
-    run: UUID | None,
     *,
+    run: UUID | None,
     ends: bool,
 ) -> Response:
     language = language_of(request.headers.get("accept-language"), owners.language)
