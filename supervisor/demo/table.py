@@ -1,6 +1,6 @@
 """How the demo looks: a table that fills as missions wake, then the rows their owners pull."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -35,8 +35,13 @@ class Stage:
         last: list[tuple[Sequence[MissionFacts], int]] = []
 
         def show(facts: Sequence[MissionFacts], quarantined: int) -> None:
-            for line in _news(last[-1][0] if last else (), facts):
-                self._console.print(Text(line))
+            before = last[-1][0] if last else ()
+            known = {(each.user, each.mission): len(each.decisions) for each in before}
+            for each in facts:
+                for decision in each.decisions[known.get((each.user, each.mission), 0) :]:
+                    why = f" ({each.reason})" if each.reason and decision != RAN else ""
+                    line = f"  {each.user}/{each.agent} {each.mission}: {decision}{why}"
+                    self._console.print(Text(line))
             last[:] = [(facts, quarantined)]
 
         yield show
@@ -79,12 +84,3 @@ def _table(missions: Sequence[MissionFacts], quarantined: int) -> Table:
         )
         table.add_row(*cells)
     return table
-
-
-def _news(before: Sequence[MissionFacts], now: Sequence[MissionFacts]) -> Iterator[str]:
-    """A line for each decision that is new."""
-    known = {(facts.user, facts.mission): len(facts.decisions) for facts in before}
-    for facts in now:
-        for decision in facts.decisions[known.get((facts.user, facts.mission), 0) :]:
-            why = f" ({facts.reason})" if facts.reason and decision != RAN else ""
-            yield f"  {facts.user}/{facts.agent} {facts.mission}: {decision}{why}"

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from state.store.connect import Database as Connections
+from state.store.gateway.proposals import ProposalStore
+from supervisor.gateway.people.inbox.shelf import CatalogueShelf
 from tests.devices import Home
 from tests.fake_provider import FakeProvider
 from tests.integration.support import World, open_world
@@ -19,6 +22,15 @@ async def world(database: Database) -> AsyncGenerator[World]:
     """A log, its store, and a supervision that the test drives; its model has no script."""
     async with open_world(database) as opened:
         yield opened
+
+
+@pytest.fixture
+async def store(world: World) -> AsyncGenerator[ProposalStore]:
+    """The proposals of that world, as the gateway reads and writes them."""
+    connections = Connections(world.access("mana_gateway"), max_connections=4)
+    made = ProposalStore(connections, CatalogueShelf())
+    yield made
+    await made.close()
 
 
 @pytest.fixture

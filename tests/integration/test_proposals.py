@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,14 +19,6 @@ from tests.integration.support import Json, World, text
 pytestmark = pytest.mark.one_postgres
 
 AGENT = "legacy:ai-default"
-
-
-@pytest.fixture
-async def store(world: World) -> AsyncGenerator[ProposalStore]:
-    connections = Connections(world.access("mana_gateway"), max_connections=4)
-    made = ProposalStore(connections, CatalogueShelf())
-    yield made
-    await made.close()
 
 
 async def test_a_step_is_put_to_its_owner_and_its_record_shows_it(

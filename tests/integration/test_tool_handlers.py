@@ -1,7 +1,6 @@
 """Each tool that is carried out here, once: what a client reads afterwards, and what undo does."""
 
 import json
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -9,9 +8,7 @@ import pytest
 from mana_actors.agent.tools.catalogue import catalogue
 from state.proposals.answers import Approve
 from state.proposals.tool_handlers import HANDLERS
-from state.store.connect import Database as Connections
 from state.store.gateway.proposals import ProposalStore
-from supervisor.gateway.people.inbox.shelf import CatalogueShelf
 from tests.inbox import ME, NOW, call, mission_with, plan, records, staged
 from tests.integration.support import Json, World
 
@@ -118,14 +115,6 @@ WANTED_BEFORE: dict[str, tuple[str, Json]] = {
     "reclaim_last": ("lasts", {"status": "confirmed"}),
 }
 """Records that have to be otherwise for a tool."""
-
-
-@pytest.fixture
-async def store(world: World) -> AsyncGenerator[ProposalStore]:
-    connections = Connections(world.access("mana_gateway"), max_connections=4)
-    made = ProposalStore(connections, CatalogueShelf())
-    yield made
-    await made.close()
 
 
 def test_every_handler_is_of_a_tool_that_proposes_and_is_tried_here():

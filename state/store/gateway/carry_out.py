@@ -78,8 +78,12 @@ async def carry_out(
     found: dict[TablePlace, Sequence[Record]] = {}
     for need in handler.needs(params):
         found[need.place] = (*found.get(need.place, ()), *await _read(writes, need))
-    zone = await writes.connection.fetchval(SQL["time_zone"], asked.user)
-    scene = Scene(proposal=proposal.id, params=params, found=found, now=now, zone=_zone(zone))
+    name = await writes.connection.fetchval(SQL["time_zone"], asked.user)
+    try:
+        zone = ZoneInfo(name or DEFAULT_ZONE)
+    except (ZoneInfoNotFoundError, ValueError):
+        zone = ZoneInfo(DEFAULT_ZONE)
+    scene = Scene(proposal=proposal.id, params=params, found=found, now=now, zone=zone)
     by = Writer(proposal.actor, "agent")
     written: list[Written] = []
     for effect in handler.effects(scene):
@@ -155,11 +159,3 @@ async def _write(
     return Written(
         place.app, place.table, effect.id, effect.op, stamps, before=before, replaced=replaced
     )
-
-
-def _zone(name: str | None) -> ZoneInfo:
-    """The owner's zone, or where they have none the deployment's."""
-    try:
-        return ZoneInfo(name or DEFAULT_ZONE)
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo(DEFAULT_ZONE)

@@ -73,19 +73,15 @@ class SignInRoutes:
             return self._no_link(request)
         user, cookie = found
         log.info("signed_in user=%s way=browser", user)
-        await self._end_earlier(request, browsers)
+        # What this browser was signed in by before ends: its cookie is replaced.
+        before = browsers.cookie_in(request)
+        known = None if before is None else await browsers.standing(before)
+        if known is not None and known.way_id is not None:
+            await browsers.end(known.user_id, known.way_id, doer(request, known.user_id))
         response = seen("/me")
         is_tls = request.headers["origin"].startswith("https:")
         browsers.remember(response, cookie, is_tls=is_tls)
         return response
-
-    async def _end_earlier(self, request: Request, browsers: Browsers) -> None:
-        """End what this browser was signed in by before: its cookie is replaced."""
-        before = browsers.cookie_in(request)
-        known = None if before is None else await browsers.standing(before)
-        if known is not None and known.way_id is not None:
-            by = doer(request, known.user_id)
-            await browsers.end(known.user_id, known.way_id, by)
 
     async def post_sign_in(self, request: Request) -> Response:
         """Tokens for a link, for clients that are no browsers."""

@@ -65,7 +65,11 @@ def read_registry(text: str) -> Registry:
     root = _mapping(parsed, "file")
     providers = _providers(root.get("providers"))
     aliases = _aliases(root.get("aliases"))
-    models = _models(root.get("models"))
+    models: dict[Target, ModelEntry] = {}
+    described = root.get("models")
+    for name, each in _mapping({} if described is None else described, "models").items():
+        target, body = _target(name, f"models.{name}"), _mapping(each, f"models.{name}")
+        models[target] = _converted(body, ModelEntry, f"models.{name}")
     named = [(f"aliases.{name}.chain", each) for name in aliases for each in aliases[name].chain]
     for field, target in [*named, *(("models", target) for target in models)]:
         if providers and target.provider not in providers:  # once the file describes any, all
@@ -122,15 +126,6 @@ def _aliases(value: Any) -> dict[str, Alias]:
     if not found:
         raise RegistryInvalid("aliases", "needs at least one")
     return dict(sorted(found.items()))
-
-
-def _models(value: Any) -> dict[Target, ModelEntry]:
-    found: dict[Target, ModelEntry] = {}
-    for name, described in _mapping({} if value is None else value, "models").items():
-        field = f"models.{name}"
-        target, body = _target(name, field), _mapping(described, field)
-        found[target] = _converted(body, ModelEntry, field)
-    return found
 
 
 def _target(value: Any, field: str) -> Target:

@@ -13,13 +13,12 @@ from state.log.principals import (
     AI,
     SYSTEM,
     USER,
-    AuthoredRow,
     written_record,
 )
 from state.log.stamps import NS_PER_US, clamp, format_instant, instant_of
 from state.log.tables import INPUT_APPS
 from state.sealing.values import is_sealed
-from state.store.own.records import Deed, DeedFilter
+from state.store.own.records import DeedFilter
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import path_part, query, whole_number
 from supervisor.gateway.api.problems import ApiProblem
@@ -129,7 +128,17 @@ async def get_record(request: Request, caller: Caller, owners: Owners) -> Respon
                 for name, field in record.fields.items()
             },
             updated_at=record.updated_at,
-            rows=[_row(each) for each in found.rows[-MOST_ROWS_TOLD:]],
+            rows=[
+                RowTold(
+                    at=format_instant(clamp(each.change.created_at * NS_PER_US)),
+                    op=each.change.op,
+                    fields=sorted(each.change.data or ()),
+                    client=each.client,
+                    actor=_shown(each.actor),
+                    origin=each.origin,
+                )
+                for each in found.rows[-MOST_ROWS_TOLD:]
+            ],
         )
     )
 
@@ -155,40 +164,33 @@ async def get_timeline(request: Request, caller: Caller, owners: Owners) -> Resp
         caller.user, wanted, limit, before=before, spaces=caller.spaces
     )
     more = None if page.last is None else cursor(DeedPlace(page.last[0], UUID(page.last[1])))
-    return answer(DeedList(items=[_deed(each) for each in page.deeds], after=more))
+    return answer(
+        DeedList(
+            items=[
+                DeedTold(
+                    id=each.id,
+                    at=format_instant(clamp(instant_of(each.at))),
+                    op=each.op,
+                    module=each.app,
+                    table=each.table,
+                    record=each.record,
+                    fields=list(each.fields),
+                    client=each.client,
+                    space_id=each.space,
+                    actor=_shown(each.actor),
+                    origin=each.origin,
+                )
+                for each in page.deeds
+            ],
+            after=more,
+        )
+    )
 
 
 def _app(request: Request) -> str:
     """The sync channel of a module; its own name where inputs call it otherwise."""
     module = path_part(request, "module")
     return INPUT_APPS.get(module, module)
-
-
-def _deed(of: Deed) -> DeedTold:
-    return DeedTold(
-        id=of.id,
-        at=format_instant(clamp(instant_of(of.at))),
-        op=of.op,
-        module=of.app,
-        table=of.table,
-        record=of.record,
-        fields=list(of.fields),
-        client=of.client,
-        space_id=of.space,
-        actor=_shown(of.actor),
-        origin=of.origin,
-    )
-
-
-def _row(of: AuthoredRow) -> RowTold:
-    return RowTold(
-        at=format_instant(clamp(of.change.created_at * NS_PER_US)),
-        op=of.change.op,
-        fields=sorted(of.change.data or ()),
-        client=of.client,
-        actor=_shown(of.actor),
-        origin=of.origin,
-    )
 
 
 def _shown(value: Any) -> Any:

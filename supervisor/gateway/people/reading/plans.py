@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import answer
 from state.runs.reasons import Language, codes_of, in_short, in_words, label, language_of
-from state.store.own.runs import OlderPlace, OwnCall, OwnRun
+from state.store.own.runs import OlderPlace, OwnRun
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import instant_text, path_part, query, whole_number
 from supervisor.gateway.api.problems import ApiProblem
@@ -92,7 +92,25 @@ async def get_run(request: Request, caller: Caller, owners: Owners) -> Response:
         RunDetail(
             **msgspec.structs.asdict(_run(found.run, language)),
             cost_micros=sum(call.cost_micros or 0 for call in found.calls if call.ended_at),
-            calls=[_call(each) for each in found.calls],
+            calls=[
+                CallTold(
+                    number=each.number,
+                    state="under-way" if each.ended_at is None else "ended",
+                    began_at=instant_text(each.began_at),
+                    ended_at=instant_text(each.ended_at),
+                    tokens=each.tokens,
+                    cost_micros=each.cost_micros,
+                    provider=each.provider,
+                    model=each.model,
+                    exposure=each.exposure,
+                    cached_tokens=each.cached_tokens,
+                    wasted_tokens=each.wasted_tokens,
+                    tools=list(each.tools),
+                    parts=each.parts,
+                    inputs=list(each.inputs),
+                )
+                for each in found.calls
+            ],
             decisions=[
                 DecisionTold(
                     decision=each.decision,
@@ -156,25 +174,6 @@ def _run(of: OwnRun, language: Language) -> RunTold:
         opened_at=_at(of.opened_at),
         claimed_at=_at(of.claimed_at),
         closed_at=instant_text(of.closed_at),
-    )
-
-
-def _call(of: OwnCall) -> CallTold:
-    return CallTold(
-        number=of.number,
-        state="under-way" if of.ended_at is None else "ended",
-        began_at=instant_text(of.began_at),
-        ended_at=instant_text(of.ended_at),
-        tokens=of.tokens,
-        cost_micros=of.cost_micros,
-        provider=of.provider,
-        model=of.model,
-        exposure=of.exposure,
-        cached_tokens=of.cached_tokens,
-        wasted_tokens=of.wasted_tokens,
-        tools=list(of.tools),
-        parts=of.parts,
-        inputs=list(of.inputs),
     )
 
 
