@@ -1,6 +1,10 @@
 """Break-glass over HTTP: a reason that is durable comes before any text, and its owner sees it."""
 
+import asyncio
+import os
 import re
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -212,3 +216,19 @@ async def test_nobody_changes_removes_backdates_or_prolongs_what_was_written(
                 await other.fetch("SELECT reason FROM mana_ai.openings")
     told = (await desk.tab.client.get("/api/v1/me/ai-openings")).json()["items"]
     assert len(told) == 1
+
+
+async def test_the_command_line_says_why_too(desk: Desk, tmp_path: Path):
+    (tmp_path / "key").write_text(KEY)
+    base = [sys.executable, "-c", "from mana_actors.command import main; main()", "agents", "texts"]
+    at = ["--url", str(desk.house.client.base_url), "--data-dir", str(tmp_path)]
+    for reason, opens in (([], False), (["--reason", "a ticket says so"], True)):
+        done = await asyncio.create_subprocess_exec(
+            *base, "u1/a-1", *reason, *at,
+            stdout=PIPE, stderr=STDOUT,
+            env=os.environ | {"MANA_SERVICE_KEY_FILE": str(tmp_path / "key")},
+        )  # fmt: skip
+        said, _ = await done.communicate()
+        assert (done.returncode == 0) == opens, said
+        assert (SECRET in said.decode()) == opens
+    assert [row["reason"] for row in await desk.rows()] == ["a ticket says so"]

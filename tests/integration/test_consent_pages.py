@@ -352,3 +352,20 @@ async def test_german_reads_as_german(scene: Scene):
     assert "die Freigabe nennt diesen Eintrag nicht" in shown
     assert "Diese Mission darf 2 verschlüsselte Einträge" in await scene.tab.see(GRANT)
     assert quote("notes:n-1", safe="") in shown
+
+
+async def test_inputs_that_change_while_the_key_is_lent_are_not_granted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    custody, device = scene.house.owners.custody, await scene.world.client()
+    assert custody is not None
+    lent = custody.lent
+
+    async def lent_late(*given: Any) -> Any:
+        await device.edit(inputs=READ[1:])
+        return await lent(*given)
+
+    monkeypatch.setattr(custody, "lent", lent_late)
+    answer = await scene.tab.press(GRANT, **await scene.scope())
+    assert answer.status_code == 409
+    assert await scene.grant() is None
