@@ -22,6 +22,10 @@ from state.log.stamps import read_stamp, winning_stamp
 
 MAX_ROW_BYTES = 4 * 1024 * 1024
 API_CLIENT = "mana-api"
+SERVER_CLIENTS = frozenset(
+    {API_CLIENT, "mana-ai-runner", "mcp-server", "articles-import-worker", "system:bootstrap"}
+)
+"""Who writes into the log past the sync service; a row of theirs is known by this name."""
 _FIXED = frozenset({"createdAt", "userId", "spaceId", "authorId", "updatedAt"})
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _sorted = msgspec.json.Encoder(order="sorted")

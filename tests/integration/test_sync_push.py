@@ -299,3 +299,31 @@ async def test_a_member_cannot_hide_rows_behind_anothers_client_id(house: House)
     bert = SyncDevice(house, "bert", "same", spaces=("s-1",))
     await anna.push(insert("t1") | {"spaceId": "s-1"})
     assert [one["id"] for one in (await bert.pull())[0]] == ["t1"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mana-ai-runner", "mana-api", "mcp-server", "articles-import-worker", "system:bootstrap"],
+)
+async def test_no_device_goes_by_a_name_of_the_servers_own(house: House, name: str):
+    told = "clientId is a name of the server's own"
+    by_header, by_body = SyncDevice(house, client=name), SyncDevice(house, client="")
+    for device in (by_header, by_body):
+        refused = await device.post(insert("t1"), clientId=name)
+        assert (refused.status_code, refused.text) == (400, told)
+    assert await rows_of(house) == []
+
+
+async def test_a_person_signs_only_as_themselves(house: House, device: SyncDevice):
+    bert = {"kind": "user", "principalId": "bert", "displayName": "Bert"}
+    agent = {"kind": "ai", "principalId": "a1", "displayName": "Planer"}
+    nobody = {"kind": "user", "principalId": "legacy:user", "displayName": "Unbekannt"}
+    odd = [{"kind": "user", "principalId": 7}, {"kind": ["user"]}, {"principalId": "bert"}]
+    await device.push(
+        *[
+            insert(f"t{number}") | {"actor": actor}
+            for number, actor in enumerate((bert, agent, nobody, *odd))
+        ]
+    )
+    written = [json.loads(row["actor"]) for row in await rows_of(house)]
+    assert written == [bert | {"principalId": "u1"}, agent, nobody, *odd]

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from mana_actors.http.bodies import NO_STORE, BadRequest, answer, read_body
+from state.log.own_changes import SERVER_CLIENTS
 from state.log.stamps import NS_PER_MS, NS_PER_S, format_instant
 from state.store.connect import Refused, Unavailable
 from state.store.gateway.sync_feeds import ChangeIdInUse, FeedPage, Histories, Pushed
@@ -150,7 +151,13 @@ async def get_pull(request: Request, caller: Caller, owners: Owners) -> Response
 
 def client_of(request: Request, named: str) -> str:
     """Which of the person's devices asks; "" for one that does not say."""
-    client = request.headers.get("x-client-id") or named
+    return checked_client(request.headers.get("x-client-id") or named)
+
+
+def checked_client(client: str) -> str:
+    """A device's name, or ""; raises BadRequest for what is none, or is one of the server's own."""
+    if client in SERVER_CLIENTS:
+        raise BadRequest("clientId", "is a name of the server's own")
     return checked_id("clientId", client) if client else ""
 
 

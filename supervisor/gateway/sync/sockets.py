@@ -26,6 +26,7 @@ from supervisor.gateway.people.rate import TooOften
 from supervisor.gateway.people.tokens import TokenRefused
 from supervisor.gateway.sign_in.door import ScopeLacking, must_have
 from supervisor.gateway.sync.hub import Listener
+from supervisor.gateway.sync.routes import checked_client
 
 AUTH_S = 10.0
 WRITE_S = 5.0
@@ -137,7 +138,7 @@ class Conversation:
                 self._token = frame.token
                 client = frame.client_id or self._socket.headers.get("x-client-id", "")
                 try:
-                    return caller, checked_id("clientId", client) if client else ""
+                    return caller, checked_client(client)
                 except BadRequest:
                     raise SocketEnds(POLICY, "clientId cannot be used") from None
 

@@ -16,6 +16,7 @@ import msgspec
 from state.log import merge
 from state.log.merge import INTERNAL_FIELDS, Change, too_long
 from state.log.own_changes import MAX_ROW_BYTES, NUL, personal_space
+from state.log.principals import LEGACY_USER, USER
 from state.log.stamps import (
     NS_PER_MS,
     NS_PER_US,
@@ -206,7 +207,7 @@ def _read(
         data=_NULL if data is None else msgspec.Raw(msgspec.json.encode(data)),
         meta={name: text for name, text in meta.items() if name not in INTERNAL_FIELDS},
         schema=SCHEMA,
-        actor=_actor(change),
+        actor=_actor(change, user),
         origin=_origin(change),
         space=_space(change, known, user, spaces),
     )
@@ -256,14 +257,24 @@ def _stamp(text: str, field: str) -> Stamp:
     return stamp
 
 
-def _actor(change: SentChange) -> msgspec.Raw:
+def _actor(change: SentChange, user: str) -> msgspec.Raw:
+    """Who the change says did it, but never another person than the one who is signed in."""
     if change.actor is None:
         return _NULL
-    text = msgspec.json.encode(change.actor).decode()
+    said = change.actor
+    kind, principal = (_text(said.get(name)) for name in ("kind", "principalId"))
+    if kind == USER and principal not in (user, LEGACY_USER, None):
+        said = {**said, "principalId": msgspec.Raw(msgspec.json.encode(user))}
+    text = msgspec.json.encode(said).decode()
     is_kept = len(text) <= MAX_ACTOR_BYTES and not NUL.search(text)
     if not is_kept or merge.read_change("", 0, "update", text, "{}").problem:
         raise SyncRefused(400, "actor cannot be kept", field="actor")
     return msgspec.Raw(text.encode())
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    value = None if raw is None else msgspec.json.decode(raw)
+    return value if isinstance(value, str) else None
 
 
 def _origin(change: SentChange) -> str | None:
