@@ -6,7 +6,10 @@ from typing import Any
 
 import asyncpg
 import httpx2
+import pytest
+from msgspec import structs
 
+from supervisor.custody.vaults import Caller
 from tests.integration.support import Json
 from tests.owners import House
 from tests.postgres import SUPERUSER
@@ -73,6 +76,17 @@ class SyncDevice:
             since = page["syncedUntil"]
             if not page.get("hasMore"):
                 return found, since
+
+
+def membership(house: House, patch: pytest.MonkeyPatch, user: str) -> list[str]:
+    """The shared spaces of this person from now on, whatever their token says."""
+    spaces: list[str] = []
+
+    async def seen(caller: Caller) -> Caller:
+        return structs.replace(caller, spaces=tuple(spaces)) if caller.user == user else caller
+
+    patch.setattr(house.owners.sync_outside, "seen", seen)
+    return spaces
 
 
 @asynccontextmanager

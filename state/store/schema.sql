@@ -829,6 +829,8 @@ BEGIN
   IF p_removes AND removed > 0 THEN
     WITH deleted AS (
       DELETE FROM mana_ai.compactor_log AS c WHERE c.id = ANY (gone) RETURNING c.id, c.space_id),
+    late AS (
+      DELETE FROM mana_ai.sync_late AS l USING deleted AS d WHERE l.change_id = d.id),
     counted AS (
       SELECT CASE WHEN mana_ai.is_shared(d.space_id) THEN mana_ai.owner_of(p_user, p_table, p_record, d.space_id) ELSE p_user END AS owner,
              count(*) AS n, bit_xor(mana_ai.change_digest(d.id)) AS digest FROM deleted AS d GROUP BY 1),
@@ -2047,7 +2049,8 @@ BEGIN
                     (SELECT max(j.until) + interval '1 microsecond' FROM judged AS j WHERE j.is_late)) AS until),
   late AS (
     INSERT INTO mana_ai.sync_late (feed, position, change_id)
-    SELECT j.feed, n.until, j.change_id FROM judged AS j CROSS JOIN next AS n WHERE j.is_late),
+    SELECT j.feed, n.until, j.change_id FROM judged AS j CROSS JOIN next AS n
+     WHERE j.is_late AND isfinite(j.created_at)),  -- no other is ever sent
   lifted AS (
     UPDATE mana_ai.sync_feeds AS f SET until = n.until FROM next AS n WHERE f.feed = ANY (p_feeds) AND f.until <> n.until)
   SELECT n.until INTO upto FROM next AS n;
@@ -2865,7 +2868,21 @@ BEGIN
         AND (c.user_id = p_user AND c.client_id <> p_client
              OR c.user_id <> p_user AND mana_ai.is_shared(c.space_id) AND c.space_id = ANY (p_spaces))
         AND (c.created_at < p_since OR c.created_at = p_since AND mana_ai.sync_slot(c.id) <= p_slot OR c.created_at > p_until)
-      ORDER BY l.position FETCH FIRST (p_rows + 1) ROWS WITH TIES)),
+      ORDER BY l.position FETCH FIRST (p_rows + 1) ROWS WITH TIES)
+    UNION ALL
+    -- Older rows of a space that this device's person joined, all at one position.
+    SELECT j.at, s.* FROM (
+      SELECT o.key AS space, 'epoch'::timestamptz + o.value::bigint * interval '1 microsecond' AS at
+        FROM mana_ai.sync_devices AS d CROSS JOIN LATERAL jsonb_each_text(d.joined) AS o
+       WHERE d.user_id = p_user AND d.client_id = p_client AND o.key = ANY (p_spaces)) AS j
+     CROSS JOIN LATERAL (
+      SELECT c.* FROM mana_ai.log_rows AS c
+       WHERE c.space_id = j.space AND c.space_id IS NOT NULL AND NOT starts_with(c.space_id, '_personal:') AND c.app_id = p_app
+         AND c.user_id <> p_user AND (p_table IS NULL OR c.table_name = p_table) AND isfinite(c.created_at)
+         AND (j.at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
+         AND (c.created_at < p_since OR c.created_at = p_since AND mana_ai.sync_slot(c.id) <= p_slot OR c.created_at > p_until)
+       ORDER BY mana_ai.sync_slot(c.id) FETCH FIRST (p_rows + 1) ROWS WITH TIES) AS s
+     WHERE j.at >= p_since AND j.at <= p_until),
   texts AS (
     SELECT f.at, f.id, f.user_id, f.client_id, f.table_name, f.record_id, f.op, f.data::text AS data, f.field_meta::text AS field_meta,
            f.created_at, f.schema_version, f.actor::text AS actor, f.origin, f.space_id
@@ -2891,18 +2908,47 @@ COMMENT ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, 
 their positions; not those that this client of theirs wrote. A page ends after so many rows or bytes, never between rows of
 one position; is_more says that there are later rows.';
 
-CREATE FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) RETURNS timestamp with time zone
+CREATE FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_client text, p_since timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+DECLARE
+  feeds text[] := mana_ai.sync_feeds_of(p_user, p_spaces);
+  upto timestamptz := mana_ai.publish_feeds(feeds, p_since);
+  is_new boolean;
+  before jsonb;
 BEGIN
-  RETURN mana_ai.publish_feeds(mana_ai.sync_feeds_of(p_user, p_spaces), p_since);
+  SELECT d.joined INTO before FROM mana_ai.sync_devices AS d WHERE d.user_id = p_user AND d.client_id = p_client;
+  IF p_client = '' OR before ?& p_spaces
+                      AND (SELECT count(*) FROM jsonb_object_keys(before)) = (SELECT count(DISTINCT s.id) FROM unnest(p_spaces) AS s (id)) THEN
+    RETURN upto;
+  END IF;
+  -- The person's first, as whoever publishes does; so all their devices come here one by one.
+  PERFORM FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (feeds) ORDER BY f.feed FOR UPDATE;
+  SELECT d.joined INTO before FROM mana_ai.sync_devices AS d WHERE d.user_id = p_user AND d.client_id = p_client;
+  is_new := NOT FOUND;
+  IF NOT coalesce(before, '{}') ?& p_spaces AND NOT (is_new AND p_since <= 'epoch') THEN
+    -- Behind all that any device of theirs was told, so that this one still comes past it.
+    SELECT max(f.until) + interval '1 microsecond' INTO upto FROM mana_ai.sync_feeds AS f WHERE f.feed = ANY (feeds);
+    UPDATE mana_ai.sync_feeds AS f SET until = upto WHERE f.feed = ANY (feeds);
+  END IF;
+  IF is_new THEN
+    DELETE FROM mana_ai.sync_devices AS d WHERE d.user_id = p_user AND d.client_id IN (
+      SELECT o.client_id FROM mana_ai.sync_devices AS o WHERE o.user_id = p_user ORDER BY o.made_at DESC OFFSET 999);
+  END IF;
+  INSERT INTO mana_ai.sync_devices AS d (user_id, client_id, joined)
+  SELECT p_user, p_client, coalesce(jsonb_object_agg(s.id, coalesce(before -> s.id, to_jsonb(
+           CASE WHEN is_new AND p_since <= 'epoch' THEN 0 ELSE (extract(epoch FROM upto) * 1000000)::bigint END))), '{}')
+    FROM unnest(p_spaces) AS s (id)
+  ON CONFLICT (user_id, client_id) DO UPDATE SET joined = excluded.joined;
+  RETURN upto;
 END $$;
 
-ALTER FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) OWNER TO mana_router;
+ALTER FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_client text, p_since timestamp with time zone) OWNER TO mana_router;
 
-COMMENT ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) IS 'Up to which position a person''s feeds may be read now (publish_feeds), for the gateway. p_since is the position that their
-device came with.';
+COMMENT ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_client text, p_since timestamp with time zone) IS 'Up to which position a person''s feeds may be read now (publish_feeds), for the gateway. p_since is the position that their
+device p_client came with. Of a space that this device was not in before, older rows get the returned position (sync_page), but for
+a device that begins; p_client '''' is none.';
 
 CREATE FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) RETURNS SETOF record
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4312,6 +4358,17 @@ ALTER TABLE ONLY mana_ai.standing_approvals FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.standing_approvals OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.sync_devices (
+    user_id text NOT NULL,
+    client_id text NOT NULL,
+    joined jsonb DEFAULT '{}'::jsonb NOT NULL,
+    made_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+ALTER TABLE ONLY mana_ai.sync_devices FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.sync_devices OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.sync_feeds (
     feed text NOT NULL,
     until timestamp with time zone NOT NULL
@@ -4520,6 +4577,9 @@ ALTER TABLE ONLY mana_ai.spaces
 ALTER TABLE ONLY mana_ai.standing_approvals
     ADD CONSTRAINT standing_approvals_pkey PRIMARY KEY (user_id, approval_id);
 
+ALTER TABLE ONLY mana_ai.sync_devices
+    ADD CONSTRAINT sync_devices_pkey PRIMARY KEY (user_id, client_id);
+
 ALTER TABLE ONLY mana_ai.sync_feeds
     ADD CONSTRAINT sync_feeds_pkey PRIMARY KEY (feed);
 
@@ -4656,6 +4716,8 @@ CREATE INDEX sign_ins_of_person ON mana_ai.sign_ins USING btree (user_id) WHERE 
 
 CREATE INDEX space_members_by_person ON mana_ai.space_members USING btree (user_id);
 
+CREATE INDEX sync_late_change ON mana_ai.sync_late USING btree (change_id);
+
 CREATE INDEX sync_pending_feed ON mana_ai.sync_pending USING btree (feed);
 
 CREATE INDEX token_holds_agent ON mana_ai.token_holds USING btree (user_id, agent_id);
@@ -4790,6 +4852,8 @@ ALTER TABLE mana_ai.change_feed ENABLE ROW LEVEL SECURITY;
 CREATE POLICY compactor_counts ON mana_ai.agent_snapshots TO mana_compactor USING (true) WITH CHECK (true);
 
 CREATE POLICY compactor_counts ON mana_ai.mission_snapshots TO mana_compactor USING (true) WITH CHECK (true);
+
+CREATE POLICY compactor_forgets ON mana_ai.sync_late TO mana_compactor USING (true);
 
 CREATE POLICY compactor_looks ON mana_ai.change_feed FOR SELECT TO mana_compactor USING (true);
 
@@ -4991,6 +5055,8 @@ ALTER TABLE mana_ai.owner_key_changes ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.owner_keys ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY owner_reads ON mana_ai.sync_devices FOR SELECT TO mana_owner USING (true);
+
 CREATE POLICY owner_reads ON mana_ai.sync_late FOR SELECT TO mana_owner USING (true);
 
 ALTER TABLE mana_ai.people ENABLE ROW LEVEL SECURITY;
@@ -5010,6 +5076,8 @@ CREATE POLICY router_compares ON mana_ai.agent_snapshots FOR SELECT TO mana_rout
 CREATE POLICY router_compares ON mana_ai.mission_snapshots FOR SELECT TO mana_router USING (true);
 
 CREATE POLICY router_moves ON mana_ai.change_feed TO mana_router USING (true) WITH CHECK (true);
+
+CREATE POLICY router_notes ON mana_ai.sync_devices TO mana_router USING (true) WITH CHECK (true);
 
 CREATE POLICY router_publishes ON mana_ai.sync_feeds TO mana_router USING (true) WITH CHECK (true);
 
@@ -5058,6 +5126,8 @@ CREATE POLICY supervisor_schedules ON mana_ai.token_holds TO mana_supervisor USI
 CREATE POLICY supervisor_schedules ON mana_ai.token_usage TO mana_supervisor USING (true) WITH CHECK (true);
 
 CREATE POLICY supervisor_schedules ON mana_ai.user_settings TO mana_supervisor USING (true) WITH CHECK (true);
+
+ALTER TABLE mana_ai.sync_devices ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.sync_feeds ENABLE ROW LEVEL SECURITY;
 
@@ -5536,8 +5606,8 @@ GRANT ALL ON FUNCTION mana_ai.sync_history(p_user text, p_spaces text[], p_app t
 REVOKE ALL ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) TO mana_gateway;
 
-REVOKE ALL ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_since timestamp with time zone) TO mana_gateway;
+REVOKE ALL ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_client text, p_since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_client text, p_since timestamp with time zone) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.sync_push(p_user text, p_spaces text[], p_app text, p_client text, p_rows jsonb, OUT n integer, OUT status text, OUT created_us bigint) TO mana_gateway;
@@ -5771,9 +5841,14 @@ GRANT SELECT,INSERT ON TABLE mana_ai.spaces TO mana_gateway;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.standing_approvals TO mana_gateway;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE mana_ai.sync_devices TO mana_router;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.sync_feeds TO mana_router;
 
 GRANT SELECT,INSERT ON TABLE mana_ai.sync_late TO mana_router;
+GRANT DELETE ON TABLE mana_ai.sync_late TO mana_compactor;
+
+GRANT SELECT(change_id) ON TABLE mana_ai.sync_late TO mana_compactor;
 
 GRANT SELECT,INSERT,DELETE ON TABLE mana_ai.sync_pending TO mana_router;
 

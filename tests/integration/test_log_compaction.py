@@ -342,6 +342,19 @@ async def test_what_is_odd_neither_goes_nor_overtakes(scene: Scene):
         assert await scene.compact(name) == Compacted(), name
 
 
+async def test_what_is_removed_is_not_late_any_more(scene: Scene):
+    update = [Row("u1", None, "update", {"a": n}, {"a": stamp(n)}, n) for n in range(1, 5)]
+    await scene.push("r", [Row("u1", None, "insert", {"a": 0}, {"a": stamp(0)}, 0), *update])
+    await scene.admin.execute(
+        "INSERT INTO mana_ai.sync_late SELECT f, now(), id FROM public.sync_changes,"
+        " unnest(ARRAY['user:u1', 'space:s1']) AS f"
+    )
+    done = await scene.compact("r")
+    assert done.rows == 2
+    late = await scene.admin.fetch("SELECT DISTINCT change_id AS id FROM mana_ai.sync_late")
+    assert {row["id"] for row in late} == {row["id"] for row in await scene.rows("r")}
+
+
 async def test_a_long_record_is_worked_through_in_steps(scene: Scene):
     history = [Row("u1", None, "insert", {"a": 0, "b": 0}, {}, 0)]
     history += [

@@ -51,6 +51,7 @@ STEPS = [
     "0011_sync_feeds",
     "0012_log_compaction",
     "0014_late_proposals",
+    "0017_sync_devices",
     "0018_openings",
     "0023_visitors",
     "0024_history_of_others",

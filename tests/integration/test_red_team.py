@@ -60,6 +60,7 @@ INSERT INTO mana_ai.visitors (user_id, spaces, cookie_hash, expires_at)
 INSERT INTO mana_ai.openings (user_id, agent_id, reason, opened_by, ends_at)
   VALUES ('u2', 'a1', 'a ticket says so', 'service key', now() + interval '9 minutes');
 INSERT INTO mana_ai.openings_seen (user_id, seen_at) VALUES ('u2', now());
+INSERT INTO mana_ai.sync_devices (user_id, client_id) VALUES ('u2', 'c-2');
 INSERT INTO mana_ai.spaces (space_id, name) VALUES ('home', 'Home');
 INSERT INTO mana_ai.space_members (space_id, user_id) VALUES ('home', 'u1'), ('home', 'u2');
 INSERT INTO mana_ai.people_trail (user_id, action, done_by) VALUES ('u2', 'added', 'operator');

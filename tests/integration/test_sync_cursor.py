@@ -210,3 +210,89 @@ async def test_a_page_ends_after_so_many_bytes(
     page = await other.page()
     assert len(page["serverChanges"]) == 3
     assert len((await other.pull())[0]) == 9
+
+
+SHARED = {"spaceId": "s-1"}
+
+
+async def test_who_joins_a_space_gets_its_older_rows_page_by_page(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    """Without beginning anew, table by table as the wire always was, each device of theirs."""
+    monkeypatch.setattr("supervisor.gateway.sync.routes.PULL_ROWS", 3)
+    anna = SyncDevice(house, "anna", spaces=("s-1",))
+    bert, second = (SyncDevice(house, "bert", client=f"b-{number}") for number in range(2))
+    old = [f"t{number}" for number in range(10)]
+    await anna.push(
+        *[insert(id_) | SHARED for id_ in old], insert("n1") | SHARED | {"table": "notes"}
+    )
+    await SyncDevice(house, "bert").push(insert("own"), insert("own") | {"table": "notes"})
+    until = {device: {table: (await device.pull(table=table))[1] for table in ("tasks", "notes")}
+             for device in (bert, second)}  # fmt: skip
+    await anna.push(insert("new") | SHARED)
+    for device, at in until.items():
+        device.spaces = ("s-1",)
+        found, reached = await device.pull(at["tasks"])
+        assert set(ids(found)) == {*old, "new"}
+        assert ids((await device.pull(at["notes"], table="notes"))[0]) == ["n1"]
+        assert await device.pull(reached) == ([], reached), "once"
+
+
+async def test_who_joins_while_a_transaction_of_the_space_is_open_misses_nothing(house: House):
+    bert = SyncDevice(house, "bert")
+    _, at = await bert.pull()
+    bert.spaces = ("s-1",)
+    async with writing(house, "late", user="anna", space_id="s-1"):
+        _, at = await bert.pull(at)
+    assert ids((await bert.pull(at))[0]) == ["late"]
+
+
+async def test_who_leaves_gets_no_more_and_who_comes_back_gets_what_was_missed(house: House):
+    anna = SyncDevice(house, "anna", spaces=("s-1",))
+    bert = SyncDevice(house, "bert", spaces=("s-1",))
+    await anna.push(insert("t1") | SHARED)
+    found, at = await bert.pull()
+    assert ids(found) == ["t1"]
+    bert.spaces = ()
+    await anna.push(insert("t2") | SHARED)
+    found, at = await bert.pull(at)
+    assert found == []
+    bert.spaces = ("s-1",)
+    found, at = await bert.pull(at)
+    assert "t2" in ids(found)
+    assert await bert.pull(at) == ([], at)
+
+
+async def test_a_device_that_begins_is_told_each_row_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("supervisor.gateway.sync.routes.PULL_ROWS", 1)
+    anna = SyncDevice(house, "anna", spaces=("s-1",))
+    await anna.push(*[insert(f"t{number}") | SHARED for number in range(3)])
+    await SyncDevice(house, "bert").pull()
+    found, _ = await SyncDevice(house, "bert", client="c-2", spaces=("s-1",)).pull()
+    assert ids(found) == ["t0", "t1", "t2"]
+
+
+async def test_a_device_whose_token_is_older_takes_nothing_from_another(house: House):
+    """Its page borders stay where they were, though the other comes without the space."""
+    await SyncDevice(house, "anna", spaces=("s-1",)).push(insert("t1") | SHARED)
+    member, other = SyncDevice(house, "bert"), SyncDevice(house, "bert", client="c-2")
+    _, at = await member.pull()
+    _, other_at = await other.pull()
+    member.spaces = ("s-1",)
+    for turn in range(3):
+        found, at = await member.pull(at)
+        assert ids(found) == (["t1"] if turn == 0 else [])
+        _, other_at = await other.pull(other_at)
+
+
+async def test_so_many_devices_of_a_person_are_remembered(house: House):
+    await house.sql(
+        "INSERT INTO mana_ai.sync_devices (user_id, client_id, made_at) SELECT 'u1', 'x-' || n,"
+        " now() - n * interval '1 s' FROM generate_series(1, 1000) AS n"
+    )
+    await SyncDevice(house).pull()
+    kept = await house.sql("SELECT client_id FROM mana_ai.sync_devices WHERE user_id = 'u1'")
+    assert len(kept) == 1000
+    assert {row["client_id"] for row in kept} >= {"c-1", "x-1"}

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from supervisor.gateway.people.tokens import TokenRefused
 from tests.integration.support import Json
 from tests.owners import House
-from tests.sync_parts import SyncDevice, insert, writing
+from tests.sync_parts import SyncDevice, insert, membership, writing
 
 pytestmark = pytest.mark.one_postgres
 SOON_S = 20.0
@@ -132,6 +132,20 @@ async def test_a_token_that_is_no_longer_good_ends_it(
         monkeypatch.setattr(house.owners.door, "caller", refuse)
         assert await said(socket) == {"type": "error", "tables": ["invalid token"]}
         assert await ended(socket) == 1008
+
+
+async def test_who_left_a_space_is_told_nothing_of_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+):
+    spaces = membership(house, monkeypatch, "bert")
+    spaces.append("s-1")
+    async with let_in(house, SyncDevice(house, "bert", "c-b")) as socket:
+        spaces.clear()
+        anna = SyncDevice(house, "anna", spaces=("s-1",))
+        await anna.push(insert("t1") | {"spaceId": "s-1"})
+        with pytest.raises(ConnectionClosedError):
+            await said(socket)
+        assert socket.close_code == 1013, "it comes back as who it is now"
 
 
 async def test_other_paths_and_long_messages_are_refused(house: House):

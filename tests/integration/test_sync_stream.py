@@ -12,7 +12,7 @@ import pytest
 from supervisor.gateway.sync.hub import Listener
 from tests.integration.support import Json, until
 from tests.owners import House
-from tests.sync_parts import SyncDevice, insert, update, writing
+from tests.sync_parts import SyncDevice, insert, membership, update, writing
 
 pytestmark = pytest.mark.one_postgres
 SOON_S = 20.0
@@ -105,6 +105,28 @@ async def test_a_device_hears_nothing_of_its_own(house: House, hub: None):
         await SyncDevice(house, client="c-2").push(insert("theirs"))
         _, _, data = await anext(told)
         assert [one["id"] for one in data["changes"]] == ["theirs"]
+
+
+async def test_an_open_stream_follows_who_joins_and_leaves(
+    house: House, hub: None, monkeypatch: pytest.MonkeyPatch
+):
+    spaces = membership(house, monkeypatch, "bert")
+    anna = SyncDevice(house, "anna", spaces=("s-1",))
+    own = SyncDevice(house, "bert", client="c-2")
+    shared = {"spaceId": "s-1"}
+    await anna.push(insert("t1") | shared)
+    await own.push(insert("own1"))
+    async with stream(SyncDevice(house, "bert")) as told:
+        assert [one["id"] for one in (await anext(told))[2]["changes"]] == ["own1"]
+        spaces.append("s-1")
+        await own.push(insert("own2"))
+        heard: set[str] = set()
+        while not heard >= {"t1", "own2"}:
+            heard |= {one["id"] for one in (await anext(told))[2]["changes"]}
+        spaces.clear()
+        await anna.push(insert("t2") | shared)
+        await own.push(insert("own3"))
+        assert [one["id"] for one in (await anext(told))[2]["changes"]] == ["own3"]
 
 
 async def heard(listener: Listener) -> list[tuple[str, tuple[str, ...]]]:

@@ -170,7 +170,7 @@ class SyncFeeds(msgspec.Struct, frozen=True):
         shared = list(spaces)
         from_ = datetime_of(since.at_us * NS_PER_US)
         async with self.database.connection() as connection:
-            until = await connection.fetchval(SQL["sync_publish"], user, shared, from_)
+            until = await connection.fetchval(SQL["sync_publish"], user, shared, client, from_)
         asked = SQL.given(
             "sync_page",
             user=user,
@@ -217,7 +217,7 @@ class SyncFeeds(msgspec.Struct, frozen=True):
         """The position reached, and where there is something new after `since` up to it."""
         shared = list(spaces)
         async with self.database.connection() as connection:
-            until = await connection.fetchval(SQL["sync_publish"], user, shared, EPOCH)
+            until = await connection.fetchval(SQL["sync_publish"], user, shared, "", EPOCH)
             if since is None:
                 return until, []
             asked = SQL.given("sync_touched", user=user, spaces=shared, since=since, until=until)

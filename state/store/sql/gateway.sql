@@ -256,7 +256,7 @@ SELECT DISTINCT ON (due_at) due_at, decision, reason FROM mana_ai.decisions
  WHERE user_id = $1 AND mission_id = $2 AND due_at >= $3 ORDER BY due_at DESC, id DESC LIMIT 500
 
 -- sync_publish --
-SELECT mana_ai.sync_publish($1, $2, $3)
+SELECT mana_ai.sync_publish($1, $2, $3, $4)
 
 -- sync_page --
 SELECT * FROM mana_ai.sync_page(:user, :spaces, :app, :table, :client, :since, :slot, :until, :rows, :bytes)

@@ -157,14 +157,15 @@ class Conversation:
     async def _notify(self, listener: Listener, caller: Caller) -> None:
         checked_at = time.monotonic()
         while True:
-            for notice in await listener.notices(RECHECK_S):
-                told = ToldFrame("sync-available", notice.app, notice.tables)
-                await _tell(self._socket, told)
-            if time.monotonic() - checked_at >= RECHECK_S:
+            notices = await listener.notices(RECHECK_S)
+            if notices or time.monotonic() - checked_at >= RECHECK_S:
                 checked_at = time.monotonic()
                 with contextlib.suppress(Unavailable):
                     if (await self._caller(self._token)).spaces != caller.spaces:
                         raise SocketEnds(TRY_LATER)  # it comes back, and hears of the right ones
+            for notice in notices:
+                told = ToldFrame("sync-available", notice.app, notice.tables)
+                await _tell(self._socket, told)
 
     async def _frame(self) -> SocketFrame:
         """The next one; what is no frame of ours is passed over."""

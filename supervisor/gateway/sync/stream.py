@@ -18,6 +18,8 @@ from state.store.gateway.sync_feeds import FeedPage, Position
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.people.owners import Owners
+from supervisor.gateway.people.rate import TooOften
+from supervisor.gateway.people.tokens import TokenRefused
 from supervisor.gateway.sync.hub import Listener
 from supervisor.gateway.sync.position import START, position_text, read_position
 from supervisor.gateway.sync.routes import PULL_ROWS, client_of, refusals_told
@@ -46,7 +48,7 @@ async def get_stream(request: Request, caller: Caller, owners: Owners) -> Respon
     async def frames() -> AsyncGenerator[str]:
         # Listening begins before the first read, so that nothing falls in between.
         with owners.streams.one_more(caller.user), owners.sync_hub.listening(listener):
-            async for frame in _frames(owners, listener, app, asked, since):
+            async for frame in _frames(request, owners, listener, app, asked, since):
                 yield frame
 
     headers = NO_STORE | HEADERS
@@ -54,7 +56,12 @@ async def get_stream(request: Request, caller: Caller, owners: Owners) -> Respon
 
 
 async def _frames(
-    owners: Owners, listener: Listener, app: str, asked: frozenset[str], since: Position
+    request: Request,
+    owners: Owners,
+    listener: Listener,
+    app: str,
+    asked: frozenset[str],
+    since: Position,
 ) -> AsyncGenerator[str]:
     ends_at = time.monotonic() + LONGEST_S
     told_at = time.monotonic()
@@ -63,6 +70,9 @@ async def _frames(
         has_more = True
         while has_more:
             try:
+                # Who left a space since, or lost their token, is told no more.
+                again = await owners.door.caller(request)
+                listener.spaces = (await owners.sync_outside.seen(again)).spaces
                 # A device that leaves must not break a transaction off.
                 page = await asyncio.shield(
                     owners.sync.page(
@@ -74,7 +84,7 @@ async def _frames(
                         rows=PULL_ROWS,
                     )
                 )
-            except Unavailable:
+            except (TokenRefused, TooOften, Unavailable):
                 return
             since, has_more = page.reached, page.has_more
             owners.sync_hub.metrics.inc("sync_changes_sent_total", n=len(page.rows))

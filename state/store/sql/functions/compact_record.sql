@@ -118,6 +118,8 @@ BEGIN
   IF p_removes AND removed > 0 THEN
     WITH deleted AS (
       DELETE FROM mana_ai.compactor_log AS c WHERE c.id = ANY (gone) RETURNING c.id, c.space_id),
+    late AS (
+      DELETE FROM mana_ai.sync_late AS l USING deleted AS d WHERE l.change_id = d.id),
     counted AS (
       SELECT CASE WHEN mana_ai.is_shared(d.space_id) THEN mana_ai.owner_of(p_user, p_table, p_record, d.space_id) ELSE p_user END AS owner,
              count(*) AS n, bit_xor(mana_ai.change_digest(d.id)) AS digest FROM deleted AS d GROUP BY 1),

@@ -35,7 +35,8 @@ BEGIN
                     (SELECT max(j.until) + interval '1 microsecond' FROM judged AS j WHERE j.is_late)) AS until),
   late AS (
     INSERT INTO mana_ai.sync_late (feed, position, change_id)
-    SELECT j.feed, n.until, j.change_id FROM judged AS j CROSS JOIN next AS n WHERE j.is_late),
+    SELECT j.feed, n.until, j.change_id FROM judged AS j CROSS JOIN next AS n
+     WHERE j.is_late AND isfinite(j.created_at)),  -- no other is ever sent
   lifted AS (
     UPDATE mana_ai.sync_feeds AS f SET until = n.until FROM next AS n WHERE f.feed = ANY (p_feeds) AND f.until <> n.until)
   SELECT n.until INTO upto FROM next AS n;

@@ -35,7 +35,21 @@ BEGIN
         AND (c.user_id = p_user AND c.client_id <> p_client
              OR c.user_id <> p_user AND mana_ai.is_shared(c.space_id) AND c.space_id = ANY (p_spaces))
         AND (c.created_at < p_since OR c.created_at = p_since AND mana_ai.sync_slot(c.id) <= p_slot OR c.created_at > p_until)
-      ORDER BY l.position FETCH FIRST (p_rows + 1) ROWS WITH TIES)),
+      ORDER BY l.position FETCH FIRST (p_rows + 1) ROWS WITH TIES)
+    UNION ALL
+    -- Older rows of a space that this device's person joined, all at one position.
+    SELECT j.at, s.* FROM (
+      SELECT o.key AS space, 'epoch'::timestamptz + o.value::bigint * interval '1 microsecond' AS at
+        FROM mana_ai.sync_devices AS d CROSS JOIN LATERAL jsonb_each_text(d.joined) AS o
+       WHERE d.user_id = p_user AND d.client_id = p_client AND o.key = ANY (p_spaces)) AS j
+     CROSS JOIN LATERAL (
+      SELECT c.* FROM mana_ai.log_rows AS c
+       WHERE c.space_id = j.space AND c.space_id IS NOT NULL AND NOT starts_with(c.space_id, '_personal:') AND c.app_id = p_app
+         AND c.user_id <> p_user AND (p_table IS NULL OR c.table_name = p_table) AND isfinite(c.created_at)
+         AND (j.at > p_since OR mana_ai.sync_slot(c.id) > p_slot)
+         AND (c.created_at < p_since OR c.created_at = p_since AND mana_ai.sync_slot(c.id) <= p_slot OR c.created_at > p_until)
+       ORDER BY mana_ai.sync_slot(c.id) FETCH FIRST (p_rows + 1) ROWS WITH TIES) AS s
+     WHERE j.at >= p_since AND j.at <= p_until),
   texts AS (
     SELECT f.at, f.id, f.user_id, f.client_id, f.table_name, f.record_id, f.op, f.data::text AS data, f.field_meta::text AS field_meta,
            f.created_at, f.schema_version, f.actor::text AS actor, f.origin, f.space_id
