@@ -66,6 +66,12 @@ def when(name: str) -> Callable[[Row], str]:
     return lambda row: local_time(row.get(name))
 
 
+def part_of(shown_rows: int, all_rows: int) -> str:
+    """How many of how many; counting stops at 1,001."""
+    count = f"{all_rows:,}" if all_rows <= 1000 else "over 1,000"
+    return f"{shown_rows:,} of {count}"
+
+
 def pair(row: Row) -> str:
     """An agent's name everywhere: USER/AGENT, since one agent id is everybody's."""
     return f"{row['user_id']}/{row['agent_id']}"
@@ -126,10 +132,23 @@ RUNS: tuple[Column, ...] = (
     ("tokens", field("tokens")),
     ("why", why),
 )
-PROBLEMS: tuple[Column, ...] = (
-    ("user", field("user_id")),
-    ("record", lambda row: f"{row['table_name']}/{shown(row['record_id'])}"),
+TROUBLES = {
+    "stuck": "stuck",
+    "failed": "failed for good",
+    "overdue": "overdue",
+    "budget": "blocked by budget",
+    "grant": "blocked by a grant",
+    "damaged": "cannot run as they are",
+    "quarantined": "rows set aside",
+}
+TROUBLE: tuple[Column, ...] = (
+    ("agent", lambda row: pair(row) if row["agent_id"] else shown(row["user_id"])),
+    ("mission", field("mission_id")),
+    ("id", field("id")),
+    ("since", when("since")),
+    ("what", decided("word")),
     ("why", why),
+    ("what helps", field("remedy")),
 )
 ALIASES: tuple[Column, ...] = (
     ("alias", field("name")),

@@ -58,6 +58,7 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/internal/missions/{user}/{mission}/pause", control.post_mission),
     ("POST", "/internal/missions/{user}/{mission}/resume", control.post_mission),
     ("POST", "/internal/missions/{user}/{mission}/cancel", control.post_cancel_mission),
+    ("GET", "/internal/triage", api.get_triage),
     ("POST", "/internal/runs/{run}/cancel", control.post_cancel_run),
     ("GET", "/internal/agents/{user}/{agent}", agent_page.get_agent),
     ("POST", "/internal/agents/{user}/{agent}/pause", control.post_agent),

@@ -55,6 +55,7 @@ STEPS = [
     "0018_openings",
     "0023_visitors",
     "0024_history_of_others",
+    "0025_triage",
 ]
 EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"

@@ -81,6 +81,46 @@ SELECT change_id, user_id, table_name, record_id, reason, seen_at
  WHERE ($1::text IS NULL OR user_id = $1) AND ($2::timestamptz IS NULL OR (seen_at, change_id) < ($2, $3::uuid))
  ORDER BY seen_at DESC, change_id DESC LIMIT $4
 
+-- troubles --
+-- What needs somebody, by group; each group is counted to 1,001 and shows its first rows after a key (user, id). Runs are stuck when
+-- nobody holds them any more ($1 s past the lease) or when one attempt has taken too long ($2 s).
+WITH stuck AS (
+  SELECT 'stuck' AS trouble, r.user_id, r.agent_id, r.mission_id, r.run_id::text AS id, r.claimed_at AS since, r.state AS word, r.reason
+    FROM mana_ai.fleet_runs AS r
+   WHERE r.state = 'open' AND (r.lease_until < clock_timestamp() - $1 * interval '1 second'
+                               OR r.claimed_at < clock_timestamp() - $2 * interval '1 second')),
+overdue AS (
+  SELECT 'overdue', m.user_id, m.agent_id, m.mission_id, m.mission_id, m.wake_at, 'due', NULL FROM mana_ai.fleet_missions AS m
+   WHERE m.wake_at < clock_timestamp() - $1 * interval '1 second'),
+blocked AS (
+  SELECT CASE m.decision WHEN 'failed' THEN 'failed' WHEN 'skipped-budget' THEN 'budget' WHEN 'skipped-grant' THEN 'grant' ELSE 'damaged' END,
+         m.user_id, m.agent_id, m.mission_id, m.mission_id, m.decided_at, m.decision, m.reason
+    FROM mana_ai.fleet_missions AS m
+   WHERE m.state = 'active' AND NOT m.hidden
+     AND m.decision IN ('failed', 'skipped-budget', 'skipped-grant', 'skipped-unreadable', 'skipped-missing-agent', 'skipped-inputs')),
+damaged AS (
+  SELECT 'damaged', m.user_id, m.agent_id, m.mission_id, m.mission_id, m.decided_at, 'broken',
+         CASE WHEN m.problems <> '{}' THEN array_to_string(m.problems, '; ')
+              WHEN NOT m.complete THEN 'no insert row in the log: never due' ELSE 'it cannot be read' END
+    FROM mana_ai.fleet_missions AS m
+   WHERE (m.problems <> '{}' OR NOT m.complete OR NOT m.readable)
+     AND (m.decision IN ('skipped-unreadable', 'skipped-missing-agent', 'skipped-inputs') AND m.state = 'active' AND NOT m.hidden) IS NOT TRUE),
+aside AS (
+  SELECT 'quarantined', q.user_id, NULL, NULL, q.change_id::text, q.seen_at, q.table_name || '/' || q.record_id, q.reason
+    FROM mana_ai.fleet_quarantine AS q),
+every AS (
+  SELECT t.* FROM (SELECT * FROM stuck WHERE $3::text IS NULL OR $3 = 'stuck' UNION ALL SELECT * FROM overdue WHERE $3 IS NULL OR $3 = 'overdue'
+  UNION ALL SELECT * FROM blocked WHERE $3 IS NULL OR $3 IN ('failed', 'budget', 'grant', 'damaged')
+  UNION ALL SELECT * FROM damaged WHERE $3 IS NULL OR $3 = 'damaged' UNION ALL SELECT * FROM aside WHERE $3 IS NULL OR $3 = 'quarantined') AS t
+   WHERE ($7::text IS NULL OR t.user_id = $7) AND ($8::text IS NULL OR t.agent_id = $8))
+SELECT g.trouble, c.count, t.user_id, t.agent_id, t.mission_id, t.id, t.since, t.word, t.reason
+  FROM unnest(ARRAY['stuck', 'failed', 'overdue', 'budget', 'grant', 'damaged', 'quarantined']) WITH ORDINALITY AS g (trouble, place)
+ CROSS JOIN LATERAL (SELECT count(*) AS count FROM (SELECT FROM every AS e WHERE e.trouble = g.trouble LIMIT 1001) AS some) AS c
+  LEFT JOIN LATERAL (SELECT * FROM every AS e WHERE e.trouble = g.trouble AND ($4::text IS NULL OR (e.user_id, e.id) > ($4, $5::text))
+                      ORDER BY e.user_id, e.id LIMIT $6) AS t ON true
+ WHERE $3::text IS NULL OR g.trouble = $3
+ ORDER BY g.place, t.user_id, t.id
+
 -- unknown --
 -- The first of these names that nobody has; null where each is somebody's. The default agent is everybody's.
 SELECT CASE

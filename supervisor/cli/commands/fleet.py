@@ -58,6 +58,10 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
         counts: dict[str, int] = told["counts"] or {}
         for name, count in counts.items():
             output.line_out(f"  {name.replace('_', ' ')}: {output.shown(count)}")
+        troubles: dict[str, int] = told["troubles"] or {}
+        said = [f"{output.TROUBLES[one]}: {n:,}" for one, n in troubles.items() if n]
+        if said:
+            output.line_out(f"  {'; '.join(said)} (mana missions --problems)")
         if devices := told.get("devices"):
             output.line_out(
                 f"  devices connected: {devices['connected']:.0f},"
@@ -131,7 +135,9 @@ def missions(
     *,
     user: User = None,
     agent: AgentOf = None,
-    has_problems: Annotated[bool, typer.Option("--problems", help="Only what is wrong.")] = False,
+    has_problems: Annotated[
+        bool, typer.Option("--problems", help="What needs somebody, and what helps.")
+    ] = False,
     data_dir: DataDir = None,
     url: Url = None,
     limit: Limit = 100,
@@ -143,21 +149,22 @@ def missions(
     from supervisor.cli import output
 
     gateway = gateway_of(url, data_dir)
-    asked = _filter(gateway, user, agent) | ({"problems": "true"} if has_problems else {})
-    rows = gateway.items("/internal/missions", asked, limit)
+    asked = _filter(gateway, user, agent)
     if not has_problems:
+        rows = gateway.items("/internal/missions", asked, limit)
         _out(rows, output.MISSIONS, "no missions yet", as_json)
         return
-    set_aside = gateway.items("/internal/problems", _filter(gateway, user), limit)
+    told = gateway.get("/internal/triage", query=asked | {"limit": str(limit)})["groups"]
     if as_json:
-        output.json_out({"missions": rows, "set_aside": set_aside})
+        output.json_out(told)
         return
-    for row in rows:
-        if not row["complete"]:
-            row["problems"].append("no insert row in the log: never due")
-    columns = (*output.MISSIONS[:4], ("problems", output.field("problems")))
-    output.table_out(columns, rows, "no mission has problems")
-    output.table_out(output.PROBLEMS, set_aside, "no row was set aside")
+    for group in told:
+        if group["count"]:
+            shown = output.part_of(len(group["items"]), group["count"])
+            output.line_out(f"{output.TROUBLES[group['kind']]}: {shown}")
+            output.table_out(output.TROUBLE, group["items"], "none")
+    if not any(group["count"] for group in told):
+        output.line_out("nothing needs you")
 
 
 @missions_app.command("run")

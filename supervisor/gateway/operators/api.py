@@ -16,6 +16,7 @@ from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.log.records import AGENT_STATES, MISSION_STATES
 from state.runs.reasons import codes_of, in_words
 from state.store.gateway.fleet import Filter, KeyTaken
+from state.store.gateway.triage import TROUBLES, TriageStore, TroubleGroup
 from state.zones import is_time_zone
 from supervisor.custody.service_keys import public_keys
 from supervisor.gateway.answers import (
@@ -30,6 +31,7 @@ from supervisor.gateway.auth import Sessions
 from supervisor.gateway.cursors import cursor, read_cursor
 from supervisor.gateway.deps import Deps, facts
 from supervisor.health.judgement import health
+from supervisor.health.remedies import remedy
 from supervisor.node.models import model_in_words
 from supervisor.supervision.metrics import Metrics
 
@@ -51,12 +53,18 @@ async def get_status(request: Request, deps: Deps) -> Response:
         {
             **judged.content,
             "counts": None if found.shards is None else await deps.fleet.counts(),
+            "troubles": None if found.shards is None else await _troubles(deps),
             "shards": found.shards,
             "supervisor": found.supervisor,
             "devices": devices_of(deps.metrics),
             "model": model_in_words(deps.settings),
         }
     )
+
+
+async def _troubles(deps: Deps) -> dict[str, int]:
+    groups = await TriageStore(deps.fleet.database).groups(0)
+    return {one.kind: one.count for one in groups}
 
 
 def devices_of(metrics: Metrics) -> dict[str, float]:
@@ -111,6 +119,31 @@ async def get_problems(request: Request, deps: Deps) -> Response:
     wanted, before = _wanted(request, ("user",), TimeKey)
     rows = await deps.fleet.quarantined(wanted, before)
     return await _page(deps, rows, wanted, [(row.seen_at, row.change_id) for row in rows[-1:]])
+
+
+async def get_triage(request: Request, deps: Deps) -> Response:
+    """What needs somebody, worst first; `kind` goes on with one group, behind `before`."""
+    given = query(request, ("kind", "user", "agent", *PAGING))
+    kind = given.get("kind")
+    if kind is not None and kind not in TROUBLES:
+        raise BadRequest("kind", f"must be one of {', '.join(TROUBLES)}")
+    limit = whole_number("limit", given.get("limit", "20"), 1, MAX_LIMIT)
+    after = read_cursor(given["before"], NameKey) if "before" in given else None
+    groups = await TriageStore(deps.fleet.database).groups(
+        limit, only=kind, after=after, user=given.get("user"), agent=given.get("agent")
+    )
+    return answer({"groups": [_group(one, limit) for one in groups]})
+
+
+def _group(group: TroubleGroup, limit: int) -> dict[str, Any]:
+    rows = [
+        _with_words(msgspec.to_builtins(row, builtin_types=(datetime, UUID)))
+        | {"remedy": remedy(group.kind, row)}
+        for row in group.rows
+    ]
+    last = group.rows[-1] if len(group.rows) == limit else None
+    before = None if last is None else cursor((last.user_id, last.id))
+    return {"kind": group.kind, "count": group.count, "items": rows, "before": before}
 
 
 async def post_run(request: Request, deps: Deps) -> Response:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +27,7 @@ from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator import texts
 from supervisor.gateway.pages.operator.agent import agent_facts
 from supervisor.gateway.pages.operator.design import design_values
+from supervisor.gateway.pages.operator.triage import triage_page
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.problems import problem_told, said_of
 from supervisor.gateway.pages.reader import Reader, reader_of
@@ -54,7 +56,8 @@ class OperatorPages:
         forms = ("/{verb}", "/missions/{mission}/{verb}", "/runs/{run}/cancel")
         return [
             Route("/login", self.login),
-            Route("/", self._guarded(self.fleet)),
+            Route("/", self._guarded(self.triage)),
+            Route("/fleet", self._guarded(self.fleet)),
             Route("/live", self._guarded(self.live)),
             Route("/design", self._guarded(self.design)),
             Route("/search", self._guarded(self.search)),
@@ -64,6 +67,10 @@ class OperatorPages:
             Route(agent + "/texts", self._guarded(self.texts), methods=["GET", "POST"]),
             *(Route(agent + path, self._guarded(self.form), methods=["POST"]) for path in forms),
         ]
+
+    async def triage(self, request: Request, reader: Reader) -> Response:
+        """What needs somebody."""
+        return await triage_page(self._deps, request, reader)
 
     async def fleet(self, request: Request, reader: Reader) -> Response:
         """How everything is."""
@@ -189,6 +196,10 @@ class OperatorPages:
             await cancel_run(deps, run_id_of(path_part(request, "run")))
         elif "mission" in given:
             mission = path_part(request, "mission")
+            if path_part(request, "verb") == "run":
+                if await deps.fleet.request_run(user, mission, str(uuid4())) is None:
+                    raise Missing("mission", "no such mission")
+                return
             await switch(deps, user, "aiMissions", mission, verb_of(path_part(request, "verb")))
         else:
             agent = path_part(request, "agent")
