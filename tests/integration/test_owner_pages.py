@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -207,6 +208,44 @@ async def test_a_mission_and_an_agent_change_by_form_and_say_what_is_wrong(
         "SELECT record -> 'policy' -> 'tools' ->> 'create_task' FROM mana_ai.agent_snapshots"
     )
     assert policy == "deny"
+
+
+async def test_a_first_mission_is_made_with_its_agent_once_and_keeps_what_was_typed(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, other = scene
+    assert "/me/missions/new?template=planner" in await other.see("/me")
+    shown = await other.see("/me/missions/new?template=planner")
+    assert 'value="Plan my week"' in shown
+    found = re.search('name="key" value="([^"]+)"', shown)
+    assert found is not None
+    new = {"who": "new:planner", "title": HOSTILE, "how": "weekly", "time": "07:30"}
+    new |= {"day.mon": "on", "day.thu": "on", "key": found[1]}
+    preview = await other.press("/me/missions/new", **new, preview="1")
+    assert preview.status_code == 200
+    assert preview.text.count("07:30</time>") == 5
+    assert html.escape(HOSTILE, quote=False).replace('"', "&#34;") in preview.text
+    for wrong in ({"time": "x"}, {"title": " "}, {"who": "new:nobody"}, {"missedRuns": "x"}):
+        refused = await other.press("/me/missions/new", **{**new, **wrong})
+        assert refused.status_code == 422, wrong
+        assert ('aria-invalid="true"' in refused.text, found[1] in refused.text) == (True, True)
+    theirs = await other.press("/me/missions/new", **{**new, "who": f"agent:{AGENT}"})
+    assert theirs.status_code == 422
+    assert (await other.press("/me/missions/new")).status_code == 422
+    assert (await other.press("/me/missions/new", **{**new, "key": "x"})).status_code == 400
+    for _ in range(2):
+        made = await other.press("/me/missions/new", **new)
+        assert made.headers["location"] == f"/me/missions/{found[1]}"
+    await world.driver.fold_all()
+    more = {**new, "who": f"agent:{AGENT}", "key": str(uuid4())}
+    for _ in range(2):
+        assert (await tab.press("/me/missions/new", **more)).status_code == 303
+    await world.driver.fold_all()
+    made = await world.value(
+        "SELECT array_agg(user_id ORDER BY user_id)::text FROM mana_ai.mission_snapshots"
+        " WHERE record ->> 'agentId' IS NOT NULL AND mission_id <> 'm1'"
+    )
+    assert made == "{u1,u2}"
 
 
 async def test_a_sign_in_that_ended_sees_nothing_and_a_new_one_replaces_the_old(

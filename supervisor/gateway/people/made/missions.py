@@ -68,33 +68,39 @@ async def get_mission(request: Request, caller: Caller, owners: Owners) -> Respo
 async def post_mission(request: Request, caller: Caller, owners: Owners) -> Response:
     """A new mission; without a cadence it runs when asked."""
     asked = await body_of(request, MissionWanted)
+
+    async def made(own: OwnWrites) -> Done:
+        return Done(201, msgspec.to_builtins(await mission_made(own, owners, str(uuid4()), asked)))
+
+    return await carried_out(request, caller, owners.own_log, asked, made)
+
+
+async def mission_made(
+    own: OwnWrites, owners: Owners, id_: str, asked: MissionWanted
+) -> MissionShown:
+    """A new mission under a fresh id; raises ApiProblem and ChangeRefused."""
     if not isinstance(asked.title, str):
         raise invalid(("title", "is missing"))
     raw = _cadence_of(asked) or {"kind": "manual"}
     space = asked.space_id if isinstance(asked.space_id, str) else None
-
-    async def made(own: OwnWrites) -> Done:
-        said, notes = await _said(own, asked, caller.user)
-        record = await own.record(RecordAt("ai", "aiMissions", str(uuid4())))
-        zone = await zone_of(own, owners)
-        everything: dict[str, Any] = {
-            "objective": asked.title,
-            "conceptMarkdown": "",
-            "inputs": [],
-            "agentId": DEFAULT_AGENT_ID,
-            "cadence": raw,
-            "state": "active",
-            "nextRunAt": next_text(raw, record.now, zone),
-            "iterations": [],
-            **said,
-        }
-        if everything["nextRunAt"] is None:
-            del everything["nextRunAt"]
-        writer = owner_writes(caller.user)
-        record = await own.insert(record.at, everything, writer, space=space)
-        return Done(201, msgspec.to_builtins(_shown(record, zone, notes)))
-
-    return await carried_out(request, caller, owners.own_log, asked, made)
+    said, notes = await _said(own, asked, own.user)
+    record = await own.record(RecordAt("ai", "aiMissions", id_))
+    zone = await zone_of(own, owners)
+    everything: dict[str, Any] = {
+        "objective": asked.title,
+        "conceptMarkdown": "",
+        "inputs": [],
+        "agentId": DEFAULT_AGENT_ID,
+        "cadence": raw,
+        "state": "active",
+        "nextRunAt": next_text(raw, record.now, zone),
+        "iterations": [],
+        **said,
+    }
+    if everything["nextRunAt"] is None:
+        del everything["nextRunAt"]
+    record = await own.insert(record.at, everything, owner_writes(own.user), space=space)
+    return _shown(record, zone, notes)
 
 
 async def patch_mission(request: Request, caller: Caller, owners: Owners) -> Response:

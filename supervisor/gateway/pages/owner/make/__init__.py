@@ -1,0 +1,1 @@
+"""Forms on which owners make things."""
