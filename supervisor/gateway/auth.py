@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
@@ -33,13 +34,16 @@ def _digest(text: str) -> bytes:
 class Sessions:
     """One-time login tokens, kept here, and session cookies, which carry their own proof.
 
-    A restarted gateway forgets the tokens and still knows the sessions; another key ends both.
+    A restarted gateway forgets the tokens and still knows the sessions, also those that were
+    ended before; another key ends both.
     """
 
     def __init__(self, key: str, clock: Callable[[], float] = time.time) -> None:
         self._secret = hmac.digest(key.encode(), b"mana dashboard session", "sha256")
         self._clock = clock
         self._logins: dict[bytes, float] = {}
+        self._ended: dict[bytes, float] = {}
+        self._ending = threading.Lock()  # both doors end sessions, each in its thread
         # Cookies know no ports: two installations on one host need two names.
         self.cookie = f"mana_{self._secret.hex()[:8]}"
 
@@ -63,16 +67,35 @@ class Sessions:
 
     def is_open(self, headers: Headers) -> bool:
         """Whether a request carries a session that has not ended."""
+        return self._open(headers) is not None
+
+    def end(self, headers: Headers) -> None:
+        """End the session that a request carries, for every copy of its cookie."""
+        body = self._open(headers)
+        if body is None:
+            return
+        now = self._clock()
+        with self._ending:
+            self._ended = {one: ends for one, ends in self._ended.items() if ends > now}
+            self._ended[_digest(body)] = _end_of(body)
+
+    def _open(self, headers: Headers) -> str | None:
+        """What the cookie's signature covers, of a session that has not ended."""
         try:
             morsel = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
         except CookieError:
-            return False
+            return None
         if morsel is None or len(morsel.value) > MAX_COOKIE_CHARS:
-            return False
+            return None
         body, _, signature = morsel.value.rpartition(".")
         if not secrets.compare_digest(_digest(signature), _digest(self._signature(body))):
-            return False
-        return int(body.partition(".")[0]) > self._clock()
+            return None
+        return body if _end_of(body) > self._clock() and _digest(body) not in self._ended else None
 
     def _signature(self, body: str) -> str:
         return hmac.new(self._secret, body.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
+
+
+def _end_of(body: str) -> int:
+    """When the session ends by itself, in seconds since 1970."""
+    return int(body.partition(".")[0])

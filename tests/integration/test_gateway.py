@@ -546,6 +546,36 @@ async def test_the_dashboard_opens_once_per_token_and_stays_open_by_cookie(gatew
     assert (await gateway.stranger.get("/")).status_code == 401
 
 
+async def new_session(gateway: Gateway) -> dict[str, str]:
+    """The header that carries a session which has just begun; the client itself keeps none."""
+    token = (await gateway.client.post("/internal/login")).json()["token"]
+    opened = await gateway.stranger.get("/login", params={"token": token})
+    gateway.stranger.cookies.clear()
+    return {"Cookie": opened.headers["set-cookie"].partition(";")[0]}
+
+
+async def test_who_signs_out_ends_the_session_for_every_copy_of_its_cookie(gateway: Gateway):
+    stolen, other = await new_session(gateway), await new_session(gateway)
+    page = await gateway.stranger.get("/", headers=stolen)
+    seal = page.text.partition('name="seal" value="')[2].partition('"')[0]
+    headers = stolen | {"Origin": str(gateway.stranger.base_url).rstrip("/")}
+    refused = await gateway.stranger.post("/sign-out", data={"seal": "x"}, headers=headers)
+    assert refused.status_code == 403
+    assert (await gateway.stranger.get("/", headers=stolen)).status_code == 200
+    over = await gateway.stranger.post("/sign-out", data={"seal": seal}, headers=headers)
+    assert over.status_code == 200
+    assert (await gateway.stranger.get("/", headers=stolen)).status_code == 401
+    assert (await gateway.stranger.get("/live", headers=stolen)).status_code == 401
+    assert (await gateway.stranger.get("/", headers=other)).status_code == 200
+
+
+async def test_a_login_takes_over_no_cookie_that_was_there_before(gateway: Gateway):
+    planted = await new_session(gateway)
+    token = (await gateway.client.post("/internal/login")).json()["token"]
+    opened = await gateway.stranger.get("/login", params={"token": token}, headers=planted)
+    assert opened.headers["set-cookie"].partition(";")[0] != planted["Cookie"]
+
+
 @pytest.mark.parametrize(
     "value", ["", "x", "9999999999.x.y", "..", "99999999999999999999999.a.b", "é.ü.ß"]
 )

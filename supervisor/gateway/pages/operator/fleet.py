@@ -133,19 +133,22 @@ class OperatorPages:
         return response
 
     async def sign_out(self, request: Request, reader: Reader) -> Response:
-        """Have the browser forget its session."""
+        """End the session here, and have the browser forget it."""
         query(request, ())
+        self._sessions.end(request.headers)
         response = page(reader, "locked.html", way="operator")
         response.delete_cookie(self._sessions.cookie, httponly=True, samesite="strict")
         return response
 
     async def live(self, request: Request, _: Reader) -> Response:
-        """Tells an open page every few seconds to look again."""
+        """Tells an open page every few seconds to look again, until its session ends."""
         query(request, ())
 
         async def frames() -> AsyncGenerator[str]:
             for _ in range(int(LONGEST_S / LOOK_AGAIN_S)):
                 await asyncio.sleep(LOOK_AGAIN_S)
+                if not self._sessions.is_open(request.headers):
+                    return
                 yield "event: changed\ndata: \n\n"
 
         headers = NO_STORE | {"X-Accel-Buffering": "no"}
