@@ -4652,7 +4652,11 @@ CREATE INDEX mission_research_jobs_user ON mana_ai.mission_research_jobs USING b
 
 CREATE INDEX mission_snapshots_agent ON mana_ai.mission_snapshots USING btree (user_id, agent_id);
 
+CREATE INDEX mission_snapshots_damaged ON mana_ai.mission_snapshots USING btree (user_id, mission_id) WHERE ((problems <> '{}'::text[]) OR (NOT complete) OR (NOT readable));
+
 CREATE INDEX mission_snapshots_granted ON mana_ai.mission_snapshots USING btree (bucket) WHERE (((record -> 'grant'::text) <> 'null'::jsonb) AND (NOT hidden));
+
+CREATE INDEX mission_snapshots_in_trouble ON mana_ai.mission_snapshots USING btree (decision, user_id, mission_id) WHERE ((state = 'active'::text) AND (NOT hidden) AND (decision = ANY (ARRAY['failed'::text, 'skipped-budget'::text, 'skipped-grant'::text, 'skipped-unreadable'::text, 'skipped-missing-agent'::text, 'skipped-inputs'::text])));
 
 CREATE INDEX mission_snapshots_orphans ON mana_ai.mission_snapshots USING btree (mission_id) WHERE (NOT complete);
 

@@ -49,6 +49,7 @@ async def test_an_operator_sees_states_and_reasons_but_no_title(database: Databa
             page = await browser.new_page()
             await page.goto(f"{serving.url}/login?token={token}")
             await page.wait_for_url(f"{serving.url}/")
+            await page.goto(f"{serving.url}/fleet")
             shown = await page.content()
             assert "skipped-paused" in shown
             assert "the agent is paused" in shown
@@ -76,6 +77,7 @@ async def test_an_operator_pauses_and_resumes_an_agent_with_a_button(
             agent = f"{serving.url}/agents/u%2F1/a%3A%3Cb%3E%2F1"
             await page.goto(f"{serving.url}/login?token={token}")
             await page.wait_for_url(f"{serving.url}/")
+            await page.goto(f"{serving.url}/fleet")
             await page.locator("a[href^='/agents/']").first.click()
             await page.wait_for_url(agent)
             assert TITLE not in await page.content()

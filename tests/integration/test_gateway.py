@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,20 @@ class Gateway:
         )
 
 
-@pytest.fixture
-async def gateway(database: Database, tmp_path: Path) -> AsyncIterator[Gateway]:
-    made = Gateway(database, tmp_path)
+@asynccontextmanager
+async def opened_gateway(database: Database, folder: Path) -> AsyncIterator[Gateway]:
+    """The app on a test database."""
+    made = Gateway(database, folder)
     yield made
     await made.client.aclose()
     await made.stranger.aclose()
     await made.fleet.close()
+
+
+@pytest.fixture
+async def gateway(database: Database, tmp_path: Path) -> AsyncIterator[Gateway]:
+    async with opened_gateway(database, tmp_path) as opened:
+        yield opened
 
 
 async def items(gateway: Gateway, path: str, **query: Any) -> list[dict[str, Any]]:
@@ -536,7 +544,7 @@ async def test_the_dashboard_opens_once_per_token_and_stays_open_by_cookie(gatew
     cookie = opened.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
-    page = await gateway.stranger.get("/")
+    page = await gateway.stranger.get("/fleet")
     assert page.status_code == 200
     assert "u1" in page.text
     assert "<script>" not in page.text

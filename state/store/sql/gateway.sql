@@ -115,7 +115,7 @@ every AS (
    WHERE ($7::text IS NULL OR t.user_id = $7) AND ($8::text IS NULL OR t.agent_id = $8))
 SELECT g.trouble, c.count, t.user_id, t.agent_id, t.mission_id, t.id, t.since, t.word, t.reason
   FROM unnest(ARRAY['stuck', 'failed', 'overdue', 'budget', 'grant', 'damaged', 'quarantined']) WITH ORDINALITY AS g (trouble, place)
- CROSS JOIN LATERAL (SELECT count(*) AS count FROM (SELECT FROM every AS e WHERE e.trouble = g.trouble LIMIT 1001) AS some) AS c
+ CROSS JOIN LATERAL (SELECT count(*) AS count FROM (SELECT FROM every AS e WHERE e.trouble = g.trouble LIMIT 1001) AS seen) AS c
   LEFT JOIN LATERAL (SELECT * FROM every AS e WHERE e.trouble = g.trouble AND ($4::text IS NULL OR (e.user_id, e.id) > ($4, $5::text))
                       ORDER BY e.user_id, e.id LIMIT $6) AS t ON true
  WHERE $3::text IS NULL OR g.trouble = $3

@@ -58,7 +58,7 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
         counts: dict[str, int] = told["counts"] or {}
         for name, count in counts.items():
             output.line_out(f"  {name.replace('_', ' ')}: {output.shown(count)}")
-        troubles: dict[str, int] = told["troubles"] or {}
+        troubles: dict[str, int] = told.get("troubles") or {}
         said = [f"{output.TROUBLES[one]}: {n:,}" for one, n in troubles.items() if n]
         if said:
             output.line_out(f"  {'; '.join(said)} (mana missions --problems)")

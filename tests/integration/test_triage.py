@@ -1,0 +1,143 @@
+"""What needs somebody: every kind of trouble is found, counted and told with what helps."""
+
+import re
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from state.store.gateway.triage import TROUBLES
+from tests.integration.test_gateway import Gateway, new_session, opened_gateway
+from tests.postgres import Database
+
+HOSTILE = "<script>alert(1)</script>"
+RUN = """
+INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, holder, claimed_at,
+                          lease_until)
+SELECT $1, 'a1', $2, clock_timestamp(), 'open', 'h',
+       clock_timestamp() - $3::float8 * interval '1 s',
+       clock_timestamp() + $4::float8 * interval '1 s'
+RETURNING run_id::text
+"""
+ASIDE = """
+INSERT INTO mana_ai.quarantine (change_id, user_id, table_name, record_id, reason)
+VALUES (gen_random_uuid(), 'u9', 'aiMissions', 'm', 'data: not an object')
+"""
+
+
+@pytest.fixture
+async def gateway(database: Database, tmp_path: Path) -> AsyncGenerator[Gateway]:
+    """An installation without people."""
+    async with opened_gateway(database, tmp_path) as opened:
+        yield opened
+
+
+async def fill(gateway: Gateway) -> str:
+    """One of each, and as many that are well; the id of the stuck run."""
+    decided: dict[str, dict[str, Any]] = {
+        "failed": {"decision": "failed", "reason": HOSTILE},
+        "budget": {"decision": "skipped-budget"},
+        "grant": {"decision": "skipped-grant"},
+        "damaged": {"problems": ["cadence: not an object"]},
+        "well": {"decision": "ran"},
+        "resting": {"decision": "failed", "state": "paused"},
+    }
+    for mission, columns in decided.items():
+        await gateway.add_mission("u1", mission, agent_id="a1", **columns)
+    await gateway.sql(
+        "INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, record, state, complete,"
+        " agent_id, wake_at) VALUES ('u1', 'overdue', '{}', 'active', true, 'a1',"
+        " clock_timestamp() - interval '5 minutes')"
+    )
+    await gateway.sql(RUN, "u1", "under-way", 5.0, 60.0)
+    ((stuck,),) = await gateway.sql(RUN, "u1", "left", 500.0, -100.0)
+    await gateway.sql(ASIDE)
+    return stuck
+
+
+async def groups(gateway: Gateway, **query: Any) -> dict[str, dict[str, Any]]:
+    answer = await gateway.client.get("/internal/triage", params=query)
+    assert answer.status_code == 200, answer.text
+    return {one["kind"]: one for one in answer.json()["groups"]}
+
+
+async def test_each_kind_of_trouble_is_found_once_and_says_what_helps(gateway: Gateway):
+    stuck = await fill(gateway)
+    told = await groups(gateway)
+    assert tuple(told) == TROUBLES
+    assert {kind: group["count"] for kind, group in told.items()} == dict.fromkeys(TROUBLES, 1)
+    found = {kind: group["items"][0] for kind, group in told.items()}
+    assert found["stuck"]["remedy"] == f"mana cancel {stuck}"
+    assert found["failed"]["remedy"] == "mana missions run u1 failed"
+    assert found["budget"]["remedy"] == "mana limits set --agent u1/a1 --tokens none"
+    assert found["damaged"]["reason"] == "cadence: not an object"
+    assert all(found[kind]["mission_id"] == kind for kind in ("failed", "budget", "grant"))
+    await gateway.add_shard()
+    counted = (await gateway.client.get("/internal/status")).json()["troubles"]
+    assert counted == dict.fromkeys(TROUBLES, 1)
+
+
+async def test_an_attempt_that_takes_too_long_is_stuck_though_somebody_holds_it(gateway: Gateway):
+    ((long,),) = await gateway.sql(RUN, "u1", "long", 3600.0, 60.0)
+    assert [one["id"] for one in (await groups(gateway))["stuck"]["items"]] == [long]
+
+
+async def test_a_group_goes_on_page_by_page_without_gap_or_repeat(gateway: Gateway):
+    for number in range(7):
+        await gateway.add_mission(f"u{number % 3}", f"m{number}", decision="failed", agent_id="a")
+    seen: list[str] = []
+    query: dict[str, Any] = {"kind": "failed", "limit": 3}
+    while True:
+        (group,) = (await groups(gateway, **query)).values()
+        assert group["count"] == 7
+        seen += [one["mission_id"] for one in group["items"]]
+        if group["before"] is None:
+            break
+        query["before"] = group["before"]
+    assert sorted(seen) == [f"m{number}" for number in range(7)]
+    of_one = await groups(gateway, user="u1", limit=100)
+    assert {one["user_id"] for one in of_one["failed"]["items"]} == {"u1"}
+    assert (await gateway.client.get("/internal/triage?kind=x")).status_code == 400
+
+
+async def test_the_first_page_shows_them_as_text_with_buttons_that_do_it(gateway: Gateway):
+    stuck = await fill(gateway)
+    await gateway.add_shard()
+    session = await new_session(gateway)
+    page = await gateway.stranger.get("/", headers=session)
+    assert page.status_code == 200
+    assert "<script>alert" not in page.text
+    assert f"/agents/u1/a1/runs/{stuck}/cancel" in page.text
+    assert "mana limits set --agent u1/a1" in page.text
+    seal = re.search('name="seal" value="([^"]*)"', page.text)
+    assert seal is not None
+    done = await gateway.stranger.post(
+        "/agents/u1/a1/missions/failed/run",
+        data={"seal": seal[1]},
+        headers=session | {"Origin": "http://gateway"},
+    )
+    assert done.status_code == 303, done.text
+    asked = await gateway.sql("SELECT mission_id FROM mana_ai.run_requests")
+    assert [row["mission_id"] for row in asked] == ["failed"]
+    one = await gateway.stranger.get("/?kind=failed", headers=session)
+    assert "Failed for good" in one.text
+    assert "Blocked by budget" not in one.text
+
+
+@pytest.mark.parametrize("index", ["mission_snapshots_in_trouble", "mission_snapshots_damaged"])
+async def test_what_is_well_is_not_read(database: Database, index: str):
+    connection = await database.connect("postgres")
+    try:
+        await connection.execute("SET enable_seqscan = off")
+        wanted = {
+            "mission_snapshots_in_trouble": "state = 'active' AND NOT hidden AND decision IN"
+            " ('failed', 'skipped-budget', 'skipped-grant', 'skipped-unreadable',"
+            " 'skipped-missing-agent', 'skipped-inputs')",
+            "mission_snapshots_damaged": "(problems <> '{}' OR NOT complete OR NOT readable)",
+        }
+        statement = f"EXPLAIN SELECT FROM mana_ai.fleet_missions WHERE {wanted[index]}"
+        plan = "\n".join(row[0] for row in await connection.fetch(statement))
+        assert index in plan
+    finally:
+        await connection.close()
