@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def opened_gateway(database: Database, folder: Path) -> AsyncIterator[Gateway]:
+async def opened_gateway(database: Database, folder: Path) -> AsyncGenerator[Gateway]:
     """The app on a test database."""
     made = Gateway(database, folder)
     yield made
