@@ -134,6 +134,8 @@ async def test_rows_with_a_time_of_the_writers_own(
     assert set(ids(found)) == ({"t2"} if "infinity" in at else {"odd", "t2"})
     await device.push(insert("t3"))
     assert ids((await other.pull(until))[0]) == ["t3"], "such a time moves nobody's position"
+    late = await house.sql("SELECT FROM mana_ai.sync_late")
+    assert bool(late) == ("infinity" not in at), "what is never sent is not kept"
 
 
 async def test_a_position_ahead_of_the_clock_misses_nothing(house: House, device: SyncDevice):
@@ -238,6 +240,15 @@ async def test_who_joins_a_space_gets_its_older_rows_page_by_page(
         assert await device.pull(reached) == ([], reached), "once"
 
 
+async def test_who_joins_a_space_where_nothing_is_new_gets_its_older_rows(house: House):
+    bert = SyncDevice(house, "bert")
+    await SyncDevice(house, "anna", spaces=("s-1",)).push(insert("t1") | SHARED)
+    await SyncDevice(house, "bert", client="c-2").push(insert("own"))
+    _, at = await bert.pull()
+    bert.spaces = ("s-1",)
+    assert ids((await bert.pull(at))[0]) == ["t1"]
+
+
 async def test_who_joins_while_a_transaction_of_the_space_is_open_misses_nothing(house: House):
     bert = SyncDevice(house, "bert")
     _, at = await bert.pull()
@@ -255,8 +266,9 @@ async def test_who_leaves_gets_no_more_and_who_comes_back_gets_what_was_missed(h
     assert ids(found) == ["t1"]
     bert.spaces = ()
     await anna.push(insert("t2") | SHARED)
+    await SyncDevice(house, "bert", client="c-2").push(insert("own"))
     found, at = await bert.pull(at)
-    assert found == []
+    assert ids(found) == ["own"], "and its position is past what it may not read"
     bert.spaces = ("s-1",)
     found, at = await bert.pull(at)
     assert "t2" in ids(found)
