@@ -2,7 +2,8 @@
 
 TransientError
 ├── ServerAway          no answer that could be used; what was written waits here
-└── SyncInactive        the server serves this person no sync at present; what was written waits
+├── SyncInactive        the server serves this person no sync at present; what was written waits
+└── StoreFull           no room for a transaction: none of it was kept, all before it was
 TerminalError
 ├── NotSignedIn         the server does not know the token, or it may not do this
 ├── ServerRefused         the server understood a request that carries no change, and said no
@@ -29,6 +30,13 @@ class SyncInactive(TransientError):
 
     def __str__(self) -> str:
         return "sync is not active for this account: what was written stays here"
+
+
+class StoreFull(TransientError):
+    """The disk, or the file's bound, has no room: this transaction was not kept, all before was."""
+
+    def __str__(self) -> str:
+        return "the disk is full: this was not kept, what was written before is; make room"
 
 
 class NotSignedIn(TerminalError):

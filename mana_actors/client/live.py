@@ -10,7 +10,13 @@ import contextlib
 import secrets
 
 from mana_actors.background import Background
-from mana_actors.client.errors import NotSignedIn, ServerAway, ServerRefused, SyncInactive
+from mana_actors.client.errors import (
+    NotSignedIn,
+    ServerAway,
+    ServerRefused,
+    StoreFull,
+    SyncInactive,
+)
 from mana_actors.client.exchange import Exchange
 
 PUSH_DELAY_S = 1.0
@@ -51,7 +57,7 @@ class LiveSync:
             bell.clear()
             try:
                 await self._exchange.sync(app)
-            except (ServerAway, SyncInactive, NotSignedIn, ServerRefused) as exc:
+            except (ServerAway, SyncInactive, StoreFull, NotSignedIn, ServerRefused) as exc:
                 self.problems[app] = str(exc)
                 asked = exc.retry_after_s if isinstance(exc, ServerAway) else None
                 most = min(LONGEST_PAUSE_S, PULL_EVERY_S * 2 ** min(failures, 4))
@@ -78,7 +84,7 @@ class LiveSync:
                 failures = 0
             except (NotSignedIn, ServerRefused):  # it has none, or none for us
                 pause_s = LONGEST_PAUSE_S
-            except (ServerAway, SyncInactive) as exc:
+            except (ServerAway, SyncInactive, StoreFull) as exc:
                 asked = exc.retry_after_s if isinstance(exc, ServerAway) else None
                 most = min(LONGEST_PAUSE_S, PUSH_DELAY_S * 2 ** min(failures, 8))
                 pause_s = max(asked or 0.0, most * spread())

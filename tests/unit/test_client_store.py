@@ -1,6 +1,7 @@
 """A client without a server: what is written is kept, whole, and shown as the log will have it."""
 
 import asyncio
+import contextlib
 import sqlite3
 import stat
 from contextlib import AbstractAsyncContextManager
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mana_actors.client import Client, StoreUnusable, WriteRefused
+from mana_actors.client import Client, StoreFull, StoreUnusable, WriteRefused
+from mana_actors.client.local.store import LocalStore
 from state.log.principals import agent_actor, system_actor
 
 
@@ -238,3 +240,56 @@ async def test_a_store_of_a_newer_mana_is_refused(tmp_path: Path):
     with pytest.raises(StoreUnusable, match="newer"):
         async with opened(tmp_path):
             pass
+
+
+async def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path):
+    large = {"text": "x" * 1024 * 1024}
+    async with opened(tmp_path) as client:
+        tasks = client.table("tasks")
+        await tasks.put("t1", {"title": "before"})
+        await client.keep(_leave_20_pages)
+        with pytest.raises(StoreFull):
+            await tasks.put("t2", large)
+        with pytest.raises(StoreFull):
+            await _write_too_much_at_once(client)
+        assert [one.id for one in await tasks.list()] == ["t1"]
+        await client.keep(_leave_all_pages)
+        await tasks.put("t5", large)
+    async with opened(tmp_path) as client:
+        assert [one.id for one in await client.table("tasks").list()] == ["t1", "t5"]
+        waiting = await client.read(lambda store, _: store.waiting())
+        assert [one.row.record for one in waiting] == ["t1", "t5"]
+
+
+async def test_a_transaction_that_the_database_gave_up_keeps_nothing_written_later(tmp_path: Path):
+    async with opened(tmp_path) as client:
+        tasks = client.table("tasks")
+        with pytest.raises(StoreFull):
+            await _write_on_in_a_lost_transaction(client)
+        assert await tasks.list() == []
+        await tasks.put("t3", {"title": "three"})
+        assert [one.id for one in await tasks.list()] == ["t3"]
+
+
+async def _write_too_much_at_once(client: Client) -> None:
+    async with client.transaction():
+        await client.table("tasks").put("t3", {"title": "in one with"})
+        await client.table("tasks").put("t4", {"text": "x" * 1024 * 1024})
+
+
+async def _write_on_in_a_lost_transaction(client: Client) -> None:
+    async with client.transaction():
+        await client.table("tasks").put("t1", {"title": "one"})
+        await client.read(lambda store, _: store.rollback())  # as SQLite may where it has no room
+        with contextlib.suppress(StoreFull):
+            await client.table("tasks").put("t2", {"title": "two"})
+
+
+def _leave_20_pages(store: LocalStore) -> None:
+    connection = store._write  # pyright: ignore[reportPrivateUsage]
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages + 20}")
+
+
+def _leave_all_pages(store: LocalStore) -> None:
+    store._write.execute("PRAGMA max_page_count = 1000000")  # pyright: ignore[reportPrivateUsage]

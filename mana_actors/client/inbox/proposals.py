@@ -16,6 +16,7 @@ from mana_actors.client.errors import (
     NotSignedIn,
     ServerAway,
     ServerRefused,
+    StoreFull,
     SyncInactive,
 )
 from mana_actors.client.inbox.device import CarriedOut, CarryOut, Device
@@ -222,7 +223,13 @@ class Proposals:
             while True:
                 try:
                     await (self.send_answers() if changes is None else self.carry_out())
-                except (ServerAway, SyncInactive, NotSignedIn, ServerRefused) as exc:
+                except (
+                    ServerAway,
+                    SyncInactive,
+                    StoreFull,
+                    NotSignedIn,
+                    ServerRefused,
+                ) as exc:
                     log.debug("inbox_waits error=%s", type(exc).__name__)
                 if changes is None:
                     await asyncio.sleep(EVERY_S)

@@ -129,6 +129,11 @@ class LocalStore:
         self._reached("after_local_commit")
         return Taken(list(self._touched), self._conflicts)
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether one is open; SQLite may give one up where there is no room."""
+        return self._write.in_transaction
+
     def rollback(self) -> None:
         """Forget it."""
         if self._write.in_transaction:
@@ -141,10 +146,11 @@ class LocalStore:
         try:
             yield
         except BaseException:
-            self._write.execute("ROLLBACK TO part")
+            if self._write.in_transaction:
+                self._write.execute("ROLLBACK TO part")
+                self._write.execute("RELEASE part")
             raise
-        finally:
-            self._write.execute("RELEASE part")
+        self._write.execute("RELEASE part")
 
     # --- what is about the store ------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mana_actors.client.errors import WriteRefused
+from mana_actors.client.errors import StoreFull, WriteRefused
 from mana_actors.client.local.kept import Overwritten
 from mana_actors.client.local.store import LocalStore, Taken
 
@@ -120,14 +121,18 @@ class StoreTurns:
         return opened is not None and opened.is_open and opened.turns is self
 
     def _in_writer(self, work: Callable[[], R]) -> asyncio.Future[R]:
-        return self._loop.run_in_executor(self._writer, work)
+        return self._loop.run_in_executor(self._writer, lambda: _told_of_room(work))
 
     def _part(self, work: Callable[[LocalStore], None]) -> None:
+        if not self._store.in_transaction:  # SQLite gave it up when there was no room
+            raise StoreFull
         with self._store.part():
             work(self._store)
 
     def _commit(self, *, is_own: bool = True) -> None:
         """In the writer's thread: followers are told, even if nobody waits for this any more."""
+        if not self._store.in_transaction:
+            raise StoreFull
         self._store.note_conflicts(time.time_ns() // NS_PER_MS)
         taken = self._store.commit()
         self._loop.call_soon_threadsafe(lambda: self._announce(taken, is_own=is_own))
@@ -145,3 +150,13 @@ class StoreTurns:
                     listener(one)
                 except Exception as exc:  # noqa: BLE001 - somebody else's code; the sync goes on
                     log.warning("conflict_listener_broken error=%s", type(exc).__name__)
+
+
+def _told_of_room(work: Callable[[], R]) -> R:
+    """What `work` returns; raises StoreFull where there was no room for it."""
+    try:
+        return work()
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise StoreFull from exc

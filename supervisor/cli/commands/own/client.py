@@ -341,6 +341,7 @@ def run_told(work: Callable[[], Awaitable[None]]) -> None:
         NotSignedIn,
         ServerAway,
         ServerRefused,
+        StoreFull,
         StoreUnusable,
         SyncInactive,
         WriteRefused,
@@ -356,7 +357,7 @@ def run_told(work: Callable[[], Awaitable[None]]) -> None:
         raise Failure(str(exc), UNREACHABLE) from exc
     except WriteRefused as exc:
         raise Failure(str(exc), USAGE) from exc
-    except (ServerRefused, StoreUnusable, SyncInactive) as exc:
+    except (ServerRefused, StoreFull, StoreUnusable, SyncInactive) as exc:
         raise Failure(str(exc), FAILED) from exc
 
 
