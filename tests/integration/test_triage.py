@@ -1,5 +1,6 @@
 """What needs somebody: every kind of trouble is found, counted and told with what helps."""
 
+import html
 import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -123,6 +124,38 @@ async def test_the_first_page_shows_them_as_text_with_buttons_that_do_it(gateway
     one = await gateway.stranger.get("/?kind=failed", headers=session)
     assert "Failed for good" in one.text
     assert "Blocked by budget" not in one.text
+
+
+async def test_the_fleet_is_filtered_by_its_address_and_goes_on_page_by_page(gateway: Gateway):
+    await gateway.add_shard()
+    for number in range(230):
+        user, problems = f"u{number % 2}", ["cadence: not an object"] if number < 3 else []
+        await gateway.add_mission(user, f"m{number:03}", agent_id="a1", problems=problems)
+    session = await new_session(gateway)
+
+    async def see(address: str, status: int = 200) -> str:
+        page = await gateway.stranger.get(address, headers=session)
+        assert page.status_code == status, page.text
+        return html.unescape(page.text)
+
+    assert "50 of 230" in await see("/fleet")
+    of_one = await see("/fleet?user=u1&list=missions")
+    assert set(re.findall('data-key="m:(u[01])/', of_one)) == {"u1"}
+    assert 'href="/fleet?list=missions"' in of_one, "a chip takes the filter away"
+    assert len(re.findall('data-key="m:', await see("/fleet?problems=yes&list=missions"))) == 3
+    seen: list[str] = []
+    address: str | None = "/fleet?list=missions"
+    while address is not None:
+        page = await see(address)
+        seen += re.findall('data-key="m:([^"]*)"', page)
+        found = re.search('href="(/fleet[?][^"]*before=[^"]*)"', page)
+        address = None if found is None else found[1]
+    assert len(seen) == len(set(seen)) == 230
+    await see("/fleet?list=x", 400)
+    await see("/fleet?list=missions&before=x", 400)
+    hostile = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E"
+    page = await gateway.stranger.get(f"/fleet?user={hostile}", headers=session)
+    assert "<script>alert" not in page.text
 
 
 @pytest.mark.parametrize("index", ["mission_snapshots_in_trouble", "mission_snapshots_damaged"])

@@ -5,8 +5,6 @@ Operators see ids, states, times, costs and reasons; titles and plans are their 
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
-from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -15,32 +13,25 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from mana_actors.http.bodies import NO_STORE
-from state.errors import StateError
 from state.store.gateway.control import NotPossible
-from state.store.gateway.fleet import Filter
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.auth import SESSION_S, Sessions
-from supervisor.gateway.deps import Deps, facts
+from supervisor.gateway.deps import Deps
 from supervisor.gateway.operators.control import Missing, cancel_run, run_id_of, switch, verb_of
 from supervisor.gateway.operators.limits import warnings_of
 from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator import texts
 from supervisor.gateway.pages.operator.agent import agent_facts
 from supervisor.gateway.pages.operator.design import design_values
+from supervisor.gateway.pages.operator.lists import fleet_values
 from supervisor.gateway.pages.operator.triage import triage_page
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.problems import problem_told, said_of
 from supervisor.gateway.pages.reader import Reader, reader_of
 from supervisor.gateway.pages.search import get_fleet
-from supervisor.health.judgement import health
-from supervisor.node.models import model_in_words
 
-ROWS = 50
 LOOK_AGAIN_S = 5.0
 LONGEST_S = 600.0
-NOTHING: dict[str, Any] = {"counts": None} | dict.fromkeys(
-    ("agents", "missions", "runs", "quarantined", "warnings"), ()
-)
 OperatorHandler = Callable[[Request, Reader], Awaitable[Response]]
 
 
@@ -74,8 +65,7 @@ class OperatorPages:
 
     async def fleet(self, request: Request, reader: Reader) -> Response:
         """How everything is."""
-        is_still = "still" in query(request, ("still",))
-        return page(reader, "operator/fleet.html", **await _fleet(self._deps), is_still=is_still)
+        return page(reader, "operator/fleet.html", **await fleet_values(self._deps, request))
 
     async def agent(self, request: Request, reader: Reader) -> Response:
         """One agent."""
@@ -207,28 +197,3 @@ class OperatorPages:
         else:
             agent = path_part(request, "agent")
             await switch(deps, user, "agents", agent, verb_of(path_part(request, "verb")))
-
-
-async def _fleet(deps: Deps) -> dict[str, Any]:
-    found = await facts(deps)
-    judged = health(found, deps.settings, deps.version)
-    wanted, lists = Filter(limit=ROWS), NOTHING
-    with suppress(StateError):  # it may go away after it answered
-        if found.shards is not None:
-            lists = {
-                "counts": await deps.fleet.counts(),
-                "agents": await deps.fleet.agents(wanted),
-                "missions": await deps.fleet.missions(wanted),
-                "runs": await deps.fleet.runs(wanted),
-                "quarantined": await deps.fleet.quarantined(wanted),
-                "warnings": await warnings_of(deps, await deps.fleet.limits()),
-            }
-    awake = None if found.supervisor is None else found.supervisor.get("awake", ())
-    return {
-        "health": judged,
-        "awake": None if awake is None else len(awake),
-        "forks": sum(agent.get("fork", False) for agent in awake or ()),
-        "idle": None if found.supervisor is None else found.supervisor.get("idle"),
-        "model": model_in_words(deps.settings),
-        **lists,
-    }
