@@ -1,0 +1,89 @@
+"""From an empty installation to the first approved proposal; and why something did not run."""
+
+from pathlib import Path
+
+from playwright.async_api import Locator, Page, expect
+
+from tests.browser.chromium import NEEDED, open_browser
+from tests.fake_provider import Entry
+from tests.inbox import records
+from tests.integration.support import open_world
+from tests.owners import open_house
+from tests.postgres import Database
+
+pytestmark = NEEDED
+
+PLAN: tuple[Entry, ...] = (
+    {"calls": [{"name": "create_task", "args": {"title": "Water the plants"}}], "usage": [80, 20]},
+    {"content": "One thing.", "usage": [40, 10]},
+)
+MOST = 12
+
+
+class Hand:
+    """A person who clicks, and how often."""
+
+    def __init__(self) -> None:
+        self.clicks = 0
+
+    async def click(self, what: Locator) -> None:
+        await what.click()
+        self.clicks += 1
+
+
+async def signed_in(page: Page, url: str, link: str, hand: Hand) -> None:
+    await page.goto(f"{url}/sign-in?link={link.rpartition('link=')[2]}")
+    hand.clicks += 1
+    await hand.click(page.locator("form[action='/sign-in'] button"))
+    await page.wait_for_url(f"{url}/me")
+
+
+async def test_the_first_proposal_is_approved_without_reading_any_docs(
+    database: Database, tmp_path: Path
+):
+    async with (
+        open_world(database) as world,
+        open_house(database, tmp_path, auth_url=None) as house,
+        open_browser() as browser,
+    ):
+        await house.operator("POST", "/people", {"user": "u1"})
+        link = (await house.operator("POST", "/people/u1/link")).json()["link"]
+        url, hand = str(house.client.base_url).rstrip("/"), Hand()
+        page = await browser.new_page()
+        await signed_in(page, url, link, hand)
+        await hand.click(page.get_by_role("link", name="Begin with the agent Planner"))
+        await hand.click(page.get_by_role("button", name="Make the mission"))
+        await page.wait_for_url(f"{url}/me/missions/*")
+        await world.driver.fold_all()
+        world.provider.script[:0] = PLAN
+        await hand.click(page.get_by_role("button", name="Run now"))
+        await world.driver.tick()
+        await world.driver.fold_all()
+        approve = page.get_by_role("button", name="Approve: Create a task Water the plants")
+        await expect(approve).to_be_visible(timeout=20_000)
+        await hand.click(approve)
+        await expect(approve).to_have_count(0)
+        tasks = await records(world, "tasks")
+        assert [task["title"] for task in tasks.values()] == ["Water the plants"]
+        assert hand.clicks <= MOST
+
+
+async def test_why_something_did_not_run_stands_on_the_first_page(
+    database: Database, tmp_path: Path
+):
+    async with (
+        open_world(database) as world,
+        open_house(database, tmp_path, auth_url=None) as house,
+        open_browser() as browser,
+    ):
+        await house.operator("POST", "/people", {"user": "u1"})
+        link = (await house.operator("POST", "/people/u1/link")).json()["link"]
+        client = await world.client()
+        await client.agent("coach", name="Coach", state="paused")
+        await client.mission(agentId="coach", title="Keep running")
+        await world.driver.tick()
+        await world.driver.fold_all()
+        page = await browser.new_page()
+        await signed_in(page, str(house.client.base_url).rstrip("/"), link, Hand())
+        reason = page.get_by_text("The agent is paused.").first
+        await expect(reason).to_be_visible()
