@@ -126,6 +126,23 @@ async def test_the_first_page_shows_them_as_text_with_buttons_that_do_it(gateway
     assert "Blocked by budget" not in one.text
 
 
+async def test_the_first_person_is_let_in_only_by_a_form_of_the_operators_own_page(
+    gateway: Gateway,
+):
+    session = await new_session(gateway)
+    for headers, fields in (
+        ({}, {}),
+        (session, {"seal": "0" * 64}),
+    ):
+        answer = await gateway.stranger.post(
+            "/people",
+            data={"user": "eve", **fields},
+            headers={**headers, "Origin": "http://gateway"},
+        )
+        assert answer.status_code in (401, 403)
+    assert await gateway.sql("SELECT FROM mana_ai.people") == []
+
+
 async def test_the_fleet_is_filtered_by_its_address_and_goes_on_page_by_page(gateway: Gateway):
     await gateway.add_shard()
     for number in range(230):

@@ -3,6 +3,7 @@
 import re
 import secrets
 import uuid
+from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -38,16 +39,21 @@ async def post_person(request: Request, deps: Deps) -> Response:
     office = _office(deps)
     query(request, ())
     body = await body_of(request, ("user", "displayName", "again"))
-    user = body.get("user")
-    if not isinstance(user, str) or not NAME.fullmatch(user):
-        problem = "must be 1 to 64 letters, digits or . _ @ + - and begin with a letter or digit"
-        raise BadRequest("user", problem)
+    user = checked_name(body.get("user"))
     again = body.get("again", False)
     if not isinstance(again, bool):
         raise BadRequest("again", "must be true or false")
     display = name_in(body, "displayName", user)
-    await office.people.add(user, display, _operator(request), again=again)
+    await office.people.add(user, display, operator_in(request), again=again)
     return answer({"user": user, "displayName": display}, 201)
+
+
+def checked_name(user: object) -> str:
+    """A user id that somebody may have here; raises BadRequest."""
+    if not isinstance(user, str) or not NAME.fullmatch(user):
+        problem = "must be 1 to 64 letters, digits or . _ @ + - and begin with a letter or digit"
+        raise BadRequest("user", problem)
+    return user
 
 
 async def delete_person(request: Request, deps: Deps) -> Response:
@@ -55,7 +61,7 @@ async def delete_person(request: Request, deps: Deps) -> Response:
     office = _office(deps)
     query(request, ())
     user = path_part(request, "user")
-    await office.people.remove(user, _operator(request))
+    await office.people.remove(user, operator_in(request))
     return answer({"user": user, "removed": True})
 
 
@@ -63,18 +69,23 @@ async def post_link(request: Request, deps: Deps) -> Response:
     """A link that lets this person in once, within half an hour; told this once."""
     office = _office(deps)
     query(request, ())
-    user, link = path_part(request, "user"), secrets.token_urlsafe(32)
-    hashed = sign_ins.hash_of(link)
-    until = await office.people.add_link(user, hashed, sign_ins.LINK, _operator(request))
+    user = path_part(request, "user")
+    link, until = await link_made(office, user, operator_in(request))
     told = {"user": user, "path": f"/sign-in?link={link}", "link": link, "expiresAt": until}
     return answer(told, 201)
+
+
+async def link_made(office: SignInOffice, user: str, by: Doer) -> tuple[str, datetime]:
+    """A link for somebody, and until when it is good; raises PeopleRefused (no-such-person)."""
+    link = secrets.token_urlsafe(32)
+    return link, await office.people.add_link(user, sign_ins.hash_of(link), sign_ins.LINK, by)
 
 
 async def post_operators_token(request: Request, deps: Deps) -> Response:
     """An access token in this person's place, for the command line beside the service key."""
     office = _office(deps)
     query(request, ())
-    tokens = await office.operators_token(path_part(request, "user"), _operator(request))
+    tokens = await office.operators_token(path_part(request, "user"), operator_in(request))
     return answer(tokens, 201)
 
 
@@ -97,7 +108,7 @@ async def post_token(request: Request, deps: Deps) -> Response:
     """
     office = _office(deps)
     query(request, ())
-    user, by = path_part(request, "user"), _operator(request)
+    user, by = path_part(request, "user"), operator_in(request)
     return await token_made(request, office, user, OPERATORS, by)
 
 
@@ -106,7 +117,7 @@ async def delete_token(request: Request, deps: Deps) -> Response:
     office = _office(deps)
     query(request, ())
     user, which = path_part(request, "user"), path_part(request, "token")
-    if not await office.people.revoke_token(user, which, _operator(request)):
+    if not await office.people.revoke_token(user, which, operator_in(request)):
         return failure(404, "this person has no such token", "token")
     return answer({"user": user, "token": which, "revoked": True})
 
@@ -130,7 +141,7 @@ async def post_space(request: Request, deps: Deps) -> Response:
     if not isinstance(member, str):
         raise BadRequest("member", "must be a person's name")
     space = str(uuid.uuid4())
-    await office.people.add_space(space, name, member, _operator(request))
+    await office.people.add_space(space, name, member, operator_in(request))
     return answer({"space_id": space, "name": name, "members": [member]}, 201)
 
 
@@ -139,7 +150,7 @@ async def put_member(request: Request, deps: Deps) -> Response:
     office = _office(deps)
     query(request, ())
     space, user = path_part(request, "space"), path_part(request, "user")
-    added = await office.people.add_member(space, user, _operator(request))
+    added = await office.people.add_member(space, user, operator_in(request))
     return answer({"space": space, "user": user, "added": added})
 
 
@@ -148,7 +159,7 @@ async def delete_member(request: Request, deps: Deps) -> Response:
     office = _office(deps)
     query(request, ())
     space, user = path_part(request, "space"), path_part(request, "user")
-    if not await office.people.remove_member(space, user, _operator(request)):
+    if not await office.people.remove_member(space, user, operator_in(request)):
         return failure(404, "is not a member of this space", "user")
     return answer({"space": space, "user": user, "removed": True})
 
@@ -158,7 +169,8 @@ def _office(deps: Deps) -> SignInOffice:
     return office_of(deps.owners)
 
 
-def _operator(request: Request) -> Doer:
+def operator_in(request: Request) -> Doer:
+    """The operator who asks, and from where they say."""
     at = from_where(request, Caller("operator"))
     return Doer("operator", at.ip_address, at.user_agent)
 

@@ -21,6 +21,7 @@ from supervisor.gateway.pages.page import problem_page
 from supervisor.gateway.pages.reader import Reader, reader_of
 from supervisor.gateway.pages.translations import translations_of
 from supervisor.gateway.people.rate import TooOften
+from supervisor.gateway.sign_in.office import NotOurs
 from supervisor.gateway.supervisor import SupervisorSilent
 
 log = logging.getLogger("mana.gateway")
@@ -40,6 +41,8 @@ def said_of(exc: Exception, language: Language) -> tuple[int, str, str]:
         case TooOften():
             wait = _("Try again in %(seconds)s seconds.") % {"seconds": exc.wait_s}
             told = 429, _("Too often just now"), wait
+        case NotOurs():
+            told = said_of_status(404, "", language)
         case SupervisorSilent():
             told = said_of_status(503, "", language)
         case HTTPException():

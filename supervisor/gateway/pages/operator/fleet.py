@@ -23,6 +23,7 @@ from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator import texts
 from supervisor.gateway.pages.operator.agent import agent_facts
 from supervisor.gateway.pages.operator.design import design_values
+from supervisor.gateway.pages.operator.first_person import post_first_person
 from supervisor.gateway.pages.operator.lists import fleet_values
 from supervisor.gateway.pages.operator.triage import triage_page
 from supervisor.gateway.pages.page import page, seen
@@ -48,6 +49,7 @@ class OperatorPages:
         return [
             Route("/login", self.login),
             Route("/", self._guarded(self.triage)),
+            Route("/people", self._guarded(self.first_person), methods=["POST"]),
             Route("/fleet", self._guarded(self.fleet)),
             Route("/live", self._guarded(self.live)),
             Route("/design", self._guarded(self.design)),
@@ -62,6 +64,10 @@ class OperatorPages:
     async def triage(self, request: Request, reader: Reader) -> Response:
         """What needs somebody."""
         return await triage_page(self._deps, request, reader)
+
+    async def first_person(self, request: Request, reader: Reader) -> Response:
+        """Let the first person in."""
+        return await post_first_person(self._deps, request, reader)
 
     async def fleet(self, request: Request, reader: Reader) -> Response:
         """How everything is."""

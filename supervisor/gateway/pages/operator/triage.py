@@ -51,6 +51,10 @@ async def triage_page(deps: Deps, request: Request, reader: Reader) -> Response:
             read = await TriageStore(deps.fleet.database).groups(limit, only=kind, after=after)
             groups = [_shown(one, limit) for one in read]
             warnings = [*await warnings_of(deps, await deps.fleet.limits())]
+    is_empty = False
+    if deps.owners is not None and deps.owners.office is not None:
+        with suppress(StateError):
+            is_empty = not await deps.owners.office.people.has_people()
     judged = health(found, deps.settings, deps.version)
     names = trouble_names(reader)
     values: dict[str, Any] = {
@@ -61,6 +65,7 @@ async def triage_page(deps: Deps, request: Request, reader: Reader) -> Response:
         "names": names,
         "calm": [names[one.kind] for one in groups if not one.count],
         "remedy": remedy,
+        "is_empty": is_empty,
     }
     return page(reader, "operator/triage.html", **values)
 
