@@ -53,18 +53,15 @@ async def get_status(request: Request, deps: Deps) -> Response:
         {
             **judged.content,
             "counts": None if found.shards is None else await deps.fleet.counts(),
-            "troubles": None if found.shards is None else await _troubles(deps),
+            "troubles": None
+            if found.shards is None
+            else {one.kind: one.count for one in await TriageStore(deps.fleet.database).groups(0)},
             "shards": found.shards,
             "supervisor": found.supervisor,
             "devices": devices_of(deps.metrics),
             "model": model_in_words(deps.settings),
         }
     )
-
-
-async def _troubles(deps: Deps) -> dict[str, int]:
-    groups = await TriageStore(deps.fleet.database).groups(0)
-    return {one.kind: one.count for one in groups}
 
 
 def devices_of(metrics: Metrics) -> dict[str, float]:

@@ -74,7 +74,7 @@ async def post_texts(request: Request, deps: Deps) -> Response:
         raise BadRequest(min(unknown), "is not known here")
     user, agent = path_part(request, "user"), path_part(request, "agent")
     by = operator_of(request, "service key")
-    opening = await opened(deps, user, agent, body.get("reason"), body.get("run"), by)
+    opening = await opened(deps, user, agent, reason=body.get("reason"), run=body.get("run"), by=by)
     texts = await texts_of(owners_of(deps), user, agent)
     return answer({"opening": opening, "texts": texts}, 201)
 
@@ -94,7 +94,7 @@ def next_opening(found: list[Opening], limit: int) -> str | None:
 
 
 async def opened(
-    deps: Deps, user: str, agent: str, reason: object, run: object, by: Operator
+    deps: Deps, user: str, agent: str, *, reason: object, run: object, by: Operator
 ) -> LiveOpening:
     """The opening, durable; raises BadRequest, Missing, and whatever keeps it from being written.
 

@@ -178,7 +178,9 @@ def _read(
     data = dict(change.data) if change.data is not None else None
     sent_fields = change.fields or {}
     if change.op != "delete" and change.fields is not None:
-        values = {name: _or_null(sent.value) for name, sent in sent_fields.items()}
+        values = {
+            name: sent.value if bytes(sent.value) else _NULL for name, sent in sent_fields.items()
+        }
         data = {**(data or {}), **values} if change.op == "insert" else values
         for name, sent in sent_fields.items():
             text = sent.at or sent.updated_at or change.at or clock.text
@@ -244,10 +246,6 @@ def _kept(change: SentChange, data: dict[str, msgspec.Raw] | None) -> dict[str, 
     if read.problem:
         raise SyncRefused(400, read.problem, field="data")
     return read.data or {}
-
-
-def _or_null(raw: msgspec.Raw) -> msgspec.Raw:
-    return raw if bytes(raw) else _NULL
 
 
 def _stamp(text: str, field: str) -> Stamp:

@@ -46,6 +46,7 @@ async def fleet_values(deps: Deps, request: Request) -> dict[str, Any]:
     chosen = {name: given[name] for name in FILTERS if given.get(name)}
     found = await facts(deps)
     values: dict[str, Any] = {"counts": None, "quarantined": (), "warnings": ()}
+    kept = chosen if only is None else {**chosen, "list": only}
     lists = dict.fromkeys(LISTS, ListShown())
     with suppress(StateError):  # it may go away after it answered
         if found.shards is not None:
@@ -67,7 +68,10 @@ async def fleet_values(deps: Deps, request: Request) -> dict[str, Any]:
         "lists": lists,
         "chosen": chosen,
         "asked": dict.fromkeys(FILTERS, "") | chosen,
-        "without": {name: _address(chosen, only, leave=name) for name in chosen},
+        "without": {
+            left: "/fleet?" + urlencode({name: text for name, text in kept.items() if name != left})
+            for left in chosen
+        },
         "is_still": "still" in given,
         **values,
     }
@@ -101,8 +105,3 @@ async def _list(
 
 def _key(before: str | None, kind: type[T]) -> T | None:
     return None if before is None else read_cursor(before, kind)
-
-
-def _address(chosen: dict[str, str], only: str | None, leave: str) -> str:
-    rest = {name: text for name, text in chosen.items() if name != leave}
-    return "/fleet?" + urlencode(rest if only is None else {**rest, "list": only})

@@ -58,7 +58,7 @@ async def post_texts(
     run, reason = form.get("run", ""), form.get("reason", "")
     try:
         by = operator_of(request, session_name(session))
-        await opened(deps, user, agent, reason, run, by)
+        await opened(deps, user, agent, reason=reason, run=run, by=by)
     except BadRequest as exc:
         if exc.field != "reason":
             raise

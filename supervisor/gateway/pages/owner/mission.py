@@ -27,6 +27,7 @@ from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.people.inbox.proposals import inbox_of
 from supervisor.gateway.people.made.missions import (
+    NEXT_RUNS,
     mission_changed,
     mission_paused,
     mission_resumed,
@@ -85,7 +86,8 @@ async def mission_page(
         raise NoSuchRecord
     shown_runs = {run.run_id: run for run in [*runs, *(one.run for one in by_run.values())]}
     listed = [] if kept is None else kept[0]
-    mission = _told(visit, record)
+    zone = visit.reader.zone
+    mission = mission_shown(record, zone.key, upcoming(record, zone, NEXT_RUNS), [])
     agent = overview.agents.get(mission.agent_id)
     return page(
         reader,
@@ -147,11 +149,6 @@ def _run_id(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise NoSuchRecord from None
-
-
-def _told(visit: Visit, record: OwnRecord) -> MissionShown:
-    zone = visit.reader.zone
-    return mission_shown(record, zone.key, upcoming(record, zone, 5), [])
 
 
 def _run(
