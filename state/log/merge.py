@@ -121,7 +121,7 @@ def defect(change: Change) -> str | None:
         return "data: not an object"
     if change.field_meta is not None and type(cast("object", change.field_meta)) is not dict:
         return "field_meta: not an object"
-    if len(change.user_id) > MAX_ID_BYTES // 4 and too_long(change.user_id):
+    if too_long(change.user_id):
         return f"user_id: over {MAX_ID_BYTES} bytes"
     return None
 
@@ -144,6 +144,8 @@ def change_digest(change_id: str) -> int:
 
 def too_long(text: str) -> bool:
     """Whether an id takes more than 512 bytes in UTF-8."""
+    if len(text) <= MAX_ID_BYTES // 4:  # a character takes four bytes at most
+        return False
     return len(text.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES
 
 
@@ -249,7 +251,7 @@ def _json(text: str | None, field: str) -> tuple[Any, str]:
     if may_be_deep and sum(1 for _ in _levels(value)) - 1 > MAX_DEPTH:
         return None, f"{field}: nested too deeply"
     # A run of 309 digits covers one of every 309 positions: look at those alone.
-    may_be_huge = any(
+    may_be_huge = len(text) > _LONGEST_NUMBER and any(  # most texts are shorter: no loop is made
         text[at].isdigit()
         and _LONG_NUMBER.search(text, max(0, at - _LONGEST_NUMBER), at + _LONGEST_NUMBER + 1)
         for at in range(_LONGEST_NUMBER, len(text), _LONGEST_NUMBER + 1)

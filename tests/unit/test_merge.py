@@ -369,6 +369,7 @@ def test_a_bad_row_is_counted_skipped_and_named(row: Change, field: str):
     [
         ('{"a":1e400}', "{}", "data: not JSON that can be kept"),
         ('{"a":1' + "0" * 400 + "}", "{}", "data: number out of range"),
+        ("1" + "0" * 308, "{}", "data: number out of range"),  # a text of the least such length
         ('{"a":' * 200 + "1" + "}" * 200, "{}", "data: nested too deeply"),
         ("[" * 100_000 + "]" * 100_000, "{}", "data: nested too deeply"),
         ('{"a":NaN}', "{}", "data: not JSON that can be kept"),
@@ -378,7 +379,7 @@ def test_a_bad_row_is_counted_skipped_and_named(row: Change, field: str):
         ("{}", '"x"', "field_meta: not an object"),
         ('{"a":"' + "x" * 9_000_000 + '"}', "{}", "data: over 8388608 characters"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_text_that_cannot_be_kept_has_a_reason(data: str, meta: str, reason: str):
     row = read_change(uid(1), START, "insert", data, meta)
@@ -395,8 +396,14 @@ def test_long_digits_and_deep_but_allowed_values_pass():
 
 
 def test_an_id_over_512_bytes_is_refused():
-    for length, reason in ((257, "record_id: over 512 bytes"), (256, None)):
-        row = read_change(uid(1), START, "insert", "{}", "{}", record_id="ü" * length)
+    over = "record_id: over 512 bytes"
+    for record_id, reason in (
+        ("ü" * 257, over),
+        ("ü" * 256, None),
+        ("𝄞" * 129, over),  # four bytes each
+        ("𝄞" * 128, None),
+    ):
+        row = read_change(uid(1), START, "insert", "{}", "{}", record_id=record_id)
         assert defect(row) == reason
 
 
