@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
 from playwright.async_api import expect
 
 from mana_actors.http.server import RunningServer, serve
@@ -15,7 +16,7 @@ from tests.integration.support import World, open_world, until
 from tests.owners import open_house
 from tests.postgres import Database
 
-pytestmark = NEEDED
+pytestmark = [*NEEDED, pytest.mark.one_postgres]
 AGENT = "a:<b>/1"
 POLICY = {"tools": {"create_task": "deny"}, "defaultForAi": "propose", "defaultsByModule": {}}
 TITLE = "Geheimer Plan der Woche"

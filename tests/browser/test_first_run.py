@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Locator, expect
 
 from tests.browser.chromium import NEEDED, open_browser
@@ -11,7 +12,7 @@ from tests.integration.support import World, open_world, until
 from tests.owners import open_house
 from tests.postgres import Database
 
-pytestmark = NEEDED
+pytestmark = [*NEEDED, pytest.mark.one_postgres]
 
 PLAN: tuple[Entry, ...] = (
     {"calls": [{"name": "create_task", "args": {"title": "Water the plants"}}], "usage": [80, 20]},

@@ -12,6 +12,8 @@ from state.store.gateway.triage import TROUBLES
 from tests.integration.test_gateway import Gateway, new_session, opened_gateway
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 HOSTILE = "<script>alert(1)</script>"
 RUN = """
 INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, holder, claimed_at,
