@@ -85,6 +85,11 @@ class MissionRow(msgspec.Struct, frozen=True):
     reason: str | None
     decided_at: datetime | None
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its place in the list."""
+        return self.user_id, self.mission_id
+
 
 class AgentRow(msgspec.Struct, frozen=True):
     """An agent without its texts; tokens used in 24 h, held by calls under way, and open runs.
@@ -107,6 +112,11 @@ class AgentRow(msgspec.Struct, frozen=True):
     cap: int | None = None
     cap_source: str = "none"
     recorded: bool = True  # False: the default agent, whose owner never wrote a record of it
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its place in the list."""
+        return self.user_id, self.agent_id
 
 
 class ReceiptLine(msgspec.Struct, frozen=True):
@@ -160,6 +170,11 @@ class RunRow(msgspec.Struct, frozen=True):
     dropped_calls: int = 0
     refused_calls: int = 0
     receipt: tuple[ReceiptLine, ...] = ()
+
+    @property
+    def key(self) -> tuple[datetime, UUID]:
+        """Its place in the list."""
+        return self.opened_at, self.run_id
 
 
 class DecisionRow(msgspec.Struct, frozen=True):

@@ -37,11 +37,33 @@ class TroubleRow(msgspec.Struct, frozen=True):
 
 
 class TroubleGroup(msgspec.Struct, frozen=True):
-    """All of one kind: how many there are (counting stops at 1,001) and the first of them."""
+    """All of one kind: how many there are (counting stops at 1,001) and the first of them.
+
+    `limit` is how many were asked for.
+    """
 
     kind: TroubleKind
     count: int
     rows: list[TroubleRow]
+    limit: int
+
+    @property
+    def more(self) -> tuple[str, str] | None:
+        """The key behind which it goes on, None at its end."""
+        is_full = len(self.rows) == self.limit > 0
+        return (self.rows[-1].user_id, self.rows[-1].id) if is_full else None
+
+
+class TroubleFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which troubles: of one kind, of a user or an agent, those after a key (user, id)."""
+
+    only: TroubleKind | None = None
+    after: tuple[str, str] | None = None
+    user: str | None = None
+    agent: str | None = None
+
+
+EVERYTHING = TroubleFilter()
 
 
 class TriageStore:
@@ -50,23 +72,16 @@ class TriageStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def groups(
-        self,
-        limit: int,
-        *,
-        only: TroubleKind | None = None,
-        after: tuple[str, str] | None = None,
-        user: str | None = None,
-        agent: str | None = None,
-    ) -> list[TroubleGroup]:
-        """Every group, worst first, each with its first rows by (user, id), those after a key."""
-        values = LATE_S, LONG_S, only, *(after or (None, None)), limit, user, agent
+    async def groups(self, limit: int, wanted: TroubleFilter = EVERYTHING) -> list[TroubleGroup]:
+        """Every group, worst first, each with its first rows by (user, id)."""
+        key = wanted.after or (None, None)
+        values = LATE_S, LONG_S, wanted.only, *key, limit, wanted.user, wanted.agent
         async with self._db.connection() as connection:
             rows = await connection.fetch(SQL["troubles"], *values)
         groups: dict[TroubleKind, TroubleGroup] = {}
         for row in rows:
             kind: TroubleKind = row["trouble"]
-            group = groups.setdefault(kind, TroubleGroup(kind, row["count"], []))
+            group = groups.setdefault(kind, TroubleGroup(kind, row["count"], [], limit))
             if row["user_id"] is not None:
                 named = {name: row[name] for name in TroubleRow.__struct_fields__}
                 group.rows.append(TroubleRow(**named))

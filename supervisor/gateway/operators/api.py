@@ -16,7 +16,7 @@ from mana_actors.http.bodies import BadRequest, answer, json_object
 from state.log.records import AGENT_STATES, MISSION_STATES
 from state.runs.reasons import codes_of, in_words
 from state.store.gateway.fleet import Filter, KeyTaken
-from state.store.gateway.triage import TROUBLES, TriageStore, TroubleGroup
+from state.store.gateway.triage import TROUBLES, TriageStore, TroubleFilter, TroubleGroup
 from state.zones import is_time_zone
 from supervisor.custody.service_keys import public_keys
 from supervisor.gateway.answers import (
@@ -85,7 +85,7 @@ async def get_missions(request: Request, deps: Deps) -> Response:
     wanted, before = _wanted(request, ("user", "agent", "mission", "state", "problems"), NameKey)
     _check_state(wanted, MISSION_STATES)
     rows = await deps.fleet.missions(wanted, before)
-    return await _page(deps, rows, wanted, [(row.user_id, row.mission_id) for row in rows[-1:]])
+    return await _page(deps, rows, wanted, [row.key for row in rows[-1:]])
 
 
 async def get_agents(request: Request, deps: Deps) -> Response:
@@ -93,7 +93,7 @@ async def get_agents(request: Request, deps: Deps) -> Response:
     wanted, before = _wanted(request, ("user", "agent", "state", "problems"), NameKey)
     _check_state(wanted, AGENT_STATES)
     rows = await deps.fleet.agents(wanted, before)
-    return await _page(deps, rows, wanted, [(row.user_id, row.agent_id) for row in rows[-1:]])
+    return await _page(deps, rows, wanted, [row.key for row in rows[-1:]])
 
 
 async def get_runs(request: Request, deps: Deps) -> Response:
@@ -101,7 +101,7 @@ async def get_runs(request: Request, deps: Deps) -> Response:
     wanted, before = _wanted(request, ("user", "agent", "mission", "state"), TimeKey)
     _check_state(wanted, RUN_STATES)
     rows = await deps.fleet.runs(wanted, before)
-    return await _page(deps, rows, wanted, [(row.opened_at, row.run_id) for row in rows[-1:]])
+    return await _page(deps, rows, wanted, [row.key for row in rows[-1:]])
 
 
 async def get_decisions(request: Request, deps: Deps) -> Response:
@@ -121,25 +121,31 @@ async def get_problems(request: Request, deps: Deps) -> Response:
 async def get_triage(request: Request, deps: Deps) -> Response:
     """What needs somebody, worst first; `kind` goes on with one group, behind `before`."""
     given = query(request, ("kind", "user", "agent", *PAGING))
+    limit = whole_number("limit", given.get("limit", "20"), 1, MAX_LIMIT)
+    groups = await TriageStore(deps.fleet.database).groups(limit, trouble_filter(given))
+    return answer({"groups": [_group(one) for one in groups]})
+
+
+def trouble_filter(given: dict[str, str]) -> TroubleFilter:
+    """Which troubles a query asks for; raises BadRequest."""
     kind = given.get("kind")
     if kind is not None and kind not in TROUBLES:
         raise BadRequest("kind", f"must be one of {', '.join(TROUBLES)}")
-    limit = whole_number("limit", given.get("limit", "20"), 1, MAX_LIMIT)
-    after = read_cursor(given["before"], NameKey) if "before" in given else None
-    groups = await TriageStore(deps.fleet.database).groups(
-        limit, only=kind, after=after, user=given.get("user"), agent=given.get("agent")
+    return TroubleFilter(
+        only=kind,
+        after=read_cursor(given["before"], NameKey) if "before" in given else None,
+        user=given.get("user"),
+        agent=given.get("agent"),
     )
-    return answer({"groups": [_group(one, limit) for one in groups]})
 
 
-def _group(group: TroubleGroup, limit: int) -> dict[str, Any]:
+def _group(group: TroubleGroup) -> dict[str, Any]:
     rows = [
         _with_words(msgspec.to_builtins(row, builtin_types=(datetime, UUID)))
         | {"remedy": remedy(group.kind, row)}
         for row in group.rows
     ]
-    last = group.rows[-1] if len(group.rows) == limit else None
-    before = None if last is None else cursor((last.user_id, last.id))
+    before = None if group.more is None else cursor(group.more)
     return {"kind": group.kind, "count": group.count, "items": rows, "before": before}
 
 

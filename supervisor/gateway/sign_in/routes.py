@@ -100,15 +100,14 @@ class SignInRoutes:
     async def post_sign_out(self, request: Request) -> Response:
         """End the sign-in that a request comes by: a cookie's, or an access token's."""
         query(request, ())
-        if self._owners is None:
-            raise NotOurs
-        caller = await self._owners.door.caller(request)
+        owners = self._served
+        caller = await owners.door.caller(request)
         if caller.way not in ("sign-in", "browser") or caller.way_id is None:
             return failure(409, "there is no sign-in to end: revoke a token, or let it end")
         by = doer(request, caller.user)
-        await self._owners.browsers.end(caller.user, caller.way_id, by)
+        await owners.browsers.end(caller.user, caller.way_id, by)
         response = answer({"signedOut": True})
-        self._owners.browsers.forget(response)
+        owners.browsers.forget(response)
         return response
 
     async def get_memberships(self, request: Request) -> Response:
@@ -133,10 +132,14 @@ class SignInRoutes:
         return page(reader, "locked.html", 404, way="owner", problem=problem)
 
     @property
-    def _browsers(self) -> Browsers:
+    def _served(self) -> Owners:
         if self._owners is None:
             raise NotOurs
-        return self._owners.browsers
+        return self._owners
+
+    @property
+    def _browsers(self) -> Browsers:
+        return self._served.browsers
 
     @property
     def _office(self) -> SignInOffice:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import urlencode
-from uuid import UUID
 
 import msgspec
 from starlette.requests import Request
 
 from mana_actors.http.bodies import BadRequest
 from state.errors import StateError
-from state.store.gateway.fleet import Filter
+from state.store.gateway.fleet import AgentRow, Filter, MissionRow, RunRow
 from supervisor.gateway.answers import query
 from supervisor.gateway.cursors import cursor, read_cursor
 from supervisor.gateway.deps import Deps, facts
+from supervisor.gateway.operators.api import NameKey, TimeKey
 from supervisor.gateway.operators.limits import warnings_of
 from supervisor.health.judgement import health
 from supervisor.node.models import model_in_words
@@ -26,8 +25,6 @@ T = TypeVar("T")
 LISTS = ("missions", "agents", "runs")
 FILTERS = ("user", "agent", "state", "problems")
 ROWS, ROWS_OF_ONE = 50, 100
-NameKey = tuple[str, str]
-TimeKey = tuple[datetime, UUID]
 
 
 class ListShown(msgspec.Struct, frozen=True):
@@ -88,18 +85,15 @@ async def _list(
         problems="problems" in chosen,
         limit=limit,
     )
-    rows: Sequence[Any]
+    rows: Sequence[MissionRow | AgentRow | RunRow]
     match name:
         case "missions":
             rows = await deps.fleet.missions(wanted, _key(before, NameKey))
-            last: Any = (rows[-1].user_id, rows[-1].mission_id) if rows else None
         case "agents":
             rows = await deps.fleet.agents(wanted, _key(before, NameKey))
-            last = (rows[-1].user_id, rows[-1].agent_id) if rows else None
         case _:
             rows = await deps.fleet.runs(wanted, _key(before, TimeKey))
-            last = (rows[-1].opened_at, rows[-1].run_id) if rows else None
-    more = {} if len(rows) < limit else {**chosen, "list": name, "before": cursor(last)}
+    more = {} if len(rows) < limit else {**chosen, "list": name, "before": cursor(rows[-1].key)}
     return ListShown(rows, urlencode(more))
 
 

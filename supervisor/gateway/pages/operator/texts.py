@@ -9,12 +9,14 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest
 from mana_actors.http.paths import segment
+from state.store.gateway.openings import LiveOpening
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.cursors import read_cursor
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.operators.openings import (
     LONGEST,
     SHORTEST,
+    AgentTexts,
     OpeningPlace,
     next_opening,
     opened,
@@ -34,19 +36,7 @@ async def get_texts(request: Request, reader: Reader, deps: Deps, session: str) 
     user, agent = path_part(request, "user"), path_part(request, "agent")
     live = await owners_of(deps).openings.live(user, agent, session_name(session))
     texts = None if live is None else await texts_of(owners_of(deps), user, agent)
-    return page(
-        reader,
-        "operator/texts.html",
-        user_id=user,
-        agent_id=agent,
-        run=run,
-        live=live,
-        texts=texts,
-        problem="",
-        reason="",
-        shortest=SHORTEST,
-        longest=LONGEST,
-    )
+    return _page(reader, (user, agent, run), live=live, texts=texts)
 
 
 async def post_texts(
@@ -62,20 +52,7 @@ async def post_texts(
     except BadRequest as exc:
         if exc.field != "reason":
             raise
-        return page(
-            reader,
-            "operator/texts.html",
-            400,
-            user_id=user,
-            agent_id=agent,
-            run=run,
-            live=None,
-            texts=None,
-            problem=exc.field,
-            reason=reason,
-            shortest=SHORTEST,
-            longest=LONGEST,
-        )
+        return _page(reader, (user, agent, run), status=400, problem=exc.field, reason=reason)
     here = f"/agents/{segment(user)}/{segment(agent)}/texts"
     return seen(f"{here}?run={segment(run)}" if run else here)
 
@@ -87,6 +64,34 @@ async def get_openings(request: Request, reader: Reader, deps: Deps) -> Response
     found = await owners_of(deps).openings.list(None, ROWS, before)
     older = next_opening(found, ROWS)
     return page(reader, "operator/openings.html", openings=found, older=older)
+
+
+def _page(
+    reader: Reader,
+    of: tuple[str, str, str],
+    *,
+    status: int = 200,
+    live: LiveOpening | None = None,
+    texts: AgentTexts | None = None,
+    problem: str = "",
+    reason: str = "",
+) -> Response:
+    """The texts of a user's agent, or the form that asks why; `of` names the run that led there."""
+    user, agent, run = of
+    return page(
+        reader,
+        "operator/texts.html",
+        status,
+        user_id=user,
+        agent_id=agent,
+        run=run,
+        live=live,
+        texts=texts,
+        problem=problem,
+        reason=reason,
+        shortest=SHORTEST,
+        longest=LONGEST,
+    )
 
 
 def session_name(session: str) -> str:
