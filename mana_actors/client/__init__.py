@@ -14,6 +14,7 @@ from mana_actors.client.errors import (
     WriteRefused,
 )
 from mana_actors.client.local.kept import FieldMeta, Overwritten, derive_updated_at
+from mana_actors.client.local.store import HistoryBounds
 from mana_actors.client.server.credentials import Credentials, FixedToken, SignInFile
 from mana_actors.client.table import ShownRecord, Table, TypedTable
 from mana_actors.client.table_names import APPS, TableName, TypedTableName
@@ -25,6 +26,7 @@ __all__ = [
     "Credentials",
     "FieldMeta",
     "FixedToken",
+    "HistoryBounds",
     "NotSignedIn",
     "Overwritten",
     "ServerAway",

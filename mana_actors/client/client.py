@@ -27,7 +27,14 @@ from mana_actors.client.live import LiveSync
 from mana_actors.client.local import writes
 from mana_actors.client.local.clock import StampClock
 from mana_actors.client.local.kept import NOTHING, Overwritten
-from mana_actors.client.local.store import LocalStore, NotedConflict, WaitingRow
+from mana_actors.client.local.store import (
+    LAST_STAMP,
+    USUAL_HISTORY,
+    HistoryBounds,
+    LocalStore,
+    NotedConflict,
+    WaitingRow,
+)
 from mana_actors.client.local.turns import StoreTurns
 from mana_actors.client.local.writes import Hand
 from mana_actors.client.owner.sealing import OwnerKeys
@@ -98,16 +105,25 @@ class Client:
         user: str,
         display_name: str | None,
         wall_ns: Callable[[], int],
+        bounds: HistoryBounds,
         reached: CrashPoint,
         keys: OwnerKeys | None = None,
     ) -> None:
         self.user, self.client_id = user, store.about("client_id") or ""
-        self.clock = StampClock(int(store.about("clock_offset_ns") or 0), wall_ns)
+        offset_ns, last_ns = (
+            int(store.about(name) or 0) for name in ("clock_offset_ns", LAST_STAMP)
+        )
+        self.clock = StampClock(offset_ns, wall_ns, last_ns)
         self.remote, self.url = remote, store.about("url")
         self._actor = user_actor(user) if display_name is None else user_actor(user, display_name)
         self._turns = StoreTurns(store)
         self._exchange = remote and Exchange(
-            self._turns, remote, self.clock, client_id=self.client_id, reached=reached
+            self._turns,
+            remote,
+            self.clock,
+            client_id=self.client_id,
+            bounds=bounds,
+            reached=reached,
         )
         self._live: LiveSync | None = None
         self._background = Background()
@@ -127,6 +143,7 @@ class Client:
         live: bool = True,
         keys: OwnerKeys | None = None,
         http: httpx2.AsyncClient | None = None,
+        history: HistoryBounds = USUAL_HISTORY,
         wall_ns: Callable[[], int] = time.time_ns,
         crash: CrashPoint = lambda _point: None,
     ) -> AsyncGenerator[Client]:
@@ -134,8 +151,9 @@ class Client:
 
         Without `url` it is the one that the file was last opened with. `live`: kept in sync as long
         as it is open; else `sync()` does that. `apps` are read from the start, others once a table
-        of theirs is asked for. Without `user` it is whose the file or the token is. `wall_ns` is
-        this machine's clock, which may be wrong. With the owner's `keys` and `live`, what waits for
+        of theirs is asked for. Without `user` it is whose the file or the token is. `history`
+        bounds what is kept beside the records. `wall_ns` is this machine's clock, which may be
+        wrong. With the owner's `keys` and `live`, what waits for
         a device of theirs is carried out. Raises StoreUnusable, and where nobody can say who:
         NotSignedIn and ServerAway.
         """
@@ -155,19 +173,15 @@ class Client:
             who = user or owner or await _who(credentials, remote)
             if owner not in (None, who):
                 raise StoreUnusable(str(path), f"belongs to {owner}", "choose another file")
-            store.begin()
-            if owner is None:
-                store.note("client_id", str(uuid.uuid4()))
-                store.note("user", who)
-            if url is not None:
-                store.note("url", url)
-            store.commit()
+            facts = {} if owner else {"client_id": str(uuid.uuid4()), "user": who}
+            store.keep_facts(facts | ({} if url is None else {"url": url}))
             client = cls(
                 store,
                 remote,
                 user=who,
                 display_name=display_name,
                 wall_ns=wall_ns,
+                bounds=history,
                 reached=crash,
                 keys=keys,
             )
@@ -247,6 +261,7 @@ class Client:
             ]
             if rows:
                 store.add(at, rows)
+                store.note(LAST_STAMP, str(self.clock.last_ns))
 
         await self._turns.written(work)
 

@@ -33,10 +33,13 @@ class SyncInactive(TransientError):
 
 
 class StoreFull(TransientError):
-    """The disk, or the file's bound, has no room: this transaction was not kept, all before was."""
+    """The disk has no room, or does not take it: this transaction was not kept, all before was."""
 
     def __str__(self) -> str:
-        return "the disk is full: this was not kept, what was written before is; make room"
+        return (
+            "the disk is full, or cannot be written: this was not kept,"
+            " what was written before is; make room"
+        )
 
 
 class NotSignedIn(TerminalError):

@@ -11,7 +11,14 @@ import msgspec
 from mana_actors.client.errors import ServerAway, ServerRefused
 from mana_actors.client.local.clock import StampClock
 from mana_actors.client.local.kept import LocalRow
-from mana_actors.client.local.store import Arrival, LocalStore, WaitingRow
+from mana_actors.client.local.store import (
+    LAST_STAMP,
+    US_PER_DAY,
+    Arrival,
+    HistoryBounds,
+    LocalStore,
+    WaitingRow,
+)
 from mana_actors.client.local.turns import StoreTurns
 from mana_actors.client.server import wire
 from mana_actors.client.server.remote import PushRefused, Remote
@@ -22,6 +29,7 @@ from state.log.stamps import NS_PER_MS, NS_PER_US, format_instant
 
 MOST_ROWS = 200
 MOST_BYTES = 4 * 1024 * 1024
+PURGED_AT_ONCE = 500
 
 
 class Exchange:
@@ -34,9 +42,10 @@ class Exchange:
         clock: StampClock,
         *,
         client_id: str,
+        bounds: HistoryBounds,
         reached: CrashPoint,
     ) -> None:
-        self._turns, self._remote, self._clock = turns, remote, clock
+        self._turns, self._remote, self._clock, self._bounds = turns, remote, clock, bounds
         self._client_id, self._reached = client_id, reached
         self._under_way: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._arrived_us = 0
@@ -47,7 +56,7 @@ class Exchange:
         Raises ServerAway, SyncInactive, NotSignedIn and ServerRefused; what waits goes on waiting.
         """
         async with self._under_way[app]:
-            most_rows = MOST_ROWS
+            most_rows, came = MOST_ROWS, 0
             while True:
                 known, waiting = await self._turns.looked(
                     lambda store, most=most_rows: (
@@ -68,10 +77,14 @@ class Exchange:
                 self._reached("after_push_before_settled")
                 settled = await self._settled(app, rows, answer)
                 await self._keep(app, settled, answer)
+                came += len(settled) + len(answer.rows)
                 if not answer.has_more and not await self._turns.looked(
                     lambda store: self._next_push(store, app, 1, 1)
                 ):
-                    return
+                    break
+            await self._read_anew(app)
+            if answer.server_ns is not None:  # else its rows may come again with other times
+                await self._purge(app, PURGED_AT_ONCE + 2 * came)
 
     async def follow(self, app: str, opened: Callable[[], None]) -> None:
         """Show what others write as it comes, until the server ends the stream.
@@ -96,6 +109,9 @@ class Exchange:
                     await self._turns.written(
                         lambda store, arrival=arrival: store.arrive(app, arrival), is_own=False
                     )
+                    after = await self._turns.looked(lambda store: store.known(app))
+                if after.anew is not None:
+                    return  # `sync` does that, and is rung for where a stream ends
                 rows = []
 
     def _next_push(
@@ -162,8 +178,44 @@ class Exchange:
             store.settle(settled)
             store.arrive(app, arrival)
             store.note("clock_offset_ns", str(self._clock.offset_ns))
+            store.note(LAST_STAMP, str(self._clock.last_ns))
 
         await self._turns.written(work, is_own=False)
+
+    async def _read_anew(self, app: str) -> None:
+        """Read all of an app where older rows than those that are still here are needed."""
+        while True:
+            known = await self._turns.looked(lambda store: store.known(app))
+            if known.anew is None:
+                return
+            # As no client: one is not sent its own rows.
+            page = await self._asked(app, wire.push_body(app, "", known.anew, "", []))
+            arrival = Arrival(page.rows, page.since, "", not page.has_more)
+            rests_until_us = self._now_us() + int(self._bounds.least_days * US_PER_DAY)
+            await self._turns.written(
+                lambda store, arrival=arrival, until_us=rests_until_us: store.arrive_anew(
+                    app, arrival, purge_from_us=until_us
+                ),
+                is_own=False,
+            )
+
+    async def _purge(self, app: str, most_rows: int) -> None:
+        """Let old rows go, a few in each transaction."""
+        while most_rows > 0:
+            some = min(most_rows, PURGED_AT_ONCE)
+            went = await self._turns.written(
+                lambda store, some=some: store.purge(
+                    app, now_us=self._now_us(), most_rows=some, bounds=self._bounds
+                ),
+                is_own=False,
+            )
+            if not went:
+                return
+            most_rows -= went
+            await self._turns.looked(lambda store: store.give_back())
+
+    def _now_us(self) -> int:
+        return self._clock.now() // NS_PER_US
 
     async def _put_aside(self, app: str, waiting: Sequence[WaitingRow], exc: PushRefused) -> int:
         """Put aside the transaction that the server did not like; how many rows to push next.

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from mana_actors.client.local.kept import KeptRecord, emptied
 from state.log import merge
 from state.log.merge import Change, Snapshot
 from state.log.stamps import parse_instant
@@ -17,9 +18,11 @@ class Seen(msgspec.Struct):
     """What one device did and saw: its transactions, and its reads in their order.
 
     `kept` were acknowledged to the program; `begun` may be there or not. By name, the records.
+    `purges`: it keeps no row longer than it must, and no value of a record that is gone.
     """
 
     device: str
+    purges: bool = False
     begun: dict[str, frozenset[str]] = msgspec.field(default_factory=dict[str, frozenset[str]])
     kept: set[str] = msgspec.field(default_factory=set[str])
     reads: list[dict[Cell, str]] = msgspec.field(default_factory=list[dict[Cell, str]])
@@ -40,9 +43,12 @@ def anomalies(
     ranks = _ranks(log)
     for one in told:
         found += _back_in_time(one, ranks)
+    purging = {one.device for one in told if one.purges}
     for device, records in final.items():
         for record in truth.keys() | records.keys():
             want, have = truth.get(record, Snapshot()), records.get(record, Snapshot())
+            if device in purging and merge.hidden(want) and merge.hidden(have):
+                want, have = (emptied(KeptRecord(one)).snapshot for one in (want, have))
             if (want.fields, want.stamps, want.exists) != (have.fields, have.stamps, have.exists):
                 found.append(f"{device} has another {record}: {_difference(want, have)}")
     return found

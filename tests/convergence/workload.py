@@ -11,7 +11,7 @@ import httpx2
 
 from mana_actors.client import Client, ServerAway
 from mana_actors.client.local.kept import KeptRecord
-from mana_actors.client.local.store import LocalStore
+from mana_actors.client.local.store import HistoryBounds, LocalStore
 from state.log.merge import Change, Snapshot, read_change
 from state.log.own_changes import RecordAt
 from tests.convergence.history import BY, Seen, anomalies
@@ -22,12 +22,14 @@ APP, TABLE = "todo", "tasks"
 RECORDS = tuple(f"r{n}" for n in range(6))
 FIELDS = ("title", "description", "priority", "dueDate")
 HOUR_NS = 3_600_000_000_000
+NONE_KEPT = HistoryBounds(days=0, least_days=0)
 CRASH_POINTS = (
     "before_local_commit",
     "after_local_commit",
     "before_push",
     "after_push_before_settled",
     "while_applying",
+    "while_purging",
 )
 STEPS = (
     ("write", 40),
@@ -52,7 +54,7 @@ class Device:
         self.house, self.user, self.name = house, user, name
         self._path, self._chance = folder / f"{user}-{name}.db", chance
         self._skew_ns = chance.choice((0, 0, chance.randint(-HOUR_NS, HOUR_NS)))
-        self.link, self.seen = Link(), Seen(name)
+        self.link, self.seen = Link(), Seen(name, purges=Random(f"{user}/{name}").random() < 0.5)
         self._http = httpx2.AsyncClient(transport=self.link, base_url=house.client.base_url)
         self._open = contextlib.AsyncExitStack()
         self._client: Client | None = None
@@ -150,6 +152,7 @@ class Device:
                     token=self.house.auth.token(self.user),
                     user=self.user,
                     live=False,
+                    history=NONE_KEPT if self.seen.purges else HistoryBounds(),
                     wall_ns=self._now,
                     crash=self._reached,
                 )

@@ -87,6 +87,14 @@ def folded(before: KeptRecord, rows: Sequence[LocalRow]) -> KeptRecord:
     return KeptRecord(after, meta)
 
 
+def emptied(record: KeptRecord) -> KeptRecord:
+    """What stays of a record that is gone: since when, and when its fields were written."""
+    whole = record.snapshot
+    fields = {name: at for name, at in whole.fields.items() if name == "deletedAt"}
+    meta = {name: one for name, one in record.meta.items() if name in fields}
+    return KeptRecord(msgspec.structs.replace(whole, fields=fields), meta)
+
+
 def row_order(row: LocalRow) -> tuple[int, str]:
     """What rows of a record are sorted by."""
     return row.created_us, row.id

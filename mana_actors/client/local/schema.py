@@ -1,8 +1,6 @@
-"""The tables of a local store."""
+"""The tables of a local store, step by step: a file of any older version takes what it lacks."""
 
-VERSION = 1
-
-SCHEMA = """
+_FIRST = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 -- How far an app was read. `is_whole`: once all of it was.
@@ -72,3 +70,29 @@ CREATE TABLE conflict (
   body BLOB NOT NULL
 );
 """
+
+_PURGES = """
+-- Old rows go; `floor` is what those of a record made, up to (floor_us, floor_id) in row order, and
+-- `base` is NULL where no others are here. Where a row not after that comes, the app is read anew:
+-- `anew` is how far, NULL where it is not. `purge_from_us`: nothing of it goes before then.
+ALTER TABLE record ADD COLUMN floor BLOB;
+ALTER TABLE record ADD COLUMN floor_us INTEGER;
+ALTER TABLE record ADD COLUMN floor_id TEXT;
+ALTER TABLE app ADD COLUMN anew TEXT;
+ALTER TABLE app ADD COLUMN purge_from_us INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX change_by_age ON change (app, created_us) WHERE is_folded;
+CREATE VIEW behind_floor AS SELECT c.app, c.tbl, c.record FROM change AS c
+  JOIN record AS r USING (app, tbl, record)
+  WHERE NOT c.is_folded AND (c.created_us, c.id) <= (r.floor_us, r.floor_id);
+
+-- What the rows take, so that nobody has to count.
+CREATE TABLE kept (bytes INTEGER NOT NULL);
+INSERT INTO kept SELECT coalesce(sum(length(body)), 0) FROM change;
+CREATE TRIGGER change_came AFTER INSERT ON change
+  BEGIN UPDATE kept SET bytes = bytes + length(new.body); END;
+CREATE TRIGGER change_went AFTER DELETE ON change
+  BEGIN UPDATE kept SET bytes = bytes - length(old.body); END;
+"""
+
+STEPS = (_FIRST, _PURGES)
+VERSION = len(STEPS)

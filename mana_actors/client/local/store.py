@@ -6,11 +6,12 @@ any statement. One process at a time has the file.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -21,18 +22,26 @@ from mana_actors.client.local.kept import (
     KeptRecord,
     LocalRow,
     Overwritten,
+    emptied,
     folded,
     overwritten,
     row_order,
     updated_index,
 )
-from mana_actors.client.local.schema import SCHEMA, VERSION
+from mana_actors.client.local.schema import STEPS, VERSION
 from mana_actors.crash import CrashPoint
 from state.log.own_changes import RecordAt
 
 _WAITING_US = 1 << 62
 """The time of rows that the server has yet to give one: after all that have one."""
 
+LAST_STAMP = "last_stamp_ns"
+"""What a store remembers of its clock: no stamp of it was later."""
+US_PER_DAY = 86_400_000_000
+
+MOST_PURGED_BYTES = 4 * 1024 * 1024
+"""Of one record at a time; the row that goes beyond still goes."""
+MOST_PAGES_GIVEN_BACK = 1000
 MOST_CONFLICTS = 100
 MOST_PUSH_ROWS = 5000
 MOST_PUSH_BYTES = 9 * 1024 * 1024
@@ -45,6 +54,7 @@ class ReadSoFar(msgspec.Struct, frozen=True):
     since: str = ""
     cursor: str = ""
     is_whole: bool = False
+    anew: str | None = None  # how far it is read a second time, None where it is not
 
 
 class WaitingRow(msgspec.Struct, frozen=True):
@@ -81,11 +91,26 @@ class Arrival(msgspec.Struct, frozen=True):
     is_last: bool
 
 
+class HistoryBounds(msgspec.Struct, frozen=True):
+    """How long rows of the log are kept beside the records that they make.
+
+    `days`, or, where all rows take more than `bytes`, `least_days`. A row that comes later than
+    that has its app read anew.
+    """
+
+    days: float = 30.0
+    least_days: float = 1.0
+    bytes: int = 64 * 1024 * 1024
+
+
+USUAL_HISTORY = HistoryBounds()
+
+
 class LocalStore:
     """The file at `path`, made where there is none; raises StoreUnusable."""
 
     def __init__(self, path: Path, reached: CrashPoint) -> None:
-        self._path, self._reached = path, reached
+        self.path, self._reached = path, reached
         self._lock = _locked(path)
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -95,8 +120,7 @@ class LocalStore:
             self._read.execute("PRAGMA query_only = 1")
         except (OSError, sqlite3.Error) as exc:
             os.close(self._lock)
-            problem = f"cannot be opened ({type(exc).__name__})"
-            raise StoreUnusable(str(path), problem, "see whether it is one, and the disk") from exc
+            raise _unusable(path, exc) from exc
         except StoreUnusable:
             os.close(self._lock)
             raise
@@ -167,6 +191,20 @@ class LocalStore:
             (name, value),
         )
 
+    def keep_facts(self, facts: Mapping[str, str]) -> None:
+        """Keep those that differ, in a transaction of their own; raises StoreUnusable."""
+        new = {name: value for name, value in facts.items() if self.about(name) != value}
+        if not new:
+            return
+        try:
+            self.begin()
+            for name, value in new.items():
+                self.note(name, value)
+            self.commit()
+        except sqlite3.Error as exc:
+            self.rollback()
+            raise _unusable(self.path, exc) from exc
+
     def apps(self) -> list[str]:
         """Apps that were read or have something to push."""
         rows = self._read.execute(
@@ -177,9 +215,11 @@ class LocalStore:
     def known(self, app: str) -> ReadSoFar:
         """How far an app was read."""
         row = self._write.execute(
-            "SELECT since, cursor, is_whole FROM app WHERE app = ?", (app,)
+            "SELECT since, cursor, is_whole, anew FROM app WHERE app = ?", (app,)
         ).fetchone()
-        return ReadSoFar() if row is None else ReadSoFar(row[0], row[1], bool(row[2]))
+        if row is None:
+            return ReadSoFar()
+        return ReadSoFar(row[0], row[1], bool(row[2]), row[3])
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -335,11 +375,12 @@ class LocalStore:
             self._keep(row)
 
     def arrive(self, app: str, came: Arrival) -> None:
-        """Rows of an app, kept; they are shown once the last of them is here."""
-        for row in came.rows:
-            mine = self._write.execute("DELETE FROM pending WHERE id = ?", (row.id,)).rowcount > 0
-            self._keep(msgspec.structs.replace(row, mine=mine) if mine else row)
-        self._reached("while_applying")
+        """Rows of an app, kept; they are shown once the last of them is here.
+
+        Where one comes that would have to be merged with rows that are no longer here, none is
+        shown before the app was read anew (`known(app).anew`, `arrive_anew`).
+        """
+        self._take(came.rows)
         before = self.known(app)
         self._write.execute(
             "INSERT INTO app (app, since, cursor, is_whole) VALUES (?, ?, ?, ?)"
@@ -352,8 +393,18 @@ class LocalStore:
                 before.is_whole or came.is_last,
             ),
         )
-        if came.is_last:
-            self._fold(app, notify=before.is_whole)
+        if not came.is_last or before.anew is not None:
+            return
+        if self._is_behind_floor(app):
+            self._write.execute("UPDATE app SET anew = '' WHERE app = ?", (app,))
+            return
+        self._fold(app, notify=before.is_whole)
+
+    def _take(self, rows: Sequence[LocalRow]) -> None:
+        for row in rows:
+            mine = self._write.execute("DELETE FROM pending WHERE id = ?", (row.id,)).rowcount > 0
+            self._keep(msgspec.structs.replace(row, mine=mine) if mine else row)
+        self._reached("while_applying")
 
     def _keep(self, row: LocalRow) -> None:
         self._write.execute(
@@ -378,7 +429,7 @@ class LocalStore:
             newest = base.snapshot.newest_at, base.snapshot.newest_id
             new = self._rows(at, only_new=True)
             if any(row_order(row) <= newest for row in new):  # late: what it changes is not known
-                base, new = NOTHING, self._rows(at, only_new=False)
+                base, new = self._floor(at), self._rows(at, only_new=False)
             base = folded(base, new)
             after = self._with_waiting(at, base)
             if notify:
@@ -399,7 +450,14 @@ class LocalStore:
 
     def _base(self, at: RecordAt) -> KeptRecord:
         row = self._write.execute(
-            "SELECT base FROM record WHERE app = ? AND tbl = ? AND record = ?",
+            "SELECT coalesce(base, floor) FROM record WHERE app = ? AND tbl = ? AND record = ?",
+            (at.app, at.table, at.id),
+        ).fetchone()
+        return NOTHING if row is None or row[0] is None else _record(row[0])
+
+    def _floor(self, at: RecordAt) -> KeptRecord:
+        row = self._write.execute(
+            "SELECT floor FROM record WHERE app = ? AND tbl = ? AND record = ?",
             (at.app, at.table, at.id),
         ).fetchone()
         return NOTHING if row is None or row[0] is None else _record(row[0])
@@ -431,6 +489,108 @@ class LocalStore:
                 updated_index(shown),
             ),
         )
+
+    # --- rows that are no longer kept -------------------------------------------------------------
+
+    def kept_bytes(self) -> int:
+        """What the rows of the log that are here take."""
+        (size,) = self._write.execute("SELECT bytes FROM kept").fetchone()
+        return size
+
+    def purge(self, app: str, *, now_us: int, most_rows: int, bounds: HistoryBounds) -> int:
+        """Let an app's oldest rows go, as far as they are beyond the bounds; how many went.
+
+        What they made of a record stays. Of one that is gone since then, only that it is: when its
+        fields were written, and no values.
+        """
+        (rests,) = self._write.execute(
+            "SELECT coalesce(max(anew IS NOT NULL OR purge_from_us > ?), 0) FROM app WHERE app = ?",
+            (now_us, app),
+        ).fetchone()
+        if rests:
+            return 0
+        days = bounds.least_days if self.kept_bytes() > bounds.bytes else bounds.days
+        before_us = now_us - int(days * US_PER_DAY)
+        oldest = self._write.execute(
+            "SELECT DISTINCT tbl, record FROM (SELECT tbl, record FROM change"
+            " WHERE app = ? AND is_folded AND created_us < ? ORDER BY created_us LIMIT ?)",
+            (app, before_us, most_rows),
+        ).fetchall()
+        went = 0
+        for table, record in oldest:
+            if went >= most_rows:
+                break
+            went += self._purge_record(RecordAt(app, table, record), before_us, most_rows - went)
+        self._reached("while_purging")
+        return went
+
+    def _purge_record(self, at: RecordAt, before_us: int, most_rows: int) -> int:
+        rows = self._write.execute(
+            "SELECT created_us, is_folded, body FROM change"
+            " WHERE app = ? AND tbl = ? AND record = ? ORDER BY created_us, id",
+            (at.app, at.table, at.id),
+        )
+        old: list[LocalRow] = []
+        size, is_all = 0, True
+        for created_us, is_folded, body in rows:
+            is_enough = len(old) >= most_rows or size > MOST_PURGED_BYTES
+            if created_us >= before_us or not is_folded or is_enough:
+                is_all = False
+                break
+            old.append(msgspec.json.decode(body, type=LocalRow))
+            size += len(body)
+        rows.close()
+        if not old:
+            return 0
+        floor = self._base(at) if is_all else folded(self._floor(at), old)
+        up_to_us, up_to_id = row_order(old[-1])
+        waits = self._write.execute(
+            "SELECT 1 FROM pending WHERE app = ? AND tbl = ? AND record = ?",
+            (at.app, at.table, at.id),
+        ).fetchone()
+        if is_all and floor.is_hidden and waits is None:
+            floor, up_to_us = emptied(floor), _WAITING_US
+            self._show(at, floor)
+        self._write.execute(
+            "UPDATE record SET base = CASE WHEN ?4 THEN NULL ELSE base END,"
+            " floor = ?5, floor_us = ?6, floor_id = ?7"
+            " WHERE app = ?1 AND tbl = ?2 AND record = ?3",
+            (at.app, at.table, at.id, is_all, msgspec.json.encode(floor), up_to_us, up_to_id),
+        )
+        self._write.executemany("DELETE FROM change WHERE id = ?", [(row.id,) for row in old])
+        return len(old)
+
+    def _is_behind_floor(self, app: str) -> bool:
+        """Whether a row that is to be shown is no later than some that went."""
+        (is_behind,) = self._write.execute(
+            "SELECT EXISTS (SELECT 1 FROM behind_floor WHERE app = ?)", (app,)
+        ).fetchone()
+        return bool(is_behind)
+
+    def arrive_anew(self, app: str, came: Arrival, *, purge_from_us: int) -> None:
+        """Rows of an app that is read a second time, from its beginning, own ones too.
+
+        With the last, all is shown as the rows alone make it; a record none of whose older rows
+        came is no longer this person's to read, and stays as it was.
+        """
+        self._take(came.rows)
+        if not came.is_last:
+            self._write.execute("UPDATE app SET anew = ? WHERE app = ?", (came.since, app))
+            return
+        self._write.execute(
+            "UPDATE record SET floor = NULL, floor_us = NULL, floor_id = NULL WHERE app = ?1"
+            " AND (tbl, record) IN (SELECT tbl, record FROM behind_floor WHERE app = ?1)",
+            (app,),
+        )
+        self._write.execute(
+            "UPDATE app SET anew = NULL, purge_from_us = ? WHERE app = ?", (purge_from_us, app)
+        )
+        self._fold(app, notify=self.known(app).is_whole)
+
+    def give_back(self) -> None:
+        """Give pages that rows took back to the disk, some at a time; outside a transaction."""
+        # As a script: a statement without columns ends after its first page otherwise.
+        self._write.executescript(f"PRAGMA incremental_vacuum({MOST_PAGES_GIVEN_BACK})")
 
     # --- errands --------------------------------------------------------------------------------
 
@@ -497,15 +657,36 @@ class LocalStore:
     # --- the file -------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
+        (gives_back,) = self._write.execute("PRAGMA auto_vacuum").fetchone()
+        self._write.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._write.execute("PRAGMA journal_mode = WAL")
         self._write.execute("PRAGMA synchronous = FULL")
         (version,) = self._write.execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             problem = f"was made by a newer mana (version {version} of its tables)"
-            raise StoreUnusable(str(self._path), problem, "use that one")
-        if version == VERSION:
-            return
-        self._write.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version = {VERSION};COMMIT")
+            raise StoreUnusable(str(self.path), problem, "use that one")
+        for step in range(version, VERSION):
+            self._write.executescript(
+                f"BEGIN IMMEDIATE;{STEPS[step]}PRAGMA user_version = {step + 1};COMMIT"
+            )
+        if version and not gives_back:  # made before pages were given back
+            with suppress(sqlite3.OperationalError):  # no room for it now: the next time
+                self._write.execute("VACUUM")
+
+
+def is_disk(exc: Exception) -> bool:
+    """Whether the disk is why: it has no room, or cannot be read or written."""
+    if isinstance(exc, sqlite3.Error):
+        code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # the rest says of which call
+        return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+    return isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def _unusable(path: Path, exc: Exception) -> StoreUnusable:
+    if is_disk(exc):
+        return StoreUnusable(str(path), "cannot be read or written", "see whether the disk is full")
+    problem = f"cannot be opened ({type(exc).__name__})"
+    return StoreUnusable(str(path), problem, "see whether it is a store of ours")
 
 
 def _locked(path: Path) -> int:

@@ -21,7 +21,7 @@ import msgspec
 
 from mana_actors.client.errors import StoreFull, WriteRefused
 from mana_actors.client.local.kept import Overwritten
-from mana_actors.client.local.store import LocalStore, Taken
+from mana_actors.client.local.store import LocalStore, Taken, is_disk
 
 NS_PER_MS = 1_000_000
 R = TypeVar("R")
@@ -69,22 +69,22 @@ class StoreTurns:
         async with self._turn:
             return await self._in_writer(lambda: work(self._store))
 
-    async def written(self, work: Callable[[LocalStore], None], *, is_own: bool = True) -> None:
+    async def written(self, work: Callable[[LocalStore], R], *, is_own: bool = True) -> R:
         """Write: a part of the transaction that is open here, or one of its own."""
         if self._inside():
-            await self._in_writer(lambda: self._part(work))
-            return
+            return await self._in_writer(lambda: self._part(work))
 
-        def whole() -> None:
+        def whole() -> R:
             self._store.begin()
             try:
-                work(self._store)
+                done = work(self._store)
                 self._commit(is_own=is_own)
             finally:
                 self._store.rollback()
+            return done
 
         async with self._turn:
-            await self._in_writer(whole)
+            return await self._in_writer(whole)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncGenerator[None]:
@@ -123,11 +123,11 @@ class StoreTurns:
     def _in_writer(self, work: Callable[[], R]) -> asyncio.Future[R]:
         return self._loop.run_in_executor(self._writer, lambda: _told_of_room(work))
 
-    def _part(self, work: Callable[[LocalStore], None]) -> None:
+    def _part(self, work: Callable[[LocalStore], R]) -> R:
         if not self._store.in_transaction:  # SQLite gave it up when there was no room
             raise StoreFull
         with self._store.part():
-            work(self._store)
+            return work(self._store)
 
     def _commit(self, *, is_own: bool = True) -> None:
         """In the writer's thread: followers are told, even if nobody waits for this any more."""
@@ -153,10 +153,10 @@ class StoreTurns:
 
 
 def _told_of_room(work: Callable[[], R]) -> R:
-    """What `work` returns; raises StoreFull where there was no room for it."""
+    """What `work` returns; raises StoreFull where the disk did not take it."""
     try:
         return work()
     except sqlite3.OperationalError as exc:
-        if exc.sqlite_errorcode != sqlite3.SQLITE_FULL:
+        if not is_disk(exc):
             raise
         raise StoreFull from exc
