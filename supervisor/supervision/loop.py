@@ -240,22 +240,22 @@ class Supervision:
         self._lacked_room = not has_room or left > 0
         now_s = time.monotonic()
         self._resting = {key: until for key, until in self._resting.items() if until > now_s}
-        due = await self.schedule.due(self._held.lease, DUE_LIMIT, list(self._resting))
-        if not due:
-            return Pass()
-        self.ticks.saw(len(due))
-        settings = self.settings
+        settings, ordering = self.settings, self._held.ordering
         caps = Caps(settings.runs_max, settings.runs_per_user, settings.due_spread_s, has_room)
-        ordering = self._held.ordering
-        # A run that waits and is wanted no longer ends here; one that is held, at a later look.
-        held = {
-            (mission.user_id, mission.mission_id)
-            for mission in due
-            if mission.run_state == "waiting"
-            and _why_unwanted(mission) is not None
-            and not await self._withdraw_unwanted(mission.user_id, mission.mission_id)
-        }
+        # Of a run that ends after the read is heard after what is decided by it.
         async with ordering.deciding:
+            due = await self.schedule.due(self._held.lease, DUE_LIMIT, list(self._resting))
+            if not due:
+                return Pass()
+            self.ticks.saw(len(due))
+            # A run that waits and is wanted no longer ends here; one that is held, at a later look.
+            held = {
+                (mission.user_id, mission.mission_id)
+                for mission in due
+                if mission.run_state == "waiting"
+                and _why_unwanted(mission) is not None
+                and not await self._withdraw_unwanted(mission.user_id, mission.mission_id)
+            }
             result = dispatch(due, ordering.in_flight, caps)
             ordering.put_off(result.put_off)
             settled = await self.schedule.settle(

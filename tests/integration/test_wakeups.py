@@ -9,10 +9,10 @@ import pytest
 
 from mana_actors.messages import Order, Report
 from mana_actors.processes import ProcessGone
-from state.runs.outcome import Outcome, Skipped, TakenOver
-from state.store.supervisor.schedule import Decided, Look, Settled
+from state.runs.outcome import Outcome, Ran, Skipped, TakenOver
+from state.store.supervisor.schedule import Decided, DueMission, Look, Settled
 from tests.driver import NAME
-from tests.integration.support import DONE, World, open_world, text, until
+from tests.integration.support import DONE, LONG_AGO, World, open_world, text, until
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
@@ -219,6 +219,48 @@ async def test_a_report_during_a_look_waits_for_what_the_look_decides(
     await looking
     await told
     assert await due(world) == [MISSION]
+
+
+async def test_a_place_that_is_freed_while_a_look_reads_is_given_to_who_waits_for_it(
+    world: World, post: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+):
+    post.clear()
+    world.provider.hold()
+    for mission in ("m1", "m2"):
+        await (await world.client()).mission(mission)
+    await world.driver.fold_all()
+    await world.driver.supervision.look()
+    await until(world.runs)
+    await world.sql("UPDATE mana_ai.mission_snapshots SET wake_at = now()")
+    supervision = world.driver.supervision
+    read, may_go_on, has_read = supervision.schedule.due, asyncio.Event(), asyncio.Event()
+
+    async def slow(*asked: Any) -> list[DueMission]:
+        found = await read(*asked)
+        has_read.set()
+        await may_go_on.wait()
+        return found
+
+    monkeypatch.setattr(supervision.schedule, "due", slow)
+    looking = asyncio.create_task(supervision.look())
+    await has_read.wait()
+    monkeypatch.setattr(supervision.schedule, "due", read)
+    world.provider.release()
+
+    async def is_over() -> bool:
+        return [run["state"] for run in await world.runs()] == ["committed"]
+
+    await until(is_over)
+    (served,) = [run["mission_id"] for run in await world.runs()]
+    told = asyncio.create_task(
+        supervision.report(Report("agent-1", *PAIR, served, 0, Ran(LONG_AGO, "i1", ())))
+    )
+    await asyncio.wait([told], timeout=0.2)  # as far as it gets
+    may_go_on.set()
+    await looking
+    await told
+    (waiting,) = {"m1", "m2"} - {served}
+    assert ("u1", waiting) in await due(world)
 
 
 async def test_an_order_that_is_taken_back_leaves_no_look_behind(
