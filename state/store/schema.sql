@@ -16,54 +16,29 @@ ALTER SCHEMA public OWNER TO pg_database_owner;
 
 COMMENT ON SCHEMA public IS 'standard public schema';
 
-CREATE FUNCTION mana_ai.capability(p_audience text DEFAULT 'db'::text) RETURNS jsonb
+CREATE FUNCTION mana_ai.acting_user() RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 DECLARE
-  token text := current_setting('app.capability', true);
-  body text;
-  payload jsonb;
+  named text := current_setting('app.current_user_id', true);
+  until text;
 BEGIN
-  IF coalesce(token, '') = '' OR octet_length(token) > mana_ai.capability_chars() THEN
-    RETURN NULL;
+  IF session_user <> 'mana_agent' THEN
+    RETURN named;
   END IF;
-  body := split_part(token, '.', 1);
-  IF NOT EXISTS (
-       SELECT FROM mana_ai.capability_secrets AS k
-        WHERE k.audience = p_audience AND (k.verifies_until IS NULL OR k.verifies_until > clock_timestamp())
-          AND token = body || '.' || mana_ai.base64url(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(body, 'UTF8'))))) THEN
-    RETURN NULL;
+  until := current_setting('app.capability_until', true);
+  IF current_setting('app.capability_proof', true) = mana_ai.capability_proof(named, until) THEN
+    RETURN CASE WHEN until::bigint > extract(epoch FROM clock_timestamp()) THEN named END;
   END IF;
-  payload := convert_from(mana_ai.unbase64url(body), 'UTF8')::jsonb;
-  IF payload ->> 'aud' IS DISTINCT FROM p_audience OR (payload ->> 'exp')::bigint <= extract(epoch FROM clock_timestamp()) THEN
-    RETURN NULL;
-  END IF;
-  IF jsonb_typeof(payload -> 's') = 'array' AND payload -> 's' <> '[]' THEN
-    payload := jsonb_set(payload, '{s}', coalesce((
-      SELECT jsonb_agg(held.space) FROM jsonb_array_elements_text(payload -> 's') AS held (space)
-       WHERE mana_ai.may_share(payload ->> 'u', held.space)), '[]'));
-  END IF;
-  RETURN payload;
-EXCEPTION WHEN data_exception OR invalid_text_representation OR character_not_in_repertoire THEN
-  RETURN NULL;  -- not a token of ours
+  RETURN mana_ai.capability() ->> 'u';
 END $$;
-
-ALTER FUNCTION mana_ai.capability(p_audience text) OWNER TO mana_owner;
-
-COMMENT ON FUNCTION mana_ai.capability(p_audience text) IS 'The capability of this transaction, if its signature holds and the wall clock says it has not expired; else null. The
-signature is checked first, so a text nobody signed costs one hash per secret and is never parsed. Of the spaces that it was
-signed for, those are left that its user may read now.';
-
-CREATE FUNCTION mana_ai.acting_user() RETURNS text
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    RETURN CASE WHEN (SESSION_USER = 'mana_agent'::name) THEN (mana_ai.capability() ->> 'u'::text) ELSE current_setting('app.current_user_id'::text, true) END;
 
 ALTER FUNCTION mana_ai.acting_user() OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.acting_user() IS 'Whose rows a function owned by mana_owner may see. In an agent''s session that is the capability''s user, never a
-setting: an agent can set any setting. In a trusted session (supervisor, gateway) it is the user named for this
+setting: an agent can set any setting. Every statement of ours asks, so what require_capability has verified is not
+verified again while its proof holds. In a trusted session (supervisor, gateway) it is the user named for this
 transaction.';
 
 CREATE FUNCTION mana_ai.pad(p_secret bytea, p_byte integer) RETURNS bytea
@@ -326,6 +301,45 @@ COMMENT ON FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, O
 that hears of the cancel settles its hold, else the hold is charged whole at its deadline. Outcome: ''cancelled'',
 ''already'' (cancelled before), ''over'' (it had ended), or null (no such run).';
 
+CREATE FUNCTION mana_ai.capability(p_audience text DEFAULT 'db'::text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+  token text := current_setting('app.capability', true);
+  body text;
+  payload jsonb;
+BEGIN
+  IF coalesce(token, '') = '' OR octet_length(token) > mana_ai.capability_chars() THEN
+    RETURN NULL;
+  END IF;
+  body := split_part(token, '.', 1);
+  IF NOT EXISTS (
+       SELECT FROM mana_ai.capability_secrets AS k
+        WHERE k.audience = p_audience AND (k.verifies_until IS NULL OR k.verifies_until > clock_timestamp())
+          AND token = body || '.' || mana_ai.base64url(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(body, 'UTF8'))))) THEN
+    RETURN NULL;
+  END IF;
+  payload := convert_from(mana_ai.unbase64url(body), 'UTF8')::jsonb;
+  IF payload ->> 'aud' IS DISTINCT FROM p_audience OR (payload ->> 'exp')::bigint <= extract(epoch FROM clock_timestamp()) THEN
+    RETURN NULL;
+  END IF;
+  IF jsonb_typeof(payload -> 's') = 'array' AND payload -> 's' <> '[]' THEN
+    payload := jsonb_set(payload, '{s}', coalesce((
+      SELECT jsonb_agg(held.space) FROM jsonb_array_elements_text(payload -> 's') AS held (space)
+       WHERE mana_ai.may_share(payload ->> 'u', held.space)), '[]'));
+  END IF;
+  RETURN payload;
+EXCEPTION WHEN data_exception OR invalid_text_representation OR character_not_in_repertoire THEN
+  RETURN NULL;  -- not a token of ours
+END $$;
+
+ALTER FUNCTION mana_ai.capability(p_audience text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.capability(p_audience text) IS 'The capability of this transaction, if its signature holds and the wall clock says it has not expired; else null. The
+signature is checked first, so a text nobody signed costs one hash per secret and is never parsed. Of the spaces that it was
+signed for, those are left that its user may read now.';
+
 CREATE FUNCTION mana_ai.capability_agent() RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -351,6 +365,21 @@ CREATE FUNCTION mana_ai.capability_life() RETURNS interval
 ALTER FUNCTION mana_ai.capability_life() OWNER TO mana_owner;
 
 COMMENT ON FUNCTION mana_ai.capability_life() IS 'The longest that a capability lives, whatever was asked for: what renew() gives for the longest lease.';
+
+CREATE FUNCTION mana_ai.capability_proof(p_user text, p_until text) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  RETURN (SELECT encode(sha256(k.outer_pad || sha256(k.inner_pad || convert_to(
+                   'proof:' || p_until || ':' || split_part(current_setting('app.capability', true), '.', 2) || ':' || p_user, 'UTF8'))), 'hex')
+            FROM mana_ai.capability_secrets AS k WHERE k.audience = 'db' AND k.signs);
+END $$;
+
+ALTER FUNCTION mana_ai.capability_proof(p_user text, p_until text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.capability_proof(p_user text, p_until text) IS 'What says that this transaction''s capability was verified, names this user, and ends then (seconds since 1970). It is an
+HMAC of ours and bound to the capability''s own: no capability is signed over a text with a colon.';
 
 CREATE FUNCTION mana_ai.capability_scope() RETURNS text[]
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -2467,7 +2496,9 @@ BEGIN
     RAISE EXCEPTION 'capability_invalid' USING ERRCODE = 'MA001';
   END IF;
   PERFORM set_config('app.current_user_id', held ->> 'u', true),
-          set_config('app.current_user_space_ids', array_to_string(ARRAY(SELECT jsonb_array_elements_text(held -> 's')), ','), true);
+          set_config('app.current_user_space_ids', array_to_string(ARRAY(SELECT jsonb_array_elements_text(held -> 's')), ','), true),
+          set_config('app.capability_until', held ->> 'exp', true),
+          set_config('app.capability_proof', mana_ai.capability_proof(held ->> 'u', held ->> 'exp'), true);
   RETURN held;
 END $$;
 
@@ -5177,9 +5208,6 @@ GRANT USAGE ON SCHEMA mana_ai TO mana_janitor;
 GRANT USAGE ON SCHEMA mana_ai TO mana_issuer;
 GRANT USAGE ON SCHEMA mana_ai TO mana_compactor;
 
-REVOKE ALL ON FUNCTION mana_ai.capability(p_audience text) FROM PUBLIC;
-GRANT ALL ON FUNCTION mana_ai.capability(p_audience text) TO mana_agent;
-
 REVOKE ALL ON FUNCTION mana_ai.acting_user() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.pad(p_secret bytea, p_byte integer) FROM PUBLIC;
@@ -5213,12 +5241,17 @@ GRANT ALL ON FUNCTION mana_ai.budgets_of(p_user text, p_agent text, p_scopes tex
 REVOKE ALL ON FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, OUT outcome text, OUT state text, OUT agent_id text, OUT mission_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.cancel_run(p_user text, p_run uuid, p_reason text, OUT outcome text, OUT state text, OUT agent_id text, OUT mission_id text) TO mana_gateway;
 
+REVOKE ALL ON FUNCTION mana_ai.capability(p_audience text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.capability(p_audience text) TO mana_agent;
+
 REVOKE ALL ON FUNCTION mana_ai.capability_agent() FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability_agent() TO mana_agent;
 
 REVOKE ALL ON FUNCTION mana_ai.capability_chars() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.capability_life() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.capability_proof(p_user text, p_until text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.capability_scope() FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.capability_scope() TO mana_agent;

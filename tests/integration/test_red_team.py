@@ -346,6 +346,59 @@ async def test_a_capability_that_runs_out_inside_a_transaction_reads_nothing_mor
     assert caught.value.sqlstate == "MA001"
 
 
+FORGETFUL = """
+CREATE FUNCTION mana_ai.forgetful() RETURNS text LANGUAGE sql SECURITY DEFINER
+RETURN (SELECT string_agg(DISTINCT user_id, ',') FROM mana_ai.mission_snapshots);
+ALTER FUNCTION mana_ai.forgetful OWNER TO mana_owner;
+CREATE FUNCTION mana_ai.careful() RETURNS void LANGUAGE sql SECURITY DEFINER
+BEGIN ATOMIC SELECT mana_ai.require_capability(); END;
+ALTER FUNCTION mana_ai.careful OWNER TO mana_owner;
+GRANT EXECUTE ON FUNCTION mana_ai.forgetful, mana_ai.careful TO mana_agent;
+"""
+
+
+@pytest.mark.parametrize(
+    ("lie", "seen"),
+    [
+        ({}, "u1"),
+        ({"app.current_user_id": "u2"}, "u1"),
+        ({"app.current_user_id": "u2", "app.capability": ""}, None),
+        ({"app.capability": ""}, None),
+        ({"app.capability_until": "9999999999"}, "u1"),
+        ({"app.capability_until": "soon"}, "u1"),
+        ({"app.capability_proof": ""}, "u1"),
+        ({"app.capability_proof": "", "app.current_user_id": "u2"}, "u1"),
+    ],
+)
+async def test_what_was_verified_stands_for_nobody_else(
+    scene: Database, lie: dict[str, str], seen: str | None
+):
+    """Even in a function of ours that forgets to ask for a capability."""
+    async with session(scene, SUPERUSER) as admin:
+        await admin.execute(FORGETFUL)
+    async with session(scene, "mana_agent") as agent, acting(agent, await signed(scene), "u2"):
+        assert await agent.fetchval("SELECT mana_ai.forgetful()") == "u1"
+        await agent.execute("SELECT mana_ai.careful()")
+        for setting, text in lie.items():
+            await agent.execute("SELECT set_config($1, $2, true)", setting, text)
+        assert await agent.fetchval("SELECT mana_ai.forgetful()") == seen
+
+
+async def test_a_proof_ends_with_its_capability_and_serves_no_other(scene: Database):
+    async with session(scene, SUPERUSER) as admin:
+        await admin.execute(FORGETFUL)
+    short, other = await signed(scene, ttl_s=2), await signed(scene, "u2")
+    async with session(scene, "mana_agent") as agent, acting(agent, short):
+        await agent.execute("SELECT mana_ai.careful()")
+        await agent.execute("SELECT set_config('app.capability', $1, true)", other)
+        assert await agent.fetchval("SELECT mana_ai.forgetful()") == "u2"
+        await agent.execute("SELECT set_config('app.capability', $1, true)", short)
+        async with asyncio.timeout(20):
+            while await agent.fetchval("SELECT mana_ai.forgetful()") == "u1":
+                pass
+        assert await agent.fetchval("SELECT mana_ai.forgetful()") is None
+
+
 async def test_a_store_whose_capability_ran_out_says_so(scene: Database):
     pool = Pool(access_of(scene, "mana_agent"), max_connections=1)
     token = await signed(scene, ttl_s=-1)
@@ -442,6 +495,7 @@ async def test_no_sequence_can_be_used(scene: Database):
         "mana_ai.charge_expired_holds('u2', 'a1')",
         "mana_ai.require_capability()",
         "mana_ai.acting_user()",
+        "mana_ai.capability_proof('u2', '9999999999')",
         "mana_ai.own_run(NULL, gen_random_uuid(), 1)",
         "mana_ai.settled_run(NULL, gen_random_uuid(), 1, NULL)",
         "mana_ai.settle('u2', 'a1', gen_random_uuid(), 1, 'h', 'a', 1, 1)",

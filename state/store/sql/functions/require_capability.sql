@@ -11,7 +11,9 @@ BEGIN
     RAISE EXCEPTION 'capability_invalid' USING ERRCODE = 'MA001';
   END IF;
   PERFORM set_config('app.current_user_id', held ->> 'u', true),
-          set_config('app.current_user_space_ids', array_to_string(ARRAY(SELECT jsonb_array_elements_text(held -> 's')), ','), true);
+          set_config('app.current_user_space_ids', array_to_string(ARRAY(SELECT jsonb_array_elements_text(held -> 's')), ','), true),
+          set_config('app.capability_until', held ->> 'exp', true),
+          set_config('app.capability_proof', mana_ai.capability_proof(held ->> 'u', held ->> 'exp'), true);
   RETURN held;
 END $$;
 
