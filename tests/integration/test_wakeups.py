@@ -253,7 +253,7 @@ async def test_a_place_that_is_freed_while_a_look_reads_is_given_to_who_waits_fo
     await until(is_over)
     (served,) = [run["mission_id"] for run in await world.runs()]
     told = asyncio.create_task(
-        supervision.report(Report("agent-1", *PAIR, served, 0, Ran(LONG_AGO, "i1", ())))
+        supervision.report(Report("agent-1", *PAIR, served, 0, Ran(LONG_AGO, "i1", 0)))
     )
     await asyncio.wait([told], timeout=0.2)  # as far as it gets
     may_go_on.set()
