@@ -4162,6 +4162,20 @@ ALTER TABLE ONLY mana_ai.openings_seen FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.openings_seen OWNER TO mana_owner;
 
+CREATE TABLE mana_ai.operator_sessions (
+    cookie_hash bytea NOT NULL,
+    address text,
+    user_agent text,
+    opened_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    CONSTRAINT operator_sessions_are_hashed CHECK ((length(cookie_hash) = 32))
+);
+
+ALTER TABLE ONLY mana_ai.operator_sessions FORCE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.operator_sessions OWNER TO mana_owner;
+
 CREATE TABLE mana_ai.own_answers (
     user_id text NOT NULL,
     key text NOT NULL,
@@ -4538,6 +4552,9 @@ ALTER TABLE ONLY mana_ai.openings
 
 ALTER TABLE ONLY mana_ai.openings_seen
     ADD CONSTRAINT openings_seen_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY mana_ai.operator_sessions
+    ADD CONSTRAINT operator_sessions_pkey PRIMARY KEY (cookie_hash);
 
 ALTER TABLE ONLY mana_ai.own_answers
     ADD CONSTRAINT own_answers_pkey PRIMARY KEY (user_id, key);
@@ -4926,6 +4943,8 @@ CREATE POLICY gateway_acts_for_user ON mana_ai.standing_approvals TO mana_gatewa
 
 CREATE POLICY gateway_adds_as_user ON mana_ai.openings FOR INSERT TO mana_gateway WITH CHECK ((user_id = current_setting('app.current_user_id'::text, true)));
 
+CREATE POLICY gateway_keeps ON mana_ai.operator_sessions TO mana_gateway USING (true) WITH CHECK (true);
+
 CREATE POLICY gateway_keeps ON mana_ai.people TO mana_gateway USING (true) WITH CHECK (true);
 
 CREATE POLICY gateway_keeps ON mana_ai.people_trail TO mana_gateway USING (true) WITH CHECK (true);
@@ -5037,6 +5056,8 @@ ALTER TABLE mana_ai.mission_snapshots ENABLE ROW LEVEL SECURITY;
 ALTER TABLE mana_ai.openings ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.openings_seen ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE mana_ai.operator_sessions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE mana_ai.own_answers ENABLE ROW LEVEL SECURITY;
 
@@ -5796,6 +5817,18 @@ GRANT INSERT(ends_at) ON TABLE mana_ai.openings TO mana_gateway;
 GRANT SELECT,INSERT ON TABLE mana_ai.openings_seen TO mana_gateway;
 
 GRANT UPDATE(seen_at) ON TABLE mana_ai.openings_seen TO mana_gateway;
+
+GRANT SELECT,DELETE ON TABLE mana_ai.operator_sessions TO mana_gateway;
+
+GRANT INSERT(cookie_hash) ON TABLE mana_ai.operator_sessions TO mana_gateway;
+
+GRANT INSERT(address) ON TABLE mana_ai.operator_sessions TO mana_gateway;
+
+GRANT INSERT(user_agent) ON TABLE mana_ai.operator_sessions TO mana_gateway;
+
+GRANT UPDATE(seen_at) ON TABLE mana_ai.operator_sessions TO mana_gateway;
+
+GRANT INSERT(ends_at) ON TABLE mana_ai.operator_sessions TO mana_gateway;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.own_answers TO mana_gateway;
 GRANT DELETE ON TABLE mana_ai.own_answers TO mana_janitor;

@@ -14,6 +14,7 @@ from mana_actors.http.bodies import NO_STORE, BadRequest, answer
 from mana_actors.http.door import vouch_for
 from mana_actors.http.edge import Edge
 from state.store.connect import Unavailable
+from state.store.people.operators import SessionStore
 from state.store.people.store import PeopleRefused
 from supervisor.gateway.answers import failure, query
 from supervisor.gateway.auth import Sessions, is_service
@@ -21,6 +22,7 @@ from supervisor.gateway.deps import Deps
 from supervisor.gateway.metrics import CONTENT_TYPE, gauge_health, render
 from supervisor.gateway.operators import api, control, limits, models, openings, people, ticks
 from supervisor.gateway.operators.control import Missing
+from supervisor.gateway.operators.sessions import OperatorSessions, session_routes
 from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator import agent as agent_page
 from supervisor.gateway.pages.operator.fleet import OperatorPages
@@ -86,7 +88,8 @@ INTERNAL: tuple[tuple[str, str, Handler], ...] = (
 def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
     """The app that serves one node; `sessions` are those that another copy of it knows as well."""
     of, seals = deps.settings, FormSeals(deps.service_key)
-    sessions = sessions or Sessions(deps.service_key)
+    shared = sessions or Sessions(deps.service_key)
+    own = OperatorSessions(shared, SessionStore(deps.fleet.database))
 
     async def get_health(request: Request) -> Response:
         query(request, ())
@@ -118,14 +121,14 @@ def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
         return await sync.get_health(request, deps.owners)
 
     async def post_login(request: Request) -> Response:
-        return await api.post_login(request, sessions)
+        return await api.post_login(request, shared)
 
     def guard(scope: Scope) -> Response | None:
         path = scope["path"]
         is_internal = path == "/internal" or path.startswith("/internal/")
         headers = Headers(scope=scope)
         has_key = is_service(headers, deps.service_key)
-        if has_key or sessions.is_open(headers):
+        if has_key:
             vouch_for(scope)
         return _unauthorized() if is_internal and not has_key else None
 
@@ -150,10 +153,11 @@ def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
         Route("/metrics", get_metrics),
         Route("/sync/health", get_sync_health),
         Route("/internal/login", post_login, methods=["POST"]),
+        *session_routes(own),
         *(Route(path, _bound(handler, deps), methods=[verb]) for verb, path, handler in INTERNAL),
         *people_routes(deps.owners, deps.settings.cors_origins),
         *sign_in_routes(deps.owners, deps.service_key),
-        *OperatorPages(deps, sessions, seals).routes(),
+        *OperatorPages(deps, own, seals).routes(),
         *owner_routes(OwnerGate(deps, seals)),
         *asset_routes(),
         *preference_routes(of.names, of.agent.language, of.agent.time_zone),

@@ -3,12 +3,15 @@
 import hashlib
 import hmac
 import secrets
-import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from http.cookies import CookieError, SimpleCookie
 
+import msgspec
 from starlette.datastructures import Headers
+
+from state.store.people.store import Doer
 
 LOGIN_S = 600.0
 SESSION_S = 12 * 3600.0
@@ -31,19 +34,26 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-class Sessions:
-    """One-time login tokens, kept here, and session cookies, which carry their own proof.
+class Cookie(msgspec.Struct, frozen=True):
+    """What a browser shows of an operator's session: its hash, and when it ends by itself."""
 
-    A restarted gateway forgets the tokens and still knows the sessions, also those that were
-    ended before; another key ends both.
+    hashed: bytes
+    ends_at: datetime
+
+
+class Sessions:
+    """One-time login tokens, and the signature of session cookies; both doors have the same.
+
+    A restarted gateway forgets the tokens. Another service key makes every cookie worthless.
+    Whether a session is still open is a row: `operators.sessions` asks for it. `unwritten` has who
+    began one whose row the database did not take yet.
     """
 
     def __init__(self, key: str, clock: Callable[[], float] = time.time) -> None:
         self._secret = hmac.digest(key.encode(), b"mana dashboard session", "sha256")
         self._clock = clock
         self._logins: dict[bytes, float] = {}
-        self._ended: dict[bytes, float] = {}
-        self._ending = threading.Lock()  # both doors end sessions, each in its thread
+        self.unwritten: dict[bytes, Doer] = {}
         # Cookies know no ports: two installations on one host need two names.
         self.cookie = f"mana_{self._secret.hex()[:8]}"
 
@@ -65,37 +75,27 @@ class Sessions:
         body = f"{int(self._clock() + SESSION_S)}.{secrets.token_urlsafe(12)}"
         return f"{body}.{self._signature(body)}"
 
-    def is_open(self, headers: Headers) -> bool:
-        """Whether a request carries a session that has not ended."""
-        return self._open(headers) is not None
+    def forget_logins(self) -> None:
+        """Tokens that nobody used yet open nothing any more."""
+        self._logins.clear()
 
-    def end(self, headers: Headers) -> None:
-        """End the session that a request carries, for every copy of its cookie."""
-        body = self._open(headers)
-        if body is None:
-            return
-        now = self._clock()
-        with self._ending:
-            self._ended = {one: ends for one, ends in self._ended.items() if ends > now}
-            self._ended[_digest(body)] = _end_of(body)
-
-    def _open(self, headers: Headers) -> str | None:
-        """What the cookie's signature covers, of a session that has not ended."""
+    def cookie_in(self, headers: Headers) -> Cookie | None:
+        """The cookie of a request, if we made it and its time is not over."""
         try:
             morsel = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
         except CookieError:
             return None
-        if morsel is None or len(morsel.value) > MAX_COOKIE_CHARS:
-            return None
-        body, _, signature = morsel.value.rpartition(".")
+        return None if morsel is None else self.cookie_of(morsel.value)
+
+    def cookie_of(self, value: str) -> Cookie | None:
+        """The same for a cookie's value."""
+        body, _, signature = value[: MAX_COOKIE_CHARS + 1].rpartition(".")
         if not secrets.compare_digest(_digest(signature), _digest(self._signature(body))):
             return None
-        return body if _end_of(body) > self._clock() and _digest(body) not in self._ended else None
+        ends = int(body.partition(".")[0])  # signed, so it is a number
+        if ends <= self._clock():
+            return None
+        return Cookie(_digest(value), datetime.fromtimestamp(ends, UTC))
 
     def _signature(self, body: str) -> str:
         return hmac.new(self._secret, body.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
-
-
-def _end_of(body: str) -> int:
-    """When the session ends by itself, in seconds since 1970."""
-    return int(body.partition(".")[0])

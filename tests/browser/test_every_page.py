@@ -16,7 +16,6 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Error, Page, StorageState
 from starlette.routing import Route
 
-from supervisor.gateway.auth import Sessions
 from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator.fleet import OperatorPages
 from supervisor.gateway.pages.owner.routes import PAGES
@@ -95,7 +94,7 @@ async def sight(database: Database, tmp_path: Path) -> AsyncGenerator[Sight]:
 
 
 def _pages() -> list[str]:
-    operator = OperatorPages(Any, Sessions(KEY), FormSeals(KEY)).routes()  # pyright: ignore[reportArgumentType]  # only its paths
+    operator = OperatorPages(Any, Any, FormSeals(KEY)).routes()  # pyright: ignore[reportArgumentType]  # only its paths
     paths = [route.path for route in operator if _is_page(route)]
     paths += [path for verb, path, _, _ in PAGES if verb == "GET"]
     return sorted(set(paths) - UNSEEN)

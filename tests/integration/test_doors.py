@@ -117,6 +117,9 @@ async def test_a_login_made_at_one_door_opens_the_other(opened: Doors, settings:
         assert made.status_code == 201
         assert (await http.get(url + str(made.json()["path"]))).status_code == 200
         assert (await http.get(url)).status_code == 200
+        ended = await http.delete(f"{settings.operators_url}/internal/sessions", headers=HEADERS)
+        assert ended.json() == {"ended": 1}
+        assert (await http.get(url)).status_code == 401, "what one door ends is over at both"
         text = (await http.get(f"{settings.operators_url}/metrics", headers=HEADERS)).text
         assert 'path="/login"' in text, "what either door counts is one sum"
 

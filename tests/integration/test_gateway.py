@@ -13,6 +13,8 @@ from mana_actors.http.server import serve
 from mana_actors.http.sockets import CannotListen
 from mana_actors.llm.router.settings import OneService
 from mana_actors.messages import Remembered
+from state.store.connect import Unavailable
+from state.store.people.operators import SessionStore
 from tests.fake_provider import FakeProvider
 from tests.gateway_parts import KEY, STATS, FakeSupervisor, app_of, client_of, fleet_of
 from tests.postgres import SUPERUSER, Database
@@ -554,6 +556,10 @@ async def test_the_dashboard_opens_once_per_token_and_stays_open_by_cookie(gatew
     assert (await gateway.stranger.get("/")).status_code == 401
 
 
+def seal_in(page: str) -> str:
+    return page.partition('name="seal" value="')[2].partition('"')[0]
+
+
 async def new_session(gateway: Gateway) -> dict[str, str]:
     """The header that carries a session which has just begun; the client itself keeps none."""
     token = (await gateway.client.post("/internal/login")).json()["token"]
@@ -565,7 +571,7 @@ async def new_session(gateway: Gateway) -> dict[str, str]:
 async def test_who_signs_out_ends_the_session_for_every_copy_of_its_cookie(gateway: Gateway):
     stolen, other = await new_session(gateway), await new_session(gateway)
     page = await gateway.stranger.get("/", headers=stolen)
-    seal = page.text.partition('name="seal" value="')[2].partition('"')[0]
+    seal = seal_in(page.text)
     headers = stolen | {"Origin": str(gateway.stranger.base_url).rstrip("/")}
     refused = await gateway.stranger.post("/sign-out", data={"seal": "x"}, headers=headers)
     assert refused.status_code == 403
@@ -582,6 +588,9 @@ async def test_a_login_takes_over_no_cookie_that_was_there_before(gateway: Gatew
     token = (await gateway.client.post("/internal/login")).json()["token"]
     opened = await gateway.stranger.get("/login", params={"token": token}, headers=planted)
     assert opened.headers["set-cookie"].partition(";")[0] != planted["Cookie"]
+    gateway.stranger.cookies.clear()
+    left = await gateway.stranger.get("/", headers=planted)
+    assert left.status_code == 401, "the one it replaced has ended"
 
 
 @pytest.mark.parametrize(
@@ -596,16 +605,125 @@ async def test_a_made_up_cookie_opens_nothing(gateway: Gateway, value: str):
     assert (await gateway.stranger.get("/", headers=headers)).status_code == 401
 
 
-async def test_the_dashboard_shows_while_the_database_is_away(gateway: Gateway):
-    token = (await gateway.client.post("/internal/login")).json()["token"]
-    await gateway.stranger.get("/login", params={"token": token})
+@asynccontextmanager
+async def database_away(gateway: Gateway) -> AsyncGenerator[None]:
+    """The gateway's login is refused, and what it had is gone."""
     await gateway.sql("ALTER ROLE mana_gateway NOLOGIN")
+    await gateway.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE usename = 'mana_gateway' AND datname = current_database()"
+    )
     try:
-        page = await gateway.stranger.get("/")
+        yield
     finally:
         await gateway.sql("ALTER ROLE mana_gateway LOGIN")
-    assert page.status_code == 200
-    assert "database: it lets this login" in page.text
+
+
+def form_headers(gateway: Gateway, session: dict[str, str]) -> dict[str, str]:
+    return session | {"Origin": str(gateway.stranger.base_url).rstrip("/")}
+
+
+async def test_the_dashboard_shows_while_the_database_is_away(gateway: Gateway):
+    session = await new_session(gateway)
+    async with database_away(gateway):
+        page = await gateway.stranger.get("/", headers=session)
+        assert page.status_code == 200
+        assert "database: it lets this login" in page.text
+        seal = seal_in(page.text)
+        assert (await gateway.stranger.get("/fleet", headers=session)).status_code == 503
+        headers = form_headers(gateway, session)
+        over = await gateway.stranger.post("/sign-out", data={"seal": seal}, headers=headers)
+        assert over.status_code == 503, "nothing is done by a session that may have ended"
+        begun = await new_session(gateway)
+        assert (await gateway.stranger.get("/", headers=begun)).status_code == 200
+    for each in (session, begun):
+        assert (await gateway.stranger.get("/fleet", headers=each)).status_code == 200
+    assert len((await gateway.client.get("/internal/sessions")).json()["items"]) == 2
+
+
+async def test_of_an_ended_session_only_the_page_of_an_outage_is_left(gateway: Gateway):
+    ended = await new_session(gateway)
+    assert (await gateway.client.delete("/internal/sessions")).json() == {"ended": 1}
+    await gateway.add_shard()
+    await gateway.add_mission("u1", "m1", agent_id="a1")
+    assert (await gateway.stranger.get("/", headers=ended)).status_code == 401
+    async with database_away(gateway):
+        assert (await gateway.stranger.get("/", headers=ended)).status_code == 200
+        for path in ("/fleet", "/agents/u1/a1", "/sessions"):
+            assert (await gateway.stranger.get(path, headers=ended)).status_code == 503
+    assert (await gateway.stranger.get("/", headers=ended)).status_code == 401
+
+
+async def test_a_page_made_when_the_database_is_back_is_not_shown_to_an_ended_session(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    ended = await new_session(gateway)
+    await gateway.client.delete("/internal/sessions")
+    look, fails = SessionStore.is_open, [True]
+
+    async def at_first_away(store: SessionStore, cookie: bytes) -> bool:
+        if fails:
+            fails.clear()
+            raise Unavailable("ConnectionDoesNotExistError")
+        return await look(store, cookie)
+
+    monkeypatch.setattr(SessionStore, "is_open", at_first_away)
+    assert (await gateway.stranger.get("/", headers=ended)).status_code == 401
+    assert not fails
+
+
+async def test_sessions_are_listed_and_ended_one_by_one_over_restarts(
+    gateway: Gateway, tmp_path: Path
+):
+    mine, other = await new_session(gateway), await new_session(gateway)
+    items = (await gateway.client.get("/internal/sessions")).json()["items"]
+    assert len(items) == 2
+    assert items[0]["user_agent"].startswith("python-httpx2")
+    assert mine["Cookie"].partition("=")[2] not in str(items)
+    page = (await gateway.stranger.get("/sessions", headers=mine)).text
+    (own,) = [one["name"] for one in items if f"<code>{one['name']}</code> <b>" in page]
+    (another,) = [one["name"] for one in items if one["name"] != own]
+    headers, path = form_headers(gateway, mine), f"/sessions/{another}/end"
+    unsealed = await gateway.stranger.post(path, data={"seal": "x"}, headers=headers)
+    assert unsealed.status_code == 403
+    seal = {"seal": seal_in(page)}
+    assert (await gateway.stranger.post(path, data=seal, headers=headers)).status_code == 303
+    assert (await gateway.stranger.post(path, data=seal, headers=headers)).status_code == 404
+    app = app_of(gateway.fleet, gateway.supervisor, tmp_path)  # a gateway that started anew
+    async with client_of(app, key=None) as restarted:
+        assert (await restarted.get("/fleet", headers=other)).status_code == 401
+        assert (await restarted.get("/fleet", headers=mine)).status_code == 200
+    unused = (await gateway.client.post("/internal/login")).json()["token"]
+    over = await gateway.stranger.post("/sessions/all/end", data=seal, headers=headers)
+    assert "mana open" in over.text
+    assert (await gateway.stranger.get("/fleet", headers=mine)).status_code == 401
+    assert (await gateway.stranger.get("/login", params={"token": unused})).status_code == 401
+    assert (await gateway.client.delete(f"/internal/sessions/{own}")).status_code == 404
+    assert (await gateway.stranger.get("/internal/sessions")).status_code == 401
+
+
+async def test_an_open_page_hears_nothing_more_once_its_session_has_ended(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("supervisor.gateway.pages.operator.fleet.LOOK_AGAIN_S", 0.05)
+    session = await new_session(gateway)
+    serving = await serve(gateway.app, "127.0.0.1", 0)
+    try:
+        async with (
+            httpx2.AsyncClient(base_url=serving.url, trust_env=False, timeout=30) as client,
+            client.stream("GET", "/live", headers=session) as live,
+        ):
+            assert live.status_code == 200
+            frames = live.aiter_text()
+            assert "changed" in await anext(frames)
+            await gateway.client.delete("/internal/sessions")
+            heard = 0
+            async for _ in frames:
+                heard += 1
+                assert heard < 100, "its session has ended"
+            assert (await client.get("/live", headers=session)).status_code == 401
+    finally:
+        await serving.stop()
 
 
 async def test_an_occupied_port_is_one_line_that_names_it(gateway: Gateway):

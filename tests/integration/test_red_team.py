@@ -86,7 +86,7 @@ SELECT c.oid::regclass::text AS name FROM pg_class AS c
 """
 OF_NOBODY = {
     "mana_ai.budget_wakes", "mana_ai.capability_secrets", "mana_ai.function_texts",
-    "mana_ai.install", "mana_ai.migrations", "mana_ai.own_locks",
+    "mana_ai.install", "mana_ai.migrations", "mana_ai.operator_sessions", "mana_ai.own_locks",
     "mana_ai.refresh_tokens", "mana_ai.shards", "mana_ai.spaces",
     "mana_ai.sync_feeds", "mana_ai.sync_late", "mana_ai.sync_pending",
 }  # fmt: skip

@@ -189,3 +189,26 @@ SELECT sign_in_id, true AS is_browser, address, user_agent, made_at, used_at, ex
 -- end_visitor --
 UPDATE mana_ai.visitors SET ended_at = clock_timestamp() WHERE sign_in_id = $1 AND user_id = $2 AND ended_at IS NULL
 RETURNING sign_in_id
+
+-- open_session --
+-- Those whose time is over go with the next that begins. A session that is there already stays as it is.
+WITH over AS (DELETE FROM mana_ai.operator_sessions WHERE ends_at <= clock_timestamp())
+INSERT INTO mana_ai.operator_sessions (cookie_hash, address, user_agent, ends_at)
+VALUES (:cookie, :address, :user_agent, :ends_at) ON CONFLICT DO NOTHING
+
+-- session_seen_at --
+SELECT seen_at < clock_timestamp() - interval '1 minute' AS is_long_ago FROM mana_ai.operator_sessions
+ WHERE cookie_hash = $1 AND ends_at > clock_timestamp()
+
+-- note_session_seen --
+UPDATE mana_ai.operator_sessions SET seen_at = clock_timestamp() WHERE cookie_hash = $1
+
+-- open_sessions --
+SELECT left(encode(cookie_hash, 'hex'), 12) AS name, address, user_agent, opened_at, seen_at, ends_at
+  FROM mana_ai.operator_sessions WHERE ends_at > clock_timestamp() ORDER BY opened_at DESC, cookie_hash LIMIT 1000
+
+-- end_session --
+DELETE FROM mana_ai.operator_sessions WHERE left(encode(cookie_hash, 'hex'), 12) = $1
+
+-- end_all_sessions --
+DELETE FROM mana_ai.operator_sessions

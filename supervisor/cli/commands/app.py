@@ -22,7 +22,7 @@ from supervisor.cli.commands.own import (
     missions,
     proposals,
 )
-from supervisor.cli.commands.people import people, sign_in
+from supervisor.cli.commands.people import operators, people, sign_in
 from supervisor.cli.failures import Failure
 from supervisor.cli.options import AsJson, DatabaseUrl, DataDir, Url, gateway_of
 
@@ -55,6 +55,7 @@ app.add_typer(users_app, name="users")
 app.add_typer(llm.app, name="llm")
 app.add_typer(people.app, name="people")
 app.add_typer(people.spaces_app, name="spaces")
+app.add_typer(operators.app, name="sessions")
 app.add_typer(sign_in.app)
 
 

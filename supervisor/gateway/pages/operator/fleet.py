@@ -13,12 +13,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from mana_actors.http.bodies import NO_STORE
+from mana_actors.http.door import vouch_for
+from state.store.connect import Unavailable
 from state.store.gateway.control import NotPossible
+from state.store.people.operators import session_name
 from supervisor.gateway.answers import path_part, query
-from supervisor.gateway.auth import SESSION_S, Sessions
+from supervisor.gateway.auth import SESSION_S
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.operators.control import Missing, cancel_run, run_id_of, switch, verb_of
 from supervisor.gateway.operators.limits import warnings_of
+from supervisor.gateway.operators.sessions import OperatorSessions
 from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator import texts
 from supervisor.gateway.pages.operator.agent import agent_facts
@@ -31,6 +35,7 @@ from supervisor.gateway.pages.problems import problem_told, said_of
 from supervisor.gateway.pages.reader import Reader, reader_of
 from supervisor.gateway.pages.search import get_fleet
 
+ALL = "all"
 LOOK_AGAIN_S = 5.0
 LONGEST_S = 600.0
 OperatorHandler = Callable[[Request, Reader], Awaitable[Response]]
@@ -39,7 +44,7 @@ OperatorHandler = Callable[[Request, Reader], Awaitable[Response]]
 class OperatorPages:
     """The pages of one gateway."""
 
-    def __init__(self, deps: Deps, sessions: Sessions, seals: FormSeals) -> None:
+    def __init__(self, deps: Deps, sessions: OperatorSessions, seals: FormSeals) -> None:
         self._deps, self._sessions, self._seals = deps, sessions, seals
 
     def routes(self) -> list[Route]:
@@ -48,12 +53,14 @@ class OperatorPages:
         forms = ("/{verb}", "/missions/{mission}/{verb}", "/runs/{run}/cancel")
         return [
             Route("/login", self.login),
-            Route("/", self._guarded(self.triage)),
+            Route("/", self._guarded(self.triage, shows_outage=True)),
             Route("/people", self._guarded(self.first_person), methods=["POST"]),
             Route("/fleet", self._guarded(self.fleet)),
-            Route("/live", self._guarded(self.live)),
+            Route("/live", self._guarded(self.live, shows_outage=True)),
             Route("/design", self._guarded(self.design)),
             Route("/search", self._guarded(self.search)),
+            Route("/sessions", self._guarded(self.sessions)),
+            Route("/sessions/{session}/end", self._guarded(self.end_sessions), methods=["POST"]),
             Route("/sign-out", self._guarded(self.sign_out), methods=["POST"]),
             Route(agent, self._guarded(self.agent)),
             Route("/openings", self._guarded(self.openings)),
@@ -90,7 +97,7 @@ class OperatorPages:
 
     async def texts(self, request: Request, reader: Reader) -> Response:
         """An agent's texts, once the operator said why."""
-        session = request.cookies.get(self._sessions.cookie, "")
+        session = request.cookies.get(self._sessions.shared.cookie, "")
         if request.method == "POST":
             form = request.state.form
             return await texts.post_texts(request, reader, self._deps, session, form)
@@ -113,13 +120,13 @@ class OperatorPages:
         """Open a session by a one-time token."""
         token = query(request, ("token",)).get("token", "")
         reader = self._reader(request)
-        session = self._sessions.redeem(token)
+        session = await self._sessions.begin(request, token)
         if session is None:
             return page(reader, "locked.html", 401, way="operator")
         # A page and not a redirect: a strict cookie is not sent on a redirect that began elsewhere.
         response = page(reader, "login.html")
         response.set_cookie(
-            self._sessions.cookie,
+            self._sessions.shared.cookie,
             session,
             max_age=int(SESSION_S),
             httponly=True,
@@ -128,12 +135,33 @@ class OperatorPages:
         )
         return response
 
-    async def sign_out(self, request: Request, reader: Reader) -> Response:
+    async def sign_out(self, request: Request, _: Reader) -> Response:
         """End the session here, and have the browser forget it."""
         query(request, ())
-        self._sessions.end(request.headers)
-        response = page(reader, "locked.html", way="operator")
-        response.delete_cookie(self._sessions.cookie, httponly=True, samesite="strict")
+        await self._sessions.end(_own_name(request, self._sessions))
+        return self._signed_out(request)
+
+    async def sessions(self, request: Request, reader: Reader) -> Response:
+        """Who is signed in as an operator."""
+        query(request, ())
+        this, all_open = _own_name(request, self._sessions), await self._sessions.list()
+        return page(reader, "operator/sessions.html", sessions=all_open, this=this)
+
+    async def end_sessions(self, request: Request, _: Reader) -> Response:
+        """End one session, or `all` of them."""
+        query(request, ())
+        name = path_part(request, "session")
+        if name == ALL:
+            await self._sessions.end_all()
+        elif not await self._sessions.end(name):
+            raise Missing("session", "no such session")
+        if name in (ALL, _own_name(request, self._sessions)):
+            return self._signed_out(request)
+        return seen("/sessions")
+
+    def _signed_out(self, request: Request) -> Response:
+        response = page(self._reader(request), "locked.html", way="operator")
+        response.delete_cookie(self._sessions.shared.cookie, httponly=True, samesite="strict")
         return response
 
     async def live(self, request: Request, _: Reader) -> Response:
@@ -143,36 +171,52 @@ class OperatorPages:
         async def frames() -> AsyncGenerator[str]:
             for _ in range(int(LONGEST_S / LOOK_AGAIN_S)):
                 await asyncio.sleep(LOOK_AGAIN_S)
-                if not self._sessions.is_open(request.headers):
+                if await self._sessions.standing(request) == "none":
                     return
                 yield "event: changed\ndata: \n\n"
 
         headers = NO_STORE | {"X-Accel-Buffering": "no"}
         return StreamingResponse(frames(), media_type="text/event-stream", headers=headers)
 
-    def _guarded(self, handler: OperatorHandler) -> Callable[[Request], Awaitable[Response]]:
+    def _guarded(
+        self, handler: OperatorHandler, *, shows_outage: bool = False
+    ) -> Callable[[Request], Awaitable[Response]]:
         """The handler, for who has a session; what changes something takes a form of that session.
 
-        A strict cookie, the origin and the seal say so, each on its own.
+        A strict cookie, the origin and the seal say so, each on its own. While the database does
+        not say whether a session has ended, only pages that show an outage are seen.
         """
 
         async def endpoint(request: Request) -> Response:
             reader = self._reader(request)
             try:
-                session = request.cookies.get(self._sessions.cookie, "")
-                if not self._sessions.is_open(request.headers):
-                    return page(reader, "locked.html", 401, way="operator")
-                own = msgspec.structs.replace(reader, way="operator", seal=self._seals.of(session))
-                if request.method == "POST":
-                    names = self._deps.settings.names
-                    request.state.form = await self._seals.opened(request, names, session)
-                return await handler(request, own)
+                return await self._seen(request, reader, handler, shows_outage=shows_outage)
             except ClientDisconnect:
                 raise
             except Exception as exc:  # noqa: BLE001 - told as a page
                 return problem_told(reader, exc)
 
         return endpoint
+
+    async def _seen(
+        self, request: Request, reader: Reader, handler: OperatorHandler, *, shows_outage: bool
+    ) -> Response:
+        session = request.cookies.get(self._sessions.shared.cookie, "")
+        standing = await self._sessions.standing(request)
+        if standing == "unknown" and not shows_outage:
+            raise Unavailable("SessionUnknown")
+        if standing == "none":
+            return page(reader, "locked.html", 401, way="operator")
+        vouch_for(request.scope)
+        own = msgspec.structs.replace(reader, way="operator", seal=self._seals.of(session))
+        if request.method == "POST":
+            names = self._deps.settings.names
+            request.state.form = await self._seals.opened(request, names, session)
+        told = await handler(request, own)
+        # The database may be back meanwhile, and have told the page more than of its outage.
+        if standing == "unknown" and await self._sessions.standing(request) == "none":
+            return page(reader, "locked.html", 401, way="operator")
+        return told
 
     def _reader(self, request: Request) -> Reader:
         of = self._deps.settings.agent
@@ -203,3 +247,9 @@ class OperatorPages:
         else:
             agent = path_part(request, "agent")
             await switch(deps, user, "agents", agent, verb_of(path_part(request, "verb")))
+
+
+def _own_name(request: Request, sessions: OperatorSessions) -> str:
+    """What the session is called that a request carries."""
+    cookie = sessions.shared.cookie_in(request.headers)
+    return "" if cookie is None else session_name(cookie.hashed)

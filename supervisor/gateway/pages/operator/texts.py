@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest
 from mana_actors.http.paths import segment
+from state.rules.sign_ins import hash_of
 from state.store.gateway.openings import LiveOpening
+from state.store.people.operators import session_name
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.cursors import read_cursor
 from supervisor.gateway.deps import Deps
@@ -34,7 +34,7 @@ async def get_texts(request: Request, reader: Reader, deps: Deps, session: str) 
     """`/agents/{user}/{agent}/texts`: the texts while this session may read them, else a form."""
     run = query(request, ("run",)).get("run", "")
     user, agent = path_part(request, "user"), path_part(request, "agent")
-    live = await owners_of(deps).openings.live(user, agent, session_name(session))
+    live = await owners_of(deps).openings.live(user, agent, _opener(session))
     texts = None if live is None else await texts_of(owners_of(deps), user, agent)
     return _page(reader, (user, agent, run), live=live, texts=texts)
 
@@ -47,7 +47,7 @@ async def post_texts(
     user, agent = path_part(request, "user"), path_part(request, "agent")
     run, reason = form.get("run", ""), form.get("reason", "")
     try:
-        by = operator_of(request, session_name(session))
+        by = operator_of(request, _opener(session))
         await opened(deps, user, agent, reason=reason, run=run, by=by)
     except BadRequest as exc:
         if exc.field != "reason":
@@ -94,7 +94,6 @@ def _page(
     )
 
 
-def session_name(session: str) -> str:
-    """What a row calls a session by: it lets nobody in."""
-    digest = hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"session {digest[:12]}"
+def _opener(session: str) -> str:
+    """What a row calls who opened by a session."""
+    return f"session {session_name(hash_of(session))}"
