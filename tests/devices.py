@@ -63,6 +63,18 @@ class Home:
         ) as client:
             yield client
 
+    @asynccontextmanager
+    async def live_device(self, name: str, *apps: str) -> AsyncGenerator[Client]:
+        """One that is kept in sync, without keys."""
+        async with Client.open(
+            self.folder / name,
+            http=self.house.client,
+            token=self.house.auth.token("u1"),
+            user="u1",
+            apps=apps,
+        ) as client:
+            yield client
+
     async def carried_out(self, name: str) -> list[CarriedOut]:
         """One pass of a device."""
         async with self.device(name) as client:

@@ -120,6 +120,25 @@ async def test_what_a_device_replaced_itself_is_no_conflict(device: SyncDevice):
     assert again["conflicts"] == []
 
 
+async def test_of_a_record_with_a_long_history_it_is_said_that_nothing_was_compared(
+    house: House, device: SyncDevice, other: SyncDevice
+):
+    await device.push(insert("t1", title="a"), insert("t2", title="a"))
+    await house.sql(
+        "INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, data,"
+        " field_meta, client_id) SELECT 'todo', 'tasks', 't1', 'u1', 'update',"
+        " '{\"title\": \"b\"}', jsonb_build_object('title', $1::text), 'c-1'"
+        " FROM generate_series(1, 2000)",
+        AT.format(5),
+    )
+    told = await other.push(
+        update("t1", AT.format(2), title="older"), update("t2", AT.format(2), title="z")
+    )
+    assert [one.get("isCompared", True) for one in told["results"]] == [False, True]
+    assert told["results"][0]["status"] == "applied"
+    assert told["conflicts"] == []
+
+
 async def test_an_older_deletion_is_lost(device: SyncDevice, other: SyncDevice):
     gone = {"table": "tasks", "id": "t1", "op": "delete"}
     await device.push(insert("t1"), gone | {"deletedAt": AT.format(6)})

@@ -6,7 +6,7 @@ then has positions behind all that any device was told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -89,8 +89,8 @@ class HistoryRow(msgspec.Struct, frozen=True):
     client: str
 
 
-Histories = dict[tuple[str, str], list[HistoryRow]]
-"""By table and record that others wrote, too, in row order; none of one with too many rows."""
+Histories = dict[tuple[str, str], list[HistoryRow] | None]
+"""By table and record that others wrote, too, in row order; None of one with too many rows."""
 
 
 class Touched(NamedTuple):
@@ -113,10 +113,18 @@ class ChangeIdInUse(StateError, TerminalError):
         self.change = change
 
 
+def never(_point: str) -> None:
+    """No crash is wanted."""
+
+
 class SyncFeeds(msgspec.Struct, frozen=True):
-    """Pushes and pulls of one person at a time; `spaces` are the shared ones they belong to."""
+    """Pushes and pulls of one person at a time; `spaces` are the shared ones they belong to.
+
+    `crash` is told of the points between a request and its end, for tests.
+    """
 
     database: Database
+    crash: Callable[[str], None] = never
 
     async def push(
         self, user: str, spaces: Sequence[str], app: str, client: str, rows: Sequence[PushedRow]
@@ -128,6 +136,7 @@ class SyncFeeds(msgspec.Struct, frozen=True):
                 "sync_push", user=user, spaces=list(spaces), app=app, client=client, rows=text
             )
             written = await connection.fetch(*asked)
+            self.crash("sync_in_push")
             times = {row["n"]: row["created_us"] for row in written}
             is_new = {row["n"]: row["status"] == "written" for row in written}
             if not all(is_new.values()):
@@ -147,13 +156,16 @@ class SyncFeeds(msgspec.Struct, frozen=True):
                 most=MOST_ROWS + 1,
             )
             met = await connection.fetch(*asked)
-        histories: Histories = {}
+        self.crash("sync_after_push")
+        histories: dict[tuple[str, str], list[HistoryRow]] = {}
         for row in met:
             change = logged_change(row, row["author"], row["record_id"])
             kept = histories.setdefault((row["table_name"], row["record_id"]), [])
             kept.append(HistoryRow(change, row["author"], row["client"]))
-        known = {at: rows for at, rows in histories.items() if len(rows) <= MOST_ROWS}
-        return [Pushed(is_new[n], times[n]) for n in sorted(times)], known
+        judged: Histories = {
+            at: rows if len(rows) <= MOST_ROWS else None for at, rows in histories.items()
+        }
+        return [Pushed(is_new[n], times[n]) for n in sorted(times)], judged
 
     async def page(
         self,
@@ -171,6 +183,7 @@ class SyncFeeds(msgspec.Struct, frozen=True):
         from_ = datetime_of(since.at_us * NS_PER_US)
         async with self.database.connection() as connection:
             until = await connection.fetchval(SQL["sync_publish"], user, shared, client, from_)
+        self.crash("sync_in_page")
         asked = SQL.given(
             "sync_page",
             user=user,

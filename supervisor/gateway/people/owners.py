@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from mana_actors.crash import crash_points
 from state.grants.grant import Trust
 from state.grants.mint import Issuer
 from state.rules.exposure import Exposure
@@ -106,7 +107,8 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         browsers = Browsers(visitors, cookie, settings.names)
         door = AuthServiceDoor(Verifier(KeySet(settings.auth_url), expected), browsers)
     own = _database(settings, dsn, GATEWAY_ROLE, 4)
-    feeds = SyncFeeds(_database(settings, dsn, GATEWAY_ROLE, 6))
+    crash = crash_points(settings.agent.crash_at)
+    feeds = SyncFeeds(_database(settings, dsn, GATEWAY_ROLE, 6), crash)
     records = OwnRecords(own)
     limits = ShareLimits(
         rows_a_minute=settings.sync_rows_per_minute,
@@ -131,7 +133,7 @@ def opened_owners(settings: Settings, dsn: str) -> Owners:
         sync_ahead_s=settings.sync_ahead_s,
         pacing=Pacing(),
         streams=OpenStreams(),
-        proposals=ProposalStore(_database(settings, dsn, GATEWAY_ROLE, 4), CatalogueShelf()),
+        proposals=ProposalStore(_database(settings, dsn, GATEWAY_ROLE, 4), CatalogueShelf(), crash),
         custody=None
         if kek is None
         else Custody(VaultStore(_database(settings, dsn, ISSUER_ROLE, 4)), kek),

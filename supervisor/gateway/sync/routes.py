@@ -25,7 +25,7 @@ from supervisor.gateway.sign_in.door import must_have
 from supervisor.gateway.sync import wire
 from supervisor.gateway.sync.position import position_text, read_position
 from supervisor.gateway.sync.shares import LogFull, PushSize
-from supervisor.gateway.sync.verdict import Verdict, verdict
+from supervisor.gateway.sync.verdict import Verdict, verdicts
 from supervisor.gateway.sync.wire import Delivery, SyncRefused
 
 PULL_ROWS = 1000
@@ -114,19 +114,17 @@ async def post_push(request: Request, caller: Caller, owners: Owners) -> Respons
         size = PushSize(rows=len(rows), bytes=len(raw), records=inserted, grows=grows)
         await owners.shares.take(caller.user, size)
         pushed, met = await owners.sync.push(caller.user, caller.spaces, app, client, rows)
-    verdicts = [
-        verdict(change, done, met, author=caller.user, client=client)
-        for change, done in zip(read, pushed, strict=True)
-    ]
+    judged = await asyncio.to_thread(verdicts, read, pushed, met, author=caller.user, client=client)
     hub = owners.sync_hub
     hub.metrics.inc("sync_changes_pushed_total", n=sum(done.is_new for done in pushed))
-    hub.metrics.inc("sync_conflicts_total", n=sum(len(one.conflicts) for one in verdicts))
+    hub.metrics.inc("sync_conflicts_total", n=sum(len(one.conflicts) for one in judged))
     hub.look_now()
     since = read_position(sent.cursor or sent.since or "")
     page = await owners.sync.page(
         caller.user, caller.spaces, app, since, client=client, rows=PUSH_ROWS
     )
-    return await _answer(owners, page, verdicts)
+    owners.sync.crash("sync_before_answer")
+    return await _answer(owners, page, judged)
 
 
 @refusals_told
@@ -146,6 +144,7 @@ async def get_pull(request: Request, caller: Caller, owners: Owners) -> Response
         rows=PULL_ROWS,
         table=given["collection"],
     )
+    owners.sync.crash("sync_before_pull_answer")
     return await _answer(owners, page, None)
 
 
@@ -161,16 +160,16 @@ def checked_client(client: str) -> str:
     return checked_id("clientId", client) if client else ""
 
 
-async def _answer(owners: Owners, page: FeedPage, verdicts: list[Verdict] | None) -> Response:
+async def _answer(owners: Owners, page: FeedPage, judged: list[Verdict] | None) -> Response:
     owners.sync_hub.metrics.inc("sync_changes_sent_total", n=len(page.rows))
     told = await asyncio.to_thread(lambda: [wire.told(row) for row in page.rows])
     content = Delivery(
         server_changes=told,
-        conflicts=[lost for one in verdicts or () for lost in one.conflicts],
+        conflicts=[lost for one in judged or () for lost in one.conflicts],
         synced_until=position_text(page.reached),
         has_more=page.has_more,
         server_time=format_instant(time.time_ns() // NS_PER_MS * NS_PER_MS),
-        results=None if verdicts is None else [one.result for one in verdicts],
+        results=None if judged is None else [one.result for one in judged],
     )
     return answer(content)
 

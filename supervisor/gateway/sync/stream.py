@@ -93,6 +93,7 @@ async def _frames(
                 told_at = time.monotonic()
             for frame in frames:
                 yield frame
+                owners.sync.crash("sync_in_event")
         left = HEARTBEAT_S - (time.monotonic() - told_at)
         if left <= 0:
             told_at = time.monotonic()

@@ -354,13 +354,14 @@ class LostField(msgspec.Struct, frozen=True):
     at: str
 
 
-class Result(msgspec.Struct, frozen=True, rename="camel"):
-    """What became of a change."""
+class Result(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What became of a change; not `is_compared`: nobody looked who has won its fields."""
 
     change_id: str
     status: Literal["applied", "duplicate", "lost"]
     fields: dict[str, LostField]
     created_at: str
+    is_compared: bool = True
 
 
 class Delivery(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
