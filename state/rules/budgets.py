@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from math import ceil
 
 import msgspec
@@ -65,6 +66,25 @@ def shortfall_reason(no: Shortfall) -> str:
 def amount(number: int, unit: str) -> str:
     """Tokens, or money in whole units of its currency."""
     return f"{number / 1_000_000:.4f} in money" if unit == "money" else f"{number} tokens"
+
+
+MICROS = 1_000_000
+MOST = 2**53 - 1
+"""The largest number JSON readers keep exactly."""
+
+
+def limit_of(text: str, per_unit: int) -> int:
+    """What somebody typed as a limit, in whole units; raises ValueError, which says why not."""
+    try:
+        given = Decimal(text)
+    except InvalidOperation:
+        raise ValueError("is no number") from None
+    if not (given.is_finite() and 0 <= given <= MOST // per_unit):
+        raise ValueError("is negative or too large")
+    whole = int(given * per_unit)
+    if whole != given * per_unit:
+        raise ValueError("is finer than can be counted")
+    return whole
 
 
 class Charge(msgspec.Struct, frozen=True):

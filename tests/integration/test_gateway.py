@@ -623,6 +623,10 @@ def form_headers(gateway: Gateway, session: dict[str, str]) -> dict[str, str]:
     return session | {"Origin": str(gateway.stranger.base_url).rstrip("/")}
 
 
+async def seal_of(gateway: Gateway, session: dict[str, str]) -> dict[str, str]:
+    return {"seal": seal_in((await gateway.stranger.get("/sessions", headers=session)).text)}
+
+
 async def test_the_dashboard_shows_while_the_database_is_away(gateway: Gateway):
     session = await new_session(gateway)
     async with database_away(gateway):
@@ -700,6 +704,50 @@ async def test_sessions_are_listed_and_ended_one_by_one_over_restarts(
     assert (await gateway.stranger.get("/login", params={"token": unused})).status_code == 401
     assert (await gateway.client.delete(f"/internal/sessions/{own}")).status_code == 404
     assert (await gateway.stranger.get("/internal/sessions")).status_code == 401
+
+
+async def test_limits_are_set_and_lifted_on_a_page(gateway: Gateway):
+    await gateway.add_mission("u1", "m1", agent_id="a1")
+    session = await new_session(gateway)
+    headers, sealed = form_headers(gateway, session), await seal_of(gateway, session)
+    told = await gateway.stranger.get("/limits", headers=session)
+    assert "No limits are set" in told.text
+
+    async def sent(**form: str) -> httpx2.Response:
+        return await gateway.stranger.post("/limits", data=sealed | form, headers=headers)
+
+    for field, form in (
+        ("kind", {"kind": "everybody", "tokens": "5"}),
+        ("tokens", {"kind": "installation"}),
+        ("tokens", {"kind": "installation", "tokens": "-1"}),
+        ("tokens", {"kind": "installation", "tokens": "1e99"}),
+        ("money", {"kind": "installation", "tokens": "5", "money": "0.0000001"}),
+        ("user", {"kind": "installation", "user": "u1", "tokens": "5"}),
+        ("user", {"kind": "user", "user": "nobody", "tokens": "5"}),
+        ("agent", {"kind": "agent", "user": "u1", "agent": "a2", "tokens": "5"}),
+    ):
+        wrong = await sent(**form)
+        assert wrong.status_code == 400, form
+        assert f'id="wrong-{field}"' in wrong.text, form
+    assert (await gateway.client.get("/internal/limits")).json()["items"] == []
+    assert (await sent(kind="installation", tokens="9000", money="1.5")).status_code == 303
+    own = {"kind": "agent", "user": "u1", "agent": "a1"}
+    assert (await sent(**own, tokens="700")).status_code == 303
+    items = (await gateway.client.get("/internal/limits")).json()["items"]
+    kept = [(one["kind"], one["tokens"], one["micros"]) for one in items]
+    assert kept == [("installation", 9000, 1_500_000), ("agent", 700, None)]
+    await gateway.sql(
+        "INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used)"
+        " VALUES ('u1', 'a1', 'm1', 321)"
+    )
+    told = await gateway.stranger.get("/limits", headers=session)
+    assert told.text.count(">321") == 2, "used of the agent's and of everybody's"
+    assert (await sent(**own, tokens="none", money="none")).status_code == 303
+    items = (await gateway.client.get("/internal/limits")).json()["items"]
+    assert [one["kind"] for one in items] == ["installation"]
+    unsealed = await gateway.stranger.post("/limits", data=own, headers=headers)
+    assert unsealed.status_code == 403
+    assert (await gateway.stranger.get("/limits")).status_code == 401
 
 
 async def test_an_open_page_hears_nothing_more_once_its_session_has_ended(

@@ -345,6 +345,15 @@ class FleetStore:
         """Every limit that operators set, the widest first."""
         return await self._rows(Limit, SQL["limits"])
 
+    async def spent(self, limit: Limit) -> LimitState | None:
+        """The last 24 hours under a limit; None for one of each user or each agent."""
+        if limit.kind in ("each-user", "each-agent"):
+            return None
+        asked = SQL.given("spent", user=limit.user_id, agent=limit.agent_id, scope=limit.kind)
+        async with self._db.acting_for(limit.user_id) as connection:
+            rows = await connection.fetch(*asked)
+        return _converted(LimitState, rows)[0] if rows else None
+
     async def set_limit(self, change: LimitChange) -> None:
         """Set or lift one limit; missions it refused are looked at again."""
         tokens, micros = change.tokens, change.micros

@@ -173,6 +173,11 @@ SELECT b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.
             greatest(1, b.micros_used - b.micros_cap + 1)) END AS back_at
   FROM mana_ai.budgets_of($1, $2, ARRAY['agent', 'user', 'installation']) AS b
 
+-- spent --
+-- Under one limit that is set, in the place of the user that it names.
+SELECT b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.micros_held, NULL::timestamptz AS back_at
+  FROM mana_ai.budgets_of(:user, :agent, ARRAY[:scope]) AS b
+
 -- limits --
 SELECT kind, user_id, agent_id, tokens, micros, set_at FROM mana_ai.limits
  ORDER BY array_position(ARRAY['installation', 'each-user', 'each-agent', 'user', 'agent'], kind), user_id, agent_id

@@ -1,18 +1,17 @@
 """`mana limits`: what operators allow in 24 hours, in tokens and in money."""
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
+from state.rules.budgets import MICROS, limit_of
 from supervisor.cli.commands.control import pair_of
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import AsJson, DataDir, Url, gateway_of
 
 PATH = "/internal/limits"
-MICROS = 1_000_000
-MOST = 2**53 - 1
 NONE = "none"
 
 app = typer.Typer(help="What agents, users and the installation may spend in 24 hours.")
@@ -86,15 +85,9 @@ def _number(option: str, text: str, per_unit: int) -> int | None:
     if text == NONE:
         return None
     try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        raise Failure(f"{option}: expected a number or none, got {text[:40]!r}", USAGE) from None
-    if not (amount.is_finite() and 0 <= amount <= MOST // per_unit):
-        raise Failure(f"{option}: {text[:40]} is negative or too large", USAGE)
-    whole = int(amount * per_unit)
-    if whole != amount * per_unit:
-        raise Failure(f"{option}: {text[:40]} is finer than can be counted", USAGE)
-    return whole
+        return limit_of(text, per_unit)
+    except ValueError as exc:
+        raise Failure(f"{option}: {text[:40]!r} {exc}", USAGE) from None
 
 
 def _warn(told: dict[str, Any]) -> None:

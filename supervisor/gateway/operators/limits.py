@@ -1,5 +1,6 @@
 """What operators allow, and what an agent has left."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -8,16 +9,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest, answer, json_object
+from state.rules.budgets import MOST
 from state.store.gateway.fleet import Filter
 from state.store.gateway.limits import Limit, LimitChange, LimitKind
 from supervisor.gateway.answers import checked_id, failure, path_part, query
 from supervisor.gateway.deps import Deps
+from supervisor.gateway.operators.control import Missing
 from supervisor.node.trial import RouterSilent, ask_router, decoded, money_warnings
 
+log = logging.getLogger("mana.gateway")
 KINDS: tuple[LimitKind, ...] = get_args(LimitKind)
 FIELDS = frozenset({"kind", "user", "agent", "tokens", "micros"})
-MOST = 2**53 - 1
-"""The largest number JSON readers keep exactly."""
 
 
 async def get_limits(request: Request, deps: Deps) -> Response:
@@ -29,7 +31,18 @@ async def get_limits(request: Request, deps: Deps) -> Response:
 async def put_limit(request: Request, deps: Deps) -> Response:
     """Set or lift (null) a limit; fields left out stay as they are."""
     query(request, ())
-    given = await json_object(request)
+    try:
+        await set_limit(deps, await json_object(request))
+    except Missing as exc:
+        return failure(404, exc.problem, exc.field)
+    return answer(await _told(deps))
+
+
+async def set_limit(deps: Deps, given: dict[str, Any]) -> None:
+    """Set or lift a limit; raises BadRequest, and Missing for a user or an agent that is not there.
+
+    Missions that it refused are looked at again.
+    """
     unknown = sorted(set(given) - FIELDS)
     if unknown:
         raise BadRequest("body", f"knows only {', '.join(sorted(FIELDS))}")
@@ -49,9 +62,9 @@ async def put_limit(request: Request, deps: Deps) -> Response:
     lifts = {change.tokens, change.micros} <= {None, msgspec.UNSET}  # of who is gone, too
     missing = None if lifts else await deps.fleet.unknown(named)
     if missing is not None:
-        return failure(404, f"no such {missing}", missing)
+        raise Missing(missing, f"no such {missing}")
     await deps.fleet.set_limit(change)
-    return answer(await _told(deps))
+    log.info("limit_set kind=%s", kind)
 
 
 async def _told(deps: Deps) -> dict[str, Any]:
