@@ -1,4 +1,4 @@
-"""The log as the sync service uses it: one user's rows, in that user's place."""
+"""The log as a foreign sync service writes it: one user's rows, in that user's place."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,17 +27,8 @@ class LogRow(msgspec.Struct, frozen=True, kw_only=True):
     space_id: str | None = None
 
 
-class LoggedRow(LogRow, frozen=True, kw_only=True):
-    """A row as the log has it."""
-
-    id: str
-    client_id: str
-    created_at: datetime
-    schema_version: int
-
-
 class SyncLog:
-    """Push and pull, as the login that owns the log."""
+    """Pushes, as the login that owns the log."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -50,30 +41,6 @@ class SyncLog:
                 SQL["push"], [_columns(user_id, client_id, row) for row in rows]
             )
             return await connection.fetchval("SELECT now()")
-
-    async def pull(
-        self, user_id: str, app_id: str, table: str, since: datetime, client_id: str
-    ) -> list[LoggedRow]:
-        """Rows of a table after an instant that other clients wrote, oldest first."""
-        async with self._db.transaction() as connection:
-            await connection.execute(SQL["act_as"], _named(user_id))
-            rows = await connection.fetch(
-                *SQL.given(
-                    "pull", user=user_id, app=app_id, table=table, since=since, client=client_id
-                )
-            )
-        logged: list[LoggedRow] = []
-        for row in rows:
-            columns = dict(row.items())
-            for name in _JSON_COLUMNS:
-                text = columns[name]
-                columns[name] = None if text is None else msgspec.json.decode(text)
-            columns["field_meta"] = columns["field_meta"] or {}
-            logged.append(LoggedRow(**columns))
-        return logged
-
-
-_JSON_COLUMNS = ("data", "field_meta", "actor")
 
 
 def _named(user_id: str) -> str:

@@ -1,4 +1,4 @@
-"""What became of the demo's missions: from the gateway and a client's pull, then judged."""
+"""What became of the demo's missions: from the gateway and their owners' clients, then judged."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -6,8 +6,6 @@ from typing import Any, cast
 
 import msgspec
 
-from state.log.stamps import format_instant, instant_of
-from supervisor.demo.client import Change
 from supervisor.demo.story import MISSIONS, ONE_AT_A_TIME, RAN, WAITED, DemoMission
 
 MissionName = tuple[str, str]
@@ -47,13 +45,15 @@ def mission_facts(
     pushed: datetime,
     decisions: Sequence[Mapping[str, Any]],
     runs: Sequence[Mapping[str, Any]],
-    pulled: Sequence[Change],
+    shown: Mapping[str, Any],
 ) -> MissionFacts:
-    """What is known of one mission; lists may hold other missions' rows, the newest first."""
+    """What is known of one mission, whose fields its owner's client shows.
+
+    Lists may hold other missions' rows, the newest first.
+    """
     decided = [row for row in reversed(decisions) if _key(row) == (mission.user, mission.id)]
     own_runs = [row for row in runs if _key(row) == (mission.user, mission.id)]
-    fields = written_fields(pulled, mission.id)
-    iterations = _objects(fields.get("iterations"))
+    iterations = _objects(shown.get("iterations"))
     opened = [datetime.fromisoformat(row["opened_at"]) for row in own_runs]
     waited = min(opened) - max(due, pushed) if opened else None
     wake_ms = None if waited is None else round(waited.total_seconds() * 1000)
@@ -68,19 +68,9 @@ def mission_facts(
         steps=sum(len(_objects(iteration.get("plan"))) for iteration in iterations),
         tokens=sum(row["tokens"] for row in own_runs),
         due_at=due,
-        next_run_at=fields.get("nextRunAt", format_instant(instant_of(due))),
+        next_run_at=shown.get("nextRunAt"),
         wake_ms=wake_ms,
     )
-
-
-def written_fields(pulled: Sequence[Change], record: str) -> dict[str, Any]:
-    """The newest value of each field of a record that others wrote."""
-    fields: dict[str, Any] = {}
-    for change in pulled:
-        if change["id"] == record:
-            sent = cast("dict[str, dict[str, Any]]", change.get("fields", {}))
-            fields |= {name: field["value"] for name, field in sent.items()}
-    return fields
 
 
 def is_settled(missions: Sequence[MissionFacts], quarantined: int) -> bool:

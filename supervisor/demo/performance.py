@@ -6,12 +6,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
+from mana_actors.client import APPS, Client, ShownRecord
+from mana_actors.http.paths import path_of
 from state.store import embedded
 from state.store.connect import Access, Database
 from state.store.sync_log import SyncLog
@@ -20,9 +22,8 @@ from supervisor.cli.environment import node_environment
 from supervisor.cli.failures import FAILED, Failure
 from supervisor.cli.gateway_client import Gateway
 from supervisor.cli.output import json_out
-from supervisor.demo.client import Change, DemoClient
 from supervisor.demo.facts import MissionFacts, Outcome, is_settled, mission_facts, outcome
-from supervisor.demo.story import MISSIONS, RAN, pushes
+from supervisor.demo.story import MISSIONS, POISON, POISONED, RAN, USERS, written
 from supervisor.demo.table import Stage
 from supervisor.node.credentials import read_service_key
 from supervisor.node.settings import AGENT_VARIABLES, SECRET_VARIABLES, VARIABLES
@@ -76,25 +77,40 @@ async def _performed(folder: Path, gateway: Gateway, stage: Stage) -> Outcome:
     if server is None:
         raise Failure("the demo's Postgres is gone")
     access = Access(server.dsn(LOG_OWNER), LOG_OWNER, str(server.secret(LOG_OWNER)), "mana-demo")
-    database = Database(access, max_connections=4)
-    try:
-        return await _Demo(gateway, SyncLog(database), stage).play()
-    finally:
-        await database.close()
+    database = Database(access, max_connections=1)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        clients: dict[str, Client] = {}
+        for user in USERS:
+            told = await asyncio.to_thread(_signed_in, gateway, user)
+            opened = Client.open(
+                folder / "clients" / f"{user}.db",
+                url=gateway.url,
+                token=told["accessToken"],
+                live=False,
+            )
+            clients[user] = await stack.enter_async_context(opened)
+        return await _Demo(gateway, SyncLog(database), clients, stage).play()
+
+
+def _signed_in(gateway: Gateway, user: str) -> dict[str, str]:
+    """A token of somebody who is new here."""
+    gateway.call("POST", "/internal/people", content={"user": user})
+    return gateway.call("POST", path_of("/internal/people", user) + "/token")
 
 
 class _Demo:
     """The clients, and what they see."""
 
-    def __init__(self, gateway: Gateway, log: SyncLog, stage: Stage) -> None:
-        self._gateway = gateway
-        self._clients = {mission.user: DemoClient(mission.user, log) for mission in MISSIONS}
-        self._stage = stage
+    def __init__(
+        self, gateway: Gateway, log: SyncLog, clients: dict[str, Client], stage: Stage
+    ) -> None:
+        self._gateway, self._log, self._clients, self._stage = gateway, log, clients, stage
         self._pushed: dict[str, datetime] = {}
         self._due = datetime.now(UTC)
 
     async def play(self) -> Outcome:
-        """Push, watch, and show what is pulled."""
+        """Write, watch, and show what is sent back."""
         # A moment for the pool, so that the table shows how long a wake takes and not a start.
         up_down.say(f"warming {len(AWAKE)} processes")
         give_up = time.monotonic() + WARM_WITHIN_S
@@ -103,15 +119,24 @@ class _Demo:
             if (told["supervisor"] or {}).get("warm", 0) >= len(AWAKE):
                 break
             await asyncio.sleep(POLL_S)
-        now = datetime.now(UTC)
-        self._due = now + DUE_IN
-        for push in pushes(now, self._due):
-            pushed = await self._clients[push.user].push(push.app, push.changes)
-            self._pushed.setdefault(push.user, pushed)
+        self._due = datetime.now(UTC) + DUE_IN
+        await asyncio.gather(*(self._wrote(user) for user in USERS))
+        await self._log.push(POISONED, f"faulty-{POISONED}", [POISON])
         missions, quarantined = await self._watched()
         result = outcome(missions, quarantined)
-        self._stage.rows({user: await self._pulled(user) for user in self._clients})
+        self._stage.records({user: await self._shown(user) for user in USERS})
         return result
+
+    async def _wrote(self, user: str) -> None:
+        client = self._clients[user]
+        apps: dict[str, None] = {}
+        async with client.transaction():
+            for one in written(self._due):
+                if one.user == user:
+                    apps[APPS[one.table]] = None
+                    await client.table(one.table).put(one.id, one.fields)
+        await client.sync(*apps)
+        self._pushed[user] = datetime.now(UTC)
 
     async def _watched(self) -> tuple[list[MissionFacts], int]:
         """Look until everything is settled, or for 40 s."""
@@ -121,7 +146,11 @@ class _Demo:
                 decisions, runs, problems = [
                     await asyncio.to_thread(self._gateway.items, path, {}, 200) for path in WATCHED
                 ]
-                pulled = {user: await self._pulled(user) for user in self._clients}
+                shown = {
+                    (user, record.id): record.fields
+                    for user in USERS
+                    for record in await self._shown(user)
+                }
                 missions = [
                     mission_facts(
                         mission,
@@ -129,7 +158,7 @@ class _Demo:
                         pushed=self._pushed[mission.user],
                         decisions=decisions,
                         runs=runs,
-                        pulled=pulled[mission.user],
+                        shown=shown[mission.user, mission.id],
                     )
                     for mission in MISSIONS
                 ]
@@ -138,8 +167,9 @@ class _Demo:
                     return missions, len(problems)
                 await asyncio.sleep(POLL_S)
 
-    async def _pulled(self, user: str) -> list[Change]:
-        return await self._clients[user].pull("ai", "aiMissions")
+    async def _shown(self, user: str) -> list[ShownRecord]:
+        await self._clients[user].sync("ai")
+        return await self._clients[user].table("aiMissions").list()
 
 
 @contextmanager

@@ -1,14 +1,14 @@
-"""The people of the demo: what they push, and what has to become of it."""
+"""The people of the demo: what they write, and what has to become of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from state.log.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME, user_actor
+from state.log.principals import DEFAULT_AGENT_ID, DEFAULT_AGENT_NAME
 from state.log.stamps import text_of
-from supervisor.demo.client import Change
+from state.store.sync_log import LogRow
 
 WAITED = "skipped-concurrency"
 RAN = "ran"
@@ -26,12 +26,13 @@ class DemoMission(msgspec.Struct, frozen=True):
     goal: str | None = None
 
 
-class Push(msgspec.Struct, frozen=True):
-    """What one person's client sends to one app."""
+class DemoRecord(msgspec.Struct, frozen=True):
+    """A record that one person's client makes."""
 
     user: str
-    app: str
-    changes: Sequence[Change]
+    table: str
+    id: str
+    fields: Mapping[str, Any]
 
 
 MISSIONS = (
@@ -128,33 +129,32 @@ _GOALS: Mapping[str, Mapping[str, Any]] = {
     },
     "km": {"title": "Run 20 km", "currentValue": 5, "target": {"value": 20, "period": "week"}},
 }
-_USERS = ("anna", "bela", "cleo")
+USERS = ("anna", "bela", "cleo")
+POISONED = "bela"
+POISON = LogRow(
+    app_id="ai",
+    table_name="aiMissions",
+    record_id="flat",
+    op="update",
+    data=["not", "an", "object"],
+    field_meta={},
+)
+"""A row as only a faulty client writes it: its mission carries on as if it had not come."""
 
 
-def pushes(now: datetime, due: datetime) -> list[Push]:
-    """Everything the three clients send: goals, agents, missions, and one row that is poison."""
-    goals = [
-        _insert("anna", "companionGoals", goal, dict(fields), now)
-        for goal, fields in _GOALS.items()
+def written(due: datetime) -> list[DemoRecord]:
+    """Everything the three people write: goals, agents, missions."""
+    goals = [DemoRecord("anna", "companionGoals", goal, fields) for goal, fields in _GOALS.items()]
+    agents = [
+        DemoRecord(user, "agents", agent, {**_DEFAULTS, **fields})
+        for (user, agent), fields in _AGENTS.items()
     ]
-    sent = [Push("anna", "companion", goals)]
-    for user in _USERS:
-        agents = [
-            _insert(user, "agents", agent, {**_DEFAULTS, **fields}, now)
-            for (owner, agent), fields in _AGENTS.items()
-            if owner == user
-        ]
-        missions = [_mission(mission, now, due) for mission in MISSIONS if mission.user == user]
-        sent.append(Push(user, "ai", agents + missions))
-    # An update whose data is a list; its mission carries on as if it had not come.
-    poison = _insert("bela", "aiMissions", "flat", {}, now)
-    poison |= {"op": "update", "data": ["not", "an", "object"]}
-    return [*sent, Push("bela", "ai", [poison])]
+    return [*goals, *agents, *(_mission(mission, due) for mission in MISSIONS)]
 
 
-def _mission(mission: DemoMission, now: datetime, due: datetime) -> Change:
+def _mission(mission: DemoMission, due: datetime) -> DemoRecord:
     inputs = [{"module": "goals", "table": "companionGoals", "id": mission.goal}]
-    record = {
+    fields = {
         "title": mission.title,
         "conceptMarkdown": "",
         "objective": mission.objective,
@@ -165,24 +165,4 @@ def _mission(mission: DemoMission, now: datetime, due: datetime) -> Change:
         "iterations": [],
         "agentId": mission.agent,
     }
-    return _insert(mission.user, "aiMissions", mission.id, record, now)
-
-
-def _insert(user: str, table: str, record: str, fields: dict[str, Any], now: datetime) -> Change:
-    space = f"_personal:{user}"
-    whole = {
-        "id": record,
-        "createdAt": text_of(now),
-        "spaceId": space,
-        "authorId": user,
-        "visibility": "space",
-    }
-    return {
-        "table": table,
-        "id": record,
-        "op": "insert",
-        "spaceId": space,
-        "data": whole | fields,
-        "actor": user_actor(user),
-        "origin": "user",
-    }
+    return DemoRecord(mission.user, "aiMissions", mission.id, fields)

@@ -1,4 +1,4 @@
-"""How the demo looks: a table that fills as missions wake, then the rows their owners pull."""
+"""How the demo looks: a table that fills as missions wake, then what their owners' clients show."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from supervisor.demo.client import Change
+from mana_actors.client import ShownRecord
+from mana_actors.client.local.kept import REPLAYED
 from supervisor.demo.facts import MissionFacts
 from supervisor.demo.story import MISSIONS, RAN, WAITED
 
@@ -48,13 +49,21 @@ class Stage:
         if last:
             self._console.print(_table(*last[-1]))
 
-    def rows(self, pulled: Mapping[str, Sequence[Change]]) -> None:
-        """What each person's client pulls."""
-        self._console.print(Text("\nThe rows as their owners' clients pull them:", "bold"))
-        for user, changes in pulled.items():
-            for change in changes:
-                text = msgspec.json.format(msgspec.json.encode(change), indent=0).decode()
-                self._console.print(Text.assemble((f"{user}  ", "bold"), text), overflow="fold")
+    def records(self, shown: Mapping[str, Sequence[ShownRecord]]) -> None:
+        """The missions as each person's client shows them, as far as others wrote them."""
+        self._console.print(Text("\nWhat their owners' clients were sent:", "bold"))
+        for user, records in shown.items():
+            for record in records:
+                sent = {
+                    name: {"value": record[name], "at": meta.at, "actor": meta.actor}
+                    for name, meta in record.field_meta.items()
+                    if meta.origin == REPLAYED
+                }
+                if sent:
+                    raw = msgspec.json.encode({"id": record.id, "fields": sent})
+                    text = msgspec.json.format(raw, indent=0).decode()
+                    line = Text.assemble((f"{user}  ", "bold"), text)
+                    self._console.print(line, overflow="fold")
 
 
 def _table(missions: Sequence[MissionFacts], quarantined: int) -> Table:

@@ -1,6 +1,9 @@
 """Whatever stands in the log, a device merges it to what the server's replay is."""
 
+from typing import Any
+
 import msgspec
+import pytest
 from hypothesis import given
 
 from mana_actors.client.local.kept import change_of
@@ -43,6 +46,13 @@ def test_a_device_merges_what_came_as_the_log_is_merged(rows: list[Change]):
     rows = [row for row in rows if row.op in merge.OPS]  # others cannot be in the log
     came = [change for row in rows if (change := delivered(row)) is not None]
     assert seen(merge.fold(None, came)) == seen(merge.fold(None, rows))
+
+
+@pytest.mark.parametrize("op", sorted(merge.OPS))
+@pytest.mark.parametrize("held", [["a"], "a", 3, [], ""])
+def test_a_row_that_holds_no_object_does_not_keep_the_others_from_a_device(op: str, held: object):
+    damaged: list[Any] = [Change("1", 1, op, held, {}), Change("2", 2, op, {"a": 1}, held)]  # pyright: ignore[reportArgumentType] - as anybody may write it
+    assert [delivered(one) for one in damaged] == [None, None]
 
 
 def test_a_row_that_cannot_be_merged_changes_nothing_on_a_device_either():

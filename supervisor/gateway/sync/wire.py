@@ -380,25 +380,28 @@ def told(row: FeedRow) -> ToldChange:
     read = merge.read_change(row.id, row.created_us, row.op, row.data, row.field_meta)
     created_at = format_instant(row.created_us * NS_PER_US)
     stamps = _stamps(read)
+    values = _object(read.data)
     data: Any = None
     fields: dict[str, ToldField] | None = None
     deleted_at: str | None = None
     match row.op:
         case "insert":
-            data = msgspec.Raw((row.data or "null").encode()) if read.problem else _tidy(read.data)
+            data = msgspec.Raw((row.data or "null").encode())
+            if not merge.defect(read):
+                data = _tidy(read.data)
             fields = {
                 name: ToldField(value, at)
-                for name, value in (read.data or {}).items()
+                for name, value in values.items()
                 if (at := stamps.get(name)) is not None  # one without is older than all
             } or None
         case "update":
             fields = {
                 name: ToldField(value, stamps.get(name) or created_at)
-                for name, value in (read.data or {}).items()
+                for name, value in values.items()
                 if name not in INTERNAL_FIELDS
             }
         case _:
-            at = (read.data or {}).get("deletedAt")
+            at = values.get("deletedAt")
             deleted_at = at if isinstance(at, str) and at else None
     return ToldChange(
         event_id=row.id,
@@ -435,12 +438,17 @@ def _told_whole(read: Change, stamps: dict[str, str | None]) -> ToldRow | None:
 def _stamps(read: Change) -> dict[str, str | None]:
     """The stamp of each of a row's slots; None where it holds none that can be read."""
     stamps: dict[str, str | None] = {}
-    for name, raw in (read.field_meta or {}).items():
+    for name, raw in _object(read.field_meta).items():
         if name not in INTERNAL_FIELDS:
             text = cast("dict[str, Any]", raw).get("at") if isinstance(raw, dict) else raw
             is_stamp = isinstance(text, str) and parse_instant(text) is not None
             stamps[name] = text if is_stamp else None
     return stamps
+
+
+def _object(found: object) -> dict[str, Any]:
+    """What a column of the log holds, if that is an object: anything may stand there."""
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def _tidy(data: dict[str, Any] | None) -> Any:
