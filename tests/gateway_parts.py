@@ -55,7 +55,8 @@ class FakeSupervisor:
 
     async def status(self) -> dict[str, Any]:
         self._check()
-        told = {"awake": [{"user": "u1"}] * 3, "warm": 1, "feed_waiting": 0, "idle": IDLE}
+        awake = [{"user": "u1", "agent": f"a{number}", "pid": 7} for number in (1, 2, 3)]
+        told = {"awake": awake, "warm": 1, "feed_waiting": 0, "idle": IDLE}
         return told | self.more
 
     async def stop_run(

@@ -300,9 +300,10 @@ async def test_operators_find_ids_and_no_titles(scene: tuple[World, Tab, Tab]):
     headers = {"X-Service-Key": KEY}
     token = (await tab.client.post("/internal/login", headers=headers)).json()["token"]
     await tab.client.get("/login", params={"token": token})
-    for wanted in (f"{ANNA}/{PLANNER}", PLANNER, WEEK, str(run), ANNA):
+    for wanted in (f"{ANNA}/{PLANNER}", PLANNER, WEEK, ANNA):
         shown = await tab.see(f"/search?q={wanted}")
         assert f'href="/agents/{ANNA}/{PLANNER}"' in shown
+    assert f'href="/runs/{run}"' in await tab.see(f"/search?q={run}")
     assert "Nothing found" in await tab.see("/search?q=Plan+my+week")
 
 

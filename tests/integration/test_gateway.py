@@ -633,6 +633,9 @@ async def test_the_dashboard_shows_while_the_database_is_away(gateway: Gateway):
         page = await gateway.stranger.get("/", headers=session)
         assert page.status_code == 200
         assert "database: it lets this login" in page.text
+        system = await gateway.stranger.get("/system", headers=session)
+        assert system.status_code == 200
+        assert "it lets this login" in system.text
         seal = seal_in(page.text)
         assert (await gateway.stranger.get("/fleet", headers=session)).status_code == 503
         headers = form_headers(gateway, session)

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -175,6 +176,50 @@ async def test_the_fleet_is_filtered_by_its_address_and_goes_on_page_by_page(gat
     hostile = "%22%3E%3Cscript%3Ealert(1)%3C/script%3E"
     page = await gateway.stranger.get(f"/fleet?user={hostile}", headers=session)
     assert "<script>alert" not in page.text
+
+
+async def test_a_run_is_shown_by_its_id_with_what_was_decided_about_it(gateway: Gateway):
+    stuck = await fill(gateway)
+    await gateway.add_shard()
+    await gateway.sql(
+        "INSERT INTO mana_ai.decisions (user_id, mission_id, agent_id, due_at, decision, reason)"
+        " SELECT user_id, mission_id, agent_id, due_at + n * interval '1 day', 'skipped-budget',"
+        " 'reason-of-day-' || n FROM mana_ai.runs, generate_series(0, 1) AS n WHERE run_id = $1",
+        stuck,
+    )
+    session = await new_session(gateway)
+    page = await gateway.stranger.get(f"/runs/{stuck}", headers=session)
+    assert page.status_code == 200
+    assert 'href="/agents/u1/a1"' in page.text
+    assert f"/agents/u1/a1/runs/{stuck}/cancel" in page.text
+    assert "reason-of-day-0" in page.text
+    assert "reason-of-day-1" not in page.text, "that is another due time"
+    first = await gateway.stranger.get("/", headers=session)
+    assert f'href="/runs/{stuck}"' in first.text
+    for address, status in ((f"/runs/{uuid4()}", 404), ("/runs/x", 400)):
+        answer = await gateway.stranger.get(address, headers=session)
+        assert answer.status_code == status
+        assert answer.headers["content-type"].startswith("text/html")
+    moved = await gateway.stranger.get("/runs", headers=session)
+    assert (moved.status_code, moved.headers["location"]) == (303, "/fleet?list=runs")
+
+
+async def test_the_systems_page_says_what_the_status_says(gateway: Gateway):
+    await fill(gateway)
+    await gateway.add_shard()
+    told = (await gateway.client.get("/internal/status")).json()
+    session = await new_session(gateway)
+    page = await gateway.stranger.get("/system", headers=session)
+    assert page.status_code == 200
+    shown = html.unescape(page.text)
+    for sign in told["signs"]:
+        assert sign["what"] in shown
+        assert sign["remedy"] in shown
+    assert f'/fleet?list=runs&state=open">{told["counts"]["runs_open"]}</a>' in shown
+    for one in told["supervisor"]["awake"]:
+        assert f'href="/agents/{one["user"]}/{one["agent"]}"' in shown
+    for shard in told["shards"]:
+        assert shard["holder"] in shown
 
 
 @pytest.mark.parametrize("index", ["mission_snapshots_in_trouble", "mission_snapshots_damaged"])

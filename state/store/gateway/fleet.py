@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from state.log.principals import DEFAULT_AGENT_ID
@@ -283,16 +284,13 @@ class FleetStore:
         kind = (wanted.user, wanted.agent, wanted.mission, wanted.state)
         async with self._db.connection() as connection:
             rows = await connection.fetch(SQL["runs"], *kind, *key, wanted.limit)
-        found: list[dict[str, Any]] = [dict(row) for row in rows]
-        for run in found:
-            run["receipt"] = _receipt(run["receipt"])
-        return [RunRow(**run) for run in found]
+        return [_run(row) for row in rows]
 
-    async def place_of_run(self, run_id: UUID) -> tuple[str, str] | None:
-        """Whose run it is, user and agent; None without such a run."""
+    async def run(self, run_id: UUID) -> RunRow | None:
+        """One run, None without it."""
         async with self._db.connection() as connection:
-            row = await connection.fetchrow(SQL["place_of_run"], run_id)
-        return None if row is None else (row["user_id"], row["agent_id"])
+            row = await connection.fetchrow(SQL["run"], run_id)
+        return None if row is None else _run(row)
 
     async def decisions(self, wanted: Filter, before: int | None = None) -> list[DecisionRow]:
         """Decisions, the newest first, those before an id."""
@@ -397,6 +395,12 @@ def _budget(limits: list[LimitState]) -> Budget:
 
 
 _receipt = msgspec.json.Decoder(tuple[ReceiptLine, ...]).decode
+
+
+def _run(row: asyncpg.Record) -> RunRow:
+    found: dict[str, Any] = dict(row)
+    found["receipt"] = _receipt(found["receipt"])
+    return RunRow(**found)
 
 
 def _converted(kind: type[Row], rows: Sequence[Any]) -> list[Row]:

@@ -65,8 +65,11 @@ SELECT run_id, user_id, agent_id, mission_id, due_at, state, requested, attempt,
    AND ($4::text IS NULL OR state = $4) AND ($5::timestamptz IS NULL OR (opened_at, run_id) < ($5, $6::uuid))
  ORDER BY opened_at DESC, run_id DESC LIMIT $7
 
--- place_of_run --
-SELECT user_id, agent_id FROM mana_ai.fleet_runs WHERE run_id = $1
+-- run --
+SELECT run_id, user_id, agent_id, mission_id, due_at, state, requested, attempt, failures, reason, waiting_for, not_before, lease_until,
+       iteration_id, steps, tokens, model_calls, opened_at, claimed_at, closed_at, healed_at,
+       stop_reason, duplicate_calls, dropped_calls, refused_calls, receipt
+  FROM mana_ai.fleet_runs WHERE run_id = $1
 
 -- decisions --
 SELECT id, user_id, mission_id, agent_id, due_at, decision, reason, at

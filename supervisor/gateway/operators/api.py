@@ -47,21 +47,24 @@ RUN_STATES = ("open", "waiting", "committed", "failed", "withdrawn")
 async def get_status(request: Request, deps: Deps) -> Response:
     """Health, totals, shards and what the supervisor says of itself."""
     query(request, ())
+    return answer(await status_of(deps))
+
+
+async def status_of(deps: Deps) -> dict[str, Any]:
+    """What is known of the installation; None for what could not be asked. Raises StateError."""
     found = await facts(deps)
     judged = health(found, deps.settings, deps.version)
-    return answer(
-        {
-            **judged.content,
-            "counts": None if found.shards is None else await deps.fleet.counts(),
-            "troubles": None
-            if found.shards is None
-            else {one.kind: one.count for one in await TriageStore(deps.fleet.database).groups(0)},
-            "shards": found.shards,
-            "supervisor": found.supervisor,
-            "devices": devices_of(deps.metrics),
-            "model": model_in_words(deps.settings),
-        }
-    )
+    return {
+        **judged.content,
+        "counts": None if found.shards is None else await deps.fleet.counts(),
+        "troubles": None
+        if found.shards is None
+        else {one.kind: one.count for one in await TriageStore(deps.fleet.database).groups(0)},
+        "shards": found.shards,
+        "supervisor": found.supervisor,
+        "devices": devices_of(deps.metrics),
+        "model": model_in_words(deps.settings),
+    }
 
 
 def devices_of(metrics: Metrics) -> dict[str, float]:

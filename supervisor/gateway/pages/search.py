@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mana_actors.http.paths import segment
-from state.store.gateway.fleet import Filter
+from state.store.gateway.fleet import Filter, RunRow
 from supervisor.gateway.answers import query
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.pages.owner.gate import Visit
@@ -62,11 +62,11 @@ async def get_fleet(request: Request, deps: Deps, reader: Reader) -> Response:
             found += await deps.fleet.agents(filter_)
         missions = await deps.fleet.missions(Filter(mission=wanted, limit=MOST))
         run_id = uuid_in(wanted)
-        run = None if run_id is None else await deps.fleet.place_of_run(run_id)
+        run = None if run_id is None else await deps.fleet.run(run_id)
         hits = [
             *(_agent(one.user_id, one.agent_id, "agent") for one in found),
             *(_agent(one.user_id, one.agent_id, "mission", one.mission_id) for one in missions),
-            *([] if run is None else [_agent(*run, "run", str(run_id))]),
+            *([] if run is None else [_run(run)]),
         ]
     return _shown(reader, wanted, list(dict.fromkeys(hits))[:MOST])
 
@@ -115,6 +115,10 @@ def _shown(reader: Reader, wanted: str, hits: list[Hit]) -> Response:
 
 def _agent(user: str, agent: str, kind: str, more: str = "") -> Hit:
     return Hit(kind, f"/agents/{segment(user)}/{segment(agent)}", f"{user}/{agent}", more)
+
+
+def _run(run: RunRow) -> Hit:
+    return Hit("run", f"/runs/{run.run_id}", f"{run.user_id}/{run.agent_id}", str(run.run_id))
 
 
 def _by_name(ranked: tuple[bool, Hit]) -> tuple[bool, str]:

@@ -29,6 +29,8 @@ from supervisor.gateway.pages.operator.agent import agent_facts
 from supervisor.gateway.pages.operator.design import design_values
 from supervisor.gateway.pages.operator.first_person import post_first_person
 from supervisor.gateway.pages.operator.lists import fleet_values
+from supervisor.gateway.pages.operator.run import run_page
+from supervisor.gateway.pages.operator.system import system_page
 from supervisor.gateway.pages.operator.triage import triage_page
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.problems import problem_told, said_of
@@ -56,6 +58,9 @@ class OperatorPages:
             Route("/", self._guarded(self.triage, shows_outage=True)),
             Route("/people", self._guarded(self.first_person), methods=["POST"]),
             Route("/fleet", self._guarded(self.fleet)),
+            Route("/runs", self._guarded(self.runs)),
+            Route("/runs/{run}", self._guarded(self.run)),
+            Route("/system", self._guarded(self.system, shows_outage=True)),
             Route("/live", self._guarded(self.live, shows_outage=True)),
             Route("/design", self._guarded(self.design)),
             Route("/search", self._guarded(self.search)),
@@ -80,6 +85,19 @@ class OperatorPages:
     async def fleet(self, request: Request, reader: Reader) -> Response:
         """How everything is."""
         return page(reader, "operator/fleet.html", **await fleet_values(self._deps, request))
+
+    async def runs(self, request: Request, _: Reader) -> Response:
+        """The fleet's list of them, which has filters and pages."""
+        query(request, ())
+        return seen("/fleet?list=runs")
+
+    async def run(self, request: Request, reader: Reader) -> Response:
+        """One run."""
+        return await run_page(self._deps, request, reader)
+
+    async def system(self, request: Request, reader: Reader) -> Response:
+        """The installation, part by part."""
+        return await system_page(self._deps, request, reader)
 
     async def agent(self, request: Request, reader: Reader) -> Response:
         """One agent."""

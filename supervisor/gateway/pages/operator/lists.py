@@ -23,7 +23,7 @@ from supervisor.node.models import model_in_words
 
 T = TypeVar("T")
 LISTS = ("missions", "agents", "runs")
-FILTERS = ("user", "agent", "state", "problems")
+FILTERS = ("user", "agent", "mission", "state", "problems")
 ROWS, ROWS_OF_ONE = 50, 100
 
 
@@ -81,6 +81,7 @@ async def _list(
     wanted = Filter(
         user=chosen.get("user"),
         agent=chosen.get("agent"),
+        mission=chosen.get("mission"),
         state=chosen.get("state") if not is_one_of_all else None,
         problems="problems" in chosen,
         limit=limit,

@@ -1,0 +1,72 @@
+"""The installation as `mana status` and `/health` know it, part by part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from state.errors import StateError
+from supervisor.gateway.answers import query
+from supervisor.gateway.deps import Deps, facts
+from supervisor.gateway.operators.api import devices_of, status_of
+from supervisor.gateway.pages.page import page
+from supervisor.gateway.pages.reader import Reader
+from supervisor.health.judgement import health
+from supervisor.node.models import model_in_words
+
+
+class AwakeAgent(msgspec.Struct, frozen=True):
+    """An agent's process, as its supervisor sees it."""
+
+    user: str
+    agent: str
+    pid: int = 0
+    fork: bool = False
+    memory_bytes: int = 0
+    tokens_24h: int | None = None
+    running: tuple[str, ...] = ()
+    idle_s: float | None = None
+
+
+class SupervisorShown(msgspec.Struct, frozen=True):
+    """What a supervisor, perhaps of another release, says of itself."""
+
+    release: str = ""
+    awake: tuple[AwakeAgent, ...] = ()
+    awake_most: int | None = None
+    idle: dict[str, Any] | None = None
+    warm: int | None = None
+    making: int = 0
+    feed_waiting: int | None = None
+    held: int = 0
+    held_by: tuple[dict[str, Any], ...] = ()
+    barred: tuple[str, ...] = ()
+    waits_for_room: tuple[str, ...] = ()
+    draining: bool = False
+    reconcile: dict[str, Any] = {}
+
+
+async def system_page(deps: Deps, request: Request, reader: Reader) -> Response:
+    """`/system`, which answers while the database is away, too."""
+    query(request, ())
+    try:
+        told = await status_of(deps)
+    except StateError:  # it went away after it answered: what is known without it
+        told: dict[str, Any] = {
+            **health(await facts(deps), deps.settings, deps.version).content,
+            "counts": None,
+            "troubles": None,
+            "shards": None,
+            "supervisor": None,
+            "devices": devices_of(deps.metrics),
+            "model": model_in_words(deps.settings),
+        }
+    limits = {
+        "runs": deps.settings.runs_max,
+        "runs_per_user": deps.settings.runs_per_user,
+    }
+    own = told["supervisor"] and msgspec.convert(told["supervisor"], SupervisorShown)
+    return page(reader, "operator/system.html", told=told, own=own, limits=limits)
