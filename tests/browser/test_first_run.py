@@ -18,7 +18,7 @@ PLAN: tuple[Entry, ...] = (
     {"calls": [{"name": "create_task", "args": {"title": "Water the plants"}}], "usage": [80, 20]},
     {"content": "One thing.", "usage": [40, 10]},
 )
-MOST = 12
+MOST, MOST_TO_KNOW_WHY = 12, 3
 
 
 class Hand:
@@ -69,7 +69,7 @@ async def test_the_first_proposal_is_approved_without_reading_any_docs(
         assert hand.clicks <= MOST
 
 
-async def test_why_something_did_not_run_stands_on_the_first_page(
+async def test_why_something_did_not_run_stands_on_the_first_page_and_is_mended_with_a_preview(
     database: Database, tmp_path: Path
 ):
     async with (
@@ -88,8 +88,23 @@ async def test_why_something_did_not_run_stands_on_the_first_page(
         url = str(house.client.base_url).rstrip("/")
         await page.goto(f"{url}/sign-in?link={link.rpartition('link=')[2]}")
         await page.locator("form[action='/sign-in'] button").click()
-        reason = page.get_by_text("The agent is paused.").first
+        reason, hand = page.get_by_text("The agent is paused.").first, Hand()
         await expect(reason).to_be_visible()
+        await hand.click(page.get_by_role("link", name="Keep running").first)
+        await expect(page.get_by_role("heading", name="Keep running")).to_be_visible()
+        await expect(page.get_by_text("Nothing runs: Coach is not active.")).to_be_visible()
+        assert hand.clicks <= MOST_TO_KNOW_WHY
+        await page.get_by_role("link", name="Edit mission Keep running").click()
+        preview = page.locator("#preview")
+        await expect(preview).to_contain_text("daily at 07:00")
+        await page.evaluate("here = document.body")  # gone with a page that is loaded anew
+        await page.get_by_label("At", exact=True).fill("08:15")
+        await expect(preview).to_contain_text("daily at 08:15")
+        await page.get_by_label("When", exact=True).select_option("cron")
+        await page.get_by_label("Cron expression").fill("0 9 * *")
+        await expect(preview).to_contain_text("That is no time to run at")
+        assert await page.evaluate("here === document.body")
+        await expect(page.get_by_label("At", exact=True)).to_be_hidden()
 
 
 async def _is_asked_for(world: World) -> bool:

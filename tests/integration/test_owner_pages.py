@@ -1,9 +1,11 @@
 """Owners' pages over HTTP: who sees them, what their forms do, and what is only ever text."""
 
 import html
+import json
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
@@ -75,6 +77,54 @@ async def scene(database: Database, tmp_path: Path) -> AsyncGenerator[tuple[Worl
         await client.mission(title=HOSTILE, agentId=AGENT, iterations=[plan(TASK, EVENT)])
         await world.driver.fold_all()
         yield world, tabs[0], tabs[1]
+
+
+class _Fields(HTMLParser):
+    """What a browser would send of the form on a page that has a preview."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+        self._is_in, self._select, self._text = False, "", ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """A field, where it is one of the form's."""
+        of = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self._is_in = "data-preview" in of
+        if not self._is_in:
+            return
+        name = of.get("name", "")
+        if tag == "input" and name != "seal" and (of.get("type") != "checkbox" or "checked" in of):
+            self.fields[name] = of.get("value", "on")
+        elif tag == "select":
+            self._select = name
+        elif tag == "option" and ("selected" in of or self._select not in self.fields):
+            self.fields[self._select] = of["value"]
+        elif tag == "textarea":
+            self._text = name
+            self.fields[name] = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        """The end of a text, which begins behind a line end."""
+        if tag == "textarea" and self._text:
+            text = self.fields[self._text].replace("\r\n", "\n").removeprefix("\n")
+            self.fields[self._text], self._text = text.replace("\n", "\r\n"), ""
+
+    def handle_data(self, data: str) -> None:
+        """Part of a text."""
+        if self._text:
+            self.fields[self._text] += data
+
+
+def fields_in(page: str) -> dict[str, str]:
+    found = _Fields()
+    found.feed(page)
+    return found.fields
+
+
+async def filled(tab: Tab, path: str) -> dict[str, str]:
+    return fields_in(await tab.see(path))
 
 
 async def waiting(tab: Tab, tool: str = "create_task") -> str:
@@ -190,16 +240,19 @@ async def test_a_mission_and_an_agent_change_by_form_and_say_what_is_wrong(
 ):
     world, tab, _ = scene
     await tab.see("/me")
-    form = {"title": "Woche", "objective": "x", "every": "mon 07:00"}
+    form = await filled(tab, "/me/missions/m1/edit")
+    form |= {"title": "Woche", "objective": "x", "how": "weekly", "time": "07:00", "day.mon": "on"}
     assert (await tab.press("/me/missions/m1/edit", **form)).status_code == 303
     shown = await tab.see("/me/missions/m1")
     assert "<h1>Woche</h1>" in shown
     assert "Mondays at 07:00" in shown
-    wrong = await tab.press("/me/missions/m1/edit", title="Woche", every="now and then")
+    wrong = await tab.press("/me/missions/m1/edit", **{**form, "how": "cron", "cron": "now"})
     assert wrong.status_code == 422
-    assert "every must be" in wrong.text
-    stale = await tab.press("/me/missions/m1/edit", title="Alt", version="x")
-    assert stale.status_code == 412
+    assert 'id="wrong-cadence"' in wrong.text
+    tab.client.cookies.set("mana_language", "de")
+    wrong = await tab.press("/me/missions/m1/edit", **{**form, "missedRuns": "x"})
+    assert "muss einer der Werte sein, die hier bekannt sind" in wrong.text
+    tab.client.cookies.delete("mana_language")
     agent = f"/me/agents/{quote(AGENT, safe='')}"
     assert (await tab.press(f"{agent}/policy", **{"tool.create_task": "deny"})).status_code == 303
     assert (await tab.press(f"{agent}/policy", **{"tool.create_task": "x"})).status_code == 400
@@ -208,6 +261,83 @@ async def test_a_mission_and_an_agent_change_by_form_and_say_what_is_wrong(
         "SELECT record -> 'policy' -> 'tools' ->> 'create_task' FROM mana_ai.agent_snapshots"
     )
     assert policy == "deny"
+
+
+async def test_a_change_from_elsewhere_is_shown_before_it_is_written_over(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    edit, client = "/me/missions/m1/edit", await world.client()
+    form = await filled(tab, edit) | {"title": "Von hier", "missedRuns": "none"}
+    await client.edit(title="Vom Handy", objective="Vom Handy auch")
+    refused = await tab.press(edit, **form)
+    assert refused.status_code == 412
+    assert "It is now: Vom Handy" in refused.text
+    assert 'value="Von hier"' in refused.text
+    assert "Vom Handy auch" in refused.text
+    await world.driver.fold_all()
+    assert (await world.record())["title"] == "Vom Handy"
+    assert (await tab.press(edit, **fields_in(refused.text))).status_code == 303
+    await world.driver.fold_all()
+    record = await world.record()
+    assert (record["title"], record["objective"]) == ("Von hier", "Vom Handy auch")
+    assert record["missedRuns"] == "none"
+
+
+async def test_only_what_was_changed_is_written(scene: tuple[World, Tab, Tab]):
+    world, tab, _ = scene
+    client = await world.client()
+    await client.edit(
+        objective="Zwei\r\nZeilen", cadence={"kind": "interval", "everyMinutes": 90.5}
+    )
+    form = await filled(tab, "/me/missions/m1/edit")
+    assert form["how"] == "as-it-is"
+    rows = (
+        "FROM public.sync_changes WHERE client_id = 'mana-api' AND NOT data::jsonb ? 'iterations'"
+    )
+    assert (await tab.press("/me/missions/m1/edit", **form)).status_code == 303
+    assert await world.value(f"SELECT count(*) {rows}") == 0
+    await client.edit(objective="Vom Handy")
+    form |= {"objective": "Zwei\r\nZeilen", "title": "Neu"}
+    assert (await tab.press("/me/missions/m1/edit", **form)).status_code == 303
+    assert json.loads(await world.value(f"SELECT data::text {rows}")) == {"title": "Neu"}
+
+
+async def test_inputs_are_found_by_title_among_ones_own_and_a_sealed_one_asks_for_consent(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, other = scene
+    mine, theirs = await world.client(), await world.client("u2")
+    notes = {"n1": {"title": "Budget"}, "n2": {"title": "enc:1:abc"}, "n3": {"title": "Holiday"}}
+    for id_, fields in notes.items():
+        await mine.push("insert", id_, fields, app="notes", table="notes")
+    await theirs.push("insert", "n9", {"title": "Budget of u2"}, app="notes", table="notes")
+    edit = "/me/missions/m1/edit"
+    form = await filled(tab, edit) | {"module": "notes", "words": "budget"}
+    found = (await tab.press(edit, **form)).text  # the enter key in the search field
+    assert "Budget" in found
+    assert "Budget of u2" not in found
+    assert "Holiday" not in found
+    form = fields_in(found) | {"add.notes:n1": "on", "words": "", "find": "1"}
+    found = (await tab.press(edit, **form)).text
+    assert "note, sealed" in found
+    assert fields_in(found)["in.0"] == "on"
+    strange = await tab.press(edit, **(fields_in(found) | {"add.notes:n9": "on"}))
+    assert strange.status_code == 422
+    assert "there is no such record in notes" in strange.text
+    saved = await tab.press(edit, **(fields_in(found) | {"add.notes:n2": "on"}))
+    assert saved.headers["location"] == "/me/missions/m1/grant"
+    await world.driver.fold_all()
+    assert [one["id"] for one in (await world.record())["inputs"]] == ["n1", "n2"]
+    form = await filled(tab, edit)
+    del form["in.1"]
+    assert (await tab.press(edit, **form)).headers["location"] == "/me/missions/m1"
+    await world.driver.fold_all()
+    assert [one["id"] for one in (await world.record())["inputs"]] == ["n1"]
+    for broken in ("[", "[[1]]", '[["a"]]'):
+        assert (await tab.press(edit, **{**form, "chosen": broken})).status_code == 400
+    await other.see(edit, 404)
+    assert (await other.press(edit, **form)).status_code == 404
 
 
 async def test_a_first_mission_is_made_with_its_agent_once_and_keeps_what_was_typed(

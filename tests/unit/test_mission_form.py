@@ -2,8 +2,8 @@
 
 import pytest
 
-from state.log.cadence import Cron, Daily, Interval, Manual, Weekly, parse_cadence
-from supervisor.gateway.pages.owner.make.mission import every_of
+from state.log.cadence import Cadence, Cron, Daily, Interval, Manual, Weekly, parse_cadence
+from supervisor.gateway.pages.owner.make.cadence_form import KEPT, cadence_in, every_of, fields_of
 from supervisor.gateway.people.made.cadence_words import cadence_record
 
 ALL = {"time": "07:30", "hours": "4", "date": "31", "cron": "5 4 * * 0", "day.mon": "on"}
@@ -45,3 +45,34 @@ def test_each_way_of_the_builder_is_the_cadence_it_says(fields: dict[str, str], 
 def test_fields_that_say_no_time_are_no_cadence(fields: dict[str, str]):
     record = cadence_record(every_of(fields))
     assert isinstance(record, str) or isinstance(parse_cadence(record), str)
+
+
+@pytest.mark.parametrize(
+    ("cadence", "how"),
+    [
+        (Manual(), "manual"),
+        (Daily(7, 5), "daily"),
+        (Weekly(0, 9), "weekly"),
+        (Cron("30 7 * * 1-5"), "weekdays"),
+        (Cron("15 7 * * 1,4"), "weekly"),
+        (Cron("0 7 * * 4,1"), "cron"),  # said otherwise it would be another expression
+        (Cron("0 7 31 * *"), "monthly"),
+        (Cron("*/5 * 1 * *"), "cron"),
+        (Interval(240), "hours"),
+        (Interval(45), "hours"),
+        (Interval(2880), "hours"),
+        (Interval(90.5), KEPT),
+    ],
+)
+def test_a_stored_cadence_fills_the_builder_and_comes_back_as_it_was(cadence: Cadence, how: str):
+    fields = fields_of(cadence)
+    assert fields["how"] == how
+    assert how == KEPT or cadence_in(fields) == cadence
+
+
+def test_days_of_a_first_form_are_not_added_to_those_of_a_stored_one():
+    assert [name for name in fields_of(Cron("15 7 * * 2,4")) if name.startswith("day.")] == [
+        "day.tue",
+        "day.thu",
+    ]
+    assert fields_of(None)["how"] == KEPT

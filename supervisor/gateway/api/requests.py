@@ -22,6 +22,18 @@ MAX_KEY_CHARS = 255
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 _NAMED = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 _WORDS = {"missing required": "is missing", "contains unknown": "is not known here"}
+_PLAIN = (
+    (re.compile(r"Expected `str` of length >= 1"), "must not be empty"),
+    (re.compile(r"Expected `str` of length <= (\d+)"), "must have at most {} characters"),
+    (re.compile(r"Expected `array` of length <= (\d+)"), "must have at most {} entries"),
+    (re.compile(r"Expected `int` >= (-?\d+)"), "must be at least {}"),
+    (re.compile(r"Expected `int` <= (\d+)"), "must be at most {}"),
+    (
+        re.compile(r"Invalid enum value .*", re.DOTALL),
+        "must be one of the values that are known here",
+    ),
+)
+"""What the decoder says of values, as people say it, and without them."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -44,7 +56,7 @@ async def body_of(request: Request, kind: type[T]) -> T:
         raise ApiProblem(400, "the body is not JSON") from exc
 
 
-def form_as(fields: Mapping[str, str], kind: type[T]) -> T:
+def form_as(fields: Mapping[str, Any], kind: type[T]) -> T:
     """A form's fields as this struct; raises ApiProblem, naming the field."""
     try:
         return msgspec.convert(dict(fields), type=kind)
@@ -135,4 +147,8 @@ def _said(text: str) -> tuple[str, str]:
     if named:
         field = f"{place}.{named[2]}" if place else named[2]
         return field[:MAX_NAME_CHARS], _WORDS[named[1]]
-    return place[:MAX_NAME_CHARS] or "body", said.replace("`", "").replace("Expected", "must be")
+    told = said.replace("`", "").replace("Expected", "must be")
+    for pattern, plain in _PLAIN:
+        if found := pattern.fullmatch(said):
+            told = plain.format(*found.groups())
+    return place[:MAX_NAME_CHARS] or "body", told

@@ -16,6 +16,7 @@ from state.store.gateway.control import NotPossible
 from supervisor.gateway.api.problems import ApiProblem, known_problem
 from supervisor.gateway.operators.control import Missing
 from supervisor.gateway.pages.forms import NotOurForm
+from supervisor.gateway.pages.owner.parts.field_words import field_said
 from supervisor.gateway.pages.owner.parts.refusal_words import refusal_said
 from supervisor.gateway.pages.page import problem_page
 from supervisor.gateway.pages.reader import Reader, reader_of
@@ -57,7 +58,7 @@ def said_of(exc: Exception, language: Language) -> tuple[int, str, str]:
 
 def details_of(problem: ApiProblem, language: Language) -> str:
     """What is wrong, field by field where it is about fields."""
-    told = "; ".join(f"{one.field} {one.message}" for one in problem.errors)
+    told = "; ".join(field_said(one, language) for one in problem.errors)
     return told or refusal_said(problem.detail, language)
 
 

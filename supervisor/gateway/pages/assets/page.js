@@ -127,6 +127,25 @@ document.addEventListener("submit", async (event) => {
   delete form.dataset.busy;
 });
 
+// --- a form with a preview: what it comes to is beside it while one types
+
+let typed = 0;
+
+document.addEventListener("input", (event) => {
+  const form = event.target.closest("form[data-preview]");
+  if (!form) return;
+  clearTimeout(typed);
+  const mine = typed = setTimeout(async () => {
+    const body = new URLSearchParams(new FormData(form));
+    body.set("preview", "1");
+    try {
+      const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
+      const came = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("preview");
+      if (came && mine === typed) become(document.getElementById("preview"), came);
+    } catch { /* the button does the same */ }
+  }, 300);
+});
+
 function say(words) {
   const place = document.getElementById("said");
   if (place && words) place.textContent = words.trim().replace(/\s+/g, " ");

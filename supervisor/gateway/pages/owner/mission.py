@@ -16,7 +16,6 @@ from state.store.gateway.own_log import NoSuchRecord, OwnRecord
 from state.store.gateway.proposals import ProposalFilter, proposals_in
 from state.store.own.runs import OwnIteration, OwnRun, OwnRunDetail
 from supervisor.gateway.answers import path_part, query
-from supervisor.gateway.api.requests import form_as
 from supervisor.gateway.operators.control import cancel_own_run
 from supervisor.gateway.pages.owner.consent.grants import grants_shown
 from supervisor.gateway.pages.owner.gate import Visit
@@ -28,17 +27,15 @@ from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.people.inbox.proposals import inbox_of
 from supervisor.gateway.people.made.missions import (
     NEXT_RUNS,
-    mission_changed,
     mission_paused,
     mission_resumed,
     run_asked_for,
     upcoming,
 )
 from supervisor.gateway.people.made.schedule import schedule_of
-from supervisor.gateway.people.made.wire import MissionFields, MissionShown, mission_shown
+from supervisor.gateway.people.made.wire import MissionShown, mission_shown
 
 MOST_TIMES, MOST_RUNS, MOST_WHOLE = 8, 20, 3
-EDITED = ("title", "objective", "every")
 
 
 class RunShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,10 +131,6 @@ async def post_mission(visit: Visit) -> Response:
                     await mission_paused(own, owners, id_)
                 case "resume":
                     await mission_resumed(own, owners, id_)
-                case "edit":
-                    given = {name: visit.form[name] for name in EDITED if name in visit.form}
-                    asked = form_as(given, MissionFields)
-                    await mission_changed(own, owners, id_, asked, visit.form.get("version"))
                 case _:
                     raise BadRequest("verb", "is not known here")
     return seen(f"/me/missions/{segment(id_)}")

@@ -9,7 +9,7 @@ from supervisor.gateway.pages import search
 from supervisor.gateway.pages.owner import agent, home, inbox, live, mission, schedule, settings
 from supervisor.gateway.pages.owner.consent import access, export, grants
 from supervisor.gateway.pages.owner.gate import OwnerGate, OwnerHandler
-from supervisor.gateway.pages.owner.make import mission as new_mission
+from supervisor.gateway.pages.owner.make import mission as mission_form
 
 PAGES: tuple[tuple[str, str, Scope, OwnerHandler], ...] = (
     ("GET", "/me", "read", home.get_home),
@@ -22,9 +22,11 @@ PAGES: tuple[tuple[str, str, Scope, OwnerHandler], ...] = (
     ("GET", "/me/agents/{agent}", "read", agent.get_agent),
     ("POST", "/me/agents/{agent}/{verb}", "write", agent.post_agent),
     ("POST", "/me/agents/{agent}/approvals/{id}/revoke", "approve", agent.post_revoke),
-    ("GET", "/me/missions/new", "write", new_mission.get_new),
-    ("POST", "/me/missions/new", "write", new_mission.post_new),
+    ("GET", "/me/missions/new", "write", mission_form.get_new),
+    ("POST", "/me/missions/new", "write", mission_form.post_new),
     ("GET", "/me/missions/{mission}", "read", mission.get_mission),
+    ("GET", "/me/missions/{mission}/edit", "write", mission_form.get_edit),
+    ("POST", "/me/missions/{mission}/edit", "write", mission_form.post_edit),
     ("GET", "/me/missions/{mission}/grant", "read", grants.get_grant),
     ("POST", "/me/missions/{mission}/grant", "keys", grants.post_grant),
     ("POST", "/me/missions/{mission}/grant/revoke", "write", grants.post_revoke),

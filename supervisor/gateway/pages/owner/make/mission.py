@@ -1,36 +1,62 @@
-"""A new mission: for an agent that is there, or for one that is made with it from a template."""
+"""A mission as a form: a new one, or one that is there, of which only changes are written."""
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
+import hashlib
+from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest
 from mana_actors.http.paths import segment
-from state.log.cadence import Cadence, next_runs, parse_cadence
+from state.log.cadence import next_runs
 from state.log.own_changes import RecordAt
-from supervisor.gateway.answers import query
+from state.log.records import InputRef
+from state.store.gateway.own_log import OwnWrites
+from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.api.problems import ApiProblem
 from supervisor.gateway.api.requests import form_as
+from supervisor.gateway.pages import words
+from supervisor.gateway.pages.owner.consent.grants import grants_shown
 from supervisor.gateway.pages.owner.gate import Visit
-from supervisor.gateway.pages.owner.overview import overview_of
+from supervisor.gateway.pages.owner.make.cadence_form import (
+    AT_FIRST,
+    KEPT,
+    SHORT_DAYS,
+    cadence_in,
+    every_of,
+    fields_of,
+)
+from supervisor.gateway.pages.owner.make.inputs import choices_of, refs_of
+from supervisor.gateway.pages.owner.overview import cadence_of, overview_of
+from supervisor.gateway.pages.owner.parts.field_words import message_said
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.problems import said_of
 from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
 from supervisor.gateway.people.made.agents import agent_made
-from supervisor.gateway.people.made.cadence_words import DAYS, cadence_record
-from supervisor.gateway.people.made.missions import NEXT_RUNS, mission_made
+from supervisor.gateway.people.made.missions import (
+    NEXT_RUNS,
+    mission_changed,
+    mission_made,
+    mission_of,
+)
 from supervisor.gateway.people.made.templates import templates
-from supervisor.gateway.people.made.wire import AgentWanted, MissionWanted
+from supervisor.gateway.people.made.wire import (
+    AgentWanted,
+    MissionFields,
+    MissionShown,
+    MissionWanted,
+    mission_shown,
+)
 
-AT_FIRST = {"how": "daily", "time": "07:00", "day.mon": "on", "hours": "4", "date": "1", "cron": ""}
-FIELDS = ("who", "title", "objective", "key", "missedRuns", *AT_FIRST.keys() - {"day.mon"})
-SHORT_DAYS = tuple(day[:3] for day in (*DAYS[1:], DAYS[0]))
-AGENT, TEMPLATE = "agent:", "new:"
+AGENT, TEMPLATE, WAS = "agent:", "new:", "was."
+TEXTS = ("title", "objective")
+FIELDS = ("who", *TEXTS, "key", "missedRuns", *(AT_FIRST.keys() - {"day.mon"}))
+PLACES = {"every": "cadence", "agentId": "who", "template": "who", "name": "who", "read": "inputs"}
+"""Where a form shows what is wrong with a field that it calls otherwise."""
 
 
 async def get_new(visit: Visit) -> Response:
@@ -40,17 +66,19 @@ async def get_new(visit: Visit) -> Response:
     who = TEMPLATE + template if template else AGENT + asked["agent"] if "agent" in asked else ""
     title, objective = _begun(template, visit.reader)
     fields = {**AT_FIRST, "who": who, "title": title, "objective": objective}
-    return await _form(visit, {**fields, "missedRuns": "one", "key": str(uuid4())})
+    return await _form(visit, {**fields, "missedRuns": "one", "key": str(uuid4())}, [])
 
 
 async def post_new(visit: Visit) -> Response:
     """Make it and show it; `preview` only shows when it would run. Sent twice it is made once."""
     query(visit.request, ())
-    form = visit.form
-    wanted = {name: form.get(name, "").strip() for name in ("title", "objective")}
-    every = every_of(form)
-    if "preview" in form or isinstance(cadence_record(every), str) or not wanted["title"]:
-        return await _form(visit, form, is_checked="preview" not in form)
+    form, reader = _sent(visit), visit.reader
+    refs, wrong = await _chosen(visit, [])
+    if "preview" in form or "find" in form:
+        return await _form(visit, form, refs, wrong=wrong)
+    wrong |= _wrong_in(form, reader)
+    if wrong:
+        return await _form(visit, form, refs, wrong=wrong, status=422)
     try:
         id_ = str(UUID(form.get("key", "")))
     except ValueError:
@@ -61,85 +89,266 @@ async def post_new(visit: Visit) -> Response:
             if not (await own.record(RecordAt("ai", "aiMissions", id_))).exists:
                 if kind == "new":
                     named = (await agent_made(own, AgentWanted(template=named))).id
-                fields = {k: text for k, text in wanted.items() if text}
-                fields |= {"agentId": named, "every": every}
-                fields |= {"missedRuns": form.get("missedRuns", "one")}
+                fields: dict[str, Any] = {name: _plain(form, name) for name in TEXTS}
+                fields = {name: text for name, text in fields.items() if text}
+                fields |= {"agentId": named, "every": every_of(form)}
+                fields |= {"missedRuns": form.get("missedRuns", "one"), "inputs": _plainly(refs)}
                 await mission_made(own, visit.owners, id_, form_as(fields, MissionWanted))
     except ApiProblem as exc:
-        if exc.status >= 500:
-            raise
-        return await _form(visit, form, refused=exc)
-    return seen(f"/me/missions/{segment(id_)}")
+        return await _refused(visit, form, refs, exc)
+    return seen(await _after(visit, id_, has_new_inputs=bool(refs)))
 
 
-def every_of(form: dict[str, str]) -> str:
-    """What the fields of the builder say, in words of a cadence; wrong ones make wrong words."""
-    time = form.get("time", "")
-    hour, _, minute = time.partition(":")
-    match form.get("how"):
-        case "manual":
-            return "manual"
-        case "daily" | "weekdays" as days:
-            return f"{days} {time}"
-        case "weekly":
-            return f"{','.join(day for day in SHORT_DAYS if 'day.' + day in form)} {time}"
-        case "hours":
-            return f"{form.get('hours', '')} hours"
-        case "monthly" if re.fullmatch(r"\d\d:\d\d", time, re.ASCII):
-            return f"{int(minute)} {int(hour)} {form.get('date', '')} * *"
-        case "cron":
-            return form.get("cron", "")
+async def get_edit(visit: Visit) -> Response:
+    """`/me/missions/{mission}/edit`: the form with what it is now."""
+    query(visit.request, ())
+    async with visit.owners.own_log.acting(visit.caller.user, visit.caller.spaces) as own:
+        mission = await _mission(own, visit, hold=False)
+    return await _form(
+        visit, _form_of(mission) | _marks(mission), refs_in(mission), mission=mission
+    )
+
+
+async def post_edit(visit: Visit) -> Response:
+    """Write what was changed here; what was changed elsewhere meanwhile is shown first."""
+    query(visit.request, ())
+    form, reader = _sent(visit), visit.reader
+    async with visit.owners.own_log.acting(visit.caller.user, visit.caller.spaces) as own:
+        before = await _mission(own, visit, hold=False)
+    refs, wrong = await _chosen(visit, refs_in(before))
+    if "preview" in form or "find" in form:
+        return await _form(visit, form, refs, mission=before, wrong=wrong)
+    wrong |= _wrong_in(form, reader, mission=before)
+    if wrong:
+        return await _form(visit, form, refs, mission=before, wrong=wrong, status=422)
+    try:
+        async with visit.owners.own_log.acting(visit.caller.user, visit.caller.spaces) as own:
+            mission = await _mission(own, visit)
+            now, fields = _marks(mission), dict[str, Any]()
+            for name, value in _wished(form, mission, refs).items():
+                was, mark = form.get(WAS + name), _mark(value)
+                if mark in (was, now[WAS + name]):
+                    continue  # nobody changed it here, or both to the same
+                if was != now[WAS + name]:
+                    wrong[name] = _meanwhile(name, mission, reader)
+                fields[name] = value
+            if fields and not wrong:
+                if "cadence" in fields:
+                    fields["every"] = every_of(form)
+                    del fields["cadence"]
+                asked = form_as(fields, MissionFields)
+                await mission_changed(own, visit.owners, mission.id, asked)
+    except ApiProblem as exc:
+        return await _refused(visit, form, refs, exc, mission=before)
+    if not wrong:
+        return seen(await _after(visit, mission.id, has_new_inputs="inputs" in fields))
+    # What was typed here stays; all else is shown as it is now, and saving again knows of it.
+    untouched = {
+        name: text
+        for name, text in _form_of(mission).items()
+        if name in FIELDS and _part(name) not in fields
+    }
+    if "inputs" not in fields:
+        refs = refs_in(mission)
+    if "agentId" in wrong:
+        wrong["who"] = wrong.pop("agentId")
+    told = form | untouched | now
+    return await _form(visit, told, refs, mission=mission, wrong=wrong, status=412)
+
+
+def refs_in(mission: MissionShown) -> list[InputRef]:
+    """What it reads, each once."""
+    listed = (InputRef(one["module"], one["table"], one["id"]) for one in mission.inputs)
+    return list(dict.fromkeys(listed))
+
+
+def _form_of(mission: MissionShown) -> dict[str, str]:
+    """What a form holds of a mission that is there; a sealed text is not among it."""
+    texts = {name: getattr(mission, name) for name in TEXTS}
+    return {
+        **fields_of(cadence_of(mission)),
+        **{name: text for name, text in texts.items() if text is not None},
+        "who": AGENT + mission.agent_id,
+        "missedRuns": mission.missed_runs,
+    }
+
+
+def _wished(form: dict[str, str], mission: MissionShown, refs: list[InputRef]) -> dict[str, Any]:
+    """What a form says of each field, as `_held` says what a mission holds."""
+    wished: dict[str, Any] = {name: _plain(form, name) for name in TEXTS if name in form}
+    if AGENT in form.get("who", ""):
+        wished["agentId"] = form["who"].removeprefix(AGENT)
+    if form.get("how") != KEPT:
+        wished["cadence"] = cadence_in(form)
+    wished |= {"missedRuns": form.get("missedRuns", mission.missed_runs), "inputs": _plainly(refs)}
+    return wished
+
+
+def _held(mission: MissionShown) -> dict[str, Any]:
+    texts = {name: getattr(mission, name) or "" for name in TEXTS}
+    return {
+        **{name: _plain(texts, name) for name in TEXTS},
+        "agentId": mission.agent_id,
+        "cadence": cadence_of(mission) or mission.cadence,
+        "missedRuns": mission.missed_runs,
+        "inputs": _plainly(refs_in(mission)),
+    }
+
+
+def _marks(mission: MissionShown) -> dict[str, str]:
+    """A mark of each field, which the form brings back: so it is told what changed meanwhile."""
+    return {WAS + name: _mark(value) for name, value in _held(mission).items()}
+
+
+def _mark(value: Any) -> str:
+    kind = type(value).__name__ if isinstance(value, msgspec.Struct) else ""
+    return hashlib.sha256(msgspec.json.encode([kind, value], order="sorted")).hexdigest()[:24]
+
+
+def _part(field: str) -> str:
+    """The part of a mission that a field of the form is about."""
+    if field == "who":
+        return "agentId"
+    return field if field in (*TEXTS, "missedRuns") else "cadence"
+
+
+def _meanwhile(name: str, mission: MissionShown, reader: Reader) -> str:
+    """What a field was made elsewhere, while it was changed here too."""
+    _ = translations_of(reader.language).gettext
+    match name:
+        case "title" | "objective":
+            now = getattr(mission, name) or ""
+        case "cadence":
+            now = words.cadence_said(cadence_of(mission), reader)
+        case "inputs":
+            now = words.number(len(mission.inputs), reader)
+        case "missedRuns":
+            one, none = _("run once, as soon as possible"), _("leave it out")
+            now = none if mission.missed_runs == "none" else one
         case _:
-            return ""
+            now = mission.agent_id
+    return _("It was changed elsewhere meanwhile. It is now: %(now)s") % {"now": now}
+
+
+def _plain(form: dict[str, str], name: str) -> str:
+    """A text as records hold it: browsers send other line ends."""
+    return form.get(name, "").replace("\r\n", "\n").strip()
+
+
+def _plainly(refs: list[InputRef]) -> list[dict[str, str]]:
+    return [{"module": ref.module, "table": ref.table, "id": ref.id} for ref in refs]
+
+
+def _sent(visit: Visit) -> dict[str, str]:
+    """The form, which looks for records also where words were typed and the enter key pressed."""
+    form = visit.form
+    typed = form.get("words", "")
+    is_search = typed.strip() and typed != form.get("found") and "preview" not in form
+    return form | {"find": "1"} if is_search else form
+
+
+async def _mission(own: OwnWrites, visit: Visit, *, hold: bool = True) -> MissionShown:
+    record = await mission_of(own, path_part(visit.request, "mission"), hold=hold)
+    return mission_shown(record, visit.reader.zone.key, [], [])
+
+
+async def _chosen(visit: Visit, stored: list[InputRef]) -> tuple[list[InputRef], dict[str, str]]:
+    """The records that a form leaves chosen, and what is wrong with the rest of them."""
+    try:
+        async with visit.owners.own_log.acting(visit.caller.user, visit.caller.spaces) as own:
+            return await refs_of(own, visit.form, stored), {}
+    except ApiProblem as exc:
+        said = "; ".join(message_said(one.message, visit.reader.language) for one in exc.errors)
+        return stored, {"inputs": said}
+
+
+def _wrong_in(
+    form: dict[str, str], reader: Reader, mission: MissionShown | None = None
+) -> dict[str, str]:
+    """What is wrong with fields that only this form has, by field."""
+    _ = translations_of(reader.language).gettext
+    wrong: dict[str, str] = {}
+    stays = mission is not None and form.get("how") == KEPT
+    if not stays and isinstance(cadence_in(form), str):
+        wrong["cadence"] = _("That is no time to run at: look at what you chose")
+    is_sealed = mission is not None and mission.title is None
+    if not is_sealed and not _plain(form, "title"):
+        wrong["title"] = _("Give it a title")
+    return wrong
+
+
+async def _refused(
+    visit: Visit,
+    form: dict[str, str],
+    refs: list[InputRef],
+    exc: ApiProblem,
+    mission: MissionShown | None = None,
+) -> Response:
+    """The form again, with what the rules say beside each field."""
+    if exc.status >= 500:
+        raise exc
+    language = visit.reader.language
+    _ = translations_of(language).gettext
+    wrong: dict[str, str] = {}
+    for one in exc.errors:
+        name = one.field.partition("[")[0]
+        field = PLACES.get(name, name)
+        wrong[field] = (
+            _("Choose an agent that is yours and at work; a new one needs a name of its own")
+            if field == "who"
+            else message_said(one.message, language)
+        )
+    general = "" if wrong else said_of(exc, language)[2]
+    return await _form(visit, form, refs, mission=mission, wrong=wrong, general=general, status=422)
+
+
+async def _after(visit: Visit, id_: str, *, has_new_inputs: bool) -> str:
+    """Where one goes next: to the consent where it reads what is sealed and no grant covers it."""
+    here = f"/me/missions/{segment(id_)}"
+    if has_new_inputs:
+        for one in await grants_shown(visit, mission=id_):
+            if one.records and (not one.of.opens or one.of.standing == "other-inputs"):
+                return one.here
+    return here
 
 
 async def _form(
     visit: Visit,
     form: dict[str, str],
+    refs: list[InputRef],
     *,
-    is_checked: bool = False,
-    refused: ApiProblem | None = None,
+    mission: MissionShown | None = None,
+    wrong: dict[str, str] | None = None,
+    general: str = "",
+    status: int = 200,
 ) -> Response:
     """The form with what it holds; where it was sent, with what is wrong beside each field."""
-    _ = translations_of(visit.reader.language).gettext
+    reader = visit.reader
     overview = await overview_of(visit)
-    every = every_of(form)
-    record = cadence_record(every)
-    cadence: Cadence | str = record if isinstance(record, str) else parse_cadence(record)
-    wrong: dict[str, str] = {}
-    if isinstance(cadence, str):
-        wrong["cadence"] = _("That is no time to run at: look at what you chose")
-    if is_checked and not form.get("title", "").strip():
-        wrong["title"] = _("Give it a title")
-    fields = {"every": "cadence", "agentId": "who", "template": "who", "name": "who"}
-    for one in () if refused is None else refused.errors:
-        field = fields.get(one.field, one.field)
-        wrong[field] = (
-            _("Choose an agent that is yours and at work; a new one needs a name of its own")
-            if field == "who"
-            else f"{one.field} {one.message}"
-        )
-    general = (
-        "" if refused is None or refused.errors else said_of(refused, visit.reader.language)[2]
-    )
+    said = cadence_in(form)
+    cadence = None if isinstance(said, str) else said
+    if mission is not None and form.get("how") == KEPT:
+        cadence = cadence_of(mission)
+    agents = [(one.id, one.name) for one in overview.agents.values() if one.state != "archived"]
+    if mission is not None and mission.agent_id not in [id_ for id_, _name in agents]:
+        agents.insert(0, (mission.agent_id, overview.agent_name(mission.agent_id)))
     return page(
-        visit.reader,
-        "owner/new_mission.html",
-        422 if is_checked or refused else 200,
+        reader,
+        "owner/mission_form.html",
+        status,
+        mission=mission,
+        here="/me/missions/new" if mission is None else f"/me/missions/{segment(mission.id)}/edit",
         form=dict.fromkeys(FIELDS, "") | form,
-        wrong=wrong,
+        marks={name: text for name, text in form.items() if name.startswith(WAS)},
+        wrong=wrong or {},
         general=general,
-        agents=[one for one in overview.agents.values() if one.state != "archived"],
-        templates=templates(),
-        days=_days(visit.reader),
-        cadence=None if isinstance(cadence, str) else cadence,
-        runs=[] if isinstance(cadence, str) else next_times(cadence, visit.reader),
+        agents=agents,
+        templates={} if mission is not None else templates(),
+        days=_days(reader),
+        inputs=await choices_of(visit, refs, form),
+        cadence=cadence,
+        runs=[] if cadence is None else next_runs(cadence, reader.now, reader.zone, NEXT_RUNS),
     )
-
-
-def next_times(cadence: Cadence, reader: Reader) -> list[datetime]:
-    """When it would run, the next five times."""
-    return next_runs(cadence, reader.now, reader.zone, NEXT_RUNS)
 
 
 def _days(reader: Reader) -> list[tuple[str, str]]:

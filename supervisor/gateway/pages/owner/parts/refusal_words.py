@@ -6,44 +6,56 @@ Rows and programs have these reasons in English; one that is not known here is t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from state.runs.reasons import Language
 from supervisor.gateway.pages.translations import translations_of
 
 _NAME = re.compile(r"%\((\w+)\)s")
+Texts = Callable[[Callable[[str], str]], list[str]]
+"""All sentences of a kind, each as some translation says it."""
 
 
 def refusal_said(why: str, language: Language) -> str:
     """A reason as its reader says it."""
+    return translated(why, language, _all, _states(language)) or why
+
+
+def translated(
+    english: str, language: Language, known: Texts, of_values: Mapping[str, str]
+) -> str | None:
+    """A sentence of rows or programs as its reader says it; None for one that is not known.
+
+    `known` are the sentences, in one order, with names where values stand; `of_values` says those
+    values that are words themselves.
+    """
     if language == "en":
-        return why
-    for place, pattern in _compiled():
-        if found := pattern.fullmatch(why):
-            words = _all(translations_of(language).gettext)[place]
-            states = _states(language)
-            values = {name: states.get(text, text) for name, text in found.groupdict().items()}
+        return english
+    for place, pattern in _compiled(known):
+        if found := pattern.fullmatch(english):
+            words = known(translations_of(language).gettext)[place]
+            values = {name: of_values.get(text, text) for name, text in found.groupdict().items()}
             return words % values if values else words
-    return why
+    return None
 
 
 @cache
-def _compiled() -> list[tuple[int, re.Pattern[str]]]:
-    """Each reason as rows have it, with its place; what fits anything after what says more."""
-    found: list[tuple[int, re.Pattern[str]]] = []
-    for number, mine in enumerate(_all(translations_of("en").gettext)):
+def _compiled(known: Texts) -> list[tuple[int, re.Pattern[str]]]:
+    """Each as rows have it, with its place; the one with the most words of its own first."""
+    found: list[tuple[int, int, re.Pattern[str]]] = []
+    for number, mine in enumerate(known(translations_of("en").gettext)):
         parts = _NAME.split(mine)
         text = "".join(
             f"(?P<{part}>.{{1,600}})" if place % 2 else re.escape(part)
             for place, part in enumerate(parts)
         )
-        found.append((number, re.compile(text, re.DOTALL)))
-    return sorted(found, key=_fields)
+        found.append((-len("".join(parts[::2])), number, re.compile(text, re.DOTALL)))
+    return [(number, pattern) for _, number, pattern in sorted(found, key=_own_words)]
 
 
-def _fields(known: tuple[int, re.Pattern[str]]) -> int:
-    return len(known[1].groupindex)
+def _own_words(known: tuple[int, int, re.Pattern[str]]) -> int:
+    return known[0]
 
 
 def _states(language: Language) -> dict[str, str]:
