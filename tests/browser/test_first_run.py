@@ -98,13 +98,13 @@ async def test_why_something_did_not_run_stands_on_the_first_page_and_is_mended_
         preview = page.locator("#preview")
         await expect(preview).to_contain_text("daily at 07:00")
         await page.evaluate("here = document.body")  # gone with a page that is loaded anew
-        await page.get_by_label("At", exact=True).fill("08:15")
+        await page.locator("input[name=time]").fill("08:15")
         await expect(preview).to_contain_text("daily at 08:15")
-        await page.get_by_label("When", exact=True).select_option("cron")
-        await page.get_by_label("Cron expression").fill("0 9 * *")
+        await page.locator("select[name=how]").select_option("cron")
+        await page.locator("input[name=cron]").fill("0 9 * *")
         await expect(preview).to_contain_text("That is no time to run at")
         assert await page.evaluate("here === document.body")
-        await expect(page.get_by_label("At", exact=True)).to_be_hidden()
+        await expect(page.locator("input[name=time]")).to_be_hidden()
 
 
 async def _is_asked_for(world: World) -> bool:

@@ -80,7 +80,7 @@ async def scene(database: Database, tmp_path: Path) -> AsyncGenerator[tuple[Worl
 
 
 class _Fields(HTMLParser):
-    """What a browser would send of the form on a page that has a preview."""
+    """What a browser would send of the one form on a page that fills it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _Fields(HTMLParser):
         """A field, where it is one of the form's."""
         of = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self._is_in = "data-preview" in of
+            self._is_in = "block" in of.get("class", "").split()
         if not self._is_in:
             return
         name = of.get("name", "")
@@ -301,6 +301,49 @@ async def test_only_what_was_changed_is_written(scene: tuple[World, Tab, Tab]):
     form |= {"objective": "Zwei\r\nZeilen", "title": "Neu"}
     assert (await tab.press("/me/missions/m1/edit", **form)).status_code == 303
     assert json.loads(await world.value(f"SELECT data::text {rows}")) == {"title": "Neu"}
+
+
+async def test_an_agent_is_made_once_and_changed_where_it_was_not_changed_elsewhere(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, other = scene
+    new = "/me/agents/new"
+    form = await filled(tab, f"{new}?template=planner")
+    assert form["name"] == "Planner"
+    taken = await tab.press(new, **(form | {"name": HOSTILE, "module.todo": "deny"}))
+    assert taken.status_code == 422
+    assert 'id="wrong-name"' in taken.text
+    assert fields_in(taken.text)["module.todo"] == "deny"
+    for wrong in ({"name": " "}, {"role": "x" * 501}, {"module.todo": "x"}, {"key": "x"}):
+        assert (await tab.press(new, **(form | wrong))).status_code in (400, 422), wrong
+    for _ in range(2):
+        made = await tab.press(new, **(form | {"module.todo": "deny"}))
+        assert made.headers["location"] == f"/me/agents/{form['key']}"
+    await world.driver.fold_all()
+    policy = await world.value(
+        "SELECT record -> 'policy' -> 'tools' ->> 'create_task' FROM mana_ai.agent_snapshots"
+        " WHERE record ->> 'name' = 'Planner'"
+    )
+    assert policy == "deny"
+    edit = f"/me/agents/{quote(AGENT, safe='')}/edit"
+    form = await filled(tab, edit) | {"name": "Von hier", "maxConcurrentMissions": "3"}
+    await (await world.client()).edit(AGENT, table="agents", name="Vom Handy", role="Vom Handy")
+    refused = await tab.press(edit, **form)
+    assert refused.status_code == 412
+    assert "It is now: Vom Handy" in refused.text
+    told = fields_in(refused.text)
+    assert (told["name"], told["role"]) == ("Von hier", "Vom Handy")
+    assert (await tab.press(edit, **(told | {"name": "x" * 501}))).status_code == 422
+    assert (await tab.press(edit, **told)).status_code == 303
+    rows = (
+        "SELECT data::text FROM public.sync_changes WHERE client_id = 'mana-api' AND op = 'update'"
+    )
+    assert json.loads(await world.value(f"{rows} AND record_id = $1", AGENT)) == {
+        "name": "Von hier",
+        "maxConcurrentMissions": 3,
+    }
+    await other.see(edit, 404)
+    assert (await other.press(edit, **told)).status_code == 404
 
 
 async def test_inputs_are_found_by_title_among_ones_own_and_a_sealed_one_asks_for_consent(

@@ -18,7 +18,6 @@ from state.store.gateway.proposals import approvals_in
 from state.store.own.runs import OwnRuns
 from state.store.owner import AgentBudget, OwnMission
 from supervisor.gateway.answers import path_part, query
-from supervisor.gateway.api.requests import form_as
 from supervisor.gateway.pages import words
 from supervisor.gateway.pages.charts import gauge
 from supervisor.gateway.pages.owner.consent.grants import grants_shown
@@ -41,7 +40,6 @@ from supervisor.gateway.people.made.agents import agent_changed, agent_switched
 from supervisor.gateway.people.made.wire import AgentFields, MissionShown
 
 MOST_MISSIONS, MOST_LIVE = 200, 3
-EDITED = ("name", "role", "systemPrompt", "memory")
 
 
 class MissionLine(msgspec.Struct, frozen=True):
@@ -122,10 +120,6 @@ async def post_agent(visit: Visit) -> Response:
         match verb:
             case "pause" | "resume" | "archive":
                 await agent_switched(own, id_, verb)
-            case "edit":
-                given = {name: visit.form[name] for name in EDITED if name in visit.form}
-                asked_ = form_as(given, AgentFields)
-                await agent_changed(own, id_, asked_, visit.form.get("version"))
             case "policy":
                 record = await own.record(RecordAt("ai", "agents", id_))
                 wanted = policy.policy_with(record.fields.get("policy"), visit.form)

@@ -15,17 +15,15 @@ from state.store.gateway.proposals import ProposalFilter, proposals_in
 from state.store.own.glance import DayUse, HistoryFilter
 from state.store.owner import AgentBudget, OwnMission
 from supervisor.gateway.answers import query
-from supervisor.gateway.api.requests import form_as
 from supervisor.gateway.pages import words
 from supervisor.gateway.pages.charts import Gauge, Sparkline, gauge, sparkline
 from supervisor.gateway.pages.owner.gate import Visit
 from supervisor.gateway.pages.owner.overview import Overview, awake_of, overview_of, reading, staged
-from supervisor.gateway.pages.page import page, seen
+from supervisor.gateway.pages.page import page
 from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
-from supervisor.gateway.people.made.agents import agent_made
 from supervisor.gateway.people.made.templates import templates
-from supervisor.gateway.people.made.wire import AgentShown, AgentWanted
+from supervisor.gateway.people.made.wire import AgentShown
 
 MOST_PROPOSALS = 200
 MOST_TODAY, MOST_NEXT = 12, 6
@@ -74,16 +72,6 @@ async def get_agents(visit: Visit) -> Response:
     """`/me/agents`: all of them."""
     query(visit.request, ())
     return page(visit.reader, "owner/agents.html", **await home_values(visit))
-
-
-async def post_agent(visit: Visit) -> Response:
-    """A new agent from a template; its page comes next."""
-    query(visit.request, ())
-    given = {name: text for name, text in visit.form.items() if text}
-    asked = form_as(given, AgentWanted)
-    async with visit.owners.own_log.acting(visit.caller.user, visit.caller.spaces) as own:
-        made = await agent_made(own, asked)
-    return seen(f"/me/agents/{made.id}")
 
 
 async def home_values(visit: Visit) -> dict[str, Any]:

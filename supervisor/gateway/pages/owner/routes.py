@@ -9,6 +9,7 @@ from supervisor.gateway.pages import search
 from supervisor.gateway.pages.owner import agent, home, inbox, live, mission, schedule, settings
 from supervisor.gateway.pages.owner.consent import access, export, grants
 from supervisor.gateway.pages.owner.gate import OwnerGate, OwnerHandler
+from supervisor.gateway.pages.owner.make import agent as agent_form
 from supervisor.gateway.pages.owner.make import mission as mission_form
 
 PAGES: tuple[tuple[str, str, Scope, OwnerHandler], ...] = (
@@ -18,8 +19,11 @@ PAGES: tuple[tuple[str, str, Scope, OwnerHandler], ...] = (
     ("POST", "/me/inbox/{id}/{verb}", "approve", inbox.post_answer),
     ("POST", "/me/iterations/{iteration}/approve", "approve", inbox.post_approve_all),
     ("GET", "/me/agents", "read", home.get_agents),
-    ("POST", "/me/agents", "write", home.post_agent),
+    ("GET", "/me/agents/new", "write", agent_form.get_new),
+    ("POST", "/me/agents/new", "write", agent_form.post_new),
     ("GET", "/me/agents/{agent}", "read", agent.get_agent),
+    ("GET", "/me/agents/{agent}/edit", "write", agent_form.get_edit),
+    ("POST", "/me/agents/{agent}/edit", "write", agent_form.post_edit),
     ("POST", "/me/agents/{agent}/{verb}", "write", agent.post_agent),
     ("POST", "/me/agents/{agent}/approvals/{id}/revoke", "approve", agent.post_revoke),
     ("GET", "/me/missions/new", "write", mission_form.get_new),

@@ -71,8 +71,11 @@ async def post_agent(request: Request, caller: Caller, owners: Owners) -> Respon
     return await carried_out(request, caller, owners.own_log, asked, done)
 
 
-async def agent_made(own: OwnWrites, asked: AgentWanted) -> AgentShown:
-    """A new agent, from a template where one is named; raises ApiProblem and ChangeRefused."""
+async def agent_made(own: OwnWrites, asked: AgentWanted, id_: str | None = None) -> AgentShown:
+    """A new agent under a fresh id, from a template where one is named.
+
+    Raises ApiProblem and ChangeRefused.
+    """
     said = given(asked, *FIELDS)
     if isinstance(asked.template, str):
         if asked.template not in templates():
@@ -89,7 +92,7 @@ async def agent_made(own: OwnWrites, asked: AgentWanted) -> AgentShown:
         **{name: value for name, value in said.items() if value is not None},
     }
     space = asked.space_id if isinstance(asked.space_id, str) else None
-    at = RecordAt("ai", "agents", str(uuid4()))
+    at = RecordAt("ai", "agents", id_ or str(uuid4()))
     await own.record(at)
     await _name_is_free(own, everything["name"], but=at.id)
     return agent_shown(await own.insert(at, everything, owner_writes(own.user), space=space))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 from uuid import UUID, uuid4
 
-import msgspec
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest
@@ -29,6 +27,7 @@ from supervisor.gateway.pages.owner.make.cadence_form import (
     every_of,
     fields_of,
 )
+from supervisor.gateway.pages.owner.make.changes import WAS, changes_of, marks_of, plain
 from supervisor.gateway.pages.owner.make.inputs import choices_of, refs_of
 from supervisor.gateway.pages.owner.overview import cadence_of, overview_of
 from supervisor.gateway.pages.owner.parts.field_words import message_said
@@ -52,7 +51,7 @@ from supervisor.gateway.people.made.wire import (
     mission_shown,
 )
 
-AGENT, TEMPLATE, WAS = "agent:", "new:", "was."
+AGENT, TEMPLATE = "agent:", "new:"
 TEXTS = ("title", "objective")
 FIELDS = ("who", *TEXTS, "key", "missedRuns", *(AT_FIRST.keys() - {"day.mon"}))
 PLACES = {"every": "cadence", "agentId": "who", "template": "who", "name": "who", "read": "inputs"}
@@ -89,7 +88,7 @@ async def post_new(visit: Visit) -> Response:
             if not (await own.record(RecordAt("ai", "aiMissions", id_))).exists:
                 if kind == "new":
                     named = (await agent_made(own, AgentWanted(template=named))).id
-                fields: dict[str, Any] = {name: _plain(form, name) for name in TEXTS}
+                fields: dict[str, Any] = {name: plain(form.get(name, "")) for name in TEXTS}
                 fields = {name: text for name, text in fields.items() if text}
                 fields |= {"agentId": named, "every": every_of(form)}
                 fields |= {"missedRuns": form.get("missedRuns", "one"), "inputs": _plainly(refs)}
@@ -105,7 +104,7 @@ async def get_edit(visit: Visit) -> Response:
     async with visit.owners.own_log.acting(visit.caller.user, visit.caller.spaces) as own:
         mission = await _mission(own, visit, hold=False)
     return await _form(
-        visit, _form_of(mission) | _marks(mission), refs_in(mission), mission=mission
+        visit, _form_of(mission) | marks_of(_held(mission)), refs_in(mission), mission=mission
     )
 
 
@@ -124,19 +123,13 @@ async def post_edit(visit: Visit) -> Response:
     try:
         async with visit.owners.own_log.acting(visit.caller.user, visit.caller.spaces) as own:
             mission = await _mission(own, visit)
-            now, fields = _marks(mission), dict[str, Any]()
-            for name, value in _wished(form, mission, refs).items():
-                was, mark = form.get(WAS + name), _mark(value)
-                if mark in (was, now[WAS + name]):
-                    continue  # nobody changed it here, or both to the same
-                if was != now[WAS + name]:
-                    wrong[name] = _meanwhile(name, mission, reader)
-                fields[name] = value
+            changes = changes_of(_wished(form, mission, refs), _held(mission), form)
+            fields = changes.fields
+            wrong = {name: _meanwhile(name, mission, reader) for name in changes.contested}
             if fields and not wrong:
-                if "cadence" in fields:
-                    fields["every"] = every_of(form)
-                    del fields["cadence"]
-                asked = form_as(fields, MissionFields)
+                said = {name: value for name, value in fields.items() if name != "cadence"}
+                said |= {"every": every_of(form)} if "cadence" in fields else {}
+                asked = form_as(said, MissionFields)
                 await mission_changed(own, visit.owners, mission.id, asked)
     except ApiProblem as exc:
         return await _refused(visit, form, refs, exc, mission=before)
@@ -152,7 +145,7 @@ async def post_edit(visit: Visit) -> Response:
         refs = refs_in(mission)
     if "agentId" in wrong:
         wrong["who"] = wrong.pop("agentId")
-    told = form | untouched | now
+    told = form | untouched | marks_of(_held(mission))
     return await _form(visit, told, refs, mission=mission, wrong=wrong, status=412)
 
 
@@ -175,7 +168,7 @@ def _form_of(mission: MissionShown) -> dict[str, str]:
 
 def _wished(form: dict[str, str], mission: MissionShown, refs: list[InputRef]) -> dict[str, Any]:
     """What a form says of each field, as `_held` says what a mission holds."""
-    wished: dict[str, Any] = {name: _plain(form, name) for name in TEXTS if name in form}
+    wished: dict[str, Any] = {name: plain(form[name]) for name in TEXTS if name in form}
     if AGENT in form.get("who", ""):
         wished["agentId"] = form["who"].removeprefix(AGENT)
     if form.get("how") != KEPT:
@@ -187,22 +180,12 @@ def _wished(form: dict[str, str], mission: MissionShown, refs: list[InputRef]) -
 def _held(mission: MissionShown) -> dict[str, Any]:
     texts = {name: getattr(mission, name) or "" for name in TEXTS}
     return {
-        **{name: _plain(texts, name) for name in TEXTS},
+        **{name: plain(texts[name]) for name in TEXTS},
         "agentId": mission.agent_id,
         "cadence": cadence_of(mission) or mission.cadence,
         "missedRuns": mission.missed_runs,
         "inputs": _plainly(refs_in(mission)),
     }
-
-
-def _marks(mission: MissionShown) -> dict[str, str]:
-    """A mark of each field, which the form brings back: so it is told what changed meanwhile."""
-    return {WAS + name: _mark(value) for name, value in _held(mission).items()}
-
-
-def _mark(value: Any) -> str:
-    kind = type(value).__name__ if isinstance(value, msgspec.Struct) else ""
-    return hashlib.sha256(msgspec.json.encode([kind, value], order="sorted")).hexdigest()[:24]
 
 
 def _part(field: str) -> str:
@@ -228,11 +211,6 @@ def _meanwhile(name: str, mission: MissionShown, reader: Reader) -> str:
         case _:
             now = mission.agent_id
     return _("It was changed elsewhere meanwhile. It is now: %(now)s") % {"now": now}
-
-
-def _plain(form: dict[str, str], name: str) -> str:
-    """A text as records hold it: browsers send other line ends."""
-    return form.get(name, "").replace("\r\n", "\n").strip()
 
 
 def _plainly(refs: list[InputRef]) -> list[dict[str, str]]:
@@ -272,7 +250,7 @@ def _wrong_in(
     if not stays and isinstance(cadence_in(form), str):
         wrong["cadence"] = _("That is no time to run at: look at what you chose")
     is_sealed = mission is not None and mission.title is None
-    if not is_sealed and not _plain(form, "title"):
+    if not is_sealed and not plain(form.get("title", "")):
         wrong["title"] = _("Give it a title")
     return wrong
 
