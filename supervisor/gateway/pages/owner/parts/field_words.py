@@ -6,10 +6,16 @@ The API says it in English, as the rules do; one that is not known here is told 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from state.runs.reasons import Language
 from supervisor.gateway.api.problems import FieldProblem
-from supervisor.gateway.pages.owner.parts.refusal_words import refusal_said, translated
+from supervisor.gateway.pages.owner.parts.refusal_words import (
+    Patterns,
+    patterns_of,
+    refusal_said,
+    translated,
+)
 from supervisor.gateway.pages.translations import translations_of
 
 
@@ -21,8 +27,14 @@ def field_said(problem: FieldProblem, language: Language) -> str:
 
 def message_said(message: str, language: Language) -> str:
     """What is wrong, without the field."""
-    said = translated(message, language, field_messages, _kinds(translations_of(language).gettext))
+    kinds = _kinds(translations_of(language).gettext)
+    said = translated(message, language, _compiled(), field_messages, kinds)
     return refusal_said(message, language) if said is None else said
+
+
+@cache
+def _compiled() -> Patterns:
+    return patterns_of(field_messages)
 
 
 def _labels(_: Callable[[str], str]) -> dict[str, str]:

@@ -15,24 +15,30 @@ from supervisor.gateway.pages.translations import translations_of
 _NAME = re.compile(r"%\((\w+)\)s")
 Texts = Callable[[Callable[[str], str]], list[str]]
 """All sentences of a kind, each as some translation says it."""
+Patterns = list[tuple[int, re.Pattern[str]]]
+"""A sentence's place, and what fits it."""
 
 
 def refusal_said(why: str, language: Language) -> str:
     """A reason as its reader says it."""
-    return translated(why, language, _all, _states(language)) or why
+    return translated(why, language, _compiled(), _all, _states(language)) or why
 
 
 def translated(
-    english: str, language: Language, known: Texts, of_values: Mapping[str, str]
+    english: str,
+    language: Language,
+    patterns: Patterns,
+    known: Texts,
+    of_values: Mapping[str, str],
 ) -> str | None:
     """A sentence of rows or programs as its reader says it; None for one that is not known.
 
-    `known` are the sentences, in one order, with names where values stand; `of_values` says those
-    values that are words themselves.
+    `known` are the sentences, in one order, with names where values stand, and `patterns` what
+    `patterns_of` makes of them; `of_values` says those values that are words themselves.
     """
     if language == "en":
         return english
-    for place, pattern in _compiled(known):
+    for place, pattern in patterns:
         if found := pattern.fullmatch(english):
             words = known(translations_of(language).gettext)[place]
             values = {name: of_values.get(text, text) for name, text in found.groupdict().items()}
@@ -41,7 +47,11 @@ def translated(
 
 
 @cache
-def _compiled(known: Texts) -> list[tuple[int, re.Pattern[str]]]:
+def _compiled() -> Patterns:
+    return patterns_of(_all)
+
+
+def patterns_of(known: Texts) -> Patterns:
     """Each as rows have it, with its place; the one with the most words of its own first."""
     found: list[tuple[int, int, re.Pattern[str]]] = []
     for number, mine in enumerate(known(translations_of("en").gettext)):
