@@ -22,18 +22,15 @@ MAX_KEY_CHARS = 255
 DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 _NAMED = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 _WORDS = {"missing required": "is missing", "contains unknown": "is not known here"}
-_PLAIN = (
-    (re.compile(r"Expected `str` of length >= 1"), "must not be empty"),
-    (re.compile(r"Expected `str` of length <= (\d+)"), "must have at most {} characters"),
-    (re.compile(r"Expected `array` of length <= (\d+)"), "must have at most {} entries"),
-    (re.compile(r"Expected `int` >= (-?\d+)"), "must be at least {}"),
-    (re.compile(r"Expected `int` <= (\d+)"), "must be at most {}"),
-    (
-        re.compile(r"Invalid enum value .*", re.DOTALL),
-        "must be one of the values that are known here",
-    ),
-)
-"""What the decoder says of values, as people say it, and without them."""
+_BOUND = re.compile(r"Expected `(str|array|int)` (?:of length )?([<>]=) (-?[0-9]+)")
+_BOUNDS = {
+    ("str", ">="): "must not be empty",
+    ("str", "<="): "must have at most {} characters",
+    ("array", "<="): "must have at most {} entries",
+    ("int", ">="): "must be at least {}",
+    ("int", "<="): "must be at most {}",
+}
+"""What the decoder says of bounds, as people say it."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -148,7 +145,8 @@ def _said(text: str) -> tuple[str, str]:
         field = f"{place}.{named[2]}" if place else named[2]
         return field[:MAX_NAME_CHARS], _WORDS[named[1]]
     told = said.replace("`", "").replace("Expected", "must be")
-    for pattern, plain in _PLAIN:
-        if found := pattern.fullmatch(said):
-            told = plain.format(*found.groups())
+    if bound := _BOUND.fullmatch(said):
+        told = _BOUNDS.get((bound[1], bound[2]), told).format(bound[3])
+    elif said.startswith("Invalid enum value"):  # and the value
+        told = "must be one of the values that are known here"
     return place[:MAX_NAME_CHARS] or "body", told
