@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.devices import Home
-from tests.inbox import TASK, mission_with, plan
+from tests.inbox import TASK, log_record, mission_with, plan
 from tests.owners import House
 
 pytestmark = pytest.mark.one_postgres
@@ -83,3 +83,44 @@ async def test_a_person_answers_offline_and_a_device_with_their_key_carries_it_o
     code, told = await mana(tmp_path, "inbox", "carry-out", "--key-file", str(key), token=token)
     assert (code, "create_task: done" in told) == (0, True), told
     assert [task["title"] for task in await home.records("tasks")] == ["Einkaufen"]
+
+
+async def test_a_person_lets_a_mission_read_a_sealed_note_and_takes_it_back(
+    home: Home, tmp_path: Path
+):
+    token, url = home.house.auth.token("u1"), str(home.house.client.base_url)
+    async with home.device("a") as a:
+        await a.table("notes").put("n1", home.keys.seal("notes", {"content": "Kuchen"}))
+        await a.table("aiMissions").put(
+            "m1", {"title": "Woche", "objective": "", "state": "paused"}
+        )
+        await a.sync("notes", "ai")
+    await home.world.driver.fold_all()
+    key = tmp_path / "key"
+    key.write_text(base64.b64encode(home.key).decode())
+    given = ("--key-file", str(key), "--yes")
+    assert (await mana(tmp_path, "init", "--url", url, token=token))[0] == 0
+    for wrong in (("m9", "notes:n1"), ("m1", "notes:n9"), ("m1", "notes")):
+        code, told = await mana(tmp_path, "grant", "give", *wrong, *given, token=token)
+        assert (code, "there is no" in told or "TABLE:ID" in told) == (2, True), told
+    folding = asyncio.create_task(_fold(home))
+    code, told = await mana(tmp_path, "grant", "give", "m1", "notes:n1", *given, token=token)
+    folding.cancel()
+    assert (code, "given until" in told, "Kuchen" in told) == (0, True, False), told
+    copies = await home.world.sql("SELECT table_name, record_id FROM mana_ai.sealed_copies")
+    assert copies == [("notes", "n1")]
+    code, told = await mana(tmp_path, "grant", "revoke", "m1", token=token)
+    assert (code, told) == (0, "revoked\n")
+    await home.world.driver.fold_all()
+    mission = await log_record(home.world, "aiMissions", "m1")
+    assert mission.fields["grant"] is None
+    code, told = await mana(tmp_path, "grant", "revoke", "m1", token=token)
+    assert (code, "no grant" in told) == (2, True)
+    code, told = await mana(tmp_path, "delete", "notes", "n9")
+    assert (code, "there is no n9" in told) == (2, True)
+
+
+async def _fold(home: Home) -> None:
+    while True:
+        await home.world.driver.fold_all()
+        await asyncio.sleep(0.2)

@@ -17,6 +17,7 @@ from supervisor.cli.commands import (
 from supervisor.cli.commands.own import (
     agents,
     client,
+    client_grant,
     client_inbox,
     data,
     missions,
@@ -43,6 +44,7 @@ app.add_typer(fleet.agents_app, name="agents")
 app.add_typer(fleet.missions_app, name="missions")
 app.add_typer(fleet.runs_app, name="runs")
 client.app.add_typer(client_inbox.app, name="inbox")
+client.app.add_typer(client_grant.app, name="grant")
 app.add_typer(client.app, name="client")
 app.add_typer(data.app, name="data")
 app.add_typer(proposals.proposals_app, name="proposals")

@@ -183,9 +183,12 @@ def delete(
     store: Store = None,
 ) -> None:
     """Delete a record, here; the next pull, push or watch sends it."""
+    from supervisor.cli.failures import USAGE, Failure
 
     async def written() -> None:
         async with offline(store) as client:
+            if await client.table(table, app_name).get(record) is None:
+                raise Failure(f"there is no {record} in {table} here", USAGE)
             await client.table(table, app_name).delete(record)
 
     run_told(written)
@@ -278,6 +281,16 @@ class _CommandCredentials:
         ).token
 
 
+async def token_for(user: str, url: str, token_file: str | None, data_dir: str | None) -> str:
+    """The token that any command of this person would take; raises NotSignedIn."""
+    from mana_actors.client import NotSignedIn
+
+    token = await _CommandCredentials(user, url, token_file, data_dir).token()
+    if token is None:
+        raise NotSignedIn(401)
+    return token
+
+
 @contextlib.asynccontextmanager
 async def offline(store: Path | None) -> AsyncGenerator[Client]:
     """The store of the options, which `mana client init` made."""
@@ -346,6 +359,9 @@ def run_told(work: Callable[[], Awaitable[None]]) -> None:
         SyncInactive,
         WriteRefused,
     )
+    from mana_actors.client.owner.grants import GrantRefused
+    from mana_actors.clients.answers import AnswerUnreadable
+    from state.sealing.values import SealingError
     from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
 
     async def done() -> None:
@@ -355,9 +371,16 @@ def run_told(work: Callable[[], Awaitable[None]]) -> None:
         asyncio.run(done())
     except (ServerAway, NotSignedIn) as exc:
         raise Failure(str(exc), UNREACHABLE) from exc
+    except AnswerUnreadable as exc:
+        raise Failure(f"the server is away: {exc.reason}", UNREACHABLE) from exc
     except WriteRefused as exc:
-        raise Failure(str(exc), USAGE) from exc
-    except (ServerRefused, StoreFull, StoreUnusable, SyncInactive) as exc:
+        hint = " (--app NAME)" if exc.field == "app" else ""
+        raise Failure(f"{exc}{hint}", USAGE) from exc
+    except StoreUnusable as exc:
+        raise Failure(f"{exc} (--store DIR)", FAILED) from exc
+    except SealingError as exc:
+        raise Failure("a record is not under this key", FAILED) from exc
+    except (GrantRefused, ServerRefused, StoreFull, SyncInactive) as exc:
         raise Failure(str(exc), FAILED) from exc
 
 

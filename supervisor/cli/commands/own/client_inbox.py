@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="What agents propose, on a local store.", no_args_is_help=True)
 
+KeyFile = Annotated[Path, typer.Option(help="The master key, 32 bytes in base64.", metavar="FILE")]
 One = Annotated[str, typer.Argument(metavar="ID", help="Its id, or how it begins.")]
 
 
@@ -94,9 +95,7 @@ def reject(
 
 @app.command("carry-out")
 def carry_out(
-    key_file: Annotated[
-        Path, typer.Option(help="The master key, 32 bytes in base64.", metavar="FILE")
-    ],
+    key_file: KeyFile,
     *,
     private_key_file: Annotated[
         Path | None, typer.Option(help="The key that plans are sealed for, so too.", metavar="FILE")
@@ -110,7 +109,7 @@ def carry_out(
 
     async def done() -> None:
         async with offline(store) as client:
-            keys = _keys(client.user, key_file, private_key_file)
+            keys = keys_in(client.user, key_file, private_key_file)
         async with online(store, token_file, data_dir, keys=keys) as client:
             told = await client.proposals.carry_out()
         for one in told:
@@ -130,7 +129,8 @@ async def _named(client: Client, begins: str) -> str:
     return found[0]
 
 
-def _keys(user: str, key_file: Path, private_key_file: Path | None) -> OwnerKeys:
+def keys_in(user: str, key_file: Path, private_key_file: Path | None = None) -> OwnerKeys:
+    """The keys that files hold; raises Failure."""
     from mana_actors.client.owner.sealing import OwnerKeys
 
     private = [] if private_key_file is None else [_key_in(private_key_file)]
