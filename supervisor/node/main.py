@@ -259,7 +259,10 @@ class Node:
         server = RehearsalServer(kept_secret(key_file), latency_s=latency_s)
         server.start()
         self._cleanup.callback(server.stop)
-        tell_step("no MANA_LLM_URL or MANA_LLM_ALIASES is set: the built-in rehearsal model plans")
+        plans = "the built-in rehearsal model"
+        if not models.is_rehearsing(settings):
+            plans = f"{models.model_in_words(settings)}, which was connected,"
+        tell_step(f"no MANA_LLM_URL or MANA_LLM_ALIASES is set: {plans} plans")
         return server.url, key_file
 
     def _start_ray(self) -> None:

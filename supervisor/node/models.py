@@ -8,26 +8,57 @@ from msgspec.structs import replace
 from mana_actors.errors import ProviderError
 from mana_actors.llm.router.aliases.alias_file import RegistryInvalid
 from mana_actors.llm.router.aliases.registry import Price, ProviderEntry, is_alias
-from mana_actors.llm.router.registry_source import api_of, read_source
-from mana_actors.llm.router.settings import SHIPPED, AliasFile, OneService, RouterSettings, Source
+from mana_actors.llm.router.registry_source import api_of, connected_service, read_source
+from mana_actors.llm.router.settings import (
+    SHIPPED,
+    AliasFile,
+    Connected,
+    OneService,
+    RouterSettings,
+    Source,
+)
 from mana_actors.llm.router.upstream import HttpUpstream
 from state.secret_files import kept_secret
 from supervisor.node.settings import AGENT, Settings, SettingsError
 
 TOKEN_FILE = "llm_token"  # noqa: S105 - a file's name
 LAST_GOOD_FILE = "llm_aliases.last.yaml"
+CONNECTED_FILE = "llm_connected.json"
 REHEARSAL_MODEL = "mana/rehearsal"
 SERVICE = "service"
 FIND_S = 10.0
 
 
 def wants_rehearsal(settings: Settings) -> bool:
-    """Whether no model is configured, so that the built-in one plans."""
+    """Whether no model is configured, so that the built-in one plans until one is connected."""
     return settings.llm_aliases is None and settings.llm_url is None
+
+
+def connected_file(settings: Settings) -> Path:
+    """The file that says which service somebody connected while the node ran."""
+    return Path(settings.data_dir, CONNECTED_FILE)
+
+
+def connected(settings: Settings) -> OneService | None:
+    """The service that plans in the rehearsal model's place; None for none, or a broken file."""
+    if not wants_rehearsal(settings):
+        return None
+    try:
+        return connected_service(str(connected_file(settings)))
+    except RegistryInvalid:
+        return None
+
+
+def is_rehearsing(settings: Settings) -> bool:
+    """Whether the built-in model plans."""
+    return wants_rehearsal(settings) and connected(settings) is None
 
 
 def model_in_words(settings: Settings) -> str:
     """What plans here, for operators."""
+    service = connected(settings)
+    if service is not None:
+        return service.model or service.url
     return "rehearsal" if wants_rehearsal(settings) else settings.agent.model
 
 
@@ -117,13 +148,15 @@ def router_settings(
     else:
         assert rehearsal is not None
         url, rehearsal_key = rehearsal
-        source = OneService(
+        built_in = OneService(
             "rehearsal", url, "local", str(rehearsal_key), REHEARSAL_MODEL, price=Price()
         )
+        source = Connected(str(connected_file(settings)), built_in)
     try:
         read_source(source)
     except RegistryInvalid as exc:
-        problem = f"{settings.llm_aliases}: {exc.field}: {exc.problem}"
+        named = settings.llm_aliases or CONNECTED_FILE
+        problem = f"{named}: {exc.field}: {exc.problem}"
         raise SettingsError("MANA_LLM_ALIASES", problem) from exc
     return RouterSettings(
         port=settings.llm_port,

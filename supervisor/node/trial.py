@@ -68,6 +68,7 @@ class Trial(msgspec.Struct, frozen=True):
     cost_micros: int | None = None
     kind: str = ""
     error: str = ""
+    reasons: tuple[str, ...] = ()  # by code, of each entry of the chain that did not answer
 
 
 async def tried(settings: Settings, model: str, seconds: float = TRIAL_S) -> Trial:
@@ -100,6 +101,9 @@ async def tried(settings: Settings, model: str, seconds: float = TRIAL_S) -> Tri
             status=told.status_code,
             kind=as_text(known.get("kind")) or "unknown",
             error=as_text(known.get("message")) or UNTOLD,
+            reasons=tuple(
+                as_text(one.get("reason")) or "" for one in objects_in(known.get("attempts"))
+            ),
         )
     choices = objects_in(body.get("choices"))
     message = as_object(choices[0].get("message")) if choices else None

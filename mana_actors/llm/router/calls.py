@@ -38,18 +38,10 @@ class CallFailed(Exception):
 
 
 class Calls:
-    """Makes model calls, counts and traces them; with `only_service`, all names lead there."""
+    """Makes model calls, counts and traces them; with a single service, all names lead there."""
 
-    def __init__(
-        self,
-        router: Router,
-        *,
-        metrics: RouterMetrics,
-        tracing: Tracing,
-        only_service: str | None = None,
-    ) -> None:
-        self._router = router
-        self._metrics, self._tracing, self._only = metrics, tracing, only_service
+    def __init__(self, router: Router, *, metrics: RouterMetrics, tracing: Tracing) -> None:
+        self._router, self._metrics, self._tracing = router, metrics, tracing
 
     async def complete(
         self,
@@ -163,8 +155,10 @@ class Calls:
 
     def _routed(self, body: JsonObject, asked: str) -> JsonObject:
         """The request under a name the registry knows; a single service gets every direct name."""
-        if self._only is not None and self._router.registry.alias(asked) is None:
-            asked = f"{self._only}/{asked.removeprefix(f'{self._only}/')}"
+        registry = self._router.registry
+        if registry.otherwise and registry.alias(asked) is None:
+            only = registry.otherwise[0].provider
+            asked = f"{only}/{asked.removeprefix(f'{only}/')}"
         return body | {"model": asked}
 
     def _failed(self, exc: ProviderError | UnknownAlias, asked: str, span: CallSpan) -> Problem:

@@ -12,7 +12,7 @@ import msgspec
 
 from mana_actors.llm.router.aliases.alias_file import RegistryInvalid, read_registry
 from mana_actors.llm.router.aliases.registry import Alias, ProviderEntry, Registry, Target
-from mana_actors.llm.router.settings import SHIPPED, AliasFile, OneService, Source
+from mana_actors.llm.router.settings import SHIPPED, AliasFile, Connected, OneService, Source
 
 log = logging.getLogger("mana.llm")
 
@@ -26,11 +26,23 @@ def read_source(source: Source) -> Registry:
     """The registry of a source; raises RegistryInvalid, whatever is wrong with its file."""
     if isinstance(source, OneService):
         return _of_one_service(source)
+    if isinstance(source, Connected):
+        return _of_one_service(connected_service(source.path) or source.otherwise)
     try:
         text = file_of(source).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise RegistryInvalid("file", f"cannot be read ({type(exc).__name__})") from None
     return read_registry(text)
+
+
+def connected_service(path: str) -> OneService | None:
+    """The service that was connected, None where none was; raises RegistryInvalid."""
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=OneService)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise RegistryInvalid("file", f"{path} cannot be read ({type(exc).__name__})") from None
 
 
 def file_of(source: AliasFile) -> Path:
@@ -93,7 +105,7 @@ class LastGood:
 
     def keep(self, source: Source) -> None:
         """Copy a source that was valid, whole or not at all."""
-        if self._copy is None or isinstance(source, OneService):
+        if self._copy is None or not isinstance(source, AliasFile):
             return
         try:
             text = file_of(source).read_text("utf-8")
@@ -169,10 +181,15 @@ class RegistrySource:
                 await self.reload()
 
     def _fingerprint(self) -> Fingerprint | None:
-        if isinstance(self._source, OneService):
-            return None
+        match self._source:
+            case OneService():
+                return None
+            case Connected(path=path):
+                followed = Path(path)
+            case AliasFile():
+                followed = file_of(self._source)
         try:
-            status = file_of(self._source).stat()
+            status = followed.stat()
         except OSError:
             return None
         return status.st_mtime_ns, status.st_size, status.st_ino

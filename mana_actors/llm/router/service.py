@@ -44,13 +44,12 @@ class LlmRouter:
         )
         metrics.know(registry.names, router.health())
         self._awaited = settings.source
-        only = settings.source.name if isinstance(settings.source, OneService) else None
         self.app: ASGIApp = create_app(
             settings,
             token,
             router=router,
             source=self.source,
-            calls=Calls(router, metrics=metrics, tracing=self._tracing, only_service=only),
+            calls=Calls(router, metrics=metrics, tracing=self._tracing),
             metrics=metrics,
         )
 

@@ -34,7 +34,17 @@ class OneService(msgspec.Struct, frozen=True, tag="service"):
     price: Price | None = None
 
 
-Source = AliasFile | OneService
+class Connected(msgspec.Struct, frozen=True, tag="connected"):
+    """A file with a `OneService` to follow as soon as there is one; `otherwise` is used until then.
+
+    Whoever connects a model while the node runs writes it.
+    """
+
+    path: str
+    otherwise: OneService
+
+
+Source = AliasFile | OneService | Connected
 
 
 class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):

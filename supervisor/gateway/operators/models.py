@@ -4,6 +4,7 @@ The gateway shows the router's token, which stays in its file; callers show the 
 """
 
 import logging
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -25,14 +26,19 @@ async def get_llm(request: Request, deps: Deps) -> Response:
     """Where the registry came from, its aliases and chains, and how its providers are."""
     query(request, ())
     try:
-        aliases = await ask_router(deps.settings, "GET", "/v1/aliases")
-        health = await ask_router(deps.settings, "GET", "/v1/health")
-        told = decoded(aliases) | decoded(health)
+        return answer(await models_told(deps))
     except RouterSilent as exc:
         return _silent(exc)
+
+
+async def models_told(deps: Deps) -> dict[str, Any]:
+    """Aliases, models, providers' health and what is to be warned of; raises RouterSilent."""
+    aliases = await ask_router(deps.settings, "GET", "/v1/aliases")
+    health = await ask_router(deps.settings, "GET", "/v1/health")
+    told = decoded(aliases) | decoded(health)
     has_money = any(each.micros is not None for each in await deps.fleet.limits())
     warnings = model_warnings(told, deps.settings, has_money_limit=has_money)
-    return answer(told | {"url": router_url(deps.settings), "warnings": warnings})
+    return told | {"url": router_url(deps.settings), "warnings": warnings}
 
 
 async def post_llm_test(request: Request, deps: Deps) -> Response:

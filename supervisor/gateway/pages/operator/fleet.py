@@ -24,7 +24,7 @@ from supervisor.gateway.operators.control import Missing, cancel_run, run_id_of,
 from supervisor.gateway.operators.limits import warnings_of
 from supervisor.gateway.operators.sessions import OperatorSessions
 from supervisor.gateway.pages.forms import FormSeals
-from supervisor.gateway.pages.operator import limits, texts
+from supervisor.gateway.pages.operator import limits, models, texts
 from supervisor.gateway.pages.operator.agent import agent_facts
 from supervisor.gateway.pages.operator.design import design_values
 from supervisor.gateway.pages.operator.first_person import post_first_person
@@ -64,6 +64,7 @@ class OperatorPages:
             Route("/live", self._guarded(self.live, shows_outage=True)),
             Route("/design", self._guarded(self.design)),
             Route("/search", self._guarded(self.search)),
+            Route("/models", self._guarded(self.models), methods=["GET", "POST"]),
             Route("/limits", self._guarded(self.limits), methods=["GET", "POST"]),
             Route("/sessions", self._guarded(self.sessions)),
             Route("/sessions/{session}/end", self._guarded(self.end_sessions), methods=["POST"]),
@@ -159,6 +160,12 @@ class OperatorPages:
         query(request, ())
         await self._sessions.end(_own_name(request, self._sessions))
         return self._signed_out(request)
+
+    async def models(self, request: Request, reader: Reader) -> Response:
+        """Who answers model calls."""
+        if request.method == "POST":
+            return await models.post_models(request, reader, self._deps)
+        return await models.get_models(request, reader, self._deps)
 
     async def limits(self, request: Request, reader: Reader) -> Response:
         """What may be spent."""

@@ -20,6 +20,7 @@ from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
 from supervisor.health.judgement import health
 from supervisor.health.remedies import remedy
+from supervisor.node.models import is_rehearsing
 
 ROWS = 10
 ROWS_OF_ONE = 50
@@ -52,6 +53,7 @@ async def triage_page(deps: Deps, request: Request, reader: Reader) -> Response:
         "remedy": remedy,
         "cursor": cursor,
         "is_empty": is_empty,
+        "rehearses": is_rehearsing(deps.settings),
     }
     return page(reader, "operator/triage.html", **values)
 
