@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from mana_actors.client import ServerAway
 from state.store.connect import Refused, Unavailable
 from supervisor import __version__
 from supervisor.cli import gateway_client, run
+from supervisor.cli.commands.own.client import token_for
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE
 from supervisor.node import address
 from supervisor.node.address import running_node
@@ -475,3 +477,11 @@ def dripping(words: bytes, dripped: bytes) -> Generator[str]:
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
         thread.join()
+
+
+async def test_a_gateway_that_is_away_is_what_a_client_waits_for(tmp_path: Path):
+    """Whoever watches a table goes on once it is there, so this is no end of the command."""
+    file = tmp_path / "token"
+    file.write_text("mana_pat_x")
+    with pytest.raises(ServerAway, match="nothing answers"):
+        await token_for("u1", "http://127.0.0.1:1", str(file), None)

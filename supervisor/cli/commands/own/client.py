@@ -274,11 +274,18 @@ class _CommandCredentials:
         return self._token
 
     def _asked(self) -> str | None:
+        from mana_actors.client import ServerAway
+        from supervisor.cli.failures import UNREACHABLE, Failure
         from supervisor.cli.own_client import person_client
 
-        return person_client(
-            self._user, url=self._url, data_dir=self._data_dir, token_file=self._token_file
-        ).token
+        try:
+            return person_client(
+                self._user, url=self._url, data_dir=self._data_dir, token_file=self._token_file
+            ).token
+        except Failure as exc:
+            if exc.code != UNREACHABLE:
+                raise
+            raise ServerAway(exc.message) from exc  # what is kept in sync goes on later
 
 
 async def token_for(user: str, url: str, token_file: str | None, data_dir: str | None) -> str:
