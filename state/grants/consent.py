@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -53,6 +54,7 @@ class GrantAsked(msgspec.Struct, frozen=True, kw_only=True):
 
     `exposure` is what they would consent to, None where the grant names none. `deployment` is the
     most that this server uses. `key_id` names the key that output is sealed for, None without one.
+    `zone` is the owner's.
     """
 
     tables: Sequence[str]
@@ -62,6 +64,7 @@ class GrantAsked(msgspec.Struct, frozen=True, kw_only=True):
     exposure: Exposure | None
     deployment: Exposure
     key_id: str | None
+    zone: ZoneInfo = ZoneInfo("UTC")
 
 
 class ConsentText(msgspec.Struct, frozen=True, rename="camel"):
@@ -88,7 +91,8 @@ def _german(asked: GrantAsked, wanted: Exposure, used: Exposure) -> list[str]:
         what = f"einen verschlüsselten Eintrag ({tables}) lesen, und nur diesen"
     else:
         what = f"{asked.records} verschlüsselte Einträge ({tables}) lesen, und nur diese"
-    until = asked.ends_at.strftime("%d.%m.%Y, %H:%M Uhr (UTC)")
+    until = asked.ends_at.astimezone(asked.zone).strftime("%d.%m.%Y, %H:%M Uhr")
+    until = f"{until} ({asked.zone.key})"
     lines = [
         f"Diese Mission darf {what}. Entschlüsselt wird auf dem Server, während sie läuft.",
         (
@@ -128,7 +132,8 @@ def _english(asked: GrantAsked, wanted: Exposure, used: Exposure) -> list[str]:
         what = f"one encrypted record ({tables}), and only that"
     else:
         what = f"{asked.records} encrypted records ({tables}), and only those"
-    until = asked.ends_at.strftime("%d %b %Y, %H:%M (UTC)")
+    until = asked.ends_at.astimezone(asked.zone).strftime("%d %b %Y, %H:%M")
+    until = f"{until} ({asked.zone.key})"
     lines = [
         f"This mission may read {what}. They are decrypted on the server while it runs.",
         (

@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
+from msgspec import structs
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -146,6 +148,9 @@ def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
             return None
         return ToldAsRead(told, told.status_code, of.agent.language, of.agent.time_zone)
 
+    owners = deps.owners
+    if owners is not None:
+        owners = structs.replace(owners, end_run=partial(control.cancel_own_live, deps))
     routes = [
         Route("/health", get_health),
         Route("/health/live", get_live),
@@ -155,7 +160,7 @@ def create_app(deps: Deps, sessions: Sessions | None = None) -> ASGIApp:
         Route("/internal/login", post_login, methods=["POST"]),
         *session_routes(own),
         *(Route(path, _bound(handler, deps), methods=[verb]) for verb, path, handler in INTERNAL),
-        *people_routes(deps.owners, deps.settings.cors_origins),
+        *people_routes(owners, deps.settings.cors_origins),
         *sign_in_routes(deps.owners, deps.service_key),
         *OperatorPages(deps, own, seals).routes(),
         *owner_routes(OwnerGate(deps, seals)),

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
@@ -247,6 +248,43 @@ async def test_an_owner_ends_a_run_that_waits_and_nobody_elses(scene: tuple[Worl
     shown = await tab.see(MISSION)
     assert "Cancelled by its owner" in shown or "cancelled by its owner" in shown
     assert f'action="{MISSION}/cancel"' not in shown
+
+
+async def test_over_the_api_too_a_run_is_ended_and_a_plan_gets_words(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, other = scene
+    at = f"/api/v1/me/missions/{WEEK}"
+
+    async def ask(who: Tab, path: str, **body: str) -> tuple[int, dict[str, Any]]:
+        headers = {"Origin": who.origin, "Idempotency-Key": "once"}
+        answer = await who.client.post(f"{at}/{path}", json=body, headers=headers)
+        return answer.status_code, answer.json()
+
+    (done,) = await world.runs(WEEK)
+    plan = f"iterations/{done['iteration_id']}/feedback"
+    for _ in range(2):
+        assert await ask(tab, plan, words=f" {SECRET} ") == (
+            200,
+            {"missionId": WEEK, "iterationId": str(done["iteration_id"]), "words": SECRET},
+        )
+    assert (await tab.see(MISSION)).count(SECRET) == 1
+    assert (await ask(tab, plan, words=" "))[0] == 422
+    assert (await ask(other, plan, words="x"))[0] == 404
+    assert (await ask(tab, "cancel"))[0] == 409
+    busy: Entry = {"status": 503, "text": "busy", "retry_after": "3600"}
+    world.provider.script.insert(len(ANSWERS), busy)
+    assert (await tab.press(f"{MISSION}/run")).status_code == 303
+    await world.driver.tick()
+    (waits,) = [run for run in await world.runs(WEEK) if run["state"] == "waiting"]
+    run = str(waits["run_id"])
+    assert (await ask(other, "cancel"))[0] == 404
+    assert (await ask(tab, "cancel", runId="x"))[0] == 422
+    assert (await ask(tab, "cancel", runId=str(uuid4())))[0] == 404
+    told = {"missionId": WEEK, "runId": run, "changed": True}
+    assert await ask(tab, "cancel") == (200, told)
+    assert await ask(tab, "cancel", runId=run) == (200, told | {"changed": False})
+    assert "ancelled by its owner" in await tab.see(MISSION)
 
 
 async def test_what_is_paused_is_not_said_to_come(scene: tuple[World, Tab, Tab]):

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -26,6 +27,10 @@ def told(**changed: Any) -> ConsentText:
 
 def whole(**changed: Any) -> str:
     return "\n".join(told(**changed).lines)
+
+
+def test_the_end_is_said_on_its_owners_clock():
+    assert "30.11.2026, 10:05 Uhr (Europe/Berlin)" in whole(zone=ZoneInfo("Europe/Berlin"))
 
 
 def test_it_reads_like_this():

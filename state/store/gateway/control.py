@@ -102,11 +102,11 @@ class ControlStore:
         async with self._db.transaction() as connection:
             return await _cancelled(connection, user, run_id, CANCELLED_BY_OWNER)
 
-    async def cancel_live(self, user: str, mission: str) -> Cancelled | None:
+    async def cancel_live(self, user: str, mission: str, why: str = CANCELLED) -> Cancelled | None:
         """End the run that a mission has open or waiting; None where it has none."""
         async with self._db.transaction() as connection:
             run_id = await connection.fetchval(SQL["live_run"], user, mission)
-            return None if run_id is None else await _cancelled(connection, user, run_id)
+            return None if run_id is None else await _cancelled(connection, user, run_id, why)
 
 
 _KIND = {"agents": "agent", "aiMissions": "mission"}

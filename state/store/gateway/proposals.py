@@ -99,6 +99,20 @@ async def approvals_in(own: OwnWrites, *, revoked: bool = False) -> list[Standin
     return [approval_of(row) for row in rows]
 
 
+async def commented_in(own: OwnWrites, mission_id: str, iteration_id: str, words: str) -> bool:
+    """The owner's words on a plan, which the agent reads before its next; False: no such plan.
+
+    Raises AnswerRefused where they are too long, and NoSuchRecord.
+    """
+    # Held as a plan's commit holds it: neither writes over the other's array.
+    record = await own.existing(RecordAt("ai", "aiMissions", mission_id), "plan")
+    mission = mission_from_record(record.owner, mission_id, record.fields)
+    shown = commented(mission.iterations, iteration_id, words)
+    if shown is not None:
+        await own.update(record, {"iterations": shown}, owner_writes(own.user))
+    return shown is not None
+
+
 class ProposalStore:
     """One person's proposals and standing approvals at a time.
 
@@ -287,13 +301,7 @@ class ProposalStore:
         Raises AnswerRefused where they are too long, and NoSuchRecord.
         """
         async with self._log.acting(asked.user, asked.spaces) as writes:
-            # Held as a plan's commit holds it: neither writes over the other's array.
-            record = await writes.existing(RecordAt("ai", "aiMissions", mission_id), "plan")
-            mission = mission_from_record(record.owner, mission_id, record.fields)
-            shown = commented(mission.iterations, iteration_id, words)
-            if shown is not None:
-                await writes.update(record, {"iterations": shown}, owner_writes(asked.user))
-        return shown is not None
+            return await commented_in(writes, mission_id, iteration_id, words)
 
     # --- standing approvals -----------------------------------------------------------------------
 

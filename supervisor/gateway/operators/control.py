@@ -70,6 +70,25 @@ async def cancel_mission(deps: Deps, user: str, mission: str) -> Cancelled:
     return await _told(deps, await deps.control.cancel_live(user, mission), none)
 
 
+async def cancel_own_live(
+    deps: Deps, user: str, mission: str, run_id: UUID | None
+) -> Cancelled | None:
+    """End the run that a person's mission has under way, or the one that is named; None: no such.
+
+    Raises NotPossible.
+    """
+    if run_id is None:
+        cancelled = await deps.control.cancel_live(user, mission, CANCELLED_BY_OWNER)
+    else:
+        run = None if deps.owners is None else await deps.owners.runs.run(user, run_id)
+        if run is None or run.run.mission_id != mission:
+            return None
+        cancelled = await deps.control.cancel_own(user, run_id)
+    if cancelled is None:
+        return None
+    return await _told(deps, cancelled, Missing("run", "no such run"), CANCELLED_BY_OWNER)
+
+
 async def _told(
     deps: Deps, cancelled: Cancelled | None, none: Missing, why: str = CANCELLED
 ) -> Cancelled:

@@ -27,6 +27,7 @@ from state.sealing.copies import CopiesRefused, read_copies
 from state.store.owner import OwnerView
 from supervisor.custody.vaults import Caller
 from supervisor.gateway.answers import checked_id
+from supervisor.gateway.people.made.missions import zone_of
 from supervisor.gateway.people.owners import Owners
 from supervisor.gateway.people.rate import paced
 from supervisor.gateway.people.requests import json_object, once_folded
@@ -98,6 +99,8 @@ async def consent_for(
 ) -> ConsentText:
     """The words of this very grant; raises MintRefused."""
     scope, key = checked_scope(wanted), await owners.view.key(caller.user)
+    async with owners.own_log.acting(caller.user) as own:
+        zone = await zone_of(own, owners)
     names_exposure = owners.issuer is not None and owners.issuer.signing_key is not None
     return consent_text(
         GrantAsked(
@@ -108,6 +111,7 @@ async def consent_for(
             exposure=exposure if names_exposure else None,
             deployment=owners.exposure,
             key_id=None if key is None else key.key_id,
+            zone=zone,
         ),
         language,
     )

@@ -1,6 +1,8 @@
 """What `/api/v1/me` is served with: who a caller is, what they may see, the keys kept for them."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 
@@ -10,6 +12,7 @@ from state.grants.mint import Issuer
 from state.rules.exposure import Exposure
 from state.runs.reasons import Language
 from state.store.connect import Access, Database
+from state.store.gateway.control import Cancelled
 from state.store.gateway.copy_requests import CopyRequests
 from state.store.gateway.openings import OpeningStore
 from state.store.gateway.own_log import OwnLog
@@ -43,6 +46,10 @@ ISSUER_ROLE = "mana_issuer"
 GATEWAY_ROLE = "mana_gateway"
 
 
+EndRun = Callable[[str, str, UUID | None], Awaitable[Cancelled | None]]
+"""Ends the run that a person's mission has under way, or the one that is named."""
+
+
 class Owners(msgspec.Struct, frozen=True, kw_only=True):
     """Everything people's requests need; no custody means no vaults, no issuer no grants."""
 
@@ -68,6 +75,7 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
     exposure: Exposure = "any"  # the most that any prompt here may use
     time_zone: str = "UTC"  # of people who set none
     language: Language = "en"  # where a request accepts none that there are words in
+    end_run: EndRun | None = None  # None: in a process beside the gateway
     office: SignInOffice | None = None  # None: the auth service of the deployment signs people in
 
     async def close(self) -> None:

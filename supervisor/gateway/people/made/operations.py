@@ -5,12 +5,14 @@ from typing import Any
 import msgspec
 
 from supervisor.gateway.api.openapi import Operation, reading
-from supervisor.gateway.people.made import agents, missions, person, schedule, templates
+from supervisor.gateway.people.made import agents, control, missions, person, schedule, templates
 from supervisor.gateway.people.made.wire import (
     AgentFields,
     AgentPage,
     AgentShown,
     AgentWanted,
+    CancelWanted,
+    FeedbackWanted,
     MissionFields,
     MissionPage,
     MissionShown,
@@ -31,6 +33,22 @@ class RunAsked(msgspec.Struct, frozen=True, rename="camel"):
 
     mission_id: str
     due_at: str
+
+
+class RunCancelled(msgspec.Struct, frozen=True, rename="camel"):
+    """A run that ended; not `changed`: it had been ended before."""
+
+    mission_id: str
+    run_id: str
+    changed: bool
+
+
+class FeedbackKept(msgspec.Struct, frozen=True, rename="camel"):
+    """Words that are kept with a plan."""
+
+    mission_id: str
+    iteration_id: str
+    words: str
 
 
 class TemplateList(msgspec.Struct, frozen=True):
@@ -145,5 +163,23 @@ OPERATIONS: tuple[Operation, ...] = (
         body=NothingWanted,
         gives=RunAsked,
         status=202,
+    ),
+    Operation(
+        verb="POST",
+        path=f"{_MISSION}/cancel",
+        scope="write",
+        handler=control.post_cancel,
+        summary="End the run under way, or the one that is named",
+        body=CancelWanted,
+        gives=RunCancelled,
+    ),
+    Operation(
+        verb="POST",
+        path=f"{_MISSION}/iterations/{{iteration}}/feedback",
+        scope="write",
+        handler=control.post_feedback,
+        summary="Words on a plan, which the agent reads before its next",
+        body=FeedbackWanted,
+        gives=FeedbackKept,
     ),
 )

@@ -9,6 +9,7 @@ from state.log import merge
 from state.log.own_changes import version_of
 from state.log.records import ENCRYPTED_PREFIX, agent_from_record, mission_from_record
 from state.log.stamps import format_instant, parse_instant
+from state.proposals.answers import MAX_FEEDBACK_CHARS
 from state.store.gateway.own_log import OwnRecord
 from supervisor.gateway.people.made.cadence_words import cadence_words
 
@@ -79,6 +80,18 @@ class MissionWanted(MissionFields, frozen=True):
     """A new mission: it needs a title; without `every` it runs when asked."""
 
     space_id: RecordId | UnsetType = UNSET
+
+
+class CancelWanted(Wanted, frozen=True):
+    """Which run ends; by default the one under way."""
+
+    run_id: RecordId | UnsetType = UNSET
+
+
+class FeedbackWanted(Wanted, frozen=True):
+    """Words on a plan."""
+
+    words: Annotated[str, Meta(min_length=1, max_length=MAX_FEEDBACK_CHARS)]
 
 
 class NothingWanted(Wanted, frozen=True):
