@@ -4752,7 +4752,13 @@ CREATE INDEX runs_by_holder ON mana_ai.runs USING btree (holder) WHERE (state = 
 
 CREATE INDEX runs_closed ON mana_ai.runs USING btree (closed_at) WHERE (closed_at IS NOT NULL);
 
+CREATE INDEX runs_failed ON mana_ai.runs USING btree (closed_at) WHERE (state = 'failed'::text);
+
 CREATE INDEX runs_live_of_agent ON mana_ai.runs USING btree (user_id, agent_id) WHERE (state = ANY (ARRAY['open'::text, 'waiting'::text]));
+
+CREATE INDEX runs_newest ON mana_ai.runs USING btree (opened_at DESC, run_id DESC);
+
+CREATE INDEX runs_newest_of_state ON mana_ai.runs USING btree (state, opened_at DESC, run_id DESC);
 
 CREATE UNIQUE INDEX runs_one_live_per_mission ON mana_ai.runs USING btree (user_id, mission_id) WHERE (state = ANY (ARRAY['open'::text, 'waiting'::text]));
 

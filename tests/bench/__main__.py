@@ -42,6 +42,7 @@ BENCHES = {
     "prompt": "prompt",
     "growth": "growth",
     "sync": "sync",
+    "pages": "pages",
 }
 """Name to module, which is imported when it is asked for: so the folder also measures a release
 in which another bench's parts are missing."""

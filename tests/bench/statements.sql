@@ -80,3 +80,16 @@ SELECT count(*) AS runs, count(*) FILTER (WHERE state <> 'committed') AS unfinis
 
 -- run --
 SELECT opened_at, closed_at, state FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2
+
+-- past_runs --
+-- For each mission of the log $1 runs that are over, one a day, and the decisions about them.
+WITH over AS (
+  INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, reason, iteration_id, steps, tokens, model_calls,
+                            opened_at, claimed_at, closed_at)
+  SELECT m.user_id, m.agent_id, m.mission_id, at, CASE WHEN n % 20 = 0 THEN 'failed' ELSE 'committed' END, NULL, 'i' || n, 2, 2400, 2,
+         at, at, at + interval '3 seconds'
+    FROM mana_ai.mission_snapshots AS m, generate_series(1, $1::int) AS n,
+         LATERAL (SELECT now() - n * interval '1 day' - random() * interval '1 hour') AS t (at)
+  RETURNING user_id, agent_id, mission_id, due_at, state)
+INSERT INTO mana_ai.decisions (user_id, mission_id, agent_id, due_at, decision, at)
+SELECT user_id, mission_id, agent_id, due_at, CASE state WHEN 'failed' THEN 'failed' ELSE 'ran' END, due_at FROM over

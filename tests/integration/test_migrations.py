@@ -57,6 +57,7 @@ STEPS = [
     "0024_history_of_others",
     "0025_triage",
     "0027_operator_sessions",
+    "0028_newest_runs",
 ]
 EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from state.store.gateway.fleet import SQL
 from state.store.gateway.triage import TROUBLES
 from tests.integration.test_gateway import Gateway, new_session, opened_gateway
 from tests.postgres import Database
@@ -236,5 +237,27 @@ async def test_what_is_well_is_not_read(database: Database, index: str):
         statement = f"EXPLAIN SELECT FROM mana_ai.fleet_missions WHERE {wanted[index]}"
         plan = "\n".join(row[0] for row in await connection.fetch(statement))
         assert index in plan
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "index"),
+    [
+        ("runs", [None] * 6 + [50], "runs_newest"),
+        ("runs", [None, None, None, "failed", None, None, 50], "runs_newest_of_state"),
+        ("signs", [30.0], "runs_failed"),
+    ],
+)
+async def test_runs_of_long_ago_are_not_read(
+    database: Database, statement: str, values: list[Any], index: str
+):
+    connection = await database.connect("mana_gateway")
+    try:
+        await connection.execute("SET enable_seqscan = off")
+        told = await connection.fetch("EXPLAIN " + SQL[statement], *values)
+        plan = "\n".join(row[0] for row in told)
+        assert f"{index} " in plan
+        assert "Sort" not in plan
     finally:
         await connection.close()
