@@ -6,6 +6,7 @@ Pure: the reader says zone, clock and language.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
 
 from babel import Locale
 from babel.dates import format_date, format_skeleton, format_timedelta, get_day_names
@@ -19,7 +20,7 @@ from supervisor.gateway.pages.translations import translations_of
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 MOST_ID_CHARS = 22
-LOCALES: dict[Language, str] = {"en": "en_GB", "de": "de"}
+LOCALES: dict[Language, Locale] = {"en": Locale("en", "GB"), "de": Locale("de")}
 """How dates and numbers are written in each language."""
 
 SHAPES: dict[str, tuple[str, str]] = {
@@ -45,7 +46,7 @@ SHAPES: dict[str, tuple[str, str]] = {
 """A state's shape and tone; what is not here and was skipped is trouble, all else is quiet."""
 
 
-def _locale(reader: Reader) -> str:
+def _locale(reader: Reader) -> Locale:
     return LOCALES[reader.language]
 
 
@@ -58,9 +59,10 @@ def shape(word: str | None) -> tuple[str, str]:
     )
 
 
-def state_words(reader: Reader) -> dict[str, str]:
+@cache
+def state_words(language: Language) -> dict[str, str]:
     """States that the runtime's own table of decisions has no words for."""
-    _ = translations_of(reader.language).gettext
+    _ = translations_of(language).gettext
     return {
         "active": _("active"),
         "paused": _("paused"),
@@ -110,7 +112,7 @@ def said(word: str | None, reader: Reader) -> str:
     """A state or decision in two or three words."""
     if not word:
         return "—"
-    own = state_words(reader)
+    own = state_words(reader.language)
     return own[word] if word in own else label(word, reader.language)
 
 
