@@ -34,6 +34,9 @@ def mana(house: House, tmp_path: Path) -> Mana:
     return asked
 
 
+PLANS = (("older", "2026-11-27T07:00:00.000Z"), ("newer", "2026-11-28T07:00:00.000Z"))
+
+
 async def test_from_nothing_to_a_mission_with_its_next_runs(mana: Mana):
     assert "planner" in await mana("agents", "templates")
     agent = json.loads(await mana("agents", "new", "--template", "planner", "--json"))
@@ -60,6 +63,33 @@ async def test_from_nothing_to_a_mission_with_its_next_runs(mana: Mana):
     assert "Max is archived" in await mana("agents", "archive", f"u1/{agent['id']}")
     assert "deleted" in await mana("missions", "delete", id_)
     assert "no missions yet" in await mana("missions", "list")
+
+
+async def test_an_owner_ends_a_run_and_comments_on_the_newest_plan(mana: Mana, house: House):
+    made = json.loads(await mana("missions", "new", "Plan my week", "--json"))["id"]
+    await house.mission("u1", made)
+    assert "it has no plan yet" in await mana("missions", "comment", made, "less", code=1)
+    assert "under way" in await mana("missions", "cancel", made, code=1)
+    plans = [{"id": id_, "startedAt": at, "plan": []} for id_, at in PLANS]
+    await house.sql(
+        "INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, data,"
+        " field_meta, client_id) VALUES ('ai', 'aiMissions', $1, 'u1', 'update', $2::jsonb,"
+        " $3::jsonb, 'c')",
+        made,
+        json.dumps({"iterations": plans}),
+        json.dumps({"iterations": "2099-01-01T00:00:00.000Z"}),
+    )
+    whole = json.dumps({"id": made, "iterations": plans})
+    await house.sql("UPDATE mana_ai.mission_snapshots SET record = $1::jsonb", whole)
+    said = await mana("missions", "comment", made, "Mondays are full")
+    assert "before the next plan" in said
+    shown = await house.sql(
+        "SELECT data -> 'iterations' AS plans FROM public.sync_changes WHERE record_id = $1"
+        " ORDER BY created_at DESC LIMIT 1",
+        made,
+    )
+    words = {one["id"]: one.get("userFeedback") for one in json.loads(shown[0]["plans"])}
+    assert words == {"older": None, "newer": "Mondays are full"}
 
 
 async def test_a_module_stands_for_all_of_its_records_that_are_there(mana: Mana, house: House):

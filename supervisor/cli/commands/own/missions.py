@@ -1,10 +1,11 @@
-"""`mana missions new|edit|pause|resume|show|delete|list`: a person's own missions."""
+"""`mana missions new|edit|pause|resume|cancel|comment|show|delete|list`: a person's own."""
 # ruff: noqa: PLC0415 - a command imports what it needs when called, so that each answers at once
 
 from typing import Annotated, Any, Literal
 
 import typer
 
+from mana_actors.http.paths import path_of
 from supervisor.cli.commands.own.target import AGENTS, MISSIONS, PAGE, id_of, place_of, whose
 from supervisor.cli.failures import USAGE, Failure
 from supervisor.cli.options import As, AsJson, DataDir, TokenFile, Url
@@ -125,6 +126,66 @@ def resume_mission(
     )
     told = me.call("POST", f"{place}/resume")
     _out(told, f"{told['title']} is active", as_json=as_json)
+
+
+@app.command("cancel")
+def cancel_run(
+    mission: Mission,
+    *,
+    run: Annotated[str | None, typer.Option(help="Which, else the one under way.")] = None,
+    as_user: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """End its run; what that used stays charged, and its due time counts as served."""
+    from supervisor.cli import output
+
+    me, place = place_of(
+        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
+    )
+    told = me.call("POST", f"{place}/cancel", content={} if run is None else {"runId": run})
+    if as_json:
+        output.json_out(told)
+        return
+    word = "is cancelled" if told["changed"] else "was cancelled before"
+    output.line_out(f"the run {told['runId']} of {told['missionId']} {word}")
+
+
+@app.command("comment")
+def comment_on_plan(
+    mission: Mission,
+    words: Annotated[str, typer.Argument(help="What should be otherwise.")],
+    *,
+    as_user: As = None,
+    token_file: TokenFile = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say something about its newest plan; the agent reads it before the next."""
+    from uuid import uuid4
+
+    from supervisor.cli import output
+    from supervisor.cli.commands.own.runs import plans
+
+    me, place = place_of(
+        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
+    )
+    newest = next(iter(plans(me, place, 1)), None)
+    if newest is None:
+        raise Failure("it has no plan yet")
+    told = me.call(
+        "POST",
+        f"{place}{path_of('/iterations', newest['id'])}/feedback",
+        content={"words": words},
+        headers={"Idempotency-Key": str(uuid4())},
+    )
+    if as_json:
+        output.json_out(told)
+    else:
+        output.line_out(f"the agent will read it before the next plan of {told['missionId']}")
 
 
 @app.command("delete")
