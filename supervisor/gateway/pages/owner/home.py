@@ -24,6 +24,7 @@ from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
 from supervisor.gateway.people.made.templates import templates
 from supervisor.gateway.people.made.wire import AgentShown
+from supervisor.node.models import is_rehearsing
 
 MOST_PROPOSALS = 200
 MOST_TODAY, MOST_NEXT = 12, 6
@@ -96,6 +97,7 @@ async def home_values(visit: Visit) -> dict[str, Any]:
         "coming": _coming(overview, decided, reader),
         "agents": agent_lines(overview, budgets, used, await awake_of(visit), reader),
         "templates": templates(),
+        "rehearses": is_rehearsing(visit.deps.settings),
     }
 
 

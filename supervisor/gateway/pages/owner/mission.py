@@ -34,6 +34,7 @@ from supervisor.gateway.people.made.missions import (
 )
 from supervisor.gateway.people.made.schedule import schedule_of
 from supervisor.gateway.people.made.wire import MissionShown, mission_shown
+from supervisor.node.models import is_rehearsing
 
 MOST_TIMES, MOST_RUNS, MOST_WHOLE = 8, 20, 3
 
@@ -104,6 +105,7 @@ async def mission_page(
         here=f"/me/missions/{segment(id_)}",
         now=reader.now,
         grants=await grants_shown(visit, mission=id_),
+        rehearses=is_rehearsing(visit.deps.settings),
     )
 
 
