@@ -11,6 +11,8 @@ import pytest
 from supervisor.gateway.people.audit import limit_of
 from tests.owners import PAGE, House
 
+pytestmark = pytest.mark.one_postgres
+
 PATH = "/api/v1/me/ai-audit"
 ADD = """
 INSERT INTO mana_ai.decrypt_audit

@@ -1,8 +1,12 @@
 """The search of the database finds what is planted, in whatever table and type it lies."""
 
+import pytest
+
 from tests import canary
 from tests.canary import Hit
 from tests.postgres import SUPERUSER, Database
+
+pytestmark = pytest.mark.one_postgres
 
 WORD = "mehlabcdefghijklmnop"
 NEEDLES = [canary.text_needle("text", WORD)]

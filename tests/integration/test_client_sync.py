@@ -24,6 +24,8 @@ from state.log.stamps import NS_PER_S
 from tests.owners import House, open_house
 from tests.postgres import Database
 
+pytestmark = pytest.mark.one_postgres
+
 HOUR_NS = 3600 * NS_PER_S
 
 

@@ -18,6 +18,8 @@ from supervisor.node.key_holder import RETRY_MIN_S, KeyHolderProcess
 from supervisor.node.settings import Settings
 from tests.integration.support import until
 
+pytestmark = pytest.mark.one_postgres
+
 NOWHERE = "postgresql://127.0.0.1:1/x"  # it connects when it is asked
 PARENT = """
 import asyncio, sys, msgspec

@@ -25,6 +25,8 @@ from state.store.connect import CapabilityInvalid, Refused, Superseded
 from tests.integration.key_scene import DAY_S, HolderProcess, Scene, key_scene, minted, trust
 from tests.integration.support import LEASE_OVER, World
 
+pytestmark = pytest.mark.one_postgres
+
 
 @pytest.fixture
 async def scene(world: World, tmp_path: Path) -> AsyncGenerator[Scene]:

@@ -16,6 +16,8 @@ from tests.gateway_parts import FakeSupervisor, app_of, client_of, fleet_of
 from tests.integration.support import DONE, World, open_world, until
 from tests.postgres import SUPERUSER, Database
 
+pytestmark = pytest.mark.one_postgres
+
 MANA = "legacy:ai-default"
 SPEND = (
     "INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, cost_micros, ts)"

@@ -13,6 +13,8 @@ from mana_actors.llm.provider import LEAST_OUTPUT, AliasFacts
 from tests.fake_provider import FakeProvider
 from tests.router_parts import RunningRouter, alias_file
 
+pytestmark = pytest.mark.one_postgres
+
 
 @pytest.fixture
 async def facts(tmp_path: Path) -> AsyncGenerator[AliasFacts]:

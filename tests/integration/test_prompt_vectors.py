@@ -10,6 +10,8 @@ from tests.vectors.overrides import OVERRIDES
 from tests.vectors.suites import SUITES
 from tests.vectors.verdict import Case
 
+pytestmark = pytest.mark.one_postgres
+
 CASES = load(Path(__file__).parents[1] / "vectors" / "prompt.json")
 AT = "2026-04-15T10:00:00.000Z"
 

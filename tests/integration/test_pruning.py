@@ -14,6 +14,8 @@ from tests.gateway_parts import settings_for
 from tests.integration.steps import session
 from tests.postgres import SUPERUSER, Database
 
+pytestmark = pytest.mark.one_postgres
+
 ROLE = "mana_janitor"
 OLD = """
 INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used, ts)

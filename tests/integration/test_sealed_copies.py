@@ -8,6 +8,8 @@ import pytest
 from tests.integration.key_scene import DAY_S, minted
 from tests.owners import House
 
+pytestmark = pytest.mark.one_postgres
+
 PATH = "/api/v1/me/ai-sealed-copies"
 SEALED = "enc:1:AAECAwQFBgcICQoL.lQX/Q5vOjiOXfRD4KUAu2zaR"
 COPY: dict[str, Any] = {"table": "notes", "id": "n1", "fields": {"id": "n1", "content": SEALED}}

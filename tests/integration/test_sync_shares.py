@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.owners import open_house
 from tests.postgres import Database
 from tests.sync_parts import SyncDevice, insert, update
+
+pytestmark = pytest.mark.one_postgres
 
 
 async def test_a_flood_of_one_person_is_slowed_and_nobody_else(database: Database, tmp_path: Path):

@@ -12,6 +12,8 @@ from tests.vectors.suites import SUITES
 from tests.vectors.tick import give_tick, view_tick
 from tests.vectors.verdict import Case
 
+pytestmark = pytest.mark.one_postgres
+
 FILE = Path(__file__).parents[1] / "vectors" / "tick.json"
 CASES = load(FILE)
 AT = "2026-04-15T10:00:00.000Z"

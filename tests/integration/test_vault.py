@@ -25,6 +25,8 @@ from tests.integration.steps import session
 from tests.owners import PAGE, VAULT, House, open_house
 from tests.postgres import SUPERUSER, Database
 
+pytestmark = pytest.mark.one_postgres
+
 RECOVERY = {"recoveryWrappedMk": "AAAA", "recoveryIv": "BBBB"}
 ROUTES = [
     ("GET", "status"),

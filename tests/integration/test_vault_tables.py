@@ -7,6 +7,8 @@ from state.store.sql import statements_of
 from tests.integration.steps import session
 from tests.postgres import LOG_OWNER, SUPERUSER, Database
 
+pytestmark = pytest.mark.one_postgres
+
 AUTH_SERVICES = """
 CREATE SCHEMA auth;
 CREATE TABLE auth.users (id text PRIMARY KEY);
