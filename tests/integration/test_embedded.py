@@ -227,15 +227,18 @@ def test_another_live_holder_is_refused_in_one_line(root: Path) -> None:
     pg_ctl = programs.folder / "pg_ctl"
     log = elsewhere / "log"
     run_as(account, [pg_ctl, "start", "-w", "-D", server.data_dir, "-o", options, "-l", log])
-    foreign = postmaster(server)
-    with pytest.raises(embedded.HeldByAnotherError) as refused:
-        start(root)
-    text = str(refused.value)
-    assert str(foreign) in text
-    assert str(server.data_dir) in text
-    assert "\n" not in text
-    assert is_alive(foreign)
-    assert embedded.status(root) is None
+    try:
+        foreign = postmaster(server)
+        with pytest.raises(embedded.HeldByAnotherError) as refused:
+            start(root)
+        text = str(refused.value)
+        assert str(foreign) in text
+        assert str(server.data_dir) in text
+        assert "\n" not in text
+        assert is_alive(foreign)
+        assert embedded.status(root) is None
+    finally:  # it is not ours to stop, so its files would go while it writes
+        run_as(account, [pg_ctl, "stop", "-w", "-m", "immediate", "-D", server.data_dir])
 
 
 def test_concurrent_starts_give_one_server_that_both_join(root: Path) -> None:
