@@ -6,6 +6,7 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +71,7 @@ async def test_an_owner_ends_a_run_and_comments_on_the_newest_plan(mana: Mana, h
     await house.mission("u1", made)
     assert "it has no plan yet" in await mana("missions", "comment", made, "less", code=1)
     assert "under way" in await mana("missions", "cancel", made, code=1)
-    plans = [{"id": id_, "startedAt": at, "plan": []} for id_, at in PLANS]
+    plans: list[dict[str, Any]] = [{"id": id_, "startedAt": at, "plan": []} for id_, at in PLANS]
     await house.sql(
         "INSERT INTO public.sync_changes (app_id, table_name, record_id, user_id, op, data,"
         " field_meta, client_id) VALUES ('ai', 'aiMissions', $1, 'u1', 'update', $2::jsonb,"
