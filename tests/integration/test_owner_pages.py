@@ -342,6 +342,14 @@ async def test_an_agent_is_made_once_and_changed_where_it_was_not_changed_elsewh
         "name": "Von hier",
         "maxConcurrentMissions": 3,
     }
+    for said, cap in (("5000", 5000), ("", None)):
+        form = await filled(tab, edit) | {"maxTokensPerDay": said}
+        wrong = await tab.press(edit, **(form | {"maxTokensPerDay": "viele"}))
+        assert wrong.status_code == 422
+        assert 'id="wrong-maxTokensPerDay"' in wrong.text
+        assert (await tab.press(edit, **form)).status_code == 303
+        newest = f"{rows} AND record_id = $1 ORDER BY created_at DESC LIMIT 1"
+        assert json.loads(await world.value(newest, AGENT)) == {"maxTokensPerDay": cap}
     await other.see(edit, 404)
     assert (await other.press(edit, **told)).status_code == 404
 

@@ -33,7 +33,7 @@ TEXTS = {
     "memory": "memory",
 }
 """Fields of the form, and what they are called of an agent that is shown."""
-AT_ONCE = "maxConcurrentMissions"
+AT_ONCE, CAP = "maxConcurrentMissions", "maxTokensPerDay"
 
 
 async def get_new(visit: Visit) -> Response:
@@ -87,6 +87,8 @@ async def post_edit(visit: Visit) -> Response:
         wished: dict[str, Any] = {name: plain(form[name]) for name in TEXTS if name in form}
         if form.get(AT_ONCE, "").isdecimal():
             wished[AT_ONCE] = int(form[AT_ONCE])
+        if CAP in form and _is_cap(form[CAP]):
+            wished[CAP] = int(form[CAP]) if form[CAP].strip() else None
         changes = changes_of(wished, _held(agent), form)
         wrong = _wrong_in(form, reader)
         if not wrong and not changes.contested and changes.fields:
@@ -112,18 +114,27 @@ def _form_of(agent: AgentShown) -> dict[str, str]:
     """What a form holds of an agent that is there; a sealed text is not among it."""
     texts = {name: getattr(agent, attribute) or "" for name, attribute in TEXTS.items()}
     open_ = {name: text for name, text in texts.items() if name not in agent.sealed}
-    return open_ | {AT_ONCE: str(agent.max_concurrent_missions)}
+    cap = agent.max_tokens_per_day
+    numbers = {AT_ONCE: agent.max_concurrent_missions, CAP: "" if cap is None else cap}
+    return open_ | {name: str(number) for name, number in numbers.items()}
+
+
+def _is_cap(text: str) -> bool:
+    return not text.strip() or (text.isdecimal() and text.isascii())
 
 
 def _held(agent: AgentShown) -> dict[str, Any]:
     texts = {name: plain(getattr(agent, of) or "") for name, of in TEXTS.items()}
-    return texts | {AT_ONCE: agent.max_concurrent_missions}
+    return texts | {AT_ONCE: agent.max_concurrent_missions, CAP: agent.max_tokens_per_day}
 
 
 def _wrong_in(form: dict[str, str], reader: Reader) -> dict[str, str]:
     """What is wrong with fields that the form alone has words for."""
     _ = translations_of(reader.language).gettext
-    return {} if plain(form.get("name", "")) else {"name": _("Give it a name")}
+    wrong = {} if plain(form.get("name", "")) else {"name": _("Give it a name")}
+    if not _is_cap(form.get(CAP, "")):
+        wrong[CAP] = _("A whole number of tokens, or nothing for no cap of yours")
+    return wrong
 
 
 def _refused(
@@ -149,7 +160,7 @@ def _form(
 ) -> Response:
     """The form with what it holds; where it was sent, with what is wrong beside each field."""
     reader = visit.reader
-    fields = (*TEXTS, AT_ONCE, "key", "template")
+    fields = (*TEXTS, AT_ONCE, CAP, "key", "template")
     return page(
         reader,
         "owner/agent_form.html",
