@@ -152,12 +152,12 @@ class Watch:
 
     async def _look_at_database(self) -> Found:
         """One question at a time: where it hangs, nobody asks again meanwhile."""
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._asked_database())
-        done, _ = await asyncio.wait([self._asking], timeout=WITHIN_S)
+        asking = self._asking = self._asking or asyncio.create_task(self._asked_database())
+        done, _ = await asyncio.wait([asking], timeout=WITHIN_S)
         trouble = trouble_of(Unavailable("TimeoutError"))
         if done:
-            asking, self._asking = self._asking, None
+            if self._asking is asking:  # else another look has begun the next one
+                self._asking = None
             try:
                 return asking.result()
             except StateError as exc:

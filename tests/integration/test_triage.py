@@ -1,5 +1,6 @@
 """What needs somebody: every kind of trouble is found, counted and told with what helps."""
 
+import asyncio
 import html
 import re
 from collections.abc import AsyncGenerator
@@ -11,6 +12,7 @@ import pytest
 
 from state.store.gateway.fleet import SQL
 from state.store.gateway.triage import TROUBLES
+from tests.gateway_parts import FakeSupervisor, fleet_of, settings_for, watch_of
 from tests.integration.test_gateway import Gateway, new_session, opened_gateway
 from tests.postgres import Database
 
@@ -261,3 +263,15 @@ async def test_runs_of_long_ago_are_not_read(
         assert "Sort" not in plan
     finally:
         await connection.close()
+
+
+async def test_two_looks_at_once_share_one_question_to_the_database(
+    database: Database, tmp_path: Path
+):
+    fleet = fleet_of(database)
+    try:
+        watch = watch_of(fleet, FakeSupervisor(), settings_for(tmp_path))
+        first, second = await asyncio.gather(watch.facts(), watch.facts())
+        assert first.shards == second.shards == []
+    finally:
+        await fleet.close()
