@@ -350,6 +350,10 @@ async def test_an_agent_is_made_once_and_changed_where_it_was_not_changed_elsewh
         assert (await tab.press(edit, **form)).status_code == 303
         newest = f"{rows} AND record_id = $1 ORDER BY created_at DESC LIMIT 1"
         assert json.loads(await world.value(newest, AGENT)) == {"maxTokensPerDay": cap}
+    await (await world.client()).edit(AGENT, table="agents", maxTokensPerDay=9)
+    form = await filled(tab, edit) | {"maxTokensPerDay": "7"}
+    await (await world.client()).edit(AGENT, table="agents", maxTokensPerDay=None)
+    assert "It is now: —" in (await tab.press(edit, **form)).text
     await other.see(edit, 404)
     assert (await other.press(edit, **told)).status_code == 404
 

@@ -104,7 +104,8 @@ async def post_edit(visit: Visit) -> Response:
     _ = translations_of(reader.language).gettext
     held = _held(agent)
     meanwhile = _("It was changed elsewhere meanwhile. It is now: %(now)s")
-    wrong = {name: meanwhile % {"now": held[name]} for name in changes.contested}
+    now_held = {name: "—" if held[name] is None else held[name] for name in changes.contested}
+    wrong = {name: meanwhile % {"now": text} for name, text in now_held.items()}
     # What was typed here stays; all else is shown as it is now, and saving again knows of it.
     now = {name: text for name, text in _form_of(agent).items() if name not in changes.fields}
     return _form(visit, form | now | marks_of(held), agent=agent, wrong=wrong, status=412)
