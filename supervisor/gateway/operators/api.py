@@ -30,7 +30,7 @@ from supervisor.gateway.answers import (
 from supervisor.gateway.auth import Sessions
 from supervisor.gateway.cursors import cursor, read_cursor
 from supervisor.gateway.deps import Deps, facts
-from supervisor.health.judgement import health
+from supervisor.health.judgement import Facts, health
 from supervisor.health.remedies import remedy
 from supervisor.node.models import model_in_words
 from supervisor.supervision.metrics import Metrics
@@ -53,13 +53,20 @@ async def get_status(request: Request, deps: Deps) -> Response:
 async def status_of(deps: Deps) -> dict[str, Any]:
     """What is known of the installation; None for what could not be asked. Raises StateError."""
     found = await facts(deps)
-    judged = health(found, deps.settings, deps.version)
+    told = known_of(deps, found)
+    if found.shards is not None:
+        groups = await TriageStore(deps.fleet.database).groups(0)
+        told["counts"] = await deps.fleet.counts()
+        told["troubles"] = {one.kind: one.count for one in groups}
+    return told
+
+
+def known_of(deps: Deps, found: Facts) -> dict[str, Any]:
+    """The part of it that needs no database; what does is None."""
     return {
-        **judged.content,
-        "counts": None if found.shards is None else await deps.fleet.counts(),
-        "troubles": None
-        if found.shards is None
-        else {one.kind: one.count for one in await TriageStore(deps.fleet.database).groups(0)},
+        **health(found, deps.settings, deps.version).content,
+        "counts": None,
+        "troubles": None,
         "shards": found.shards,
         "supervisor": found.supervisor,
         "devices": devices_of(deps.metrics),

@@ -11,11 +11,9 @@ from starlette.responses import Response
 from state.errors import StateError
 from supervisor.gateway.answers import query
 from supervisor.gateway.deps import Deps, facts
-from supervisor.gateway.operators.api import devices_of, status_of
+from supervisor.gateway.operators.api import known_of, status_of
 from supervisor.gateway.pages.page import page
 from supervisor.gateway.pages.reader import Reader
-from supervisor.health.judgement import health
-from supervisor.node.models import model_in_words
 
 
 class AwakeAgent(msgspec.Struct, frozen=True):
@@ -54,16 +52,8 @@ async def system_page(deps: Deps, request: Request, reader: Reader) -> Response:
     query(request, ())
     try:
         told = await status_of(deps)
-    except StateError:  # it went away after it answered: what is known without it
-        told: dict[str, Any] = {
-            **health(await facts(deps), deps.settings, deps.version).content,
-            "counts": None,
-            "troubles": None,
-            "shards": None,
-            "supervisor": None,
-            "devices": devices_of(deps.metrics),
-            "model": model_in_words(deps.settings),
-        }
+    except StateError:  # it went away after it answered
+        told = known_of(deps, await facts(deps))
     limits = {
         "runs": deps.settings.runs_max,
         "runs_per_user": deps.settings.runs_per_user,
