@@ -12,6 +12,7 @@ from state.store.gateway.control import ControlStore
 from state.store.gateway.fleet import FleetStore
 from supervisor.gateway.app import create_app
 from supervisor.gateway.deps import Deps
+from supervisor.gateway.people.owners import Owners
 from supervisor.health.judgement import Facts
 from supervisor.health.room import RoomWatch, reserves
 from supervisor.health.watch import Watch
@@ -109,21 +110,26 @@ def watch_of(fleet: FleetStore, supervisor: FakeSupervisor, settings: Settings) 
     )
 
 
+def deps_of(
+    fleet: FleetStore, supervisor: FakeSupervisor, settings: Settings, owners: Owners | None = None
+) -> Deps:
+    """What a gateway under test is made of."""
+    return Deps(
+        fleet=fleet,
+        control=ControlStore(fleet.database),
+        supervisor=supervisor,
+        watch=watch_of(fleet, supervisor, settings),
+        settings=settings,
+        version="1.2.3",
+        service_key=KEY,
+        metrics=Metrics(),
+        owners=owners,
+    )
+
+
 def app_of(fleet: FleetStore, supervisor: FakeSupervisor, folder: Path, **settings: Any) -> ASGIApp:
     """The gateway's app."""
-    given = settings_for(folder, **settings)
-    return create_app(
-        Deps(
-            fleet=fleet,
-            control=ControlStore(fleet.database),
-            supervisor=supervisor,
-            watch=watch_of(fleet, supervisor, given),
-            settings=given,
-            version="1.2.3",
-            service_key=KEY,
-            metrics=Metrics(),
-        )
-    )
+    return create_app(deps_of(fleet, supervisor, settings_for(folder, **settings)))
 
 
 def client_of(app: ASGIApp, *, key: str | None = KEY) -> httpx2.AsyncClient:

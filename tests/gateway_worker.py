@@ -12,14 +12,11 @@ import msgspec
 
 from mana_actors.http.server import serve
 from state.store.connect import Access, Database
-from state.store.gateway.control import ControlStore
 from state.store.gateway.fleet import FleetStore
 from supervisor.gateway.app import create_app
-from supervisor.gateway.deps import Deps
 from supervisor.gateway.people.owners import opened_owners
 from supervisor.node.settings import Settings
-from supervisor.supervision.metrics import Metrics
-from tests.gateway_parts import KEY, FakeSupervisor, watch_of
+from tests.gateway_parts import FakeSupervisor, deps_of
 
 
 async def main() -> None:
@@ -29,18 +26,8 @@ async def main() -> None:
     role = "mana_gateway"
     access = Access(given["dsn"], role, str(Path(settings.secrets_dir, role)))
     fleet = FleetStore(Database(access, max_connections=4))
-    supervisor = FakeSupervisor()
-    deps = Deps(
-        fleet=fleet,
-        control=ControlStore(fleet.database),
-        supervisor=supervisor,
-        watch=watch_of(fleet, supervisor, settings),
-        settings=settings,
-        version="1.2.3",
-        service_key=KEY,
-        metrics=Metrics(),
-        owners=opened_owners(settings, given["dsn"]),
-    )
+    owners = opened_owners(settings, given["dsn"])
+    deps = deps_of(fleet, FakeSupervisor(), settings, owners)
     await serve(create_app(deps), "127.0.0.1", given["port"], has_sockets=True)
     sys.stdout.write("serving\n")
     sys.stdout.flush()

@@ -19,14 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mana_actors.http.server import serve
-from state.store.gateway.control import ControlStore
 from supervisor.gateway.app import create_app
-from supervisor.gateway.deps import Deps
 from supervisor.gateway.people.owners import Owners, opened_owners
 from supervisor.node.settings import VARIABLES, Settings
-from supervisor.supervision.metrics import Metrics
 from tests.fake_auth import FakeAuth
-from tests.gateway_parts import KEY, FakeSupervisor, fleet_of, watch_of
+from tests.gateway_parts import KEY, FakeSupervisor, deps_of, fleet_of
 from tests.postgres import SUPERUSER, Database
 
 KEK = bytes(range(32))
@@ -154,17 +151,7 @@ async def open_house(database: Database, folder: Path, **changed: Any) -> AsyncG
         fleet = fleet_of(database)
         stack.push_async_callback(fleet.close)
         supervisor = FakeSupervisor()
-        deps = Deps(
-            fleet=fleet,
-            control=ControlStore(fleet.database),
-            supervisor=supervisor,
-            watch=watch_of(fleet, supervisor, settings),
-            settings=settings,
-            version="1.2.3",
-            service_key=KEY,
-            metrics=Metrics(),
-            owners=owners,
-        )
+        deps = deps_of(fleet, supervisor, settings, owners)
         serving = await serve(create_app(deps), "127.0.0.1", 0, has_sockets=True)
         stack.push_async_callback(serving.stop)
         client = httpx2.AsyncClient(base_url=serving.url, trust_env=False)
