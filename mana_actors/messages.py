@@ -124,13 +124,19 @@ class Sleep(msgspec.Struct, frozen=True, tag="sleep"):
     epoch: int
 
 
+class GiveBack(msgspec.Struct, frozen=True, tag="give-back"):
+    """Give back the orders that wait for a place: none of them begins."""
+
+    epoch: int
+
+
 class Ask(msgspec.Struct, frozen=True, tag="ask"):
     """Say what you hold."""
 
     epoch: int
 
 
-AgentMessage = Bind | Orders | Changed | Stop | Hello | Sleep | Ask
+AgentMessage = Bind | Orders | Changed | Stop | GiveBack | Hello | Sleep | Ask
 
 
 class Remembered(msgspec.Struct, frozen=True):

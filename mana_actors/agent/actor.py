@@ -33,6 +33,7 @@ from mana_actors.messages import (
     Ask,
     Bind,
     Changed,
+    GiveBack,
     Hello,
     Identity,
     Order,
@@ -175,6 +176,9 @@ class AgentActor:
             case Stop():
                 if self._bound is not None:
                     self._bound.runner.stop(message.mission_id, message.reason, message.run_id)
+            case GiveBack():
+                if self._bound is not None:
+                    self._bound.runner.recall.give_back()
             case Hello():
                 if self._bound is not None:
                     self._bound.bind = msgspec.structs.replace(

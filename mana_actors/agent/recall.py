@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
 
@@ -49,7 +50,7 @@ class Recall:
         self.memory = Memory(agent_id)
         self._clock = DatabaseClock()
         self._reading = asyncio.Lock()
-        self._freed = asyncio.Event()
+        self._asked = asyncio.Event()
         self._agent_record: tuple[int, str] | None = None  # whole, with its version
         self._requested: dict[str, datetime] = {}
 
@@ -71,6 +72,7 @@ class Recall:
         if own is None and message.agent_version is not None:
             own = RecordDelta[AgentColumns](self._agent_id, None, message.agent_version)
         self.memory.hear(deltas, own)
+        self._ask_again()
 
     async def catch_up(self) -> None:
         """Read whatever is known to be behind; no round trip where nothing is."""
@@ -132,6 +134,11 @@ class Recall:
             return None
         return AgentView(read[1], held.version, held.columns.state, held.columns.hidden)
 
+    def agrees(self, order: Order) -> bool:
+        """Whether an order was decided by what is held now."""
+        by = order.decided_by
+        return by is None or not self.memory.differs(order.mission_id, by)
+
     def begins(self, mission_id: str) -> None:
         """A run of this mission takes a place of the agent's, until it `ends`."""
         self.memory.under_way.add(mission_id)
@@ -139,19 +146,35 @@ class Recall:
     def ends(self, mission_id: str) -> None:
         """It is over, or it was none: who waits for a place asks again."""
         self.memory.under_way.discard(mission_id)
-        self._freed.set()
-        self._freed = asyncio.Event()
+        self._ask_again()
 
-    async def place_free(self, mission_id: str) -> bool:
-        """Wait until one of this process's runs is over; False at once where none is under way."""
-        if not self.memory.under_way - {mission_id}:
-            return False
-        self.memory.waiting.add(mission_id)
+    def give_back(self) -> None:
+        """Who waits for a place waits no longer."""
+        self.memory.waiting.clear()
+        self._ask_again()
+
+    def _ask_again(self) -> None:
+        self._asked.set()
+        self._asked = asyncio.Event()
+
+    async def place(self, mission_id: str, until_s: float) -> Literal["ask", "give-back", "none"]:
+        """Wait for a place until there is a reason to `ask` again, or the order is to go back.
+
+        `none` is to be had where no other run of this process is under way, or none ended by
+        `until_s` of the loop's clock.
+        """
+        memory = self.memory
+        if not memory.under_way - {mission_id}:
+            return "none"
+        memory.waiting.add(mission_id)
         try:
-            await self._freed.wait()
+            async with asyncio.timeout_at(until_s):
+                await self._asked.wait()
+            return "ask" if mission_id in memory.waiting else "give-back"
+        except TimeoutError:
+            return "none"
         finally:
-            self.memory.waiting.discard(mission_id)
-        return True
+            memory.waiting.discard(mission_id)
 
     def holds(self, call_id: str, tokens: int, for_s: float) -> None:
         """A model call reserves so much, for so long at most."""

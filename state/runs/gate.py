@@ -15,6 +15,9 @@ from state.runs.reasons import told
 CONCURRENCY_FALLBACK = timedelta(seconds=60)
 """A freed place wakes the next mission at once; this is for a wake-up that got lost."""
 
+PLACE_PATIENCE = timedelta(seconds=20)
+"""After so long in its process without a place, an order's owner is told that the agent is busy."""
+
 DISK_FALLBACK = timedelta(minutes=5)
 """Room wakes what waits for it at once; this is for a wake-up that got lost."""
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -30,6 +31,13 @@ Pair = tuple[str, str]
 
 ORDER_PATIENCE = timedelta(seconds=30)
 """An ordered mission is looked at again after this long unless its run says otherwise."""
+
+
+AHEAD = 8
+"""Orders that an agent may have beyond its places: each begins when one of its runs ends."""
+
+
+NO_PLACES: Mapping[Pair, int] = MappingProxyType({})
 
 
 class Caps(msgspec.Struct, frozen=True):
@@ -61,6 +69,8 @@ class Pass(msgspec.Struct):
     moves: list[Move] = msgspec.field(default_factory=list[Move])
     put_off: list[Look] = msgspec.field(default_factory=list[Look])
     """How to look at once, when they are free again, at missions that are under way still."""
+    places: dict[Pair, int] = msgspec.field(default_factory=dict[Pair, int])
+    """How many runs each agent that was ordered one may have under way at once."""
     left: int = 0
 
     @property
@@ -69,11 +79,19 @@ class Pass(msgspec.Struct):
         return len(self.looks) + len(self.moves)
 
     def order(
-        self, mission: DueMission, kind: Literal["run", "heal"], due_at: datetime | None = None
+        self,
+        mission: DueMission,
+        kind: Literal["run", "heal"],
+        due_at: datetime | None = None,
+        *,
+        places: int | None = None,
     ) -> None:
         """Have its agent do this; looked at again should the process die."""
+        pair = mission.user_id, mission.agent_id
         order = Order(mission.mission_id, mission.version, kind, due_at, mission.versions)
-        self.orders.setdefault((mission.user_id, mission.agent_id), []).append(order)
+        self.orders.setdefault(pair, []).append(order)
+        if places is not None:
+            self.places[pair] = places
         self.look(mission, mission.now + ORDER_PATIENCE)
 
     def look(
@@ -109,26 +127,33 @@ class Pass(msgspec.Struct):
 
 
 class _Places:
-    """Places taken, per agent, per user and over all."""
+    """Orders of each agent, and the places that they take per user and over all."""
 
-    def __init__(self, in_flight: Mapping[Pair, set[str]]) -> None:
-        self.agents: Counter[Pair] = Counter(
-            {pair: len(missions) for pair, missions in in_flight.items()}
-        )
+    def __init__(self, in_flight: Mapping[Pair, set[str]], places: Mapping[Pair, int]) -> None:
+        self.orders: Counter[Pair] = Counter()
         self.users: Counter[str] = Counter()
-        for (user, _), missions in in_flight.items():
-            self.users[user] += len(missions)
+        for pair, missions in in_flight.items():
+            self.orders[pair] = len(missions)
+            self.users[pair[0]] += min(len(missions), places.get(pair, len(missions)))
         self.all = sum(self.users.values())
 
     def take(self, pair: Pair) -> None:
-        self.agents[pair] += 1
+        self.orders[pair] += 1
         self.users[pair[0]] += 1
         self.all += 1
 
 
-def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps: Caps) -> Pass:
-    """Judge each mission in turn; `in_flight` are missions ordered and not reported yet."""
-    result, places = Pass(), _Places(in_flight)
+def dispatch(
+    due: Iterable[DueMission],
+    in_flight: Mapping[Pair, set[str]],
+    caps: Caps,
+    places_of: Mapping[Pair, int] = NO_PLACES,
+) -> Pass:
+    """Judge each mission in turn; `in_flight` are missions ordered and not reported yet.
+
+    Of an agent's orders as many as its `places_of` take one, and the others begin after those.
+    """
+    result, places = Pass(), _Places(in_flight, places_of)
     turned_away: Counter[str] = Counter()
     for mission in due:
         pair = mission.user_id, mission.agent_id
@@ -142,8 +167,13 @@ def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps
             result.order(mission, "heal")
             continue
         # Runs of the agent by database and memory: a claim may not be in yet.
-        running = max(mission.running, places.agents[pair])
-        answer = gate(_facts(mission, running, has_room=caps.has_room))
+        running = max(mission.running, places.orders[pair])
+        at = _facts(mission, running, has_room=caps.has_room)
+        answer, is_next = gate(at), False
+        if answer.decision == "skipped-concurrency" and 0 < places.orders[pair] < at.places + AHEAD:
+            alone = gate(msgspec.structs.replace(at, running=0))
+            if alone.action == "run":
+                answer, is_next = alone, True
         if answer.action == "move":
             result.moves.append(Move(mission, answer.decision))
             continue
@@ -156,6 +186,9 @@ def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps
         turn = spread_until(mission, caps.due_spread_s)
         if turn is not None and turn > mission.now:
             result.look(mission, turn)
+        elif is_next:
+            places.orders[pair] += 1
+            result.order(mission, "run", answer.due_at, places=at.places)
         elif places.all >= caps.runs:
             result.left += 1  # stays due: the next look with a free place takes it in turn
         elif places.users[mission.user_id] >= caps.runs_per_user:
@@ -166,7 +199,7 @@ def dispatch(due: Iterable[DueMission], in_flight: Mapping[Pair, set[str]], caps
             result.decide(mission, answer.due_at, "skipped-concurrency", reason)
         else:
             places.take(pair)
-            result.order(mission, "run", answer.due_at)
+            result.order(mission, "run", answer.due_at, places=at.places)
     return result
 
 

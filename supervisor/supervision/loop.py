@@ -19,7 +19,7 @@ import msgspec
 
 from mana_actors.background import Background
 from mana_actors.crash import crash_points
-from mana_actors.messages import AgentSettings, Ask, Changed, Remembered, Report, Stop
+from mana_actors.messages import AgentSettings, Ask, Changed, GiveBack, Remembered, Report, Stop
 from mana_actors.processes import AgentProcesses, ProcessGone
 from state.errors import StateError
 from state.log.stamps import format_instant, instant_of
@@ -237,6 +237,7 @@ class Supervision:
                 log.info("room_found missions=%s", woken)
         elif not has_room and not self._lacked_room:
             log.warning("room_lost folders=%s", ", ".join(self.rooms.short))
+            self._recall_orders()
         self._lacked_room = not has_room or left > 0
         now_s = time.monotonic()
         self._resting = {key: until for key, until in self._resting.items() if until > now_s}
@@ -256,7 +257,7 @@ class Supervision:
                 and _why_unwanted(mission) is not None
                 and not await self._withdraw_unwanted(mission.user_id, mission.mission_id)
             }
-            result = dispatch(due, ordering.in_flight, caps)
+            result = dispatch(due, ordering.in_flight, caps, ordering.places)
             ordering.put_off(result.put_off)
             settled = await self.schedule.settle(
                 [look for look in result.looks if (look.user_id, look.mission_id) not in held],
@@ -272,7 +273,7 @@ class Supervision:
         self._crash("before_dispatch")
         rows = {(mission.user_id, mission.mission_id): mission for mission in due}
         for pair, orders in result.orders.items():
-            ordering.enter(pair, [order.mission_id for order in orders])
+            ordering.enter(pair, [order.mission_id for order in orders], result.places.get(pair))
             self.ticks.ordered((pair[0], o.mission_id) for o in orders if o.kind == "run")
             mine = [rows[(pair[0], order.mission_id)] for order in orders]
             self.background.start(ordering.give(pair, orders, mine))
@@ -312,6 +313,12 @@ class Supervision:
             self.background.start(self._tell(pair, message))
         self._nudged.set()
 
+    def _recall_orders(self) -> None:
+        """What runs goes on, and no order that waits for its end begins."""
+        if self.tenure is not None:
+            for pair in self.tenure.ordering.busy:
+                self.background.start(self._tell(pair, GiveBack(self.tenure.lease.epoch)))
+
     async def memory_of(self, pair: Pair) -> Remembered | None:
         """What an awake agent's process holds; None where it sleeps or does not answer."""
         agent = self.tenure.placement.awake.get(pair) if self.tenure is not None else None
@@ -323,7 +330,7 @@ class Supervision:
             return None
         return identity.memory
 
-    async def _tell(self, pair: Pair, message: Changed | Stop) -> None:
+    async def _tell(self, pair: Pair, message: Changed | Stop | GiveBack) -> None:
         agent = self._held.placement.awake.get(pair)
         if agent is not None:
             try:
@@ -466,6 +473,7 @@ class Supervision:
     async def drain(self, within_s: float) -> int:
         """Start nothing more, wait for what runs, let all sleep; returns runs still under way."""
         self.is_draining = True
+        self._recall_orders()
         deadline = time.monotonic() + within_s
         tenure = self.tenure
         while tenure is not None and tenure.ordering.count and time.monotonic() < deadline:

@@ -64,6 +64,8 @@ class Ordering:
         self._schedule, self._placement = schedule, placement
         self._metrics, self._ticks = metrics, ticks
         self.in_flight: dict[Pair, set[str]] = defaultdict(set)
+        self.places: dict[Pair, int] = {}
+        """How many of those may run at once; of an agent that was adopted, all."""
         self._put_off: dict[tuple[str, str], Look] = {}
         self._arriving: set[Pair] = set()
         self.barred: Sequence[Pair] = ()
@@ -81,9 +83,11 @@ class Ordering:
         """Agents with something in flight."""
         return {pair for pair, missions in self.in_flight.items() if missions}
 
-    def enter(self, pair: Pair, missions: Iterable[str]) -> None:
-        """These missions are in flight from now on."""
+    def enter(self, pair: Pair, missions: Iterable[str], places: int | None = None) -> None:
+        """These missions are in flight from now on, and `places` of the agent's may run at once."""
         self.in_flight[pair].update(missions)
+        if places is not None:
+            self.places[pair] = places
 
     def put_off(self, looks: Iterable[Look]) -> None:
         """A look met these in flight: each is what `leave` shall answer."""
@@ -96,11 +100,13 @@ class Ordering:
             missions.discard(mission)
             if not missions:
                 del self.in_flight[pair]
+                self.places.pop(pair, None)
         return self._put_off.pop((pair[0], mission), None)
 
     def forget(self, pair: Pair) -> set[str]:
         """The agent's process died: what it had in flight, to be looked at again."""
         lost = self.in_flight.pop(pair, set())
+        self.places.pop(pair, None)
         for mission in lost:
             self._put_off.pop((pair[0], mission), None)
         return lost

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from mana_actors.agent.attempt import attempt
+from mana_actors.agent.attempt.means import Means
 from mana_actors.agent.memory import Memory
-from mana_actors.messages import Ask, Changed, Order, Orders, Remembered, Report
+from mana_actors.messages import Ask, Changed, Remembered, Report
 from state.log.deltas import MAX_DELTA_BYTES
 from state.runs.found import Found
 from state.store.agent import AgentStore
 from supervisor.supervision.dispatch import Pair
-from supervisor.supervision.orders import capability_of
-from tests.integration.support import DONE, PLAN, Client, World, open_world
+from tests.integration.support import DONE, PLAN, Client, World, open_world, text, until
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
@@ -256,30 +258,134 @@ async def test_memory_used_without_a_look_at_versions_refuses_what_is_allowed(
     assert report.decision == "skipped-budget"
 
 
-async def test_an_order_without_a_place_waits_in_its_process(world: World):
+async def one_waits(world: World) -> tuple[Client, int]:
+    """The model keeps `m1` waiting, and that `m2`; with how many reports came before."""
     client = await awake(world)
-    await client.mission("m2")
-    await world.open_slot()
+    await client.mission("m2", nextRunAt=text(await world.open_slot()))
     await settled(world)
+    await remembered(world)
     world.provider.hold()
-    tenure = world.driver.tenure
-    process, epoch = tenure.placement.awake[MANA].process, tenure.lease.epoch
-    token = await capability_of(world.driver.schedule, MANA)
-    seen = len(world.provider.requests)
-    tenure.ordering.enter(MANA, ["m1", "m2"])
-    await process.tell(Orders(epoch, token, (Order("m1", 0), Order("m2", 0))))
-    await asyncio.to_thread(world.provider.wait_for_requests, seen + 1)
-
-    async def held() -> tuple[int, int]:
-        memory = await remembered(world)
-        return len(memory.under_way), len(memory.waiting)
-
-    async with asyncio.timeout(20):
-        while await held() != (1, 1):  # noqa: ASYNC110  # the process has no event to wait for
-            await asyncio.sleep(0.002)
     first = len(world.driver.reports)
+    await world.driver.supervision.look()
+
+    async def waits() -> bool:
+        memory = await remembered(world)
+        return (memory.under_way, memory.waiting) == (("m1",), ("m2",))
+
+    await until(waits)
+    return client, first
+
+
+async def ended(world: World, first: int, count: int) -> list[tuple[str, str]]:
+    """Missions and how their orders ended, once so many were reported."""
+
+    async def came() -> bool:
+        return len(world.driver.reports) >= first + count
+
+    await until(came)
+    await settled(world)
+    return [(each.mission_id, each.outcome) for each in world.driver.reports[first:]]
+
+
+async def test_an_order_without_a_place_waits_in_its_process(world: World):
+    _, first = await one_waits(world)
+    await world.driver.supervision.look()
+    assert world.driver.decisions["skipped-concurrency"] == 0
     world.provider.release()
-    async with asyncio.timeout(20):
-        while len(world.driver.reports) < first + 2:  # noqa: ASYNC110  # no event of them all
-            await asyncio.sleep(0.002)
-    assert [each.outcome for each in world.driver.reports[first:]] == ["ran", "ran"]
+    assert await ended(world, first, 2) == [("m1", "ran"), ("m2", "ran")]
+    assert world.provider.most_in_flight == 1
+
+
+async def test_one_that_waits_too_long_goes_back_and_its_owner_hears_why(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(attempt, "PLACE_PATIENCE", timedelta(seconds=0.1))
+    _, first = await one_waits(world)
+    assert await ended(world, first, 1) == [("m2", "skip")]
+    assert (await world.snapshot("m2"))["decision"] == "skipped-concurrency"
+    world.provider.release()
+    await ended(world, first, 2)
+    _, (report,) = await world.driver.tick()
+    assert (report.mission_id, report.outcome) == ("m2", "ran")
+
+
+async def test_one_that_waits_begins_at_once_when_its_owner_allows_another_run(world: World):
+    client, first = await one_waits(world)
+    await client.edit(MANA[1], table="agents", maxConcurrentMissions=2)
+    await settled(world)
+    assert await ended(world, first, 1) == [("m2", "later")]  # what it may read is signed anew
+    await world.driver.supervision.look()
+
+    async def both_run() -> bool:
+        return (await remembered(world)).under_way == ("m1", "m2")
+
+    await until(both_run)
+    world.provider.release()
+    await ended(world, first, 3)
+    assert world.driver.decisions == {"ran": 3}
+
+
+async def test_one_whose_mission_changed_meanwhile_may_read_what_it_lists_now(world: World):
+    client, first = await one_waits(world)
+    note = {"id": "n1", "title": "Einkauf", "content": "Zwiebeln"}
+    await client.push("insert", "n1", note, table="notes", app="notes")
+    await client.edit("m2", inputs=[{"module": "notes", "table": "notes", "id": "n1"}])
+    await settled(world)
+    world.provider.release()
+    assert set(await ended(world, first, 2)) == {("m1", "ran"), ("m2", "later")}
+    _, (report,) = await world.driver.tick()
+    assert (report.mission_id, report.outcome) == ("m2", "ran")
+    assert "Zwiebeln" in str(world.provider.requests[-1])
+
+
+async def test_none_that_waits_begins_in_a_process_that_held_a_key(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    _, first = await one_waits(world)
+    monkeypatch.setattr(Means, "held_a_key", True)
+    world.provider.release()
+    assert await ended(world, first, 2) == [("m1", "ran"), ("m2", "later")]
+    assert MANA not in world.driver.tenure.placement.awake
+
+
+async def test_none_that_waits_begins_once_there_is_no_room_on_a_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    _, first = await one_waits(world)
+
+    async def short() -> list[str]:
+        return ["data folder"]
+
+    monkeypatch.setattr(world.driver.supervision.rooms, "look", short)
+    await world.driver.supervision.look()
+    assert await ended(world, first, 1) == [("m2", "later")]
+    await world.driver.supervision.look()
+    assert (await world.snapshot("m2"))["decision"] == "skipped-concurrency"
+    world.provider.release()
+    assert await ended(world, first, 2) == [("m2", "later"), ("m1", "ran")]
+
+
+async def test_none_that_waits_begins_while_its_supervisor_drains(world: World):
+    _, first = await one_waits(world)
+    draining = asyncio.create_task(world.driver.supervision.drain(20))
+    assert await ended(world, first, 1) == [("m2", "later")]
+    world.provider.release()
+    assert await draining == 0
+    assert await world.runs("m2") == []
+
+
+async def test_one_that_waited_in_a_process_that_died_is_ordered_again(world: World):
+    await one_waits(world)
+    world.driver.tenure.placement.awake[MANA].process.kill()
+    await settled(world)
+
+    async def is_free() -> bool:
+        return (
+            not world.driver.tenure.ordering.in_flight and not world.driver.tenure.ordering.places
+        )
+
+    await until(is_free)
+    await settled(world)
+    world.provider.release()
+    _, reports = await world.driver.tick()
+    assert {(each.mission_id, each.outcome) for each in reports} == {("m1", "ran"), ("m2", "ran")}

@@ -9,6 +9,7 @@ import pytest
 
 from mana_actors.messages import Order, Report
 from state.runs.reasons import told
+from supervisor.supervision import dispatch
 from tests.driver import Driver
 from tests.integration.support import (
     DONE,
@@ -219,7 +220,10 @@ async def test_an_agent_runs_no_more_missions_at_once_than_its_owner_allows(worl
     assert world.provider.most_in_flight == 2
 
 
-async def test_a_freed_place_wakes_the_next_blocked_mission(world: World):
+async def test_a_freed_place_wakes_the_next_blocked_mission(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(dispatch, "AHEAD", 0)
     client = await world.client()
     for number in range(3):
         await client.mission(f"m{number}")
@@ -231,6 +235,16 @@ async def test_a_freed_place_wakes_the_next_blocked_mission(world: World):
         world.driver.decisions["skipped-concurrency"] == 2
     )  # counted when it changed, not per look
     assert len(await world.runs()) == 3
+
+
+async def test_missions_of_one_agent_that_fall_due_together_are_ordered_together(world: World):
+    client = await world.client()
+    for number in range(3):
+        await client.mission(f"m{number}")
+    _, reports = await world.driver.tick()
+    assert [report.outcome for report in reports] == ["ran"] * 3
+    assert world.provider.most_in_flight == 1
+    assert world.driver.decisions == {"ran": 3}
 
 
 # --- journal --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from mana_actors.messages import Order, Report
 from mana_actors.processes import ProcessGone
 from state.runs.outcome import Outcome, Ran, Skipped, TakenOver
 from state.store.supervisor.schedule import Decided, DueMission, Look, Settled
+from supervisor.supervision import dispatch
 from tests.driver import NAME
 from tests.integration.support import DONE, LONG_AGO, World, open_world, text, until
 from tests.postgres import Database
@@ -224,6 +225,7 @@ async def test_a_report_during_a_look_waits_for_what_the_look_decides(
 async def test_a_place_that_is_freed_while_a_look_reads_is_given_to_who_waits_for_it(
     world: World, post: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(dispatch, "AHEAD", 0)  # else the place is given before it is free
     post.clear()
     world.provider.hold()
     for mission in ("m1", "m2"):

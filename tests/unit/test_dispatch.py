@@ -5,8 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
+
+from state.runs.gate import PLACE_PATIENCE
 from state.store.supervisor.schedule import DueMission
-from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pass, dispatch, next_slot
+from supervisor.supervision.dispatch import AHEAD, ORDER_PATIENCE, Caps, Pass, dispatch, next_slot
 
 NOW = datetime(2026, 4, 27, 5, 0, tzinfo=UTC)
 MANA = "legacy:ai-default"
@@ -72,22 +75,52 @@ def test_agents_of_one_id_belong_to_their_users():
     assert set(result.orders) == {("u1", MANA), ("u2", MANA)}
 
 
-def test_an_agent_gets_no_more_orders_than_its_places():
-    missions = [due(mission=f"m{n}", max_concurrent=2) for n in range(4)]
+def test_an_agent_gets_some_orders_ahead_of_its_places_and_is_busy_for_the_rest():
+    missions = [due(mission=f"m{n:02}", max_concurrent=2) for n in range(AHEAD + 4)]
     result = look(missions)
-    assert ordered(result) == [("u1", "m0"), ("u1", "m1")]
+    assert ordered(result) == [("u1", f"m{n:02}") for n in range(AHEAD + 2)]
+    assert result.places == {("u1", MANA): 2}
     assert [d.decision for d in result.decided] == ["skipped-concurrency"] * 2
 
 
 def test_an_agent_without_a_record_has_one_place():
     missions = [due(mission=f"m{n}", agent_known=False, max_concurrent=9) for n in range(3)]
-    assert len(ordered(look(missions))) == 1
+    assert look(missions).places == {("u1", MANA): 1}
 
 
-def test_orders_in_flight_take_places_though_their_claims_are_not_in_yet():
+def test_an_order_in_flight_is_followed_by_one_that_waits_for_its_end():
     result = dispatch([due(mission="m2")], {("u1", MANA): {"m1"}}, Caps())
+    assert (ordered(result), result.decided) == ([("u1", "m2")], [])
+
+
+@pytest.mark.parametrize(
+    "more", [{"max_tokens_per_day": 0}, {"full_scope": "user", "full_unit": "tokens"}]
+)
+def test_what_may_not_run_is_not_ordered_to_wait(more: dict[str, Any]):
+    result = dispatch([due(mission="m2", **more)], {("u1", MANA): {"m1"}}, Caps())
     assert ordered(result) == []
     assert [d.decision for d in result.decided] == ["skipped-concurrency"]
+
+
+def test_without_room_nothing_is_ordered_to_wait():
+    in_flight = {("u1", MANA): {"m1"}}
+    assert ordered(dispatch([due(mission="m2")], in_flight, Caps(has_room=False))) == []
+
+
+def test_nothing_waits_for_a_run_that_another_process_has():
+    result = look([due(mission="m2", running=1)])
+    assert ordered(result) == []
+    assert [d.decision for d in result.decided] == ["skipped-concurrency"]
+
+
+def test_orders_that_wait_take_no_place_of_their_users_nor_of_others():
+    in_flight = {("u1", MANA): {f"w{n}" for n in range(5)}}
+    missions = [due("u1", agent_id="other"), due("u2"), due("u3")]
+    caps = Caps(runs=3, runs_per_user=2)
+    result = dispatch(missions, in_flight, caps, {("u1", MANA): 1})
+    assert ordered(result) == [("u1", "m1"), ("u2", "m1")]
+    assert result.left == 1
+    assert dispatch(missions, in_flight, caps).left == 3  # of an agent whose places nobody knows
 
 
 def test_a_mission_under_way_is_not_ordered_twice():
@@ -111,6 +144,10 @@ def test_what_finds_no_place_stays_due():
     assert len(ordered(result)) == 2
     assert result.left == 3
     assert len(result.looks) == 2  # of the ordered ones alone
+
+
+def test_an_order_goes_back_before_it_is_looked_at_again():
+    assert PLACE_PATIENCE < ORDER_PATIENCE
 
 
 def test_an_order_is_looked_at_again_should_its_process_die():

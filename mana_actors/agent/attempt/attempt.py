@@ -51,7 +51,7 @@ from state.rules.budgets import shortfall_reason
 from state.rules.exposure import exposure_allowed
 from state.runs.backoff import backoff_s
 from state.runs.commit import CommitFacts, Withdrawal, commit_of
-from state.runs.gate import CONCURRENCY_FALLBACK, gate
+from state.runs.gate import CONCURRENCY_FALLBACK, PLACE_PATIENCE, GateAnswer, gate
 from state.runs.occurrence import Occurrence
 from state.runs.outcome import (
     Early,
@@ -108,6 +108,7 @@ class Attempt:
         self._planning: asyncio.Task[Any] | None = None
         self._is_ending = False
         self._clock = DatabaseClock()
+        self._patient_until_s = asyncio.get_running_loop().time() + PLACE_PATIENCE.total_seconds()
 
     def stop(self, reason: str, run_id: str | None = None) -> None:
         """End it, unless it ends already; `run_id` None: whichever run it has."""
@@ -124,15 +125,10 @@ class Attempt:
         means, store, mission_id = self._means, self._means.store, self.order.mission_id
         claim_id = uuid.UUID(bytes=secrets.token_bytes(16))  # asked again, it is the same claim
         for again in range(_DECISIONS):
-            known = await means.recall.about(self.order, anew=again > 0)
-            answer = gate(known.facts) if known is not None else None
-            while answer is not None and answer.decision == "skipped-concurrency":
-                if not await means.recall.place_free(mission_id):
-                    break  # no run of this process is in its way
-                known = await means.recall.about(self.order)
-                answer = gate(known.facts) if known is not None else None
-            if known is None or answer is None:
-                return NotWanted()
+            decided = await self._decided(anew=again > 0)
+            if not isinstance(decided, tuple):
+                return decided
+            known, answer = decided
             self.version, now = known.versions.mission, known.facts.now
             self.decided_by = known.versions
             self._clock.told(now)
@@ -200,6 +196,23 @@ class Attempt:
             finally:
                 self._calls.journal.wipe()
             return await self._end(ending)
+
+    async def _decided(self, *, anew: bool) -> tuple[Known, GateAnswer] | NotWanted | Later:
+        """What the gate says, and by what; a mission without a place waits for one before."""
+        recall, order = self._means.recall, self.order
+        known = await recall.about(order, anew=anew)
+        while known is not None:
+            answer = gate(known.facts)
+            if answer.decision != "skipped-concurrency":
+                return known, answer
+            place = await recall.place(order.mission_id, self._patient_until_s)
+            if place == "none":
+                return known, answer
+            # What the process may read was signed for what the order was decided by.
+            if place == "give-back" or self._means.held_a_key or not recall.agrees(order):
+                return Later(recall.now)
+            known = await recall.about(order)
+        return NotWanted()
 
     async def _claimed(self, known: Known, claim: Claim, asked: Sequence[RecordName]) -> Job:
         """The claimed run with what its plan depends on."""

@@ -30,3 +30,11 @@ class Means(msgspec.Struct, frozen=True):
     leases: LeaseKeeper
     resolvers: Mapping[str, Resolver]
     crash: CrashPoint
+
+    @property
+    def held_a_key(self) -> bool:
+        """True once a data key was here, and with it decrypted text.
+
+        Such a process must not be used again, because Python cannot wipe memory.
+        """
+        return self.key_holder is not None and self.key_holder.has_released

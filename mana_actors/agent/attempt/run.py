@@ -61,11 +61,8 @@ class Runner:
 
     @property
     def held_a_key(self) -> bool:
-        """True once a data key was here, and with it decrypted text.
-
-        Such a process must not be used again, because Python cannot wipe memory.
-        """
-        return self._means.key_holder is not None and self._means.key_holder.has_released
+        """True once decrypted text was here."""
+        return self._means.held_a_key
 
     async def aclose(self) -> None:
         """Close its connections; the next use opens them again."""
