@@ -79,6 +79,24 @@ async def test_an_agents_page_says_what_it_did_with_which_model_and_what_it_may(
     assert len(shown) < 60_000
 
 
+async def test_of_many_missions_those_that_run_next_are_listed_and_the_rest_is_one_click_away(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    client = await world.client(ANNA)
+    for number in range(45):
+        due = f"2099-01-01T{number % 24:02}:00:00.000Z"
+        await client.mission(f"far{number:02}", agentId=PLANNER, nextRunAt=due)
+    listed = re.findall('<li data-key="m-([^"]+)"', shown := await tab.see(AGENT))
+    assert len(listed) == 40
+    assert WEEK in listed
+    all_ = re.search(r'href="([^"]+)">Show all missions', shown)
+    assert all_ is not None
+    everything = re.findall('<li data-key="m-([^"]+)"', await tab.see(all_[1]))
+    assert len(everything) > 45
+    assert everything[:40] == listed
+
+
 async def test_history_is_filtered_and_goes_on_page_by_page(scene: tuple[World, Tab, Tab]):
     world, tab, _ = scene
     await world.sql(

@@ -40,6 +40,8 @@ from supervisor.gateway.people.made.agents import agent_changed, agent_switched
 from supervisor.gateway.people.made.wire import AgentFields, MissionShown
 
 MOST_MISSIONS, MOST_LIVE = 200, 3
+LISTED = 40
+"""Missions that are listed at first, those that run next before all others."""
 
 
 class MissionLine(msgspec.Struct, frozen=True):
@@ -51,8 +53,8 @@ class MissionLine(msgspec.Struct, frozen=True):
 
 
 async def get_agent(visit: Visit) -> Response:
-    """`/me/agents/{agent}`; `module` opens its tools, the rest says which history is shown."""
-    given = query(visit.request, ("module", *history.FIELDS))
+    """`/me/agents/{agent}`; `module` opens its tools, `list` all missions, the rest is history."""
+    given = query(visit.request, ("module", "list", *history.FIELDS))
     id_, user, reader = path_part(visit.request, "agent"), visit.caller.user, visit.reader
     today = reader.now.astimezone(reader.zone).replace(hour=0, minute=0, second=0, microsecond=0)
     since = today - timedelta(days=DAYS - 1)
@@ -79,7 +81,10 @@ async def get_agent(visit: Visit) -> Response:
     process = await process_of(visit, id_)
     budget = budgets[0] if budgets else None
     by_mission = {one.mission_id: one for one in own}
-    missions = [one for one in overview.missions.values() if one.agent_id == id_]
+    missions = sorted(
+        (one for one in overview.missions.values() if one.agent_id == id_), key=_by_next_run
+    )
+    listed = missions if "list" in given else missions[:LISTED]
     return page(
         reader,
         "owner/agent.html",
@@ -96,7 +101,8 @@ async def get_agent(visit: Visit) -> Response:
         together=together,
         gauge=_gauge(budget, reader),
         use=use_of(used, overview, reader),
-        missions=[MissionLine(one, cadence_of(one), by_mission.get(one.id)) for one in missions],
+        missions=missions,
+        listed=[MissionLine(one, cadence_of(one), by_mission.get(one.id)) for one in listed],
         modules=policy.modules_of(agent.policy, reader),
         approvals=[
             (one, verb_of(one.tool, reader) if one.tool else module_said(one.module or "", reader))
@@ -110,6 +116,10 @@ async def get_agent(visit: Visit) -> Response:
         module=given.get("module"),
         grants=await grants_shown(visit, agent=id_),
     )
+
+
+def _by_next_run(mission: MissionShown) -> tuple[bool, bool, str]:
+    return mission.state != "active", mission.next_run_at is None, mission.next_run_at or ""
 
 
 async def post_agent(visit: Visit) -> Response:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import msgspec
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest
 from state.log.cadence import next_run
-from state.log.records import mission_from_record
+from state.log.records import Mission, mission_from_record
 from state.store.gateway.own_log import OwnRecord
 from state.store.own.runs import OwnDecided, OwnRun
 from supervisor.gateway.answers import query
@@ -88,13 +89,16 @@ async def get_schedule(visit: Visit) -> Response:
             missions = await own.records("aiMissions", MOST)
         runs, decided = await look.owners.runs.between(user, since - BEFORE, until, MOST_ROWS)
     overview = overview_from(agents, missions, reader)
-    lines = lines_between(missions, runs, decided, overview, reader, since=since, until=until)
+    by_day: defaultdict[date, list[TimeLine]] = defaultdict(list)
+    for line in lines_between(missions, runs, decided, overview, reader, since=since, until=until):
+        by_day[line.at.astimezone(reader.zone).date()].append(line)
+    shown = [first + timedelta(days=at) for at in range(days)]
     step = timedelta(days=days)
     return page(
         reader,
         "owner/schedule.html",
         view=view,
-        days=[_day(first + timedelta(days=at), lines, reader, most) for at in range(days)],
+        days=[_day(day, by_day[day], reader, most) for day in shown],
         first=since,
         last=until - timedelta(hours=12),
         today=today.isoformat(),
@@ -131,13 +135,15 @@ def lines_between(
             continue
         title, id_ = overview.title(record.at.id, reader), record.at.id
         until_now = min(until, record.now)
-        planned = planned_between(record, reader.zone, since, until_now, MOST_TIMES) or []
-        past = due_times(planned, runs_of[id_], decided_of[id_], waits=slot_of(record))
+        mission = mission_from_record(record.owner, id_, record.fields)
+        planned = planned_between(record, mission, reader.zone, since, until_now, MOST_TIMES) or []
+        waits = slot_of(mission, record.now)
+        past = due_times(planned, runs_of[id_], decided_of[id_], waits=waits)
         lines += [_past(one, id_, title) for one in past if since <= one.due_at < until]
         if shown.state == "active" and overview.is_at_work(shown.agent_id):
             lines += [
                 TimeLine(at=at, mission=id_, title=title, outcome=None)
-                for at in _coming(record, reader, since, until)
+                for at in _coming(mission, record.now, reader.zone, since, until)
             ]
     return sorted(lines, key=_at)
 
@@ -147,18 +153,19 @@ def midnight(day: date, reader: Reader) -> datetime:
     return datetime.combine(day, time(), reader.zone)
 
 
-def _coming(record: OwnRecord, reader: Reader, since: datetime, until: datetime) -> list[datetime]:
+def _coming(
+    mission: Mission, now: datetime, zone: ZoneInfo, since: datetime, until: datetime
+) -> list[datetime]:
     """The times of an active mission that are still to come, as far as they are told."""
-    mission = mission_from_record(record.owner, record.at.id, record.fields)
     at = mission.next_run_at
     found: list[datetime] = []
     while at is not None and at < until and len(found) < MOST_TIMES:
-        if at >= since and at > record.now:
+        if at >= since and at > now:
             found.append(at)
         at = (
             None
             if mission.cadence is None
-            else next_run(mission.cadence, max(at, record.now, since - BEFORE), reader.zone)
+            else next_run(mission.cadence, max(at, now, since - BEFORE), zone)
         )
     return found
 
@@ -178,10 +185,8 @@ def _past(one: DueTime, mission: str, title: str) -> TimeLine:
 
 def _day(day: date, lines: Sequence[TimeLine], reader: Reader, most: int) -> DayShown:
     """The lines of a day, at most so many; a mission that is due often is one of them."""
-    begin, end = midnight(day, reader), midnight(day + timedelta(days=1), reader)
-    of_day = [one for one in lines if begin <= one.at < end]
     by_mission: defaultdict[str, list[TimeLine]] = defaultdict(list)
-    for one in of_day:
+    for one in lines:
         by_mission[one.mission].append(one)
     shown: list[TimeLine | FoldedLine] = []
     for mission, times in by_mission.items():
@@ -191,7 +196,9 @@ def _day(day: date, lines: Sequence[TimeLine], reader: Reader, most: int) -> Day
             counts = Counter(one.outcome for one in times).most_common()
             shown.append(FoldedLine(times[0].at, times[-1].at, mission, times[0].title, counts))
     is_today = day == reader.now.astimezone(reader.zone).date()
-    return DayShown(begin, is_today, sorted(shown, key=_at)[:most], max(0, len(shown) - most))
+    return DayShown(
+        midnight(day, reader), is_today, sorted(shown, key=_at)[:most], max(0, len(shown) - most)
+    )
 
 
 def _at(one: TimeLine | FoldedLine) -> datetime:

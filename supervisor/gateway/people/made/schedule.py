@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import answer
 from state.log.cadence import Interval, Manual, next_run
-from state.log.records import is_due, mission_from_record
+from state.log.records import Mission, is_due, mission_from_record
 from state.log.stamps import datetime_of, parse_instant
 from state.runs.reasons import codes_of, in_words, language_of
 from state.store.gateway.own_log import OwnRecord
@@ -113,7 +113,9 @@ async def schedule_of(
         zone = await zone_of(own, owners)
         decided = [TimeDecided(*row) for row in await own.decisions(id_, record.now - WINDOWS[0])]
     runs = await owners.runs.runs(caller.user, id_, MOST)
-    return record, zone, due_times(_planned(record, zone), runs, decided, waits=slot_of(record))
+    mission = mission_from_record(record.owner, record.at.id, record.fields)
+    planned = _planned(record, mission, zone)
+    return record, zone, due_times(planned, runs, decided, waits=slot_of(mission, record.now))
 
 
 def due_times(
@@ -158,21 +160,24 @@ def due_times(
     return sorted(found.values(), key=attrgetter("due_at"), reverse=True)
 
 
-def slot_of(record: OwnRecord) -> datetime | None:
+def slot_of(mission: Mission, now: datetime) -> datetime | None:
     """The slot of an active mission, if it is due."""
-    mission = mission_from_record(record.owner, record.at.id, record.fields)
-    return mission.next_run_at if is_due(mission, record.now) else None
+    return mission.next_run_at if is_due(mission, now) else None
 
 
 def planned_between(
-    record: OwnRecord, zone: ZoneInfo, since: datetime, until: datetime, most: int = MOST
+    record: OwnRecord,
+    mission: Mission,
+    zone: ZoneInfo,
+    since: datetime,
+    until: datetime,
+    most: int = MOST,
 ) -> list[datetime] | None:
-    """The times that the cadence said since it was set and the mission is active.
+    """The times that the cadence said since it was set and the record's mission is active.
 
     None where they are more than `most`. An interval is counted from its last run, so that nobody
     can say which times it would have had.
     """
-    mission = mission_from_record(record.owner, record.at.id, record.fields)
     cadence = mission.cadence
     if mission.state != "active" or cadence is None or isinstance(cadence, Manual | Interval):
         return []
@@ -190,10 +195,10 @@ def planned_between(
     return listed
 
 
-def _planned(record: OwnRecord, zone: ZoneInfo) -> list[datetime]:
+def _planned(record: OwnRecord, mission: Mission, zone: ZoneInfo) -> list[datetime]:
     """Of a cadence that says many, only the latest: no more than are shown at once."""
     for window in WINDOWS:
-        listed = planned_between(record, zone, record.now - window, record.now)
+        listed = planned_between(record, mission, zone, record.now - window, record.now)
         if listed is not None:
             return listed
     return []
