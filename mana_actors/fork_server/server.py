@@ -27,6 +27,7 @@ IMPORTED = (
     "mana_actors.remote",
 )
 IF_THERE = (
+    "aiohttp",
     "anyio._backends._asyncio",
     "asyncpg",
     "concurrent.futures.thread",
@@ -34,9 +35,6 @@ IF_THERE = (
     "cryptography.hazmat.primitives.asymmetric.padding",
     "cryptography.hazmat.primitives.ciphers.aead",
     "cryptography.hazmat.primitives.hpke",
-    "h11",
-    "httpcore2",
-    "httpx2",
     "pydantic.v1",
     "ray._common.usage.usage_lib",
     "ray._private.arrow_serialization",

@@ -1,18 +1,16 @@
 """The HTTP client for any OpenAI-compatible chat-completions service."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
 from mana_actors.agent.planner.exchange import ModelAnswer, ModelRequest, said_by
-from mana_actors.clients.answers import AnswerUnreadable, bounded_answer
 from mana_actors.errors import (
     ProviderBusy,
     ProviderError,
@@ -33,10 +31,10 @@ from mana_actors.llm.headers import (
     count_in,
 )
 from mana_actors.llm.provider import AliasFacts, Exposure, provider_label
-from mana_actors.llm.transport import connections, transport_error
+from mana_actors.llm.transport import Connections, is_success, transport_error
 
 if TYPE_CHECKING:
-    import httpx2
+    import aiohttp
 
 _CALLED_NOBODY = frozenset({"unconfigured", "cache-unhealthy", "exposure", "busy"})
 _KIND_OF_REASON: dict[str, ProviderErrorKind] = {
@@ -88,8 +86,17 @@ class _Facts(msgspec.Struct, frozen=True):
     facts: dict[str, AliasFacts]
 
 
+class _Answer(msgspec.Struct, frozen=True):
+    """An answer whole; `resolved` is the entry that gave it, by its header."""
+
+    status: int
+    headers: Mapping[str, str]
+    resolved: str
+    body: bytes
+
+
 class HttpProvider:
-    """A ModelProvider over HTTP; httpx2 is imported with the first call.
+    """A ModelProvider over HTTP; aiohttp is imported with the first call.
 
     `url` is the base of the service, with or without `/v1`. The key is read from `key_file` at each
     call, so that it can be rotated; it is never kept. `wall_clock` gives the present UTC instant,
@@ -112,7 +119,7 @@ class HttpProvider:
         self._key_file = key_file
         self._max_body_bytes = max_body_bytes
         self._wall_clock = wall_clock
-        self._client: httpx2.AsyncClient | None = None
+        self._connections: Connections | None = None
 
     async def complete(
         self,
@@ -132,31 +139,23 @@ class HttpProvider:
         headers = self._headers() | {EXPOSURE_HEADER: exposure} | patience
         if speakers := said_by(request):
             headers[SAID_BY_HEADER] = said_by_text(speakers)
-        content = request.raw
-        client = self._http()  # made first: loading certificates must not eat into the deadline
-        try:
-            async with (
-                asyncio.timeout(deadline_s),
-                client.stream("POST", self._endpoint, content=content, headers=headers) as response,
-            ):
-                resolved = response.headers.get(RESOLVED_HEADER, "")
-                provider = provider_label(resolved or request.model)
-                body = await self._body(response, provider)
-        except TimeoutError:
-            raise ProviderBusy("timeout", 0, None, "", asked) from None
-        except Exception as exc:
-            error = transport_error(exc, asked)
-            if error is None:
-                raise
-            raise error from None
-        if not response.is_success:
-            wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
-            error = failure(response.status_code, body, retry_after_s=wait_s, provider=provider)
-            error = told_of_attempts(error, body)
-            error.wasted = Wasted.of(response.headers)
+        answer = await self._answer(
+            "POST", self._endpoint, headers, request.raw, within_s=deadline_s, asked=asked
+        )
+        provider = provider_label(answer.resolved) if answer.resolved else asked
+        if not is_success(answer.status):
+            wait_s = retry_after_s(answer.headers.get("retry-after"), self._wall_clock())
+            error = failure(answer.status, answer.body, retry_after_s=wait_s, provider=provider)
+            error = told_of_attempts(error, answer.body)
+            error.wasted = Wasted.of(answer.headers)
             raise error
-        answer = read_answer(body, resolved=resolved, asked_model=request.model, provider=provider)
-        return with_headers(answer, response.headers)
+        read = read_answer(
+            answer.body,
+            resolved=answer.resolved,
+            asked_model=request.model,
+            provider=provider,
+        )
+        return with_headers(read, answer.headers)
 
     async def facts(self, model: str, exposure: Exposure = "any") -> AliasFacts:
         """What `model` costs at most, a minute old at most; the defaults where nobody can say."""
@@ -164,19 +163,16 @@ class HttpProvider:
         if known is not None and known.until >= self._clock():
             return known.facts.get(model, AliasFacts())
         try:
-            answer = await bounded_answer(
-                self._http(),
+            answer = await self._answer(
                 "GET",
                 f"{self._base}/aliases",
+                self._headers() | {EXPOSURE_HEADER: exposure},
                 within_s=FACTS_DEADLINE_S,
-                headers=self._headers() | {EXPOSURE_HEADER: exposure},
             )
-            if not answer.is_success:
-                raise AnswerUnreadable("status")  # noqa: TRY301 - as good as none
-            told = msgspec.json.decode(answer.content, type=_Names)
+            if not is_success(answer.status):
+                raise ProviderRefused("unknown", answer.status, None, "")
+            told = msgspec.json.decode(answer.body, type=_Names)
         except (
-            AnswerUnreadable,
-            OSError,
             ProviderError,
             msgspec.MsgspecError,
             UnicodeDecodeError,
@@ -191,21 +187,52 @@ class HttpProvider:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.aclose()
 
-    async def _body(self, response: "httpx2.Response", provider: str) -> bytes:
+    async def _answer(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        content: bytes | None = None,
+        *,
+        within_s: float,
+        asked: str = "unknown",
+    ) -> _Answer:
+        """What the service says, good or bad, whole; `asked` is whom to blame where it says not."""
+        if self._connections is None:
+            # Before the deadline begins: loading certificates must not eat into it.
+            self._connections = Connections(self._endpoint, "unknown")
+        error: ProviderError | None
+        try:
+            async with (
+                asyncio.timeout(within_s),
+                self._connections.sent(method, url, headers, content) as response,
+            ):
+                resolved = response.headers.get(RESOLVED_HEADER, "")
+                body = await self._body(response, provider_label(resolved) if resolved else asked)
+                return _Answer(response.status, response.headers, resolved, body)
+        except TimeoutError:
+            error = ProviderBusy("timeout", 0, None, "", asked)
+        except Exception as exc:
+            error = transport_error(exc, asked)
+            if error is None:
+                raise
+        raise error  # out here, so that it does not bring along what has the key in it
+
+    async def _body(self, response: "aiohttp.ClientResponse", provider: str) -> bytes:
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise ProviderBusy(
-                "invalid_answer", response.status_code, None, "content_encoding", provider
+                "invalid_answer", response.status, None, "content_encoding", provider
             )
         body = bytearray()
-        async for chunk in response.aiter_raw():
-            body += chunk
+        async for piece in response.content.iter_any():
+            body += piece
             if len(body) > self._max_body_bytes:
                 raise ProviderRefused(
-                    "invalid_answer", response.status_code, None, "too_large", provider
+                    "invalid_answer", response.status, None, "too_large", provider
                 )
         return bytes(body)
 
@@ -214,13 +241,6 @@ class HttpProvider:
         if self._key_file is not None:
             headers["authorization"] = f"Bearer {read_key(self._key_file)}"
         return headers
-
-    def _http(self) -> "httpx2.AsyncClient":
-        if self._client is None:
-            # Its command line would load click, rich and pygments into every agent.
-            cast("dict[str, Any]", sys.modules).setdefault("httpx2._main", None)
-            self._client = connections(self._endpoint, "unknown")
-        return self._client
 
 
 def told_of_attempts(error: ProviderError, body: bytes) -> ProviderError:

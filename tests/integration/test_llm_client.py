@@ -2,6 +2,8 @@
 
 import asyncio
 import pickle
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -172,6 +174,60 @@ async def test_no_prompt_no_key_and_no_answer_text_in_errors(
         error = await failing(provider)
         shown = f"{error} {error!r} {error.__cause__!r}"
         assert not any(secret in shown for secret in (SECRET_PROMPT, "svc-key", "sk-AbC123"))
+
+
+@pytest.mark.parametrize("said", [b"no HTTP\r\n\r\n", b"HTTP/1.1 101 x\r\n\r\n", b""])
+async def test_an_error_does_not_bring_along_the_request(key_file: Path, said: bytes):
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        client = HttpProvider(f"http://127.0.0.1:{port}", key_file=key_file)
+        error = await failing(client)
+        assert (error.kind, error.may_have_spent) == ("network", True)
+        assert (error.__cause__, error.__context__) == (None, None)
+        await client.aclose()
+
+
+async def test_no_cookie_is_kept(fake: FakeProvider, provider: HttpProvider):
+    fake.script = [{"headers": {"set-cookie": "who=me"}}]
+    for _ in range(2):
+        await provider.complete(REQUEST, deadline_s=5)
+    assert "cookie" not in fake.requests[1].headers
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_not_used_again():
+    """The service closes it while we do not look, as a busy process does not."""
+    body = b'{"choices":[{"message":{"role":"assistant","content":"fertig"}}]}'
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(10)
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        size = 0
+        with connection, connection.makefile("rb") as heard:
+            while (line := heard.readline()) != b"\r\n":
+                if line.lower().startswith(b"content-length:"):
+                    size = int(line.split(b":")[1])
+            heard.read(size)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            may_close.wait(10)
+
+    client = HttpProvider(f"http://127.0.0.1:{listening.getsockname()[1]}")
+    with listening:
+        for _ in range(3):
+            may_close = threading.Event()
+            service = threading.Thread(target=serve, daemon=True)
+            service.start()
+            try:
+                assert (await client.complete(REQUEST, deadline_s=5)).content == "fertig"
+            finally:
+                may_close.set()
+                service.join(20)  # without a turn of the loop
+    await client.aclose()
 
 
 async def test_nobody_listening_is_a_network_error():

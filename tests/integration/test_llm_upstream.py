@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +60,7 @@ async def failing(asked: Any) -> ProviderError:
     assert SECRET not in str(caught.value)
     assert "nein" not in repr(caught.value)
     assert caught.value.provider == "groq"
+    assert caught.value.__context__ is None  # it would have the request, key and all
     return caught.value
 
 
@@ -76,6 +78,11 @@ async def test_a_request_goes_out_whole_under_the_models_own_name(
     assert sent.path == "/openai/v1/chat/completions"
     assert sent.body == BODY | wanted | {"model": "a/b", "stream": False}
     assert sent.headers["authorization"] == "Bearer sk-1"
+
+
+async def test_a_long_request_goes_out_whole(fake: FakeProvider, upstream: HttpUpstream):
+    await upstream.complete({"long": "x" * 2_000_000}, "a", deadline_s=10)
+    assert len(fake.requests[0].body["long"]) == 2_000_000
 
 
 async def test_the_key_is_read_at_each_call_and_decides_whether_it_is_configured(
@@ -97,6 +104,7 @@ async def test_the_key_is_read_at_each_call_and_decides_whether_it_is_configured
 FAILURES: list[tuple[Entry, str, bool]] = [
     ({"status": 429}, "rate_limit", True),
     ({"status": 500}, "unknown", True),
+    ({"status": 500, "headers": {"content-encoding": "gzip"}}, "unknown", True),
     ({"status": 503, "text": "<html>"}, "unknown", True),
     ({"status": 400}, "unknown", False),
     ({"status": 401}, "auth", False),
@@ -585,6 +593,52 @@ async def test_what_is_wrong_below_http_is_one_entrys_trouble_and_is_named(
     if shown.startswith("settings"):  # also before anybody asked
         assert await Line(upstreams_of(registry, tmp_path)["one"]).problem(10) == shown
     await router.aclose()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "first_line", "fault"),
+    [
+        ("http", "POST http://provider.invalid/v1/chat/completions HTTP/1.1", None),
+        ("https", "CONNECT provider.invalid:443 HTTP/1.1", "proxy_error"),
+    ],
+)
+async def test_a_proxy_is_told_who_we_are_and_one_that_refuses_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    first_line: str,
+    fault: str | None,
+):
+    heard: list[str] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 407 Who\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(proxy, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        proxied(monkeypatch, ALL_PROXY=f"http://me:gehe%40im@127.0.0.1:{port}")
+        entry = ProviderEntry("groq", f"{scheme}://provider.invalid/v1", "any")
+        upstream = HttpUpstream(entry, tmp_path)
+        error = await failing(complete(upstream))
+        await upstream.aclose()
+    lines = heard[0].lower().split("\r\n")
+    assert heard[0].startswith(first_line)
+    sent = base64.b64encode(b"me:gehe@im").decode().lower()
+    assert f"proxy-authorization: basic {sent}" in lines
+    assert (error.code if fault else error.status) == (fault or 407)
+    assert "im@127" not in repr(error)
+
+
+async def test_a_key_counts_and_not_a_name_in_the_address(fake: FakeProvider, tmp_path: Path):
+    (tmp_path / "key").write_text("sk-1")
+    url = fake.url.replace("http://", "http://me@")
+    for key_file, sent in (("key", "Bearer sk-1"), (None, "Basic bWU6")):
+        upstream = HttpUpstream(ProviderEntry("groq", url, "any", key_file), tmp_path)
+        await complete(upstream)
+        await upstream.aclose()
+        assert fake.requests[-1].headers["authorization"] == sent
 
 
 async def test_a_service_that_speaks_no_tls_is_named(tmp_path: Path):

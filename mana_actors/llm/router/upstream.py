@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-import httpx2
+import aiohttp
 import msgspec
 
 from mana_actors.errors import (
@@ -24,9 +26,10 @@ from mana_actors.llm.router.aliases.registry import ProviderEntry, Registry
 from mana_actors.llm.router.entries.interview import Listing, interviewed
 from mana_actors.llm.router.line import Upstream
 from mana_actors.llm.router.wire.events import ChunkReader
-from mana_actors.llm.transport import connections, transport_error
+from mana_actors.llm.transport import Connections, is_success, transport_error
 
 QUESTION_DEADLINE_S = 10.0
+_T = TypeVar("_T")
 _LINGER_S = 5.0
 """How long the count of tokens or `[DONE]` is waited for once an answer is whole."""
 
@@ -49,9 +52,12 @@ class HttpUpstream:
         self._entry = entry
         self._base = entry.url.rstrip("/")
         self._key_file = secrets_dir / entry.key_file if entry.key_file is not None else None
+        if self._key_file is not None:  # it counts, not a name in the address
+            parts = urlsplit(self._base)
+            self._base = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self._max_body_bytes = max_body_bytes
         self._wall_clock = wall_clock
-        self._client: httpx2.AsyncClient | None = None
+        self._connections: Connections | None = None
 
     @property
     def is_configured(self) -> bool:
@@ -74,17 +80,16 @@ class HttpUpstream:
         sent = body | {"model": model, "stream": True}
         end = asyncio.get_running_loop().time() + deadline_s
         async with contextlib.AsyncExitStack() as open_response:
-            async with self._within(end):
-                sending = self._sent("POST", "/chat/completions", sent)
-                response = await open_response.enter_async_context(sending)
-                await self._check(response)
-            reader, size, raw = ChunkReader(self._entry.name), 0, response.aiter_raw()
+            sending = self._sent("POST", "/chat/completions", sent)
+            response = await self._within(end, open_response.enter_async_context(sending))
+            await self._within(end, self._check(response))
+            reader, size, raw = ChunkReader(self._entry.name), 0, response.content.iter_any()
             while not reader.is_done:
                 try:
-                    async with self._within(end):  # anew each time: any task may take the next one
-                        data = await anext(raw, None)
+                    # Timed anew each time: any task may take the next one.
+                    data = await self._within(end, anext(raw, None))
                     size += len(data or b"")
-                    self._check_size(size, response.status_code)
+                    self._check_size(size, response.status)
                 except ProviderError as error:
                     if reader.is_finished:  # the answer is whole; how the line ends is no matter
                         return
@@ -130,83 +135,86 @@ class HttpUpstream:
         if self._entry.probe_path is None:
             return True
         end = asyncio.get_running_loop().time() + QUESTION_DEADLINE_S
-        async with self._within(end), self._sent("GET", self._entry.probe_path, None) as response:
-            return response.status_code < 500
+        return await self._within(end, self._status("GET", self._entry.probe_path)) < 500
 
     async def aclose(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.aclose()
 
     async def _json(
         self, method: str, path: str, body: JsonObject | None, deadline_s: float
     ) -> JsonObject:
         """The JSON object of a 2xx answer, whole within `deadline_s`."""
         end = asyncio.get_running_loop().time() + deadline_s
-        async with self._within(end), self._sent(method, path, body) as response:
-            await self._check(response)
-            raw = await self._read(response)
-        answer = decoded_object(raw)
+        answer = decoded_object(await self._within(end, self._whole(method, path, body)))
         if answer is None:
             raise self._busy("invalid_answer", 200, "no_json")
         return answer
 
+    async def _whole(self, method: str, path: str, body: JsonObject | None) -> bytes:
+        async with self._sent(method, path, body) as response:
+            await self._check(response)
+            return await self._read(response)
+
+    async def _status(self, method: str, path: str) -> int:
+        async with self._sent(method, path, None) as response:
+            return response.status
+
     def _sent(
         self, method: str, path: str, body: JsonObject | None
-    ) -> AbstractAsyncContextManager[httpx2.Response]:
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """The request, sent when the result is entered; raises ProviderRefused without a key."""
-        if self._client is None:
+        if self._connections is None:
             # Without a limit on connections: the router counts calls itself.
-            self._client = connections(self._base, self._entry.name, limit=None)
+            self._connections = Connections(self._base, self._entry.name, limit=None)
         headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if self._key_file is not None:
             headers["authorization"] = f"Bearer {read_key(self._key_file)}"
         content = None if body is None else msgspec.json.encode(body)
         url = self._base + path if path.startswith("/") else path
-        return self._client.stream(method, url, content=content, headers=headers)
+        return self._connections.sent(method, url, headers, content)
 
-    async def _check(self, response: httpx2.Response) -> None:
+    async def _check(self, response: aiohttp.ClientResponse) -> None:
         """Raise the error of an answer that is not 2xx, or that cannot be read."""
-        if not response.is_success:
+        if not is_success(response.status):
             wait_s = retry_after_s(response.headers.get("retry-after"), self._wall_clock())
             body = await self._read(response)
-            raise failure(
-                response.status_code, body, retry_after_s=wait_s, provider=self._entry.name
-            )
+            raise failure(response.status, body, retry_after_s=wait_s, provider=self._entry.name)
         if response.headers.get("content-type", "").lower().startswith("text/html"):
             # A page of something that stands before the service: nobody worked on the request, and
             # it does not depend on what was asked, so it may close the entry off.
-            page = self._busy("invalid_answer", response.status_code, "html_page")
+            page = self._busy("invalid_answer", response.status, "html_page")
             page.cause, page.may_have_spent = "broken", False
             raise page
         if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise self._busy("invalid_answer", response.status_code, "content_encoding")
+            raise self._busy("invalid_answer", response.status, "content_encoding")
 
-    async def _read(self, response: httpx2.Response) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
-        async for piece in response.aiter_raw():
+        async for piece in response.content.iter_any():
             body += piece
-            self._check_size(len(body), response.status_code)
+            self._check_size(len(body), response.status)
         return bytes(body)
 
     def _check_size(self, size: int, status: int) -> None:
         if size > self._max_body_bytes:
             raise ProviderRefused("invalid_answer", status, None, "too_large", self._entry.name)
 
-    @contextlib.asynccontextmanager
-    async def _within(self, end: float) -> AsyncGenerator[None]:
-        """Everything inside happens before `end` (loop time), and fails as a ProviderError."""
+    async def _within(self, end: float, step: Awaitable[_T]) -> _T:
+        """What `step` gives before `end` (loop time); it fails as a ProviderError."""
+        error: ProviderError | None
         try:
             async with asyncio.timeout_at(end):
-                yield
+                return await step
         except TimeoutError:
-            raise self._busy("timeout", 0, "") from None
+            error = self._busy("timeout", 0, "")
         except Exception as exc:
             error = transport_error(exc, self._entry.name)
             if error is None:
                 raise
-            raise error from None
+        raise error  # out here, so that it does not bring along what has the key in it
 
     def _busy(self, kind: ProviderErrorKind, status: int, code: str) -> ProviderBusy:
         return ProviderBusy(kind, status, None, code, self._entry.name)
