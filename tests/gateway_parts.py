@@ -41,7 +41,7 @@ class FakeSupervisor:
         self.report: dict[str, Any] = {"id": "t1", "state": "done", "stats": STATS}
         self.dead = False
         self.more: dict[str, Any] = {}
-        self.ticks = 0
+        self.ticks = self.asked = 0
         self.stopped: list[tuple[str, ...]] = []
         self.memories: dict[tuple[str, str], dict[str, Any]] = {}
 
@@ -55,6 +55,7 @@ class FakeSupervisor:
         return self.report if tick_id == self.report["id"] else None
 
     async def status(self) -> dict[str, Any]:
+        self.asked += 1
         self._check()
         awake = [{"user": "u1", "agent": f"a{number}", "pid": 7} for number in (1, 2, 3)]
         told = {"awake": awake, "warm": 1, "feed_waiting": 0, "idle": IDLE}

@@ -7,7 +7,39 @@ from collections.abc import Iterable
 from mana_actors.messages import Report
 from state.runs.decision import Decision
 from state.runs.outcome import after
-from supervisor.supervision.metrics import INSTRUMENTS, Metrics
+from supervisor.supervision.metrics import INSTRUMENTS, Metrics, NodeMetric
+
+STIRS: tuple[NodeMetric, ...] = (
+    "agent_decisions_total",
+    "agents_woken_total",
+    "changes_quarantined_total",
+    "mission_errors_total",
+    "plans_produced_total",
+    "records_held_total",
+    "records_replayed_total",
+    "snapshot_rows_applied_total",
+    "snapshots_new_total",
+    "snapshots_updated_total",
+    "tokens_used_total",
+)
+"""What a page of the fleet may show differently once it is counted; a tick alone changes none."""
+
+
+def stirs(metrics: Metrics) -> float:
+    """A number that grows whenever something happened that operators' pages show."""
+    return sum(metrics.total(name) for name in STIRS)
+
+
+def totals(metrics: Metrics) -> dict[str, float]:
+    """What this process counted since it began, of what operators see a minute at a time."""
+    name: NodeMetric = "agent_decisions_total"
+    failed = metrics.total(name, {"decision": "failed"})  # once a run, unlike errors of attempts
+    return {
+        "ran": metrics.total(name, {"decision": "ran"}) + failed,
+        "failed": failed,
+        "woken": metrics.total("agents_woken_total"),
+        "tokens": metrics.total("tokens_used_total"),
+    }
 
 
 def count_report(metrics: Metrics, report: Report) -> None:

@@ -39,7 +39,13 @@ from state.store.supervisor.snapshots import Folded, SnapshotStore, StoodDown
 from state.zones import zone_of
 from supervisor.health.room import RoomWatch, reserves
 from supervisor.node.settings import Settings
-from supervisor.supervision.counts import count_decisions, count_report, count_withdrawn
+from supervisor.supervision.counts import (
+    count_decisions,
+    count_report,
+    count_withdrawn,
+    stirs,
+    totals,
+)
 from supervisor.supervision.dispatch import ORDER_PATIENCE, Caps, Pair, Pass, dispatch, next_slot
 from supervisor.supervision.fold import FoldLoop, changes_by_agent
 from supervisor.supervision.metrics import Metrics
@@ -525,6 +531,8 @@ class Supervision:
             "warm": tenure.placement.warm if tenure else 0,
             "making": tenure.placement.making if tenure else 0,
             "running": tenure.ordering.count if tenure else 0,
+            "stirs": stirs(self.metrics),
+            "totals": totals(self.metrics),
             "reconcile": tenure.reconciler.status() if tenure else {},
         }
 

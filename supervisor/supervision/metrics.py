@@ -225,6 +225,14 @@ class Metrics:
             spread.counts[bisect_left(instrument.buckets, value)] += 1
             spread.sum += value
 
+    def total(self, name: MetricName, labels: Labels = ()) -> float:
+        """What was counted under a name: with these labels, or with all together."""
+        with self._counting:
+            series = self._numbers.get(name, {})
+            if not labels:
+                return sum(series.values())
+            return series.get(_key(INSTRUMENTS[name], labels, series), 0.0)
+
     def snapshot(self) -> Snapshot:
         """Everything counted so far."""
         numbers: dict[str, dict[str, Any]] = {"counter": {}, "gauge": {}}

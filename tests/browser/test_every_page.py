@@ -36,7 +36,8 @@ LOOKS: dict[str, dict[str, Any]] = {
     "phone": {"viewport": PHONE, "color_scheme": "light"},
     "phone-dark": {"viewport": PHONE, "color_scheme": "dark"},
 }
-UNSEEN = {"/live", "/me/live", "/login", "/me/access/export.csv", "/me/access/export.json"}
+LIVE = "/live/{has}{of:path}"
+UNSEEN = {LIVE, "/me/live", "/login", "/me/access/export.csv", "/me/access/export.json"}
 """What is no page: streams, files, and the door that a token opens once."""
 STOLEN = "stolen.example"
 HOSTILE = f"\"'><img src=//{STOLEN}/x onerror=alert(1)><svg onload=alert(2)>{{{{7*7}}}}"

@@ -90,6 +90,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "compact": _by_reader(words.compact),
     "id": _id,
     "instant": words.instant,
+    "lag": _by_reader(words.lag_said),
     "lasted": _by_reader(words.lasted),
     "money": _by_reader(words.money),
     "number": _by_reader(words.number),

@@ -19,6 +19,7 @@ from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
+CALM_LAG_S = 5
 MOST_ID_CHARS = 22
 LOCALES: dict[Language, Locale] = {"en": Locale("en", "GB"), "de": Locale("de")}
 """How dates and numbers are written in each language."""
@@ -184,6 +185,13 @@ def lasted(seconds: float | None, reader: Reader) -> str:
     return format_timedelta(
         timedelta(seconds=seconds), threshold=1.2, format="short", locale=_locale(reader)
     )
+
+
+def lag_said(seconds: float | None, reader: Reader) -> str:
+    """How far behind something is; what comes and goes by itself is all the same."""
+    if seconds is not None and seconds < CALM_LAG_S:
+        return f"< {CALM_LAG_S} s"
+    return lasted(None if seconds is None else round(seconds), reader)
 
 
 def zone_name(reader: Reader) -> str:

@@ -74,7 +74,7 @@ function show(text) {
   return true;
 }
 
-// --- what changed: the server says when, and the page is fetched again
+// --- what changed: the server says when, and the page is fetched again or comes along
 
 let source = null, isAsking = false, isDue = false;
 
@@ -96,6 +96,11 @@ function listen() {
   if (wanted && !source) {
     source = new EventSource(stream);
     source.addEventListener("changed", look);
+    source.addEventListener("page", (event) => { // it comes along, and is what we have from now on
+      show(JSON.parse(event.data));
+      document.body.dataset.live = stream.replace(/^\/live\/[^/]*/, `/live/${event.lastEventId}`);
+    });
+    source.addEventListener("error", () => { if (source?.readyState === EventSource.CLOSED) look(); }); // signed out, say
   } else if (!wanted && source) { // a browser has six connections to a server: hidden pages keep none
     source.close();
     source = null;

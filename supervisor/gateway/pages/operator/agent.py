@@ -19,6 +19,8 @@ from state.rules.policy import parse_policy, resolve
 from state.store.gateway.fleet import AgentRow, Filter, MissionRow
 from supervisor.gateway.answers import failure, path_part, query
 from supervisor.gateway.deps import Deps
+from supervisor.gateway.operators.control import Missing
+from supervisor.gateway.operators.limits import warnings_of
 from supervisor.gateway.supervisor import SupervisorSilent, asked
 
 MISSIONS, RUNS, DECISIONS = 200, 20, 10
@@ -29,6 +31,15 @@ async def get_agent(request: Request, deps: Deps) -> Response:
     query(request, ())
     facts = await agent_facts(deps, path_part(request, "user"), path_part(request, "agent"))
     return failure(404, "no such agent", "agent") if facts is None else answer(facts)
+
+
+async def agent_values(deps: Deps, request: Request) -> dict[str, Any]:
+    """What the page of one agent says; raises Missing."""
+    query(request, ())
+    found = await agent_facts(deps, path_part(request, "user"), path_part(request, "agent"))
+    if found is None:
+        raise Missing("agent", "no such agent")
+    return found | {"said": "", "warnings": await warnings_of(deps, await deps.fleet.limits())}
 
 
 async def agent_facts(deps: Deps, user: str, agent: str) -> dict[str, Any] | None:

@@ -3,16 +3,14 @@
 Operators see ids, states, times, costs and reasons; titles and plans are their owners'.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
-from mana_actors.http.bodies import NO_STORE
 from mana_actors.http.door import vouch_for
 from state.store.connect import Unavailable
 from state.store.gateway.control import NotPossible
@@ -21,25 +19,20 @@ from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.auth import SESSION_S
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.operators.control import Missing, cancel_run, run_id_of, switch, verb_of
-from supervisor.gateway.operators.limits import warnings_of
 from supervisor.gateway.operators.sessions import OperatorSessions
 from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator import limits, models, texts
-from supervisor.gateway.pages.operator.agent import agent_facts
+from supervisor.gateway.pages.operator.agent import agent_values
 from supervisor.gateway.pages.operator.design import design_values
 from supervisor.gateway.pages.operator.first_person import post_first_person
-from supervisor.gateway.pages.operator.lists import fleet_values
-from supervisor.gateway.pages.operator.run import run_page
-from supervisor.gateway.pages.operator.system import system_page
-from supervisor.gateway.pages.operator.triage import triage_page
+from supervisor.gateway.pages.operator.live import LIVE_PAGES, LivePage, LiveStreams, live_page
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.problems import problem_told, said_of
 from supervisor.gateway.pages.reader import Reader, reader_of
 from supervisor.gateway.pages.search import get_fleet
 
 ALL = "all"
-LOOK_AGAIN_S = 5.0
-LONGEST_S = 600.0
+AGENT = "/agents/{user}/{agent}"
 OperatorHandler = Callable[[Request, Reader], Awaitable[Response]]
 
 
@@ -48,20 +41,20 @@ class OperatorPages:
 
     def __init__(self, deps: Deps, sessions: OperatorSessions, seals: FormSeals) -> None:
         self._deps, self._sessions, self._seals = deps, sessions, seals
+        self._streams = LiveStreams(deps, sessions)
 
     def routes(self) -> list[Route]:
         """All of them; whoever has no session is told how to get one."""
-        agent = "/agents/{user}/{agent}"
         forms = ("/{verb}", "/missions/{mission}/{verb}", "/runs/{run}/cancel")
         return [
             Route("/login", self.login),
-            Route("/", self._guarded(self.triage, shows_outage=True)),
+            *(
+                Route(one.path, self._guarded(self._live(one), shows_outage=one.shows_outage))
+                for one in LIVE_PAGES
+            ),
+            Route("/live/{has}{of:path}", self._guarded(self._streams.get, shows_outage=True)),
             Route("/people", self._guarded(self.first_person), methods=["POST"]),
-            Route("/fleet", self._guarded(self.fleet)),
             Route("/runs", self._guarded(self.runs)),
-            Route("/runs/{run}", self._guarded(self.run)),
-            Route("/system", self._guarded(self.system, shows_outage=True)),
-            Route("/live", self._guarded(self.live, shows_outage=True)),
             Route("/design", self._guarded(self.design)),
             Route("/search", self._guarded(self.search)),
             Route("/models", self._guarded(self.models), methods=["GET", "POST"]),
@@ -69,41 +62,25 @@ class OperatorPages:
             Route("/sessions", self._guarded(self.sessions)),
             Route("/sessions/{session}/end", self._guarded(self.end_sessions), methods=["POST"]),
             Route("/sign-out", self._guarded(self.sign_out), methods=["POST"]),
-            Route(agent, self._guarded(self.agent)),
             Route("/openings", self._guarded(self.openings)),
-            Route(agent + "/texts", self._guarded(self.texts), methods=["GET", "POST"]),
-            *(Route(agent + path, self._guarded(self.form), methods=["POST"]) for path in forms),
+            Route(AGENT + "/texts", self._guarded(self.texts), methods=["GET", "POST"]),
+            *(Route(AGENT + path, self._guarded(self.form), methods=["POST"]) for path in forms),
         ]
 
-    async def triage(self, request: Request, reader: Reader) -> Response:
-        """What needs somebody."""
-        return await triage_page(self._deps, request, reader)
+    def _live(self, live: LivePage) -> OperatorHandler:
+        async def handler(request: Request, reader: Reader) -> Response:
+            return live_page(live, reader, await live.read(self._deps, request))
+
+        return handler
 
     async def first_person(self, request: Request, reader: Reader) -> Response:
         """Let the first person in."""
         return await post_first_person(self._deps, request, reader)
 
-    async def fleet(self, request: Request, reader: Reader) -> Response:
-        """How everything is."""
-        return page(reader, "operator/fleet.html", **await fleet_values(self._deps, request))
-
     async def runs(self, request: Request, _: Reader) -> Response:
         """The fleet's list of them, which has filters and pages."""
         query(request, ())
         return seen("/fleet?list=runs")
-
-    async def run(self, request: Request, reader: Reader) -> Response:
-        """One run."""
-        return await run_page(self._deps, request, reader)
-
-    async def system(self, request: Request, reader: Reader) -> Response:
-        """The installation, part by part."""
-        return await system_page(self._deps, request, reader)
-
-    async def agent(self, request: Request, reader: Reader) -> Response:
-        """One agent."""
-        query(request, ())
-        return await self._agent_page(request, reader)
 
     async def form(self, request: Request, reader: Reader) -> Response:
         """Do what a button says, then show the agent again."""
@@ -112,7 +89,8 @@ class OperatorPages:
             await self._done(request)
         except (Missing, NotPossible) as exc:
             status, _, said = said_of(exc, reader.language)
-            return await self._agent_page(request, reader, said, status)
+            values = await agent_values(self._deps, request) | {"said": said}
+            return page(reader, "operator/agent.html", status, **values)
         return seen("/".join(request.scope["path"].split("/")[:4]))
 
     async def texts(self, request: Request, reader: Reader) -> Response:
@@ -196,20 +174,6 @@ class OperatorPages:
         response.delete_cookie(self._sessions.shared.cookie, httponly=True, samesite="strict")
         return response
 
-    async def live(self, request: Request, _: Reader) -> Response:
-        """Tells an open page every few seconds to look again, until its session ends."""
-        query(request, ())
-
-        async def frames() -> AsyncGenerator[str]:
-            for _ in range(int(LONGEST_S / LOOK_AGAIN_S)):
-                await asyncio.sleep(LOOK_AGAIN_S)
-                if await self._sessions.standing(request) == "none":
-                    return
-                yield "event: changed\ndata: \n\n"
-
-        headers = NO_STORE | {"X-Accel-Buffering": "no"}
-        return StreamingResponse(frames(), media_type="text/event-stream", headers=headers)
-
     def _guarded(
         self, handler: OperatorHandler, *, shows_outage: bool = False
     ) -> Callable[[Request], Awaitable[Response]]:
@@ -253,16 +217,6 @@ class OperatorPages:
     def _reader(self, request: Request) -> Reader:
         of = self._deps.settings.agent
         return reader_of(request, of.language, of.time_zone)
-
-    async def _agent_page(
-        self, request: Request, reader: Reader, said: str = "", status: int = 200
-    ) -> Response:
-        deps = self._deps
-        found = await agent_facts(deps, path_part(request, "user"), path_part(request, "agent"))
-        if found is None:
-            raise Missing("agent", "no such agent")
-        warnings = await warnings_of(deps, await deps.fleet.limits())
-        return page(reader, "operator/agent.html", status, **found, said=said, warnings=warnings)
 
     async def _done(self, request: Request) -> None:
         """What the form's path says; raises Missing, NotPossible or BadRequest."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
-from starlette.responses import Response
 
 from state.store.gateway.fleet import Filter
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.operators.control import Missing, run_id_of
-from supervisor.gateway.pages.page import page
-from supervisor.gateway.pages.reader import Reader
 
 DECISIONS = 50
 
 
-async def run_page(deps: Deps, request: Request, reader: Reader) -> Response:
+async def run_values(deps: Deps, request: Request) -> dict[str, Any]:
     """`/runs/{run}`; raises Missing."""
     query(request, ())
     run = await deps.fleet.run(run_id_of(path_part(request, "run")))
@@ -23,4 +22,4 @@ async def run_page(deps: Deps, request: Request, reader: Reader) -> Response:
         raise Missing("run", "no such run")
     about = Filter(user=run.user_id, mission=run.mission_id, limit=DECISIONS)
     decisions = [one for one in await deps.fleet.decisions(about) if one.due_at == run.due_at]
-    return page(reader, "operator/run.html", run=run, decisions=decisions)
+    return {"run": run, "decisions": decisions}

@@ -6,14 +6,11 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
 
 from state.errors import StateError
 from supervisor.gateway.answers import query
 from supervisor.gateway.deps import Deps, facts
 from supervisor.gateway.operators.api import known_of, status_of
-from supervisor.gateway.pages.page import page
-from supervisor.gateway.pages.reader import Reader
 
 
 class AwakeAgent(msgspec.Struct, frozen=True):
@@ -47,7 +44,7 @@ class SupervisorShown(msgspec.Struct, frozen=True):
     reconcile: dict[str, Any] = {}
 
 
-async def system_page(deps: Deps, request: Request, reader: Reader) -> Response:
+async def system_values(deps: Deps, request: Request) -> dict[str, Any]:
     """`/system`, which answers while the database is away, too."""
     query(request, ())
     try:
@@ -59,4 +56,4 @@ async def system_page(deps: Deps, request: Request, reader: Reader) -> Response:
         "runs_per_user": deps.settings.runs_per_user,
     }
     own = told["supervisor"] and msgspec.convert(told["supervisor"], SupervisorShown)
-    return page(reader, "operator/system.html", told=told, own=own, limits=limits)
+    return {"told": told, "own": own, "limits": limits}

@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from state.errors import StateError
 from state.store.gateway.triage import TriageStore, TroubleGroup, TroubleKind
@@ -15,7 +14,6 @@ from supervisor.gateway.cursors import cursor
 from supervisor.gateway.deps import Deps, facts
 from supervisor.gateway.operators.api import trouble_filter
 from supervisor.gateway.operators.limits import warnings_of
-from supervisor.gateway.pages.page import page
 from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
 from supervisor.health.judgement import health
@@ -26,8 +24,8 @@ ROWS = 10
 ROWS_OF_ONE = 50
 
 
-async def triage_page(deps: Deps, request: Request, reader: Reader) -> Response:
-    """`/`; `kind` shows one group, page by page."""
+async def triage_values(deps: Deps, request: Request) -> dict[str, Any]:
+    """`/`; `kind` shows one group, page by page. Raises BadRequest."""
     wanted = trouble_filter(query(request, ("kind", "before")))
     limit = ROWS if wanted.only is None else ROWS_OF_ONE
     found = await facts(deps)
@@ -42,26 +40,23 @@ async def triage_page(deps: Deps, request: Request, reader: Reader) -> Response:
         with suppress(StateError):
             is_empty = not await deps.owners.office.people.has_people()
     judged = health(found, deps.settings, deps.version)
-    names = trouble_names(reader)
-    values: dict[str, Any] = {
+    return {
         "health": judged,
         "signs": judged.signs,
         "warnings": warnings,
         "groups": groups,
-        "names": names,
-        "calm": [names[one.kind] for one in groups if not one.count],
+        "calm": [one.kind for one in groups if not one.count],
         "remedy": remedy,
         "cursor": cursor,
         "is_empty": is_empty,
         "rehearses": is_rehearsing(deps.settings),
     }
-    return page(reader, "operator/triage.html", **values)
 
 
-def trouble_names(reader: Reader) -> dict[TroubleKind, str]:
-    """What each group is called."""
+def trouble_names(reader: Reader) -> dict[str, dict[TroubleKind, str]]:
+    """What each group is called, as `names`."""
     _ = translations_of(reader.language).gettext
-    return {
+    names: dict[TroubleKind, str] = {
         "stuck": _("Stuck"),
         "failed": _("Failed for good"),
         "overdue": _("Overdue"),
@@ -70,3 +65,4 @@ def trouble_names(reader: Reader) -> dict[TroubleKind, str]:
         "damaged": _("Cannot run as they are"),
         "quarantined": _("Rows set aside"),
     }
+    return {"names": names}
