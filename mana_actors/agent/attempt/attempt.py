@@ -51,7 +51,7 @@ from state.rules.budgets import shortfall_reason
 from state.rules.exposure import exposure_allowed
 from state.runs.backoff import backoff_s
 from state.runs.commit import CommitFacts, Withdrawal, commit_of
-from state.runs.gate import CONCURRENCY_FALLBACK, PLACE_PATIENCE, GateAnswer, gate
+from state.runs.gate import PLACE_PATIENCE, GateAnswer, gate
 from state.runs.occurrence import Occurrence
 from state.runs.outcome import (
     Early,
@@ -81,6 +81,7 @@ from state.zones import zone_of
 log = logging.getLogger("mana.run")
 
 _LOOK_SOON = timedelta(seconds=2)
+_LOOK_AT_TAKEN = timedelta(seconds=5)
 _LOOK_AFTER_STOP_S = 0.2
 _DECISIONS = 5
 """How often a claim is asked for that finds something else than was decided by."""
@@ -423,8 +424,9 @@ def _unclaimed(claim: Claim) -> Outcome:
     soon = claim.look_at or claim.now + _LOOK_SOON
     match claim.outcome:
         case "concurrency":
-            in_a_minute = claim.now + CONCURRENCY_FALLBACK
-            return Skipped("skipped-concurrency", told("agent-taken"), claim.due_at, in_a_minute)
+            # Another process's run may end before this is noted, and wakes nobody then.
+            again = claim.now + _LOOK_AT_TAKEN
+            return Skipped("skipped-concurrency", told("agent-taken"), claim.due_at, again)
         case "held":
             return Held(soon)
         case "waiting":
