@@ -17,6 +17,7 @@ from state.store.gateway.limits import LimitState
 from state.store.gateway.own_log import OwnRecord
 from state.store.own.runs import OwnDecided, OwnRun
 from state.store.owner import AgentBudget, OwnMission
+from supervisor.gateway.pages.owner.agent import reads_of
 from supervisor.gateway.pages.owner.overview import Overview, overview_from
 from supervisor.gateway.pages.owner.parts.policy import modules_of, policy_with
 from supervisor.gateway.pages.owner.parts.process import Process, held_missions, why_now
@@ -167,6 +168,18 @@ def test_what_a_process_holds_stands_beside_its_row_also_where_one_of_them_lacks
         for one in held_missions(process, {"": 9, "m1": 3, "m3": 1})
     }
     assert found == {"m1": (3, 3), "m2": (4, None), "m3": (None, 1)}
+
+
+# --- what it reads --------------------------------------------------------------------------------
+
+
+def test_what_missions_read_is_summed_by_module_and_names_the_first_few():
+    ref = {"module": "todo", "table": "tasks", "id": "t1"}
+    records = [
+        record("aiMissions", f"m{at}", {"inputs": [ref, {**ref, "id": "t2"}]}) for at in range(5)
+    ]
+    (read,) = reads_of(list(overview_from([], records, reader()).missions.values()), reader())
+    assert (read.records, read.missions, read.more) == (10, ["m0", "m1", "m2"], 2)
 
 
 # --- schedule -------------------------------------------------------------------------------------

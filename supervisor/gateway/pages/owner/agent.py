@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import timedelta
 from typing import Any
 
@@ -20,9 +20,9 @@ from state.store.owner import AgentBudget, OwnMission
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.pages import words
 from supervisor.gateway.pages.charts import gauge
-from supervisor.gateway.pages.owner.consent.grants import grants_shown
+from supervisor.gateway.pages.owner.consent.grants import grants_of
 from supervisor.gateway.pages.owner.gate import Visit
-from supervisor.gateway.pages.owner.overview import cadence_of, overview_of, reading
+from supervisor.gateway.pages.owner.overview import MOST, cadence_of, overview_from, reading
 from supervisor.gateway.pages.owner.parts import history, policy
 from supervisor.gateway.pages.owner.parts.process import (
     LiveRun,
@@ -39,9 +39,18 @@ from supervisor.gateway.people.inbox.proposals import inbox_of
 from supervisor.gateway.people.made.agents import agent_changed, agent_switched
 from supervisor.gateway.people.made.wire import AgentFields, MissionShown
 
-MOST_MISSIONS, MOST_LIVE = 200, 3
+MOST_MISSIONS, MOST_LIVE, MOST_NAMED = 200, 3, 3
 LISTED = 40
 """Missions that are listed at first, those that run next before all others."""
+
+
+class Read(msgspec.Struct, frozen=True):
+    """Records of a module that are read, and for which missions; `more` are not named."""
+
+    module: str
+    records: int
+    missions: list[str]
+    more: int
 
 
 class MissionLine(msgspec.Struct, frozen=True):
@@ -59,7 +68,11 @@ async def get_agent(visit: Visit) -> Response:
     today = reader.now.astimezone(reader.zone).replace(hour=0, minute=0, second=0, microsecond=0)
     since = today - timedelta(days=DAYS - 1)
     async with reading(visit) as look:
-        overview = await overview_of(look)
+        async with look.owners.own_log.acting(user) as log:
+            agents = await log.records("agents", MOST)
+            records = await log.records("aiMissions", MOST)
+            approvals = await approvals_in(log)
+        overview = overview_from(agents, records, reader)
         agent = overview.agents.get(id_)
         if agent is None:
             raise NoSuchRecord
@@ -69,14 +82,11 @@ async def get_agent(visit: Visit) -> Response:
         used = await glance.use_of_agent(user, id_, reader.zone.key, since)
         happened = await history.history_of(look, id_, given)
         versions = await glance.versions(user, id_)
-        async with look.owners.own_log.acting(user) as own_:
-            approvals = await approvals_in(own_)
         own = [one for one in decided if one.agent_id == id_]
         live = [
             shown
-            for one in own[:MOST_MISSIONS]
-            if one.live_state == "open"
-            and (shown := await _live(look.owners.runs, user, one)) is not None
+            for one in [each for each in own if each.live_state == "open"][:MOST_LIVE]
+            if (shown := await _live(look.owners.runs, user, one)) is not None
         ]
     process = await process_of(visit, id_)
     budget = budgets[0] if budgets else None
@@ -84,6 +94,7 @@ async def get_agent(visit: Visit) -> Response:
     missions = sorted(
         (one for one in overview.missions.values() if one.agent_id == id_), key=_by_next_run
     )
+    ids = {one.id for one in missions}
     listed = missions if "list" in given else missions[:LISTED]
     return page(
         reader,
@@ -92,7 +103,7 @@ async def get_agent(visit: Visit) -> Response:
         here=f"/me/agents/{segment(id_)}",
         overview=overview,
         why=why_now(agent, own, budget, overview, reader),
-        live=live[:MOST_LIVE],
+        live=live,
         process=process,
         held=held_missions(process, versions),
         agent_row=versions.get(""),
@@ -109,12 +120,12 @@ async def get_agent(visit: Visit) -> Response:
             for one in approvals
             if one.agent_id == id_
         ],
-        reads=_reads(missions, reader),
+        reads=reads_of(missions, reader),
         history=happened,
         outcomes=history.OUTCOMES,
         outcome_words=history.outcome_words(reader),
         module=given.get("module"),
-        grants=await grants_shown(visit, agent=id_),
+        grants=await grants_of([one for one in records if one.at.id in ids], visit),
     )
 
 
@@ -162,15 +173,19 @@ def _gauge(budget: AgentBudget | None, reader: Reader) -> Any:
     return gauge(budget.own.cap, of.used, of.held, label)
 
 
-def _reads(missions: list[MissionShown], reader: Reader) -> list[tuple[str, int, str]]:
-    """Modules that its missions are given, with how many records, by mission."""
-    found: list[tuple[str, int, str]] = []
+def reads_of(missions: list[MissionShown], reader: Reader) -> list[Read]:
+    """By module, what missions are given."""
+    counts: Counter[str] = Counter()
+    read_by: defaultdict[str, list[str]] = defaultdict(list)
     for one in missions:
-        by_module: defaultdict[str, int] = defaultdict(int)
-        for ref in one.inputs:
-            by_module[ref["module"]] += 1
-        found += [(module_said(of, reader), count, one.id) for of, count in by_module.items()]
-    return found
+        modules = [ref["module"] for ref in one.inputs]
+        counts.update(modules)
+        for module in dict.fromkeys(modules):
+            read_by[module].append(one.id)
+    return [
+        Read(module_said(of, reader), counts[of], ids[:MOST_NAMED], len(ids[MOST_NAMED:]))
+        for of, ids in read_by.items()
+    ]
 
 
 async def _live(runs: OwnRuns, user: str, one: OwnMission) -> LiveRun | None:

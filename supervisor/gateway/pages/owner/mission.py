@@ -17,7 +17,7 @@ from state.store.gateway.proposals import ProposalFilter, proposals_in
 from state.store.own.runs import OwnIteration, OwnRun, OwnRunDetail
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.operators.control import cancel_own_run
-from supervisor.gateway.pages.owner.consent.grants import grants_shown
+from supervisor.gateway.pages.owner.consent.grants import grant_of
 from supervisor.gateway.pages.owner.gate import Visit
 from supervisor.gateway.pages.owner.inbox import MOST, ProposalShown, proposals_shown
 from supervisor.gateway.pages.owner.overview import cadence_of, overview_of, reading, staged
@@ -104,7 +104,7 @@ async def mission_page(
         without_run=_without_run(listed, shown),
         here=f"/me/missions/{segment(id_)}",
         now=reader.now,
-        grants=await grants_shown(visit, mission=id_),
+        grants=await grant_of(visit, id_),
         rehearses=is_rehearsing(visit.deps.settings),
     )
 

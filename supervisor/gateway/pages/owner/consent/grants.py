@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -18,8 +19,7 @@ from state.grants.mint import DEFAULT_MS, MintRefused, MintRequest
 from state.grants.standing import GrantStanding, grant_standing
 from state.grants.vault import RefusalCode, VaultRefused
 from state.log.own_changes import RecordAt, owner_writes
-from state.log.principals import DEFAULT_AGENT_ID
-from state.log.records import ENCRYPTED_PREFIX, mission_from_record
+from state.log.records import ENCRYPTED_PREFIX, input_refs, mission_from_record
 from state.log.stamps import datetime_of, instant_of
 from state.rules.exposure import ORDER, Exposure
 from state.sealing.copies import SEALED_FIELDS
@@ -34,7 +34,6 @@ from supervisor.gateway.people.grants import asked_exposure, consent_for, grant_
 from supervisor.gateway.people.made.missions import upcoming
 from supervisor.gateway.people.rate import TooOften
 
-MOST_MISSIONS = 200
 MOST_LISTED = 8
 DAY_MS = 86_400_000
 LIFETIMES = {"1": DAY_MS, "7": DEFAULT_MS, "30": 30 * DAY_MS}
@@ -77,26 +76,22 @@ class InputsChanged(StateError):
     """The mission needs other records than the form listed."""
 
 
-async def grants_shown(
-    visit: Visit, *, agent: str | None = None, mission: str | None = None, whole: bool = False
+async def grant_of(visit: Visit, mission: str, *, whole: bool = False) -> list[GrantShown]:
+    """The grant of one mission, if it needs one or had one."""
+    async with visit.owners.own_log.acting(visit.caller.user) as own:
+        found = await own.record(RecordAt("ai", "aiMissions", mission), "nothing")
+    return await grants_of([found], visit, whole=whole)
+
+
+async def grants_of(
+    records: Sequence[OwnRecord], visit: Visit, *, whole: bool = False
 ) -> list[GrantShown]:
-    """The grants of missions that need one or had one: of an agent, or of one mission.
+    """The grants of those of these missions that need one or had one.
 
     `whole` names every record, else the first few.
     """
     owners, user = visit.owners, visit.caller.user
-    async with owners.own_log.acting(user) as own:
-        if mission is None:
-            found = await own.records("aiMissions", MOST_MISSIONS)
-        else:
-            found = [await own.record(RecordAt("ai", "aiMissions", mission), "nothing")]
-    missions = [
-        one
-        for one in found
-        if one.is_listed
-        and one.owner == user
-        and (agent is None or (one.fields.get("agentId") or DEFAULT_AGENT_ID) == agent)
-    ]
+    missions = [one for one in records if one.is_listed and one.owner == user]
     places = [place for one in missions for place in _places(one)]
     sealed = await owners.records.sealed(user, places)
     needed = {one.at.id: _needed(one, sealed) for one in missions}
@@ -234,7 +229,7 @@ async def _grant_page(
     wait_s: int = 0,
 ) -> Response:
     mission = path_part(visit.request, "mission")
-    found = await grants_shown(visit, mission=mission, whole=True)
+    found = await grant_of(visit, mission, whole=True)
     if not found:
         async with visit.owners.own_log.acting(visit.caller.user) as own:
             record = await own.existing(RecordAt("ai", "aiMissions", mission), "nothing")
@@ -332,10 +327,8 @@ async def _key_since(visit: Visit) -> tuple[int | None, Obstacle]:
 
 def _places(record: OwnRecord) -> list[tuple[str, str, str]]:
     """App, table and id of each input that may be sealed."""
-    mission = mission_from_record(record.owner, record.at.id, record.fields)
-    return [
-        (APPS[ref.table], ref.table, ref.id) for ref in mission.inputs if ref.table in SEALED_FIELDS
-    ]
+    refs = input_refs(record.fields.get("inputs"))
+    return [(APPS[ref.table], ref.table, ref.id) for ref in refs if ref.table in SEALED_FIELDS]
 
 
 def _needed(record: OwnRecord, sealed: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:

@@ -17,7 +17,7 @@ from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.api.problems import ApiProblem
 from supervisor.gateway.api.requests import form_as
 from supervisor.gateway.pages import words
-from supervisor.gateway.pages.owner.consent.grants import grants_shown
+from supervisor.gateway.pages.owner.consent.grants import grant_of
 from supervisor.gateway.pages.owner.gate import Visit
 from supervisor.gateway.pages.owner.make.cadence_form import (
     AT_FIRST,
@@ -284,7 +284,7 @@ async def _after(visit: Visit, id_: str, *, has_new_inputs: bool) -> str:
     """Where one goes next: to the consent where it reads what is sealed and no grant covers it."""
     here = f"/me/missions/{segment(id_)}"
     if has_new_inputs:
-        for one in await grants_shown(visit, mission=id_):
+        for one in await grant_of(visit, id_):
             if one.records and (not one.of.opens or one.of.standing == "other-inputs"):
                 return one.here
     return here
