@@ -34,6 +34,7 @@ from supervisor.health.judgement import (
     KeyDoor,
     health,
 )
+from supervisor.health.last_hour import HourTold, LastHour
 from supervisor.health.ray_life import RayLife
 from supervisor.health.room import RoomWatch
 from supervisor.node.models import router_url
@@ -95,6 +96,11 @@ class Watch:
         self._offset: float | None = None  # of the time of day against a clock that nobody sets
         self._jump = (0.0, -inf)  # seconds, and when it was seen
         self._skew_s = 0.0
+        self._hour = LastHour()
+
+    def last_hour(self) -> HourTold:
+        """What happened in it, as far as it was watched."""
+        return self._hour.told()
 
     async def facts(self) -> Facts:
         """What was found last, and how long ago the oldest of it."""
@@ -135,6 +141,9 @@ class Watch:
         self._facts = msgspec.structs.replace(self._facts, **found)
         self._looked_at[part] = self._clock()
         judged = health(self._known(), self._settings, self._version)
+        if part == "supervisor":
+            totals = (self._facts.supervisor or {}).get("totals")
+            self._hour.note(self._wall(), totals, judged.content["fold"]["lag_s"])
         failing = frozenset(judged.public["failing"])
         for lost in failing - self._told:
             log.warning("health_lost part=%s", lost)

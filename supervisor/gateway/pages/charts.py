@@ -115,13 +115,14 @@ def bar_chart(
     )
 
 
-def sparkline(counts: Sequence[int], label: str) -> Sparkline:
-    """Each number as a small bar, the largest as high as there is room."""
+def sparkline(counts: Sequence[float], label: str) -> Sparkline:
+    """Each number as a small bar, the largest as high as there is room; many stand closer."""
     top, step = max(1, *counts), 72 / max(1, len(counts))
+    width = step - 2 if step > 4 else step * 0.75
     heights = [max(1.0, round(18 * count / top, 1)) for count in counts]
     return Sparkline(
         [
-            Bar(round(at * step, 1), round(18 - height, 1), round(step - 2, 1), height)
+            Bar(round(at * step, 1), round(18 - height, 1), round(width, 1), height)
             for at, height in enumerate(heights)
         ],
         label,

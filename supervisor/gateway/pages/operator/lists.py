@@ -69,6 +69,7 @@ async def fleet_values(deps: Deps, request: Request) -> dict[str, Any]:
             left: "/fleet?" + urlencode({name: text for name, text in kept.items() if name != left})
             for left in chosen
         },
+        "hour": deps.watch.last_hour(),
         "is_still": "still" in given,
         **values,
     }

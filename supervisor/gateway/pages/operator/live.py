@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from state.errors import StateError
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.operators.control import Missing
 from supervisor.gateway.operators.sessions import OperatorSessions
+from supervisor.gateway.pages.last_hour import hour_shown
 from supervisor.gateway.pages.operator.agent import agent_values
 from supervisor.gateway.pages.operator.lists import fleet_values
 from supervisor.gateway.pages.operator.run import run_values
@@ -45,18 +46,26 @@ Values = dict[str, Any]
 
 
 class LivePage(msgspec.Struct, frozen=True):
-    """Where a page is, what it is read from, and what else its template wants for a reader."""
+    """Where a page is, what it is read from, and what its template says in a reader's words."""
 
     path: str
     template: str
     read: Callable[[Deps, Request], Awaitable[Values]]
-    names: Callable[[Reader], Mapping[str, Any]] = lambda _: {}
+    said: Callable[[Values, Reader], Values] = lambda _, __: {}
     shows_outage: bool = False
 
 
+def _troubles(_: Values, reader: Reader) -> Values:
+    return {"names": trouble_names(reader)}
+
+
+def _hour(values: Values, reader: Reader) -> Values:
+    return {"last_hour": hour_shown(values["hour"], reader)}
+
+
 LIVE_PAGES = (
-    LivePage("/", "operator/triage.html", triage_values, trouble_names, shows_outage=True),
-    LivePage("/fleet", "operator/fleet.html", fleet_values),
+    LivePage("/", "operator/triage.html", triage_values, _troubles, shows_outage=True),
+    LivePage("/fleet", "operator/fleet.html", fleet_values, _hour),
     LivePage("/runs/{run}", "operator/run.html", run_values),
     LivePage("/system", "operator/system.html", system_values, shows_outage=True),
     LivePage("/agents/{user}/{agent}", "operator/agent.html", agent_values),
@@ -193,4 +202,4 @@ def _unused(_: Request) -> Response:
 
 def _rendered(live: LivePage, reader: Reader, values: Values) -> str:
     template = templates(reader.language).get_template(live.template)
-    return template.render(reader=reader, **values, **live.names(reader))
+    return template.render(reader=reader, **values, **live.said(values, reader))

@@ -53,10 +53,10 @@ async def triage_values(deps: Deps, request: Request) -> dict[str, Any]:
     }
 
 
-def trouble_names(reader: Reader) -> dict[str, dict[TroubleKind, str]]:
-    """What each group is called, as `names`."""
+def trouble_names(reader: Reader) -> dict[TroubleKind, str]:
+    """What each group is called."""
     _ = translations_of(reader.language).gettext
-    names: dict[TroubleKind, str] = {
+    return {
         "stuck": _("Stuck"),
         "failed": _("Failed for good"),
         "overdue": _("Overdue"),
@@ -65,4 +65,3 @@ def trouble_names(reader: Reader) -> dict[str, dict[TroubleKind, str]]:
         "damaged": _("Cannot run as they are"),
         "quarantined": _("Rows set aside"),
     }
-    return {"names": names}
