@@ -40,6 +40,21 @@ class HourTold(msgspec.Struct, frozen=True):
         """The last minute that is over; None before the first is."""
         return self.minutes[-1] if self.minutes else None
 
+    @property
+    def whole(self) -> MinuteCounts | None:
+        """All of them together, and their longest lag; None before the first is over."""
+        if not self.minutes:
+            return None
+        lags = [one.lag_s for one in self.minutes if one.lag_s is not None]
+        return MinuteCounts(
+            self.minutes[0].at,
+            ran=sum(one.ran for one in self.minutes),
+            failed=sum(one.failed for one in self.minutes),
+            woken=sum(one.woken for one in self.minutes),
+            tokens=sum(one.tokens for one in self.minutes),
+            lag_s=max(lags, default=None),
+        )
+
 
 class LastHour:
     """Takes what supervisors have counted since they began, again and again."""

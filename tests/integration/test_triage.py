@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import os
 import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 from state.store.gateway.fleet import SQL
 from state.store.gateway.triage import TROUBLES
+from supervisor.node.keeper.sole import sole_node
+from supervisor.node.keeper.state import NodeState, write_state
 from tests.gateway_parts import FakeSupervisor, fleet_of, settings_for, watch_of
 from tests.integration.test_gateway import Gateway, new_session, opened_gateway
 from tests.postgres import Database
@@ -207,9 +210,17 @@ async def test_a_run_is_shown_by_its_id_with_what_was_decided_about_it(gateway: 
     assert (moved.status_code, moved.headers["location"]) == (303, "/fleet?list=runs")
 
 
-async def test_the_systems_page_says_what_the_status_says(gateway: Gateway):
+async def test_the_systems_page_says_what_the_status_says(gateway: Gateway, tmp_path: Path):
     await fill(gateway)
     await gateway.add_shard()
+    lost = NodeState.of(os.getpid()).now("restarting", "Ray's raylet (process 7) ended").now("up")
+    with sole_node(tmp_path):
+        write_state(tmp_path, lost)
+        await _says_what_the_status_says(gateway)
+        assert "process 7" in str((await gateway.client.get("/internal/status")).json()["node"])
+
+
+async def _says_what_the_status_says(gateway: Gateway) -> None:
     told = (await gateway.client.get("/internal/status")).json()
     session = await new_session(gateway)
     page = await gateway.stranger.get("/system", headers=session)
@@ -223,6 +234,8 @@ async def test_the_systems_page_says_what_the_status_says(gateway: Gateway):
         assert f'href="/agents/{one["user"]}/{one["agent"]}"' in shown
     for shard in told["shards"]:
         assert shard["holder"] in shown
+    for restart in told["node"]["latest"]:
+        assert restart["why"] in shown
 
 
 @pytest.mark.parametrize("index", ["mission_snapshots_in_trouble", "mission_snapshots_damaged"])

@@ -20,7 +20,7 @@ from supervisor.node.address import running_node, write_node
 from supervisor.node.keeper.life import Life
 from supervisor.node.keeper.processes import MARK, descendants, end_all, mark_of, marked
 from supervisor.node.keeper.sole import LOCK, AlreadyRuns, holder, sole_node
-from supervisor.node.keeper.state import NodeState, read_state, write_state
+from supervisor.node.keeper.state import MOST_RESTARTS, NodeState, read_state, write_state
 from tests.node import wait_for
 
 HOLDS = """
@@ -188,6 +188,10 @@ def test_the_state_of_a_node_is_told_while_it_lives(tmp_path: Path, scripts: Scr
     assert told is not None
     assert (told.phase, told.restarts, told.why[:12]) == ("restarting", 1, "Ray's raylet")
     assert told.now("up").restarts == 1
+    for number in range(30):
+        told = told.now("restarting", f"life {number} ended").now("up")
+    assert [one.why for one in told.latest[:2]] == ["life 29 ended", "life 28 ended"]
+    assert (len(told.latest), told.restarts) == (MOST_RESTARTS, 31), "the state stays small"
     keeper.kill()
     keeper.wait()
     assert read_state(tmp_path) is None

@@ -62,6 +62,15 @@ def status(*, data_dir: DataDir = None, url: Url = None, as_json: AsJson = False
         said = [f"{output.TROUBLES[one]}: {n:,}" for one, n in troubles.items() if n]
         if said:
             output.line_out(f"  {'; '.join(said)} (mana missions --problems)")
+        hour: dict[str, dict[str, int] | None] = told.get("last_hour") or {}
+        if minute := hour.get("latest"):
+            output.line_out(
+                f"  in the last minute: {minute['ran']:,} runs, {minute['failed']:,} failed,"
+                f" {minute['woken']:,} wakes, {minute['tokens']:,} tokens"
+            )
+        node: dict[str, Any] = told.get("node") or {}
+        for restart in node.get("latest", [])[:3]:
+            output.line_out(f"  started again at {restart['at']}: {restart['why']}")
         if devices := told.get("devices"):
             output.line_out(
                 f"  devices connected: {devices['connected']:.0f},"

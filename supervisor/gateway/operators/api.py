@@ -3,6 +3,7 @@
 Lists answer `{"items": [...], "before": cursor}`; the cursor, given back, continues the list.
 """
 
+import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from supervisor.gateway.cursors import cursor, read_cursor
 from supervisor.gateway.deps import Deps, facts
 from supervisor.health.judgement import Facts, health
 from supervisor.health.remedies import remedy
+from supervisor.node.keeper.state import read_state
 from supervisor.node.models import model_in_words
 from supervisor.supervision.metrics import Metrics
 
@@ -53,7 +55,7 @@ async def get_status(request: Request, deps: Deps) -> Response:
 async def status_of(deps: Deps) -> dict[str, Any]:
     """What is known of the installation; None for what could not be asked. Raises StateError."""
     found = await facts(deps)
-    told = known_of(deps, found)
+    told = await known_of(deps, found)
     if found.shards is not None:
         groups = await TriageStore(deps.fleet.database).groups(0)
         told["counts"] = await deps.fleet.counts()
@@ -61,14 +63,18 @@ async def status_of(deps: Deps) -> dict[str, Any]:
     return told
 
 
-def known_of(deps: Deps, found: Facts) -> dict[str, Any]:
+async def known_of(deps: Deps, found: Facts) -> dict[str, Any]:
     """The part of it that needs no database; what does is None."""
+    hour = deps.watch.last_hour()
+    node = await asyncio.to_thread(read_state, deps.settings.data_dir)
     return {
         **health(found, deps.settings, deps.version).content,
         "counts": None,
         "troubles": None,
         "shards": found.shards,
         "supervisor": found.supervisor,
+        "last_hour": {"since": hour.since, "latest": hour.latest, "whole": hour.whole},
+        "node": None if node is None else msgspec.to_builtins(node),
         "devices": devices_of(deps.metrics),
         "model": model_in_words(deps.settings),
     }

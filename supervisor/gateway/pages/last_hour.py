@@ -42,24 +42,25 @@ def hour_shown(hour: HourTold, reader: Reader) -> HourShown:
     if hour.latest is None:
         return HourShown(hour.since, [], [])
     _ = translations_of(reader.language).gettext
-    counted = {
-        _("runs a minute"): [one.ran for one in hour.minutes],
-        _("failed a minute"): [one.failed for one in hour.minutes],
-        _("wakes a minute"): [one.woken for one in hour.minutes],
-        _("tokens a minute"): [one.tokens for one in hour.minutes],
+    whole = hour.whole or hour.latest
+    names = {
+        _("runs a minute"): "ran",
+        _("failed a minute"): "failed",
+        _("wakes a minute"): "woken",
+        _("tokens a minute"): "tokens",
     }
     facts = [
         HourFact(
             name,
-            number(counts[-1], reader),
-            _("%(count)s in all") % {"count": number(sum(counts), reader)},
-            sparkline(counts, name),
+            number(getattr(hour.latest, field), reader),
+            _("%(count)s in all") % {"count": number(getattr(whole, field), reader)},
+            sparkline([getattr(one, field) for one in hour.minutes], name),
         )
-        for name, counts in counted.items()
+        for name, field in names.items()
     ]
     lags = [one.lag_s or 0.0 for one in hour.minutes]
     calm = [0.0 if lag < CALM_LAG_S else lag for lag in lags]
-    most = _("%(long)s at most") % {"long": lag_said(max(lags), reader)}
+    most = _("%(long)s at most") % {"long": lag_said(whole.lag_s, reader)}
     name = _("fold lag")
     facts.append(HourFact(name, lag_said(hour.latest.lag_s, reader), most, sparkline(calm, name)))
     return HourShown(hour.since, facts, [_row(one, reader) for one in reversed(hour.minutes)])

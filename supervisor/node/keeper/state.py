@@ -16,14 +16,28 @@ STATE_FILE = "node-state.json"
 Phase = Literal["starting", "up", "restarting", "stopping"]
 
 
+MOST_RESTARTS = 20
+
+
+class NodeRestart(msgspec.Struct, frozen=True):
+    """When a node was started again, and which piece of it was lost."""
+
+    at: datetime
+    why: str
+
+
 class NodeState(msgspec.Struct, frozen=True):
-    """What a node is doing, since when, and why it was last started again ("" if it never was)."""
+    """What a node is doing, since when, and why it was last started again ("" if it never was).
+
+    Of all `restarts` since its keeper began, `latest` has the last ones, the newest first.
+    """
 
     keeper: int
     phase: Phase
     since: datetime
     restarts: int = 0
     why: str = ""
+    latest: tuple[NodeRestart, ...] = ()
 
     @staticmethod
     def of(keeper: int) -> NodeState:
@@ -32,13 +46,11 @@ class NodeState(msgspec.Struct, frozen=True):
 
     def now(self, phase: Phase, why: str | None = None) -> NodeState:
         """The state after a change of phase; a reason counts as one more restart."""
-        return NodeState(
-            self.keeper,
-            phase,
-            datetime.now(UTC),
-            self.restarts + (why is not None),
-            self.why if why is None else why,
-        )
+        at = datetime.now(UTC)
+        if why is None:
+            return NodeState(self.keeper, phase, at, self.restarts, self.why, self.latest)
+        latest = (NodeRestart(at, why), *self.latest)[:MOST_RESTARTS]
+        return NodeState(self.keeper, phase, at, self.restarts + 1, why, latest)
 
 
 def write_state(data_dir: Path, state: NodeState) -> None:

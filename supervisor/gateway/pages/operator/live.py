@@ -67,7 +67,7 @@ LIVE_PAGES = (
     LivePage("/", "operator/triage.html", triage_values, _troubles, shows_outage=True),
     LivePage("/fleet", "operator/fleet.html", fleet_values, _hour),
     LivePage("/runs/{run}", "operator/run.html", run_values),
-    LivePage("/system", "operator/system.html", system_values, shows_outage=True),
+    LivePage("/system", "operator/system.html", system_values, _hour, shows_outage=True),
     LivePage("/agents/{user}/{agent}", "operator/agent.html", agent_values),
 )
 

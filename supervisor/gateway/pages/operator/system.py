@@ -50,10 +50,10 @@ async def system_values(deps: Deps, request: Request) -> dict[str, Any]:
     try:
         told = await status_of(deps)
     except StateError:  # it went away after it answered
-        told = known_of(deps, await facts(deps))
+        told = await known_of(deps, await facts(deps))
     limits = {
         "runs": deps.settings.runs_max,
         "runs_per_user": deps.settings.runs_per_user,
     }
     own = told["supervisor"] and msgspec.convert(told["supervisor"], SupervisorShown)
-    return {"told": told, "own": own, "limits": limits}
+    return {"told": told, "own": own, "limits": limits, "hour": deps.watch.last_hour()}
