@@ -126,15 +126,22 @@ class Pass(msgspec.Struct):
         )
 
 
+def places_taken(in_flight: Mapping[Pair, set[str]], places: Mapping[Pair, int]) -> dict[Pair, int]:
+    """How many of each agent's orders run; all where nobody knows how many may."""
+    return {
+        pair: min(len(missions), places.get(pair, len(missions)))
+        for pair, missions in in_flight.items()
+    }
+
+
 class _Places:
     """Orders of each agent, and the places that they take per user and over all."""
 
     def __init__(self, in_flight: Mapping[Pair, set[str]], places: Mapping[Pair, int]) -> None:
-        self.orders: Counter[Pair] = Counter()
+        self.orders = Counter({pair: len(missions) for pair, missions in in_flight.items()})
         self.users: Counter[str] = Counter()
-        for pair, missions in in_flight.items():
-            self.orders[pair] = len(missions)
-            self.users[pair[0]] += min(len(missions), places.get(pair, len(missions)))
+        for pair, count in places_taken(in_flight, places).items():
+            self.users[pair[0]] += count
         self.all = sum(self.users.values())
 
     def take(self, pair: Pair) -> None:

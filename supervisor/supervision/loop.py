@@ -530,7 +530,7 @@ class Supervision:
             else None,
             "warm": tenure.placement.warm if tenure else 0,
             "making": tenure.placement.making if tenure else 0,
-            "running": tenure.ordering.count if tenure else 0,
+            "running": tenure.ordering.running if tenure else 0,
             "stirs": stirs(self.metrics),
             "totals": totals(self.metrics),
             "reconcile": tenure.reconciler.status() if tenure else {},

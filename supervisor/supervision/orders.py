@@ -24,7 +24,7 @@ from state.store.supervisor.schedule import Decided, DueMission, Look, ScheduleS
 from state.store.supervisor.snapshots import Lease
 from supervisor.node.settings import Settings
 from supervisor.supervision.counts import count_decisions
-from supervisor.supervision.dispatch import ORDER_PATIENCE, Pair
+from supervisor.supervision.dispatch import ORDER_PATIENCE, Pair, places_taken
 from supervisor.supervision.metrics import Metrics
 from supervisor.supervision.placement import Placement, awake_memory_bytes, most_awake
 from supervisor.supervision.ticks import Ticks
@@ -77,6 +77,11 @@ class Ordering:
     def count(self) -> int:
         """Missions ordered and not reported yet."""
         return sum(map(len, self.in_flight.values()))
+
+    @property
+    def running(self) -> int:
+        """Of those, the ones that have a place of their agent's."""
+        return sum(places_taken(self.in_flight, self.places).values())
 
     @property
     def busy(self) -> set[Pair]:

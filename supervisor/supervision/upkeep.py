@@ -197,5 +197,5 @@ async def one_round(it: Supervised) -> bool:
     it.metrics.set("agent_idle_seconds", inf if idle_time.seconds is None else idle_time.seconds)
     it.metrics.set("agent_start_cpu_seconds", idle_time.start_cpu_s or 0.0)
     it.metrics.set("agent_idle_cpu_ratio", idle_time.idle_cpu_share or 0.0)
-    it.metrics.set("runs_open", tenure.ordering.count)
+    it.metrics.set("runs_open", tenure.ordering.running)
     return is_sweeping

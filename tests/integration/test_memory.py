@@ -291,6 +291,7 @@ async def test_an_order_without_a_place_waits_in_its_process(world: World):
     _, first = await one_waits(world)
     await world.driver.supervision.look()
     assert world.driver.decisions["skipped-concurrency"] == 0
+    assert (world.driver.tenure.ordering.count, world.driver.tenure.ordering.running) == (2, 1)
     world.provider.release()
     assert await ended(world, first, 2) == [("m1", "ran"), ("m2", "ran")]
     assert world.provider.most_in_flight == 1

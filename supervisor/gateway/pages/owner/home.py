@@ -143,6 +143,7 @@ def agent_lines(
             if one.agent_id == agent.id and one.state == agent.state == "active"
         ]
         cap = None if budget is None else budget.cap
+        ordered = 0 if held is None else len(held.get("running", ()))
         spent, kept = (0, 0) if budget is None else (budget.used, budget.held)
         label = _("%(used)s of %(cap)s tokens in 24 hours") % {
             "used": words.number(spent, reader),
@@ -152,7 +153,7 @@ def agent_lines(
             AgentLine(
                 agent=agent,
                 state=agent.state if agent.state != "active" else process,
-                running=0 if held is None else len(held.get("running", ())),
+                running=min(ordered, agent.max_concurrent_missions),  # the others wait for those
                 used=spent,
                 held=kept,
                 cap=cap,
