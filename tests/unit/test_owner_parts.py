@@ -12,12 +12,13 @@ from mana_actors.http.bodies import BadRequest
 from state.log.merge import Change, fold
 from state.log.own_changes import RecordAt
 from state.rules.policy import decide, parse_policy
-from state.runs.reasons import Language, told
+from state.runs.reasons import Language, in_words, told
 from state.store.gateway.limits import LimitState
 from state.store.gateway.own_log import OwnRecord
 from state.store.own.runs import OwnDecided, OwnRun
 from state.store.owner import AgentBudget, OwnMission
 from supervisor.gateway.pages.owner.agent import reads_of
+from supervisor.gateway.pages.owner.mission import summary_of
 from supervisor.gateway.pages.owner.overview import Overview, overview_from
 from supervisor.gateway.pages.owner.parts.policy import modules_of, policy_with
 from supervisor.gateway.pages.owner.parts.process import Process, held_missions, why_now
@@ -168,6 +169,19 @@ def test_what_a_process_holds_stands_beside_its_row_also_where_one_of_them_lacks
         for one in held_missions(process, {"": 9, "m1": 3, "m3": 1})
     }
     assert found == {"m1": (3, 3), "m2": (4, None), "m3": (None, 1)}
+
+
+# --- what a run says ------------------------------------------------------------------------------
+
+
+def test_of_a_run_that_gave_up_only_the_models_words_are_told_as_they_are():
+    reason = told("refused")
+    ours = {"source": "server", "overallStatus": "failed", "summary": f"{in_words(reason)}\n\nNo."}
+    assert summary_of(ours, reason) == ("No.", True)
+    assert summary_of({**ours, "summary": in_words(reason)}, reason) == ("", True)
+    assert summary_of({**ours, "source": "browser"}, reason)[0].startswith("The model declined")
+    assert summary_of({**ours, "overallStatus": "approved"}, reason)[0].startswith("The model")
+    assert summary_of({"summary": 7}, None) == ("", False)
 
 
 # --- what it reads --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from mana_actors.http.paths import segment
 from state.runs.reasons import in_words, reasons_of
 from supervisor.gateway.pages import words
+from supervisor.gateway.pages.owner.parts.field_words import problem_said
 from supervisor.gateway.pages.owner.parts.refusal_words import refusal_said
 from supervisor.gateway.pages.owner.parts.tool_words import verb_of
 from supervisor.gateway.pages.reader import Reader
@@ -71,6 +72,10 @@ def _sentence(reason: str | None, reader: Reader) -> str:
     return in_words(reason, reader.language)
 
 
+def _problem(problem: str, reader: Reader) -> str:
+    return problem_said(problem, reader.language)
+
+
 def _refusal(why: str, reader: Reader) -> str:
     return refusal_said(why, reader.language)
 
@@ -95,6 +100,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "money": _by_reader(words.money),
     "number": _by_reader(words.number),
     "part": segment,
+    "problem": _by_reader(_problem),
     "refusal": _by_reader(_refusal),
     "sentence": _by_reader(_sentence),
     "state": _state,

@@ -46,6 +46,7 @@ class RunShown(msgspec.Struct, frozen=True, kw_only=True):
     whole: OwnRunDetail | None = None
     iteration: str = ""
     summary: str = ""
+    gave_up: bool = False
     feedback: str = ""
     context: list[ContextShown] = []
     proposals: list[ProposalShown] = []
@@ -161,7 +162,7 @@ def _run(
         listed = (one.iteration for one in iterations)
         found = next((one for one in listed if one.get("id") == run.iteration_id), None)
     id_ = None if found is None else found.get("id")
-    summary = "" if found is None else found.get("summary")
+    summary, gave_up = ("", False) if found is None else summary_of(found, run.reason)
     now = mission_from_record(record.owner, record.at.id, record.fields).iterations
     feedback = next((one.get("userFeedback") for one in now if id_ and one.get("id") == id_), "")
     return RunShown(
@@ -170,13 +171,31 @@ def _run(
         iteration=id_ if isinstance(id_, str) else "",
         feedback=feedback if isinstance(feedback, str) else "",
         context=[] if whole is None else context_of(whole, mission, record, reader),
-        summary=summary if isinstance(summary, str) else "",
+        summary=summary,
+        gave_up=gave_up,
         proposals=sorted(
             (one for one in shown.values() if id_ and one.proposal.iteration_id == id_),
             key=_step,
         ),
         cost_micros=0 if whole is None else sum(one.cost_micros or 0 for one in whole.calls),
     )
+
+
+def summary_of(iteration: dict[str, Any], reason: str | None) -> tuple[str, bool]:
+    """What an iteration says, and whether it is what the model said as our run gave up.
+
+    Ours begin with the run's reason in the server's language: the page says it in the reader's.
+    """
+    summary = iteration.get("summary")
+    if not isinstance(summary, str):
+        return "", False
+    if (
+        reason
+        and iteration.get("source") == "server"
+        and iteration.get("overallStatus") == "failed"
+    ):
+        return summary.partition("\n\n")[2], True
+    return summary, False
 
 
 def _without_run(

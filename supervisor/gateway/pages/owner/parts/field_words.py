@@ -25,6 +25,16 @@ def field_said(problem: FieldProblem, language: Language) -> str:
     return f"{label} {message_said(problem.message, language)}"
 
 
+def problem_said(problem: str, language: Language) -> str:
+    """What is wrong with a record as it is held, which its reader says as `field: what`."""
+    field, colon, what = problem.partition(": ")
+    if not colon:
+        return problem
+    labels = _labels(translations_of(language).gettext)
+    label = labels.get(field) or labels.get(field.partition(".")[0]) or field
+    return f"{label}: {message_said(what, language)}"
+
+
 def message_said(message: str, language: Language) -> str:
     """What is wrong, without the field."""
     kinds = _kinds(translations_of(language).gettext)
@@ -49,6 +59,13 @@ def _labels(_: Callable[[str], str]) -> dict[str, str]:
         "maxConcurrentMissions": _("Runs at once"),
         "template": _("Template"),
         "title": _("Title"),
+        "title, objective or conceptMarkdown": _("Title, purpose or concept"),
+        "conceptMarkdown": _("Concept"),
+        "spaceId": _("Shared space"),
+        "state": _("State"),
+        "nextRunAt": _("Next run"),
+        "grant": _("Grant"),
+        "iterations": _("Plans"),
         "objective": _("What it is for"),
         "agentId": _("Agent"),
         "every": _("When"),
@@ -127,4 +144,31 @@ def field_messages(_: Callable[[str], str]) -> list[str]:
         _("missing, taken as propose"),
         _("unknown decision, denied"),
         _("%(count)s unknown decision(s), denied"),
+        _("encrypted, unreadable here"),
+        _("not text"),
+        _("not text, ignored"),
+        _("not a list, taken as empty"),
+        _("not an object, ignored"),
+        _("%(count)s entries are not objects, ignored"),
+        _("%(count)s entries without module, table or id"),
+        _("unknown, taken as paused"),
+        _("unknown, taken as one"),
+        _("not an instant, never due"),
+        _("must be a number of at least 0, taken as 0"),
+        _("must be a whole number, 0 or more, taken as 1"),
+        _("is empty"),
+        _("is given twice"),
+        _("is longer than %(count)s bytes"),
+        _("is not percent-encoded UTF-8"),
+        _("is not known here; known are %(names)s"),
+        _("is not a cursor of this list"),
+        _("is no id"),
+        _("is not a module that is known here"),
+        _("is not a date like %(example)s"),
+        _("is more than a year away"),
+        _("is not the id of a proposal"),
+        _("is not a proposal of yours"),
+        _("is not a tool that proposes something"),
+        _("is in the past"),
+        _("is no version of this file"),
     ]

@@ -124,4 +124,10 @@ def _all(_: Callable[[str], str]) -> list[str]:
         _("the mission is %(state)s"),
         _("the run is %(state)s"),
         _("the agent is %(state)s"),
+        _("nobody has more than %(count)s agents"),
+        _("only the owner of a mission runs it"),
+        _("only the owner of a mission ends its runs"),
+        _("the record is too large, or holds what cannot be kept"),
+        _("the Idempotency-Key was used for another request"),
+        _("the Idempotency-Key is too long, or has letters that do not print"),
     ]
