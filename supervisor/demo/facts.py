@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, cast
 
 import msgspec
@@ -27,6 +28,8 @@ class MissionFacts(msgspec.Struct, frozen=True, kw_only=True):
     due_at: datetime
     next_run_at: str | None = None
     wake_ms: int | None = None  # from due, or from when it was pushed if that was later
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -55,6 +58,7 @@ def mission_facts(
     own_runs = [row for row in runs if _key(row) == (mission.user, mission.id)]
     iterations = _objects(shown.get("iterations"))
     opened = [datetime.fromisoformat(row["opened_at"]) for row in own_runs]
+    closed = [datetime.fromisoformat(row["closed_at"]) for row in own_runs if row["closed_at"]]
     waited = min(opened) - max(due, pushed) if opened else None
     wake_ms = None if waited is None else round(waited.total_seconds() * 1000)
     return MissionFacts(
@@ -70,6 +74,8 @@ def mission_facts(
         due_at=due,
         next_run_at=shown.get("nextRunAt"),
         wake_ms=wake_ms,
+        began_at=min(opened, default=None),
+        ended_at=max(closed, default=None),
     )
 
 
@@ -88,9 +94,10 @@ def outcome(missions: Sequence[MissionFacts], quarantined: int) -> Outcome:
         for facts in missions
         for reason in _faults(facts, wanted[facts.user, facts.mission].expected)
     ]
-    pair = [facts.decisions for facts in missions if (facts.user, facts.agent) == ONE_AT_A_TIME]
-    if sorted(WAITED in decisions for decisions in pair) != [False, True]:
-        reasons.append(f"{'/'.join(ONE_AT_A_TIME)}: not exactly one of its two missions waited")
+    pair = [facts for facts in missions if (facts.user, facts.agent) == ONE_AT_A_TIME]
+    spans = sorted((one.began_at, one.ended_at) for one in pair if one.began_at and one.ended_at)
+    if any(began < ended for (_, ended), (began, _) in pairwise(spans)):
+        reasons.append(f"{'/'.join(ONE_AT_A_TIME)}: its missions ran at once")
     if quarantined != 1:
         reasons.append(f"{quarantined} rows were set aside instead of 1")
     return Outcome(not reasons, quarantined, list(missions), reasons)

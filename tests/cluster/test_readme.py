@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,15 @@ def test_the_first_commands_lead_from_nothing_to_a_task(place: dict[str, str], w
         ]
         assert (made, space.startswith("_personal:")) == (title, False), "in the shared space"
         said_by(down, place)
+
+
+def test_the_demo_ends_as_its_story_says(place: dict[str, str]):
+    told = json.loads(said_by(".venv/bin/mana demo --json", place))
+    assert told["ok"]
+    assert sorted(mission["decision"] for mission in told["missions"]).count("ran") == 5
+    spans = sorted(
+        (datetime.fromisoformat(mission["began_at"]), datetime.fromisoformat(mission["ended_at"]))
+        for mission in told["missions"]
+        if mission["agent"] == "coach"
+    )
+    assert spans[0][1] <= spans[1][0]
