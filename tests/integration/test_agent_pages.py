@@ -174,6 +174,29 @@ async def test_a_run_says_what_its_prompts_were_made_of_and_no_word_of_them(
     assert sum(call["parts"].values()) > 5900
 
 
+async def test_a_run_says_by_name_what_it_opened_and_in_words_what_it_could_not(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    client = await world.client(ANNA)
+    await client.push("insert", "n-1", {"title": "Budget"}, table="notes", app="notes")
+    for record, reason in (("n-1", None), ("n-2", "expired")):
+        await world.sql(
+            "INSERT INTO mana_ai.decrypt_audit (user_id, mission_id, iteration_id, table_name,"
+            " record_id, status, reason, run_id, attempt, ts)"
+            " SELECT user_id, mission_id, 'i', 'notes', $2, 'ok', $3, run_id, 1, now()"
+            "   FROM mana_ai.runs WHERE run_id = $1",
+            await run_id(world),
+            record,
+            reason,
+        )
+    shown = await tab.see(MISSION)
+    assert re.search(r'record=notes%3An-1"[^>]*>Budget</a>', shown)
+    assert "note, not there any more</a> (the grant had ended)" in shown
+    german = await tab.client.get(MISSION, headers={"Accept-Language": "de"})
+    assert "(die Freigabe war abgelaufen)" in german.text
+
+
 async def test_a_hostile_note_on_a_call_keeps_numbers_and_small_words_only(
     scene: tuple[World, Tab, Tab],
 ):

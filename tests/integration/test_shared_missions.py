@@ -120,3 +120,19 @@ async def test_another_members_agent_is_told_from_one_that_is_not_there(
     theirs = f"{MISSIONS}/{answer.json()['id']}"
     answer = await as_person(house, "anna", "PATCH", theirs, {"agentId": "berts"})
     assert answer.status_code == 200, "the agent is that of the mission's owner, whoever says so"
+
+
+async def test_a_member_neither_runs_another_members_mission_nor_ends_its_run(
+    world: World, house: House, space: str
+):
+    await (await world.client("anna")).mission("shared", space=space)
+    await world.driver.fold_all()
+    for verb, what in (("run", "runs it"), ("cancel", "ends its runs")):
+        answer = await as_person(house, "bert", "POST", f"{MISSIONS}/shared/{verb}", {})
+        assert (answer.status_code, what in answer.json()["detail"]) == (403, True)
+    await leaves(house, space, "bert")
+    for verb in ("run", "cancel"):
+        answer = await as_person(house, "bert", "POST", f"{MISSIONS}/shared/{verb}", {})
+        assert answer.status_code == 404, "nobody hears of a mission that they have no part in"
+    answer = await as_person(house, "anna", "POST", f"{MISSIONS}/shared/cancel", {})
+    assert answer.status_code == 409, "hers, and no run of it is under way"

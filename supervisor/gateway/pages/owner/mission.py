@@ -18,6 +18,8 @@ from state.store.own.runs import OwnIteration, OwnRun, OwnRunDetail
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.operators.control import cancel_own_run
 from supervisor.gateway.pages.owner.consent.grants import grant_of
+from supervisor.gateway.pages.owner.consent.outcomes import reason_said
+from supervisor.gateway.pages.owner.consent.records import record_names
 from supervisor.gateway.pages.owner.gate import Visit
 from supervisor.gateway.pages.owner.inbox import MOST, ProposalShown, proposals_shown
 from supervisor.gateway.pages.owner.overview import cadence_of, overview_of, reading, staged
@@ -36,7 +38,15 @@ from supervisor.gateway.people.made.schedule import schedule_of
 from supervisor.gateway.people.made.wire import MissionShown, mission_shown
 from supervisor.node.models import is_rehearsing
 
-MOST_TIMES, MOST_RUNS, MOST_WHOLE = 8, 20, 3
+MOST_TIMES, MOST_RUNS, MOST_WHOLE, MOST_READ = 8, 20, 3, 12
+
+
+class ReadShown(msgspec.Struct, frozen=True):
+    """A sealed record that a run asked for, by name, and why it was not opened."""
+
+    name: str
+    record: str
+    why: str
 
 
 class RunShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +88,7 @@ async def mission_page(
             proposals = await proposals_in(own, MOST, ProposalFilter(mission=id_))
         shown = await proposals_shown(look, proposals)
         details = [await owners.runs.run(caller.user, run_id) for run_id in whole]
+        reads = await _reads(look, [one for one in details if one is not None])
     by_run = {
         one.run.run_id: one for one in details if one is not None and one.run.mission_id == id_
     }
@@ -101,6 +112,7 @@ async def mission_page(
             _run(run, by_run.get(run.run_id), listed, shown, mission, record=record, reader=reader)
             for run in shown_runs.values()
         ],
+        reads=reads,
         wanted=wanted,
         without_run=_without_run(listed, shown),
         here=f"/me/missions/{segment(id_)}",
@@ -137,6 +149,24 @@ async def post_mission(visit: Visit) -> Response:
                 case _:
                     raise BadRequest("verb", "is not known here")
     return seen(f"/me/missions/{segment(id_)}")
+
+
+async def _reads(visit: Visit, runs: list[OwnRunDetail]) -> dict[UUID, list[ReadShown]]:
+    """By run, the first records that it asked for."""
+    asked = {one.run.run_id: one.readings[:MOST_READ] for one in runs}
+    wanted = [(each.table_name, each.record_id) for some in asked.values() for each in some]
+    names = await record_names(visit, wanted)
+    return {
+        run: [
+            ReadShown(
+                names[each.table_name, each.record_id],
+                f"{each.table_name}:{each.record_id}",
+                reason_said(each.reason, visit.reader),
+            )
+            for each in some
+        ]
+        for run, some in asked.items()
+    }
 
 
 def _run_id(text: str) -> UUID:
