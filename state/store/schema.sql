@@ -2778,6 +2778,23 @@ ALTER FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt integer
 COMMENT ON FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) IS 'Closes a run that must not be planned and shows its owner why, in place of ''withdrawn''. is_news: that differs from what
 was said last; a mission skipped again for the same reason keeps its one row. Outcomes as of withdraw_run.';
 
+CREATE FUNCTION mana_ai.spent_under(p_kinds text[], p_users text[], p_agents text[]) RETURNS TABLE(place integer, scope text, source text, cap bigint, used bigint, held bigint, micros_cap bigint, micros_used bigint, micros_held bigint)
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  FOR i IN 1 .. cardinality(p_kinds) LOOP
+    PERFORM set_config('app.current_user_id', p_users[i], true);
+    RETURN QUERY SELECT i, b.* FROM mana_ai.budgets_of(p_users[i], p_agents[i], p_kinds[i : i]) AS b;
+  END LOOP;
+  PERFORM set_config('app.current_user_id', '', true);
+END $$;
+
+ALTER FUNCTION mana_ai.spent_under(p_kinds text[], p_users text[], p_agents text[]) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.spent_under(p_kinds text[], p_users text[], p_agents text[]) IS 'The last 24 hours under each of many limits, by their places in the arrays: each is read in the place of the person it
+names, one after the other, so that row security holds as it does for one. Afterwards the transaction acts for nobody.';
+
 CREATE FUNCTION mana_ai.stamp_now(p_floor text) RETURNS text
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5655,6 +5672,9 @@ REVOKE ALL ON FUNCTION mana_ai.sign_payload(p_payload jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION mana_ai.skip_run(p_capability text, p_run uuid, p_attempt integer, p_call text, p_note text, p_reason text, p_look_s double precision, OUT outcome text, OUT charged bigint, OUT look_at timestamp with time zone, OUT is_news boolean, OUT now timestamp with time zone) TO mana_agent;
+
+REVOKE ALL ON FUNCTION mana_ai.spent_under(p_kinds text[], p_users text[], p_agents text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.spent_under(p_kinds text[], p_users text[], p_agents text[]) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.stamp_now(p_floor text) FROM PUBLIC;
 

@@ -343,14 +343,21 @@ class FleetStore:
         """Every limit that operators set, the widest first."""
         return await self._rows(Limit, SQL["limits"])
 
-    async def spent(self, limit: Limit) -> LimitState | None:
-        """The last 24 hours under a limit; None for one of each user or each agent."""
-        if limit.kind in ("each-user", "each-agent"):
-            return None
-        asked = SQL.given("spent", user=limit.user_id, agent=limit.agent_id, scope=limit.kind)
-        async with self._db.acting_for(limit.user_id) as connection:
-            rows = await connection.fetch(*asked)
-        return _converted(LimitState, rows)[0] if rows else None
+    async def spent(self, limits: Sequence[Limit]) -> list[LimitState | None]:
+        """The last 24 hours under each limit; None for one of each user or each agent."""
+        asked = SQL.given(
+            "spent",
+            kinds=[one.kind for one in limits],
+            users=[one.user_id for one in limits],
+            agents=[one.agent_id for one in limits],
+        )
+        found: list[LimitState | None] = [None] * len(limits)
+        async with self._db.transaction() as connection:
+            for row in await connection.fetch(*asked):
+                told: dict[str, Any] = dict(row)
+                place: int = told.pop("place")
+                found[place - 1] = LimitState(**told, back_at=None)
+        return found
 
     async def set_limit(self, change: LimitChange) -> None:
         """Set or lift one limit; missions it refused are looked at again."""

@@ -177,9 +177,9 @@ SELECT b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.
   FROM mana_ai.budgets_of($1, $2, ARRAY['agent', 'user', 'installation']) AS b
 
 -- spent --
--- Under one limit that is set, in the place of the user that it names.
-SELECT b.scope, b.source, b.cap, b.used, b.held, b.micros_cap, b.micros_used, b.micros_held, NULL::timestamptz AS back_at
-  FROM mana_ai.budgets_of(:user, :agent, ARRAY[:scope]) AS b
+-- Under limits that are set: one statement for all that a page shows.
+SELECT s.place, s.scope, s.source, s.cap, s.used, s.held, s.micros_cap, s.micros_used, s.micros_held
+  FROM mana_ai.spent_under(:kinds, :users, :agents) AS s
 
 -- limits --
 SELECT kind, user_id, agent_id, tokens, micros, set_at FROM mana_ai.limits

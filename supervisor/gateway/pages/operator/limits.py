@@ -73,12 +73,13 @@ async def _page(
     deps: Deps, reader: Reader, form: dict[str, str], wrong: dict[str, str] | None = None
 ) -> Response:
     limits = await deps.fleet.limits()
+    shown = limits[:ROWS]
     _ = translations_of(reader.language).gettext
     return page(
         reader,
         "operator/limits.html",
         400 if wrong else 200,
-        lines=[LimitLine(one, await deps.fleet.spent(one)) for one in limits[:ROWS]],
+        lines=[LimitLine(*line) for line in zip(shown, await deps.fleet.spent(shown), strict=True)],
         count=len(limits),
         warnings=await warnings_of(deps, limits),
         form=dict.fromkeys(FIELDS, "") | form,
