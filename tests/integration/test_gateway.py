@@ -1,7 +1,10 @@
 import asyncio
+import html
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from mana_actors.http.sockets import CannotListen
 from mana_actors.llm.router.settings import OneService
 from mana_actors.messages import Remembered
 from state.store.connect import Unavailable
+from state.store.gateway.limits import LimitChange, LimitKind
 from state.store.people.operators import SessionStore
 from tests.fake_provider import FakeProvider
 from tests.gateway_parts import KEY, STATS, FakeSupervisor, app_of, client_of, fleet_of
@@ -751,6 +755,113 @@ async def test_limits_are_set_and_lifted_on_a_page(gateway: Gateway):
     unsealed = await gateway.stranger.post("/limits", data=own, headers=headers)
     assert unsealed.status_code == 403
     assert (await gateway.stranger.get("/limits")).status_code == 401
+
+
+async def walked(gateway: Gateway, session: dict[str, str], path: str) -> list[list[str]]:
+    """The keys of a list's rows, page by page, as its own links lead on."""
+    pages: list[list[str]] = []
+    while path:
+        told = await gateway.stranger.get(path, headers=session)
+        assert told.status_code == 200, told.text
+        pages.append(re.findall(r'data-key="[ma]:([^"]*)"', told.text))
+        more = re.findall(r'href="(/fleet\?[^"]*before=[^"]*)"', told.text)
+        path = html.unescape(more[0]) if more else ""
+    return pages
+
+
+async def test_a_list_is_sorted_by_what_an_operator_looks_for_page_by_page(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("supervisor.gateway.pages.operator.lists.ROWS_OF_ONE", 2)
+    at = datetime(2026, 11, 27, tzinfo=UTC)
+    for number, hour in enumerate((3, 1, None, 2, 1)):
+        due = None if hour is None else at + timedelta(hours=hour)
+        await gateway.add_mission(f"u{number % 2}", f"m{number}", agent_id="a", next_run_at=due)
+    for number, decision in ((1, "failed"), (2, "ran"), (3, "failed"), (4, "failed")):
+        await gateway.sql(
+            "UPDATE mana_ai.mission_snapshots SET decision = $2, decided_at = $3"
+            " WHERE mission_id = $1",
+            f"m{number}",
+            decision,
+            at + timedelta(hours=min(number, 3)),
+        )
+    session = await new_session(gateway)
+    found = await walked(gateway, session, "/fleet?list=missions&sort=next")
+    assert found == [["u0/m4", "u1/m1"], ["u1/m3", "u0/m0"], ["u0/m2"]]
+    found = await walked(gateway, session, "/fleet?list=missions&sort=failed")
+    assert found == [["u0/m4", "u1/m3"], ["u1/m1", "u0/m0"], ["u0/m2"]]
+    found = await walked(gateway, session, "/fleet?list=missions&sort=next&user=u1")
+    assert found == [["u1/m1", "u1/m3"], []]
+    assert (await walked(gateway, session, "/fleet?list=missions"))[0] == ["u0/m0", "u0/m2"]
+
+
+SPENT = (("u1", "a1", 10), ("u1", "a2", 200), ("u2", "a1", 200), ("u3", "a1", 900))
+
+
+async def test_agents_are_sorted_by_what_they_spent(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("supervisor.gateway.pages.operator.lists.ROWS_OF_ONE", 2)
+    for user, agent, tokens in SPENT:
+        await gateway.sql(
+            "INSERT INTO mana_ai.agent_snapshots (user_id, agent_id, record, state, complete)"
+            " VALUES ($1, $2, '{}', 'active', true)",
+            user,
+            agent,
+        )
+        await gateway.sql(
+            "INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used)"
+            " VALUES ($1, $2, 'm', $3)",
+            user,
+            agent,
+            tokens,
+        )
+    session = await new_session(gateway)
+    page = "/fleet?list=agents&sort=spent"
+    assert await walked(gateway, session, page) == [["u3/a1", "u1/a2"], ["u2/a1", "u1/a1"], []]
+    told = (await gateway.stranger.get(page, headers=session)).text
+    assert re.findall(r'aria-sort="(\w+)"', told) == ["descending"]
+    for wrong in ("list=runs&sort=spent", "sort=spent", "list=missions&sort=spent"):
+        refused = await gateway.stranger.get(f"/fleet?{wrong}", headers=session)
+        assert refused.status_code == 400, wrong
+        assert "sort" in refused.text
+    stale = await gateway.stranger.get(f"{page}&before=WyJ1IiwiYSJd", headers=session)
+    assert stale.status_code == 400, "the cursor of another order"
+
+
+async def test_many_limits_are_each_read_in_the_place_of_whom_they_name(gateway: Gateway):
+    for user, agent, tokens in (("u1", "a1", 10), ("u1", "a2", 200), ("u2", "a1", 3000)):
+        await gateway.add_mission(user, f"m-{agent}", agent_id=agent)
+        await gateway.sql(
+            "INSERT INTO mana_ai.token_usage (user_id, agent_id, mission_id, tokens_used)"
+            " VALUES ($1, $2, 'm', $3)",
+            user,
+            agent,
+            tokens,
+        )
+    named: list[tuple[LimitKind, str, str]] = [
+        ("installation", "", ""),
+        ("each-user", "", ""),
+        ("user", "u1", ""),
+        ("user", "u2", ""),
+        ("agent", "u1", "a2"),
+    ]
+    for kind, user, agent in named:
+        change = LimitChange(kind=kind, user_id=user, agent_id=agent, tokens=9000)
+        await gateway.fleet.set_limit(change)
+    limits = await gateway.fleet.limits()
+    found = await gateway.fleet.spent(limits)
+    used = [
+        (one.kind, one.user_id, told and told.used) for one, told in zip(limits, found, strict=True)
+    ]
+    assert used == [
+        ("installation", "", 3210),
+        ("each-user", "", None),
+        ("user", "u1", 210),
+        ("user", "u2", 3000),
+        ("agent", "u1", 200),
+    ]
+    assert await gateway.fleet.spent([]) == []
 
 
 async def test_an_occupied_port_is_one_line_that_names_it(gateway: Gateway):

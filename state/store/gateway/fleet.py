@@ -5,7 +5,7 @@ The views behind it hold ids, states, times, costs and reasons; records stay the
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -226,6 +226,18 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 100
 
 
+Listed = TypeVar("Listed", MissionRow, AgentRow)
+MissionSort = Literal["failed", "next"]
+PlaceKey = tuple[float, str, str]
+
+
+class Placed(msgspec.Struct, Generic[Row], frozen=True):
+    """A row of a sorted list, and the key behind which the list goes on."""
+
+    row: Row
+    key: PlaceKey
+
+
 class KeyTaken(Exception):
     """The idempotency key was used for another mission of this user."""
 
@@ -275,6 +287,28 @@ class FleetStore:
         key = after or (None, None)
         kind = (wanted.user, wanted.agent, wanted.state, wanted.problems)
         return await self._rows(AgentRow, SQL["agents"], *kind, *key, wanted.limit)
+
+    async def missions_by(
+        self, sort: MissionSort, wanted: Filter, after: PlaceKey | None = None
+    ) -> list[Placed[MissionRow]]:
+        """Missions by what an operator looks for, those after a key."""
+        key = after or (None, None, None)
+        kind = (wanted.user, wanted.agent, wanted.mission, wanted.state, wanted.problems)
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(
+                SQL["missions_by"], *kind, *key, wanted.limit, sort == "failed"
+            )
+        return [_placed(MissionRow, row) for row in rows]
+
+    async def agents_by_spent(
+        self, wanted: Filter, after: PlaceKey | None = None
+    ) -> list[Placed[AgentRow]]:
+        """Agents by tokens of 24 hours, the most first, those after a key."""
+        key = after or (None, None, None)
+        kind = (wanted.user, wanted.agent, wanted.state, wanted.problems)
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(SQL["agents_by_spent"], *kind, *key, wanted.limit)
+        return [_placed(AgentRow, row) for row in rows]
 
     async def runs(
         self, wanted: Filter, before: tuple[datetime, UUID] | None = None
@@ -384,6 +418,14 @@ class FleetStore:
         async with self._db.connection() as connection:
             rows = await connection.fetch(statement, *values)
         return _converted(kind, rows)
+
+
+def _placed(kind: type[Listed], row: asyncpg.Record) -> Placed[Listed]:
+    found: dict[str, Any] = dict(row)
+    place: float = found.pop("place")
+    made = kind(**found)
+    user, name = made.key
+    return Placed(made, (place, user, name))
 
 
 def _budget(limits: list[LimitState]) -> Budget:

@@ -42,6 +42,39 @@ SELECT m.user_id, m.mission_id, m.agent_id, m.state, m.next_run_at, m.wake_at, m
    AND ($6::text IS NULL OR (m.user_id, m.mission_id) > ($6, $7::text))
  ORDER BY m.user_id, m.mission_id LIMIT $8
 
+-- missions_by --
+-- By the newest failure where $10 says so, else by the next run; a place is a number that grows, so that one key fits both.
+-- No index: all 10,000 missions are looked through in some 20 ms (make bench ARGS=pages), and each commit would pay for one. Whether a
+-- run waits is asked of those alone that are shown.
+SELECT m.place, m.user_id, m.mission_id, m.agent_id, m.state, m.next_run_at, m.wake_at, m.complete, m.hidden, m.readable, m.problems, m.version,
+       CASE WHEN r.is_news THEN 'waiting' ELSE m.decision END AS decision, CASE WHEN r.is_news THEN r.reason ELSE m.reason END AS reason, m.decided_at
+  FROM (SELECT * FROM (SELECT f.*, least(CASE WHEN NOT $10 THEN extract(epoch FROM f.next_run_at)
+                                                 WHEN f.decision = 'failed' THEN -extract(epoch FROM f.decided_at) END, 1e18)::float8 AS place
+                         FROM mana_ai.fleet_missions AS f) AS p
+         WHERE ($1::text IS NULL OR p.user_id = $1) AND ($2::text IS NULL OR p.agent_id = $2) AND ($3::text IS NULL OR p.mission_id = $3)
+           AND ($4::text IS NULL OR p.state = $4) AND (NOT $5 OR p.problems <> '{}' OR NOT p.complete OR NOT p.readable) AND (NOT p.hidden OR $5)
+           AND ($6::float8 IS NULL OR (p.place, p.user_id, p.mission_id) > ($6, $7::text, $8::text))
+         ORDER BY p.place, p.user_id, p.mission_id LIMIT $9) AS m
+  LEFT JOIN LATERAL (SELECT n.reason, n.reason IS DISTINCT FROM m.reason AS is_news FROM mana_ai.fleet_runs AS n
+                      WHERE n.user_id = m.user_id AND n.mission_id = m.mission_id AND n.state = 'waiting') AS r ON true
+ ORDER BY m.place, m.user_id, m.mission_id
+
+-- agents_by_spent --
+-- As the list of agents, the most spent first. What each spent is asked of its own 24 hours: nobody keeps a sum.
+SELECT a.place, a.user_id, a.agent_id, a.state, a.max_tokens_per_day, a.max_concurrent, a.complete, a.hidden, a.problems, a.version,
+       a.used_24h, a.held, a.running, a.recorded,
+       CASE WHEN a.max_tokens_per_day IS NULL THEN coalesce(l.named, l.of_each) ELSE least(a.max_tokens_per_day, l.named) END AS cap,
+       CASE WHEN a.max_tokens_per_day <= coalesce(l.named, a.max_tokens_per_day) THEN 'owner' WHEN l.named IS NOT NULL THEN 'operator'
+            WHEN l.of_each IS NOT NULL THEN 'default' ELSE 'none' END AS cap_source
+  FROM (SELECT * FROM (SELECT f.*, -f.used_24h::float8 AS place FROM mana_ai.fleet_agents AS f) AS p
+         WHERE ($1::text IS NULL OR p.user_id = $1) AND ($2::text IS NULL OR p.agent_id = $2) AND ($3::text IS NULL OR p.state = $3)
+           AND (NOT $4 OR p.problems <> '{}' OR NOT p.complete) AND (NOT p.hidden OR $4)
+           AND ($5::float8 IS NULL OR (p.place, p.user_id, p.agent_id) > ($5, $6::text, $7::text))
+         ORDER BY p.place, p.user_id, p.agent_id LIMIT $8) AS a
+ CROSS JOIN LATERAL (SELECT max(k.tokens) FILTER (WHERE k.kind = 'agent') AS named, max(k.tokens) FILTER (WHERE k.kind = 'each-agent') AS of_each
+                       FROM mana_ai.limits AS k WHERE k.user_id IN ('', a.user_id) AND k.agent_id IN ('', a.agent_id)) AS l
+ ORDER BY a.place, a.user_id, a.agent_id
+
 -- agents --
 -- `cap` is the one in force, by the rule of caps_of: that function sees one person's agents only.
 SELECT a.user_id, a.agent_id, a.state, a.max_tokens_per_day, a.max_concurrent, a.complete, a.hidden, a.problems, a.version,

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from mana_actors.http.bodies import BadRequest
 from state.errors import StateError
-from state.store.gateway.fleet import AgentRow, Filter, MissionRow, RunRow
+from state.store.gateway.fleet import AgentRow, Filter, MissionRow, PlaceKey, RunRow
 from supervisor.gateway.answers import query
 from supervisor.gateway.cursors import cursor, read_cursor
 from supervisor.gateway.deps import Deps, facts
@@ -24,6 +24,8 @@ from supervisor.node.models import model_in_words
 T = TypeVar("T")
 LISTS = ("missions", "agents", "runs")
 FILTERS = ("user", "agent", "mission", "state", "problems")
+SORTS: dict[str, tuple[str, ...]] = {"missions": ("failed", "next"), "agents": ("spent",)}
+"""What a list can be sorted by besides its owner."""
 ROWS, ROWS_OF_ONE = 50, 100
 
 
@@ -36,21 +38,25 @@ class ListShown(msgspec.Struct, frozen=True):
 
 async def fleet_values(deps: Deps, request: Request) -> dict[str, Any]:
     """What the fleet's page says; raises BadRequest."""
-    given = query(request, ("still", "list", "before", *FILTERS))
+    given = query(request, ("still", "list", "before", "sort", *FILTERS))
     only = given.get("list")
     if only is not None and only not in LISTS:
         raise BadRequest("list", f"must be one of {', '.join(LISTS)}")
+    sort = given.get("sort", "")
+    if sort and sort not in SORTS.get(only or "", ()):
+        raise BadRequest("sort", f"must be one of {_sorts_said(only)}")
     chosen = {name: given[name] for name in FILTERS if given.get(name)}
     found = await facts(deps)
     values: dict[str, Any] = {"counts": None, "quarantined": (), "warnings": ()}
-    kept = chosen if only is None else {**chosen, "list": only}
+    kept = {**chosen, **({"list": only} if only else {}), **({"sort": sort} if sort else {})}
     lists = dict.fromkeys(LISTS, ListShown())
     with suppress(StateError):  # it may go away after it answered
         if found.shards is not None:
             values["counts"] = await deps.fleet.counts()
             values["warnings"] = await warnings_of(deps, await deps.fleet.limits())
             for name in LISTS if only is None else (only,):
-                lists[name] = await _list(deps, name, chosen, given.get("before"), only is None)
+                asked = _Asked(name, chosen, given.get("before"), sort, is_one_of_all=only is None)
+                lists[name] = await _list(deps, asked)
             if only is None:
                 wanted = Filter(user=chosen.get("user"), limit=ROWS)
                 values["quarantined"] = await deps.fleet.quarantined(wanted)
@@ -63,6 +69,14 @@ async def fleet_values(deps: Deps, request: Request) -> dict[str, Any]:
         "model": model_in_words(deps.settings),
         "only": only,
         "lists": lists,
+        "sort": sort,
+        "sorted_by": {
+            name: {
+                by: "/fleet?" + urlencode({**chosen, "list": name} | ({"sort": by} if by else {}))
+                for by in ("", *SORTS.get(name, ()))
+            }
+            for name in LISTS
+        },
         "chosen": chosen,
         "asked": dict.fromkeys(FILTERS, "") | chosen,
         "without": {
@@ -75,28 +89,52 @@ async def fleet_values(deps: Deps, request: Request) -> dict[str, Any]:
     }
 
 
-async def _list(
-    deps: Deps, name: str, chosen: dict[str, str], before: str | None, is_one_of_all: bool
-) -> ListShown:
-    limit = ROWS if is_one_of_all else ROWS_OF_ONE
+class _Asked(msgspec.Struct, frozen=True):
+    """Which list, filtered how, behind which cursor, sorted by what ("": by its owner)."""
+
+    name: str
+    chosen: dict[str, str]
+    before: str | None
+    sort: str
+    is_one_of_all: bool
+
+
+async def _list(deps: Deps, asked: _Asked) -> ListShown:
+    chosen, before, fleet = asked.chosen, asked.before, deps.fleet
+    limit = ROWS if asked.is_one_of_all else ROWS_OF_ONE
     wanted = Filter(
         user=chosen.get("user"),
         agent=chosen.get("agent"),
         mission=chosen.get("mission"),
-        state=chosen.get("state") if not is_one_of_all else None,
+        state=chosen.get("state") if not asked.is_one_of_all else None,
         problems="problems" in chosen,
         limit=limit,
     )
     rows: Sequence[MissionRow | AgentRow | RunRow]
-    match name:
-        case "missions":
-            rows = await deps.fleet.missions(wanted, _key(before, NameKey))
-        case "agents":
-            rows = await deps.fleet.agents(wanted, _key(before, NameKey))
+    keys: Sequence[Any] | None = None
+    match asked.name, asked.sort:
+        case "missions", ("failed" | "next") as sort:
+            missions = await fleet.missions_by(sort, wanted, _key(before, PlaceKey))
+            rows, keys = [one.row for one in missions], [one.key for one in missions]
+        case "missions", _:
+            rows = await fleet.missions(wanted, _key(before, NameKey))
+        case "agents", "spent":
+            agents = await fleet.agents_by_spent(wanted, _key(before, PlaceKey))
+            rows, keys = [one.row for one in agents], [one.key for one in agents]
+        case "agents", _:
+            rows = await fleet.agents(wanted, _key(before, NameKey))
         case _:
-            rows = await deps.fleet.runs(wanted, _key(before, TimeKey))
-    more = {} if len(rows) < limit else {**chosen, "list": name, "before": cursor(rows[-1].key)}
-    return ListShown(rows, urlencode(more))
+            rows = await fleet.runs(wanted, _key(before, TimeKey))
+    if len(rows) < limit:
+        return ListShown(rows)
+    last = rows[-1].key if keys is None else keys[-1]
+    more = {**chosen, "list": asked.name, "before": cursor(last)}
+    return ListShown(rows, urlencode(more | ({"sort": asked.sort} if asked.sort else {})))
+
+
+def _sorts_said(only: str | None) -> str:
+    sorts = SORTS.get(only or "", ())
+    return ", ".join(sorts) if sorts else "those of one list, missions or agents"
 
 
 def _key(before: str | None, kind: type[T]) -> T | None:
