@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -19,6 +20,8 @@ from starlette.routing import Route
 from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator.fleet import OperatorPages
 from supervisor.gateway.pages.owner.routes import PAGES
+from supervisor.health.last_hour import HourTold, LastHour
+from supervisor.health.watch import Watch
 from tests.browser.chromium import NEEDED, open_browser
 from tests.browser.household import ANNA, PLANNER, WEEK, household
 from tests.gateway_parts import KEY
@@ -79,14 +82,44 @@ class Sight:
         return self.url + re.sub(r"{(\w+)}", lambda part: self.known[part[1]], path)
 
 
+def busy_hour() -> HourTold:
+    """Forty-five minutes in which more and more happened."""
+    hour, ran = LastHour(), 0.0
+    now_s = datetime.now(UTC).timestamp()
+    for minute in range(46):
+        ran += minute % 7 + minute // 9
+        counted = {"ran": ran, "failed": ran // 40, "woken": ran // 3, "tokens": ran * 2_300}
+        hour.note(now_s - (45 - minute) * 60, counted, 0.2 + minute % 5 / 10)
+    return hour.told()
+
+
+async def troubled(world: World) -> None:
+    """Somebody whose missions an operator's first page is about."""
+    client = await world.client("bela")
+    await client.agent("thrifty", name="Thrifty", maxTokensPerDay=0)
+    await client.mission("market", agentId="thrifty", title="Market day")
+    await client.mission("lost", agentId="gone", title="Collect receipts")
+    await world.driver.tick()
+    await world.driver.fold_all()
+
+
 @pytest.fixture
-async def sight(database: Database, tmp_path: Path) -> AsyncGenerator[Sight]:
+async def sight(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[Sight]:
     """Everything, made once for all looks."""
+    hour = busy_hour()
+
+    def told(_: Watch) -> HourTold:
+        return hour
+
+    monkeypatch.setattr(Watch, "last_hour", told)
     async with AsyncExitStack() as stack:
         world = await stack.enter_async_context(open_world(database))
         house = await stack.enter_async_context(open_house(database, tmp_path, auth_url=None))
         await house.operator("POST", "/people", {"user": ANNA, "displayName": "Anna"})
         await household(world)
+        await troubled(world)
         (run,) = await world.runs(WEEK)
         browser = await stack.enter_async_context(open_browser())
         seen = Sight(world, house, browser, str(run["run_id"]))
