@@ -60,7 +60,7 @@ class FakeGateway:
                 self.end_headers()
                 self.wfile.write(raw)
 
-            do_GET = do_POST = do_PUT = _answer  # noqa: N815 - the names http.server calls
+            do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - the names http.server calls
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
                 pass
@@ -246,6 +246,43 @@ def test_a_tick_is_waited_for_over_several_calls(
     assert json.loads(capsys.readouterr().out) == stats
     gateway.answers["POST /internal/tick"] = (503, stats | {"errors": ["database down"]})
     assert run(["tick", "--wait"]) == FAILED
+
+
+def test_sessions_are_listed_and_ended_by_name_or_all_at_once(
+    gateway: FakeGateway, capsys: pytest.CaptureFixture[str]
+):
+    one = {
+        "name": "0011aabbccdd",
+        "address": "192.0.2.7",
+        "user_agent": "Firefox \x1b[2J",
+        "opened_at": "2026-11-28T07:00:00Z",
+        "seen_at": "2026-11-28T07:05:00Z",
+        "ends_at": "2026-11-28T19:00:00Z",
+    }
+    gateway.answers["GET /internal/sessions"] = page(one)
+    gateway.answers["DELETE /internal/sessions"] = (200, {"ended": 3})
+    gateway.answers["DELETE /internal/sessions/0011aabbccdd"] = (200, {"ended": True})
+    assert run(["sessions", "list"]) == 0
+    told = capsys.readouterr().out
+    assert "0011aabbccdd" in told
+    assert "192.0.2.7" in told
+    assert "\x1b" not in told, "what a browser calls itself moves no cursor"
+    assert run(["sessions", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [one]
+    assert run(["sessions", "end", "0011aabbccdd"]) == 0
+    assert run(["sessions", "end", "--all"]) == 0
+    assert "3 sessions ended" in capsys.readouterr().out
+    assert [path for verb, path, _, _ in gateway.asked if verb == "DELETE"] == [
+        "/internal/sessions/0011aabbccdd",
+        "/internal/sessions",
+    ]
+    asked = len(gateway.asked)
+    for wrong in (["end"], ["end", "0011aabbccdd", "--all"]):
+        assert run(["sessions", *wrong]) == USAGE
+    assert len(gateway.asked) == asked, "nothing was ended"
+    gateway.answers["GET /internal/sessions"] = page()
+    assert run(["sessions", "list"]) == 0
+    assert "mana open" in capsys.readouterr().out
 
 
 def test_a_status_that_is_not_well_fails(gateway: FakeGateway, capsys: pytest.CaptureFixture[str]):

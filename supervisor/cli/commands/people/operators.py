@@ -55,5 +55,5 @@ def end(
     if session is None:
         output.line_out(f"{gateway.call('DELETE', PATH)['ended']} sessions ended")
     else:
-        gateway.call("DELETE", path_of("internal", "sessions", session))
+        gateway.call("DELETE", path_of(PATH, session))
         output.line_out(f"session {session} ended")
