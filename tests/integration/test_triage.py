@@ -238,6 +238,16 @@ async def _says_what_the_status_says(gateway: Gateway) -> None:
         assert restart["why"] in shown
 
 
+async def test_a_calm_triage_says_what_would_stand_there(gateway: Gateway):
+    await gateway.add_shard()
+    session = await new_session(gateway)
+    calm = await gateway.stranger.get("/", headers=session)
+    assert "Nothing needs anybody" in calm.text
+    await fill(gateway)
+    busy = await gateway.stranger.get("/", headers=session)
+    assert "Nothing needs anybody" not in busy.text
+
+
 @pytest.mark.parametrize("index", ["mission_snapshots_in_trouble", "mission_snapshots_damaged"])
 async def test_what_is_well_is_not_read(database: Database, index: str):
     connection = await database.connect("postgres")
