@@ -20,7 +20,7 @@ from supervisor.custody.vaults import Caller
 from supervisor.gateway.pages.owner.consent import export
 from supervisor.gateway.pages.owner.consent.grants import scope_digest
 from tests.integration.support import World, open_world
-from tests.integration.test_owner_pages import Tab
+from tests.integration.test_owner_pages import Tab, fields_in
 from tests.owners import House, open_house
 from tests.postgres import Database
 
@@ -166,6 +166,27 @@ async def test_the_words_are_of_the_grant_that_is_given(scene: Scene, exposure: 
     grant = await scene.grant()
     lasts = datetime.fromisoformat(grant["expiresAt"]) - datetime.fromisoformat(grant["issuedAt"])
     assert (grant["exposure"], lasts) == (exposure, timedelta(days=int(days)))
+
+
+async def test_who_may_read_is_wished_on_the_missions_form_and_set_by_consent_alone(scene: Scene):
+    tab, edit, mission = scene.tab, "/me/missions/m1/edit", "/me/missions/m1"
+    assert "Its prompts go to:" in await tab.see(mission)
+    assert "models anywhere</p>" in await tab.see(mission)
+    assert fields_in(await tab.see(edit))["exposure"] == "local"
+    assert (await tab.press(GRANT, **await scene.scope() | {"exposure": "eu"})).status_code == 303
+    assert "models in the EU</p>" in await tab.see(mission)
+    form = fields_in(await tab.see(edit))
+    assert form["exposure"] == "eu"
+    assert (await tab.press(edit, **form)).headers["location"] == mission
+    wished = await tab.press(edit, **form | {"exposure": "any"})
+    assert wished.headers["location"] == f"{GRANT}?exposure=any"
+    assert (await scene.grant())["exposure"] == "eu", "nobody has agreed to it yet"
+    assert fields_in(await tab.see(wished.headers["location"]))["exposure"] == "any"
+    refused = await tab.press(edit, **form | {"exposure": "everyone"})
+    assert refused.status_code == 422
+    assert 'id="wrong-exposure"' in refused.text
+    assert (await tab.press(f"{GRANT}/revoke")).status_code == 303
+    assert "models anywhere</p>" in await tab.see(mission)
 
 
 @pytest.mark.parametrize("wrong", [{"days": "400"}, {"days": ""}, {"exposure": "everyone"}])

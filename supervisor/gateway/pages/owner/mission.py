@@ -12,6 +12,7 @@ from starlette.responses import Response
 from mana_actors.http.bodies import BadRequest
 from mana_actors.http.paths import segment
 from state.log.records import mission_from_record
+from state.rules.exposure import exposure_allowed
 from state.store.gateway.own_log import NoSuchRecord, OwnRecord
 from state.store.gateway.proposals import ProposalFilter, proposals_in
 from state.store.own.runs import OwnIteration, OwnRun, OwnRunDetail
@@ -113,6 +114,7 @@ async def mission_page(
             for run in shown_runs.values()
         ],
         reads=reads,
+        goes_to=exposure_allowed(record.fields, visit.owners.exposure),
         wanted=wanted,
         without_run=_without_run(listed, shown),
         here=f"/me/missions/{segment(id_)}",

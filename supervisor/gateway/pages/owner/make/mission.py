@@ -12,6 +12,7 @@ from mana_actors.http.paths import segment
 from state.log.cadence import next_runs
 from state.log.own_changes import RecordAt
 from state.log.records import InputRef
+from state.rules.exposure import ORDER, Exposure, exposure_allowed
 from state.store.gateway.own_log import OwnWrites
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.api.problems import ApiProblem
@@ -53,7 +54,7 @@ from supervisor.gateway.people.made.wire import (
 
 AGENT, TEMPLATE = "agent:", "new:"
 TEXTS = ("title", "objective")
-FIELDS = ("who", *TEXTS, "key", "missedRuns", *(AT_FIRST.keys() - {"day.mon"}))
+FIELDS = ("who", *TEXTS, "key", "missedRuns", "exposure", *(AT_FIRST.keys() - {"day.mon"}))
 PLACES = {"every": "cadence", "agentId": "who", "template": "who", "name": "who", "read": "inputs"}
 """Where a form shows what is wrong with a field that it calls otherwise."""
 
@@ -65,7 +66,8 @@ async def get_new(visit: Visit) -> Response:
     who = TEMPLATE + template if template else AGENT + asked["agent"] if "agent" in asked else ""
     title, objective = _begun(template, visit.reader)
     fields = {**AT_FIRST, "who": who, "title": title, "objective": objective}
-    return await _form(visit, {**fields, "missedRuns": "one", "key": str(uuid4())}, [])
+    fields |= {"missedRuns": "one", "key": str(uuid4())}
+    return await _form(visit, fields, [])
 
 
 async def post_new(visit: Visit) -> Response:
@@ -95,7 +97,7 @@ async def post_new(visit: Visit) -> Response:
                 await mission_made(own, visit.owners, id_, form_as(fields, MissionWanted))
     except ApiProblem as exc:
         return await _refused(visit, form, refs, exc)
-    return seen(await _after(visit, id_, has_new_inputs=bool(refs)))
+    return seen(await _after(visit, id_, form.get("exposure"), has_new_inputs=bool(refs)))
 
 
 async def get_edit(visit: Visit) -> Response:
@@ -134,7 +136,8 @@ async def post_edit(visit: Visit) -> Response:
     except ApiProblem as exc:
         return await _refused(visit, form, refs, exc, mission=before)
     if not wrong:
-        return seen(await _after(visit, mission.id, has_new_inputs="inputs" in fields))
+        has_new = "inputs" in fields
+        return seen(await _after(visit, mission.id, form.get("exposure"), has_new_inputs=has_new))
     # What was typed here stays; all else is shown as it is now, and saving again knows of it.
     untouched = {
         name: text
@@ -250,6 +253,9 @@ def _wrong_in(
     if not stays and isinstance(cadence_in(form), str):
         wrong["cadence"] = _("That is no time to run at: look at what you chose")
     is_sealed = mission is not None and mission.title is None
+    if form.get("exposure", "local") not in ORDER:
+        names = ", ".join(ORDER)
+        wrong["exposure"] = message_said(f"must be one of {names}", reader.language)
     if not is_sealed and not plain(form.get("title", "")):
         wrong["title"] = _("Give it a title")
     return wrong
@@ -280,14 +286,29 @@ async def _refused(
     return await _form(visit, form, refs, mission=mission, wrong=wrong, general=general, status=422)
 
 
-async def _after(visit: Visit, id_: str, *, has_new_inputs: bool) -> str:
-    """Where one goes next: to the consent where it reads what is sealed and no grant covers it."""
-    here = f"/me/missions/{segment(id_)}"
-    if has_new_inputs:
-        for one in await grant_of(visit, id_):
-            if one.records and (not one.of.opens or one.of.standing == "other-inputs"):
-                return one.here
-    return here
+async def _after(visit: Visit, id_: str, exposure: str | None, *, has_new_inputs: bool) -> str:
+    """Where one goes next: to the consent where it reads what is sealed and no grant covers it.
+
+    Also where its grant lets others read than the form wants: only a new consent changes that.
+    """
+    wanted = exposure or ""
+    for one in await grant_of(visit, id_):
+        is_uncovered = not one.of.opens or one.of.standing == "other-inputs"
+        is_otherwise = one.of.opens and wanted not in ("", one.of.exposure or wanted)
+        if one.records and (is_otherwise or (has_new_inputs and is_uncovered)):
+            return one.here if wanted in ("", ORDER[0]) else f"{one.here}?exposure={wanted}"
+    return f"/me/missions/{segment(id_)}"
+
+
+async def _readers(visit: Visit, mission: MissionShown | None) -> tuple[Exposure, Exposure | None]:
+    """Where its prompts go now, and what its grant says of that, where one opens something."""
+    if mission is None:
+        return visit.owners.exposure, None
+    async with visit.owners.own_log.acting(visit.caller.user, visit.caller.spaces) as own:
+        record = await mission_of(own, mission.id, hold=False)
+    grants = await grant_of(visit, mission.id)
+    granted: Exposure | None = next((one.of.exposure for one in grants if one.of.opens), None)
+    return exposure_allowed(record.fields, visit.owners.exposure), granted
 
 
 async def _form(
@@ -310,13 +331,17 @@ async def _form(
     agents = [(one.id, one.name) for one in overview.agents.values() if one.state != "archived"]
     if mission is not None and mission.agent_id not in [id_ for id_, _name in agents]:
         agents.insert(0, (mission.agent_id, overview.agent_name(mission.agent_id)))
+    goes_to, granted = await _readers(visit, mission)
     return page(
         reader,
         "owner/mission_form.html",
         status,
         mission=mission,
         here="/me/missions/new" if mission is None else f"/me/missions/{segment(mission.id)}/edit",
-        form=dict.fromkeys(FIELDS, "") | form,
+        form=dict.fromkeys(FIELDS, "") | {"exposure": granted or "local"} | form,
+        goes_to=goes_to,
+        granted=granted,
+        exposures=ORDER,
         marks={name: text for name, text in form.items() if name.startswith(WAS)},
         wrong=wrong or {},
         general=general,
