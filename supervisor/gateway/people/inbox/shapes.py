@@ -1,4 +1,4 @@
-"""Proposals and standing approvals as the API describes them; `wire.py` makes and reads them."""
+"""Proposals and standing approvals as the API describes and sends them; `wire.py` fills them."""
 
 from typing import Any, Literal
 

@@ -7,12 +7,24 @@ it has no field for is under `metadata.mana`.
 from datetime import datetime
 from typing import Any, cast
 
+import msgspec
+
 from mana_actors.agent.tools.catalogue import catalogue, function_spec
 from mana_actors.http.bodies import BadRequest
 from state.log.stamps import datetime_of, parse_instant
 from state.proposals.answers import MAX_FEEDBACK_CHARS, Answer, Approve, NotNow, Reject
 from state.proposals.obstacles import StandingApproval
 from state.proposals.proposal import OPEN, Proposal, new_record_id, shown_instant
+from supervisor.gateway.people.inbox.shapes import (
+    ApprovalTold,
+    CreatedFrom,
+    ManaTold,
+    MetadataTold,
+    ProposalClaimed,
+    ProposalDecided,
+    ProposalTold,
+    WroteTold,
+)
 
 Json = dict[str, Any]
 RECORD_IDS = 4
@@ -20,46 +32,7 @@ RECORD_IDS = 4
 
 def proposal_json(proposal: Proposal) -> Json:
     """One proposal."""
-    tool = catalogue().get(proposal.tool)
-    found: Json = {
-        "id": proposal.id,
-        "reason": "tool_call",
-        "message": f"{proposal.tool}: {proposal.rationale}"
-        if proposal.rationale
-        else proposal.tool,
-        "toolCallId": proposal.step_id,
-        "expiresAt": shown_instant(proposal.expires_at),
-        "metadata": {
-            "mana": {
-                "state": proposal.state,
-                "tool": proposal.tool,
-                "module": None if tool is None else tool.module,
-                "params": proposal.params,
-                "editedParams": proposal.edited,
-                "sealed": proposal.params is None,
-                "rationale": proposal.rationale,
-                "missionId": proposal.mission_id,
-                "iterationId": proposal.iteration_id,
-                "agentId": proposal.agent_id,
-                "agentName": proposal.agent_name,
-                "createdAt": shown_instant(proposal.created_at),
-                "notBefore": shown_instant(proposal.not_before),
-                "decision": _decision(proposal),
-                "feedback": proposal.feedback or None,
-                "why": proposal.reason or None,
-                "wrote": [
-                    {"app": one.app, "table": one.table, "id": one.id, "op": one.op}
-                    for one in proposal.written
-                ],
-                "canUndo": proposal.state == "done" and bool(proposal.written),
-                "claimedBy": proposal.claimed_by or None,
-                "claimedUntil": shown_instant(proposal.claimed_until),
-            }
-        },
-    }
-    if proposal.state in OPEN:
-        found["responseSchema"] = _response_schema(proposal)
-    return found
+    return msgspec.to_builtins(_told(proposal))
 
 
 def claimed_json(proposal: Proposal) -> Json:
@@ -68,23 +41,25 @@ def claimed_json(proposal: Proposal) -> Json:
     The ids are the same for every device, so that two that both write make one record.
     """
     ids = [new_record_id(proposal.id, number) for number in range(RECORD_IDS)]
-    return proposal_json(proposal) | {"actor": proposal.actor, "recordIds": ids}
+    told = msgspec.structs.asdict(_told(proposal))
+    return msgspec.to_builtins(ProposalClaimed(**told, actor=proposal.actor, record_ids=ids))
 
 
 def approval_json(approval: StandingApproval) -> Json:
     """One standing approval."""
-    return {
-        "id": approval.id,
-        "agentId": approval.agent_id,
-        "tool": approval.tool,
-        "module": approval.module,
-        "until": shown_instant(approval.until),
-        "perDay": approval.per_day,
-        "usedToday": approval.used_today,
-        "createdAt": shown_instant(approval.created_at),
-        "createdFrom": {"address": approval.created_address, "client": approval.created_client},
-        "revokedAt": shown_instant(approval.revoked_at),
-    }
+    told = ApprovalTold(
+        id=approval.id,
+        agent_id=approval.agent_id,
+        tool=approval.tool,
+        module=approval.module,
+        until=shown_instant(approval.until),
+        per_day=approval.per_day,
+        used_today=approval.used_today,
+        created_at=shown_instant(approval.created_at),
+        created_from=CreatedFrom(address=approval.created_address, client=approval.created_client),
+        revoked_at=shown_instant(approval.revoked_at),
+    )
+    return msgspec.to_builtins(told)
 
 
 def answer_from(body: Json, field: str = "") -> Answer:
@@ -129,17 +104,56 @@ def instant_from(raw: object, field: str) -> datetime:
     return datetime_of(instant)
 
 
-def _decision(proposal: Proposal) -> Json | None:
+def _told(proposal: Proposal) -> ProposalTold:
+    tool = catalogue().get(proposal.tool)
+    mana = ManaTold(
+        state=proposal.state,
+        tool=proposal.tool,
+        module=None if tool is None else tool.module,
+        params=proposal.params,
+        edited_params=proposal.edited,
+        sealed=proposal.params is None,
+        rationale=proposal.rationale,
+        mission_id=proposal.mission_id,
+        iteration_id=proposal.iteration_id,
+        agent_id=proposal.agent_id,
+        agent_name=proposal.agent_name,
+        created_at=shown_instant(proposal.created_at),
+        not_before=shown_instant(proposal.not_before),
+        decision=_decision(proposal),
+        feedback=proposal.feedback or None,
+        why=proposal.reason or None,
+        wrote=[
+            WroteTold(app=one.app, table=one.table, id=one.id, op=one.op)
+            for one in proposal.written
+        ],
+        can_undo=proposal.state == "done" and bool(proposal.written),
+        claimed_by=proposal.claimed_by or None,
+        claimed_until=shown_instant(proposal.claimed_until),
+    )
+    why = f": {proposal.rationale}" if proposal.rationale else ""
+    return ProposalTold(
+        id=proposal.id,
+        reason="tool_call",
+        message=f"{proposal.tool}{why}",
+        tool_call_id=proposal.step_id,
+        expires_at=shown_instant(proposal.expires_at),
+        metadata=MetadataTold(mana=mana),
+        response_schema=_response_schema(proposal) if proposal.state in OPEN else msgspec.UNSET,
+    )
+
+
+def _decision(proposal: Proposal) -> ProposalDecided | None:
     if proposal.decision is None:
         return None
     made = proposal.decision
-    return {
-        "by": made.by,
-        "at": shown_instant(made.at),
-        "address": made.address,
-        "client": made.client,
-        "approvalId": made.approval_id,
-    }
+    return ProposalDecided(
+        by=made.by,
+        at=shown_instant(made.at),
+        address=made.address,
+        client=made.client,
+        approval_id=made.approval_id,
+    )
 
 
 def _response_schema(proposal: Proposal) -> Json:
