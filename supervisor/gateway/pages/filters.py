@@ -61,7 +61,10 @@ def _state(context: Context, word: str | None) -> Markup:
 def _why(context: Context, reason: str | None) -> Markup:
     """What happened, and under it what happens next and what can be done."""
     told = reasons_of(reason, _reader(context).language)
-    what = Markup("; ").join(each.what for each in told)
+    # By itself in a line, as a sentence begins; a name such as `undo_drink` stays what it is.
+    first = told[0].what if told else ""
+    began = first if "_" in first.partition(" ")[0] else first[:1].upper() + first[1:]
+    what = Markup("; ").join([began, *(each.what for each in told[1:])])
     rest = dict.fromkeys(part for each in told for part in (each.then, each.can) if part)
     if not rest:
         return what
