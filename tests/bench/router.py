@@ -14,7 +14,7 @@ from tests.bench.figures import Figure, Say, percentile, timed
 from tests.fake_provider import FakeProvider
 from tests.router_parts import RunningRouter
 
-TARGET_MS = 3.0
+TARGET_MS = 2.0
 WARM_UP = 20
 REQUEST = ModelRequest("mana/reasoning", (ChatMessage("user", "Plane die Woche. " * 400),))
 
