@@ -109,6 +109,16 @@ async def test_a_model_that_can_plan_is_connected_at_once_and_its_key_is_in_one_
     await until(lambda: operator.is_answered_by("rehearsal/mana/rehearsal"))
 
 
+async def test_a_price_that_is_named_is_the_routers(operator: Operator):
+    with FakeProvider([CALLED]) as own:
+        own.models = ["gemma3:4b"]
+        price = {"price_prompt": "0.25", "price_completion": "1.5"}
+        assert "It can plan" in (await operator.sent(url=own.url, **price)).text
+        await until(lambda: operator.is_answered_by("service/gemma3:4b"))
+        page = (await operator.http.get("/models")).text
+        assert "0.25 in, 1.5 out" in page
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
@@ -158,6 +168,9 @@ async def test_where_nothing_or_a_page_answers_the_address_is_what_to_look_at(
         ("url", {"url": "http://[::1"}),
         ("url", {"url": "http://localhost/?q=1"}),
         ("key", {"url": "http://localhost:1", "key": "one\r\nX-Other: two"}),
+        ("price_completion", {"url": "http://localhost:1", "price_prompt": "0.3"}),
+        ("price_prompt", {"url": "http://localhost:1", "price_prompt": "-1"}),
+        ("price_prompt", {"url": "http://localhost:1", "price_prompt": "nan"}),
         ("model", {"url": "http://localhost:1", "model": "a\x1bb"}),
         ("exposure", {"url": "http://localhost:1", "exposure": "moon"}),
     ],

@@ -22,6 +22,7 @@ from mana_actors.http.bodies import BadRequest
 from mana_actors.http.server import serve
 from mana_actors.http.sockets import CannotListen
 from mana_actors.llm.provider import Exposure
+from mana_actors.llm.router.aliases.registry import PerToken, Price
 from mana_actors.llm.router.service import LlmRouter
 from mana_actors.llm.router.settings import OneService, RouterSettings
 from state.secret_files import replace_secret, write_new_secret
@@ -54,12 +55,16 @@ _KEY = re.compile(r"[!-~]{0,4000}")
 
 
 class WantedModel(msgspec.Struct, frozen=True):
-    """A service as somebody names it; `model` may be left to it where it has a single one."""
+    """A service as somebody names it; `model` may be left to it where it has a single one.
+
+    Without a price a limit in money does not bound it.
+    """
 
     url: str
     model: str
     key: str
     exposure: Exposure
+    price: Price | None = None
 
 
 class TriedModel(msgspec.Struct, frozen=True):
@@ -99,7 +104,22 @@ def checked(form: dict[str, str]) -> WantedModel:
     exposure: dict[str, Exposure] = {one: one for one in EXPOSURES}
     if form.get("exposure") not in exposure:
         raise BadRequest("exposure", f"must be one of {', '.join(EXPOSURES)}")
-    return WantedModel(url, model, key, exposure[form["exposure"]])
+    return WantedModel(url, model, key, exposure[form["exposure"]], _price(form))
+
+
+def _price(form: dict[str, str]) -> Price | None:
+    """Of a million tokens; both or none are given."""
+    given = {name: form.get(f"price_{name}", "").strip() for name in ("prompt", "completion")}
+    if not any(given.values()):
+        return None
+    amounts: dict[str, float] = {}
+    for name, text in given.items():
+        try:
+            amounts[name] = msgspec.convert(text, PerToken, strict=False)
+        except msgspec.ValidationError as exc:
+            problem = "must be a number from 0 on, and stands beside the other price"
+            raise BadRequest(f"price_{name}", problem) from exc
+    return Price(**amounts)
 
 
 async def connect(settings: Settings, wanted: WantedModel) -> TriedModel:
@@ -146,6 +166,9 @@ async def _tried(settings: Settings, wanted: WantedModel, key_file: Path | None)
         llm_aliases=None,
         llm_url=wanted.url,
         llm_url_exposure=wanted.exposure,
+        llm_price_prompt=None if wanted.price is None else wanted.price.prompt,
+        llm_price_completion=None if wanted.price is None else wanted.price.completion,
+        llm_price_cached=None,
         llm_api_key_file=None if key_file is None else str(key_file),
         agent=msgspec.structs.replace(settings.agent, model=wanted.model or AGENT.model),
     )

@@ -28,7 +28,7 @@ from supervisor.gateway.pages.translations import translations_of
 from supervisor.node.models import connected, is_rehearsing, model_in_words, wants_rehearsal
 from supervisor.node.trial import RouterSilent
 
-FIELDS = ("url", "model", "exposure")
+FIELDS = ("url", "model", "exposure", "price_prompt", "price_completion")
 """What the form holds when it is shown again: a key is not among it."""
 
 
@@ -54,6 +54,8 @@ async def post_models(request: Request, reader: Reader, deps: Deps) -> Response:
             "url": _("An address that begins with http:// or https://, without name or key in it"),
             "model": _("A name of up to 200 characters"),
             "key": _("One line without blanks"),
+            "price_prompt": _("A number from 0 on beside the other price, or both empty"),
+            "price_completion": _("A number from 0 on beside the other price, or both empty"),
         }.get(exc.field, _("That cannot be"))
         return await _page(deps, reader, shown, wrong={exc.field: wrong})
     return await _page(deps, reader, shown, tried=await connect(deps.settings, wanted))
