@@ -73,6 +73,7 @@ async def _measured(say: Say, house: House, people: int) -> list[Figure]:
         "missions by their last failure": "/fleet?list=missions&sort=failed",
         "agents by what they spent": "/fleet?list=agents&sort=spent",
         "limits": "/limits",
+        "models": "/models",
         "runs": "/fleet?list=runs",
         "runs that failed": "/fleet?list=runs&state=failed",
         "a run": f"/runs/{rows[0]['run_id']}",

@@ -1,6 +1,8 @@
 """Connecting a model on a page: what is tried, what is said of it, and where its key is."""
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +19,7 @@ from supervisor.node.models import CONNECTED_FILE
 from tests.fake_provider import Entry, FakeProvider
 from tests.gateway_parts import FakeSupervisor, app_of, client_of, fleet_of
 from tests.integration.support import until
-from tests.postgres import Database
+from tests.postgres import SUPERUSER, Database
 from tests.router_parts import RunningRouter
 
 pytestmark = pytest.mark.one_postgres
@@ -107,6 +109,38 @@ async def test_a_model_that_can_plan_is_connected_at_once_and_its_key_is_in_one_
     assert (await operator.sent(disconnect="yes")).status_code == 303
     assert operator.keys == []
     await until(lambda: operator.is_answered_by("rehearsal/mana/rehearsal"))
+
+
+async def test_the_page_says_who_uses_a_model_and_how_many_calls_failed(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("supervisor.gateway.pages.operator.models.NEWEST", 3)
+    connection = await database.connect(SUPERUSER)
+    for number, (user, model) in enumerate(
+        (("u0", "old"), ("u1", "gemma"), ("u1", "gemma"), ("u2", "gemma"))
+    ):
+        call = {"provider": "service", "model": model, "exposure": "eu", "tokens": 70 + number}
+        await connection.execute(
+            "INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, holder,"
+            " claimed_at, lease_until, opened_at, closed_at, answers)"
+            " SELECT $1, 'a', 'm' || $2::int, t, 'failed', 'h', t, t, t, t, $3::text::jsonb"
+            "   FROM (SELECT clock_timestamp() - (9 - $2::int) * interval '1 minute') AS x (t)",
+            user,
+            number,
+            json.dumps({"1": call, "2": call}),
+        )
+    await connection.close()
+    async with opened(database, tmp_path) as operator:
+        assert await operator.is_answered_by("rehearsal/mana/rehearsal")
+        page = (await operator.http.get("/models")).text
+        used = re.search("<tr><th[^>]*>service/gemma</th>(.*?)</tr>", page)
+        assert used is not None
+        assert re.findall(">([0-9]+)<", used[1]) == ["2", "3", "3", "6", "432"]
+        assert "service/old" not in page, "of the newest runs alone"
+        calls = page.partition("<h2>Calls</h2>")[2]
+        called = re.search("<tr><th[^>]*>rehearsal/mana/rehearsal</th>(.*?)</tr>", calls)
+        assert called is not None
+        assert re.findall(">([0-9]+)<", called[1]) == ["1", "0"]
 
 
 async def test_a_price_that_is_named_is_the_routers(operator: Operator):

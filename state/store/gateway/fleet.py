@@ -178,6 +178,19 @@ class RunRow(msgspec.Struct, frozen=True):
         return self.opened_at, self.run_id
 
 
+class ModelUsed(msgspec.Struct, frozen=True):
+    """Who asked a model for how much, of the runs that were looked at."""
+
+    provider: str
+    model: str
+    agents: int
+    missions: int
+    runs: int
+    calls: int
+    tokens: int
+    last_at: datetime
+
+
 class DecisionRow(msgspec.Struct, frozen=True):
     """What the gate, or the end of a run, said about a mission."""
 
@@ -325,6 +338,10 @@ class FleetStore:
         async with self._db.connection() as connection:
             row = await connection.fetchrow(SQL["run"], run_id)
         return None if row is None else _run(row)
+
+    async def models_used(self, runs: int) -> list[ModelUsed]:
+        """Which models the newest runs were answered by, those of most runs first."""
+        return await self._rows(ModelUsed, SQL["models_used"], runs)
 
     async def decisions(self, wanted: Filter, before: int | None = None) -> list[DecisionRow]:
         """Decisions, the newest first, those before an id."""

@@ -104,6 +104,14 @@ SELECT run_id, user_id, agent_id, mission_id, due_at, state, requested, attempt,
        stop_reason, duplicate_calls, dropped_calls, refused_calls, receipt
   FROM mana_ai.fleet_runs WHERE run_id = $1
 
+-- models_used --
+-- Of the newest runs alone: a receipt is read out of a run's answers, and nobody keeps sums of them by model.
+SELECT x.provider, x.model, count(DISTINCT (r.user_id, r.agent_id)) AS agents, count(DISTINCT (r.user_id, r.mission_id)) AS missions,
+       count(*) AS runs, sum(x.calls)::bigint AS calls, sum(x.tokens)::bigint AS tokens, max(r.opened_at) AS last_at
+  FROM (SELECT user_id, agent_id, mission_id, opened_at, receipt FROM mana_ai.fleet_runs ORDER BY opened_at DESC, run_id DESC LIMIT $1) AS r
+ CROSS JOIN LATERAL jsonb_to_recordset(r.receipt) AS x (provider text, model text, calls bigint, tokens bigint)
+ GROUP BY 1, 2 ORDER BY runs DESC, 1, 2
+
 -- decisions --
 SELECT id, user_id, mission_id, agent_id, due_at, decision, reason, at
   FROM mana_ai.fleet_decisions

@@ -4,9 +4,11 @@ The gateway shows the router's token, which stays in its file; callers show the 
 """
 
 import logging
+from collections import defaultdict
 from typing import Any
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -62,6 +64,26 @@ async def router_metrics(deps: Deps) -> bytes:
         return (await ask_router(deps.settings, "GET", "/metrics")).content
     except RouterSilent:
         return b""
+
+
+class CallsByName(msgspec.Struct):
+    """Calls by one name since the router began, and those of them that failed."""
+
+    calls: int = 0
+    failed: int = 0
+
+
+def call_counts(metrics: str) -> dict[str, CallsByName]:
+    """By `PROVIDER/MODEL`, out of what the router counts; a failure counts under the name asked."""
+    found: defaultdict[str, CallsByName] = defaultdict(CallsByName)
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            name = f"{sample.labels.get('provider', '')}/{sample.labels.get('model', '')}"
+            if sample.name == "mana_llm_llm_requests_total":
+                found[name].calls += int(sample.value)
+            elif sample.name == "mana_llm_llm_errors_total":
+                found[name].failed += int(sample.value)
+    return dict(sorted(found.items()))
 
 
 def _silent(exc: RouterSilent) -> Response:

@@ -21,13 +21,15 @@ from supervisor.gateway.operators.connect import (
     connect,
     disconnect,
 )
-from supervisor.gateway.operators.models import models_told
+from supervisor.gateway.operators.models import call_counts, models_told, router_metrics
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
 from supervisor.node.models import connected, is_rehearsing, model_in_words, wants_rehearsal
 from supervisor.node.trial import RouterSilent
 
+NEWEST = 1000
+"""Runs whose receipts are read for the page."""
 FIELDS = ("url", "model", "exposure", "price_prompt", "price_completion")
 """What the form holds when it is shown again: a key is not among it."""
 
@@ -76,6 +78,9 @@ async def _page(
         told = None
     values: dict[str, Any] = {
         "told": told,
+        "used": await deps.fleet.models_used(NEWEST),
+        "newest": NEWEST,
+        "counts": call_counts((await router_metrics(deps)).decode()),
         "rehearses": is_rehearsing(settings),
         "connected": connected(settings),
         "connects": wants_rehearsal(settings),
