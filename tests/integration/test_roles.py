@@ -65,7 +65,7 @@ CALLABLE_BY = {
         *BUDGET_READS,
     },
     "mana_gateway": {
-        "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit",
+        "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit", "spent_under",
         "state_now", "write_state", "put_sealed_copies", "put_owner_key", "remove_owner_key",
         "answer_copies", "copy_source", "take_copy_requests", "own_record", "own_write",
         "own_records", "own_ids", "wake_space", "late_proposals",
