@@ -328,6 +328,15 @@ async def test_over_the_api_too_a_run_is_ended_and_a_plan_gets_words(
     assert "ancelled by its owner" in await tab.see(MISSION)
 
 
+async def test_an_agent_that_nobody_made_is_named_and_not_linked(scene: tuple[World, Tab, Tab]):
+    world, tab, _ = scene
+    await (await world.client(ANNA)).mission("loose")
+    shown = await tab.see("/me/missions/loose")
+    assert "by Mana" in re.sub(r"\s+", " ", shown)
+    assert 'href="/me/agents/' not in shown
+    assert f'href="{AGENT}"' in await tab.see(MISSION)
+
+
 async def test_what_is_paused_is_not_said_to_come(scene: tuple[World, Tab, Tab]):
     world, tab, _ = scene
     shown = await tab.see(f"/me/agents/{CASHFLOW}")

@@ -23,9 +23,11 @@ from supervisor.gateway.pages.owner.overview import Overview, overview_from
 from supervisor.gateway.pages.owner.parts.policy import modules_of, policy_with
 from supervisor.gateway.pages.owner.parts.process import Process, held_missions, why_now
 from supervisor.gateway.pages.owner.parts.refusal_words import refusal_said
+from supervisor.gateway.pages.owner.parts.template_words import role_said
 from supervisor.gateway.pages.owner.parts.tool_words import module_said, verb_of
 from supervisor.gateway.pages.owner.schedule import TimeLine, lines_between, midnight
 from supervisor.gateway.pages.reader import Reader
+from supervisor.gateway.people.made.templates import templates
 
 NOW = datetime(2026, 11, 27, 11, 30, tzinfo=UTC)
 
@@ -182,6 +184,15 @@ def test_of_a_run_that_gave_up_only_the_models_words_are_told_as_they_are():
     assert summary_of({**ours, "source": "browser"}, reason)[0].startswith("The model declined")
     assert summary_of({**ours, "overallStatus": "approved"}, reason)[0].startswith("The model")
     assert summary_of({"summary": 7}, None) == ("", False)
+
+
+# --- what one may begin with ----------------------------------------------------------------------
+
+
+def test_what_each_template_does_is_said_in_german():
+    roles = [one.role for one in templates().values()]
+    assert [one for one in roles if role_said(one, reader("de")) == one] == []
+    assert [role_said(one, reader()) for one in roles] == roles
 
 
 # --- what it reads --------------------------------------------------------------------------------

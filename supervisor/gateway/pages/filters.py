@@ -15,6 +15,7 @@ from state.runs.reasons import in_words, reasons_of
 from supervisor.gateway.pages import words
 from supervisor.gateway.pages.owner.parts.field_words import problem_said
 from supervisor.gateway.pages.owner.parts.refusal_words import refusal_said
+from supervisor.gateway.pages.owner.parts.template_words import role_said
 from supervisor.gateway.pages.owner.parts.tool_words import verb_of
 from supervisor.gateway.pages.reader import Reader
 
@@ -105,6 +106,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "part": segment,
     "problem": _by_reader(_problem),
     "refusal": _by_reader(_refusal),
+    "role": _by_reader(role_said),
     "sentence": _by_reader(_sentence),
     "state": _state,
     "verb": _by_reader(verb_of),

@@ -105,6 +105,7 @@ async def mission_page(
         "owner/mission.html",
         mission=mission,
         agent=overview.agent_name(mission.agent_id),
+        has_agent=agent is not None,
         is_still=agent is not None and agent.state != "active",
         cadence=cadence_of(mission),
         times=times if has_all_times else times[:MOST_TIMES],

@@ -17,6 +17,7 @@ from supervisor.gateway.pages.owner.gate import Visit
 from supervisor.gateway.pages.owner.make.changes import WAS, changes_of, marks_of, plain
 from supervisor.gateway.pages.owner.parts import policy
 from supervisor.gateway.pages.owner.parts.field_words import message_said
+from supervisor.gateway.pages.owner.parts.template_words import role_said
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.problems import said_of
 from supervisor.gateway.pages.reader import Reader
@@ -42,7 +43,11 @@ async def get_new(visit: Visit) -> Response:
     begun = templates().get(name)
     form = {"key": str(uuid4()), "template": name if begun else ""}
     if begun is not None:
-        form |= {"name": begun.name, "role": begun.role, "avatar": begun.avatar}
+        form |= {
+            "name": begun.name,
+            "role": role_said(begun.role, visit.reader),
+            "avatar": begun.avatar,
+        }
         form |= {"systemPrompt": begun.system_prompt}
     return _form(visit, form)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID, uuid4
 
+from msgspec import UNSET
 from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest
@@ -32,6 +33,7 @@ from supervisor.gateway.pages.owner.make.changes import WAS, changes_of, marks_o
 from supervisor.gateway.pages.owner.make.inputs import choices_of, refs_of
 from supervisor.gateway.pages.owner.overview import cadence_of, overview_of
 from supervisor.gateway.pages.owner.parts.field_words import message_said
+from supervisor.gateway.pages.owner.parts.template_words import role_said
 from supervisor.gateway.pages.page import page, seen
 from supervisor.gateway.pages.problems import said_of
 from supervisor.gateway.pages.reader import Reader
@@ -89,7 +91,9 @@ async def post_new(visit: Visit) -> Response:
         async with visit.owners.own_log.acting(visit.caller.user, visit.caller.spaces) as own:
             if not (await own.record(RecordAt("ai", "aiMissions", id_))).exists:
                 if kind == "new":
-                    named = (await agent_made(own, AgentWanted(template=named))).id
+                    begun = templates().get(named)
+                    role = UNSET if begun is None else role_said(begun.role, reader)
+                    named = (await agent_made(own, AgentWanted(template=named, role=role))).id
                 fields: dict[str, Any] = {name: plain(form.get(name, "")) for name in TEXTS}
                 fields = {name: text for name, text in fields.items() if text}
                 fields |= {"agentId": named, "every": every_of(form)}
