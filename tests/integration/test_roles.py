@@ -65,10 +65,10 @@ CALLABLE_BY = {
         *BUDGET_READS,
     },
     "mana_gateway": {
-        "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit", "spent_under",
+        "bucket_of", "cancel_run", "change_digest", "receipt", "request_run", "set_limit",
         "state_now", "write_state", "put_sealed_copies", "put_owner_key", "remove_owner_key",
         "answer_copies", "copy_source", "take_copy_requests", "own_record", "own_write",
-        "own_records", "own_ids", "wake_space", "late_proposals",
+        "own_records", "own_ids", "wake_space", "late_proposals", "spent_under",
         "own_table", "own_is_sealed", "sync_publish", "sync_page", "sync_push", "sync_there",
         "sync_history", "sync_watch", "sync_touched", "sync_settle",
         *BUDGET_READS,
