@@ -14,7 +14,14 @@ from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.api.problems import ApiProblem
 from supervisor.gateway.api.requests import form_as
 from supervisor.gateway.pages.owner.gate import Visit
-from supervisor.gateway.pages.owner.make.changes import WAS, changes_of, marks_of, plain
+from supervisor.gateway.pages.owner.make.changes import (
+    WAS,
+    changes_of,
+    marks_of,
+    meanwhile_said,
+    plain,
+    told_again,
+)
 from supervisor.gateway.pages.owner.parts import policy
 from supervisor.gateway.pages.owner.parts.field_words import message_said
 from supervisor.gateway.pages.owner.parts.template_words import role_said
@@ -106,14 +113,11 @@ async def post_edit(visit: Visit) -> Response:
         return _form(visit, form, agent=agent, wrong=wrong, status=422)
     if not changes.contested:
         return seen(f"/me/agents/{segment(agent.id)}")
-    _ = translations_of(reader.language).gettext
     held = _held(agent)
-    meanwhile = _("It was changed elsewhere meanwhile. It is now: %(now)s")
     now_held = {name: "—" if held[name] is None else held[name] for name in changes.contested}
-    wrong = {name: meanwhile % {"now": text} for name, text in now_held.items()}
-    # What was typed here stays; all else is shown as it is now, and saving again knows of it.
-    now = {name: text for name, text in _form_of(agent).items() if name not in changes.fields}
-    return _form(visit, form | now | marks_of(held), agent=agent, wrong=wrong, status=412)
+    wrong = {name: meanwhile_said(now, reader) for name, now in now_held.items()}
+    told = told_again(form, _form_of(agent), held, changes)
+    return _form(visit, told, agent=agent, wrong=wrong, status=412)
 
 
 def _form_of(agent: AgentShown) -> dict[str, str]:

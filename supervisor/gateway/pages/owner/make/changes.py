@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+
+from supervisor.gateway.pages.reader import Reader
+from supervisor.gateway.pages.translations import translations_of
 
 WAS = "was."
 """What the hidden fields begin with that say what a field was when the form was shown."""
@@ -37,6 +40,28 @@ def changes_of(
         if was != now[WAS + name]:
             contested.append(name)
     return FormChanges(fields, contested)
+
+
+def told_again(
+    form: Mapping[str, str],
+    now: Mapping[str, str],
+    held: Mapping[str, Any],
+    changes: FormChanges,
+    part_of: Callable[[str], str] = str,
+) -> dict[str, str]:
+    """The form to show where something was changed elsewhere too; `now` is what it would hold.
+
+    What was typed here stays; all else is as it is now, and saving again knows of it. `part_of`
+    says which field of the record a field of the form is about.
+    """
+    untouched = {name: text for name, text in now.items() if part_of(name) not in changes.fields}
+    return {**form, **untouched, **marks_of(held)}
+
+
+def meanwhile_said(now: object, reader: Reader) -> str:
+    """What a field was made elsewhere, while it was changed here too."""
+    _ = translations_of(reader.language).gettext
+    return _("It was changed elsewhere meanwhile. It is now: %(now)s") % {"now": now}
 
 
 def plain(text: str) -> str:

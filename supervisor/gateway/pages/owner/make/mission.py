@@ -29,7 +29,14 @@ from supervisor.gateway.pages.owner.make.cadence_form import (
     every_of,
     fields_of,
 )
-from supervisor.gateway.pages.owner.make.changes import WAS, changes_of, marks_of, plain
+from supervisor.gateway.pages.owner.make.changes import (
+    WAS,
+    changes_of,
+    marks_of,
+    meanwhile_said,
+    plain,
+    told_again,
+)
 from supervisor.gateway.pages.owner.make.inputs import choices_of, refs_of
 from supervisor.gateway.pages.owner.overview import cadence_of, overview_of
 from supervisor.gateway.pages.owner.parts.field_words import message_said
@@ -142,17 +149,12 @@ async def post_edit(visit: Visit) -> Response:
     if not wrong:
         has_new = "inputs" in fields
         return seen(await _after(visit, mission.id, form.get("exposure"), has_new_inputs=has_new))
-    # What was typed here stays; all else is shown as it is now, and saving again knows of it.
-    untouched = {
-        name: text
-        for name, text in _form_of(mission).items()
-        if name in FIELDS and _part(name) not in fields
-    }
+    now = {name: text for name, text in _form_of(mission).items() if name in FIELDS}
     if "inputs" not in fields:
         refs = refs_in(mission)
     if "agentId" in wrong:
         wrong["who"] = wrong.pop("agentId")
-    told = form | untouched | marks_of(_held(mission))
+    told = told_again(form, now, _held(mission), changes, _part)
     return await _form(visit, told, refs, mission=mission, wrong=wrong, status=412)
 
 
@@ -217,7 +219,7 @@ def _meanwhile(name: str, mission: MissionShown, reader: Reader) -> str:
             now = none if mission.missed_runs == "none" else one
         case _:
             now = mission.agent_id
-    return _("It was changed elsewhere meanwhile. It is now: %(now)s") % {"now": now}
+    return meanwhile_said(now, reader)
 
 
 def _plainly(refs: list[InputRef]) -> list[dict[str, str]]:
