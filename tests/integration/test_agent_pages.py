@@ -73,6 +73,7 @@ async def test_an_agents_page_says_what_it_did_with_which_model_and_what_it_may(
     assert "You set this cap." in shown
     assert "37,317 left" in shown
     assert 'name="tool.' not in shown
+    assert "at most 1<" in shown
     opened = await tab.see(f"{AGENT}?module=todo")
     assert 'name="tool.create_task"' in opened
     assert 'name="tool.create_note"' not in opened
@@ -326,6 +327,21 @@ async def test_over_the_api_too_a_run_is_ended_and_a_plan_gets_words(
     assert await ask(tab, "cancel") == (200, told)
     assert await ask(tab, "cancel", runId=run) == (200, told | {"changed": False})
     assert "ancelled by its owner" in await tab.see(MISSION)
+
+
+async def test_an_agents_page_tells_its_persona_and_nothing_of_a_sealed_one(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    client = await world.client(ANNA)
+    await client.edit(PLANNER, table="agents", systemPrompt="Be <b>brief</b>.", memory="Likes tea.")
+    shown = await tab.see(AGENT)
+    assert "Be &lt;b&gt;brief&lt;/b&gt;." in shown
+    assert "Likes tea." in shown
+    await client.edit(PLANNER, table="agents", systemPrompt="enc:1:abc", memory=None)
+    shown = await tab.see(AGENT)
+    assert "Its persona is sealed" in shown
+    assert "enc:1:" not in shown
 
 
 async def test_an_agent_that_nobody_made_is_named_and_not_linked(scene: tuple[World, Tab, Tab]):
