@@ -29,9 +29,12 @@ VALUES ('u<1>', 'm1', jsonb_build_object('title', $1::text), 'active', 'a1', tru
 
 
 @asynccontextmanager
-async def gateway(database: Database, folder: Path) -> AsyncGenerator[RunningServer]:
+async def gateway(
+    database: Database, folder: Path, supervisor: FakeSupervisor | None = None
+) -> AsyncGenerator[RunningServer]:
     fleet = fleet_of(database)
-    serving = await serve(app_of(fleet, FakeSupervisor(), folder), "127.0.0.1", 0)
+    app = app_of(fleet, supervisor or FakeSupervisor(), folder)
+    serving = await serve(app, "127.0.0.1", 0)
     try:
         yield serving
     finally:
@@ -43,7 +46,8 @@ async def test_an_operator_sees_states_and_reasons_but_no_title(database: Databa
     owner = await database.connect("postgres")
     await owner.execute(MISSION, TITLE)
     await owner.close()
-    async with gateway(database, tmp_path) as serving:
+    supervisor = FakeSupervisor()
+    async with gateway(database, tmp_path, supervisor) as serving:
         async with httpx2.AsyncClient(headers={"X-Service-Key": KEY}) as service:
             token = (await service.post(f"{serving.url}/internal/login")).json()["token"]
         async with open_browser() as browser:
@@ -53,9 +57,18 @@ async def test_an_operator_sees_states_and_reasons_but_no_title(database: Databa
             await page.goto(f"{serving.url}/fleet")
             shown = await page.content()
             assert "skipped-paused" in shown
-            assert "the agent is paused" in shown
+            assert "The agent is paused" in shown
             assert "u&lt;1&gt;" in shown
             assert TITLE not in shown
+            fetched: list[str] = []
+            page.on("request", lambda one: fetched.append(one.url))
+            owner = await database.connect("postgres")
+            await owner.execute(MISSION.replace("'m1'", "'m2'"), TITLE)
+            await owner.close()
+            supervisor.more["stirs"] = 1
+            await expect(page.locator("tr[data-key$='/m2']")).to_be_visible()
+            assert f"{serving.url}/fleet" not in fetched, "it came along with the event"
+            assert TITLE not in await page.content()
             stranger = await (await browser.new_context()).new_page()
             await stranger.goto(f"{serving.url}/login?token={token}")
             await stranger.locator(".note pre").wait_for()

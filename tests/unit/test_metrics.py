@@ -19,7 +19,7 @@ from state.log.records import default_agent, mission_from_record
 from state.rules.policy import AiPolicy
 from state.runs.outcome import Whole
 from supervisor.gateway.metrics import render
-from supervisor.supervision.counts import count_report
+from supervisor.supervision.counts import count_report, stirs, totals
 from supervisor.supervision.metrics import INSTRUMENTS, MAX_SERIES, OTHER, Metrics, NodeMetric
 
 ROOT = Path(__file__).parents[2]
@@ -185,3 +185,20 @@ def test_a_wrong_name_or_label_is_the_callers_mistake():
         metrics.inc("tokens_used_total")
     with pytest.raises(KeyError):
         metrics.inc("tokens_used_total", {"agent": "a"})
+
+
+def test_operators_are_told_of_runs_that_ended_not_of_attempts_or_of_ticks():
+    metrics = Metrics()
+    metrics.inc("ticks_total")
+    assert (stirs(metrics), totals(metrics)["ran"]) == (0, 0), "a tick alone changes no page"
+    metrics.inc("agent_decisions_total", {"decision": "ran"}, 3)
+    metrics.inc("agent_decisions_total", {"decision": "failed"})
+    metrics.inc("agent_decisions_total", {"decision": "skipped-budget"}, 5)
+    metrics.inc("mission_errors_total", n=2)
+    metrics.inc("agents_woken_total", {"source": "fork"}, 2)
+    metrics.inc("tokens_used_total", {"agent_id": "a"}, 70)
+    metrics.inc("tokens_used_total", {"agent_id": "b"}, 30)
+    assert totals(metrics) == {"ran": 4, "failed": 1, "woken": 2, "tokens": 100}
+    known = stirs(metrics)
+    metrics.inc("snapshot_rows_applied_total")
+    assert stirs(metrics) > known
