@@ -198,8 +198,8 @@ async def test_a_run_is_shown_by_its_id_with_what_was_decided_about_it(gateway: 
     assert page.status_code == 200
     assert 'href="/agents/u1/a1"' in page.text
     assert f"/agents/u1/a1/runs/{stuck}/cancel" in page.text
-    assert "reason-of-day-0" in page.text
-    assert "reason-of-day-1" not in page.text, "that is another due time"
+    assert "Reason-of-day-0" in page.text
+    assert "eason-of-day-1" not in page.text, "that is another due time"
     first = await gateway.stranger.get("/", headers=session)
     assert f'href="/runs/{stuck}"' in first.text
     for address, status in ((f"/runs/{uuid4()}", 404), ("/runs/x", 400)):
