@@ -151,8 +151,9 @@ def date_said(at: datetime, reader: Reader) -> str:
 
 
 def weekday(at: datetime, reader: Reader) -> str:
-    """A day under a chart: `Sun 22`."""
-    return format_skeleton("Ed", at.astimezone(reader.zone).date(), locale=_locale(reader))
+    """A day under a chart: `Sun 22`; seven of them have to fit, so that no dot does."""
+    day = format_skeleton("Ed", at.astimezone(reader.zone).date(), locale=_locale(reader))
+    return day.replace(".", "").replace(",", "")
 
 
 def moment(at: datetime, reader: Reader) -> str:
