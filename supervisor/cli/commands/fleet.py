@@ -10,13 +10,13 @@ from supervisor.cli.commands.control import pair_of
 from supervisor.cli.failures import FAILED, UNREACHABLE, USAGE, Failure
 from supervisor.cli.options import (
     AgentOf,
-    As,
     AsJson,
     DataDir,
     Limit,
-    TokenFile,
+    PersonOptions,
     Url,
     User,
+    by_person,
     gateway_of,
 )
 
@@ -177,16 +177,14 @@ def missions(
 
 
 @missions_app.command("run")
+@by_person
 def run_mission(
     user: Annotated[str, typer.Argument(metavar="[USER] MISSION", help="USER: as an operator.")],
     mission: Annotated[str | None, typer.Argument(hidden=True)] = None,
     *,
     key: Annotated[str | None, typer.Option(help="Asking twice under one key runs once.")] = None,
     is_waited_for: Annotated[bool, typer.Option("--wait", help="Until there is a plan.")] = False,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Run a mission now, once per key."""
@@ -199,14 +197,12 @@ def run_mission(
         from supervisor.cli.commands.own.runs import follow
         from supervisor.cli.commands.own.target import MISSIONS, place_of, whose
 
-        me, place = place_of(
-            MISSIONS, user, as_user, url=url, data_dir=data_dir, token_file=token_file
-        )
+        me, place = place_of(MISSIONS, user, person)
         told = me.call("POST", f"{place}/run", headers=headers)
         if as_json:
             output.json_out(told)
         else:
-            _, said = whose(user, as_user)
+            _, said = whose(user, person.as_user)
             output.line_out(f"{said} runs now (due {output.local_time(told['dueAt'])})")
         if is_waited_for:
             raise typer.Exit(follow(me, place, told["dueAt"], as_json=as_json))
@@ -214,7 +210,7 @@ def run_mission(
     if is_waited_for:
         raise Failure("--wait: only for a mission of one's own, with --as USER", USAGE)
     path = path_of("/internal/missions", user, mission) + "/run"
-    told = gateway_of(url, data_dir).call("POST", path, headers=headers)
+    told = gateway_of(person.url, person.data_dir).call("POST", path, headers=headers)
     if as_json:
         output.json_out(told)
     else:
@@ -246,21 +242,17 @@ def runs(
 
 
 @runs_app.command("show")
+@by_person
 def show_run(
     run: Annotated[str, typer.Argument(metavar="RUN")],
     *,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """One run of a person's: why it woke, what it decided, called, read and planned."""
     from supervisor.cli.commands.own.runs import show_run
-    from supervisor.cli.own_client import person_client
 
-    client = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
-    show_run(client, run, as_json=as_json)
+    show_run(person.client(), run, as_json=as_json)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 
 from supervisor.cli.commands.own.target import AGENTS, PAGE, place_of
 from supervisor.cli.failures import USAGE, Failure
-from supervisor.cli.options import As, AsJson, DataDir, TokenFile, Url
+from supervisor.cli.options import AsJson, PersonOptions, by_person
 
 app = typer.Typer()
 
@@ -23,6 +23,7 @@ Cap = Annotated[int | None, typer.Option(help="Tokens a day at most.", min=0)]
 
 
 @app.command("new")
+@by_person
 def new_agent(
     name: Annotated[str | None, typer.Argument(help="By default the template's.")] = None,
     *,
@@ -30,21 +31,17 @@ def new_agent(
     role: Role = None,
     prompt_file: Prompt = None,
     cap: Cap = None,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Make an agent."""
     from uuid import uuid4
 
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
     body = {"template": template} | _said(name, role, prompt_file, cap)
     content = {field: value for field, value in body.items() if value is not None}
-    me = person_client(as_user, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     key = {"Idempotency-Key": str(uuid4())}
     made = me.call("POST", AGENTS, content=content, headers=key)
     if as_json:
@@ -58,6 +55,7 @@ def new_agent(
 
 
 @app.command("edit")
+@by_person
 def edit_agent(
     agent: Agent,
     *,
@@ -66,10 +64,7 @@ def edit_agent(
     prompt_file: Prompt = None,
     cap: Cap = None,
     no_cap: Annotated[bool, typer.Option("--no-cap", help="The deployment's default.")] = False,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Change what is given, and leave the rest."""
@@ -80,7 +75,7 @@ def edit_agent(
         content["maxTokensPerDay"] = None
     if not content:
         raise Failure("nothing to change: give --name, --role, --prompt-file or --cap", USAGE)
-    me, place = place_of(AGENTS, agent, as_user, url=url, data_dir=data_dir, token_file=token_file)
+    me, place = place_of(AGENTS, agent, person)
     told = me.call("PATCH", place, content=content)
     if as_json:
         output.json_out(told)
@@ -89,19 +84,17 @@ def edit_agent(
 
 
 @app.command("archive")
+@by_person
 def archive_agent(
     agent: Agent,
     *,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Put an agent away: its missions run no more, its plans stay."""
     from supervisor.cli import output
 
-    me, place = place_of(AGENTS, agent, as_user, url=url, data_dir=data_dir, token_file=token_file)
+    me, place = place_of(AGENTS, agent, person)
     told = me.call("POST", f"{place}/archive")
     if as_json:
         output.json_out(told)
@@ -110,19 +103,16 @@ def archive_agent(
 
 
 @app.command("list")
+@by_person
 def list_agents(
     *,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """One person's agents, by their names."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
-    me = person_client(as_user, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     rows = me.items(AGENTS, {}, page_size=PAGE)
     if as_json:
         output.json_out(rows)
@@ -138,19 +128,16 @@ def list_agents(
 
 
 @app.command("templates")
+@by_person
 def list_templates(
     *,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Agents to begin with."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
-    me = person_client(as_user, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     told: dict[str, dict[str, str]] = me.get("/api/v1/me/agent-templates")["templates"]
     if as_json:
         output.json_out(told)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from supervisor.cli.options import As, AsJson, DataDir, TokenFile, Url
+from supervisor.cli.options import AsJson, DataDir, PersonOptions, TokenFile, by_person
 
 if TYPE_CHECKING:
     from mana_actors.client import Client, ShownRecord
@@ -28,19 +28,13 @@ App = Annotated[str | None, typer.Option("--app", help="Where the table is none 
 
 
 @app.command()
-def init(
-    *,
-    store: Store = None,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
-) -> None:
+@by_person
+def init(*, store: Store = None, person: PersonOptions) -> None:
     """Make a local store, for the person and the gateway that the options name."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import ME, person_client
+    from supervisor.cli.own_client import ME
 
-    at = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    at = person.client()
     me: dict[str, Any] = at.get(ME)
     folder = _folder(store)
     output.line_out(str(folder))

@@ -5,28 +5,25 @@ from typing import Annotated
 
 import typer
 
-from supervisor.cli.options import As, AsJson, DataDir, Limit, TokenFile, Url
+from supervisor.cli.options import AsJson, Limit, PersonOptions, by_person
 
 app = typer.Typer(help="A person's records, and who wrote what.", no_args_is_help=True)
 
 
 @app.command("list")
+@by_person
 def list_data(
     module: Annotated[str | None, typer.Argument(help="todo, notes, calendar, …")] = None,
     *,
     table: Annotated[str | None, typer.Option(help="Only of this table.")] = None,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
     """Which modules hold something, or the records of one."""
     from supervisor.cli.commands.own import records as own_records
-    from supervisor.cli.own_client import person_client
 
-    client = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    client = person.client()
     if module is None:
         own_records.show_modules(client, as_json=as_json)
     else:
@@ -34,26 +31,24 @@ def list_data(
 
 
 @app.command("show")
+@by_person
 def show_data(
     module: str,
     table: str,
     record: Annotated[str, typer.Argument(metavar="ID")],
     *,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """One record: each field, who wrote it and when."""
     from supervisor.cli.commands.own import records as own_records
-    from supervisor.cli.own_client import person_client
 
-    client = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    client = person.client()
     own_records.show_record(client, (module, table, record), as_json=as_json)
 
 
 @app.command("timeline")
+@by_person
 def show_timeline(
     *,
     module: Annotated[str | None, typer.Option(help="Only of this module: todo, notes, …")] = None,
@@ -61,18 +56,14 @@ def show_timeline(
     record: Annotated[str | None, typer.Option(help="Only of the record with this id.")] = None,
     kind: Annotated[str | None, typer.Option(help="Only of these: user, ai or system.")] = None,
     principal: Annotated[str | None, typer.Option(help="Only of this one, by id.")] = None,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
     """Who did what, the newest first."""
     from supervisor.cli.commands.own import records as own_records
-    from supervisor.cli.own_client import person_client
 
-    client = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    client = person.client()
     given = {
         "module": module,
         "table": table,

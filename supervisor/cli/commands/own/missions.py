@@ -8,7 +8,7 @@ import typer
 from mana_actors.http.paths import path_of
 from supervisor.cli.commands.own.target import AGENTS, MISSIONS, PAGE, id_of, place_of, whose
 from supervisor.cli.failures import USAGE, Failure
-from supervisor.cli.options import As, AsJson, DataDir, TokenFile, Url
+from supervisor.cli.options import AsJson, PersonOptions, by_person
 
 app = typer.Typer()
 
@@ -31,6 +31,7 @@ Missed = Annotated[
 
 
 @app.command("new")
+@by_person
 def new_mission(
     title: str,
     *,
@@ -39,19 +40,14 @@ def new_mission(
     read: Read = None,
     objective: Objective = None,
     missed: Missed = None,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Make a mission, and print when it runs next."""
     from uuid import uuid4
 
-    from supervisor.cli.own_client import person_client
-
-    user, agent_id = (as_user, None) if agent is None else whose(agent, as_user)
-    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
+    user, agent_id = (person.as_user, None) if agent is None else whose(agent, person.as_user)
+    me = person._replace(as_user=user).client()
     if agent_id is not None:
         agent_id = id_of(me, AGENTS, agent_id)
     content = {"title": title} | _said(agent_id, every, read, objective, missed)
@@ -60,6 +56,7 @@ def new_mission(
 
 
 @app.command("edit")
+@by_person
 def edit_mission(
     mission: Mission,
     *,
@@ -69,23 +66,18 @@ def edit_mission(
     read: Read = None,
     objective: Objective = None,
     missed: Missed = None,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Change what is given, and leave the rest."""
-    user, _ = whose(mission, as_user)
+    user, _ = whose(mission, person.as_user)
     agent_id = None if agent is None else whose(agent, user)[1]
     content = _said(agent_id, every, read, objective, missed)
     if title is not None:
         content["title"] = title
     if not content:
         raise Failure("nothing to change: give --title, --every, --read, …", USAGE)
-    me, place = place_of(
-        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
-    )
+    me, place = place_of(MISSIONS, mission, person)
     if agent_id is not None:
         content["agentId"] = id_of(me, AGENTS, agent_id)
     told = me.call("PATCH", place, content=content)
@@ -93,58 +85,46 @@ def edit_mission(
 
 
 @app.command("pause")
+@by_person
 def pause_mission(
     mission: Mission,
     *,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Nothing runs until it is resumed; a run under way is withdrawn."""
-    me, place = place_of(
-        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
-    )
+    me, place = place_of(MISSIONS, mission, person)
     told = me.call("POST", f"{place}/pause")
     _out(told, f"{told['title']} is paused", as_json=as_json)
 
 
 @app.command("resume")
+@by_person
 def resume_mission(
     mission: Mission,
     *,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """It runs again, next when its cadence says from now on."""
-    me, place = place_of(
-        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
-    )
+    me, place = place_of(MISSIONS, mission, person)
     told = me.call("POST", f"{place}/resume")
     _out(told, f"{told['title']} is active", as_json=as_json)
 
 
 @app.command("cancel")
+@by_person
 def cancel_run(
     mission: Mission,
     *,
     run: Annotated[str | None, typer.Option(help="Which, else the one under way.")] = None,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """End its run; what that used stays charged, and its due time counts as served."""
     from supervisor.cli import output
 
-    me, place = place_of(
-        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
-    )
+    me, place = place_of(MISSIONS, mission, person)
     told = me.call("POST", f"{place}/cancel", content={} if run is None else {"runId": run})
     if as_json:
         output.json_out(told)
@@ -154,14 +134,12 @@ def cancel_run(
 
 
 @app.command("comment")
+@by_person
 def comment_on_plan(
     mission: Mission,
     words: Annotated[str, typer.Argument(help="What should be otherwise.")],
     *,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Say something about its newest plan; the agent reads it before the next."""
@@ -170,9 +148,7 @@ def comment_on_plan(
     from supervisor.cli import output
     from supervisor.cli.commands.own.runs import plans
 
-    me, place = place_of(
-        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
-    )
+    me, place = place_of(MISSIONS, mission, person)
     newest = next(iter(plans(me, place, 1)), None)
     if newest is None:
         raise Failure("it has no plan yet")
@@ -189,21 +165,17 @@ def comment_on_plan(
 
 
 @app.command("delete")
+@by_person
 def delete_mission(
     mission: Mission,
     *,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Hide it on every device; a run under way is withdrawn."""
     from supervisor.cli import output
 
-    me, place = place_of(
-        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
-    )
+    me, place = place_of(MISSIONS, mission, person)
     told = me.call("DELETE", place)
     if as_json:
         output.json_out(told)
@@ -212,23 +184,19 @@ def delete_mission(
 
 
 @app.command("show")
+@by_person
 def show_mission(
     mission: Mission,
     *,
     has_plan: Annotated[bool, typer.Option("--plan", help="With its newest plan.")] = False,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """One mission: what it is after, what it reads, when it runs."""
     from supervisor.cli import output
     from supervisor.cli.commands.own.runs import plans, show_plan
 
-    me, place = place_of(
-        MISSIONS, mission, as_user, url=url, data_dir=data_dir, token_file=token_file
-    )
+    me, place = place_of(MISSIONS, mission, person)
     told = me.get(place)
     made = plans(me, place, 1) if has_plan else []
     if as_json:
@@ -243,19 +211,16 @@ def show_mission(
 
 
 @app.command("list")
+@by_person
 def list_missions(
     *,
-    as_user: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """One person's missions, by their titles."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
-    me = person_client(as_user, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     rows = me.items(MISSIONS, {}, page_size=PAGE)
     if as_json:
         output.json_out(rows)

@@ -8,7 +8,7 @@ import typer
 from mana_actors.http.paths import path_of
 from supervisor.cli.commands.own.target import PAGE, whose
 from supervisor.cli.failures import FAILED, USAGE, Failure
-from supervisor.cli.options import As, AsJson, DataDir, Limit, TokenFile, Url
+from supervisor.cli.options import AsJson, Limit, PersonOptions, by_person
 
 if TYPE_CHECKING:
     from supervisor.cli.gateway_client import Gateway
@@ -31,22 +31,19 @@ All = Annotated[bool, typer.Option("--all", help="All that wait for an answer.")
 
 
 @proposals_app.command("list")
+@by_person
 def list_proposals(
     *,
     state: Annotated[str | None, typer.Option(help="pending, done, rejected, …")] = "pending",
     every: Annotated[bool, typer.Option("--all", help="In whatever state.")] = False,
     limit: Limit = 50,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """What waits for an answer, the newest first."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
-    me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     found = _found(me, None if every else state, limit)
     if as_json:
         output.json_out({"proposals": found})
@@ -67,23 +64,21 @@ def list_proposals(
 
 
 @proposals_app.command("show")
+@by_person
 def show_proposal(
     proposal: One,
     *,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
 ) -> None:
     """One proposal, whole, as JSON."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
-    me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     output.json_out(me.get(f"{PROPOSALS}/{_whole(me, proposal)}"))
 
 
 @proposals_app.command("approve")
+@by_person
 def approve(
     ids: Ids = None,
     *,
@@ -91,16 +86,11 @@ def approve(
     params: Annotated[
         str | None, typer.Option(help="Other parameters, whole, as JSON.", metavar="JSON")
     ] = None,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Approve what is named, or all that waits; with --params, one of them as you want it."""
     import msgspec
-
-    from supervisor.cli.own_client import person_client
 
     payload: dict[str, Any] = {"approved": True}
     if params is not None:
@@ -110,12 +100,13 @@ def approve(
             payload["editedArgs"] = msgspec.json.decode(params)
         except msgspec.DecodeError as exc:
             raise Failure("--params: is not JSON", USAGE) from exc
-    me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     said = {"status": "resolved", "payload": payload}
     _answered(me, _named(me, ids, all_of_them=all_of_them), said, as_json=as_json)
 
 
 @proposals_app.command("reject")
+@by_person
 def reject(
     ids: Ids = None,
     *,
@@ -123,54 +114,42 @@ def reject(
     because: Annotated[
         str, typer.Option(help="Why, in words that the agent reads.", metavar="WORDS")
     ] = "",
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Reject what is named, or all that waits."""
-    from supervisor.cli.own_client import person_client
-
-    me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     said = {"status": "resolved", "payload": {"approved": False, "feedback": because}}
     _answered(me, _named(me, ids, all_of_them=all_of_them), said, as_json=as_json)
 
 
 @proposals_app.command("later")
+@by_person
 def later(
     ids: Ids = None,
     *,
     until: Annotated[str, typer.Option(help="An instant.", metavar="2026-05-02T07:00:00Z")],
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Put off what is named."""
-    from supervisor.cli.own_client import person_client
-
-    me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     said = {"status": "resolved", "payload": {"later": until}}
     _answered(me, _named(me, ids, all_of_them=False), said, as_json=as_json)
 
 
 @proposals_app.command("undo")
+@by_person
 def undo(
     proposal: One,
     *,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Take back what was written for one."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
-    me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     told = me.call("POST", f"{PROPOSALS}/{_whole(me, proposal, None)}/undo")
     if as_json:
         output.json_out(told)
@@ -179,38 +158,31 @@ def undo(
 
 
 @proposals_app.command("revert")
+@by_person
 def revert(
     iteration: Annotated[str, typer.Argument(metavar="PLAN", help="The id of its iteration.")],
     *,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Take back everything that was written for one plan."""
-    from supervisor.cli.own_client import person_client
-
-    me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     place = path_of("/api/v1/me/iterations", iteration)
     _told(me.call("POST", f"{place}/revert")["answers"], as_json=as_json)
 
 
 @approvals_app.command("list")
+@by_person
 def list_approvals(
     *,
     revoked: Annotated[bool, typer.Option("--revoked", help="Those that ended, too.")] = False,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """What is approved without asking."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
-    me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     told = me.get(APPROVALS, {"revoked": "true"} if revoked else None)
     if as_json:
         output.json_out(told)
@@ -231,6 +203,7 @@ def list_approvals(
 
 
 @approvals_app.command("new")
+@by_person
 def new_approval(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="Of which agent: USER/AGENT.")],
     *,
@@ -238,22 +211,18 @@ def new_approval(
     module: Annotated[str | None, typer.Option(help="Or all of a module.")] = None,
     until: Annotated[str | None, typer.Option(help="Its end.", metavar="INSTANT")] = None,
     per_day: Annotated[int | None, typer.Option(help="At most so many in 24 hours.")] = None,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
     as_json: AsJson = False,
 ) -> None:
     """Always approve what an agent proposes with a tool, or in a module."""
     from uuid import uuid4
 
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
-    user, agent_id = whose(agent, person)
+    user, agent_id = whose(agent, person.as_user)
     said = {"tool": tool, "module": module, "until": until, "perDay": per_day}
     content = {"agentId": agent_id} | {name: v for name, v in said.items() if v is not None}
-    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
+    me = person._replace(as_user=user).client()
     key = {"Idempotency-Key": str(uuid4())}
     made = me.call("POST", APPROVALS, content=content, headers=key)
     if as_json:
@@ -265,19 +234,16 @@ def new_approval(
 
 
 @approvals_app.command("revoke")
+@by_person
 def revoke_approval(
     approval: Annotated[str, typer.Argument(metavar="ID")],
     *,
-    person: As = None,
-    token_file: TokenFile = None,
-    data_dir: DataDir = None,
-    url: Url = None,
+    person: PersonOptions,
 ) -> None:
     """From now on, ask again."""
     from supervisor.cli import output
-    from supervisor.cli.own_client import person_client
 
-    me = person_client(person, url=url, data_dir=data_dir, token_file=token_file)
+    me = person.client()
     me.call("DELETE", path_of(APPROVALS, approval))
     output.line_out(f"{approval} is revoked")
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from mana_actors.http.paths import path_of
 from supervisor.cli.failures import USAGE, Failure
+from supervisor.cli.options import PersonOptions
 
 if TYPE_CHECKING:
     from supervisor.cli.gateway_client import Gateway
@@ -14,20 +15,10 @@ PAGE = 200
 """The most that a list of `/api/v1/me` gives at once."""
 
 
-def place_of(
-    path: str,
-    target: str,
-    as_user: str | None,
-    *,
-    url: str | None,
-    data_dir: str | None,
-    token_file: str | None,
-) -> tuple["Gateway", str]:
+def place_of(path: str, target: str, person: PersonOptions) -> tuple["Gateway", str]:
     """The client of the person who is meant, and the path of the agent or mission of theirs."""
-    from supervisor.cli.own_client import person_client  # noqa: PLC0415 - slow, and not for --help
-
-    user, said = whose(target, as_user)
-    me = person_client(user, url=url, data_dir=data_dir, token_file=token_file)
+    user, said = whose(target, person.as_user)
+    me = person._replace(as_user=user).client()
     return me, path_of(path, id_of(me, path, said))
 
 
