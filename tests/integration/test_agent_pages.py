@@ -98,6 +98,19 @@ async def test_of_many_missions_those_that_run_next_are_listed_and_the_rest_is_o
     assert everything[:40] == listed
 
 
+async def test_missions_whose_agent_is_not_listed_are_found_below_those_that_are(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    assert "Missions of no agent in this list" not in await tab.see("/me/agents")
+    client = await world.client(ANNA)
+    await client.mission("default", title="Water the plants")
+    await client.mission("orphan", title="Sort receipts", agentId="gone")
+    shown = (await tab.see("/me/agents")).partition("Missions of no agent in this list")[2]
+    assert re.findall('href="/me/missions/([a-z]+)"', shown) == ["default", "orphan"]
+    assert MISSION not in shown
+
+
 async def test_history_is_filtered_and_goes_on_page_by_page(scene: tuple[World, Tab, Tab]):
     world, tab, _ = scene
     await world.sql(

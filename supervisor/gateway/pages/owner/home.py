@@ -92,6 +92,9 @@ async def home_values(visit: Visit) -> dict[str, Any]:
             proposals = await proposals_in(own, MOST_PROPOSALS, ProposalFilter(due=True))
     return {
         "overview": overview,
+        "of_others": [
+            one for one in overview.missions.values() if one.agent_id not in overview.agents
+        ],
         "groups": waiting_groups(proposals, overview, reader),
         "happened": [one for one in happened if one.mission_id in overview.missions],
         "coming": _coming(overview, decided, reader),
