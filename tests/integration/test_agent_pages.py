@@ -98,6 +98,14 @@ async def test_of_many_missions_those_that_run_next_are_listed_and_the_rest_is_o
     assert everything[:40] == listed
 
 
+async def test_a_run_says_how_many_calls_of_tools_came_to_nothing(scene: tuple[World, Tab, Tab]):
+    world, tab, _ = scene
+    said = "Calls of tools: 0 made twice, 1 too many, 2 came back as failed"
+    assert "Calls of tools" not in await tab.see(MISSION)
+    await world.sql("UPDATE mana_ai.runs SET dropped_calls = 1, refused_calls = 2")
+    assert said in await tab.see(MISSION)
+
+
 async def test_missions_whose_agent_is_not_listed_are_found_below_those_that_are(
     scene: tuple[World, Tab, Tab],
 ):

@@ -38,6 +38,9 @@ class OwnRun(msgspec.Struct, frozen=True):
     opened_at: datetime
     claimed_at: datetime
     closed_at: datetime | None
+    duplicate_calls: int = 0  # of tools
+    dropped_calls: int = 0
+    refused_calls: int = 0
 
 
 class OwnCall(msgspec.Struct, frozen=True):

@@ -3,12 +3,12 @@
 
 -- runs --
 SELECT run_id, mission_id, agent_id, due_at, requested, state, attempt, failures, lost, waiting_for, not_before, reason, stop_reason,
-       iteration_id, steps, tokens, opened_at, claimed_at, closed_at
+       iteration_id, steps, tokens, opened_at, claimed_at, closed_at, duplicate_calls, dropped_calls, refused_calls
   FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND ($3::timestamptz IS NULL OR due_at < $3) ORDER BY due_at DESC LIMIT $4
 
 -- run --
 SELECT run_id, mission_id, agent_id, due_at, requested, state, attempt, failures, lost, waiting_for, not_before, reason, stop_reason,
-       iteration_id, steps, tokens, opened_at, claimed_at, closed_at
+       iteration_id, steps, tokens, opened_at, claimed_at, closed_at, duplicate_calls, dropped_calls, refused_calls
   FROM mana_ai.runs WHERE user_id = $1 AND run_id = $2
 
 -- calls --
@@ -210,7 +210,7 @@ SELECT mission_id, version FROM mana_ai.mission_snapshots WHERE user_id = $1 AND
 -- runs_between --
 -- Also those that were under way when a time began, which say what later ones were missed for.
 SELECT run_id, mission_id, agent_id, due_at, requested, state, attempt, failures, lost, waiting_for, not_before, reason, stop_reason,
-       iteration_id, steps, tokens, opened_at, claimed_at, closed_at
+       iteration_id, steps, tokens, opened_at, claimed_at, closed_at, duplicate_calls, dropped_calls, refused_calls
   FROM mana_ai.runs WHERE user_id = $1 AND due_at < $3 AND (due_at >= $2 OR closed_at >= $2 OR closed_at IS NULL)
  ORDER BY due_at DESC LIMIT $4
 
