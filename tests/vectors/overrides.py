@@ -213,6 +213,7 @@ TICK_TEXTS = {
     "missing-agent": "an agent that is named but deleted, unknown or another user's runs nothing",
     "default-agent": "a mission that names no agent belongs to the owner's default agent",
     "per-user": "an agent is told by user and id: one user never limits another",
+    "at-once": "a cap limits what runs at once, not what a pass begins: the next waits for a place",
     "tolerant-agent": "an agent's odd state, concurrency or cap only restricts",
     "tolerant-policy": "an odd policy only restricts and stops nothing else",
     "complete": "a record without an insert row is never due: only half of it is known",

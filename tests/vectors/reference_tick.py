@@ -30,6 +30,7 @@ TICK_RULES = frozenset(
         "missing-agent",  # a named agent that is not there: skip
         "default-agent",  # a mission without agent belongs to legacy:ai-default, with its limits
         "per-user",  # limits are counted per (user, agent)
+        "at-once",  # a cap counts what runs at once, and the next begins after that
         "tolerant-agent",  # an agent's odd settings only restrict
         "tolerant-policy",  # so does an odd policy
         "complete",  # a record without an insert row counts for nothing
@@ -212,7 +213,8 @@ class _Pass:
         if state == "paused" or (state != "active" and "tolerant-agent" in self.rules):
             return "skipped-paused"
         key = (user, agent_id) if "per-user" in self.rules else agent_id
-        if self.running.get(key, 0) >= self._most(agent):
+        at_once = 0 if "at-once" in self.rules else self.running.get(key, 0)
+        if at_once >= self._most(agent):
             return "skipped-concurrency"
         cap = self._cap(agent)
         if cap is not None and self.world.used(user, agent_id) >= cap:

@@ -40,7 +40,7 @@ LONGEST_S = 600.0
 
 NOTHING_YET = "/live/-/"
 """How a page's stream is addressed until it is known what the page says."""
-_TIME_SAID = re.compile(r"(<time [^>]*>)[^<]*")
+_TIME_SAID = re.compile(r"(<time [^<>]*>)[^<]*")
 
 Values = dict[str, Any]
 
