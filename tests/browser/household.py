@@ -93,8 +93,8 @@ def _earlier(now: datetime) -> Json:
             "toolName": "create_event",
             "params": {
                 "title": "Easy run, 5 km",
-                "start": text(now + timedelta(days=1)),
-                "end": text(now + timedelta(days=1, hours=1)),
+                "startTime": text(now + timedelta(days=1)),
+                "endTime": text(now + timedelta(days=1, hours=1)),
             },
         },
         "status": "planned",
