@@ -6,6 +6,7 @@ seen within a minute, or when a token names a key that is not known yet; nothing
 
 import base64
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ ISSUER = "urn:mana:sign-in"
 ALGORITHM = "EdDSA"
 LOOK_AGAIN_S = 60.0
 AT_MOST_EVERY_S = 1.0
+_FIRST_KEY = threading.Lock()
+"""Each door of a gateway has a thread: of two first keys, one would be unknown to the other."""
 log = logging.getLogger("mana.gateway")
 
 
@@ -34,8 +37,9 @@ class SignInKeys:
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Makes the first key where there is none; raises SettingsError for a file that is none."""
-        if not key_folder(folder).sign_in_private:
-            add_key(folder, "sign-in", datetime.now(UTC))
+        with _FIRST_KEY:
+            if not key_folder(folder).sign_in_private:
+                add_key(folder, "sign-in", datetime.now(UTC))
         self._folder, self._clock = folder, clock
         self._read()
 
