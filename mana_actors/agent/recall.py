@@ -105,7 +105,7 @@ class Recall:
         """What the gate decides by; nothing is read where memory and order agree."""
         await self.catch_up()
         mission_id, by = order.mission_id, order.decided_by
-        if by is not None and not anew and not self.memory.differs(mission_id, by):
+        if by is not None and not anew and self.agrees(order):
             self._requested.pop(mission_id, None)
             if by.requested_at is not None:
                 self._requested[mission_id] = by.requested_at

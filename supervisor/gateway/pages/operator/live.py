@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Match, Route
+from starlette.routing import compile_path
 
 from mana_actors.http.bodies import NO_STORE, BadRequest
 from state.errors import StateError
@@ -70,6 +70,7 @@ LIVE_PAGES = (
     LivePage("/system", "operator/system.html", system_values, _hour, shows_outage=True),
     LivePage("/agents/{user}/{agent}", "operator/agent.html", agent_values),
 )
+_PATTERNS = [(live, compile_path(live.path)[0]) for live in LIVE_PAGES]
 
 
 def live_page(live: LivePage, reader: Reader, values: Values, status: int = 200) -> Response:
@@ -188,16 +189,12 @@ async def pulse_of(deps: Deps) -> str:
 
 
 def _page_of(request: Request) -> tuple[LivePage, Request]:
-    scope = {**request.scope, "path": request.path_params["of"]}
-    for live in LIVE_PAGES:
-        match, more = Route(live.path, _unused).matches(scope)
-        if match is Match.FULL:
-            return live, Request({**scope, "path_params": more["path_params"]})
+    path = request.path_params["of"]
+    for live, pattern in _PATTERNS:
+        if found := pattern.match(path):
+            scope = {**request.scope, "path": path, "path_params": found.groupdict()}
+            return live, Request(scope)
     raise Missing("page", "no such page is kept up to date")
-
-
-def _unused(_: Request) -> Response:
-    raise NotImplementedError
 
 
 def _rendered(live: LivePage, reader: Reader, values: Values) -> str:
