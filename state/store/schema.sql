@@ -1607,6 +1607,31 @@ COMMENT ON FUNCTION mana_ai.mission_now(p_user text, p_mission text, p_agent tex
 rows of them that are not folded yet, whoever wrote them, and the zone. The agent''s rows count too: a pause that is in the
 log is a pause.';
 
+CREATE FUNCTION mana_ai.missions_to_stage(p_user text) RETURNS TABLE(mission_id text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+  PERFORM set_config('app.current_user_id', p_user, true);
+  RETURN QUERY
+  (SELECT s.mission_id FROM mana_ai.mission_snapshots AS s
+    WHERE s.user_id = p_user AND s.awaits_staging AND s.complete AND NOT s.hidden ORDER BY s.mission_id LIMIT 100)
+  UNION
+  (SELECT r.mission_id FROM mana_ai.runs AS r
+    WHERE r.user_id = p_user AND r.closed_at > now() - interval '1 minute' AND r.steps > 0
+      AND EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = r.mission_id AND f.table_name = 'aiMissions' AND f.user_id = p_user)
+    LIMIT 100)
+  UNION
+  (SELECT p.mission_id FROM mana_ai.proposals AS p
+    WHERE p.user_id = p_user AND p.state IN ('pending', 'refused') AND p.expires_at <= clock_timestamp() LIMIT 100);
+END $$;
+
+ALTER FUNCTION mana_ai.missions_to_stage(p_user text) OWNER TO mana_owner;
+
+COMMENT ON FUNCTION mana_ai.missions_to_stage(p_user text) IS 'A person''s missions with plans that they were not asked about yet, or with proposals that nobody answered in time; for the
+gateway. A plan that a run wrote a moment ago counts though it waits to be folded: who heard that the run ended finds its
+proposals. Where folding lags by more than a minute, they are found once it is folded.';
+
 CREATE FUNCTION mana_ai.model_word(p_text text) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5552,6 +5577,9 @@ GRANT ALL ON FUNCTION mana_ai.members_of(p_space text) TO mana_supervisor;
 REVOKE ALL ON FUNCTION mana_ai.unfolded(p_user text, p_table text, p_record text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION mana_ai.mission_now(p_user text, p_mission text, p_agent text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION mana_ai.missions_to_stage(p_user text) FROM PUBLIC;
+GRANT ALL ON FUNCTION mana_ai.missions_to_stage(p_user text) TO mana_gateway;
 
 REVOKE ALL ON FUNCTION mana_ai.model_word(p_text text) FROM PUBLIC;
 

@@ -103,9 +103,8 @@ async def test_by_age_alone_the_victims_would_end_too(world: World):
     culprit, victims, calls = await three_wait_for_one(world)
     await world.sql(BY_AGE_ALONE)
     assert len(await ended(world)) == 4
-    for call in calls:
-        with pytest.raises(asyncpg.PostgresError):
-            await call
+    # The culprit is gone first: a victim may get what it kept, and hear "go", before its own end.
+    await asyncio.gather(*calls, return_exceptions=True)
     await until(partial(is_gone, culprit))
     for victim in victims:
         await until(partial(is_gone, victim))

@@ -14,7 +14,7 @@ from state.store.gateway.carry_out import Answering
 from state.store.gateway.proposals import Answered, ProposalFilter, ProposalStore
 from supervisor.gateway.people.inbox.shelf import CatalogueShelf
 from tests.inbox import ME, NOW, TASK, call, mission_with, plan, records, shown, staged
-from tests.integration.support import Json, World, text
+from tests.integration.support import DONE, PLAN, Json, World, text
 
 pytestmark = pytest.mark.one_postgres
 
@@ -31,6 +31,23 @@ async def test_a_step_is_put_to_its_owner_and_its_record_shows_it(
     assert proposal.rationale == "Weil es heute dran ist"
     ((step,),) = [i["plan"] for i in await shown(world)]
     assert (step["status"], step["proposalId"]) == ("staged", proposal.id)
+
+
+async def test_a_plan_is_put_to_its_owner_before_anybody_folds_it(
+    world: World, store: ProposalStore
+):
+    """Who hears that a run ended asks for its proposals at once."""
+    await mission_with(world)
+    world.provider.script = [PLAN, DONE]
+    await world.run()
+    assert json.loads((await world.snapshot())["record"])["iterations"] == []
+    (proposal,) = await staged(store)
+    assert (proposal.state, proposal.params) == ("pending", {"title": "Einkaufen"})
+    await staged(store)
+    await world.driver.fold_all()
+    assert [one.id for one in await staged(store)] == [proposal.id]
+    due = "SELECT mission_id FROM mana_ai.missions_to_stage('u1')"
+    assert await world.sql(due) == []
 
 
 async def test_an_approved_task_is_in_the_owners_data_signed_by_the_agent(

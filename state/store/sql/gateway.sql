@@ -279,12 +279,7 @@ SELECT user_id, mission_id, version FROM mana_ai.fleet_unstaged
  WHERE $1::text IS NULL OR (user_id, mission_id) > ($1, $2::text) ORDER BY user_id, mission_id LIMIT $3
 
 -- to_stage_of_user --
--- Missions with plans that nobody was asked about yet, and those with proposals that nobody answered in time.
-(SELECT mission_id FROM mana_ai.mission_snapshots WHERE user_id = $1 AND awaits_staging AND complete AND NOT hidden ORDER BY mission_id LIMIT 100)
-UNION
-(SELECT DISTINCT mission_id FROM mana_ai.proposals
-  WHERE user_id = $1 AND state IN ('pending', 'refused') AND expires_at <= clock_timestamp() LIMIT 100)
-ORDER BY mission_id
+SELECT mission_id FROM mana_ai.missions_to_stage($1) ORDER BY mission_id
 
 -- proposals_of_mission --
 SELECT * FROM mana_ai.proposals WHERE user_id = $1 AND mission_id = $2

@@ -147,9 +147,7 @@ SELECT count(*) FILTER (WHERE op = 'insert') AS records,
 SELECT (SELECT time_zone FROM mana_ai.user_settings WHERE user_id = $1) AS time_zone,
        (SELECT count(*) FROM mana_ai.proposals WHERE user_id = $1 AND state IN ('pending', 'refused')
            AND (not_before IS NULL OR not_before <= clock_timestamp())) AS waiting,
-       EXISTS (SELECT FROM mana_ai.mission_snapshots WHERE user_id = $1 AND awaits_staging AND complete AND NOT hidden)
-       OR EXISTS (SELECT FROM mana_ai.proposals
-                   WHERE user_id = $1 AND state IN ('pending', 'refused') AND expires_at <= clock_timestamp()) AS awaits_staging,
+       EXISTS (SELECT FROM mana_ai.missions_to_stage($1)) AS awaits_staging,
        (SELECT count(*) FROM mana_ai.openings AS o WHERE o.user_id = $1
            AND o.at > coalesce((SELECT seen_at FROM mana_ai.openings_seen WHERE user_id = $1), '-infinity')) AS opened
 
