@@ -72,6 +72,8 @@ class SyncHub:
         self._listeners: set[Listener] = set()
         self._told_until: dict[tuple[str, tuple[str, ...]], datetime] = {}
         self._look = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._begun = self._ended = 0  # looks, by number
         self.sockets = OpenStreams(most=800, each=32)
         self.metrics, self._door = Metrics(), "people"
         self._looked_at = time.monotonic()
@@ -135,7 +137,19 @@ class SyncHub:
             self._look.clear()
 
     async def look(self) -> None:
-        """Tell every listener what is new."""
+        """Tell every listener what is new.
+
+        One look at a time: of two, the slower would keep a later position for a first one, and of
+        what came in between nobody would be told. One that began since this was asked is enough.
+        """
+        begun = self._begun
+        async with self._looking:
+            if self._ended <= begun:
+                self._begun += 1
+                await self._tell_all()
+                self._ended = self._begun
+
+    async def _tell_all(self) -> None:
         views = {(one.user, one.spaces) for one in self._listeners}
         self._told_until = {view: at for view, at in self._told_until.items() if view in views}
         moved = await self._feeds.moved({view: self._told_until.get(view) for view in views})
