@@ -71,6 +71,19 @@ async def test_a_run_says_why_it_woke_what_it_called_and_what_it_cost(world: Wor
     assert kept["iteration"]["plan"][0]["intent"]["toolName"] == "create_task"
 
 
+async def test_a_plan_is_read_by_who_hears_that_its_run_ended_before_anybody_folds_it(
+    world: World, house: House
+):
+    await (await world.client()).mission(iterations=[iteration(0)])
+    await world.driver.fold_all()
+    await world.run()
+    (run,) = (await told(house, "/missions/m1/runs"))["items"]
+    newest, older = (await told(house, "/missions/m1/iterations"))["items"]
+    assert (newest["iteration"]["id"], newest["runId"]) == (run["iterationId"], run["runId"])
+    assert older["iteration"]["id"] == iteration(0)["id"]
+    assert [kept["id"] for kept in (await world.record())["iterations"]] == [iteration(0)["id"]]
+
+
 async def test_a_name_that_the_model_made_up_is_in_no_receipt(database: Database, house: House):
     invented: Json = {"calls": [{"name": "geheimnis_des_lesers", "args": {}}], "usage": [1, 1]}
     async with open_world(database, [invented, DONE]) as world:

@@ -10,7 +10,9 @@ import asyncpg
 import msgspec
 
 from state.log.iterations import Iteration
+from state.log.own_changes import RecordAt
 from state.store.connect import ActsForPeople
+from state.store.gateway.own_log import OwnWrites
 from state.store.sql import statements_of
 
 SQL = statements_of("own.sql")
@@ -195,13 +197,15 @@ class OwnRuns:
     ) -> tuple[list[OwnIteration], OlderPlace | None] | None:
         """Iterations, the newest first, and where older ones go on; None: no such mission.
 
-        The record keeps the newest; older ones are where the log last had them.
+        The record keeps the newest, also before it is folded: who heard that a run ended finds its
+        plan. Older ones are where the log last had them.
         """
         async with self._db.acting_for(user) as connection:
-            row = await connection.fetchrow(SQL["kept_iterations"], user, mission)
-            if row is None:
+            own = OwnWrites(connection, user, [])
+            record = await own.record(RecordAt("ai", "aiMissions", mission), "nothing")
+            if not record.is_listed:
                 return None
-            found = _older(row["iterations"], before)
+            found = _older(record.fields.get("iterations"), before)
             logged_at = None
             if not found:
                 place = before or OlderPlace("\U0010ffff", "")
@@ -209,7 +213,8 @@ class OwnRuns:
                     SQL["logged_iterations"], mission, place.started_at, place.logged_at
                 )
                 if row is not None:
-                    found, logged_at = _older(row["iterations"], before), row["created_at"]
+                    stored = msgspec.json.decode(row["iterations"] or "null")
+                    found, logged_at = _older(stored, before), row["created_at"]
             page = found[:limit]
             ids = [str(each.get("id")) for each in page]
             runs = await connection.fetch(SQL["runs_of_iterations"], user, mission, ids)
@@ -223,10 +228,9 @@ def _call(row: asyncpg.Record) -> OwnCall:
     return msgspec.convert({**dict(row.items()), **noted}, OwnCall)
 
 
-def _older(stored: str | None, before: OlderPlace | None) -> list[Iteration]:
+def _older(stored: object, before: OlderPlace | None) -> list[Iteration]:
     """The iterations of an array, the newest first, those older than a place."""
-    decoded = msgspec.json.decode(stored or "null")
-    listed = cast("list[Any]", decoded) if isinstance(decoded, list) else []
+    listed = cast("list[Any]", stored) if isinstance(stored, list) else []
     found: list[Iteration] = [each for each in listed if isinstance(each, dict)]
     if before is not None:
         found = [each for each in found if _key(each) < (before.started_at, before.id)]

@@ -72,9 +72,6 @@ SELECT at, kind, key, run_id, told::text AS told FROM told WHERE at >= :since OR
 -- live_since --
 SELECT coalesce((SELECT opened_at FROM mana_ai.runs WHERE user_id = $1 AND mission_id = $2 AND state IN ('open', 'waiting')), clock_timestamp())
 
--- kept_iterations --
-SELECT record ->> 'iterations' AS iterations FROM mana_ai.mission_snapshots WHERE user_id = $1 AND mission_id = $2 AND complete AND NOT hidden
-
 -- logged_iterations --
 -- The newest version of the array that has one older than a time. The next page begins at the row that this one came from, so
 -- that each row is looked at for one page or two.

@@ -45,11 +45,7 @@ async def get_iterations(request: Request, caller: Caller, owners: Owners) -> Re
     given = query(request, ("after", "limit"))
     limit = whole_number("limit", given.get("limit", "20"), 1, 200)
     before = read_cursor(given["after"], OlderPlace, "after") if "after" in given else None
-    page = partial(owners.runs.iterations, caller.user, mission, limit, before)
-    found = await page()
-    if found is None:  # it may have been made a moment ago
-        await require_mission(owners, caller, mission)
-        found = await page()
+    found = await owners.runs.iterations(caller.user, mission, limit, before)
     if found is None:
         raise NO_MISSION
     told, more = found
