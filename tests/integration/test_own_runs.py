@@ -229,6 +229,7 @@ async def test_what_a_call_decided_is_told_while_the_run_goes_on(world: World, h
         listener = Listener(response)
         while (await listener.next())["event"] != "call-began":
             pass
+        await asyncio.to_thread(world.provider.wait_for_requests, 1)  # told before it is asked
         world.provider.release()  # the answer that waits, and no other
         world.provider.hold()
         while (ended := await listener.next())["event"] != "call-ended":
