@@ -4,7 +4,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,17 +14,12 @@ import pytest
 
 from tests.faults.scene import FAST, Scene, ScriptedProvider
 from tests.node import JoinedProcess, NodeProcess, send, wait_for
+from tests.ports import free_port
 from tests.postgres import TestServer
 
 STARTED_S = 120.0
 SMALL = ("--num-cpus=1", "--object-store-memory=78643200", "--node-ip-address=127.0.0.1")
 OFFER = """--resources={"mana": 1}"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Rays:

@@ -12,13 +12,13 @@ import httpx2
 import msgspec
 import pytest
 
-from mana_actors.http.sockets import bound_socket
 from state.store import embedded
 from supervisor.node.address import read_node
 from supervisor.node.keeper import COMMAND
 from supervisor.node.keeper.processes import MARK, mark_of
 from tests.faults.scene import FAST
 from tests.node import wait_for
+from tests.ports import free_port
 from tests.postgres import new_folder, remove_folder
 
 PATIENCE_S = 240.0
@@ -30,8 +30,7 @@ class Installation:
 
     def __init__(self) -> None:
         self.folder = new_folder()
-        with bound_socket("127.0.0.1", 0) as free:
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MANA_", "RAY_"))}
         ours = {"MANA_DATA_DIR": str(self.folder), "PORT": str(self.port)}
         self.env = {**inherited, **FAST, **ours, "MANA_WARM_POOL": "1"}

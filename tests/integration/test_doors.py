@@ -22,17 +22,13 @@ from supervisor.health.room import RoomWatch, reserves
 from supervisor.health.watch import Watch
 from supervisor.node.settings import Settings
 from tests.gateway_parts import KEY, FakeSupervisor, fleet_of
+from tests.ports import free_port
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
 
 ROLE = "mana_gateway"
 HEADERS = {"X-Service-Key": KEY}
-
-
-def free_port() -> int:
-    with bound_socket("127.0.0.1", 0) as taken:
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A key holder on another machine: runs read over TLS what they would read over the socket."""
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,16 +16,12 @@ from supervisor.node.settings import Settings
 from tests.integration.key_scene import HolderProcess, Scene, key_scene, minted
 from tests.integration.support import DONE, PLAN, open_world, until
 from tests.integration.test_granted_runs import CANARY, prepared
+from tests.ports import free_port
 from tests.postgres import Database
 
 pytestmark = pytest.mark.one_postgres
 
 NOWHERE = "postgresql://127.0.0.1:1/x"  # it connects when it is asked
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 @pytest.fixture
