@@ -17,7 +17,8 @@ import msgspec
 CHUNK_BYTES = 16 * 1024 * 1024
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PRESENT_OR_SWAPPED = 0b11 << 62
-_ENDED = (FileNotFoundError, ProcessLookupError)
+ENDED = (FileNotFoundError, ProcessLookupError)
+"""What /proc says of a process that is no more."""
 
 TABLES = """
 SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -87,17 +88,22 @@ def in_surroundings(needles: Sequence[Needle], pid: int) -> set[Hit]:
     """Environment and arguments of a process, which others of its account see; ended: nothing."""
     hits: set[Hit] = set()
     for name in ("environ", "cmdline"):
-        with contextlib.suppress(*_ENDED):
-            seen = Path(f"/proc/{pid}/{name}").read_bytes()
-            hits |= found(needles, f"{name} of {pid}", seen)
+        hits |= found(needles, f"{name} of {pid}", shown_of(pid, name))
     return hits
+
+
+def shown_of(pid: int, name: str) -> bytes:
+    """A file of a process in /proc; ended: nothing."""
+    with contextlib.suppress(*ENDED):
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    return b""
 
 
 def in_memory(needles: Sequence[Needle], pid: int) -> set[str]:
     """Names of the needles in a process's memory, freed and shared parts included; ended: none."""
     overlap = max(len(form) for needle in needles for form in needle.forms)
     names: set[str] = set()
-    with contextlib.suppress(*_ENDED):
+    with contextlib.suppress(*ENDED):
         for data in _memory(pid, overlap):
             names |= {hit.needle for hit in found(needles, "", data)}
     return names

@@ -1,7 +1,6 @@
 """What Ray and the system see of a node: ids and versions, no secret and nobody's text (P6)."""
 
-from pathlib import Path
-
+from tests.canary import shown_of
 from tests.fake_provider import Entry
 from tests.faults.scene import Scene
 from tests.node import LLM_KEY
@@ -18,9 +17,9 @@ def test_no_secret_is_in_the_environment_or_the_arguments_of_any_process(scene: 
     processes = scene.node.processes()
     assert {agent, supervisor, scene.node.pid} <= set(processes)
     for pid in processes:
-        seen = _bytes(f"/proc/{pid}/environ") + _bytes(f"/proc/{pid}/cmdline")
+        seen = shown_of(pid, "environ") + shown_of(pid, "cmdline")
         assert [name for name, secret in _secrets(scene).items() if secret in seen] == []
-    assert b"MANA_DATA_DIR" in _bytes(f"/proc/{agent}/environ"), "it was the environment we read"
+    assert b"MANA_DATA_DIR" in shown_of(agent, "environ"), "it was the environment we read"
 
 
 def test_ray_keeps_neither_secrets_nor_texts_in_its_files(scene: Scene) -> None:
@@ -46,7 +45,3 @@ def _secrets(scene: Scene) -> dict[str, bytes]:
     passwords = {path.name: path.read_bytes().strip() for path in files}
     assert {"mana_agent", "mana_supervisor", "mana_gateway"} <= set(passwords)
     return passwords | {"service key": scene.node.service_key.encode(), "llm": LLM_KEY.encode()}
-
-
-def _bytes(path: str) -> bytes:
-    return Path(path).read_bytes()

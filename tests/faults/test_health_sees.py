@@ -73,7 +73,9 @@ def healed(scene: Scene) -> None:
 def command_of(scene: Scene, program: str) -> tuple[int, str]:
     """The process of the node's Ray that runs this program, and its command line."""
     return next(
-        (pid, line) for pid, line in scene.node.processes().items() if program in line.split()[0]
+        (pid, line)
+        for pid, line in scene.node.processes().items()
+        if program in "".join(line.split()[:1])  # one that just ended has none
     )
 
 

@@ -1,5 +1,6 @@
 """A node on a machine with a second OS user, who gets nothing of it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from state.store import embedded
 from state.store.embedded.postmaster import recorded
 from supervisor.node.address import read_node
 from supervisor.node.keeper.processes import descendants, mark_of, marked
+from tests.canary import ENDED, shown_of
 from tests.postgres import new_folder
 
 pytestmark = pytest.mark.skipif(
@@ -125,7 +127,7 @@ def test_what_everybody_sees_of_the_processes_holds_no_secret(node: Installation
     files = [path for path in (node.root / "secrets").rglob("*") if path.is_file()]
     secrets = {path.name: path.read_text().strip() for path in files}
     for pid in node.processes():
-        shown = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+        shown = shown_of(pid, "cmdline").decode(errors="replace")
         assert [name for name, secret in secrets.items() if secret in shown] == []
 
 
@@ -180,13 +182,12 @@ def sockets_of(pids: set[int]) -> set[str]:
     """The inodes of their sockets."""
     found: set[str] = set()
     for pid in pids:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            try:
-                target = str(Path(entry.path).readlink())
-            except FileNotFoundError:  # closed since it was listed
-                continue
-            if target.startswith("socket:["):
-                found.add(target.removeprefix("socket:[").removesuffix("]"))
+        with contextlib.suppress(*ENDED):
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(*ENDED):  # closed since it was listed
+                    target = str(entry.readlink())
+                    if target.startswith("socket:["):
+                        found.add(target.removeprefix("socket:[").removesuffix("]"))
     return found
 
 
@@ -217,6 +218,9 @@ def unix_sockets(sockets: set[str]) -> list[str]:
 
 def shared(pids: set[int]) -> list[str]:
     """What in shared memory, and in the folder for temporary files, belongs to these users."""
-    owners = {Path(f"/proc/{pid}").stat().st_uid for pid in pids if Path(f"/proc/{pid}").exists()}
+    owners = set[int]()
+    for pid in pids:
+        with contextlib.suppress(*ENDED):
+            owners.add(Path(f"/proc/{pid}").stat().st_uid)
     found = [*Path("/dev/shm").glob("plasma*"), *Path("/dev/shm").glob("PostgreSQL.*")]
     return [str(path) for path in found if path.stat().st_uid in owners]
