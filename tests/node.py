@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ from typing import Any, Self
 import httpx2
 import msgspec
 
+from state.log.stamps import format_instant, instant_of
 from supervisor.node.keeper import COMMAND, JOIN_COMMAND
 from supervisor.node.keeper.state import read_state
 from tests.postgres import LOG_OWNER, Database
@@ -252,11 +254,25 @@ class NodeProcess:
         """What `/internal/status` says."""
         return self.http("GET", "/internal/status").json()
 
+    def supervision(self) -> dict[str, Any]:
+        """What its supervisor says of itself; waits for one that is busy or starts again.
+
+        The gateway would tell what it knew last.
+        """
+        since = format_instant(instant_of(datetime.now(UTC)))
+
+        def said() -> dict[str, Any] | None:
+            told = self.status().get("supervisor")
+            return told if told and told["at"] >= since else None
+
+        return wait_for(said, "a supervisor that answers")
+
     def awake(self) -> dict[tuple[str, str], Awake]:
-        """Every agent that is awake, by (user, agent); empty while the supervisor is silent."""
-        told: dict[str, Any] | None = self.status()["supervisor"]
-        awake: list[dict[str, Any]] = told["awake"] if told else []
-        return {(one["user"], one["agent"]): Awake(one["process"], one["pid"]) for one in awake}
+        """Every agent that is awake now, by (user, agent)."""
+        return {
+            (one["user"], one["agent"]): Awake(one["process"], one["pid"])
+            for one in self.supervision()["awake"]
+        }
 
 
 class JoinedProcess(NodeProcess):

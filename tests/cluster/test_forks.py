@@ -47,7 +47,7 @@ def _run_on_a_fork(scene: Scene, name: str) -> int:
         mission = scene.push(f"{name}-{n}")
         scene.wait_served(mission, within_s=START_S)
         scene.assert_one_plan(mission)
-        told = scene.node.status()["supervisor"]["awake"]
+        told = scene.node.supervision()["awake"]
         (agent,) = [one for one in told if (one["user"], one["agent"]) == mission.pair]
         if agent["fork"]:
             return int(agent["pid"])
@@ -60,7 +60,7 @@ def test_agents_are_forks_of_one_server_and_say_so(forking: Scene) -> None:
     assert _parent(pid) == server
     assert os.getpgid(pid) == pid
     forks = {p for p in forking.node.pids_of("AgentActor") if _parent(p) == server}
-    told = {a["pid"]: a["fork"] for a in forking.node.status()["supervisor"]["awake"]}
+    told = {a["pid"]: a["fork"] for a in forking.node.supervision()["awake"]}
     assert all(is_fork == (p in forks) for p, is_fork in told.items())
 
 
@@ -108,7 +108,7 @@ def test_without_the_setting_ray_starts_each_worker(postgres: TestServer) -> Non
         scene = Scene(database, provider, node)
         for n in range(3):
             scene.wait_served(scene.push(f"plain-{n}"), within_s=START_S)
-        awake = node.status()["supervisor"]["awake"]
+        awake = node.supervision()["awake"]
         assert [agent["fork"] for agent in awake] == [False] * 3
         assert _servers(node) == []
         assert not (node.folder / "data" / "forks").exists()

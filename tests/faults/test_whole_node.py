@@ -62,7 +62,7 @@ def test_the_older_of_two_supervisors_stands_down_and_says_so(
             scene.wait_served(mission)
             scene.assert_one_plan(mission)
         assert {pair for m in missions if (pair := m.pair) in newer.awake()}
-        assert newer.status()["supervisor"]["stood_down"] is False
+        assert newer.supervision()["stood_down"] is False
         scene.check(succeeded=6)
 
 
