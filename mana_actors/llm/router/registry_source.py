@@ -128,7 +128,8 @@ class Loaded(msgspec.Struct, frozen=True):
 class RegistrySource:
     """Follows a source; `apply` puts a new registry in force, and is called with valid ones only.
 
-    The constructor has read `registry` already; what follows never raises for a bad file.
+    Made before the source is read first: what changes after that is seen. What follows never raises
+    for a bad file.
     """
 
     def __init__(
@@ -137,7 +138,6 @@ class RegistrySource:
         apply: Callable[[Registry], None],
         *,
         last_good: LastGood | None = None,
-        problem: str = "",
         every_s: float = WATCH_EVERY_S,
     ) -> None:
         self._source, self._apply, self._every_s = source, apply, every_s
@@ -145,7 +145,13 @@ class RegistrySource:
         self._seen = self._fingerprint()
         is_service = isinstance(source, OneService)
         name = f"{source.name} {source.url}" if is_service else source.path
-        self.state = Loaded(name, datetime.now(UTC), problem)
+        self.state = Loaded(name, datetime.now(UTC))
+
+    def first(self) -> Registry:
+        """The registry to start with; raises RegistryInvalid where no valid copy is left."""
+        registry, problem = self._last_good.first(self._source)
+        self.state = msgspec.structs.replace(self.state, problem=problem)
+        return registry
 
     async def reload(self) -> bool:
         """Read the source again; False if it is not valid, and then nothing changes."""

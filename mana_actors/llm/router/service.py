@@ -28,7 +28,8 @@ class LlmRouter:
 
     def __init__(self, settings: RouterSettings, token: str) -> None:
         last_good = LastGood(Path(settings.last_good_file) if settings.last_good_file else None)
-        registry, problem = last_good.first(settings.source)
+        self.source = RegistrySource(settings.source, self._put_in_force, last_good=last_good)
+        registry = self.source.first()
         self._secrets_dir = Path(settings.secrets_dir)
         self.metrics = metrics = RouterMetrics()
         self._tracing = tracing(settings.otlp_endpoint)
@@ -38,9 +39,6 @@ class LlmRouter:
             threshold=settings.failure_threshold,
             backoff_s=settings.unhealthy_backoff_s,
             observer=metrics,
-        )
-        self.source = RegistrySource(
-            settings.source, self._put_in_force, last_good=last_good, problem=problem
         )
         metrics.know(registry.names, router.health())
         self._awaited = settings.source
