@@ -221,6 +221,9 @@ class Proposals:
         waiting: asyncio.Task[str] | None = None
         try:
             while True:
+                if changes is not None and waiting is None:
+                    # Before the look: what comes meanwhile is looked at next.
+                    waiting = asyncio.ensure_future(anext(changes))
                 try:
                     await (self.send_answers() if changes is None else self.carry_out())
                 except (
@@ -231,10 +234,9 @@ class Proposals:
                     ServerRefused,
                 ) as exc:
                     log.debug("inbox_waits error=%s", type(exc).__name__)
-                if changes is None:
+                if waiting is None:
                     await asyncio.sleep(EVERY_S)
                     continue
-                waiting = waiting or asyncio.ensure_future(anext(changes))
                 done, _ = await asyncio.wait([waiting], timeout=EVERY_S)
                 if done:
                     waiting = None
