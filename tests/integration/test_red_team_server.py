@@ -282,13 +282,14 @@ async def test_every_function_for_agents_raises_once_the_capability_ran_out(
     async with session(scene, SUPERUSER) as admin:
         calls = [row for row in await admin.fetch(CALLABLE) if row["name"] not in READERS]
     ran_out = "SELECT mana_ai.capability() IS NULL FROM pg_sleep(0.05)"
-    token = await signed(scene, ttl_s=2)
-    async with session(scene, "mana_agent") as agent, acting(agent, token):
-        assert "MA001" not in (await answers_to(agent, calls)).values()
-        async with asyncio.timeout(20):
+    async with session(scene, "mana_agent") as agent:
+        async with acting(agent, await signed(scene)):
+            assert "MA001" not in (await answers_to(agent, calls)).values()
+        async with acting(agent, await signed(scene, ttl_s=2)), asyncio.timeout(20):
+            assert await agent.fetchval("SELECT mana_ai.capability()") is not None
             while not await agent.fetchval(ran_out):
                 pass
-        assert set((await answers_to(agent, calls)).values()) == {"MA001"}
+            assert set((await answers_to(agent, calls)).values()) == {"MA001"}
 
 
 # --- what is allowed, and shows nothing -----------------------------------------------------------
