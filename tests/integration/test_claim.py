@@ -4,7 +4,8 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -53,6 +54,7 @@ async def test_a_claim_whose_reply_was_lost_gets_the_same_answer(world: World):
     assert told(again) == told(first)
     assert (first.outcome, first.attempt) == ("claimed", 1)
     assert await world.value(LEASE) > lease
+    assert (await world.snapshot())["wake_at"] == await world.value(LEASE)
     await world.sql("UPDATE mana_ai.runs SET lease_until = clock_timestamp() - interval '1 second'")
     assert told(await ask(store, claim_id=claim_id)) == told(first)
 
@@ -149,6 +151,116 @@ async def test_an_unwanted_mission_stays_unwanted_whatever_the_versions(world: W
     await (await world.client()).edit(state="paused")
     await world.driver.fold_all()
     assert (await ask(await world.driver.store(MANA), decided_by=basis)).outcome == "unwanted"
+
+
+# --- whatever its process believes ----------------------------------------------------------------
+
+AHEAD = LONG_AGO.replace(year=2099)
+REQUEST = "INSERT INTO mana_ai.run_requests (user_id, request_key, mission_id, due_at, closed_at)"
+RUN = (
+    "INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, requested, holder,"
+    " lease_until, not_before, cancelled_at)"
+)
+ASKED = LONG_AGO.replace(day=7)
+
+
+async def run_is(world: World, state: str, more: str, mission: str = "m1", who: str = "") -> None:
+    """A run of the slot in that state; `more` are lease, earliest time, and when cancelled."""
+    values = f"($1, $2, $3, $4, $5, false, 'another', {more})"
+    await world.sql(f"{RUN} VALUES {values}", "u1", who or MANA[1], mission, LONG_AGO, state)
+
+
+async def another_mission_runs(world: World, lease: str, who: str = "") -> None:
+    await (await world.client()).mission("m2")
+    await world.driver.fold_all()
+    await run_is(world, "open", f"clock_timestamp() + interval '{lease}', NULL, NULL", "m2", who)
+
+
+async def asked_for(world: World, closed: str = "NULL") -> None:
+    await world.sql(f"{REQUEST} VALUES ('u1', 'k', 'm1', $1, {closed})", ASKED)
+
+
+async def owner_writes(world: World, **fields: Any) -> None:
+    await (await world.client()).edit(**fields)
+    await world.driver.fold_all()
+
+
+async def only_an_update_came(world: World) -> None:
+    await world.sql("UPDATE mana_ai.mission_snapshots SET complete = false")
+
+
+Setting = Callable[[World], Awaitable[Any]]
+BELIEFS: dict[str, tuple[Setting, datetime, str]] = {
+    "deleted": (lambda w: owner_writes(w, deletedAt="2026-01-01T00:00:00Z"), LONG_AGO, "unwanted"),
+    "without an insert": (only_an_update_came, LONG_AGO, "unwanted"),
+    "no slot": (lambda w: owner_writes(w, nextRunAt=None), LONG_AGO, "stale"),
+    "another slot": (lambda w: owner_writes(w, title="T"), ASKED, "stale"),
+    "asked for at another time": (asked_for, LONG_AGO.replace(day=8), "stale"),
+    "asked for and closed": (lambda w: asked_for(w, "now()"), ASKED, "stale"),
+    "not due yet": (lambda w: owner_writes(w, nextRunAt="2099-01-05T07:00:00Z"), AHEAD, "early"),
+    "planned": (lambda w: run_is(w, "committed", "NULL, NULL, NULL"), LONG_AGO, "served"),
+    "failed": (lambda w: run_is(w, "failed", "NULL, NULL, NULL"), LONG_AGO, "served"),
+    "cancelled": (lambda w: run_is(w, "withdrawn", "NULL, NULL, now()"), LONG_AGO, "served"),
+    "held": (lambda w: run_is(w, "open", "'2099-01-05 07:00Z', NULL, NULL"), LONG_AGO, "held"),
+    "waits": (
+        lambda w: run_is(w, "waiting", "NULL, '2099-01-05 07:00Z', NULL"),
+        LONG_AGO,
+        "waiting",
+    ),
+    "no place": (lambda w: another_mission_runs(w, "1 hour"), LONG_AGO, "concurrency"),
+    "a lost run's place": (lambda w: another_mission_runs(w, "-1 s"), LONG_AGO, "claimed"),
+    "another's place": (lambda w: another_mission_runs(w, "1 hour", "a2"), LONG_AGO, "claimed"),
+}
+
+
+@pytest.mark.one_postgres
+@pytest.mark.parametrize("belief", BELIEFS)
+async def test_the_rows_have_the_last_word_on_a_claim(world: World, belief: str):
+    setting, due_at, outcome = BELIEFS[belief]
+    await setting(world)
+    store = await world.driver.store(MANA)
+    claim = await store.claim("m1", due_at, 60_000, "h", "{}")
+    assert claim.outcome == outcome
+    if outcome in ("early", "held", "waiting"):
+        assert claim.look_at == AHEAD
+
+
+@pytest.mark.one_postgres
+@pytest.mark.parametrize("is_moved", [True, False])
+async def test_a_run_under_way_is_finished_first_where_it_is_asked_for_still(
+    world: World, is_moved: bool
+):
+    """Else it ends, and what it was told is forgotten."""
+    hand = await claimed(world)
+    await hand.store.end_call(await hand.answered())
+    await hand.store.wait(hand.closing(), "later", -1, "back-off", failed=False)
+    await asked_for(world)
+    if is_moved:
+        await owner_writes(world, nextRunAt="2026-01-06T07:00:00Z")
+    claim = await hand.store.claim("m1", ASKED, 60_000, "h", "{}")
+    assert (claim.outcome, claim.due_at) == ("claimed", ASKED if is_moved else LONG_AGO)
+    states = [run["state"] for run in await world.runs()]
+    assert states == (["withdrawn", "open"] if is_moved else ["open"])
+    assert await world.value("SELECT count(*) FROM mana_ai.journal") == (not is_moved)
+
+
+@pytest.mark.one_postgres
+async def test_a_run_that_goes_over_to_another_agent_keeps_nothing_of_its_wait(world: World):
+    hand = await claimed(world)
+    await hand.store.wait(hand.closing(), "later", -1, "back-off", failed=True)
+    await (await world.client()).agent("a2")
+    await owner_writes(world, agentId="a2")
+    await world.sql("UPDATE mana_ai.runs SET closed_at = now()")
+    (before,) = await world.runs()
+    await claimed(world, pair=("u1", "a2"), holder="other")
+    (run,) = await world.runs()
+    assert (run["agent_id"], run["attempt"], run["failures"], run["lost"]) == ("a2", 2, 1, 0)
+    waited = ("closed_at", "not_before", "waiting_for", "reason")
+    assert [run[name] for name in waited] == [None] * len(waited)
+    assert run["claimed_at"] > before["claimed_at"]
+    await world.sql("UPDATE mana_ai.runs SET lease_until = now()")
+    await claimed(world, pair=("u1", "a2"), holder="third")
+    assert (await world.runs())[0]["lost"] == 1
 
 
 # --- what its process reads before ----------------------------------------------------------------
