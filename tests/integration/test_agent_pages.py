@@ -106,6 +106,23 @@ async def test_a_run_says_how_many_calls_of_tools_came_to_nothing(scene: tuple[W
     assert said in await tab.see(MISSION)
 
 
+async def test_a_run_says_round_by_round_what_was_asked_what_failed_and_what_it_took(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    await world.sql(
+        """UPDATE mana_ai.runs SET answers = jsonb_set(jsonb_set(answers, '{1,took_ms}', '1800'),
+        '{1,refused}', '["complete_task", "another"]')"""
+    )
+    shown = await tab.see(MISSION)
+    assert "model · 5,912 tokens in, 311 out · 1.8 s" in shown
+    assert "asked Create a task \u00d72" in shown
+    assert "came back as failed: Complete a task, a tool that is none" in shown
+    receipt = shown.partition("<summary>Receipt</summary>")[2].partition("</table>")[0]
+    assert ">fake/model<" in receipt
+    assert re.findall('class="n">([^<]+)</td>', receipt) == ["2", "12,683", "0.0000"]
+
+
 async def test_missions_whose_agent_is_not_listed_are_found_below_those_that_are(
     scene: tuple[World, Tab, Tab],
 ):

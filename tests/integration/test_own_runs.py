@@ -92,6 +92,37 @@ async def test_a_name_that_the_model_made_up_is_in_no_receipt(database: Database
     (run,) = (await told(house, "/missions/m1/runs"))["items"]
     detail = await told(house, f"/runs/{run['runId']}")
     assert [call["tools"] for call in detail["calls"]] == [[], []]
+    assert [call["refused"] for call in detail["calls"]] == [["another"], []]
+
+
+async def test_a_run_says_by_call_what_was_asked_for_and_what_came_back_as_failed(
+    database: Database, house: House
+):
+    task: Json = {"name": "create_task", "args": {"title": "Einkaufen"}}
+    bare: Json = {"name": "create_task", "args": {}}
+    denied: Json = {"name": "create_note", "args": {}}
+    asked: Json = {"calls": [task, bare, denied], "usage": [70, 30]}
+    async with open_world(database, [asked, {**DONE, "delay_s": 0.01}]) as world:
+        await world.driver.start()
+        client = await world.client()
+        await client.agent("a1", policy={"tools": {"create_note": "deny"}})
+        await client.mission(agentId="a1")
+        await world.driver.fold_all()
+        await world.driver.tick()
+        (run,) = (await told(house, "/missions/m1/runs"))["items"]
+        first, last = (await told(house, f"/runs/{run['runId']}"))["calls"]
+        assert first["tools"] == ["create_task", "create_task"], "as often as it was called"
+        assert first["refused"] == ["create_task", "create_note"]
+        assert (first["tokens"], first["completionTokens"]) == (100, 30)
+        assert last["refused"] == []
+        assert last["tookMs"] > 0
+        headers = {"Authorization": f"Bearer {house.auth.token('u1')}"}
+        stream = f"{ME}/runs/{run['runId']}/stream"
+        async with house.client.stream("GET", stream, headers=headers) as response:
+            listener = Listener(response)
+            while (closed := await listener.next())["event"] != "run-closed":
+                pass
+        assert closed["refused"] == {"1": ["create_task", "create_note"]}
 
 
 async def test_nobody_reads_what_is_somebody_elses(world: World, house: House):

@@ -284,7 +284,7 @@ class Attempt:
         )
         model = await means.provider.facts(means.settings.model, calls.exposure)
         given = plan_input(job, read.items, tools, means.settings, model.context_tokens)
-        plan, counts = await make_plan(given, calls.ask, tools.executor, calls.receipt.begins)
+        plan, counts = await make_plan(given, calls.ask, tools.executor, calls.receipt)
         self._plan = plan
         tally.counts.extend(counts)
         if plan.stop_reason == "budget" and not plan.steps and calls.short is not None:

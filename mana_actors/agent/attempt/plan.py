@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from mana_actors.agent.attempt.job import Job
 from mana_actors.agent.deployed.declaration import declared_tools
 from mana_actors.agent.deployed.handlers import DeployedTools
+from mana_actors.agent.model.receipt import Receipt
 from mana_actors.agent.planner.compaction import CompactionSettings
 from mana_actors.agent.planner.guardrails import MAX_STEPS
 from mana_actors.agent.planner.loop import CallModel, PlanOutcome, run_loop
@@ -20,9 +22,14 @@ from mana_actors.agent.planner.prompt import (
     known_texts,
     loop_input,
 )
-from mana_actors.agent.planner.prompt_parts import KnownTexts
 from mana_actors.agent.planner.reminders import Allowance, reminder_channel
-from mana_actors.agent.planner.subagents import TASK, SubAgents, with_proposals, with_sub_agents
+from mana_actors.agent.planner.subagents import (
+    CALL_NUMBERS,
+    TASK,
+    SubAgents,
+    with_proposals,
+    with_sub_agents,
+)
 from mana_actors.agent.tools.catalogue import FIND_TOOLS, Toolbox, proposing_tools
 from mana_actors.agent.tools.executor import Executor
 from mana_actors.agent.tools.injection_watch import InjectionWatch, Sighting
@@ -34,6 +41,9 @@ from mana_actors.messages import AgentSettings, Count
 from state.log.merge import TableRows
 from state.log.stamps import datetime_of, parse_instant
 from state.store.agent import AgentStore
+
+ANOTHER = "another"
+"""Stands for each tool that is none."""
 
 LEAST_OUTPUT = 1024
 OF_THE_CAP = 8
@@ -135,23 +145,40 @@ async def make_plan(
     plan: PlanInput,
     call_model: CallModel,
     executor: Executor,
-    begins: Callable[[KnownTexts], None] | None = None,
+    receipt: Receipt | None = None,
 ) -> tuple[PlanOutcome, list[Count]]:
     """The plan with what sub-agents proposed, and what it adds to the metrics.
 
-    `executor` is this plan's own: sub-agents are registered with it, and use it as well. `begins`
-    hears what its prompts begin with. Errors of `call_model` propagate as in `run_loop`.
+    `executor` is this plan's own: sub-agents are registered with it, and use it as well. `receipt`
+    hears what its prompts begin with, and which tools came back as failed. Errors of `call_model`
+    propagate as in `run_loop`.
     """
-    given = loop_input(plan)
-    if begins is not None:
-        begins(known_texts(plan, given))
+    given, box = loop_input(plan), plan.toolbox or proposing_tools()
+    receipt = receipt or Receipt()
+    receipt.begins(known_texts(plan, given))
     subs = SubAgents(given, call_model, executor, boundary=plan.boundary)
     executor.register(TASK.name, subs)
     remind = reminder_channel(plan.allowance, lambda: subs.usage.total_tokens)
     outcome = await run_loop(replace(given, remind=remind), call_model, executor)
     outcomes = [outcome, *(done.outcome for done in subs.finished)]
-    counts = _counts(outcome, outcomes, plan.toolbox or proposing_tools())
+    counts = _counts(outcome, outcomes, box)
+    receipt.refused(_refused(outcome, 0, box))
+    for done in subs.finished:
+        receipt.refused(_refused(done.outcome, CALL_NUMBERS * done.number, box))
     return with_proposals(outcome, subs.finished, MAX_STEPS), counts
+
+
+def _refused(plan: PlanOutcome, before: int, box: Toolbox) -> dict[int, tuple[str, ...]]:
+    """By the number of the model's call, the tools that came back as failed.
+
+    A name that is no tool's is the model's own text.
+    """
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for done in plan.executed_calls:
+        if not done.result.success:
+            name = done.call.name
+            found[before + done.round].append(name if name in box.tools else ANOTHER)
+    return {number: tuple(names) for number, names in found.items()}
 
 
 def _counts(plan: PlanOutcome, outcomes: Iterable[PlanOutcome], box: Toolbox) -> list[Count]:

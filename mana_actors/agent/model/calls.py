@@ -109,7 +109,7 @@ class ModelCalls:
             tokens=charge.tokens,
             micros=charge.micros,
         )
-        self.receipt.answered(number, request, answer, charge.of(hold))
+        self.receipt.answered(number, request, answer, charge.of(hold), round(took_s * 1000))
         self._noted = self.receipt.of_call(number)
         if job.lost > 0:
             await self.settle()  # one that ends its reader is paid for once, and kept

@@ -87,10 +87,11 @@ class TooDeep(TerminalError):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """What one sub-agent did: the round of the run that called it, and its outcome."""
+    """What one sub-agent did: the round of the run that called it, its outcome, its number."""
 
     round: int
     outcome: PlanOutcome
+    number: int
 
 
 class SubAgents:
@@ -136,7 +137,7 @@ class SubAgents:
             )
         except ProviderError as exc:
             return ToolResult(False, f"The sub-agent failed: {exc.kind}.")
-        self.finished.append(Finished(round_, outcome))
+        self.finished.append(Finished(round_, outcome, number))
         source = f"sub-agent/{call.arguments['subagent_type']}"
         text = (outcome.summary or "").strip() or CUT_OFF
         said = fence(text, number=number, source=source, boundary=self._boundary)

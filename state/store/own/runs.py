@@ -48,8 +48,9 @@ class OwnRun(msgspec.Struct, frozen=True):
 class OwnCall(msgspec.Struct, frozen=True):
     """One call to a model; `ended_at` None while it is under way, `tokens` then what it holds.
 
-    Who answered and which tools the answer called are known once it is paid for. `parts` says what
-    its prompt was made of, `inputs` how much of it each input of the mission was, both in tokens.
+    Who answered and which tools the answer called, each as often as it did, are known once it is
+    paid for; which came back as failed (`refused`), once the run ends. `parts` says what its prompt
+    was made of, `inputs` how much of it each input of the mission was, both in tokens.
     """
 
     number: int
@@ -62,7 +63,10 @@ class OwnCall(msgspec.Struct, frozen=True):
     exposure: str | None = None
     cached_tokens: int = 0
     wasted_tokens: int = 0
+    completion_tokens: int = 0
+    took_ms: int = 0
     tools: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     parts: dict[str, int] = {}  # msgspec copies it
     inputs: tuple[int, ...] = ()
 

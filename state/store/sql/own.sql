@@ -23,6 +23,8 @@ made AS (
     FROM mana_ai.token_holds AS h JOIN run AS r ON h.user_id = r.user_id AND h.agent_id = r.agent_id AND h.run_id = r.run_id)
 SELECT m.*, n.note ->> 'provider' AS provider, n.note ->> 'model' AS model, n.note ->> 'exposure' AS exposure,
        coalesce((n.note ->> 'cached_tokens')::bigint, 0) AS cached_tokens, coalesce((n.note ->> 'wasted_tokens')::bigint, 0) AS wasted_tokens,
+       coalesce((n.note ->> 'completion_tokens')::bigint, 0) AS completion_tokens, coalesce((n.note ->> 'took_ms')::bigint, 0) AS took_ms,
+       ARRAY(SELECT jsonb_array_elements_text(coalesce(n.note -> 'refused', '[]'))) AS refused,
        ARRAY(SELECT jsonb_array_elements_text(CASE jsonb_typeof(n.note -> 'tools') WHEN 'array' THEN n.note -> 'tools' ELSE '[]' END)) AS tools,
        coalesce(n.note -> 'parts', '{}')::text AS parts, coalesce(n.note -> 'inputs', '[]')::text AS inputs
   FROM made AS m CROSS JOIN run AS r CROSS JOIN LATERAL (SELECT r.answers -> m.number::text AS note) AS n
@@ -56,7 +58,8 @@ told AS (
   UNION ALL
   SELECT t.ts, 'call-ended', coalesce(t.call_id::text, t.id::text), t.run_id,
          jsonb_build_object('number', t.round, 'tokens', t.tokens_used, 'costMicros', t.cost_micros, 'tokensSoFar', r.tokens,
-                            'model', r.answers -> t.round::text -> 'model', 'tools', coalesce(r.answers -> t.round::text -> 'tools', '[]'))
+                            'model', r.answers -> t.round::text -> 'model', 'tools', coalesce(r.answers -> t.round::text -> 'tools', '[]'),
+                            'tookMs', r.answers -> t.round::text -> 'took_ms')
     FROM mana_ai.token_usage AS t JOIN runs AS r ON t.user_id = r.user_id AND t.agent_id = r.agent_id AND t.ts >= r.opened_at
      AND t.run_id = r.run_id
   UNION ALL
@@ -65,7 +68,9 @@ told AS (
    WHERE d.ts >= :since
   UNION ALL
   SELECT closed_at, 'run-closed', run_id::text || '.' || attempt, run_id,
-         jsonb_build_object('state', state, 'reason', reason, 'iterationId', iteration_id, 'steps', steps, 'tokens', tokens)
+         jsonb_build_object('state', state, 'reason', reason, 'iterationId', iteration_id, 'steps', steps, 'tokens', tokens,
+                            'refused', (SELECT coalesce(jsonb_object_agg(a.key, a.value -> 'refused'), '{}') FROM jsonb_each(answers) AS a
+                                         WHERE a.value -> 'refused' <> '[]'))
     FROM runs WHERE closed_at IS NOT NULL)
 SELECT at, kind, key, run_id, told::text AS told FROM told WHERE at >= :since ORDER BY at, kind, key LIMIT :limit
 

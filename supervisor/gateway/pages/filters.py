@@ -16,7 +16,7 @@ from supervisor.gateway.pages import words
 from supervisor.gateway.pages.owner.parts.field_words import problem_said
 from supervisor.gateway.pages.owner.parts.refusal_words import refusal_said
 from supervisor.gateway.pages.owner.parts.template_words import role_said
-from supervisor.gateway.pages.owner.parts.tool_words import verb_of
+from supervisor.gateway.pages.owner.parts.tool_words import tools_said, verb_of
 from supervisor.gateway.pages.reader import Reader
 
 T = TypeVar("T")
@@ -113,3 +113,4 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "why": _why,
     "word": _by_reader(words.said),
 }
+    "tools": _by_reader(tools_said),

@@ -8,6 +8,11 @@ RETURN coalesce((
            'cached_tokens', coalesce((a.value ->> 'cached_tokens')::bigint, 0),
            'carried_lost', coalesce((a.value ->> 'carried_lost')::bigint, 0),
            'wasted_tokens', coalesce((a.value ->> 'wasted_tokens')::bigint, 0),
+           'completion_tokens', coalesce((a.value ->> 'completion_tokens')::bigint, 0),
+           'took_ms', coalesce((a.value ->> 'took_ms')::bigint, 0),
+           'refused', (SELECT coalesce(jsonb_agg(mana_ai.model_word(t.name)), '[]') FROM (
+              SELECT * FROM jsonb_array_elements_text(CASE jsonb_typeof(a.value -> 'refused') WHEN 'array' THEN a.value -> 'refused'
+                ELSE '[]' END) AS e (name) LIMIT 50) AS t),
            'tools', (SELECT coalesce(jsonb_agg(mana_ai.model_word(t.name)), '[]') FROM (
               SELECT * FROM jsonb_array_elements_text(CASE jsonb_typeof(a.value -> 'tools') WHEN 'array' THEN a.value -> 'tools'
                 ELSE '[]' END) AS e (name) LIMIT 50) AS t),

@@ -15,7 +15,7 @@ from state.log.records import mission_from_record
 from state.rules.exposure import exposure_allowed
 from state.store.gateway.own_log import NoSuchRecord, OwnRecord
 from state.store.gateway.proposals import ProposalFilter, proposals_in
-from state.store.own.runs import OwnIteration, OwnRun, OwnRunDetail
+from state.store.own.runs import OwnCall, OwnIteration, OwnRun, OwnRunDetail
 from supervisor.gateway.answers import path_part, query
 from supervisor.gateway.operators.control import cancel_own_run
 from supervisor.gateway.pages.owner.consent.grants import grant_of
@@ -50,6 +50,16 @@ class ReadShown(msgspec.Struct, frozen=True):
     why: str
 
 
+class ReceiptShown(msgspec.Struct, frozen=True):
+    """What one model did for a run, and how far its prompts travelled; no price is None."""
+
+    model: str
+    exposure: str
+    calls: int
+    tokens: int
+    cost_micros: int | None
+
+
 class RunShown(msgspec.Struct, frozen=True, kw_only=True):
     """One run as a page draws it; `whole` is None where only its line is shown."""
 
@@ -62,6 +72,7 @@ class RunShown(msgspec.Struct, frozen=True, kw_only=True):
     context: list[ContextShown] = []
     proposals: list[ProposalShown] = []
     cost_micros: int = 0
+    receipt: list[ReceiptShown] = []
 
 
 async def get_mission(visit: Visit) -> Response:
@@ -211,7 +222,24 @@ def _run(
             key=_step,
         ),
         cost_micros=0 if whole is None else sum(one.cost_micros or 0 for one in whole.calls),
+        receipt=[] if whole is None else receipt_of(whole.calls),
     )
+
+
+def receipt_of(calls: list[OwnCall]) -> list[ReceiptShown]:
+    """By model that answered, in the order of their first answers."""
+    by_model: defaultdict[tuple[str, str], list[OwnCall]] = defaultdict(list)
+    for one in calls:
+        if one.ended_at is not None and one.model:
+            by_model[f"{one.provider}/{one.model}", one.exposure or ""].append(one)
+    lines: list[ReceiptShown] = []
+    for (model, exposure), each in by_model.items():
+        prices = [one.cost_micros for one in each if one.cost_micros is not None]
+        cost = sum(prices) if len(prices) == len(each) else None
+        lines.append(
+            ReceiptShown(model, exposure, len(each), sum(one.tokens for one in each), cost)
+        )
+    return lines
 
 
 def summary_of(iteration: dict[str, Any], reason: str | None) -> tuple[str, bool]:

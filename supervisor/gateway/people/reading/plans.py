@@ -101,7 +101,10 @@ async def get_run(request: Request, caller: Caller, owners: Owners) -> Response:
                     exposure=each.exposure,
                     cached_tokens=each.cached_tokens,
                     wasted_tokens=each.wasted_tokens,
+                    completion_tokens=each.completion_tokens,
+                    took_ms=each.took_ms,
                     tools=list(each.tools),
+                    refused=list(each.refused),
                     parts=each.parts,
                     inputs=list(each.inputs),
                 )

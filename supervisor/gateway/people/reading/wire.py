@@ -70,9 +70,10 @@ class RunList(ApiAnswer, frozen=True):
 class CallTold(ApiAnswer, frozen=True):
     """One call to a model; `tokens` of one under way are those it holds.
 
-    Who answered and which of the offered tools were called are known once its run ends or waits.
-    `parts` says what its prompt was made of, `inputs` how much of it each input of the mission was,
-    in the mission's order: in tokens.
+    Who answered and which of the offered tools were called, each as often as they were, are known
+    once it is paid for; which calls came back as failed (`refused`; a name that is no tool's is
+    `another`), once its run ends. `parts` says what its prompt was made of, `inputs` how much of
+    it each input of the mission was, in the mission's order: in tokens.
     """
 
     number: int
@@ -86,7 +87,10 @@ class CallTold(ApiAnswer, frozen=True):
     exposure: str | None
     cached_tokens: int
     wasted_tokens: int
+    completion_tokens: int
+    took_ms: int
     tools: list[str]
+    refused: list[str]
     parts: dict[str, int]
     inputs: list[int]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.pages.translations import translations_of
@@ -45,6 +47,9 @@ MODULES = {
     "wetter": N_("Weather"),
     "writing": N_("Writing"),
 }
+
+ANOTHER = {"another": N_("a tool that is none")}
+"""Who asked for it made the name up."""
 
 VERBS = {
     "create_task": N_("Create a task"),
@@ -251,6 +256,15 @@ def module_said(module: str, reader: Reader) -> str:
 def verb_of(tool: str, reader: Reader) -> str:
     """What a tool does, in words."""
     return _said(VERBS.get(tool), reader) or tool.replace("_", " ").capitalize()
+
+
+def tools_said(tools: Sequence[str], reader: Reader) -> str:
+    """What an answer called, in words: each once, with how often."""
+    counts = Counter(tools)
+    named = (
+        (_said(ANOTHER.get(tool), reader) or verb_of(tool, reader), counts[tool]) for tool in counts
+    )
+    return ", ".join(f"{verb} \u00d7{count}" if count > 1 else verb for verb, count in named)
 
 
 def label_of(name: str, reader: Reader) -> str:
