@@ -137,6 +137,10 @@ async def test_an_owner_answers_by_keyboard_and_sees_what_is_new_without_a_reloa
             await world.driver.fold_all()
             await expect(page.locator("body")).to_contain_text("Noch etwas", timeout=20_000)
             assert await page.evaluate("window.isStill")
+            for key in ("j", "e", "Enter"):
+                await page.keyboard.press(key)
+            await expect(proposals).to_have_count(0)
+            assert await page.evaluate("document.activeElement.id") == "main", "not lost"
             await client.agent("a1", name="Coach")
             await world.driver.fold_all()
             await page.keyboard.press("/")

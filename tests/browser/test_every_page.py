@@ -45,7 +45,8 @@ UNSEEN = {LIVE, "/me/live", "/login", "/me/access/export.csv", "/me/access/expor
 STOLEN = "stolen.example"
 HOSTILE = f"\"'><img src=//{STOLEN}/x onerror=alert(1)><svg onload=alert(2)>{{{{7*7}}}}"
 HOSTILE_ID = "a'\"><svg onload=alert(3)>/1"
-TOO_WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+TOO_WIDE = """[document.documentElement, document.querySelector(".ways")].some(
+    (one) => one && one.scrollWidth > one.clientWidth)"""
 GRAVE = ("serious", "critical")
 FOLDER = os.environ.get("MANA_PICTURES")
 

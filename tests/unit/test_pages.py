@@ -18,7 +18,7 @@ from state.store.connect import Access, Database
 from state.store.people.visitors import VisitorStore
 from supervisor.gateway.pages import words
 from supervisor.gateway.pages.charts import bar_chart, gauge
-from supervisor.gateway.pages.page import HEADERS, page
+from supervisor.gateway.pages.page import HEADERS, page, templates
 from supervisor.gateway.pages.preferences import own_path
 from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.sign_in.browsers import Browsers
@@ -97,6 +97,13 @@ def test_a_time_is_told_in_the_readers_zone(hours: int, english: str, german: st
 def test_a_cadence_is_told_in_plain_words(cadence: Cadence, english: str, german: str):
     assert words.cadence_said(cadence, reader()) == english
     assert words.cadence_said(cadence, reader("de")) == german
+
+
+def test_a_command_in_a_reason_is_shown_as_one_and_an_open_tick_as_it_is():
+    shown = templates("en").from_string("{{ reason|sentence }}")
+    said = shown.render(reader=reader(), reason="no model service could answer")
+    assert "with <code>mana llm status</code> and <code>mana llm test</code>." in said
+    assert shown.render(reader=reader(), reason="a `<b> tick") == "A `&lt;b&gt; tick."
 
 
 def test_what_others_wrote_is_text_and_nothing_but_text():

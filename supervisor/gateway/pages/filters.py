@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mana_actors.http.paths import segment
 from state.runs.reasons import in_words, reasons_of
@@ -65,15 +65,24 @@ def _why(context: Context, reason: str | None) -> Markup:
     # By itself in a line, as a sentence begins; a name such as `undo_drink` stays what it is.
     first = told[0].what if told else ""
     began = first if "_" in first.partition(" ")[0] else first[:1].upper() + first[1:]
-    what = Markup("; ").join([began, *(each.what for each in told[1:])])
+    what = Markup("; ").join(_commands(each) for each in [began, *(one.what for one in told[1:])])
     rest = dict.fromkeys(part for each in told for part in (each.then, each.can) if part)
     if not rest:
         return what
-    return what + Markup('<br><span class="soft">%s</span>') % " ".join(rest)
+    return what + Markup('<br><span class="soft">%s</span>') % _commands(" ".join(rest))
 
 
-def _sentence(reason: str | None, reader: Reader) -> str:
-    return in_words(reason, reader.language)
+def _sentence(reason: str | None, reader: Reader) -> Markup:
+    return _commands(in_words(reason, reader.language))
+
+
+def _commands(text: str) -> Markup:
+    """A text in which what stands between two backticks is a command."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one of them closes nothing
+        return escape(text)
+    said = (Markup("<code>%s</code>") % part if n % 2 else part for n, part in enumerate(parts))
+    return Markup().join(said)
 
 
 def _problem(problem: str, reader: Reader) -> str:
@@ -109,8 +118,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "role": _by_reader(role_said),
     "sentence": _by_reader(_sentence),
     "state": _state,
+    "tools": _by_reader(tools_said),
     "verb": _by_reader(verb_of),
     "why": _why,
     "word": _by_reader(words.said),
 }
-    "tools": _by_reader(tools_said),

@@ -56,7 +56,7 @@ become.children = (here, came) => {
 function drop(node) {
   const next = node.nextSibling;
   if (node.contains(document.activeElement)) {
-    const near = [next, node.previousSibling].find((one) => one?.nodeType === 1 && one.tabIndex >= 0);
+    const near = [node.nextElementSibling, node.previousElementSibling].find((one) => one?.tabIndex >= 0);
     (near || document.getElementById("main")).focus({ preventScroll: true });
   }
   node.remove();
@@ -121,7 +121,9 @@ document.addEventListener("submit", async (event) => {
   const body = new URLSearchParams(new FormData(form, event.submitter));
   try {
     const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
-    form.closest("details.ask")?.removeAttribute("open");
+    const ask = form.closest("details.ask");
+    if (ask?.contains(document.activeElement)) ask.querySelector("summary").focus({ preventScroll: true }); // it is about to be hidden
+    ask?.removeAttribute("open");
     if (show(await answer.text())) {
       history.replaceState(null, "", answer.ok ? answer.url : location.href);
       say(document.querySelector(".flash")?.textContent);
