@@ -53,7 +53,7 @@ async def _run(settings: Settings) -> None:
             )
         if settings.auth_url is None:
             raise SettingsError("MANA_AUTH_URL", "is not set: an issuer must know who asks")
-        owners = opened_owners(settings, settings.database_url)
+        owners = opened_owners(settings, settings.database_url, has_pages=False)
         stack.push_async_callback(owners.close)
         if (copier := opened_copier(settings, settings.database_url, owners)) is not None:
             stack.push_async_callback(copier.close)

@@ -39,8 +39,9 @@ from tests.integration.test_granted_runs import (
     put,
     under,
 )
-from tests.owners import KEK, key_variables
-from tests.postgres import LOG_OWNER, Database
+from tests.integration.test_issuer import issuer_environment
+from tests.owners import KEK
+from tests.postgres import Database
 
 ISSUERS = {key_pairs.issuer_key_id(SIGNING_KEY.public_key()): SIGNING_KEY.public_key()}
 CHANGED = {**NOTE, "content": "Doch lieber Zwetschgenkuchen-19b2"}
@@ -489,16 +490,7 @@ def issuer_process(database: Database, folder: Path, auth: str) -> subprocess.Po
     keys.mkdir(exist_ok=True)
     public = SIGNING_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (keys / "issuer-test.pub.pem").write_bytes(public)
-    env = {
-        "PATH": os.defpath,
-        "PORT": "0",
-        "MANA_DATA_DIR": str(folder),
-        "MANA_KEYS_DIR": str(keys),
-        "MANA_SECRETS_DIR": str(database.secrets_dir),
-        "SYNC_DATABASE_URL": database.dsn(LOG_OWNER),
-        "MANA_AUTH_URL": auth,
-        **key_variables(folder),
-    }
+    env = issuer_environment(database, folder, auth) | {"MANA_KEYS_DIR": str(keys)}
     with (folder / "issuer.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "supervisor.custody.issuer"], env=env, stderr=log

@@ -1,6 +1,7 @@
 """The issuer as a process of its own: it serves people without Ray, and ends when told."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,12 +23,16 @@ pytestmark = pytest.mark.one_postgres
 
 
 def issuer_environment(database: Database, folder: Path, auth_url: str) -> dict[str, str]:
-    """What an issuer of its own is told."""
+    """What an issuer of its own is told, with no secrets but those that it needs."""
+    secrets = folder / "secrets-of-issuer"
+    secrets.mkdir(exist_ok=True)
+    for role in ("mana_issuer", "mana_gateway"):
+        shutil.copy(database.password_file(role), secrets)
     return {
         "PATH": os.defpath,
         "PORT": "0",
         "MANA_DATA_DIR": str(folder),
-        "MANA_SECRETS_DIR": str(database.secrets_dir),
+        "MANA_SECRETS_DIR": str(secrets),
         "SYNC_DATABASE_URL": database.dsn(LOG_OWNER),
         "MANA_AUTH_URL": auth_url,
         **key_variables(folder),

@@ -1,5 +1,6 @@
 """What `/api/v1/me` is served with: who a caller is, what they may see, the keys kept for them."""
 
+import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import UUID
@@ -89,14 +90,16 @@ class Owners(msgspec.Struct, frozen=True, kw_only=True):
         await self.browsers.store.close()
 
 
-def opened_owners(settings: Settings, dsn: str) -> Owners:
+def opened_owners(settings: Settings, dsn: str, *, has_pages: bool = True) -> Owners:
     """Keys from their files, stores with logins of their own.
 
-    People sign in at the deployment's auth service, and here where there is none. Raises
-    SettingsError for a wrong key file, also where nothing would use it.
+    People sign in at the deployment's auth service, and here where there is none. Without pages no
+    service key is needed: nobody knows what a cookie would be called. Raises SettingsError for a
+    wrong key file, also where nothing would use it.
     """
     kek, issuer = read_kek(settings), read_issuer(settings)
-    office, cookie = None, cookie_of(read_service_key(settings))
+    key = read_service_key(settings) if has_pages else secrets.token_hex()
+    office, cookie = None, cookie_of(key)
     if settings.auth_url is None:
         people = PeopleStore(_database(settings, dsn, GATEWAY_ROLE, 4))
         keys = SignInKeys(settings.keys_path)
