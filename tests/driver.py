@@ -158,6 +158,13 @@ class Driver:
         """Fold until the feed is empty; returns rows taken."""
         return await self.tenure.folding.everything()
 
+    async def settled(self) -> None:
+        """Everything folded, and told to whom it concerns."""
+        await self.fold_all()
+        async with asyncio.timeout(SCAN_TIMEOUT_S):
+            while self.supervision.background:  # noqa: ASYNC110  # many tasks, no event of all
+                await asyncio.sleep(0.002)
+
     async def tick(self) -> tuple[Pass, list[Report]]:
         """One scan, and the reports of all that it began."""
         first = len(self.reports)

@@ -41,16 +41,8 @@ async def awake(world: World, pair: Pair = MANA) -> Client:
     await client.agent(pair[1])
     await client.mission(agentId=pair[1])
     await world.driver.tick()
-    await settled(world)
+    await world.driver.settled()
     return client
-
-
-async def settled(world: World) -> None:
-    """Everything folded, and told to whom it concerns."""
-    await world.driver.fold_all()
-    async with asyncio.timeout(20):
-        while world.driver.supervision.background:  # noqa: ASYNC110  # many tasks, no event of all
-            await asyncio.sleep(0.002)
 
 
 async def remembered(world: World, pair: Pair = MANA) -> Remembered:
@@ -78,7 +70,7 @@ async def test_memory_follows_the_rows(world: World):
     await client.edit(title="Anders", state="paused")
     await client.mission("m2")
     await client.edit("legacy:ai-default", table="agents", maxTokensPerDay=9000)
-    await settled(world)
+    await world.driver.settled()
     assert await is_as_the_rows(world)
     assert set((await remembered(world)).missions) == {"m1", "m2"}
     assert (await remembered(world)).cap == 9000
@@ -90,11 +82,11 @@ async def test_a_mission_that_moves_to_another_agent_and_back(world: World):
     await client.mission("m2", agentId="other", state="paused")
     await world.sql("UPDATE mana_ai.mission_snapshots SET wake_at = NULL")
     await client.edit(agentId="other")
-    await settled(world)
+    await world.driver.settled()
     assert (await remembered(world)).missions == {}
     await client.edit(title="Dort geändert")
     await client.edit(agentId="legacy:ai-default")
-    await settled(world)
+    await world.driver.settled()
     assert await is_as_the_rows(world)
     assert set((await remembered(world)).missions) == {"m1"}
 
@@ -102,7 +94,7 @@ async def test_a_mission_that_moves_to_another_agent_and_back(world: World):
 async def test_what_is_too_long_for_a_delta_is_read(world: World):
     client = await awake(world)
     await client.edit(objective="x" * (MAX_DELTA_BYTES + 1))
-    await settled(world)
+    await world.driver.settled()
     assert await is_as_the_rows(world)
 
 
@@ -115,7 +107,7 @@ async def test_a_supervisor_killed_between_fold_and_routes_leaves_no_stale_memor
         patch.setattr("supervisor.supervision.loop.changes_by_agent", nobody)
         await client.edit(title="Anders", nextRunAt="2099-01-01T00:00:00.000Z")
         await client.mission("m2", nextRunAt="2099-01-01T00:00:00.000Z")
-        await settled(world)
+        await world.driver.settled()
     assert await remembered(world) == before
     await world.driver.restart()
     assert await is_as_the_rows(world)
@@ -128,7 +120,7 @@ async def test_a_process_says_what_it_holds_and_no_word_of_it(world: World):
     await world.sql(
         "INSERT INTO mana_ai.user_settings (user_id, time_zone) VALUES ('u1', 'Asia/Tokyo')"
     )
-    await settled(world)
+    await world.driver.settled()
     held = await remembered(world)
     assert (held.cap, held.used, held.held) == (9000, 150, 0)
     assert held.time_zone == "Asia/Tokyo"
@@ -169,7 +161,7 @@ async def test_an_order_decided_by_what_is_held_reads_nothing_before_its_claim(
 ):
     await awake(world)
     await world.open_slot()
-    await settled(world)
+    await world.driver.settled()
     await remembered(world)
     seen = await reads_of(monkeypatch)
     _, (report,) = await world.driver.tick()
@@ -224,14 +216,14 @@ async def refused_until(
         await client.edit(MANA[1], table="agents", **BEFORE[change])
     if change not in (run_now, zone_moved):
         await world.open_slot()
-    await settled(world)
+    await world.driver.settled()
     _, reports = await world.driver.tick()
     assert reports == []
     await remembered(world)
     with monkeypatch.context() as patch:
         patch.setattr("supervisor.supervision.loop.changes_by_agent", nobody)
         await change(world, client)
-        await settled(world)
+        await world.driver.settled()
     if restarts:
         await world.driver.restart()
     _, reports = await world.driver.tick()
@@ -262,7 +254,7 @@ async def one_waits(world: World) -> tuple[Client, int]:
     """The model keeps `m1` waiting, and that `m2`; with how many reports came before."""
     client = await awake(world)
     await client.mission("m2", nextRunAt=text(await world.open_slot()))
-    await settled(world)
+    await world.driver.settled()
     await remembered(world)
     world.provider.hold()
     first = len(world.driver.reports)
@@ -283,7 +275,7 @@ async def ended(world: World, first: int, count: int) -> list[tuple[str, str]]:
         return len(world.driver.reports) >= first + count
 
     await until(came)
-    await settled(world)
+    await world.driver.settled()
     return [(each.mission_id, each.outcome) for each in world.driver.reports[first:]]
 
 
@@ -313,7 +305,7 @@ async def test_one_that_waits_too_long_goes_back_and_its_owner_hears_why(
 async def test_one_that_waits_begins_at_once_when_its_owner_allows_another_run(world: World):
     client, first = await one_waits(world)
     await client.edit(MANA[1], table="agents", maxConcurrentMissions=2)
-    await settled(world)
+    await world.driver.settled()
     assert await ended(world, first, 1) == [("m2", "later")]  # what it may read is signed anew
     await world.driver.supervision.look()
 
@@ -331,7 +323,7 @@ async def test_one_whose_mission_changed_meanwhile_may_read_what_it_lists_now(wo
     note = {"id": "n1", "title": "Einkauf", "content": "Zwiebeln"}
     await client.push("insert", "n1", note, table="notes", app="notes")
     await client.edit("m2", inputs=[{"module": "notes", "table": "notes", "id": "n1"}])
-    await settled(world)
+    await world.driver.settled()
     world.provider.release()
     assert set(await ended(world, first, 2)) == {("m1", "ran"), ("m2", "later")}
     _, (report,) = await world.driver.tick()
@@ -378,7 +370,7 @@ async def test_none_that_waits_begins_while_its_supervisor_drains(world: World):
 async def test_one_that_waited_in_a_process_that_died_is_ordered_again(world: World):
     await one_waits(world)
     world.driver.tenure.placement.awake[MANA].process.kill()
-    await settled(world)
+    await world.driver.settled()
 
     async def is_free() -> bool:
         return (
@@ -386,7 +378,7 @@ async def test_one_that_waited_in_a_process_that_died_is_ordered_again(world: Wo
         )
 
     await until(is_free)
-    await settled(world)
+    await world.driver.settled()
     world.provider.release()
     _, reports = await world.driver.tick()
     assert {(each.mission_id, each.outcome) for each in reports} == {("m1", "ran"), ("m2", "ran")}
