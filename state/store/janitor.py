@@ -78,6 +78,7 @@ class JanitorStore:
             "sign_in_links": await self._all(SQL["prune_links"], 0.0),
             "sign_ins": await self._all(SQL["prune_sign_ins"], keep.audit_s),
             "visitors": await self._all(SQL["prune_visitors"], keep.audit_s),
+            "operator_sessions": await self._all(SQL["prune_operator_sessions"], 0.0),
             "personal_tokens": await self._all(SQL["prune_tokens"], keep.audit_s),
             "people_trail": await self._all(SQL["prune_people_trail"], keep.audit_s),
             "sealed_copies": await self._all(SQL["prune_copies"], 0.0),

@@ -2983,7 +2983,8 @@ ALTER FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_tab
 
 COMMENT ON FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) IS 'Rows of an app, or of one table, that a person may read, after a position up to a published one (sync_publish), in the order of
 their positions; not those that this client of theirs wrote. A page ends after so many rows or bytes, never between rows of
-one position; is_more says that there are later rows.';
+one position; is_more says that there are later rows. Every plan reads by the same indexes, and a plan made for each call would
+take longer than a page without news.';
 
 CREATE FUNCTION mana_ai.sync_publish(p_user text, p_spaces text[], p_client text, p_since timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5065,6 +5066,8 @@ CREATE POLICY janitor_prunes ON mana_ai.key_releases TO mana_janitor USING (true
 
 CREATE POLICY janitor_prunes ON mana_ai.openings TO mana_janitor USING (true);
 
+CREATE POLICY janitor_prunes ON mana_ai.operator_sessions TO mana_janitor USING (true);
+
 CREATE POLICY janitor_prunes ON mana_ai.own_answers TO mana_janitor USING (true);
 
 CREATE POLICY janitor_prunes ON mana_ai.owner_key_changes TO mana_janitor USING (true);
@@ -5877,6 +5880,7 @@ GRANT SELECT,INSERT ON TABLE mana_ai.openings_seen TO mana_gateway;
 GRANT UPDATE(seen_at) ON TABLE mana_ai.openings_seen TO mana_gateway;
 
 GRANT SELECT,DELETE ON TABLE mana_ai.operator_sessions TO mana_gateway;
+GRANT DELETE ON TABLE mana_ai.operator_sessions TO mana_janitor;
 
 GRANT INSERT(cookie_hash) ON TABLE mana_ai.operator_sessions TO mana_gateway;
 

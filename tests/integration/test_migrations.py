@@ -58,6 +58,7 @@ STEPS = [
     "0025_triage",
     "0027_operator_sessions",
     "0028_newest_runs",
+    "0029_prune_sessions",
 ]
 EVERYTHING = sorted([*STEPS, *(f"function {name}" for name in function_texts())])
 SOMEBODY_WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"

@@ -66,6 +66,9 @@ SELECT 'u1', 't' || n, sha256(n::text::bytea), '{read}', now() - n * interval '4
 INSERT INTO mana_ai.visitors (user_id, spaces, cookie_hash, expires_at)
 SELECT 'u1', '{}', sha256(n::text::bytea), now() - n * interval '40 days'
   FROM generate_series(0, 3) AS n;
+INSERT INTO mana_ai.operator_sessions (cookie_hash, address, user_agent, ends_at)
+SELECT sha256(n::text::bytea), '10.0.0.1', 'a browser', now() + (n - 1.5) * interval '1 hour'
+  FROM generate_series(0, 3) AS n;
 INSERT INTO mana_ai.openings (user_id, agent_id, reason, opened_by, at, ends_at)
 SELECT 'u1', 'a1', 'a ticket says so', 'service key', now() - n * interval '40 days',
        now() - n * interval '40 days' + interval '1 minute' FROM generate_series(0, 3) AS n;
@@ -82,7 +85,8 @@ SELECT (SELECT count(*) FROM mana_ai.token_usage), (SELECT count(*) FROM mana_ai
        (SELECT count(*) FROM mana_ai.sign_in_links),
        (SELECT count(*) FROM mana_ai.sign_ins), (SELECT count(*) FROM mana_ai.refresh_tokens),
        (SELECT count(*) FROM mana_ai.personal_tokens), (SELECT count(*) FROM mana_ai.people_trail),
-       (SELECT count(*) FROM mana_ai.visitors), (SELECT count(*) FROM mana_ai.openings)
+       (SELECT count(*) FROM mana_ai.visitors), (SELECT count(*) FROM mana_ai.openings),
+       (SELECT count(*) FROM mana_ai.operator_sessions)
 """
 
 
@@ -114,8 +118,9 @@ async def test_old_rows_go_and_live_ones_stay(
         "decrypt_audit": 1, "key_releases": 2, "owner_key_changes": 1, "sealed_copies": 4,
         "copy_requests": 2, "own_answers": 2, "proposals": 1, "sign_in_links": 2, "sign_ins": 1,
         "personal_tokens": 1, "people_trail": 1, "visitors": 1, "openings": 1,
+        "operator_sessions": 2,
     }  # fmt: skip
-    assert await left(database) == (47, 3, 3, 1, 3, 3, 3, 2, 2, 2, 3, 2, 3, 3, 3, 3, 3, 3)
+    assert await left(database) == (47, 3, 3, 1, 3, 3, 3, 2, 2, 2, 3, 2, 3, 3, 3, 3, 3, 3, 2)
     assert set((await janitor.prune(Retention())).values()) == {0}
 
 
@@ -133,5 +138,5 @@ async def test_it_prunes_once_an_hour_and_counts(janitor: JanitorStore, tmp_path
         '["sealed_copies"]': 4, '["copy_requests"]': 2,
         '["own_answers"]': 2, '["proposals"]': 1, '["sign_in_links"]': 2, '["sign_ins"]': 1,
         '["personal_tokens"]': 1, '["people_trail"]': 1, '["visitors"]': 1,
-        '["openings"]': 1,
+        '["openings"]': 1, '["operator_sessions"]': 2,
     }  # fmt: skip

@@ -63,6 +63,10 @@ DELETE FROM mana_ai.visitors WHERE expires_at < clock_timestamp() - $1 * interva
 DELETE FROM mana_ai.sign_ins WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
    AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.sign_ins ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')
 
+-- prune_operator_sessions --
+DELETE FROM mana_ai.operator_sessions WHERE ends_at < clock_timestamp() - $1 * interval '1 second'
+   AND ends_at <= coalesce((SELECT ends_at FROM mana_ai.operator_sessions ORDER BY ends_at OFFSET $2 LIMIT 1), 'infinity')
+
 -- prune_tokens --
 DELETE FROM mana_ai.personal_tokens WHERE expires_at < clock_timestamp() - $1 * interval '1 second'
    AND expires_at <= coalesce((SELECT expires_at FROM mana_ai.personal_tokens ORDER BY expires_at OFFSET $2 LIMIT 1), 'infinity')

@@ -191,8 +191,7 @@ UPDATE mana_ai.visitors SET ended_at = clock_timestamp() WHERE sign_in_id = $1 A
 RETURNING sign_in_id
 
 -- open_session --
--- Those whose time is over go with the next that begins. A session that is there already stays as it is.
-WITH over AS (DELETE FROM mana_ai.operator_sessions WHERE ends_at <= clock_timestamp())
+-- A session that is there already stays as it is.
 INSERT INTO mana_ai.operator_sessions (cookie_hash, address, user_agent, ends_at)
 VALUES (:cookie, :address, :user_agent, :ends_at) ON CONFLICT DO NOTHING
 
