@@ -114,7 +114,7 @@ async def test_a_model_that_can_plan_is_connected_at_once_and_its_key_is_in_one_
 async def test_the_page_says_who_uses_a_model_and_how_many_calls_failed(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("supervisor.gateway.pages.operator.models.NEWEST", 3)
+    monkeypatch.setattr("state.store.gateway.fleet.RECEIPTS_READ", 3)
     connection = await database.connect(SUPERUSER)
     for number, (user, model) in enumerate(
         (("u0", "old"), ("u1", "gemma"), ("u1", "gemma"), ("u2", "gemma"))
@@ -137,6 +137,12 @@ async def test_the_page_says_who_uses_a_model_and_how_many_calls_failed(
         assert used is not None
         assert re.findall(">([0-9]+)<", used[1]) == ["2", "3", "3", "6", "432"]
         assert "service/old" not in page, "of the newest runs alone"
+        of_gemma = "/fleet?list=runs&model=service/gemma"
+        assert f'href="{of_gemma.replace("&", "&amp;")}"' in used[1]
+        for page, runs in ((of_gemma, 3), (f"{of_gemma}&user=u1", 2), (f"{of_gemma[:-1]}", 0)):
+            assert (await operator.http.get(page)).text.count('data-key="r:') == runs, page
+        assert (await operator.http.get("/fleet?model=service/gemma")).status_code == 400
+        page = (await operator.http.get("/models")).text
         calls = page.partition("<h2>Calls</h2>")[2]
         called = re.search("<tr><th[^>]*>rehearsal/mana/rehearsal</th>(.*?)</tr>", calls)
         assert called is not None

@@ -415,6 +415,7 @@ async def test_a_users_time_zone_is_checked_and_kept(gateway: Gateway):
         ("GET", "/internal/agents?state=open", "state", b""),
         ("GET", "/internal/runs?state=banana", "state", b""),
         ("GET", "/internal/runs?before=WzEsMl0=", "before", b""),
+        ("GET", "/internal/missions?model=a/b", "model", b""),
         ("GET", "/internal/missions?user=" + "a" * 513, "user", b""),
         ("POST", "/internal/tick?wait=9", "wait", b""),
         ("POST", "/internal/tick?wait=nan", "wait", b""),

@@ -19,6 +19,9 @@ from state.store.sql import statements_of
 
 SQL = statements_of("gateway.sql")
 
+RECEIPTS_READ = 1000
+"""Runs whose receipts are read to tell which models served whom."""
+
 Row = TypeVar("Row", bound=msgspec.Struct)
 
 
@@ -229,11 +232,15 @@ class RunRequest(msgspec.Struct, frozen=True):
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows of a list: of a user, an agent, a mission, in a state, with problems."""
+    """Which rows of a list: of a user, an agent, a mission, in a state, with problems.
+
+    Runs also by the model that served them, as provider/model.
+    """
 
     user: str | None = None
     agent: str | None = None
     mission: str | None = None
+    model: str | None = None
     state: str | None = None
     problems: bool = False
     limit: int = 100
@@ -326,11 +333,15 @@ class FleetStore:
     async def runs(
         self, wanted: Filter, before: tuple[datetime, UUID] | None = None
     ) -> list[RunRow]:
-        """Runs, the newest first, those before a key (opened_at, run_id)."""
+        """Runs, the newest first, those before a key (opened_at, run_id).
+
+        By model only the newest RECEIPTS_READ are searched.
+        """
         key = before or (None, None)
         kind = (wanted.user, wanted.agent, wanted.mission, wanted.state)
+        served = (wanted.model, RECEIPTS_READ)
         async with self._db.connection() as connection:
-            rows = await connection.fetch(SQL["runs"], *kind, *key, wanted.limit)
+            rows = await connection.fetch(SQL["runs"], *kind, *key, wanted.limit, *served)
         return [_run(row) for row in rows]
 
     async def run(self, run_id: UUID) -> RunRow | None:
@@ -339,9 +350,9 @@ class FleetStore:
             row = await connection.fetchrow(SQL["run"], run_id)
         return None if row is None else _run(row)
 
-    async def models_used(self, runs: int) -> list[ModelUsed]:
-        """Which models the newest runs were answered by, those of most runs first."""
-        return await self._rows(ModelUsed, SQL["models_used"], runs)
+    async def models_used(self) -> list[ModelUsed]:
+        """Which models the newest RECEIPTS_READ runs were answered by, those of most runs first."""
+        return await self._rows(ModelUsed, SQL["models_used"], RECEIPTS_READ)
 
     async def decisions(self, wanted: Filter, before: int | None = None) -> list[DecisionRow]:
         """Decisions, the newest first, those before an id."""

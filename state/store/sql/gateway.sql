@@ -90,12 +90,16 @@ SELECT a.user_id, a.agent_id, a.state, a.max_tokens_per_day, a.max_concurrent, a
  ORDER BY user_id, agent_id LIMIT $7
 
 -- runs --
+-- By model ($8) of the newest $9 runs alone, as models_used counts them.
 SELECT run_id, user_id, agent_id, mission_id, due_at, state, requested, attempt, failures, reason, waiting_for, not_before, lease_until,
        iteration_id, steps, tokens, model_calls, opened_at, claimed_at, closed_at, healed_at,
        stop_reason, duplicate_calls, dropped_calls, refused_calls, receipt
   FROM mana_ai.fleet_runs
  WHERE ($1::text IS NULL OR user_id = $1) AND ($2::text IS NULL OR agent_id = $2) AND ($3::text IS NULL OR mission_id = $3)
    AND ($4::text IS NULL OR state = $4) AND ($5::timestamptz IS NULL OR (opened_at, run_id) < ($5, $6::uuid))
+   AND ($8::text IS NULL OR run_id IN (
+         SELECT r.run_id FROM (SELECT run_id, receipt FROM mana_ai.fleet_runs ORDER BY opened_at DESC, run_id DESC LIMIT $9) AS r
+          CROSS JOIN LATERAL jsonb_to_recordset(r.receipt) AS x (provider text, model text) WHERE x.provider || '/' || x.model = $8))
  ORDER BY opened_at DESC, run_id DESC LIMIT $7
 
 -- run --

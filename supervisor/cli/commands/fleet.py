@@ -225,6 +225,9 @@ def runs(
     user: User = None,
     agent: AgentOf = None,
     state: Annotated[str | None, typer.Option(help="open, waiting, committed, …")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="PROVIDER/MODEL", help="Of the newest 1,000 runs.")
+    ] = None,
     data_dir: DataDir = None,
     url: Url = None,
     limit: Limit = 50,
@@ -236,9 +239,9 @@ def runs(
     from supervisor.cli import output
 
     gateway = gateway_of(url, data_dir)
-    asked = _filter(gateway, user, agent) | ({} if state is None else {"state": state})
-    rows = gateway.items("/internal/runs", asked, limit)
-    _out(rows, output.RUNS, "nothing has run yet", as_json)
+    kind = {k: v for k, v in (("state", state), ("model", model)) if v is not None}
+    rows = gateway.items("/internal/runs", _filter(gateway, user, agent) | kind, limit)
+    _out(rows, output.RUNS, "no such run" if kind else "nothing has run yet", as_json)
 
 
 @runs_app.command("show")

@@ -114,7 +114,7 @@ async def get_agents(request: Request, deps: Deps) -> Response:
 
 async def get_runs(request: Request, deps: Deps) -> Response:
     """Runs, the newest first."""
-    wanted, before = _wanted(request, ("user", "agent", "mission", "state"), TimeKey)
+    wanted, before = _wanted(request, ("user", "agent", "mission", "state", "model"), TimeKey)
     _check_state(wanted, RUN_STATES)
     rows = await deps.fleet.runs(wanted, before)
     return await _page(deps, rows, wanted, [row.key for row in rows[-1:]])

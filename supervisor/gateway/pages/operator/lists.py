@@ -12,7 +12,14 @@ from starlette.requests import Request
 
 from mana_actors.http.bodies import BadRequest
 from state.errors import StateError
-from state.store.gateway.fleet import AgentRow, Filter, MissionRow, PlaceKey, RunRow
+from state.store.gateway.fleet import (
+    RECEIPTS_READ,
+    AgentRow,
+    Filter,
+    MissionRow,
+    PlaceKey,
+    RunRow,
+)
 from supervisor.gateway.answers import query
 from supervisor.gateway.cursors import cursor, read_cursor
 from supervisor.gateway.deps import Deps, facts
@@ -23,7 +30,7 @@ from supervisor.node.models import model_in_words
 
 T = TypeVar("T")
 LISTS = ("missions", "agents", "runs")
-FILTERS = ("user", "agent", "mission", "state", "problems")
+FILTERS = ("user", "agent", "mission", "state", "model", "problems")
 SORTS: dict[str, tuple[str, ...]] = {"missions": ("failed", "next"), "agents": ("spent",)}
 """What a list can be sorted by besides its owner."""
 ROWS, ROWS_OF_ONE = 50, 100
@@ -46,6 +53,8 @@ async def fleet_values(deps: Deps, request: Request) -> dict[str, Any]:
     if sort and sort not in SORTS.get(only or "", ()):
         raise BadRequest("sort", f"must be one of {_sorts_said(only)}")
     chosen = {name: given[name] for name in FILTERS if given.get(name)}
+    if "model" in chosen and only != "runs":
+        raise BadRequest("model", "is of runs alone: add list=runs")
     found = await facts(deps)
     values: dict[str, Any] = {"counts": None, "quarantined": (), "warnings": ()}
     kept = {**chosen, **({"list": only} if only else {}), **({"sort": sort} if sort else {})}
@@ -83,6 +92,7 @@ async def fleet_values(deps: Deps, request: Request) -> dict[str, Any]:
             left: "/fleet?" + urlencode({name: text for name, text in kept.items() if name != left})
             for left in chosen
         },
+        "newest": RECEIPTS_READ,
         "hour": deps.watch.last_hour(),
         "is_still": "still" in given,
         **values,
@@ -107,6 +117,7 @@ async def _list(deps: Deps, asked: _Asked) -> ListShown:
         agent=chosen.get("agent"),
         mission=chosen.get("mission"),
         state=chosen.get("state") if not asked.is_one_of_all else None,
+        model=chosen.get("model"),
         problems="problems" in chosen,
         limit=limit,
     )

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from mana_actors.http.bodies import BadRequest
 from mana_actors.json_values import JsonObject
+from state.store.gateway.fleet import RECEIPTS_READ
 from supervisor.gateway.answers import query
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.operators.connect import (
@@ -28,8 +29,6 @@ from supervisor.gateway.pages.translations import translations_of
 from supervisor.node.models import connected, is_rehearsing, model_in_words, wants_rehearsal
 from supervisor.node.trial import RouterSilent
 
-NEWEST = 1000
-"""Runs whose receipts are read for the page."""
 FIELDS = ("url", "model", "exposure", "price_prompt", "price_completion")
 """What the form holds when it is shown again: a key is not among it."""
 
@@ -78,8 +77,8 @@ async def _page(
         told = None
     values: dict[str, Any] = {
         "told": told,
-        "used": await deps.fleet.models_used(NEWEST),
-        "newest": NEWEST,
+        "used": await deps.fleet.models_used(),
+        "newest": RECEIPTS_READ,
         "counts": call_counts((await router_metrics(deps)).decode()),
         "rehearses": is_rehearsing(settings),
         "connected": connected(settings),
