@@ -2912,6 +2912,7 @@ what wins a field, and not what it says. Values are left out but for times that 
 CREATE FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app text, p_table text, p_client text, p_since timestamp with time zone, p_slot integer, p_until timestamp with time zone, p_rows integer, p_bytes integer, OUT id uuid, OUT author text, OUT client text, OUT table_name text, OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version integer, OUT actor text, OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot integer, OUT is_more boolean) RETURNS SETOF record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
@@ -5891,6 +5892,7 @@ GRANT INSERT(user_agent) ON TABLE mana_ai.operator_sessions TO mana_gateway;
 GRANT UPDATE(seen_at) ON TABLE mana_ai.operator_sessions TO mana_gateway;
 
 GRANT INSERT(ends_at) ON TABLE mana_ai.operator_sessions TO mana_gateway;
+GRANT SELECT(ends_at) ON TABLE mana_ai.operator_sessions TO mana_janitor;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE mana_ai.own_answers TO mana_gateway;
 GRANT DELETE ON TABLE mana_ai.own_answers TO mana_janitor;

@@ -1,11 +1,14 @@
 """A device misses no row, in whatever order its writers' transactions end."""
 
 import asyncio
+import json
 
 import pytest
 
+from tests.integration.steps import session
 from tests.integration.support import Json
 from tests.owners import House
+from tests.postgres import SUPERUSER
 from tests.sync_parts import EPOCH, SyncDevice, insert, update, writing
 
 pytestmark = pytest.mark.one_postgres
@@ -308,3 +311,28 @@ async def test_so_many_devices_of_a_person_are_remembered(house: House):
     kept = await house.sql("SELECT client_id FROM mana_ai.sync_devices WHERE user_id = 'u1'")
     assert len(kept) == 1000
     assert {row["client_id"] for row in kept} >= {"c-1", "x-1"}
+
+
+LONG_LOG = """
+INSERT INTO public.sync_changes (id, app_id, table_name, record_id, user_id, op, data, field_meta,
+                                 client_id, created_at, schema_version)
+SELECT gen_random_uuid(), 'todo', 'tasks', 'r' || n % 500, 'u1', 'update', '{}', '{}', 'c-1',
+       now() - n * interval '1 s', 1 FROM generate_series(1, 20000) AS n
+"""
+PAGE = """
+EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)
+SELECT * FROM mana_ai.sync_page('u1', '{s-1}', 'todo', %s, 'c-2', now() - %s, 999,
+                                now(), 50, 100000)
+"""
+
+
+@pytest.mark.parametrize("table", ["NULL", "'tasks'"])
+async def test_a_page_of_a_long_log_reads_about_what_it_tells(house: House, table: str):
+    """Its plan is made once for all, so it has to fit the beginning, the middle and the end."""
+    await house.sql(LONG_LOG)
+    async with session(house.database, SUPERUSER) as connection:
+        for since in ("1 second", "1 day", "3 hours", "1 minute"):  # the first makes the plan
+            told = await connection.fetchval(PAGE % (table, f"interval '{since}'"))
+            plan = json.loads(told)[0]["Plan"]
+            blocks = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+            assert since == "1 second" or blocks < 100, f"{since}: {blocks} of 600"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+import asyncpg
 import msgspec
 
 from state.errors import StateError, TerminalError
@@ -127,9 +128,19 @@ class SyncFeeds(msgspec.Struct, frozen=True):
     crash: Callable[[str], None] = never
 
     async def push(
-        self, user: str, spaces: Sequence[str], app: str, client: str, rows: Sequence[PushedRow]
-    ) -> tuple[list[Pushed], Histories]:
-        """All of these changes, or none, and each once; and what they met. Raises ChangeIdInUse."""
+        self,
+        user: str,
+        spaces: Sequence[str],
+        app: str,
+        since: Position,
+        *,
+        client: str,
+        rows: Sequence[PushedRow],
+    ) -> tuple[list[Pushed], Histories, datetime]:
+        """All of these changes, or none, and each once; what they met; up to where one may read.
+
+        They are published as they are written, so that page need not. Raises ChangeIdInUse.
+        """
         text = msgspec.json.encode(rows).decode()
         async with self.database.transaction() as connection:
             asked = SQL.given(
@@ -156,6 +167,8 @@ class SyncFeeds(msgspec.Struct, frozen=True):
                 most=MOST_ROWS + 1,
             )
             met = await connection.fetch(*asked)
+            # Last, since nobody else publishes this person's feeds until it is committed.
+            until = await self._publish(connection, user, spaces, client, since)
         self.crash("sync_after_push")
         histories: dict[tuple[str, str], list[HistoryRow]] = {}
         for row in met:
@@ -165,7 +178,7 @@ class SyncFeeds(msgspec.Struct, frozen=True):
         judged: Histories = {
             at: rows if len(rows) <= MOST_ROWS else None for at, rows in histories.items()
         }
-        return [Pushed(is_new[n], times[n]) for n in sorted(times)], judged
+        return [Pushed(is_new[n], times[n]) for n in sorted(times)], judged, until
 
     async def page(
         self,
@@ -177,21 +190,24 @@ class SyncFeeds(msgspec.Struct, frozen=True):
         client: str,
         rows: int,
         table: str | None = None,
+        until: datetime | None = None,
     ) -> FeedPage:
-        """Rows after a position, of one table or all of an app, that this client did not write."""
-        shared = list(spaces)
-        from_ = datetime_of(since.at_us * NS_PER_US)
-        async with self.database.connection() as connection:
-            until = await connection.fetchval(SQL["sync_publish"], user, shared, client, from_)
+        """Rows after a position, of one table or all of an app, that this client did not write.
+
+        `until` None: up to what is published now.
+        """
+        if until is None:
+            async with self.database.connection() as connection:
+                until = await self._publish(connection, user, spaces, client, since)
         self.crash("sync_in_page")
         asked = SQL.given(
             "sync_page",
             user=user,
-            spaces=shared,
+            spaces=list(spaces),
             app=app,
             table=table,
             client=client,
-            since=from_,
+            since=_moment(since),
             slot=since.slot,
             until=until,
             rows=rows,
@@ -203,6 +219,17 @@ class SyncFeeds(msgspec.Struct, frozen=True):
         if found and found[-1]["is_more"]:
             return FeedPage(read, Position(found[-1]["at_us"], found[-1]["slot"]), has_more=True)
         return FeedPage(read, Position(_us(until)), has_more=False)
+
+    async def _publish(
+        self,
+        connection: asyncpg.Connection,
+        user: str,
+        spaces: Sequence[str],
+        client: str,
+        since: Position,
+    ) -> datetime:
+        asked = (SQL["sync_publish"], user, list(spaces), client, _moment(since))
+        return await connection.fetchval(*asked)
 
     async def moved(self, told: Mapping[View, datetime | None]) -> dict[View, datetime | None]:
         """Those who were told up to a position (None: not yet), and for whom there may be more."""
@@ -243,6 +270,10 @@ class SyncFeeds(msgspec.Struct, frozen=True):
             row = await connection.fetchrow(SQL["sync_settle"], older_s, MOST_SETTLED)
         assert row is not None  # a function's row
         return row["oldest_s"]
+
+
+def _moment(position: Position) -> datetime:
+    return datetime_of(position.at_us * NS_PER_US)
 
 
 def _us(moment: datetime) -> int:

@@ -6,6 +6,8 @@ Errors are plain text, as they always were; whoever accepts `application/problem
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TypeVar
 from uuid import uuid4
 
 from starlette.requests import Request
@@ -30,11 +32,14 @@ from supervisor.gateway.sync.wire import Delivery, SyncRefused
 
 PULL_ROWS = 1000
 PUSH_ROWS = 5000
+SMALL_BYTES, ROW_BYTES = 4096, 200
+"""What is read in less time than a thread takes to begin; a row of a history, about."""
 INACTIVE = {
     "error": "sync_inactive",
     "message": "Cloud Sync ist nicht aktiv. Aktiviere Sync in den Einstellungen.",
 }
 
+T = TypeVar("T")
 Handler = Callable[[Request, Caller, Owners], Awaitable[Response]]
 
 
@@ -92,36 +97,46 @@ async def post_push(request: Request, caller: Caller, owners: Owners) -> Respons
     raw = await read_body(request, wire.MAX_BODY_BYTES)
     if raw is None:
         raise SyncRefused(413, f"the body is over {wire.MAX_BODY_BYTES} bytes")
-    sent = await asyncio.to_thread(wire.read_changeset, raw)
+    size = len(raw)
+    sent = await _aside(size, lambda: wire.read_changeset(raw))
     if sent.changes:  # without any it only reads
         must_have(caller, "write")
     client = client_of(request, sent.client_id or "")
-    read = await asyncio.to_thread(
-        wire.read_changes,
-        sent,
-        caller.user,
-        caller.spaces,
-        [str(uuid4()) for _ in sent.changes or ()],
-        now_ns=time.time_ns(),
-        ahead_ns=int(owners.sync_ahead_s * NS_PER_S),
+    read = await _aside(
+        size,
+        lambda: wire.read_changes(
+            sent,
+            caller.user,
+            caller.spaces,
+            [str(uuid4()) for _ in sent.changes or ()],
+            now_ns=time.time_ns(),
+            ahead_ns=int(owners.sync_ahead_s * NS_PER_S),
+        ),
     )
     rows = [one.row for one in read]
+    since = read_position(sent.cursor or sent.since or "")
     pushed: list[Pushed] = []
     met: Histories = {}
+    until: datetime | None = None
     if rows:
         inserted = sum(row.op == "insert" for row in rows)
         grows = any(row.op != "delete" for row in rows)
-        size = PushSize(rows=len(rows), bytes=len(raw), records=inserted, grows=grows)
-        await owners.shares.take(caller.user, size)
-        pushed, met = await owners.sync.push(caller.user, caller.spaces, app, client, rows)
-    judged = await asyncio.to_thread(verdicts, read, pushed, met, author=caller.user, client=client)
+        share = PushSize(rows=len(rows), bytes=size, records=inserted, grows=grows)
+        await owners.shares.take(caller.user, share)
+        pushed, met, until = await owners.sync.push(
+            caller.user, caller.spaces, app, since, client=client, rows=rows
+        )
+    history = sum(len(known) for known in met.values() if known is not None)
+    judged = await _aside(
+        size + history * ROW_BYTES,
+        lambda: verdicts(read, pushed, met, author=caller.user, client=client),
+    )
     hub = owners.sync_hub
     hub.metrics.inc("sync_changes_pushed_total", n=sum(done.is_new for done in pushed))
     hub.metrics.inc("sync_conflicts_total", n=sum(len(one.conflicts) for one in judged))
     hub.look_now()
-    since = read_position(sent.cursor or sent.since or "")
     page = await owners.sync.page(
-        caller.user, caller.spaces, app, since, client=client, rows=PUSH_ROWS
+        caller.user, caller.spaces, app, since, client=client, rows=PUSH_ROWS, until=until
     )
     owners.sync.crash("sync_before_answer")
     return await _answer(owners, page, judged)
@@ -162,7 +177,8 @@ def checked_client(client: str) -> str:
 
 async def _answer(owners: Owners, page: FeedPage, judged: list[Verdict] | None) -> Response:
     owners.sync_hub.metrics.inc("sync_changes_sent_total", n=len(page.rows))
-    told = await asyncio.to_thread(lambda: [wire.told(row) for row in page.rows])
+    size = sum(len(row.data or "") + len(row.field_meta or "") for row in page.rows)
+    told = await _aside(size, lambda: [wire.told(row) for row in page.rows])
     content = Delivery(
         server_changes=told,
         conflicts=[lost for one in judged or () for lost in one.conflicts],
@@ -172,6 +188,11 @@ async def _answer(owners: Owners, page: FeedPage, judged: list[Verdict] | None) 
         results=None if judged is None else [one.result for one in judged],
     )
     return answer(content)
+
+
+async def _aside(size: int, work: Callable[[], T]) -> T:
+    """What work on so many bytes gives; where it could hold up others, a thread does it."""
+    return work() if size <= SMALL_BYTES else await asyncio.to_thread(work)
 
 
 async def get_health(request: Request, owners: Owners | None) -> Response:

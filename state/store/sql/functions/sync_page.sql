@@ -2,7 +2,7 @@ CREATE OR REPLACE FUNCTION mana_ai.sync_page(p_user text, p_spaces text[], p_app
   p_slot int, p_until timestamptz, p_rows int, p_bytes int, OUT id uuid, OUT author text, OUT client text, OUT table_name text,
   OUT record_id text, OUT op text, OUT data text, OUT field_meta text, OUT created_us bigint, OUT schema_version int, OUT actor text,
   OUT origin text, OUT space_id text, OUT at_us bigint, OUT slot int, OUT is_more boolean) RETURNS SETOF record
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   feeds text[] := mana_ai.sync_feeds_of(p_user, p_spaces);
@@ -72,6 +72,7 @@ END $$;
 COMMENT ON FUNCTION mana_ai.sync_page IS
 'Rows of an app, or of one table, that a person may read, after a position up to a published one (sync_publish), in the order of
 their positions; not those that this client of theirs wrote. A page ends after so many rows or bytes, never between rows of
-one position; is_more says that there are later rows.';
+one position; is_more says that there are later rows. Every plan reads by the same indexes, and a plan made for each call would
+take longer than a page without news.';
 ALTER FUNCTION mana_ai.sync_page OWNER TO mana_owner;
 GRANT EXECUTE ON FUNCTION mana_ai.sync_page TO mana_gateway;
