@@ -123,6 +123,32 @@ async def test_a_run_says_round_by_round_what_was_asked_what_failed_and_what_it_
     assert re.findall('class="n">([^<]+)</td>', receipt) == ["2", "12,683", "0.0000"]
 
 
+async def test_a_mission_is_deleted_on_its_page_and_only_by_its_owner(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, other = scene
+    assert f'action="{MISSION}/delete"' in await tab.see(MISSION)
+    assert (await other.press(f"{MISSION}/delete")).status_code == 404
+    gone = await tab.press(f"{MISSION}/delete")
+    assert gone.headers["location"] == "/me/agents"
+    await world.driver.fold_all()
+    assert "Plan my week" not in await tab.see("/me")
+    await tab.see(MISSION, 404)
+
+
+async def test_a_proposal_says_until_when_it_is_asked_and_a_decided_one_why_it_was(
+    scene: tuple[World, Tab, Tab],
+):
+    _, tab, _ = scene
+    shown = await tab.see("/me/inbox")
+    assert "Asked until" in shown
+    rationale = "It is due on Tuesday, and the account holds enough."
+    (id_, *_) = re.findall(r'id="p-([0-9a-f-]+)"(?:(?!</article>).)*Pay the rent', shown, re.DOTALL)
+    await tab.press(f"/me/inbox/{id_}/approve")
+    decided = (await tab.see("/me/inbox")).partition("<h2>Decided</h2>")[2]
+    assert rationale in decided
+
+
 async def test_missions_whose_agent_is_not_listed_are_found_below_those_that_are(
     scene: tuple[World, Tab, Tab],
 ):

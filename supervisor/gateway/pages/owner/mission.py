@@ -30,6 +30,7 @@ from supervisor.gateway.pages.reader import Reader
 from supervisor.gateway.people.inbox.proposals import inbox_of
 from supervisor.gateway.people.made.missions import (
     NEXT_RUNS,
+    mission_deleted,
     mission_paused,
     mission_resumed,
     run_asked_for,
@@ -160,6 +161,9 @@ async def post_mission(visit: Visit) -> Response:
                     await mission_paused(own, owners, id_)
                 case "resume":
                     await mission_resumed(own, owners, id_)
+                case "delete":
+                    await mission_deleted(own, id_)
+                    return seen("/me/agents")
                 case _:
                     raise BadRequest("verb", "is not known here")
     return seen(f"/me/missions/{segment(id_)}")

@@ -173,11 +173,15 @@ async def delete_mission(request: Request, caller: Caller, owners: Owners) -> Re
     id_ = path_part(request, "mission")
 
     async def deleted(own: OwnWrites) -> Done:
-        record = await mission_of(own, id_)
-        await own.delete(record, owner_writes(caller.user), expected_version(request))
+        await mission_deleted(own, id_, expected_version(request))
         return Done(200, {"id": id_, "deleted": True})
 
     return await carried_out(request, caller, owners.own_log, None, deleted)
+
+
+async def mission_deleted(own: OwnWrites, id_: str, expects: str | None = None) -> None:
+    """It is gone for its person; raises NoSuchRecord and VersionConflict."""
+    await own.delete(await mission_of(own, id_), owner_writes(own.user), expects)
 
 
 async def post_run(request: Request, caller: Caller, owners: Owners) -> Response:
