@@ -112,6 +112,23 @@ async def test_what_time_alone_changes_is_read_again_after_a_while(
         assert "t-damaged-m1" in await reading.next()
 
 
+async def test_what_is_never_the_same_twice_sends_no_page(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    """Idle times, signs of life and free room: a page is sent where what they mean changes."""
+    monkeypatch.setattr(live, "AGAIN_S", 0.05)
+    one = {"user": "u1", "agent": "a1", "pid": 7, "idle_s": 1.0}
+    gateway.supervisor.more["awake"] = [one]
+    async with opened(gateway, "/system", await new_session(gateway)) as reading:
+        await looked_twice(gateway)
+        gateway.supervisor.more["awake"] = [one | {"idle_s": 9.0}]
+        await gateway.sql("UPDATE mana_ai.shards SET heartbeat_at = heartbeat_at - interval '9 s'")
+        await looked_twice(gateway)
+        gateway.supervisor.more["awake"] = [one | {"idle_s": 20.0, "pid": 8}]
+        sent = await reading.next()
+        assert ">8<" in sent.partition('id="awake"')[2], "what was as before was not sent"
+
+
 async def test_a_browser_that_comes_back_is_sent_what_it_missed_and_nothing_twice(
     gateway: Gateway,
 ):

@@ -40,7 +40,8 @@ LONGEST_S = 600.0
 
 NOTHING_YET = "/live/-/"
 """How a page's stream is addressed until it is known what the page says."""
-_TIME_SAID = re.compile(r"(<time [^<>]*>)[^<]*")
+_TIME_SAID = re.compile(r"(<time [^<>]*>)[^<]*|(<span data-ticks>).*?</span>")
+"""How long ago things were, and what a template says is never the same twice."""
 
 Values = dict[str, Any]
 
@@ -82,7 +83,7 @@ def live_page(live: LivePage, reader: Reader, values: Values, status: int = 200)
 
 def digest_of(html: str) -> str:
     """What a page says, but for how long ago things were: that alone is sent once a minute."""
-    return hashlib.sha256(_TIME_SAID.sub(r"\1", html).encode()).hexdigest()[:16]
+    return hashlib.sha256(_TIME_SAID.sub(r"\1\2", html).encode()).hexdigest()[:16]
 
 
 class Readings:
