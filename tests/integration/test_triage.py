@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from state.runs.reasons import told
 from state.store.gateway.fleet import SQL
 from state.store.gateway.triage import TROUBLES
 from supervisor.node.keeper.sole import sole_node
@@ -119,7 +120,7 @@ async def test_the_first_page_shows_them_as_text_with_buttons_that_do_it(gateway
     assert page.status_code == 200
     assert "<script>alert" not in page.text
     assert f"/agents/u1/a1/runs/{stuck}/cancel" in page.text
-    assert "mana limits set --agent u1/a1" in page.text
+    assert "/limits?kind=agent&amp;user=u1&amp;agent=a1#set" in page.text
     seal = re.search('name="seal" value="([^"]*)"', page.text)
     assert seal is not None
     done = await gateway.stranger.post(
@@ -236,6 +237,30 @@ async def _says_what_the_status_says(gateway: Gateway) -> None:
         assert shard["holder"] in shown
     for restart in told["node"]["latest"]:
         assert restart["why"] in shown
+
+
+@pytest.mark.parametrize(
+    ("reason", "form"),
+    [
+        (told("budget-used", used=9, most=8), "kind=agent&user=u%2F1&agent=a+1"),
+        (told("limit-used", scope="user", unit="tokens"), "kind=user&user=u%2F1"),
+        (told("limit-used", scope="installation", unit="money"), "kind=installation"),
+        (told("limit-used", scope="agent", unit="money"), "kind=agent&user=u%2F1&agent=a+1"),
+    ],
+)
+async def test_what_waits_for_a_budget_leads_to_the_form_of_the_limit_that_holds_it(
+    gateway: Gateway, reason: str, form: str
+):
+    more = {"decision": "skipped-budget", "agent_id": "a 1", "reason": reason}
+    await gateway.add_mission("u/1", "m1", **more)
+    session = await new_session(gateway)
+    page = (await gateway.stranger.get("/", headers=session)).text
+    (link,) = re.findall(r'href="(/limits\?[^"]*)"', page)
+    assert html.unescape(link) == f"/limits?{form}#set"
+    shown = await gateway.stranger.get(html.unescape(link), headers=session)
+    assert shown.status_code == 200
+    if "agent=" in form:
+        assert 'name="agent" value="a 1"' in shown.text
 
 
 async def test_a_calm_triage_says_what_would_stand_there(gateway: Gateway):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 
 from state.errors import StateError
-from state.store.gateway.triage import TriageStore, TroubleGroup, TroubleKind
+from state.runs.reasons import told
+from state.store.gateway.triage import TriageStore, TroubleGroup, TroubleKind, TroubleRow
 from supervisor.gateway.answers import query
 from supervisor.gateway.cursors import cursor
 from supervisor.gateway.deps import Deps, facts
@@ -47,10 +49,20 @@ async def triage_values(deps: Deps, request: Request) -> dict[str, Any]:
         "groups": groups,
         "calm": [one.kind for one in groups if not one.count],
         "remedy": remedy,
+        "limit_link": limit_link,
         "cursor": cursor,
         "is_empty": is_empty,
         "rehearses": is_rehearsing(deps.settings),
     }
+
+
+def limit_link(row: TroubleRow) -> str:
+    """The form of the limit that a mission waits for: its agent's, its person's, everybody's."""
+    user, agent = {"user": row.user_id}, {"agent": row.agent_id or ""}
+    for kind, whose in (("installation", {}), ("user", user)):
+        if told("limit-used", scope=kind, unit="").rpartition(" in ")[0] in (row.reason or ""):
+            return f"/limits?{urlencode({'kind': kind, **whose})}#set"
+    return f"/limits?{urlencode({'kind': 'agent', **user, **agent})}#set"
 
 
 def trouble_names(reader: Reader) -> dict[TroubleKind, str]:
