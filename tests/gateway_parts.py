@@ -1,5 +1,6 @@
 """A gateway on a test database, with a supervisor that says what the test wants."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from supervisor.gateway.app import create_app
 from supervisor.gateway.deps import Deps
 from supervisor.gateway.people.owners import Owners
 from supervisor.health.judgement import Facts
+from supervisor.health.last_hour import HourTold, LastHour
 from supervisor.health.room import RoomWatch, reserves
 from supervisor.health.watch import Watch
 from supervisor.node.settings import Settings
@@ -78,6 +80,17 @@ class FakeSupervisor:
     def _check(self) -> None:
         if self.dead:
             raise ConnectionError("actor died")
+
+
+def busy_hour() -> HourTold:
+    """Forty-five minutes in which more and more happened."""
+    hour, ran = LastHour(), 0.0
+    now_s = datetime.now(UTC).timestamp()
+    for minute in range(46):
+        ran += minute % 7 + minute // 9
+        counted = {"ran": ran, "failed": ran // 40, "woken": ran // 3, "tokens": ran * 2_300}
+        hour.note(now_s - (45 - minute) * 60, counted, 0.2 + minute % 5 / 10)
+    return hour.told()
 
 
 def fleet_of(database: Database) -> FleetStore:

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -20,11 +19,11 @@ from starlette.routing import Route
 from supervisor.gateway.pages.forms import FormSeals
 from supervisor.gateway.pages.operator.fleet import OperatorPages
 from supervisor.gateway.pages.owner.routes import PAGES
-from supervisor.health.last_hour import HourTold, LastHour
+from supervisor.health.last_hour import HourTold
 from supervisor.health.watch import Watch
 from tests.browser.chromium import NEEDED, open_browser
 from tests.browser.household import ANNA, PLANNER, WEEK, household
-from tests.gateway_parts import KEY
+from tests.gateway_parts import KEY, busy_hour
 from tests.inbox import call, plan
 from tests.integration.support import World, open_world
 from tests.owners import House, open_house
@@ -81,17 +80,6 @@ class Sight:
     def address(self, path: str) -> str:
         """A page of the household; KeyError where nobody said what to show there."""
         return self.url + re.sub(r"{(\w+)}", lambda part: self.known[part[1]], path)
-
-
-def busy_hour() -> HourTold:
-    """Forty-five minutes in which more and more happened."""
-    hour, ran = LastHour(), 0.0
-    now_s = datetime.now(UTC).timestamp()
-    for minute in range(46):
-        ran += minute % 7 + minute // 9
-        counted = {"ran": ran, "failed": ran // 40, "woken": ran // 3, "tokens": ran * 2_300}
-        hour.note(now_s - (45 - minute) * 60, counted, 0.2 + minute % 5 / 10)
-    return hour.told()
 
 
 async def troubled(world: World) -> None:

@@ -19,8 +19,10 @@ from mana_actors.messages import Remembered
 from state.store.connect import Unavailable
 from state.store.gateway.limits import LimitChange, LimitKind
 from state.store.people.operators import SessionStore
+from supervisor.health.last_hour import HourTold
+from supervisor.health.watch import Watch
 from tests.fake_provider import FakeProvider
-from tests.gateway_parts import KEY, STATS, FakeSupervisor, app_of, client_of, fleet_of
+from tests.gateway_parts import KEY, STATS, FakeSupervisor, app_of, busy_hour, client_of, fleet_of
 from tests.postgres import SUPERUSER, Database
 from tests.router_parts import RunningRouter
 
@@ -794,6 +796,52 @@ async def test_a_list_is_sorted_by_what_an_operator_looks_for_page_by_page(
     found = await walked(gateway, session, "/fleet?list=missions&sort=next&user=u1")
     assert found == [["u1/m1", "u1/m3"], []]
     assert (await walked(gateway, session, "/fleet?list=missions"))[0] == ["u0/m0", "u0/m2"]
+
+
+async def test_the_fleets_first_page_stays_small_and_goes_on_with_where_one_is(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+):
+    """However many there are: 60 kB, and each number leads to what it counts."""
+    hour = busy_hour()
+
+    def told(_: Watch) -> HourTold:
+        return hour
+
+    monkeypatch.setattr(Watch, "last_hour", told)
+    await gateway.sql(
+        """INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, record, state, complete,
+        agent_id, next_run_at, decision, decided_at, reason) SELECT 'somebody-' || n,
+        gen_random_uuid(), '{}', 'active', true, gen_random_uuid(), '2099-01-01Z',
+        'skipped-budget', now(), '41636 of 20000 tokens of the last 24 hours are used'
+        FROM generate_series(100, 219) AS n"""
+    )
+    await gateway.sql(
+        """INSERT INTO mana_ai.agent_snapshots (user_id, agent_id, record, state, complete)
+        SELECT user_id, agent_id, '{}', 'active', true FROM mana_ai.mission_snapshots"""
+    )
+    await gateway.sql(
+        """INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, holder,
+        claimed_at, lease_until, closed_at) SELECT user_id, agent_id, mission_id, now(),
+        'committed', 'h', now(), now(), now() FROM mana_ai.mission_snapshots"""
+    )
+    session = await new_session(gateway)
+    first = await gateway.stranger.get("/fleet", headers=session)
+    assert len(first.content) <= 60_000
+    for counted in ("list=missions", "list=agents", "list=runs&amp;state=open"):
+        assert f'<b><a href="/fleet?{counted}">' in first.text
+    agents = first.text.partition('href="/fleet?list=agents">Agents')[2].partition("</table>")[0]
+    row = agents.partition("<tbody>")[2].partition("</tr>")[0]
+    assert "waits for budget" in row, "its last outcome"
+    assert 'datetime="2099-01-01' in row, "its next run"
+    assert '<td class="n" data-of="Runs 24 h">1</td>' in row
+    for kind in ("missions", "agents"):
+        one = await gateway.stranger.get(f"/fleet?list={kind}", headers=session)
+        assert len(one.content) <= 60_000, kind
+        assert "50 of 120" in one.text
+        path = html.unescape(re.findall(r'href="(/fleet\?[^"]*before=[^"]*)"', one.text)[0])
+        assert "51\u2013100 of 120" in (await gateway.stranger.get(path, headers=session)).text
+    wrong = await gateway.stranger.get("/fleet?list=runs&from=0", headers=session)
+    assert (wrong.status_code, "from" in wrong.text) == (400, True)
 
 
 SPENT = (("u1", "a1", 10), ("u1", "a2", 200), ("u2", "a1", 200), ("u3", "a1", 900))

@@ -165,7 +165,7 @@ async def test_the_fleet_is_filtered_by_its_address_and_goes_on_page_by_page(gat
         assert page.status_code == status, page.text
         return html.unescape(page.text)
 
-    assert "50 of 230" in await see("/fleet")
+    assert "12 of 230" in await see("/fleet")
     of_one = await see("/fleet?user=u1&list=missions")
     assert set(re.findall('data-key="m:(u[01])/', of_one)) == {"u1"}
     assert 'href="/fleet?list=missions"' in of_one, "a chip takes the filter away"

@@ -1,6 +1,7 @@
 """The ring of an hour: what is counted to which minute, and what a page says of it."""
 
 import itertools
+import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -68,8 +69,9 @@ def test_a_page_draws_each_measure_and_says_it_as_a_table(minutes: int):
         "5" if minutes > 1 else "0",
         "< 5 s",
     ]
-    assert all(len(one.spark.bars) == minutes for one in shown.facts)
-    assert all(bar.width > 0 for one in shown.facts for bar in one.spark.bars)
+    bars = [re.findall(r"M[\d.]+ 18v-[\d.]+h([\d.]+)", one.spark.path) for one in shown.facts]
+    assert all(len(widths) == minutes for widths in bars)
+    assert all(float(width) > 0 for widths in bars for width in widths)
     assert len(shown.rows) == minutes
     assert shown.rows[0].at.minute == (3 + minutes - 1) % 60, "the newest first"
 

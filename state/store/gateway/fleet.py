@@ -123,6 +123,21 @@ class AgentRow(msgspec.Struct, frozen=True):
         return self.user_id, self.agent_id
 
 
+class AgentGlance(msgspec.Struct, frozen=True):
+    """What was decided last for an agent, its next run, and runs that were due in 24 h."""
+
+    user_id: str
+    agent_id: str
+    next_run_at: datetime | None
+    decision: str | None
+    runs_24h: int
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Whose it is."""
+        return self.user_id, self.agent_id
+
+
 class ReceiptLine(msgspec.Struct, frozen=True):
     """What one model did for a run; `cost_micros` None where a price is not known.
 
@@ -329,6 +344,11 @@ class FleetStore:
         async with self._db.connection() as connection:
             rows = await connection.fetch(SQL["agents_by_spent"], *kind, *key, wanted.limit)
         return [_placed(AgentRow, row) for row in rows]
+
+    async def glances(self, agents: list[tuple[str, str]]) -> list[AgentGlance]:
+        """Of these agents, in no order."""
+        users, ids = [user for user, _ in agents], [id_ for _, id_ in agents]
+        return await self._rows(AgentGlance, SQL["glances"], users, ids)
 
     async def runs(
         self, wanted: Filter, before: tuple[datetime, UUID] | None = None

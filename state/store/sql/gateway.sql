@@ -89,6 +89,19 @@ SELECT a.user_id, a.agent_id, a.state, a.max_tokens_per_day, a.max_concurrent, a
    AND (NOT $4 OR problems <> '{}' OR NOT complete) AND (NOT hidden OR $4) AND ($5::text IS NULL OR (user_id, agent_id) > ($5, $6::text))
  ORDER BY user_id, agent_id LIMIT $7
 
+-- glances --
+-- Of the agents of one page. Their missions are found by agent, and runs of a day by mission and due time.
+SELECT a.user_id, a.agent_id, n.next_run_at, d.decision, r.runs_24h
+  FROM unnest($1::text[], $2::text[]) AS a (user_id, agent_id)
+ CROSS JOIN LATERAL (SELECT min(m.next_run_at) AS next_run_at FROM mana_ai.fleet_missions AS m
+                      WHERE m.user_id = a.user_id AND m.agent_id = a.agent_id AND m.state = 'active' AND NOT m.hidden) AS n
+  LEFT JOIN LATERAL (SELECT m.decision FROM mana_ai.fleet_missions AS m
+                      WHERE m.user_id = a.user_id AND m.agent_id = a.agent_id AND m.decided_at IS NOT NULL
+                      ORDER BY m.decided_at DESC LIMIT 1) AS d ON true
+ CROSS JOIN LATERAL (SELECT count(*) AS runs_24h FROM mana_ai.fleet_missions AS m
+                       JOIN mana_ai.fleet_runs AS x ON x.user_id = m.user_id AND x.mission_id = m.mission_id AND x.agent_id = m.agent_id
+                      WHERE m.user_id = a.user_id AND m.agent_id = a.agent_id AND x.due_at > clock_timestamp() - interval '24 hours') AS r
+
 -- runs --
 -- By model ($8) of the newest $9 runs alone, as models_used counts them.
 SELECT run_id, user_id, agent_id, mission_id, due_at, state, requested, attempt, failures, reason, waiting_for, not_before, lease_until,

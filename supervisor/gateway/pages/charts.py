@@ -67,9 +67,9 @@ class BarChart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sparkline(msgspec.Struct, frozen=True):
-    """A line of small bars, 72 by 18."""
+    """A line of small bars, 72 by 18, as one path: a page has hundreds of them."""
 
-    bars: list[Bar]
+    path: str
     label: str
 
 
@@ -120,13 +120,11 @@ def sparkline(counts: Sequence[float], label: str) -> Sparkline:
     top, step = max(1, *counts), 72 / max(1, len(counts))
     width = step - 2 if step > 4 else step * 0.75
     heights = [max(1.0, round(18 * count / top, 1)) for count in counts]
-    return Sparkline(
-        [
-            Bar(round(at * step, 1), round(18 - height, 1), round(width, 1), height)
-            for at, height in enumerate(heights)
-        ],
-        label,
+    bars = (
+        f"M{round(at * step, 1):g} 18v-{height:g}h{round(width, 1):g}v{height:g}z"
+        for at, height in enumerate(heights)
     )
+    return Sparkline("".join(bars), label)
 
 
 def short(count: int) -> str:
