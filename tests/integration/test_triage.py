@@ -291,11 +291,14 @@ async def test_what_is_well_is_not_read(database: Database, index: str):
         await connection.close()
 
 
+FAILED: list[Any] = [None, None, None, "failed", None, None]
+
+
 @pytest.mark.parametrize(
     ("statement", "values", "index"),
     [
-        ("runs", [None] * 6 + [50], "runs_newest"),
-        ("runs", [None, None, None, "failed", None, None, 50], "runs_newest_of_state"),
+        ("runs", [None] * 6 + [50, None, 1000], "runs_newest"),
+        ("runs", [*FAILED, 50, None, 1000], "runs_newest_of_state"),
         ("signs", [30.0], "runs_failed"),
     ],
 )
