@@ -1138,9 +1138,10 @@ BEGIN
     RAISE EXCEPTION 'heal_mission: not by this agent' USING ERRCODE = 'check_violation';
   END IF;
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
-  IF EXISTS (SELECT FROM mana_ai.unfolded_rows(held ->> 'u', 'aiMissions', p_mission))
-     OR NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s
-                     WHERE s.user_id = held ->> 'u' AND s.mission_id = p_mission AND s.version = p_version) THEN
+  -- Locked by its version: a sweep that replays it leaves nothing in the feed to be seen by.
+  PERFORM FROM mana_ai.mission_snapshots AS s
+    WHERE s.user_id = held ->> 'u' AND s.mission_id = p_mission AND s.version = p_version FOR UPDATE;
+  IF NOT FOUND OR EXISTS (SELECT FROM mana_ai.unfolded_rows(held ->> 'u', 'aiMissions', p_mission)) THEN
     RETURN false;
   END IF;
   UPDATE mana_ai.mission_snapshots SET heal = false
@@ -1659,7 +1660,7 @@ BEGIN
   SELECT s.agent_id INTO agent FROM mana_ai.mission_snapshots AS s
    WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due FOR UPDATE SKIP LOCKED;
   IF NOT FOUND
-     OR EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = p_user) THEN
+     OR EXISTS (SELECT FROM mana_ai.unfolded_rows(p_user, 'aiMissions', p_mission)) THEN
     RETURN false;
   END IF;
   is_over := EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission AND r.due_at = p_due
@@ -1683,7 +1684,7 @@ ALTER FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp wi
 
 COMMENT ON FUNCTION mana_ai.move_slot(p_user text, p_mission text, p_due timestamp with time zone, p_next text, p_stamp text, p_actor jsonb, p_missed_after interval, p_missed text) IS 'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, that fell due
 before the installation, or that nobody began within p_missed_after where the owner wants no run then, who is told so. While rows of the
-mission wait to be folded nothing is moved: one of them may be the plan''s own next run, or a time that the owner chose;
+mission wait to be folded nothing is moved: one of them may be the plan''s own next run, or a time that its owner or a member chose;
 nor while somebody holds the mission: the supervisor waits for nobody.';
 
 CREATE VIEW mana_ai.compactor_log AS

@@ -1,13 +1,14 @@
 """A whole-array write cannot erase a server iteration by accident, nor be erased by one."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mana_actors.messages import Order
-from tests.integration.support import LONG_AGO, Json, World, occurrence, open_world, text
-from tests.postgres import Database
+from tests.integration.support import LONG_AGO, Json, World, occurrence, open_world, text, until
+from tests.postgres import SUPERUSER, Database
 
 MANA = ("u1", "legacy:ai-default")
 OURS = occurrence(LONG_AGO)
@@ -142,3 +143,20 @@ async def test_a_change_that_came_while_healing_stands(world: World):
     await world.driver.tick()
     assert await ids(world) == ["old", OURS]
     assert (await world.record())["iterations"][0]["userFeedback"] == "neu"
+
+
+@pytest.mark.one_postgres
+async def test_what_a_sweep_replays_while_it_is_healed_stands(world: World):
+    """It comes from the log, so that nothing in the feed tells of it."""
+    client = await world.client()
+    await client.edit(iterations=[OLD], stamp=ahead())
+    await world.driver.fold_all()
+    runner, sweep = await world.driver.runner(MANA), await world.connect(SUPERUSER)
+    waits = f"{sweep.get_server_pid()} = ANY (pg_blocking_pids(pid))"
+    async with sweep.transaction():
+        await sweep.execute("UPDATE mana_ai.mission_snapshots SET version = version + 1")
+        healing = asyncio.create_task(runner.heal(Order("m1", 0, "heal")))
+        await until(lambda: world.sql(f"SELECT FROM pg_stat_activity WHERE {waits}"))
+    assert (await healing).outcome == "whole"
+    assert len(await world.written()) == 1
+    assert (await world.snapshot())["heal"], "it is looked at again"

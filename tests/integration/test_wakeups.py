@@ -294,17 +294,160 @@ async def test_a_request_between_a_look_and_its_word_has_the_last_one(world: Wor
     assert await due(world) == [MISSION]
 
 
-async def test_a_slot_is_not_moved_over_rows_that_wait_to_be_folded(world: World):
-    client = await world.client()
-    await client.mission()
+RUN = (
+    "INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, state, due_at, not_before,"
+    " waiting_for, cancelled_at)"
+)
+
+
+async def a_run(
+    world: World,
+    mission: str,
+    state: str,
+    more: str = "NULL, NULL, NULL",
+    *,
+    who: str = AGENT,
+    due_at: datetime = LONG_AGO,
+) -> None:
+    """A run; `more` says not before when, what it waits for, and when it was cancelled."""
+    await world.sql(f"{RUN} VALUES ('u1', $1, $2, $3, $4, {more})", who, mission, state, due_at)
+
+
+@pytest.mark.parametrize("author", ["u1", "u2"])
+async def test_a_slot_is_not_moved_over_rows_that_wait_to_be_folded(world: World, author: str):
+    """In a shared space a member may have chosen the next time as well."""
+    await (await world.client()).mission(space="s1")
     await world.driver.fold_all()
-    assert (await world.run()).outcome == "ran"
-    chosen = text(TOMORROW)
-    await client.edit(nextRunAt=chosen)
-    await world.sql("UPDATE mana_ai.mission_snapshots SET wake_at = now()")
+    await a_run(world, "m1", "committed")
+    chosen, stamp = text(TOMORROW), text(datetime.now(UTC))
+    await (await world.client(author)).push(
+        "update", "m1", {"nextRunAt": chosen}, meta={"nextRunAt": stamp}, space="s1"
+    )
     looked = await world.driver.supervision.look()
     assert [move.due.mission_id for move in looked.moves] == ["m1"]
     assert await due(world) == []
     await world.driver.fold_all()
     assert (await world.record())["nextRunAt"] == chosen
-    assert len(await world.written()) == 1
+    assert await world.written() == []
+
+
+async def installed_since(world: World) -> None:
+    await world.sql("UPDATE mana_ai.install SET slots_from = now()")
+
+
+async def none_if_missed(world: World) -> None:
+    await (await world.client()).edit(missedRuns="none")
+    await world.driver.fold_all()
+
+
+async def missed_and_begun(world: World) -> None:
+    await none_if_missed(world)
+    await a_run(world, "m1", "waiting")
+
+
+async def served_and_moved(world: World) -> None:
+    await a_run(world, "m1", "committed")
+    await (await world.client()).edit(nextRunAt=text(LONG_AGO + timedelta(days=1)))
+    await world.driver.fold_all()
+
+
+SLOTS: dict[str, tuple[Change, str, bool]] = {
+    "planned": (lambda w: a_run(w, "m1", "committed"), "1 day", True),
+    "failed": (lambda w: a_run(w, "m1", "failed"), "1 day", True),
+    "cancelled": (lambda w: a_run(w, "m1", "withdrawn", "NULL, NULL, now()"), "1 day", True),
+    "withdrawn": (lambda w: a_run(w, "m1", "withdrawn"), "1 day", False),
+    "another is planned": (lambda w: a_run(w, "m1", "failed", due_at=TOMORROW), "1 day", False),
+    "from before us": (installed_since, "1 day", True),
+    "missed": (none_if_missed, "1 day", True),
+    "not missed yet": (none_if_missed, "99 years", False),
+    "missed and begun": (missed_and_begun, "1 day", False),
+    "not the mission's any more": (served_and_moved, "1 day", False),
+}
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+async def test_only_a_slot_that_nobody_has_to_serve_is_moved(world: World, slot: str):
+    setting, missed_after, is_moved = SLOTS[slot]
+    await (await world.client()).mission()
+    await world.driver.fold_all()
+    await setting(world)
+    moved = await world.value(
+        "SELECT mana_ai.move_slot('u1', 'm1', $1, $2, $2, '{}', $3::text::interval, 'missed')",
+        LONG_AGO,
+        text(TOMORROW),
+        missed_after,
+    )
+    assert moved == is_moved
+    assert len(await world.written()) == is_moved
+    snapshot = await world.snapshot()
+    assert (snapshot["wake_at"] is None) == is_moved
+    assert snapshot["decision"] == ("skipped-missed" if slot == "missed" else None)
+
+
+async def blocked(
+    world: World,
+    mission: str,
+    slot: datetime | None = LONG_AGO,
+    *,
+    who: str = AGENT,
+    user: str = "u1",
+    decision: str = "skipped-concurrency",
+    wakes_in: str = "1 hour",
+) -> None:
+    """A mission that is looked at later."""
+    await world.sql(
+        "INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, agent_id, record, next_run_at,"
+        " decision, wake_at) VALUES ($1, $2, $3, '{}', $4, $5, now() + $6::text::interval)",
+        user,
+        mission,
+        who,
+        slot,
+        decision,
+        wakes_in,
+    )
+
+
+async def woken_by(world: World, call: str) -> list[str]:
+    """Whom four calls wake, in turn."""
+    looks = "SELECT user_id || '/' || mission_id AS id, wake_at FROM mana_ai.mission_snapshots"
+    turns: list[str] = []
+    for _ in range(4):
+        before = {row["id"]: row["wake_at"] for row in await world.sql(looks)}
+        await world.sql(f"SELECT {call}")
+        turns += [
+            row["id"] for row in await world.sql(looks) if row["wake_at"] != before[row["id"]]
+        ]
+    return turns
+
+
+async def test_a_place_goes_to_who_waits_for_it_longest_and_to_nobody_else(world: World):
+    later = [LONG_AGO + timedelta(days=day) for day in range(3)]
+    await blocked(world, "ends")
+    await blocked(world, "anothers", who="a2")
+    await blocked(world, "m", user="u2")
+    await blocked(world, "no budget", decision="skipped-budget")
+    await blocked(world, "due", wakes_in="-1 hour")
+    await blocked(world, "runs")
+    await a_run(world, "runs", "open")
+    await blocked(world, "backs off")
+    await a_run(world, "backs off", "waiting", "now() + interval '1 hour', NULL, NULL")
+    await blocked(world, "y asked for", None)
+    await blocked(world, "x first", later[1])
+    await a_run(world, "x first", "waiting", "now() - interval '1 hour', NULL, NULL")
+    await blocked(world, "a second", later[2])
+    woken = await woken_by(world, f"mana_ai.wake_next('u1', '{AGENT}', 'ends')")
+    assert woken == ["u1/y asked for", "u1/x first", "u1/a second"]
+
+
+async def test_room_goes_to_who_waits_for_holds_longest_and_to_nobody_else(world: World):
+    holds = "NULL, 'holds', NULL"
+    for mission, wakes_in in (("due", "-1 hour"), *((each, "1 hour") for each in "abcdz")):
+        await blocked(world, mission, wakes_in=wakes_in)
+    await a_run(world, "due", "waiting", holds)
+    await a_run(world, "a", "waiting", holds, who="a2")
+    await a_run(world, "b", "waiting", "NULL, 'budget', NULL")
+    await a_run(world, "c", "withdrawn", holds)
+    await a_run(world, "d", "waiting", holds, due_at=LONG_AGO + timedelta(days=1))
+    await a_run(world, "z", "waiting", holds)
+    woken = await woken_by(world, f"mana_ai.wake_for_room('u1', '{AGENT}')")
+    assert woken == ["u1/z", "u1/d"]

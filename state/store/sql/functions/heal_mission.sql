@@ -7,9 +7,10 @@ BEGIN
     RAISE EXCEPTION 'heal_mission: not by this agent' USING ERRCODE = 'check_violation';
   END IF;
   PERFORM mana_ai.lock_ledger(held ->> 'u', held ->> 'a');
-  IF EXISTS (SELECT FROM mana_ai.unfolded_rows(held ->> 'u', 'aiMissions', p_mission))
-     OR NOT EXISTS (SELECT FROM mana_ai.mission_snapshots AS s
-                     WHERE s.user_id = held ->> 'u' AND s.mission_id = p_mission AND s.version = p_version) THEN
+  -- Locked by its version: a sweep that replays it leaves nothing in the feed to be seen by.
+  PERFORM FROM mana_ai.mission_snapshots AS s
+    WHERE s.user_id = held ->> 'u' AND s.mission_id = p_mission AND s.version = p_version FOR UPDATE;
+  IF NOT FOUND OR EXISTS (SELECT FROM mana_ai.unfolded_rows(held ->> 'u', 'aiMissions', p_mission)) THEN
     RETURN false;
   END IF;
   UPDATE mana_ai.mission_snapshots SET heal = false

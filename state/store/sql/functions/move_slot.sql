@@ -9,7 +9,7 @@ BEGIN
   SELECT s.agent_id INTO agent FROM mana_ai.mission_snapshots AS s
    WHERE s.user_id = p_user AND s.mission_id = p_mission AND s.next_run_at = p_due FOR UPDATE SKIP LOCKED;
   IF NOT FOUND
-     OR EXISTS (SELECT FROM mana_ai.change_feed AS f WHERE f.record_id = p_mission AND f.table_name = 'aiMissions' AND f.user_id = p_user) THEN
+     OR EXISTS (SELECT FROM mana_ai.unfolded_rows(p_user, 'aiMissions', p_mission)) THEN
     RETURN false;
   END IF;
   is_over := EXISTS (SELECT FROM mana_ai.runs AS r WHERE r.user_id = p_user AND r.mission_id = p_mission AND r.due_at = p_due
@@ -32,7 +32,7 @@ END $$;
 COMMENT ON FUNCTION mana_ai.move_slot IS
 'Moves a due slot on without a plan; for the supervisor. Only a slot that was served or cancelled already, that fell due
 before the installation, or that nobody began within p_missed_after where the owner wants no run then, who is told so. While rows of the
-mission wait to be folded nothing is moved: one of them may be the plan''s own next run, or a time that the owner chose;
+mission wait to be folded nothing is moved: one of them may be the plan''s own next run, or a time that its owner or a member chose;
 nor while somebody holds the mission: the supervisor waits for nobody.';
 ALTER FUNCTION mana_ai.move_slot OWNER TO mana_owner;
 GRANT EXECUTE ON FUNCTION mana_ai.move_slot TO mana_supervisor;
