@@ -69,10 +69,14 @@ async def test_what_the_owner_did_since_changes_no_answer_to_the_same_claim(worl
     assert (again.outcome, again.attempt) == ("claimed", 1)
 
 
-@pytest.mark.parametrize("what", ["another holder", "another order", "no order"])
+@pytest.mark.parametrize("what", ["another holder", "another order", "no order", "another agent"])
 async def test_only_the_same_holder_with_the_same_order_is_answered_again(world: World, what: str):
     store, claim_id = await world.driver.store(MANA), uuid.uuid4()
     await ask(store, claim_id=claim_id)
+    if what == "another agent":
+        theirs = await world.driver.store(("u1", "a2"))
+        assert (await ask(theirs, claim_id=claim_id)).outcome == "unwanted"
+        return
     if what == "another holder":
         assert (await ask(store, "other", claim_id=claim_id)).outcome == "held"
     else:

@@ -613,11 +613,11 @@ def endings(run: str) -> list[str]:
     ]
 
 
-async def _claimed(agent: asyncpg.Connection) -> asyncpg.Record:
+async def _claimed(agent: asyncpg.Connection, lease_ms: int = 60_000) -> asyncpg.Record:
     due = await agent.fetchval(
         "SELECT next_run_at FROM mana_ai.mission_snapshots WHERE mission_id = 'm1'"
     )
-    run = await agent.fetchrow(CLAIM, "m1", due, 60_000)
+    run = await agent.fetchrow(CLAIM, "m1", due, lease_ms)
     assert run is not None
     assert run["outcome"] == "claimed"
     return run
@@ -784,20 +784,20 @@ async def test_healing_writes_as_nobody_but_the_agent(scene: Database, author: s
 
 
 async def test_a_stolen_capability_cannot_be_renewed_for_days(scene: Database):
+    lease = (
+        "SELECT lease_until - clock_timestamp() < interval '61 minutes' FROM mana_ai.runs"
+        " WHERE run_id = $1"
+    )
     async with session(scene, "mana_agent") as agent, acting(agent, await signed(scene)):
-        run = await _claimed(agent)
+        run = await _claimed(agent, 2147483647)
+        assert await agent.fetchval(lease, run["run_id"])
         token = await agent.fetchval(
             "SELECT capability FROM mana_ai.renew(NULL, ARRAY[$1::uuid], '{1}', 2147483647)",
             run["run_id"],
         )
         now = await agent.fetchval("SELECT extract(epoch FROM clock_timestamp())::bigint")
-        lease = await agent.fetchval(
-            "SELECT lease_until - clock_timestamp() < interval '61 minutes' FROM mana_ai.runs"
-            " WHERE run_id = $1",
-            run["run_id"],
-        )
+        assert await agent.fetchval(lease, run["run_id"])
     assert _payload(token)["exp"] - now <= 2 * 3600 + 1
-    assert lease
 
 
 async def test_renewal_keeps_user_agent_and_reach(scene: Database):
