@@ -1,12 +1,14 @@
 """The operators' page as a person sees it: a real Chromium, the real gateway, real HTTP."""
 
+import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from mana_actors.http.server import RunningServer, serve
 from tests.browser.chromium import NEEDED, open_browser
@@ -26,6 +28,38 @@ INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, record, state, agent
 VALUES ('u<1>', 'm1', jsonb_build_object('title', $1::text), 'active', 'a1', true, 'skipped-paused',
         'the agent is paused')
 """
+
+
+COUNTED = """
+window.came = 0;
+const isOne = (node) => node.nodeType === 1 && node.outerHTML.includes('proposal');
+new MutationObserver((all) => all.forEach((one) => {
+  window.came += [...one.addedNodes].filter(isOne).length;
+})).observe(document.body, { childList: true, subtree: true });
+"""
+
+
+class SlowLook:
+    """An open page's first look at what is new: read at once, and here only when it `may_come`."""
+
+    def __init__(self) -> None:
+        self.is_read, self.may_come = asyncio.Event(), asyncio.Event()
+        self.looks = self.done = 0
+
+    async def kept_back(self, route: Route) -> None:
+        if route.request.resource_type == "document":
+            await route.continue_()
+            return
+        self.looks += 1
+        answer = await route.fetch()
+        if self.looks == 1:
+            self.is_read.set()
+            await self.may_come.wait()
+        await route.fulfill(response=answer)
+        self.done += 1
+
+    async def has_looked_again(self) -> bool:
+        return self.done > 1
 
 
 @asynccontextmanager
@@ -120,18 +154,24 @@ async def test_an_owner_answers_by_keyboard_and_sees_what_is_new_without_a_reloa
         await world.driver.fold_all()
         async with open_browser() as browser:
             page = await browser.new_page()
-            proposals = page.locator(".proposal")
+            proposals, slow = page.locator(".proposal"), SlowLook()
+            await page.route(re.compile(r"/me/inbox(\?|$)"), slow.kept_back)
             await page.goto(f"{url}/sign-in?link={link.rpartition('link=')[2]}")
             await page.locator("form[action='/sign-in'] button").click()
             await page.wait_for_url(f"{url}/me")
             await page.goto(f"{url}/me/inbox")
             await expect(proposals).to_have_count(1)
             await page.evaluate("window.isStill = true")
+            await page.evaluate(COUNTED)
+            await slow.is_read.wait()
             await page.keyboard.press("j")
             await expect(proposals).to_be_focused()
             await page.keyboard.press("a")
             await expect(proposals).to_have_count(0)
             assert len(await records(world, "tasks")) == 1
+            slow.may_come.set()
+            await until(slow.has_looked_again)
+            assert await page.evaluate("window.came") == 0, "what was answered does not come back"
             another = call(0, "create_task", title="Noch etwas")
             await client.mission("m2", title=TITLE, iterations=[plan(another, id_="i2")])
             await world.driver.fold_all()

@@ -76,14 +76,17 @@ function show(text) {
 
 // --- what changed: the server says when, and the page is fetched again or comes along
 
-let source = null, isAsking = false, isDue = false;
+let source = null, isAsking = false, isDue = false, answered = 0;
 
 async function look() {
   if (isAsking) { isDue = true; return; }
   isAsking = true;
+  const before = answered;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (answer.ok) show(await answer.text());
+    const text = await answer.text();
+    if (before !== answered) isDue = true; // a form was sent meanwhile: this may be what was here before
+    else if (answer.ok) show(text);
     else if (answer.status === 401) location.reload();
   } catch { /* the stream comes back by itself, and says so again */ }
   isAsking = false;
@@ -124,7 +127,9 @@ document.addEventListener("submit", async (event) => {
     const ask = form.closest("details.ask");
     if (ask?.contains(document.activeElement)) ask.querySelector("summary").focus({ preventScroll: true }); // it is about to be hidden
     ask?.removeAttribute("open");
-    if (show(await answer.text())) {
+    const text = await answer.text();
+    answered += 1;
+    if (show(text)) {
       history.replaceState(null, "", answer.ok ? answer.url : location.href);
       say(document.querySelector(".flash")?.textContent);
     } else location.reload();
