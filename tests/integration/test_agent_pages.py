@@ -4,10 +4,10 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import httpx2
 import pytest
@@ -37,6 +37,7 @@ pytestmark = pytest.mark.one_postgres
 
 AGENT, MISSION = f"/me/agents/{PLANNER}", f"/me/missions/{WEEK}"
 SECRET = "Never say it twice"
+BERLIN = ZoneInfo("Europe/Berlin")
 
 
 @pytest.fixture
@@ -435,12 +436,15 @@ async def test_the_schedule_shows_what_ran_and_what_comes_on_the_owners_clock(
 ):
     world, tab, other = scene
     run = await run_id(world)
-    week = await tab.see("/me/schedule")
+    due = await world.value("SELECT due_at FROM mana_ai.runs WHERE run_id = $1", run)
+    comes = (await world.snapshot(RUNNING, ANNA))["next_run_at"]
+    ran, running = (at.astimezone(BERLIN).date().isoformat() for at in (due, comes))
+    week = await tab.see(f"/me/schedule?week={ran}")
     assert f"{MISSION}?run={run}#r-{run}" in week
-    assert "Keep running" in week
     assert "Paused, and planned at no time:" in week
-    today = datetime.now(UTC).date().isoformat()
-    assert f"{MISSION}?run={run}" in await tab.see(f"/me/schedule?day={today}")
+    assert "Keep running" in await tab.see(f"/me/schedule?week={running}")
+    assert f"{MISSION}?run={run}" in await tab.see(f"/me/schedule?day={ran}")
+    await tab.see("/me/schedule")
     assert f"?run={run}" not in await tab.see("/me/schedule?week=2026-01-05")
     for odd in ("day=x", "week=2026-13-01", "day=0001-01-01", "day=9999-12-31", "month=1"):
         await tab.see(f"/me/schedule?{odd}", 400)
