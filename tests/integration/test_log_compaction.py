@@ -504,6 +504,23 @@ async def test_compactions_pushes_and_folds_at_once_lose_nothing(world: World):
 # --- as operators run it --------------------------------------------------------------------------
 
 
+STOPS_HALFWAY = """
+CREATE FUNCTION public.halfway() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+  IF (SELECT count(*) FROM public.sync_changes) < 1200 THEN
+    PERFORM pg_advisory_xact_lock(4711);
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER halfway AFTER DELETE ON public.sync_changes EXECUTE FUNCTION public.halfway();
+"""
+WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+ALL_GONE = (
+    "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
+    f" AND usename = '{JANITOR}' AND xact_start IS NOT NULL)"
+)
+"""Else the record that the killed one was at is passed over as held."""
+
+
 async def test_the_command_counts_removes_and_goes_on_after_a_kill(database: Database):
     async with session(database, SUPERUSER) as admin, janitor_of(database) as janitor:
         scene = Scene(admin, janitor)
@@ -515,11 +532,15 @@ async def test_the_command_counts_removes_and_goes_on_after_a_kill(database: Dat
         said = json.loads(await mana_log_compact(database, "--dry-run", "--json"))
         assert (said["rows"], said["compacted"]) == (40 * 58, 40)
         assert await admin.fetchval(count) == 2400
+        await admin.execute(STOPS_HALFWAY)
+        await admin.execute("SELECT pg_advisory_lock(4711)")
         process = await started(database)
-        while await admin.fetchval(count) > 2300:  # noqa: ASYNC110 - the database tells nobody
-            await asyncio.sleep(0.005)
+        await until(lambda: admin.fetchval(WAITS), 60)
         process.kill()
         await process.wait()
+        assert 80 < await admin.fetchval(count) < 2400, "killed halfway"
+        await admin.execute("SELECT pg_advisory_unlock(4711)")
+        await until(lambda: admin.fetchval(ALL_GONE), 60)
         assert "removed" in await mana_log_compact(database)
         assert await admin.fetchval(count) == 80
         for record in range(40):
