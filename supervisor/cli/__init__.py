@@ -8,6 +8,9 @@ from mana_actors.crash import keep_to_ourselves
 from supervisor import __version__
 from supervisor.cli.failures import FAILED, INTERRUPTED, UNREACHABLE, USAGE, Failure
 
+HELP = "Usage: "
+"""How typer begins the help that it raises where a group is named without a command."""
+
 
 def main() -> None:
     """Run the command line and exit with its code."""
@@ -49,7 +52,8 @@ def run(args: Sequence[str]) -> int:
         code, line = _explained(exc)
         if line is None:
             raise
-        print(f"mana: {line}", file=sys.stderr)  # noqa: T201 - this is the terminal
+        is_help = line.startswith(HELP)
+        print(line if is_help else f"mana: {line}", file=sys.stderr)  # noqa: T201 - the terminal
     return code if isinstance(code, int) else 0
 
 
@@ -75,7 +79,8 @@ def _explained(exc: Exception) -> tuple[int, str | None]:
         case typer.Abort():
             return INTERRUPTED, "interrupted"
         case typer.TyperException():
-            return USAGE, exc.format_message().replace("\n", " ") or "try mana --help"
+            said = exc.format_message() or "try mana --help"
+            return USAGE, said if said.startswith(HELP) else said.replace("\n", " ")
         case StateError():
             line = str(exc)
             if isinstance(exc, Unavailable | Refused):

@@ -29,6 +29,8 @@ REASONS = {
 PAGE = 500
 UNAUTHORIZED, SILENT = 401, 503
 BAD_INPUT = (400, 413, 422)
+LISTED_BY = {"no such agent": "mana agents", "no such mission": "mana missions"}
+"""Operators name by id what owners name by its name."""
 
 
 class Gateway:
@@ -89,7 +91,8 @@ class Gateway:
         if answer.status_code == UNAUTHORIZED and self._headers:
             shown = "token" if "Authorization" in self._headers else "service key"
             raise Failure(f"the gateway refused the {shown}: {error}", UNREACHABLE)
-        raise Failure(error, USAGE if answer.status_code in BAD_INPUT else FAILED)
+        hint = f": {LISTED_BY[error]} tells their ids" if error in LISTED_BY else ""
+        raise Failure(error + hint, USAGE if answer.status_code in BAD_INPUT else FAILED)
 
     def items(
         self,

@@ -149,6 +149,13 @@ def test_a_failure_is_one_line_and_its_exit_code_says_which_kind(
     assert said in error
 
 
+def test_a_group_without_a_command_says_what_it_has(capsys: pytest.CaptureFixture[str]):
+    assert run(["people"]) == USAGE
+    error = capsys.readouterr().err
+    assert error.startswith("Usage: mana people [OPTIONS] COMMAND")
+    assert [line.split()[:1] for line in error.splitlines()].count(["add"]) == 1
+
+
 def test_the_key_of_the_node_is_shown_to_its_gateway(gateway: FakeGateway):
     gateway.answers["GET /internal/runs"] = page()
     assert run(["runs"]) == 0
@@ -300,6 +307,7 @@ def test_a_status_that_is_not_well_fails(gateway: FakeGateway, capsys: pytest.Ca
         ((503, {"error": "the database does not answer"}), FAILED, "database"),
         ((500, b"<html>"), FAILED, "no mana gateway"),
         ((404, b"[]"), FAILED, "no mana gateway"),
+        ((404, {"error": "no such agent"}), FAILED, "no such agent: mana agents tells their ids"),
     ],
 )
 def test_what_a_gateway_refuses_is_one_line(
