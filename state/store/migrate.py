@@ -46,6 +46,8 @@ AS_OWNER = "SET LOCAL ROLE mana_owner;\n"
 LOCK_LEDGER = "LOCK TABLE mana_ai.migrations IN SHARE ROW EXCLUSIVE MODE"
 TRIES = 20
 Done = TypeVar("Done")
+FUNCTION = "function "
+"""Begins the name of what is no step and is put anew whenever its file changes."""
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -92,7 +94,7 @@ def pending(applied: Sequence[str], texts: Mapping[str, str] = MappingProxyType(
     """What a database lacks that has these steps and these functions, with their texts' digests."""
     steps = [step.name for step in migrations() if step.name not in set(applied)]
     functions = [
-        f"function {name}"
+        f"{FUNCTION}{name}"
         for name, text in function_texts().items()
         if texts.get(name) != text_digest(text)
     ]
@@ -254,8 +256,11 @@ async def migrate(
         for step in migrations():
             applied += await in_turn(connection, step.name, partial(_apply, connection, step))
         applied += await in_turn(connection, "functions", partial(_put_functions, connection))
-        for name in applied:
+        steps = [name for name in applied if not name.startswith(FUNCTION)]
+        for name in steps:
             progress(f"migration {name} applied")
+        if len(applied) > len(steps):
+            progress(f"functions put: {len(applied) - len(steps)}")
         await in_turn(
             connection, "secrets", partial(connection.execute, AS_OWNER + _sql("secrets"))
         )
@@ -334,7 +339,7 @@ async def _apply(connection: asyncpg.Connection, step: Migration) -> list[str]:
         return []
     lacking = await _lacking(connection, needed_by(step.sql))
     await connection.execute(_step_script(step, lacking))
-    return [step.name, *(f"function {name}" for name in lacking)]
+    return [step.name, *(f"{FUNCTION}{name}" for name in lacking)]
 
 
 async def _put_functions(connection: asyncpg.Connection) -> list[str]:
@@ -342,7 +347,7 @@ async def _put_functions(connection: asyncpg.Connection) -> list[str]:
     await connection.execute(LOCK_LEDGER)
     lacking = await _lacking(connection, list(function_texts()))
     await connection.execute(_put_script(lacking) + _drop_script())
-    return [f"function {name}" for name in lacking]
+    return [f"{FUNCTION}{name}" for name in lacking]
 
 
 async def _lacking(connection: asyncpg.Connection, names: Sequence[str]) -> list[str]:
