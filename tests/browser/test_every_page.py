@@ -22,7 +22,7 @@ from supervisor.gateway.pages.owner.routes import PAGES
 from supervisor.health.last_hour import HourTold
 from supervisor.health.watch import Watch
 from tests.browser.chromium import NEEDED, open_browser
-from tests.browser.household import ANNA, PLANNER, WEEK, household
+from tests.browser.household import ANNA, PLANNER, RUNNING, WEEK, household
 from tests.gateway_parts import KEY, busy_hour
 from tests.inbox import call, plan
 from tests.integration.support import World, open_world
@@ -79,6 +79,8 @@ class Sight:
 
     def address(self, path: str) -> str:
         """A page of the household; KeyError where nobody said what to show there."""
+        if path.endswith("/grant"):
+            path = path.replace("{mission}", RUNNING)
         return self.url + re.sub(r"{(\w+)}", lambda part: self.known[part[1]], path)
 
 
@@ -90,6 +92,24 @@ async def troubled(world: World) -> None:
     await client.mission("lost", agentId="gone", title="Collect receipts")
     await world.driver.tick()
     await world.driver.fold_all()
+
+
+async def consented(world: World) -> None:
+    """A sealed note that a mission shall read, and looks at it: one of each outcome."""
+    client = await world.client(ANNA)
+    note = {"id": "budget", "title": "enc:1:x.y"}
+    await client.push("insert", "budget", note, table="notes", app="notes")
+    inputs = [{"module": "notes", "table": "notes", "id": "budget"}]
+    await client.edit(RUNNING, inputs=inputs)
+    await world.driver.fold_all()
+    await world.sql(
+        "INSERT INTO mana_ai.decrypt_audit (user_id, mission_id, table_name, record_id, status,"
+        " reason, run_id) SELECT r.user_id, r.mission_id, 'notes', 'budget', s.status, s.reason,"
+        " r.run_id FROM mana_ai.runs AS r, (VALUES ('ok', NULL), ('failed', 'decrypt-failed'),"
+        " ('scope-violation', 'record-not-in-grant-allowlist')) AS s (status, reason)"
+        " WHERE r.user_id = $1",
+        ANNA,
+    )
 
 
 @pytest.fixture
@@ -109,6 +129,7 @@ async def sight(
         await house.operator("POST", "/people", {"user": ANNA, "displayName": "Anna"})
         await household(world)
         await troubled(world)
+        await consented(world)
         (run,) = await world.runs(WEEK)
         browser = await stack.enter_async_context(open_browser())
         seen = Sight(world, house, browser, str(run["run_id"]))
