@@ -74,6 +74,14 @@ def in_short(text: str | None, language: Language = "en") -> str:
     return AND.join(each.what for each in reasons_of(text, language))
 
 
+def written_as(words: str) -> str | None:
+    """What a row would keep of a reason that was written in words, in either language.
+
+    None where they are no reason's, or of one that is filled in.
+    """
+    return _written().get(words)
+
+
 def codes_of(text: str | None) -> list[str]:
     """The codes of a row's reasons, for programs."""
     return [each.code for each in reasons_of(text) if each.code]
@@ -120,6 +128,16 @@ def _german(value: str) -> str:
 
 def _place(language: Language) -> int:
     return 0 if language == "en" else 1
+
+
+@cache
+def _written() -> dict[str, str]:
+    return {
+        in_words(entry[0], language): entry[0]
+        for entry in WORDS.values()
+        if not _FIELD.search(entry[0])
+        for language in get_args(Language)
+    }
 
 
 @cache

@@ -1,6 +1,7 @@
 """The pages of an agent, a mission, the schedule and the search, after a real run."""
 
 import asyncio
+import html
 import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 
 from state.log.own_changes import RecordAt, owner_writes
+from state.runs.reasons import in_words, told
 from state.store.connect import OneTransaction, Refused
 from state.store.gateway.carry_out import Answering
 from state.store.own.runs import OwnRuns
@@ -123,6 +125,28 @@ async def test_a_run_says_round_by_round_what_was_asked_what_failed_and_what_it_
     receipt = shown.partition("<summary>Receipt</summary>")[2].partition("</table>")[0]
     assert ">fake/model<" in receipt
     assert re.findall('class="n">([^<]+)</td>', receipt) == ["2", "12,683", "0.0000"]
+
+
+async def test_an_older_failure_is_told_in_the_readers_language_and_a_devices_words_are_its_own(
+    scene: tuple[World, Tab, Tab],
+):
+    world, tab, _ = scene
+    german = in_words(told("not-storable"), "de")
+    ours: dict[str, Any] = {"id": "i1", "source": "server", "overallStatus": "failed", "plan": []}
+    older = ours | {"startedAt": "2026-01-01T07:00:00Z", "summary": f"{german}\n\nMy own words."}
+    theirs = older | {"id": "i2", "source": "browser"}
+    await (await world.client(ANNA)).mission("old", iterations=[older, theirs])
+    await world.driver.fold_all()
+    shown = html.unescape(await tab.see("/me/missions/old"))
+    mine, other = re.findall(
+        '<article class="card run"><header><h3>.*?</article>', shown, re.DOTALL
+    )
+    if german in mine:
+        mine, other = other, mine
+    assert in_words(told("not-storable")).split(".")[0] in mine
+    assert "My own words." in mine
+    assert german not in mine
+    assert german in other
 
 
 async def test_a_mission_is_deleted_on_its_page_and_only_by_its_owner(

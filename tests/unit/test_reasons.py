@@ -35,6 +35,7 @@ from state.runs.reasons import (
     language_of,
     reasons_of,
     told,
+    written_as,
 )
 from state.runs.withdrawal import why_unwanted
 
@@ -116,6 +117,12 @@ def test_several_reasons_share_what_they_have_in_common():
     text = f"{told('cut-dropped', count=3)}; {told('cut-torn')}"
     assert codes_of(text) == ["cut-dropped", "cut-torn"]
     assert in_words(text).count(NEXT["goes-on"][0]) == 1
+
+
+def test_words_lead_back_to_the_reason_that_they_were_written_of():
+    for language in get_args(Language):
+        assert written_as(in_words(told("empty"), language)) == told("empty")
+    assert written_as("anything else") is None
 
 
 @given(st.text())

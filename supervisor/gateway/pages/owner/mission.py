@@ -13,6 +13,7 @@ from mana_actors.http.bodies import BadRequest
 from mana_actors.http.paths import segment
 from state.log.records import mission_from_record
 from state.rules.exposure import exposure_allowed
+from state.runs.reasons import written_as
 from state.store.gateway.own_log import NoSuchRecord, OwnRecord
 from state.store.gateway.proposals import ProposalFilter, proposals_in
 from state.store.own.runs import OwnCall, OwnIteration, OwnRun, OwnRunDetail
@@ -266,7 +267,10 @@ def summary_of(iteration: dict[str, Any], reason: str | None) -> tuple[str, bool
 def _without_run(
     iterations: list[OwnIteration], shown: dict[str, ProposalShown]
 ) -> list[dict[str, Any]]:
-    """Plans that no run of ours made: of devices, or of before."""
+    """Plans whose run is not kept: of devices, or of before.
+
+    Of one that failed here, the reason was written in the server's language.
+    """
     by_plan: defaultdict[str, list[ProposalShown]] = defaultdict(list)
     for one in shown.values():
         by_plan[one.proposal.iteration_id].append(one)
@@ -274,12 +278,20 @@ def _without_run(
         {
             "id": str(one.iteration.get("id") or ""),
             "at": str(one.iteration.get("startedAt") or ""),
-            "summary": str(one.iteration.get("summary") or ""),
+            "reason": reason,
+            "summary": words if reason else str(one.iteration.get("summary") or ""),
             "proposals": sorted(by_plan.get(str(one.iteration.get("id")), []), key=_step),
         }
-        for one in iterations
+        for one, (reason, words) in ((each, _failure_of(each.iteration)) for each in iterations)
         if one.run_id is None
     ]
+
+
+def _failure_of(iteration: dict[str, Any]) -> tuple[str | None, str]:
+    """Why a plan of ours failed, as rows keep it, and what the model said then."""
+    said, _, words = str(iteration.get("summary") or "").partition("\n\n")
+    is_ours = iteration.get("source") == "server" and iteration.get("overallStatus") == "failed"
+    return (written_as(said) if is_ours else None), words
 
 
 def _step(one: ProposalShown) -> str:
