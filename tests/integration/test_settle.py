@@ -3,14 +3,15 @@
 import json
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import datetime
 
 import msgspec
 import pytest
 
 from state.rules.budgets import Hold
-from state.store.agent import Ended, PlanNote, Unsettled
+from state.store.agent import CallStart, Ended, PlanNote, Unsettled
 from tests.integration.hand import HELD, MANA, Hand, claimed
-from tests.integration.support import LEASE_OVER, World, open_world
+from tests.integration.support import LEASE_OVER, LONG_AGO, World, open_world
 from tests.postgres import Database
 
 Ending = Callable[[Hand, Unsettled], Awaitable[Ended]]
@@ -64,6 +65,7 @@ async def test_an_ending_asked_for_again_has_landed_and_charges_once(world: Worl
     again = await ENDINGS[ending](hand, call)
     assert (again.outcome, again.charged) == ("landed", 700)
     assert again.is_news == first.is_news
+    assert again.look_at == (first.look_at if ending == "wait" else None)
     assert await charged(world) == [700]
     decisions = await world.value("SELECT count(*) FROM mana_ai.decisions")
     assert decisions == (ending != "wait")
@@ -223,3 +225,162 @@ async def test_another_agents_call_is_not_settled(world: World):
     assert (ended.outcome, ended.charged) == ("superseded", 0)
     assert await world.spent() == []
     assert (await hand.commit(unsettled=call)).charged == 700
+
+
+@pytest.mark.one_postgres
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize(
+    ("told", "price", "cost"),
+    [(7, 30, 30), (7, 99, 99), (7, None, 50), (0, None, 0), (7, -1, 50), (7, 10**13, 50)],
+)
+async def test_the_price_is_charged_and_else_that_of_the_hold(
+    world: World, told: int, price: int | None, cost: int, is_late: bool
+):
+    """A report after the deadline corrects it to the larger, as it does the tokens."""
+    hand = await claimed(world)
+    begun = await hand.store.begin_call(hand.claim.run_id, 1, 1, "d", Hold(HELD, 50), 60_000)
+    if is_late:
+        await world.sql(EXPIRE)
+        await world.sql("SELECT set_config('app.current_user_id', 'u1', false)")
+        await world.sql(CHARGE)
+    await hand.store.end_call(Unsettled(begun.call_id, 1, "d", "{}", told, price))
+    paid = await world.value("SELECT cost_micros FROM mana_ai.token_usage")
+    assert paid == (max(cost, 50) if is_late else cost)
+
+
+@pytest.mark.one_postgres
+async def test_a_call_asked_for_again_is_held_once_and_each_round_and_attempt_by_itself(
+    world: World,
+):
+    hand = await claimed(world)
+    run = hand.claim.run_id
+
+    async def begin(attempt: int, number: int, digest: str = "digest") -> CallStart:
+        return await hand.store.begin_call(run, attempt, number, digest, Hold(HELD), 60_000)
+
+    first = await begin(1, 1)
+    assert (await begin(1, 1)).call_id == first.call_id
+    assert (await begin(1, 2)).call_id != first.call_id
+    await hand.store.end_call(Unsettled(first.call_id, 1, "digest", "{}", 700))
+    assert (await begin(1, 1)).outcome == "journaled"
+    assert [(await begin(1, *other)).outcome for other in ((1, "else"), (3, "digest"))] == [
+        "go"
+    ] * 2
+    third = await begin(1, 3)
+    await world.sql(LEASE_OVER)
+    await claimed(world, holder="another")
+    assert (await begin(2, 3)).call_id != third.call_id
+    await world.sql(EXPIRE)
+    assert (await begin(2, 4)).outcome == "go"
+    assert await world.value("SELECT count(*) FROM mana_ai.token_holds") == 1
+    assert sorted(await world.spent()) == [700, *[HELD] * 4]
+    assert (await world.runs())[0]["model_calls"] == 6
+
+
+@pytest.mark.one_postgres
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_every_ending_gives_its_place_and_its_room_to_who_waits(world: World, ending: str):
+    hand = await claimed(world)
+    call = await hand.answered()
+    for mission, decision in (("place", "skipped-concurrency"), ("room", "skipped-budget")):
+        await world.sql(
+            "INSERT INTO mana_ai.mission_snapshots (user_id, mission_id, record, decision, wake_at)"
+            " VALUES ('u1', $1, '{}', $2, now() + interval '1 hour')",
+            mission,
+            decision,
+        )
+    await world.sql(
+        "INSERT INTO mana_ai.runs (user_id, agent_id, mission_id, due_at, state, waiting_for)"
+        " VALUES ('u1', $1, 'room', now(), 'waiting', 'holds')",
+        MANA[1],
+    )
+    await ENDINGS[ending](hand, call)
+    woken = await world.sql(
+        "SELECT mission_id FROM mana_ai.mission_snapshots"
+        " WHERE mission_id <> 'm1' AND wake_at <= clock_timestamp() ORDER BY mission_id"
+    )
+    assert [row["mission_id"] for row in woken] == ["place", "room"]
+
+
+@pytest.mark.one_postgres
+@pytest.mark.parametrize("failed", [False, True])
+async def test_a_run_that_waits_says_for_what_and_until_when(world: World, failed: bool):
+    hand = await claimed(world)
+    ended = await hand.store.wait(hand.closing(), "why", 60, "back-off", failed=failed)
+    (run,) = await world.runs()
+    assert (run["state"], run["reason"], run["waiting_for"]) == ("waiting", "why", "back-off")
+    assert (run["failures"], run["lease_until"]) == (int(failed), None)
+    assert run["not_before"] == ended.look_at == (await world.snapshot())["wake_at"]
+
+
+DAY_AHEAD = "clock_timestamp() + interval '23 hours'"
+ROOMS: dict[str, tuple[int, int, int, str, str]] = {
+    "by now": (100, 0, 0, "budget", "wake_at <= clock_timestamp()"),
+    "once a call is settled": (100, 0, 99, "holds", f"wake_at < {DAY_AHEAD}"),
+    "in a day": (100, 99, 0, "budget", f"wake_at > {DAY_AHEAD}"),
+    "never by itself": (4, 0, 0, "budget", "wake_at IS NULL"),
+}
+
+
+@pytest.mark.one_postgres
+@pytest.mark.parametrize("kind", ["agent", "user", "installation"])
+@pytest.mark.parametrize("room", ROOMS)
+async def test_a_run_without_room_is_looked_at_when_there_may_be_some(
+    world: World, room: str, kind: str
+):
+    cap, used, held, waits_for, look = ROOMS[room]
+    hand = await claimed(world)
+    await world.sql(
+        "INSERT INTO mana_ai.limits (kind, user_id, agent_id, tokens) VALUES ($1, $2, $3, $4)",
+        kind,
+        "" if kind == "installation" else "u1",
+        MANA[1] if kind == "agent" else "",
+        cap,
+    )
+    if held:
+        await hand.hold(held)
+    if used:
+        call = await hand.hold(used)
+        await hand.store.end_call(Unsettled(call, 1, "digest", None, used))
+    found = await hand.store.room_for_call(hand.claim.run_id, 1, Hold(5))
+    assert found.outcome == ("go" if room == "by now" else "no-room")
+    assert found.cap == (cap if found.scope in ("agent", "user") else None)
+    await hand.store.wait_for_room(hand.closing(), "why", Hold(5))
+    (run,) = await world.runs()
+    assert (run["waiting_for"], run["not_before"], run["lease_until"]) == (waits_for, None, None)
+    assert await world.value(f"SELECT {look} FROM mana_ai.mission_snapshots")
+
+
+REQUESTS = [LONG_AGO.replace(day=day) for day in (7, 8)]
+NEXT = LONG_AGO.replace(year=2099)
+
+
+@pytest.mark.one_postgres
+@pytest.mark.parametrize(
+    ("due_at", "asked", "left"),
+    [
+        (LONG_AGO, [], []),
+        (LONG_AGO, REQUESTS, REQUESTS),
+        (REQUESTS[0], REQUESTS, REQUESTS[1:]),
+    ],
+)
+async def test_a_plan_closes_the_request_that_it_serves_and_the_next_is_looked_at(
+    world: World, due_at: datetime, asked: list[datetime], left: list[datetime]
+):
+    for at in asked:
+        await world.sql(
+            "INSERT INTO mana_ai.run_requests (user_id, request_key, mission_id, due_at)"
+            " VALUES ('u1', $1, 'm1', $2)",
+            str(at),
+            at,
+        )
+    store = await world.driver.store(MANA)
+    claim = await store.claim("m1", due_at, 60_000, "hand", "{}")
+    hand = Hand(world, store, claim, MANA)
+    assert (await hand.commit(plan=hand.plan(next_run_at=NEXT))).outcome == "done"
+    waiting = await world.sql(
+        "SELECT due_at FROM mana_ai.run_requests WHERE closed_at IS NULL ORDER BY due_at"
+    )
+    assert [row["due_at"] for row in waiting] == left
+    assert (await world.snapshot())["wake_at"] == min([NEXT, *left])
+    assert (await world.runs())[0]["steps"] == 1

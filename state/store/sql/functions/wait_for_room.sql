@@ -11,7 +11,6 @@ BEGIN
   IF settled.is_open THEN
     BEGIN
       PERFORM mana_ai.note_plan(p_run, p_note::jsonb);
-      UPDATE mana_ai.mission_snapshots AS s SET wake_at = NULL WHERE s.user_id = run.user_id AND s.mission_id = run.mission_id;
       SELECT * INTO no FROM mana_ai.refusal(run.user_id, run.agent_id, ARRAY['agent', 'user', 'installation'], p_hold, p_micros);
       look_at := CASE WHEN no.scope IS NULL THEN clock_timestamp()  -- there is room by now
                       WHEN no.until = 'holds' THEN clock_timestamp() + interval '5 seconds'
