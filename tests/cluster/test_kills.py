@@ -71,6 +71,7 @@ def test_a_new_supervisor_adopts_the_agents_that_are_awake(scene: Scene) -> None
     first = scene.push("adopted")
     scene.wait_served(first)
     process = scene.node.awake()[first.pair]
+    wait_until_quiet(scene.database)  # a fold under way would take the next row as well
     scene.node.arm("before_fold")
     second = scene.push("adopted", user=first.user)
     scene.wait_served(second)
