@@ -130,7 +130,8 @@ def test_a_number_that_went_to_another_process_is_no_node(tmp_path: Path):
     assert running_node(tmp_path) is None
 
 
-def test_who_only_asks_is_not_in_the_way_of_a_node(tmp_path: Path):
+def test_who_only_asks_is_not_in_the_way_of_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("supervisor.node.keeper.sole.PATIENCE_S", 60.0)
     asks = os.open(tmp_path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(asks, fcntl.LOCK_SH)
     (tmp_path / LOCK).write_text(str(os.getpid()))
