@@ -62,8 +62,11 @@ class MissionLine(msgspec.Struct, frozen=True):
 
 
 async def get_agent(visit: Visit) -> Response:
-    """`/me/agents/{agent}`; `module` opens its tools, `list` all missions, the rest is history."""
-    given = query(visit.request, ("module", "list", *history.FIELDS))
+    """`/me/agents/{agent}`; `module` opens its tools, `list` all missions, the rest is history.
+
+    `may` opens the list of what it may do.
+    """
+    given = query(visit.request, ("module", "may", "list", *history.FIELDS))
     id_, user, reader = path_part(visit.request, "agent"), visit.caller.user, visit.reader
     today = reader.now.astimezone(reader.zone).replace(hour=0, minute=0, second=0, microsecond=0)
     since = today - timedelta(days=DAYS - 1)
@@ -96,6 +99,7 @@ async def get_agent(visit: Visit) -> Response:
     )
     ids = {one.id for one in missions}
     listed = missions if "list" in given else missions[:LISTED]
+    modules = policy.modules_of(agent.policy, reader)
     return page(
         reader,
         "owner/agent.html",
@@ -114,7 +118,8 @@ async def get_agent(visit: Visit) -> Response:
         use=use_of(used, overview, reader),
         missions=missions,
         listed=[MissionLine(one, cadence_of(one), by_mission.get(one.id)) for one in listed],
-        modules=policy.modules_of(agent.policy, reader),
+        modules=modules,
+        counted=policy.counted(modules),
         approvals=[
             (one, verb_of(one.tool, reader) if one.tool else module_said(one.module or "", reader))
             for one in approvals
@@ -125,6 +130,7 @@ async def get_agent(visit: Visit) -> Response:
         outcomes=history.OUTCOMES,
         outcome_words=history.outcome_words(reader),
         module=given.get("module"),
+        may="may" in given or "module" in given,
         grants=await grants_of([one for one in records if one.at.id in ids], visit),
     )
 
@@ -146,6 +152,7 @@ async def post_agent(visit: Visit) -> Response:
                 wanted = policy.policy_with(record.fields.get("policy"), visit.form)
                 expects = visit.form.get("version")
                 await agent_changed(own, id_, AgentFields(policy=wanted), expects)
+                return seen(f"/me/agents/{segment(id_)}?may=all#may")
             case _:
                 raise BadRequest("verb", "is not known here")
     return seen(f"/me/agents/{segment(id_)}")

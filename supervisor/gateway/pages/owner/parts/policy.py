@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import msgspec
@@ -53,6 +53,12 @@ def modules_of(policy: object, reader: Reader) -> list[ModuleTools]:
         for module, tools in by_module.items()
     ]
     return sorted(found, key=_said)
+
+
+def counted(modules: list[ModuleTools]) -> list[tuple[str, int]]:
+    """Decisions that some tool has, with how many tools have it, what it does by itself first."""
+    of = Counter(tool.decision for module in modules for tool in module.tools)
+    return [(one, of[one]) for one in reversed(PERMISSIONS) if of[one]]
 
 
 def policy_with(raw: object, form: dict[str, str]) -> dict[str, Any]:
