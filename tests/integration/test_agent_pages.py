@@ -78,7 +78,7 @@ async def test_an_agents_page_says_what_it_did_with_which_model_and_what_it_may(
     assert "37,317 left" in shown
     assert 'name="tool.' not in shown
     assert "at most 1<" in shown
-    assert re.search("does it</span> <span class=\"soft\">[0-9]+ tools?<", shown)
+    assert re.search('does it</span> <span class="soft">[0-9]+ tools?<', shown)
     may = '<details class="more" open><summary>'
     assert may not in shown
     assert may in await tab.see(f"{AGENT}?may=all")
