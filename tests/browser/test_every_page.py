@@ -32,6 +32,7 @@ from tests.postgres import Database
 pytestmark = [*NEEDED, pytest.mark.one_postgres]
 
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+SMALL = {"width": 320, "height": 640}
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"viewport": DESK, "color_scheme": "light"},
     "dark": {"viewport": DESK, "color_scheme": "dark"},
@@ -41,6 +42,8 @@ LOOKS: dict[str, dict[str, Any]] = {
 LIVE = "/live/{has}{of:path}"
 UNSEEN = {LIVE, "/me/live", "/login", "/me/access/export.csv", "/me/access/export.json"}
 """What is no page: streams, files, and the door that a token opens once."""
+UPRIGHT = """[...document.querySelectorAll("dd")].some((one) => one.clientWidth < 40)"""
+"""A column so narrow that its letters stand on each other."""
 STOLEN = "stolen.example"
 HOSTILE = f"\"'><img src=//{STOLEN}/x onerror=alert(1)><svg onload=alert(2)>{{{{7*7}}}}"
 HOSTILE_ID = "a'\"><svg onload=alert(3)>/1"
@@ -175,6 +178,18 @@ async def test_every_page_reads_well_for_everybody_and_is_nowhere_cut_off(sight:
         await context.close()
     assert not wrong, "\n".join(wrong)
     assert not broken, broken[0].stack
+
+
+async def test_longer_words_fit_the_smallest_phone(sight: Sight):
+    context = await sight.browser.new_context(
+        storage_state=sight.state, viewport=SMALL, locale="de-DE"
+    )
+    page = await context.new_page()
+    for path in _pages():
+        await page.goto(sight.address(path))
+        assert await page.get_attribute("html", "lang") == "de"
+        assert not await page.evaluate(TOO_WIDE), path
+        assert not await page.evaluate(UPRIGHT), path
 
 
 async def test_what_models_and_people_wrote_is_text_in_a_real_browser(sight: Sight):

@@ -103,6 +103,10 @@ def test_a_command_in_a_reason_is_shown_as_one_and_an_open_tick_as_it_is():
     shown = templates("en").from_string("{{ reason|sentence }}")
     said = shown.render(reader=reader(), reason="no model service could answer")
     assert "with <code>mana llm status</code> and <code>mana llm test</code>." in said
+    whole = templates("en").from_string("{{ why|commands }}")
+    assert (
+        whole.render(reader=reader(), why="It waits: `<b>`.") == "It waits: <code>&lt;b&gt;</code>."
+    )
     assert shown.render(reader=reader(), reason="a `<b> tick") == "A `&lt;b&gt; tick."
 
 

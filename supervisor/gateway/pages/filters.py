@@ -105,6 +105,7 @@ def _reader(context: Context) -> Reader:
 FILTERS: dict[str, Callable[..., Any]] = {
     "at": _at,
     "cadence": _by_reader(words.cadence_said),
+    "commands": _commands,
     "compact": _by_reader(words.compact),
     "id": _id,
     "instant": words.instant,

@@ -163,7 +163,7 @@ function say(words) {
   if (place && words) place.textContent = words.trim().replace(/\s+/g, " ");
 }
 
-// --- by keyboard: j and k move through proposals; a, e, n, r and u do what their buttons say
+// --- by keyboard: j and k move through proposals; a, e, n and r do what their buttons say
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || isTyped(event.target)) return;
