@@ -68,6 +68,7 @@ class Kept(Generic[C]):
         """
         if number > self._read:
             self._read, self.held = number, record
+            self.has_left = self.has_left and record is None
             self.version = record.version if record else max(self.version, self.heard, forgotten)
             self.heard = self.version
 
@@ -252,10 +253,8 @@ class Memory:
         if kept is None or kept.is_behind:
             return None
         held = kept.held.columns if kept.held else None
-        if held is None and not kept.has_left:
-            return "the mission is gone"
         return why_unwanted(
-            hidden=held is not None and held.hidden,
+            hidden=not kept.has_left if held is None else held.hidden,
             state=held.state if held else "active",
             is_ours=held is not None,
             agent_hidden=agent is not None and agent.columns.hidden,

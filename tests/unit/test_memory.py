@@ -363,6 +363,18 @@ def test_a_delta_says_whether_a_run_under_way_is_wanted_still(
     assert memory.why_unwanted("m1") == said
 
 
+@pytest.mark.parametrize("was_away", [False, True])
+def test_a_run_whose_mission_is_gone_hears_that_it_was_deleted(was_away: bool):
+    """A sweep found no row of it. It was with another agent before, and came back."""
+    memory = remembering()
+    if was_away:
+        memory.hear([delta_of("m1", mission(1), mission(2, agent_id=OTHER))])
+        read(memory, Found(NOW, agent(), {"m1": mission(3)}), frozenset({"m1"}))
+    version = 3 if was_away else 1
+    memory.hear([RecordDelta("m1", version, 4, gone=True)])
+    assert memory.why_unwanted("m1") == "the mission was deleted"
+
+
 @pytest.mark.parametrize(
     "change",
     [{"mission": 2}, {"agent": 2}, {"agent": None}, {"time_zone": "Asia/Tokyo"}, {"cap": 7}],
