@@ -32,7 +32,6 @@ from tests.postgres import Database
 pytestmark = [*NEEDED, pytest.mark.one_postgres]
 
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
-SMALL = {"width": 320, "height": 640}
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"viewport": DESK, "color_scheme": "light"},
     "dark": {"viewport": DESK, "color_scheme": "dark"},
@@ -182,7 +181,7 @@ async def test_every_page_reads_well_for_everybody_and_is_nowhere_cut_off(sight:
 
 async def test_longer_words_fit_the_smallest_phone(sight: Sight):
     context = await sight.browser.new_context(
-        storage_state=sight.state, viewport=SMALL, locale="de-DE"
+        storage_state=sight.state, viewport={"width": 320, "height": 640}, locale="de-DE"
     )
     page = await context.new_page()
     for path in _pages():
