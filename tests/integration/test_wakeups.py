@@ -13,6 +13,7 @@ from state.runs.outcome import Outcome, Ran, Skipped, TakenOver
 from state.store.supervisor.schedule import Decided, DueMission, Look, Settled
 from supervisor.supervision import dispatch
 from tests.driver import NAME
+from tests.integration.hand import claimed
 from tests.integration.support import DONE, LONG_AGO, World, open_world, text, until
 from tests.postgres import Database
 
@@ -407,13 +408,13 @@ async def blocked(
     )
 
 
-async def woken_by(world: World, call: str) -> list[str]:
+async def woken_by(world: World, wake: Callable[[], Awaitable[Any]]) -> list[str]:
     """Whom four calls wake, in turn."""
     looks = "SELECT user_id || '/' || mission_id AS id, wake_at FROM mana_ai.mission_snapshots"
     turns: list[str] = []
     for _ in range(4):
         before = {row["id"]: row["wake_at"] for row in await world.sql(looks)}
-        await world.sql(f"SELECT {call}")
+        await wake()
         turns += [
             row["id"] for row in await world.sql(looks) if row["wake_at"] != before[row["id"]]
         ]
@@ -435,7 +436,9 @@ async def test_a_place_goes_to_who_waits_for_it_longest_and_to_nobody_else(world
     await blocked(world, "x first", later[1])
     await a_run(world, "x first", "waiting", "now() - interval '1 hour', NULL, NULL")
     await blocked(world, "a second", later[2])
-    woken = await woken_by(world, f"mana_ai.wake_next('u1', '{AGENT}', 'ends')")
+    woken = await woken_by(
+        world, lambda: world.sql(f"SELECT mana_ai.wake_next('u1', '{AGENT}', 'ends')")
+    )
     assert woken == ["u1/y asked for", "u1/x first", "u1/a second"]
 
 
@@ -449,5 +452,31 @@ async def test_room_goes_to_who_waits_for_holds_longest_and_to_nobody_else(world
     await a_run(world, "c", "withdrawn", holds)
     await a_run(world, "d", "waiting", holds, due_at=LONG_AGO + timedelta(days=1))
     await a_run(world, "z", "waiting", holds)
-    woken = await woken_by(world, f"mana_ai.wake_for_room('u1', '{AGENT}')")
+    woken = await woken_by(
+        world, lambda: world.sql(f"SELECT mana_ai.wake_for_room('u1', '{AGENT}')")
+    )
     assert woken == ["u1/z", "u1/d"]
+
+
+async def test_a_place_that_a_supervisor_counts_goes_to_its_own_agent_first(world: World):
+    await blocked(world, "a other", who="a2")
+    await blocked(world, "m", user="u2")
+    await blocked(world, "no budget", decision="skipped-budget")
+    await blocked(world, "due", wakes_in="-1 hour")
+    await blocked(world, "x first")
+    await blocked(world, "y asked for", None)
+    woken = await woken_by(world, lambda: world.driver.schedule.wake_blocked("u1", AGENT))
+    assert woken == ["u1/y asked for", "u1/x first", "u1/a other"]
+
+
+async def test_a_process_that_died_frees_its_own_claims_and_no_others(world: World):
+    client = await world.client()
+    await client.agent(maxConcurrentMissions=2)
+    for mission in ("m1", "m2"):
+        await client.mission(mission)
+    await world.driver.fold_all()
+    await claimed(world, "m1", holder="dead")
+    await claimed(world, "m2", holder="alive")
+    assert await world.driver.schedule.release_holder("dead") == ([MISSION], [])
+    assert await world.driver.schedule.live_holders() == ["alive"]
+    assert await due(world) == [MISSION]
