@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -41,6 +42,9 @@ class GatewayActor:
         watch.start()
         self._doors = Doors(known, access, version, watch, lambda: SupervisorHandle(supervisor))
         self._doors.open()
+        # A full collection would stop every page for 25 ms, to look at what is loaded for good.
+        gc.collect()
+        gc.freeze()
 
     def address(self) -> tuple[str, str]:
         """Where it answers, or "" and one line on what kept it from listening."""

@@ -7,6 +7,7 @@ constructor does no IO. Provider keys are read in this process only, from their 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import threading
@@ -41,6 +42,8 @@ class LlmRouterActor:
         self._router: LlmRouter | None = None
         self._problem = ""
         threading.Thread(target=self._serve, name="llm-router", daemon=True).start()
+        gc.collect()
+        gc.freeze()  # what is loaded for good is not looked at again while calls wait
 
     def address(self) -> tuple[str, str]:
         """The base address, and one line on why it is not listening ("" when it is)."""
