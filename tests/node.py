@@ -18,6 +18,7 @@ import httpx2
 import msgspec
 
 from state.log.stamps import format_instant, instant_of
+from supervisor.node.credentials import RAY_TEMP, ray_place
 from supervisor.node.keeper import COMMAND, JOIN_COMMAND
 from supervisor.node.keeper.state import read_state
 from tests.postgres import LOG_OWNER, Database
@@ -161,11 +162,23 @@ class NodeProcess:
         began = time.monotonic()
         while self.ready not in self.printed():
             if self._process.poll() is not None:
-                raise NodeFailed(f"the node ended with {self._process.returncode}", self.printed())
+                printed = f"{self.printed()}\n{self.last_words_of_ray()}"
+                raise NodeFailed(f"the node ended with {self._process.returncode}", printed)
             if time.monotonic() - began > within_s:
                 raise NodeFailed(f"the node was not ready within {within_s} s", self.printed())
             time.sleep(0.05)
         self.url = self.printed().partition(self.ready)[2].split()[0]
+
+    def last_words_of_ray(self) -> str:
+        """The last lines of each log of Ray's parts, which say why one of them ended."""
+        names = ("raylet.*", "gcs_server.*", "dashboard_agent*", "runtime_env_agent*")
+        logs = ray_place(self.folder / "data").glob(f"{RAY_TEMP}/session_2*/logs/*")
+        return "\n".join(
+            f"{log.name}: {line}"
+            for log in sorted(logs)
+            if any(log.match(name) for name in names)
+            for line in log.read_text(errors="replace").splitlines()[-8:]
+        )
 
     def stop(self) -> int:
         """End it orderly with SIGTERM; returns its exit code, and raises NodeFailed if it hangs."""

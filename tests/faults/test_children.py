@@ -102,7 +102,7 @@ def test_a_part_that_ends_comes_back_alone(scene: Scene, title: str) -> None:
         # A worker that starts has a fork server started, but not twice within half a minute.
         scene.wait_served(scene.push("more"), within_s=BACK_S)
     tell("another one ran")
-    assert scene.node.restarts() == restarts
+    assert scene.node.restarts() == restarts, scene.node.printed()[-3000:]
     wait_for(lambda: _is_well(scene.node), "a node that is well", BACK_S)
     scene.check(succeeded=3)
 

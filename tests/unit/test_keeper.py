@@ -64,6 +64,33 @@ assert not os.path.exists(f"/proc/{orphan}")
 """
 
 
+WORK = """
+import os, subprocess, sys, time
+from supervisor.node.keeper.processes import end_with_parent
+end_with_parent(os.getppid())
+starts, failing, tell = sys.argv[1], int(sys.argv[2]), int(sys.argv[-1])
+with open(starts, "a") as file:
+    file.write("x")
+    file.flush()
+    is_up = os.path.getsize(starts) > failing
+over = subprocess.Popen(["true"])
+over.wait()
+os.write(tell, b"ready\\n" if is_up else f"Ray's raylet {over.pid}\\n".encode())
+time.sleep(600)
+"""
+KEEPS = """
+import asyncio, os, sys
+from supervisor.node.keeper.__main__ import Keeper
+from supervisor.node.keeper.sole import sole_node
+from supervisor.node.settings import Settings
+folder, work, failing = sys.argv[1:]
+settings = Settings(data_dir=folder, secrets_dir=folder)
+command = [sys.executable, "-c", work, f"{folder}/starts", failing]
+with sole_node(folder):
+    print(asyncio.run(Keeper(settings, command, os.environ).run()), flush=True)
+"""
+
+
 class Scripts:
     """Python programs of a test, ended with it."""
 
@@ -243,3 +270,22 @@ async def test_ray_is_lost_after_so_many_silent_looks_in_a_row():
     looks = [True] * (SILENT_LOOKS - 1) + [False] + [True] * SILENT_LOOKS
     await RayGuard(Silent(looks), lost.append, every_s=0).run()
     assert (lost, looks) == (["does not answer"], [])
+
+
+@pytest.mark.parametrize(("failing", "code"), [(2, "0"), (3, "1")])
+def test_a_node_whose_ray_ends_while_it_starts_is_tried_thrice(
+    tmp_path: Path, scripts: Scripts, failing: int, code: str
+):
+    keeper = scripts.start(KEEPS, str(tmp_path), WORK, str(failing))
+    if code == "0":
+
+        def is_up() -> bool:
+            state = read_state(tmp_path)
+            return state is not None and state.phase == "up"
+
+        wait_for(is_up, "a node that is up")
+        keeper.send_signal(signal.SIGTERM)
+    said, _ = keeper.communicate(timeout=60)
+    assert said.count("the node starts again") == 2
+    assert said.splitlines()[-1] == code
+    assert (tmp_path / "starts").read_text() == "xxx"

@@ -44,6 +44,8 @@ KILL_S = 10.0
 LOG_S = 10.0
 POSTGRES_S = 20.0
 WAIT_MIN_S, WAIT_MAX_S = 0.25, 60.0
+FIRST_STARTS = 3
+"""Tries of a node that was not up yet; on a busy machine Ray loses a part while it starts."""
 _LOOPBACK = "127.0.0.1"
 
 
@@ -113,21 +115,24 @@ class Keeper:
             tell_step("stopped")
 
     async def _keep(self) -> int:
-        was_ready, wait_s = False, WAIT_MIN_S
+        was_ready, wait_s, starts = False, WAIT_MIN_S, 0
         self._tell(self._state)
         while True:
-            began = time.monotonic()
+            began, starts = time.monotonic(), starts + 1
             self._life = Life(self._work, self._environment, on_ready=self._is_up)
             ended = await self._life.over
             was_ready = was_ready or self._life.is_ready
             self._life = None
-            if was_ready and not self._stop.is_set():
+            # What ends by itself before it was up has said why, to somebody who reads it.
+            comes_again = was_ready or (ended.code is None and starts < FIRST_STARTS)
+            if comes_again and not self._stop.is_set():
                 tell_step(f"{ended.why}: the node starts again")
-                self._tell(self._state.now("restarting", ended.why))
+                if was_ready:
+                    self._tell(self._state.now("restarting", ended.why))
             end_all(self._of_the_work, KILL_S)
             if self._stop.is_set():
                 return 0
-            if not was_ready:  # somebody is there to read why
+            if not comes_again:
                 if ended.code is None:
                     sys.stderr.write(f"error: the node did not start: {ended.why}\n")
                 return ended.code or 1
