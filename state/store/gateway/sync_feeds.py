@@ -1,7 +1,7 @@
 """The log as people's devices use it, as the role `mana_gateway` in one person's place.
 
-Whoever reads first publishes: what became visible since, in whatever order its transactions ended,
-then has positions behind all that any device was told.
+A push publishes what it writes, and whoever reads first what became visible otherwise: in whatever
+order its transactions ended, it has positions behind all that any device was told.
 """
 
 from __future__ import annotations
